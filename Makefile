@@ -1,0 +1,84 @@
+# `make` alone prints what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+BENCH_COUNT ?= 6
+TEMPORAL_VERSION := 1.5.1
+# Where the servers are is for the integration tests to say, not for whoever's shell this is.
+no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE
+# Real servers: those the environment names, or the native ones of `make servers`.
+real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(tools/servers.sh up); eval "$$variables"; fi
+
+.PHONY: help run test test-real bench bench-go lint fmt build servers servers-down compose-env clean
+
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build bin/temporal ## run the flights example on embedded servers until Ctrl-C
+	@exec bin/millrace dev --spec examples/flights/flights.yaml --feed examples/flights/flights-2001-01.jsonl.gz
+
+build: ## build bin/millrace and bin/worker
+	@$(GO) build -trimpath -o bin/millrace ./starter
+	@$(GO) build -trimpath -o bin/worker ./worker
+
+test: bin/temporal ## run all tests with the race detector, on embedded servers
+	@$(no_servers) $(GO) test -race -shuffle=on -timeout 25m ./...
+
+test-real: bin/temporal ## run the integration tests against real servers
+	@$(real_servers); $(GO) test -race -shuffle=on -count=1 -p 1 -timeout 25m ./tests/...
+
+bench: build bin/temporal ## measure the pipeline on embedded and on real servers
+	@echo "== embedded servers"; $(no_servers) bin/millrace bench
+	@echo "== real servers"; $(real_servers); bin/millrace bench
+
+bench-go: bin/benchstat ## run the Go benchmarks BENCH_COUNT times and summarise them
+	@$(GO) test -run '^$$' -bench . -benchmem -count $(BENCH_COUNT) ./pipeline/... | tee bin/bench.txt
+	@bin/benchstat bin/bench.txt
+
+lint: bin/golangci-lint bin/workflowcheck ## check format, vet, linters, import rules and workflow determinism
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+		if [[ -n "$$unformatted" ]]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+	@$(GO) vet ./...
+	@bin/golangci-lint run --allow-parallel-runners ./...
+	@bin/workflowcheck -config tools/lint/workflowcheck.yaml ./workflows/...
+
+fmt: ## format the Go files
+	@gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+servers: bin/temporal ## start real servers on loopback: redis-server, Apache Kafka 4, Temporal
+	@tools/servers.sh up
+
+servers-down: ## stop them; their data stays in .servers/
+	@tools/servers.sh down
+
+compose-env: ## print the variables that point millrace at docker-compose.yaml's servers
+	@echo 'export MILLRACE_KAFKA_BROKERS=localhost:9092 MILLRACE_REDIS_ADDRS=localhost:6379'
+	@echo 'export TEMPORAL_ADDRESS=localhost:7233 TEMPORAL_NAMESPACE=default'
+
+clean: ## stop the servers, remove their data and everything built except bin/temporal
+	@tools/servers.sh clean
+	@find bin -mindepth 1 -maxdepth 1 -not -name temporal -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf .millrace
+
+bin/temporal: tools/go.mod tools/go.sum
+	@echo "building Temporal's development server into bin/temporal; this takes a few minutes, once ..."
+	@mkdir -p bin
+	@cd tools && $(GO) build -trimpath -ldflags '-s -w -X github.com/temporalio/cli/temporalcli.Version=$(TEMPORAL_VERSION)' \
+		-o ../bin/temporal.part github.com/temporalio/cli/cmd/temporal
+	@mv bin/temporal.part $@
+
+bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	@echo "building golangci-lint into bin/; this takes a minute or two, once ..."
+	@mkdir -p bin
+	@cd tools/lint && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/workflowcheck: tools/lint/go.mod tools/lint/go.sum
+	@mkdir -p bin
+	@cd tools/lint && $(GO) build -trimpath -o ../../$@ go.temporal.io/sdk/contrib/tools/workflowcheck
+
+bin/benchstat: tools/lint/go.mod tools/lint/go.sum
+	@mkdir -p bin
+	@cd tools/lint && $(GO) build -trimpath -o ../../$@ golang.org/x/perf/cmd/benchstat
