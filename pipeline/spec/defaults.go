@@ -1,0 +1,43 @@
+package spec
+
+import "time"
+
+// defaults returns what a pipeline has when its file does not say otherwise.
+func defaults() *Spec {
+	return &Spec{
+		Source:    Source{Format: "json"},
+		Event:     Event{MaxFuture: Duration(time.Hour), MaxKeyBytes: 1024},
+		Watermark: Watermark{IdleTimeout: Duration(30 * time.Second)},
+		Lane: Lane{
+			CommitInterval: Duration(time.Second),
+			ChunkFields:    512,
+			CommitQueue:    1,
+			MemoryLimit:    512 << 20,
+			Buckets:        16,
+			FetchBatches:   2,
+			FetchBytes:     1 << 20,
+		},
+		Replicas: 1,
+	}
+}
+
+// complete fills in the defaults that depend on other fields.
+func (s *Spec) complete() {
+	for i := range s.Aggregates {
+		a := &s.Aggregates[i]
+		if a.Type != "" {
+			continue
+		}
+		switch a.Func {
+		case "sum", "avg", "min", "max":
+			a.Type = "float"
+		case "first", "last":
+			a.Type = "any"
+		}
+	}
+	for i := range s.Windows {
+		if w := &s.Windows[i]; w.Slide == 0 {
+			w.Slide = w.Size
+		}
+	}
+}

@@ -1,0 +1,96 @@
+// Package spec reads the description of a pipeline: what to read, how to map an event, which windows and aggregates to
+// compute and where results go. It parses strictly, applies defaults, and names file, line, field, value and what
+// would be valid for everything it refuses. It holds no connections and no secrets.
+package spec
+
+import "time"
+
+// Spec is one validated pipeline with all defaults applied. Treat it as read-only.
+type Spec struct {
+	Name            string      `json:"name"`
+	Source          Source      `json:"source"`
+	Event           Event       `json:"event"`
+	Where           string      `json:"where,omitempty"` // expr-lang expression over the event's fields; "" folds every event
+	Aggregates      []Aggregate `json:"aggregates"`      // in the order of the file, which is the order of published values
+	Windows         []Window    `json:"windows"`
+	Watermark       Watermark   `json:"watermark"`
+	AllowedLateness Duration    `json:"allowed_lateness"` // whole milliseconds
+	Results         Sink        `json:"results"`
+	Late            Sink        `json:"late"`
+	DeadLetter      Sink        `json:"dead_letter"`
+	Lane            Lane        `json:"lane"`
+	Replicas        int         `json:"replicas"` // hot paths to place, at least 1
+}
+
+// Source names the topics that are read. All of them carry the same kind of event.
+type Source struct {
+	Topics []string `json:"topics"`
+	Format string   `json:"format"` // "json"
+}
+
+// Event maps a record's value to a key, an event time and the fields that aggregates need. Field names are dotted paths.
+type Event struct {
+	Key         []string  `json:"key"`
+	Time        EventTime `json:"time"`
+	MaxFuture   Duration  `json:"max_future"`    // how far an event time may lie beyond the record's own timestamp
+	MaxKeyBytes int       `json:"max_key_bytes"` // longest encoded key that is accepted, in bytes
+}
+
+// EventTime says where the event time stands and in which unit: s, ms, us, ns or rfc3339.
+type EventTime struct {
+	Field string `json:"field"`
+	Unit  string `json:"unit"`
+}
+
+// Aggregate is one published value per window and key.
+type Aggregate struct {
+	Name  string `json:"name"`
+	Func  string `json:"func"`            // count, sum, avg, min, max, first, last
+	Field string `json:"field,omitempty"` // empty for count
+	Type  string `json:"type,omitempty"`  // int or float; for first and last also string, bool or any (the default there)
+}
+
+// Window is one family of windows [start, start+size) with start = offset + k*slide. Slide equals Size for tumbling
+// windows. Size, Slide and Offset are whole milliseconds.
+type Window struct {
+	Name   string   `json:"name"`
+	Size   Duration `json:"size"`
+	Slide  Duration `json:"slide"`
+	Offset Duration `json:"offset,omitempty"`
+}
+
+// Watermark bounds disorder: a lane's watermark is its largest event time so far minus OutOfOrderness.
+type Watermark struct {
+	OutOfOrderness Duration `json:"out_of_orderness"`
+	IdleTimeout    Duration `json:"idle_timeout"` // 0: a lane is never left out as idle
+}
+
+// Sink is where records of one kind are published. A nil Kafka means they are not published.
+type Sink struct {
+	Kafka *KafkaSink `json:"kafka,omitempty"`
+}
+
+// KafkaSink is a Kafka topic; the pipeline creates it when it is missing.
+type KafkaSink struct {
+	Topic string `json:"topic"`
+}
+
+// Lane holds the tunables of the hot path. Their defaults are measured; see docs/performance.md.
+type Lane struct {
+	CommitInterval Duration `json:"commit_interval"` // how often dirty entries and the offset become durable
+	ChunkFields    int      `json:"chunk_fields"`    // entries in one Redis call at the most
+	CommitQueue    int      `json:"commit_queue"`    // commits waiting behind the one in flight: 1 or 2
+	MemoryLimit    int64    `json:"memory_limit"`    // bytes of lane state per replica; above it lanes block
+	Buckets        int      `json:"buckets"`         // hash keys per slice generation, a power of two
+	FetchBatches   int      `json:"fetch_batches"`   // record batches read ahead per lane
+	FetchBytes     int      `json:"fetch_bytes"`     // bytes asked of the broker per fetch
+}
+
+// Duration is written as text such as 1h30m or 250ms.
+type Duration time.Duration
+
+// Std returns d as a time.Duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Millis returns d in whole milliseconds.
+func (d Duration) Millis() int64 { return time.Duration(d).Milliseconds() }

@@ -1,0 +1,294 @@
+package spec
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write what the errors are now to the golden files")
+
+// TestErrors holds the text of every error against a file beside its spec. Run with -update to write them.
+func TestErrors(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.[yj]*")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			s, err := Parse(filepath.Base(file), data)
+			require.Nil(t, s)
+			var all Errors
+			require.ErrorAs(t, err, &all)
+			var one *Error
+			require.ErrorAs(t, err, &one)
+			golden := strings.TrimSuffix(file, filepath.Ext(file)) + ".golden"
+			if *update {
+				require.NoError(t, os.WriteFile(golden, []byte(err.Error()+"\n"), 0o600))
+			}
+			want, err := os.ReadFile(golden)
+			require.NoError(t, err)
+			require.Equal(t, string(want), all.Error()+"\n")
+		})
+	}
+}
+
+func examples(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("../../examples/*/*.yaml")
+	require.NoError(t, err)
+	more, err := filepath.Glob("../../examples/*/*.json")
+	require.NoError(t, err)
+	files = append(files, more...)
+	require.GreaterOrEqual(t, len(files), 3)
+	all := make(map[string][]byte)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		all[filepath.Base(file)] = data
+	}
+	return all
+}
+
+func TestExamples(t *testing.T) {
+	for name, data := range examples(t) {
+		t.Run(name, func(t *testing.T) {
+			s, err := Parse(name, data)
+			require.NoError(t, err)
+			require.NoError(t, s.Validate())
+			text, err := s.JSON()
+			require.NoError(t, err)
+			again, err := Parse("canonical", text)
+			require.NoError(t, err)
+			require.Equal(t, s, again)
+			require.Equal(t, s.StateID(), again.StateID())
+			var plain Spec // as a workflow's data converter reads it
+			require.NoError(t, json.Unmarshal(text, &plain))
+			require.Equal(t, s, &plain)
+		})
+	}
+}
+
+func parseFlights(t testing.TB) *Spec {
+	t.Helper()
+	s, err := Parse("flights.yaml", examples(t)["flights.yaml"])
+	require.NoError(t, err)
+	return s
+}
+
+func TestFlights(t *testing.T) {
+	hour := Duration(time.Hour)
+	require.Equal(t, &Spec{
+		Name:   "flights",
+		Source: Source{Topics: []string{"flights"}, Format: "json"},
+		Event: Event{
+			Key: []string{"origin"}, Time: EventTime{Field: "scheduled", Unit: "s"}, MaxFuture: hour, MaxKeyBytes: 1024,
+		},
+		Aggregates: []Aggregate{
+			{Name: "flights", Func: "count"},
+			{Name: "delay_sum", Func: "sum", Field: "delay", Type: "int"},
+			{Name: "delay_avg", Func: "avg", Field: "delay", Type: "float"},
+			{Name: "delay_min", Func: "min", Field: "delay", Type: "float"},
+			{Name: "delay_max", Func: "max", Field: "delay", Type: "float"},
+			{Name: "last_to", Func: "last", Field: "destination", Type: "any"},
+		},
+		Windows:         []Window{{Name: "hourly", Size: hour, Slide: hour}},
+		Watermark:       Watermark{OutOfOrderness: 4 * hour, IdleTimeout: Duration(5 * time.Second)},
+		AllowedLateness: 6 * hour,
+		Results:         Sink{Kafka: &KafkaSink{Topic: "flights.windows"}},
+		Late:            Sink{Kafka: &KafkaSink{Topic: "flights.late"}},
+		DeadLetter:      Sink{Kafka: &KafkaSink{Topic: "flights.dead"}},
+		Lane: Lane{
+			CommitInterval: Duration(time.Second), ChunkFields: 512, CommitQueue: 1, MemoryLimit: 512 << 20, Buckets: 16,
+			FetchBatches: 2, FetchBytes: 1 << 20,
+		},
+		Replicas: 1,
+	}, parseFlights(t))
+}
+
+func TestAnchorsAndSizes(t *testing.T) {
+	s, err := Parse("x.yaml", []byte(`
+name: a
+source: {topics: [a]}
+event: {key: &key [k], time: {field: at, unit: rfc3339}, max_key_bytes: 2KiB}
+aggregates: {n: {func: count}}
+windows: [{name: m, size: &minute 1m}, {name: s, size: 1d12h, slide: *minute}]
+watermark: {idle_timeout: 0}
+results: {kafka: {topic: a.windows}}
+lane: {memory_limit: 2GiB, fetch_bytes: 65536}
+`))
+	require.Error(t, err) // 36 h in slides of a minute hold an event 2160 times
+	require.Contains(t, err.Error(), "put one event into 2161 windows at once")
+	require.Nil(t, s)
+	s, err = Parse("x.yaml", []byte(`
+name: a
+source: {topics: [a]}
+event: {key: [k], time: {field: at, unit: rfc3339}, max_key_bytes: 2KiB}
+aggregates: {n: {func: count}}
+windows: [{name: m, size: &five 5m}, {name: s, size: 1d12h, slide: *five}]
+watermark: {idle_timeout: 0}
+results: {kafka: {topic: a.windows}}
+lane: {memory_limit: 2GiB, fetch_bytes: 65536}
+`))
+	require.NoError(t, err)
+	require.Equal(t, Duration(5*time.Minute), s.Windows[1].Slide)
+	require.Equal(t, Duration(36*time.Hour), s.Windows[1].Size)
+	require.Equal(t, Duration(0), s.Watermark.IdleTimeout)
+	require.Equal(t, 2048, s.Event.MaxKeyBytes)
+	require.Equal(t, int64(2<<30), s.Lane.MemoryLimit)
+	require.Equal(t, 65536, s.Lane.FetchBytes)
+}
+
+func TestStateID(t *testing.T) {
+	flights := parseFlights(t)
+	require.Regexp(t, `^[0-9a-f]{16}$`, flights.StateID())
+	require.Equal(t, flights.StateID(), parseFlights(t).StateID())
+	for name, change := range map[string]func(*Spec){
+		"key":              func(s *Spec) { s.Event.Key = []string{"destination"} },
+		"time field":       func(s *Spec) { s.Event.Time.Field = "reported" },
+		"time unit":        func(s *Spec) { s.Event.Time.Unit = "ms" },
+		"max_future":       func(s *Spec) { s.Event.MaxFuture++ },
+		"max_key_bytes":    func(s *Spec) { s.Event.MaxKeyBytes++ },
+		"where":            func(s *Spec) { s.Where = "delay > 0" },
+		"aggregates":       func(s *Spec) { s.Aggregates = s.Aggregates[1:] },
+		"windows":          func(s *Spec) { s.Windows[0].Size *= 2 },
+		"lateness":         func(s *Spec) { s.AllowedLateness++ },
+		"out_of_orderness": func(s *Spec) { s.Watermark.OutOfOrderness++ },
+		"buckets":          func(s *Spec) { s.Lane.Buckets *= 2 },
+	} {
+		s := parseFlights(t)
+		change(s)
+		require.NotEqual(t, flights.StateID(), s.StateID(), name)
+	}
+	for name, change := range map[string]func(*Spec){
+		"name":     func(s *Spec) { s.Name = "other" },
+		"topics":   func(s *Spec) { s.Source.Topics = append(s.Source.Topics, "more") },
+		"idle":     func(s *Spec) { s.Watermark.IdleTimeout++ },
+		"sinks":    func(s *Spec) { s.Late.Kafka = nil },
+		"commit":   func(s *Spec) { s.Lane.CommitInterval++ },
+		"replicas": func(s *Spec) { s.Replicas++ },
+	} {
+		s := parseFlights(t)
+		change(s)
+		require.Equal(t, flights.StateID(), s.StateID(), name)
+	}
+}
+
+// The state id is in every Redis key: a change of it gives up all state, so it must never happen by accident.
+func TestStateIDIsStable(t *testing.T) {
+	require.Equal(t, "42b12051592c7784", parseFlights(t).StateID())
+}
+
+func TestValidateWithoutAFile(t *testing.T) {
+	s := parseFlights(t)
+	s.Replicas = 0
+	s.Aggregates[1].Type = "text"
+	var errs Errors
+	require.ErrorAs(t, s.Validate(), &errs)
+	require.EqualError(t, errs, `flights: aggregates[1].type: "text" is not a type of sum; want one of int, float`+"\n"+
+		`flights: replicas: "0" is out of range; want 1 to 256`)
+}
+
+func TestTooLong(t *testing.T) {
+	_, err := Parse("x.yaml", make([]byte, maxFile+1))
+	require.EqualError(t, err, "x.yaml: is longer than 1 MiB; want a pipeline as YAML or JSON")
+}
+
+func TestErrorsAreBounded(t *testing.T) {
+	_, err := Parse("x.yaml", []byte("name: a\n"+strings.Repeat("x: 1\n", 1000)))
+	var errs Errors
+	require.True(t, errors.As(err, &errs))
+	require.LessOrEqual(t, len(errs), maxErrors)
+}
+
+func TestWhere(t *testing.T) {
+	w, err := CompileWhere(`amount > 10 && order.state in ["new", "paid"] && $env["user id"] != nil && any(lines, .qty > least)`)
+	require.NoError(t, err)
+	require.Equal(t, []string{"amount", "least", "lines", "order", "user id"}, w.Fields)
+	for source, problem := range map[string]string{
+		`amount >`:              "does not compile: unexpected token EOF (at 1:8 of the expression)",
+		`"text"`:                "does not compile: expected bool, but got string",
+		`now().Year() > 2000`:   "does not compile: now() is not available: reading an event again must decide as the first time",
+		`keys(order)[0] == "a"`: "does not compile: keys() is not available: reading an event again must decide as the first time",
+		`check(amount)`:         "does not compile: check is not a function",
+		`$env == nil`:           `does not compile: $env must name its field, as in $env["order id"]`,
+		`$env[name] == nil`:     `does not compile: $env must name its field, as in $env["order id"]`,
+	} {
+		_, err := CompileWhere(source)
+		require.EqualError(t, err, problem, source)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "1h": time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "1d": day, "2d12h": 60 * time.Hour,
+		"-1d1h": -25 * time.Hour, "1.5h": 90 * time.Minute, "106751d": 106751 * day,
+	} {
+		got, err := ParseDuration(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, got.Std(), text)
+	}
+	for _, text := range []string{"", "1", "1x", "d", "1.5d", "1d-1h", "1d1d", "1d+1h", "106752d", "106751d24h", "99999999999999999999d", "h"} {
+		_, err := ParseDuration(text)
+		require.Error(t, err, text)
+	}
+	for want, d := range map[string]time.Duration{
+		"0s": 0, "1h": time.Hour, "1h30m": 90 * time.Minute, "1h0m5s": time.Hour + 5*time.Second, "10m": 10 * time.Minute, "1d": day,
+		"25h": 25 * time.Hour, "1.5s": 1500 * time.Millisecond, "-2d": -2 * day,
+	} {
+		require.Equal(t, want, Duration(d).String())
+	}
+}
+
+func FuzzDuration(f *testing.F) {
+	f.Add(int64(3_600_000_000_000))
+	f.Fuzz(func(t *testing.T, ns int64) {
+		got, err := ParseDuration(Duration(ns).String())
+		require.NoError(t, err)
+		require.Equal(t, Duration(ns), got)
+	})
+}
+
+// FuzzParse checks that nothing makes the parser panic, and that the canonical form of whatever it accepts reads back
+// the same.
+func FuzzParse(f *testing.F) {
+	for _, data := range examples(f) {
+		f.Add(data)
+		s, err := Parse("x", data)
+		require.NoError(f, err)
+		text, err := s.JSON()
+		require.NoError(f, err)
+		f.Add(text)
+	}
+	files, err := filepath.Glob("testdata/bad/*.[yj]*")
+	require.NoError(f, err)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse("x", data)
+		if err != nil {
+			var errs Errors
+			require.ErrorAs(t, err, &errs)
+			require.NotEmpty(t, errs)
+			require.NotEmpty(t, errs.Error())
+			return
+		}
+		require.NoError(t, s.Validate())
+		text, err := s.JSON()
+		require.NoError(t, err)
+		again, err := Parse("y", text)
+		require.NoError(t, err, string(text))
+		require.Equal(t, s, again)
+	})
+}
