@@ -1,0 +1,117 @@
+package agg
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+func appendInt(dst []byte, v int64) []byte   { return binary.AppendVarint(dst, v) }
+func appendUint(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }
+
+// appendFloat64 reverses the bytes: exponent and high bits of the mantissa come first, the zeros at the end of short
+// fractions are not written.
+func appendFloat64(dst []byte, v float64) []byte {
+	return appendUint(dst, bits.ReverseBytes64(math.Float64bits(v)))
+}
+
+// appendNulls appends how many of a row's events had no value; the number of values stands at st[16:].
+func appendNulls(dst, st []byte, count int64) []byte {
+	return appendUint(dst, uint64(count-getInt(st[16:])))
+}
+
+// scales are the units in which an event time may be written, in ns.
+var scales = [4]int64{1, 1e3, 1e6, 1e9}
+
+// scaleTime returns the coarsest scale in which a time in ns is whole, and the time in it.
+func scaleTime(ns int64) (scale byte, t int64) {
+	for scale = 3; ns%scales[scale] != 0; scale-- {
+	}
+	return scale, ns / scales[scale]
+}
+
+// reader decodes an entry. After the first failure err is set and everything reads as zero. It never allocates more
+// than its error.
+type reader struct {
+	buf []byte
+	err error
+}
+
+func (r *reader) fail(problem string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: %s, %d bytes before its end", ErrEntryCorrupt, problem, len(r.buf))
+	}
+	r.buf = nil
+}
+
+func (r *reader) byte() byte {
+	if len(r.buf) == 0 {
+		r.fail("cut short")
+		return 0
+	}
+	b := r.buf[0]
+	r.buf = r.buf[1:]
+	return b
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.buf)
+	if n <= 0 {
+		r.fail("cut short or number too long")
+		return 0
+	}
+	r.buf = r.buf[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
+}
+
+// natural reads a number that must fit a non-negative int64.
+func (r *reader) natural() int64 {
+	v := r.uvarint()
+	if v > math.MaxInt64 {
+		r.fail("number beyond int64")
+		return 0
+	}
+	return int64(v)
+}
+
+// values reads what appendNulls wrote: the number of values among count events.
+func (r *reader) values(count int64) int64 {
+	nulls := r.natural()
+	if nulls > count {
+		r.fail("more nulls than events")
+		return 0
+	}
+	return count - nulls
+}
+
+func (r *reader) float64() float64 {
+	return math.Float64frombits(bits.ReverseBytes64(r.uvarint()))
+}
+
+// time reads a time in the given scale and returns it in ns.
+func (r *reader) time(scale byte) int64 {
+	t, unit := r.varint(), scales[scale&3]
+	if t > math.MaxInt64/unit || t < math.MinInt64/unit {
+		r.fail("time out of range")
+		return 0
+	}
+	return t * unit
+}
+
+// bytes reads a length and as many bytes, which alias the entry.
+func (r *reader) bytes(limit int) []byte {
+	n := r.uvarint()
+	if n > uint64(len(r.buf)) || n > uint64(limit) {
+		r.fail("text longer than the entry")
+		return nil
+	}
+	b := r.buf[:n:n]
+	r.buf = r.buf[n:]
+	return b
+}

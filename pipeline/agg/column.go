@@ -1,0 +1,110 @@
+package agg
+
+import (
+	"encoding/binary"
+	"math"
+
+	"millrace/pipeline/event"
+)
+
+// column is one aggregate's state in a row. Columns have no state of their own; st is the row from the column's offset
+// on. Folding an event is not among the methods but one switch over op codes (Table.fold), which is faster than a call
+// per column.
+type column interface {
+	op() opcode
+	size() int      // bytes of state, a multiple of 8
+	init(st []byte) // writes the state of no values
+
+	// encode appends the column's part of an entry; count is the row's.
+	encode(t *Table, dst, st []byte, count int64) []byte
+	// decode is its inverse. It checks everything, so that merge cannot fail.
+	decode(r *reader, count int64, p *partial)
+	// merge adds a partial of the lane with the given rank.
+	merge(t *Table, st []byte, p *partial, lane int32)
+
+	// value appends the published JSON value; null when overflow.
+	value(t *Table, dst, st []byte, count int64) []byte
+	overflow(st []byte) bool
+}
+
+// partial is a decoded column. Which fields count depends on the column.
+type partial struct {
+	n      int64  // values, not counting null
+	sum    int128 // int sums
+	whole  int64  // int extremes
+	float  float64
+	comp   float64 // compensation of a float sum
+	time   int64   // first and last: event time in ns
+	offset int64   // first and last
+	scalar scalar
+}
+
+// op folds one field of an event into one column.
+type op struct {
+	code   opcode
+	slot   uint32 // index in Event.Values
+	offset uint32 // of the column's state in the row
+}
+
+type opcode uint8
+
+const (
+	opNone opcode = iota // folds nothing: the row's count is enough
+	opSumInt
+	opSumFloat
+	opAvgInt
+	opAvgFloat
+	opMinInt
+	opMinFloat
+	opMaxInt
+	opMaxFloat
+	opFirst
+	opLast
+)
+
+// fold adds one event to every column of a row. A null has no value and is passed over.
+func (t *Table) fold(row []byte, ev *event.Event, offset int64) {
+	for i := range t.layout.ops {
+		o := &t.layout.ops[i]
+		v := &ev.Values[o.slot]
+		if v.Kind == event.Null {
+			continue
+		}
+		st := row[o.offset:]
+		switch o.code {
+		case opSumInt:
+			addInt(st, v.Int)
+		case opSumFloat:
+			addFloat(st, v.Float)
+		case opAvgInt:
+			addInt(st, v.Int)
+			putInt(st[16:], getInt(st[16:])+1)
+		case opAvgFloat:
+			addFloat(st, v.Float)
+			putInt(st[16:], getInt(st[16:])+1)
+		case opMinInt:
+			minInt(st, v.Int)
+		case opMinFloat:
+			minFloat(st, v.Float)
+		case opMaxInt:
+			maxInt(st, v.Int)
+		case opMaxFloat:
+			maxFloat(st, v.Float)
+		case opFirst:
+			if before(ev.Time, 0, offset, st) {
+				t.setEdge(st, ev.Time, 0, offset, scalarOf(v))
+			}
+		case opLast:
+			if after(ev.Time, 0, offset, st) {
+				t.setEdge(st, ev.Time, 0, offset, scalarOf(v))
+			}
+		}
+	}
+}
+
+func getInt(st []byte) int64        { return int64(binary.LittleEndian.Uint64(st)) }
+func putInt(st []byte, v int64)     { binary.LittleEndian.PutUint64(st, uint64(v)) }
+func getFloat(st []byte) float64    { return math.Float64frombits(binary.LittleEndian.Uint64(st)) }
+func putFloat(st []byte, v float64) { binary.LittleEndian.PutUint64(st, math.Float64bits(v)) }
+func get32(st []byte) uint32        { return binary.LittleEndian.Uint32(st) }
+func put32(st []byte, v uint32)     { binary.LittleEndian.PutUint32(st, v) }

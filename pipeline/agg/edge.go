@@ -1,0 +1,136 @@
+package agg
+
+import "cmp"
+
+// edge is the first or last value by event time, ties by lane rank, then offset. Its state is 32 bytes:
+//
+//	0  event time in ns
+//	8  offset
+//	16 lane rank, 4 bytes; 0 in a lane's own table
+//	20 kind of the value (bits 0-2) and length of its text in bytes (bits 3-31)
+//	24 the value: int, float bits, a text of at most 8 bytes, or a longer text's place in the arena
+type edge struct{ last bool }
+
+const (
+	edgeLane  = 16
+	edgeKind  = 20
+	edgeValue = 24
+	maxText   = 1<<29 - 1
+)
+
+func (c edge) op() opcode {
+	if c.last {
+		return opLast
+	}
+	return opFirst
+}
+
+func (edge) size() int            { return 32 }
+func (edge) init([]byte)          {}
+func (edge) overflow([]byte) bool { return false }
+
+// before and after compare a value's place with the one held at st; everything comes before and after no value.
+func before(time int64, lane int32, offset int64, st []byte) bool {
+	return get32(st[edgeKind:]) == 0 || compareEdge(time, lane, offset, st) < 0
+}
+
+func after(time int64, lane int32, offset int64, st []byte) bool {
+	return get32(st[edgeKind:]) == 0 || compareEdge(time, lane, offset, st) > 0
+}
+
+func compareEdge(time int64, lane int32, offset int64, st []byte) int {
+	if held := getInt(st); time != held {
+		return cmp.Compare(time, held)
+	}
+	if held := int32(get32(st[edgeLane:])); lane != held {
+		return cmp.Compare(lane, held)
+	}
+	return cmp.Compare(offset, getInt(st[8:]))
+}
+
+// setEdge replaces the value at st. A text longer than 8 bytes goes to the arena, into the same block when it fits.
+func (t *Table) setEdge(st []byte, time int64, lane int32, offset int64, s scalar) {
+	st = st[:32]
+	putInt(st, time)
+	putInt(st[8:], offset)
+	put32(st[edgeLane:], uint32(lane))
+	was := heldBlock(st)
+	put32(st[edgeKind:], uint32(s.kind)|uint32(len(s.text))<<3)
+	switch {
+	case len(s.text) > 8:
+		ref := t.texts.resize(uint64(getInt(st[edgeValue:])), was, len(s.text))
+		copy(t.texts.at(ref, len(s.text)), s.text)
+		putInt(st[edgeValue:], int64(ref))
+		return
+	case was > 0:
+		t.texts.release(uint64(getInt(st[edgeValue:])), was)
+	}
+	putInt(st[edgeValue:], int64(s.bits))
+	if s.kind.isText() {
+		clear(st[edgeValue:])
+		copy(st[edgeValue:], s.text)
+	}
+}
+
+// heldBlock is the length of the text at st when it lives in the arena, else 0.
+func heldBlock(st []byte) int {
+	if n := int(get32(st[edgeKind:]) >> 3); n > 8 {
+		return n
+	}
+	return 0
+}
+
+// held returns the value at st; its text is valid until the table changes.
+func (t *Table) held(st []byte) scalar {
+	kl := get32(st[edgeKind:])
+	s := scalar{kind: scalarKind(kl & 7)}
+	n := int(kl >> 3)
+	switch {
+	case !s.kind.isText():
+		s.bits = uint64(getInt(st[edgeValue:]))
+	case n <= 8:
+		s.text = st[edgeValue : edgeValue+n]
+	default:
+		s.text = t.texts.at(uint64(getInt(st[edgeValue:])), n)
+	}
+	return s
+}
+
+func (edge) encode(t *Table, dst, st []byte, _ int64) []byte {
+	s := t.held(st)
+	if s.kind == scalarNone {
+		return append(dst, 0)
+	}
+	scale, time := scaleTime(getInt(st))
+	dst = append(dst, byte(s.kind)|scale<<3)
+	dst = appendInt(dst, time)
+	dst = appendUint(dst, uint64(getInt(st[8:])))
+	return s.append(dst)
+}
+
+func (edge) decode(r *reader, _ int64, p *partial) {
+	tag := r.byte()
+	p.scalar = scalar{kind: scalarKind(tag & 7)}
+	if tag>>5 != 0 || p.scalar.kind > scalarLast || p.scalar.kind == scalarNone && tag != 0 {
+		r.fail("unknown kind of value")
+	}
+	if r.err != nil || tag == 0 {
+		return
+	}
+	p.time = r.time(tag >> 3)
+	p.offset = r.natural()
+	p.scalar.read(r)
+}
+
+func (c edge) merge(t *Table, st []byte, p *partial, lane int32) {
+	s := p.scalar
+	p.scalar.text = nil
+	if s.kind == scalarNone {
+		return
+	}
+	if c.last && after(p.time, lane, p.offset, st) || !c.last && before(p.time, lane, p.offset, st) {
+		t.setEdge(st, p.time, lane, p.offset, s)
+	}
+}
+
+func (edge) value(t *Table, dst, st []byte, _ int64) []byte { return t.held(st).appendJSON(dst) }

@@ -1,0 +1,117 @@
+package agg
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// entryVersion is the format that AppendEntry writes.
+const entryVersion = 1
+
+// ErrEntryVersion reports an entry written by a newer release: it may be sound, this release cannot tell.
+var ErrEntryVersion = errors.New("entry has a newer format version")
+
+// ErrEntryCorrupt reports bytes that are no entry of the layout.
+var ErrEntryCorrupt = errors.New("entry is corrupt")
+
+// EntryHeader reads what every entry begins with, whatever its layout. Errors wrap ErrEntryVersion or ErrEntryCorrupt.
+func EntryHeader(entry []byte) (version byte, stamp, count int64, err error) {
+	r := reader{buf: entry}
+	version, stamp, count = r.header()
+	return version, stamp, count, r.err
+}
+
+func (r *reader) header() (version byte, stamp, count int64) {
+	version = r.byte()
+	if r.err == nil && version > entryVersion {
+		r.err = fmt.Errorf("%w: %d, this release knows up to %d; upgrade it", ErrEntryVersion, version, entryVersion)
+		r.buf = nil
+		return version, 0, 0
+	}
+	if version == 0 {
+		r.fail("format version 0")
+	}
+	return version, r.natural(), r.natural()
+}
+
+// AppendEntry appends the row's entry to dst. Its stamp is snapshotOffset, the lane's next offset to read, or the row's
+// own stamp when that is higher; the row's stamp becomes the same.
+func (t *Table) AppendEntry(dst []byte, row uint32, snapshotOffset int64) []byte {
+	rec := t.rec(row)
+	stamp, count := max(getInt(rec[offStamp:]), snapshotOffset), getInt(rec[offCount:])
+	putInt(rec[offStamp:], stamp)
+	dst = append(dst, entryVersion)
+	dst = appendUint(dst, uint64(stamp))
+	dst = appendUint(dst, uint64(count))
+	for i := range t.layout.fields {
+		f := &t.layout.fields[i]
+		dst = f.column.encode(t, dst, rec[f.offset:], count)
+	}
+	return dst
+}
+
+// LoadEntry restores the key's row from an entry of its own lane, in place of what the row held; the row is not dirty.
+// Errors wrap ErrEntryVersion or ErrEntryCorrupt and leave the table as it was.
+func (t *Table) LoadEntry(key, entry []byte) error {
+	stamp, count, err := t.decode(entry)
+	if err != nil {
+		return err
+	}
+	rec := t.rec(t.Row(key))
+	for _, offset := range t.layout.edges {
+		t.releaseEdge(rec[offset:])
+	}
+	copy(rec[headerSize:], t.layout.template[headerSize:])
+	putInt(rec[offStamp:], stamp)
+	putInt(rec[offCount:], count)
+	t.merge(rec, 0)
+	return nil
+}
+
+// MergeEntry adds a partial of the lane with the given rank (topics, then partitions ascending) to the key's row. The
+// same partials merged in the same order give the same bytes. The row's stamp is the highest one merged and means
+// nothing across lanes. Errors wrap ErrEntryVersion or ErrEntryCorrupt and leave the table as it was.
+func (t *Table) MergeEntry(key, entry []byte, lane int32) error {
+	stamp, count, err := t.decode(entry)
+	if err != nil {
+		return err
+	}
+	rec := t.rec(t.Row(key))
+	held := getInt(rec[offCount:])
+	if held > math.MaxInt64-count {
+		return fmt.Errorf("%w: counts add up beyond int64", ErrEntryCorrupt)
+	}
+	putInt(rec[offStamp:], max(getInt(rec[offStamp:]), stamp))
+	putInt(rec[offCount:], held+count)
+	t.merge(rec, lane)
+	return nil
+}
+
+// decode checks a whole entry and leaves its columns in t.partials.
+func (t *Table) decode(entry []byte) (stamp, count int64, err error) {
+	r := &t.reader
+	*r = reader{buf: entry}
+	_, stamp, count = r.header()
+	for i := range t.layout.fields {
+		t.layout.fields[i].column.decode(r, count, &t.partials[i])
+	}
+	if len(r.buf) > 0 {
+		r.fail("bytes after the last column")
+	}
+	return stamp, count, r.err
+}
+
+func (t *Table) merge(rec []byte, lane int32) {
+	for i := range t.layout.fields {
+		f := &t.layout.fields[i]
+		f.column.merge(t, rec[f.offset:], &t.partials[i], lane)
+	}
+}
+
+// releaseEdge gives the block of a first or last value back to the arena.
+func (t *Table) releaseEdge(st []byte) {
+	if n := heldBlock(st); n > 0 {
+		t.texts.release(uint64(getInt(st[edgeValue:])), n)
+	}
+}

@@ -1,0 +1,49 @@
+package agg
+
+import "strconv"
+
+// sumInt is an exact sum of integers, 128 bits wide (16 bytes: low, high). A sum beyond int64 is published as null.
+type sumInt struct{}
+
+func (sumInt) op() opcode  { return opSumInt }
+func (sumInt) size() int   { return 16 }
+func (sumInt) init([]byte) {}
+
+func getInt128(st []byte) int128 { return int128{lo: uint64(getInt(st)), hi: getInt(st[8:])} }
+
+func putInt128(st []byte, v int128) {
+	putInt(st, int64(v.lo))
+	putInt(st[8:], v.hi)
+}
+
+// addInt adds v to the 128-bit sum at st.
+func addInt(st []byte, v int64) {
+	st = st[:16]
+	putInt128(st, getInt128(st).add(int128{lo: uint64(v), hi: v >> 63}))
+}
+
+func (sumInt) encode(_ *Table, dst, st []byte, _ int64) []byte {
+	return appendInt128(dst, getInt128(st))
+}
+
+func (sumInt) decode(r *reader, count int64, p *partial) {
+	if p.sum = r.int128(); !p.sum.within(count) {
+		r.fail("sum larger than its count allows")
+	}
+}
+
+func (sumInt) merge(_ *Table, st []byte, p *partial, _ int32) {
+	putInt128(st, getInt128(st).add(p.sum))
+}
+
+func (c sumInt) value(_ *Table, dst, st []byte, _ int64) []byte {
+	if v, ok := getInt128(st).int64(); ok {
+		return strconv.AppendInt(dst, v, 10)
+	}
+	return append(dst, "null"...)
+}
+
+func (sumInt) overflow(st []byte) bool {
+	_, ok := getInt128(st).int64()
+	return !ok
+}
