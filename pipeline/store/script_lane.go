@@ -1,0 +1,139 @@
+package store
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The scripts below hold the whole of the lane protocol. Each answers with a number on success or with
+// {status, detail} when it changed nothing.
+
+var scriptConstants = strings.NewReplacer(
+	"@step@", strconv.Itoa(unpackStep),
+	"@applied@", strconv.Itoa(statusApplied),
+	"@repeated@", strconv.Itoa(statusRepeated),
+	"@fenced@", strconv.Itoa(statusFenced),
+	"@lost@", strconv.Itoa(statusLost),
+	"@nometa@", strconv.Itoa(statusNoMeta),
+	"@notsealed@", strconv.Itoa(statusNotSealed),
+	"@format@", strconv.Itoa(statusFormat),
+	"@stateid@", strconv.Itoa(statusStateID),
+	"@expires@", strconv.Itoa(statusExpires),
+)
+
+// acquireScript makes ARGV[4] the owner if the owner still is ARGV[3], and creates the meta when there is none and none
+// was expected. A repeated call with the same new token succeeds.
+//
+// KEYS[1] meta
+// KEYS[2] slices
+// KEYS[3] folds
+// ARGV[1] format version
+// ARGV[2] state id
+// ARGV[3] owner that was read, "" when there was no meta
+// ARGV[4] new owner
+// ARGV[5...] field, value, ... of a new meta
+// Answers the meta as field, value, ...
+var acquireScript = newScript(`
+local m = redis.call('HMGET', KEYS[1], 'owner', 'format', 'state')
+if not m[1] then
+	if ARGV[3] ~= '' then return {@fenced@, ''} end
+	redis.call('HSET', KEYS[1], 'format', ARGV[1], 'state', ARGV[2], 'owner', ARGV[4], unpack(ARGV, 5))
+	return redis.call('HGETALL', KEYS[1])
+end
+if m[2] ~= ARGV[1] then return {@format@, m[2] or '0'} end
+if m[3] ~= ARGV[2] then return {@stateid@, m[3] or ''} end
+for i = 1, #KEYS do
+	if redis.call('PTTL', KEYS[i]) >= 0 then return {@expires@, KEYS[i]} end
+end
+if m[1] ~= ARGV[4] then
+	if m[1] ~= ARGV[3] then return {@fenced@, m[1]} end
+	redis.call('HSET', KEYS[1], 'owner', ARGV[4])
+end
+return redis.call('HGETALL', KEYS[1])
+`)
+
+// applyScript applies one call of a lane's chain, moving the cursor as its last write.
+//
+// KEYS[1] meta
+// KEYS[2] slices
+// KEYS[3] folds
+// KEYS[4...] entry buckets: all of each dropped slice, then one per write
+// ARGV[1] owner
+// ARGV[2] cursor before
+// ARGV[3] cursor after
+// ARGV[4] number of dropped slices
+// ARGV[5] buckets per dropped slice
+// ARGV[6] number of writes
+// ARGV[7] number of values in folds
+// then for each dropped slice: slice, deadline ("" drops unconditionally)
+// then for each write: slice ("" if registered by the write before), slice end, number of values, key, entry, ...
+// then folds: slice, stat, ...
+// then meta: field, value, ... up to the end
+var applyScript = redis.NewScript(applySource)
+
+// applySource is kept beside its script because a pipeline cannot fall back from the hash to the source by itself.
+var applySource = scriptConstants.Replace(`
+local head = redis.call('HMGET', KEYS[1], 'owner', 'cursor', 'watermark', 'sealed')
+if not head[1] or not head[2] then return {@nometa@, ''} end
+if head[1] ~= ARGV[1] then return {@fenced@, head[1]} end
+if head[2] ~= ARGV[2] then
+	local hs, hc = string.match(head[2], '^(%d+):(%d+)$')
+	local ns, nc = string.match(ARGV[3], '^(%d+):(%d+)$')
+	hs, hc, ns, nc = tonumber(hs), tonumber(hc), tonumber(ns), tonumber(nc)
+	if hs > ns or (hs == ns and hc >= nc) then return @repeated@ end
+	return {@lost@, head[2]}
+end
+local drops, per = tonumber(ARGV[4]), tonumber(ARGV[5])
+local writes, folds = tonumber(ARGV[6]), tonumber(ARGV[7])
+local a, k = 8, 4
+if drops > 0 then
+	local sealed = math.max(tonumber(head[3]), tonumber(head[4]))
+	for i = a, a + 2 * drops - 1, 2 do
+		if ARGV[i+1] ~= '' and sealed < tonumber(ARGV[i+1]) then return {@notsealed@, ARGV[i]} end
+	end
+	for _ = 1, drops do
+		for i = k, k + per - 1, @step@ do
+			redis.call('UNLINK', unpack(KEYS, i, math.min(i + @step@, k + per) - 1))
+		end
+		redis.call('ZREM', KEYS[2], ARGV[a])
+		redis.call('HDEL', KEYS[3], ARGV[a])
+		a, k = a + 2, k + per
+	end
+end
+for _ = 1, writes do
+	if ARGV[a] ~= '' then redis.call('ZADD', KEYS[2], ARGV[a+1], ARGV[a]) end
+	local first = a + 3
+	a = first + tonumber(ARGV[a+2])
+	for i = first, a - 1, @step@ do
+		redis.call('HSET', KEYS[k], unpack(ARGV, i, math.min(i + @step@, a) - 1))
+	end
+	k = k + 1
+end
+for i = a, a + folds - 1, @step@ do
+	redis.call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + @step@, a + folds) - 1))
+end
+redis.call('HSET', KEYS[1], 'cursor', ARGV[3], unpack(ARGV, a + folds))
+return @applied@
+`)
+
+// viewScript reads a lane's meta, slices and folds at one instant.
+//
+// KEYS[1] meta
+// KEYS[2] slices
+// KEYS[3] folds
+var viewScript = newScript(`
+return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('HGETALL', KEYS[3])}
+`)
+
+// raiseScript sets a field to a number if it is missing or lower, and answers both requests to the lane.
+//
+// KEYS[1] ctl
+// ARGV[1] field
+// ARGV[2] value, ms
+var raiseScript = newScript(`
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old or tonumber(old) < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return redis.call('HMGET', KEYS[1], 'seal_before', 'drop_before')
+`)

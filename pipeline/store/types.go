@@ -1,0 +1,167 @@
+package store
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// Format is the version of everything this package writes. Another version found in Redis is a FormatError.
+	Format = 1
+
+	// NoTime stands for "no time yet" in watermarks, seals and requests (milliseconds).
+	NoTime = math.MinInt64
+
+	// NotStarted is Meta.Offset of a lane that has been acquired but has never committed.
+	NotStarted = -1
+
+	// NotIdle is Meta.IdleEnd of a lane that is not idle.
+	NotIdle = -1
+
+	// NoOffset is FirstOffset and LastOffset of a slice whose first commit is still under way.
+	NoOffset = -1
+)
+
+// Counters says what became of every record a lane has read. They are committed together with the offset:
+// Read = Invalid + Ahead + Filtered + Duplicate + Late + Folded.
+type Counters struct {
+	Read      int64 `json:"read"`
+	Invalid   int64 `json:"invalid"`
+	Ahead     int64 `json:"ahead"` // event time too far ahead of the record's own timestamp
+	Filtered  int64 `json:"filtered"`
+	Duplicate int64 `json:"duplicate"`
+	Late      int64 `json:"late"` // late for every window
+	Folded    int64 `json:"folded"`
+}
+
+// SliceStat is what a lane folded into one slice generation.
+type SliceStat struct {
+	SliceID
+	FirstOffset int64 // lowest offset of an event folded, NoOffset before the first commit's meta
+	LastOffset  int64 // highest offset of an event folded, not a stamp
+	Folded      int64 // events folded
+}
+
+// Meta is the truth about a lane: who owns it and up to where its state is complete.
+type Meta struct {
+	Format    int
+	StateID   string
+	Owner     Token
+	Cursor    Cursor
+	Offset    int64 // the next record to read; everything below is in the state. NotStarted before the first commit
+	Watermark int64 // ms, NoTime before the first event
+	MaxTime   int64 // greatest event time, ns, NoTime before the first event
+	Sealed    int64 // ms; lateness uses max(Watermark, Sealed). NoTime when no seal was adopted
+	IdleEnd   int64 // broker's end offset at which the lane is idle, or NotIdle
+	Counters  Counters
+	TopicID   string
+	CtlGen    int64 // generation of the pipeline's desired state that the lane has adopted
+	SpecGen   int64
+	UpdatedAt int64 // ms, the writer's clock; for people only, nothing is decided by it
+}
+
+// MetaUpdate is what the last call of a commit writes. Owner, cursor, format and state id are kept by the scripts.
+type MetaUpdate struct {
+	Offset    int64
+	Watermark int64
+	MaxTime   int64
+	Sealed    int64
+	IdleEnd   int64
+	Counters  Counters
+	TopicID   string
+	CtlGen    int64
+	SpecGen   int64
+	UpdatedAt int64
+	Slices    []SliceStat // absolute values of the slices touched since the last meta call
+}
+
+// Write puts entries into one bucket of one slice generation.
+type Write struct {
+	Slice  SliceID
+	Bucket int
+	// Fields is key, entry, key, entry, ... in canonical binary form. The strings may alias pooled memory: they are
+	// read until Apply returns and never after.
+	Fields []string
+}
+
+// SliceDrop asks to delete a slice generation for good. Deadline (ms) is the greatest of the windows that contain it.
+type SliceDrop struct {
+	SliceID
+	Deadline int64
+}
+
+// Call is one link in the chain of a lane's commits. It is applied only if the stored cursor equals Prev, and moves the
+// cursor to Next in the same step. Sections may be combined; within a call they apply in the order of the fields.
+type Call struct {
+	Prev, Next Cursor
+	Writes     []Write
+	Drop       []SliceDrop // refused with ErrNotSealed until max(committed watermark, committed seal) >= deadline
+	Purge      []SliceID   // dropped unconditionally: stored slices that a re-seeding lane does not have
+	Buckets    int         // buckets per slice generation, needed with Drop and Purge
+	Meta       *MetaUpdate // the last call of a commit
+}
+
+// Guard is what every page of entries is read together with.
+type Guard struct {
+	Owner  Token
+	Cursor Cursor
+	Offset int64
+}
+
+// Follows reports whether g may have been read after earlier with nothing lost in between: the same owner, and neither
+// cursor nor offset lower.
+func (g Guard) Follows(earlier Guard) bool {
+	return g.Owner == earlier.Owner && !g.Cursor.Less(earlier.Cursor) && g.Offset >= earlier.Offset
+}
+
+// Guard returns the guard that a page read together with m would carry.
+func (m Meta) Guard() Guard { return Guard{Owner: m.Owner, Cursor: m.Cursor, Offset: m.Offset} }
+
+// Ctl holds the closer's requests to the owner of one lane. Both only ever grow.
+type Ctl struct {
+	SealBefore int64 // ms, NoTime when nothing was asked
+	DropBefore int64 // ms, NoTime when nothing was asked: slices whose last deadline is at or below may be dropped
+}
+
+// PipelineCtl is the desired state of a pipeline. Owners adopt it at a snapshot and answer with Meta.CtlGen.
+type PipelineCtl struct {
+	Gen           int64 // 0: nothing was ever desired
+	Paused        bool
+	Stopping      bool
+	CommitNow     string // request id of the latest flush; a lane that sees a new one commits at once
+	WatermarkHold int64  // ms, NoTime for no hold
+	Spec          []byte // canonical JSON of the spec, nil before it was set
+	SpecGen       int64  // generation in which Spec was last set
+}
+
+// CtlChange is one change of the desired state; nil fields stay as they are.
+type CtlChange struct {
+	RequestID     string // repeating a request id changes nothing and answers with the generation it got
+	Above         int64  // the new generation is greater than this one too, also after Redis forgot it
+	Paused        *bool
+	Stopping      *bool
+	CommitNow     *string
+	WatermarkHold *int64
+	Spec          []byte
+}
+
+// Lease says which worker runs a replica. It only avoids needless moves; safety rests on the owner tokens.
+type Lease struct {
+	Worker string        // worker id, for people
+	Queue  string        // task queue on which the holder answers
+	Token  string        // who holds it: equality decides
+	TTL    time.Duration // remaining by the server's clock, when read
+}
+
+// Revision is a prepared revision of a window, complete and immutable.
+type Revision struct {
+	Number int
+	Pages  int
+	Header []byte // whatever the closer froze with it, such as the ledger row to publish
+}
+
+// Published is the Redis view of a window's ledger. The Kafka ledger topic is the truth.
+type Published struct {
+	Current int    // highest revision flipped
+	Row     []byte // ledger row of the current revision
+}

@@ -1,0 +1,174 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/store"
+	"millrace/pipeline/store/storetest"
+)
+
+var window = store.WindowID{Pipeline: "flights", Window: "hourly", Start: 978307200000}
+
+// pages returns a build function for the pages and the header.
+func pages(header string, pages ...string) func(add func([]byte) error) ([]byte, error) {
+	return func(add func([]byte) error) ([]byte, error) {
+		buf := []byte{}
+		for _, page := range pages {
+			buf = append(buf[:0], page...)
+			if err := add(buf); err != nil {
+				return nil, err
+			}
+		}
+		return []byte(header), nil
+	}
+}
+
+func content(t *testing.T, s *store.Store, rev int) (store.Revision, string) {
+	var all bytes.Buffer
+	r, err := s.ReadRevision(ctx, window, rev, func(page []byte) error {
+		all.Write(page)
+		all.WriteByte('|')
+		return nil
+	})
+	require.NoError(t, err)
+	return r, all.String()
+}
+
+func TestPrepareIsImmutable(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		_, err := s.ReadRevision(ctx, window, 1, nil)
+		require.ErrorIs(t, err, store.ErrNoRevision)
+
+		r, fresh, err := s.Prepare(ctx, window, 1, pages("head", "one", "two\x00\xff"))
+		require.NoError(t, err)
+		require.True(t, fresh)
+		require.Equal(t, store.Revision{Number: 1, Pages: 2, Header: []byte("head")}, r)
+		again, fresh, err := s.Prepare(ctx, window, 1, func(func([]byte) error) ([]byte, error) {
+			t.Fatal("a complete revision is not built again")
+			return nil, nil
+		})
+		require.NoError(t, err)
+		require.False(t, fresh)
+		require.Equal(t, r, again)
+		stored, text := content(t, s, 1)
+		require.Equal(t, r, stored)
+		require.Equal(t, "one|two\x00\xff|", text)
+
+		_, fresh, err = s.Prepare(ctx, window, 2, pages("empty"))
+		require.NoError(t, err)
+		require.True(t, fresh)
+		stored, text = content(t, s, 2)
+		require.Equal(t, store.Revision{Number: 2, Header: []byte("empty")}, stored)
+		require.Empty(t, text)
+	})
+}
+
+func TestPrepareInterrupted(t *testing.T) {
+	eachFaulty(t, func(t *testing.T, client redis.UniversalClient, s *store.Store, faults *storetest.Faults) {
+		stop := errors.New("killed")
+		_, _, err := s.Prepare(ctx, window, 1, func(add func([]byte) error) ([]byte, error) {
+			require.NoError(t, add([]byte("left")))
+			require.NoError(t, add([]byte("over")))
+			require.NoError(t, add([]byte("pages")))
+			return nil, stop
+		})
+		require.ErrorIs(t, err, stop)
+		_, err = s.ReadRevision(ctx, window, 1, nil)
+		require.ErrorIs(t, err, store.ErrNoRevision)
+
+		// A second attempt takes over in the middle of a third.
+		_, _, err = s.Prepare(ctx, window, 1, func(add func([]byte) error) ([]byte, error) {
+			require.NoError(t, add([]byte("slow")))
+			_, fresh, err := s.Prepare(ctx, window, 1, pages("head", "quick"))
+			require.NoError(t, err)
+			require.True(t, fresh)
+			return nil, add([]byte("slow again"))
+		})
+		require.ErrorIs(t, err, store.ErrSuperseded)
+		_, text := content(t, s, 1)
+		require.Equal(t, "quick|", text)
+
+		// The server forgets a page.
+		_, _, err = s.Prepare(ctx, window, 2, func(add func([]byte) error) ([]byte, error) {
+			require.NoError(t, add([]byte("one")))
+			kept := len(faults.Log(window.String()))
+			require.NoError(t, add([]byte("two")))
+			require.NoError(t, faults.Rewind(ctx, window.String(), kept))
+			return []byte("head"), add([]byte("three"))
+		})
+		require.ErrorIs(t, err, store.ErrSuperseded)
+
+		// The answer to the last call is lost.
+		writes := 0
+		faults.Plan(func(op storetest.Op) storetest.Outcome {
+			if op.Tag == window.String() && op.Args[0] == "evalsha" {
+				if writes++; writes == 3 {
+					return storetest.FailAfter
+				}
+			}
+			return storetest.Pass
+		})
+		_, _, err = s.Prepare(ctx, window, 2, pages("head", "first"))
+		require.ErrorIs(t, err, storetest.ErrInjected)
+		faults.Plan(nil)
+		r, fresh, err := s.Prepare(ctx, window, 2, pages("other", "other"))
+		require.NoError(t, err)
+		require.False(t, fresh)
+		require.Equal(t, "head", string(r.Header))
+	})
+}
+
+func TestFlipOnlyUpwards(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		_, found, err := s.Published(ctx, window)
+		require.NoError(t, err)
+		require.False(t, found)
+		n, err := s.Trim(ctx, window)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		require.NoError(t, s.ExpireWindow(ctx, window, time.Hour))
+
+		for rev := 1; rev <= 12; rev++ {
+			_, _, err := s.Prepare(ctx, window, rev, pages("h", "p"))
+			require.NoError(t, err)
+			require.NoError(t, s.Flip(ctx, window, rev, false, []byte{byte('a' + rev)}))
+			require.NoError(t, s.Flip(ctx, window, rev, false, []byte{byte('a' + rev)}), "repeating is safe")
+		}
+		require.ErrorIs(t, s.Flip(ctx, window, 9, false, []byte("back")), store.ErrRevisionBack)
+		require.NoError(t, s.Flip(ctx, window, 12, true, []byte("m")))
+		require.NoError(t, s.Flip(ctx, window, 12, false, []byte("overtaken")), "a final row stays")
+		p, found, err := s.Published(ctx, window)
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, store.Published{Current: 12, Row: []byte("m")}, p)
+		rows, err := s.LedgerRows(ctx, window)
+		require.NoError(t, err)
+		require.Len(t, rows, 12)
+		require.Equal(t, "j", string(rows[9]))
+
+		n, err = s.Trim(ctx, window)
+		require.NoError(t, err)
+		require.Equal(t, 10, n)
+		n, err = s.Trim(ctx, window)
+		require.NoError(t, err)
+		require.Zero(t, n)
+		_, err = s.ReadRevision(ctx, window, 10, nil)
+		require.ErrorIs(t, err, store.ErrNoRevision)
+		content(t, s, 11)
+		content(t, s, 12)
+
+		require.NoError(t, s.ExpireWindow(ctx, window, time.Hour))
+		for _, key := range []string{"r:11", "r:12", "ledger"} {
+			ttl := client.PTTL(ctx, "mr:{"+window.String()+"}:"+key).Val()
+			require.InDelta(t, time.Hour, ttl, float64(time.Minute), key)
+		}
+	})
+}
