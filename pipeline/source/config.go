@@ -1,0 +1,145 @@
+package source
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// Config says how to reach Kafka. Secrets live here and never in a spec. The zero value of everything but Brokers is a
+// sensible default.
+type Config struct {
+	// Brokers are host:port addresses to start from; one that answers is enough.
+	Brokers []string
+	// ClientID is what brokers log and count quotas by (default "millrace").
+	ClientID string
+	TLS      TLS
+	SASL     SASL
+	// DialTimeout bounds connecting to one broker (default 5 s).
+	DialTimeout time.Duration
+	// RequestTimeout bounds waiting for one answer, and a whole query of Cluster with its retries (default 10 s).
+	RequestTimeout time.Duration
+	// SessionTimeout is how long a silent member keeps its lanes (default 30 s; brokers allow 6 s to 30 min).
+	SessionTimeout time.Duration
+	// HeartbeatInterval is how often a member reports and so learns of a rebalance (default 1 s).
+	HeartbeatInterval time.Duration
+	// RebalanceTimeout is how long a lane that is taken away may take to commit and stop (default 60 s).
+	RebalanceTimeout time.Duration
+}
+
+// TLS of the connections to the brokers.
+type TLS struct {
+	Enable bool
+	// CAFile holds PEM certificates to trust instead of the system's.
+	CAFile string
+	// CertFile and KeyFile identify this client (PEM); both or neither.
+	CertFile, KeyFile string
+	// ServerName overrides the name expected in the broker's certificate.
+	ServerName string
+	// SkipVerify accepts any certificate: for tests only.
+	SkipVerify bool
+}
+
+// SASL authentication. The zero value means none.
+type SASL struct {
+	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+	Mechanism      string
+	User, Password string
+}
+
+// withDefaults fills in what was left out.
+func (c Config) withDefaults() Config {
+	if c.ClientID == "" {
+		c.ClientID = "millrace"
+	}
+	for _, d := range []struct {
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{&c.DialTimeout, 5 * time.Second},
+		{&c.RequestTimeout, 10 * time.Second},
+		{&c.SessionTimeout, 30 * time.Second},
+		{&c.HeartbeatInterval, time.Second},
+		{&c.RebalanceTimeout, time.Minute},
+	} {
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+	}
+	return c
+}
+
+// Validate names every wrong option with its value and what would be right.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	if len(c.Brokers) == 0 {
+		errs = append(errs, errors.New("kafka brokers: none given; want host:port, for example localhost:9092"))
+	}
+	for _, addr := range c.Brokers {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			errs = append(errs, fmt.Errorf("kafka brokers: %q is not host:port", addr))
+		}
+	}
+	for _, d := range []struct {
+		name     string
+		value    time.Duration
+		min, max time.Duration
+	}{
+		{"dial timeout", c.DialTimeout, 10 * time.Millisecond, 5 * time.Minute},
+		{"request timeout", c.RequestTimeout, 2 * fetchWait, 5 * time.Minute},
+		{"session timeout", c.SessionTimeout, time.Second, 30 * time.Minute},
+		{"heartbeat interval", c.HeartbeatInterval, 10 * time.Millisecond, c.SessionTimeout / 3},
+		{"rebalance timeout", c.RebalanceTimeout, time.Second, time.Hour},
+	} {
+		if d.value < d.min || d.value > d.max {
+			errs = append(errs, fmt.Errorf("kafka %s: %s is outside %s to %s", d.name, d.value, d.min, d.max))
+		}
+	}
+	switch c.SASL.Mechanism {
+	case "":
+		if c.SASL.User != "" || c.SASL.Password != "" {
+			errs = append(errs, errors.New("kafka sasl: user or password given without a mechanism; want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"))
+		}
+	case mechanismPlain, mechanismSCRAM256, mechanismSCRAM512:
+		if c.SASL.User == "" || c.SASL.Password == "" {
+			errs = append(errs, fmt.Errorf("kafka sasl: %s needs user and password", c.SASL.Mechanism))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("kafka sasl: mechanism %q is unknown; want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.SASL.Mechanism))
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		errs = append(errs, errors.New("kafka tls: certificate and key files go together"))
+	}
+	return errors.Join(errs...)
+}
+
+// tlsConfig reads the files named; nil without TLS.
+func (c TLS) tlsConfig() (*tls.Config, error) {
+	if !c.Enable {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, InsecureSkipVerify: c.SkipVerify}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka tls: CA file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka tls: CA file %s holds no PEM certificate", c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka tls: client certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
