@@ -1,0 +1,90 @@
+package lane
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// none is the value of a time that was not asked for.
+const none = window.NoTime
+
+// Store is what a lane needs of Redis.
+type Store interface {
+	Applier
+	entryReader
+	ReadMeta(ctx context.Context, id store.LaneID) (store.Meta, bool, error)
+	Acquire(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token) (store.Meta, bool, error)
+	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
+	PipelineCtl(ctx context.Context, pipeline string) (store.PipelineCtl, error)
+}
+
+// Log is what a lane asks the broker about its partition, on connections of its own.
+type Log interface {
+	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
+	Committed(ctx context.Context, group string, tps ...source.TopicPartition) (map[source.TopicPartition]source.Committed, error)
+	TopicID(ctx context.Context, topic string) (string, error)
+}
+
+// Deps are what the lanes of a replica share. All are safe for concurrent use.
+type Deps struct {
+	Store   Store
+	Side    SideSender
+	Cluster Log
+	Open    func(source.ReaderConfig) source.Reader // source.OpenReader with the replica's cluster
+	Group   string
+	Budget  *Budget
+	Desired *Desired
+	Log     *slog.Logger
+}
+
+// Control values of the pipeline that all lanes of a replica follow.
+type orders struct {
+	gen, specGen int64
+	paused       bool
+	commitNow    string
+}
+
+// Desired carries the pipeline's desired state from those who read it to the lanes.
+type Desired struct {
+	setting sync.Mutex
+	current atomic.Pointer[orders]
+	changed atomic.Pointer[chan struct{}]
+}
+
+// NewDesired returns a desired state that asks for nothing.
+func NewDesired() *Desired {
+	d := &Desired{}
+	d.current.Store(&orders{})
+	ch := make(chan struct{})
+	d.changed.Store(&ch)
+	return d
+}
+
+// Set replaces the desired state and wakes the lanes if anything differs. Generation 0 says that Redis forgot: what was
+// desired last stands.
+func (d *Desired) Set(ctl store.PipelineCtl) {
+	if ctl.Gen == 0 {
+		return
+	}
+	d.setting.Lock()
+	defer d.setting.Unlock()
+	next := orders{gen: ctl.Gen, specGen: ctl.SpecGen, paused: ctl.Paused, commitNow: ctl.CommitNow}
+	if *d.current.Load() == next {
+		return
+	}
+	d.current.Store(&next)
+	ch := make(chan struct{})
+	close(*d.changed.Swap(&ch))
+}
+
+// get returns the orders of now, and a channel that is closed when they change.
+func (d *Desired) get() (orders, <-chan struct{}) {
+	ch := *d.changed.Load()
+	return *d.current.Load(), ch
+}

@@ -1,0 +1,114 @@
+package lane
+
+import (
+	"errors"
+	"fmt"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// Kinds of incidents. A lane with an incident parks: it holds its claim, reports, and touches nothing until it is
+// revoked or the operator decides.
+const (
+	IncidentGap        = "gap"        // the log was trimmed past the committed offset
+	IncidentTruncated  = "truncated"  // the log ends before the committed offset
+	IncidentOtherLog   = "other-log"  // the topic was deleted and made again
+	IncidentStateLost  = "state-lost" // Redis knows nothing of a lane that has committed before
+	IncidentOtherSpec  = "other-spec" // the stored state belongs to a spec that computes something else
+	IncidentFormat     = "format"     // the stored state is of a format this version cannot read
+	IncidentUndecoded  = "undecodable"
+	IncidentCorrupt    = "corrupt-state"
+	IncidentReaderLost = "reader-failed"
+)
+
+// Incident says why a lane parked, with the exact range of offsets concerned where there is one.
+type Incident struct {
+	Kind   string `json:"kind"`
+	From   int64  `json:"from"` // first offset concerned, -1 when no range is
+	To     int64  `json:"to"`   // first offset no longer concerned, -1 when no range is
+	Detail string `json:"detail"`
+}
+
+// Error is one line that says what happened and what can be done.
+func (i *Incident) Error() string {
+	if i.From >= 0 {
+		return fmt.Sprintf("incident %s, offsets [%d, %d): %s", i.Kind, i.From, i.To, i.Detail)
+	}
+	return fmt.Sprintf("incident %s: %s", i.Kind, i.Detail)
+}
+
+// position is what is known about a lane before it resumes.
+type position struct {
+	meta     store.Meta
+	hint     source.Committed
+	topicID  string
+	ends     source.Ends
+	topicRef source.TopicPartition
+}
+
+// fresh tells whether the lane has never committed.
+func (p *position) fresh() bool { return p.meta.Offset < 0 }
+
+// verify compares the committed position with the log. A nil result means that reading may go on at start.
+func (p *position) verify() (start int64, inc *Incident) {
+	at := p.meta.Offset
+	switch {
+	case p.fresh() && p.hint.Offset >= 0:
+		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
+			"Redis holds no state of %s, but the consumer group has committed offset %d (%s); restore Redis from its backup, or reset the group's offsets to start anew",
+			p.topicRef, p.hint.Offset, p.hint.Metadata)}
+	case p.fresh():
+		return p.ends.Start, nil
+	case p.meta.TopicID != "" && p.topicID != "" && p.meta.TopicID != p.topicID:
+		return 0, &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
+			"topic %s is now %s, the state belongs to %s: it was deleted and made again", p.topicRef.Topic, p.topicID, p.meta.TopicID)}
+	case p.ends.Start > at:
+		return 0, &Incident{Kind: IncidentGap, From: at, To: p.ends.Start, Detail: fmt.Sprintf(
+			"the log of %s starts at %d, %d offsets were deleted before they were read", p.topicRef, p.ends.Start, p.ends.Start-at)}
+	case p.ends.HighWatermark < at:
+		return 0, &Incident{Kind: IncidentTruncated, From: p.ends.HighWatermark, To: at, Detail: fmt.Sprintf(
+			"the log of %s ends at %d, %d offsets that were read are gone", p.topicRef, p.ends.HighWatermark, at-p.ends.HighWatermark)}
+	}
+	return at, nil
+}
+
+// readerIncident turns the reader's permanent error into an incident.
+func readerIncident(err error, at int64) *Incident {
+	var oor *source.OutOfRangeError
+	if errors.As(err, &oor) {
+		if oor.Offset < oor.Ends.Start {
+			return &Incident{Kind: IncidentGap, From: oor.Offset, To: oor.Ends.Start, Detail: err.Error()}
+		}
+		return &Incident{Kind: IncidentTruncated, From: oor.Ends.HighWatermark, To: oor.Offset, Detail: err.Error()}
+	}
+	var undecoded *source.DecodeError
+	if errors.As(err, &undecoded) {
+		return &Incident{Kind: IncidentUndecoded, From: undecoded.Offset, To: undecoded.Offset + 1, Detail: err.Error()}
+	}
+	if errors.Is(err, source.ErrOtherTopic) {
+		return &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: err.Error()}
+	}
+	return &Incident{Kind: IncidentReaderLost, From: -1, To: -1, Detail: fmt.Sprint(err)}
+}
+
+// corruptIncident turns an error that no retry can mend into an incident and returns any other as it is.
+func corruptIncident(err error) error {
+	var format *store.FormatError
+	var state *store.StateIDError
+	var kind string
+	switch {
+	case errors.As(err, &format):
+		kind = IncidentFormat
+	case errors.As(err, &state):
+		kind = IncidentOtherSpec
+	case errors.Is(err, agg.ErrEntryVersion):
+		kind = IncidentFormat
+	case errors.Is(err, store.ErrCorrupt), errors.Is(err, agg.ErrEntryCorrupt):
+		kind = IncidentCorrupt
+	default:
+		return err
+	}
+	return &Incident{Kind: kind, From: -1, To: -1, Detail: err.Error()}
+}

@@ -1,0 +1,84 @@
+package lane
+
+import (
+	"context"
+	"fmt"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// entryReader is what a restore needs of the store.
+type entryReader interface {
+	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
+	ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,
+		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
+}
+
+// Restored counts what a restore read.
+type Restored struct {
+	Slices  int   `json:"slices"`
+	Entries int   `json:"entries"`
+	Bytes   int64 `json:"bytes"`
+}
+
+// Restore reads a lane's committed state back into memory. The caller owns the lane (its token is owner), so nothing
+// moves underneath unless Redis itself goes back or another owner takes over: that is store.ErrFenced or
+// store.ErrLostWrites, and the caller acquires again.
+func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, owner store.Token) (*State, Restored, error) {
+	var sum Restored
+	meta, stats, err := st.LaneView(ctx, id, p.StateID)
+	if err != nil {
+		return nil, sum, fmt.Errorf("restore lane %s: %w", id, err)
+	}
+	if meta.Owner != owner {
+		return nil, sum, fmt.Errorf("restore lane %s: %w", id, store.ErrFenced)
+	}
+	s := NewState(p, id, meta.TopicID, meta.Offset, meta.Cursor)
+	if meta.Watermark != window.NoTime {
+		s.maxTime = meta.Watermark + p.Spec.Watermark.OutOfOrderness.Millis()
+	}
+	s.sealed = meta.Sealed
+	s.counters, s.idleEnd = meta.Counters, meta.IdleEnd
+	s.ctlGen, s.specGen = meta.CtlGen, meta.SpecGen
+	s.effective = max(s.Watermark(), s.sealed)
+	s.committed = s.effective
+	if meta.Offset == store.NotStarted {
+		// What stands there belongs to a commit that never ended, and was decided under control values that are not
+		// committed. Everything is read again, so it goes with the first commit.
+		for _, stat := range stats {
+			s.stale = append(s.stale, stat.SliceID)
+		}
+		return s, sum, nil
+	}
+	for _, stat := range stats {
+		if stat.Width != p.plan.Width {
+			return nil, sum, fmt.Errorf("restore lane %s: slice %s is of width %d ms, this spec's slices have %d ms: %w",
+				id, stat.SliceID, stat.Width, p.plan.Width, store.ErrCorrupt)
+		}
+		sl := &slice{stat: stat, table: s.newTable()}
+		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = sl
+		guard, err := st.ReadSlice(ctx, id, p.StateID, stat.SliceID, 0, p.Spec.Lane.Buckets, func(_ int, key, entry []byte) error {
+			sum.Entries++
+			sum.Bytes += int64(len(key) + len(entry))
+			_, stamp, _, err := agg.EntryHeader(entry)
+			if err != nil {
+				return err
+			}
+			s.ahead = max(s.ahead, stamp)
+			return sl.table.LoadEntry(key, entry)
+		})
+		if err != nil {
+			return nil, sum, fmt.Errorf("restore lane %s, slice %s: %w", id, stat.SliceID, err)
+		}
+		if guard.Owner != owner {
+			return nil, sum, fmt.Errorf("restore lane %s: %w", id, store.ErrFenced)
+		}
+		if guard.Cursor != meta.Cursor {
+			return nil, sum, fmt.Errorf("restore lane %s: %w", id, store.ErrLostWrites)
+		}
+	}
+	sum.Slices = len(stats)
+	return s, sum, nil
+}

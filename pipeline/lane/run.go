@@ -1,0 +1,425 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// signOfLife is how long a lane with nothing to commit stays silent: an empty commit also notices a Redis that forgot.
+const signOfLife = time.Second
+
+// patience is for how many commit intervals a lane folds on while every commit it may have under way is. Meanwhile what
+// it folds joins the next commit: the slower Redis is, the more events one written entry stands for.
+const patience = 10
+
+// sideLimit is how many bytes of late and dead-letter records may wait for a commit.
+const sideLimit = 8 << 20
+
+// loop is the running lane. One goroutine executes it.
+type loop struct {
+	*Lane
+	ctx       context.Context // ends when the lane must go
+	deliver   context.Context // ends releaseGrace later
+	committer *committer
+	free      []*Commit
+	flying    []*Commit // handed over, oldest first
+	orders    orders
+	seal      int64
+	drop      int64
+	failing   atomic.Pointer[error] // why commits are not accepted now; the committer writes it
+
+	lastSeen   time.Time // when a record last came
+	lastCommit time.Time // when a commit was last handed over
+	lastAck    time.Time
+	asked      bool // a question about the log's end is under way
+	idle       chan int64
+	rateAt     time.Time
+	rateRead   int64
+	in         <-chan source.Batch
+	ended      bool // the reader ended with an incident
+}
+
+func (l *Lane) loop(ctx context.Context) error {
+	deliver, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	now := time.Now()
+	r := &loop{
+		Lane: l, ctx: ctx, deliver: deliver, seal: none, drop: none,
+		idle:     make(chan int64, 1),
+		lastSeen: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
+	}
+	for range l.program.Spec.Lane.CommitQueue + 1 {
+		r.free = append(r.free, &Commit{})
+	}
+	r.startCommitter()
+	defer func() {
+		close(r.committer.in)
+		cancel()
+		for range r.committer.out { // the producer may be closed when the lane has ended
+		}
+	}()
+	return r.run()
+}
+
+func (r *loop) startCommitter() {
+	slots := r.program.Spec.Lane.CommitQueue + 1
+	r.committer = &committer{
+		deps: r.deps, id: r.id, stateID: r.program.StateID,
+		in: make(chan *Commit, slots), out: make(chan delivery, slots), stuck: r.stuck,
+	}
+	go r.committer.run(r.deliver, r.token)
+}
+
+// stuck is called by the committer.
+func (r *loop) stuck(err error) {
+	if err == nil {
+		r.failing.Store(nil)
+		return
+	}
+	r.failing.Store(&err)
+}
+
+func (r *loop) run() error {
+	tick := time.NewTicker(min(r.program.Spec.Lane.CommitInterval.Std(), signOfLife))
+	defer tick.Stop()
+	r.now.State = StateRunning
+	_, changed := r.deps.Desired.get()
+	r.follow()
+	r.report()
+	for {
+		r.gate()
+		select {
+		case b, ok := <-r.in:
+			if !ok {
+				if err := r.readerEnded(); err != nil {
+					return err
+				}
+				continue
+			}
+			r.fold(&b)
+		case <-tick.C:
+			r.tick()
+		case d, ok := <-r.committer.out:
+			if err := r.delivered(d, ok); err != nil {
+				return err
+			}
+		case end := <-r.idle:
+			r.idleAt(end)
+		case <-changed:
+			_, changed = r.deps.Desired.get()
+			r.follow()
+		case <-r.ctx.Done():
+			return r.release()
+		}
+	}
+}
+
+// gate decides whether the lane reads on, and says why not.
+func (r *loop) gate() {
+	r.in = nil
+	switch {
+	case r.ended:
+		return
+	case r.orders.paused:
+		r.now.State, r.now.Reason = StatePaused, "paused by the operator"
+	case r.share.Stopped():
+		r.now.State, r.now.Reason = StateBlocked, "memory limit reached, lanes with a lower watermark go first"
+	case r.overdue():
+		r.now.State, r.now.Reason = StateBlocked, "commits wait for Redis"
+		if err := r.failing.Load(); err != nil {
+			r.now.Reason = fmt.Sprintf("commits wait: %v", *err)
+		}
+	default:
+		r.now.State, r.now.Reason = StateRunning, ""
+		r.in = r.reader.Batches()
+	}
+}
+
+// overdue tells whether the lane has folded all it may before a commit comes back.
+func (r *loop) overdue() bool {
+	return len(r.free) == 0 && (r.state.sides.bytes > sideLimit ||
+		time.Since(r.lastCommit) > patience*r.program.Spec.Lane.CommitInterval.Std())
+}
+
+func (r *loop) fold(b *source.Batch) {
+	if len(b.Records) > 0 {
+		r.lastSeen = time.Now()
+	}
+	r.state.Fold(b)
+	r.now.End = b.HighWatermark
+	b.Release()
+	if r.state.sides.bytes > sideLimit {
+		r.commit(-1)
+	}
+	r.share.Report(r.bytes(), r.state.Watermark(), r.state.idleEnd >= 0)
+}
+
+// bytes is the memory of the lane: its state and its commits, those at rest too, and what the next commit will need
+// beyond them.
+func (r *loop) bytes() int64 {
+	n, spare := r.state.Bytes(), int64(0)
+	for _, c := range r.free {
+		spare = c.footprint() // the last one is used next
+		n += spare
+	}
+	for _, c := range r.flying {
+		n += c.footprint()
+	}
+	return n + max(0, r.state.Pending()-spare)
+}
+
+// follow takes the pipeline's desired state over.
+func (r *loop) follow() {
+	before := r.orders
+	r.orders, _ = r.deps.Desired.get()
+	if r.orders.paused != before.paused {
+		if r.orders.paused {
+			r.reader.Pause()
+		} else {
+			r.reader.Resume()
+		}
+	}
+	if r.orders != before {
+		r.commit(-1)
+	}
+}
+
+func (r *loop) tick() {
+	r.share.Report(r.bytes(), r.state.Watermark(), r.state.idleEnd >= 0)
+	if r.due() {
+		r.commit(-1)
+	}
+	r.askIdle()
+	r.report()
+}
+
+// due tells whether a tick commits: what changed after every commit interval, a sign of life every second.
+func (r *loop) due() bool {
+	since, interval := time.Since(r.lastCommit), r.program.Spec.Lane.CommitInterval.Std()
+	if r.state.Dirty() {
+		return interval <= signOfLife || since >= interval-signOfLife/2 // ticks come every interval, or every second
+	}
+	return since >= signOfLife
+}
+
+// commit snapshots what changed and hands it over, unless as many commits as allowed are under way: then it joins a later
+// one.
+func (r *loop) commit(idleAt int64) {
+	n := len(r.free)
+	if n == 0 {
+		return
+	}
+	c := r.free[n-1]
+	r.free = r.free[:n-1]
+	r.state.Snapshot(c, Control{
+		Gen: r.orders.gen, SpecGen: r.orders.specGen, SealBefore: r.seal, DropBefore: r.drop, IdleAt: idleAt,
+	})
+	r.hand(c)
+}
+
+func (r *loop) hand(c *Commit) {
+	r.flying = append(r.flying, c)
+	r.lastCommit = time.Now()
+	r.committer.in <- c
+}
+
+// askIdle asks the broker for its end when nothing came for idle_timeout, on a goroutine of its own.
+func (r *loop) askIdle() {
+	timeout := r.program.Spec.Watermark.IdleTimeout.Std()
+	if timeout == 0 || r.asked || r.ended || time.Since(r.lastSeen) < timeout {
+		return
+	}
+	r.asked = true
+	go func() {
+		end := int64(-1)
+		ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
+		defer cancel()
+		if ends, err := r.deps.Cluster.Ends(ctx, r.tp); err == nil {
+			end = ends[r.tp].HighWatermark
+		}
+		r.idle <- end
+	}()
+}
+
+// idleAt commits the proof of idleness if it still holds: nothing came meanwhile, and everything below end was read.
+func (r *loop) idleAt(end int64) {
+	r.asked = false
+	r.now.End = max(r.now.End, end)
+	if r.ended || end < 0 || time.Since(r.lastSeen) < r.program.Spec.Watermark.IdleTimeout.Std() || r.state.Offset() < end {
+		return
+	}
+	if r.state.idleEnd != end || r.seal > r.state.sealed {
+		r.commit(end)
+	}
+}
+
+// readerEnded parks the lane where it stands: it goes on committing signs of life and holds its claim.
+func (r *loop) readerEnded() error {
+	err := r.reader.Err()
+	if r.ctx.Err() != nil || err == nil {
+		return r.release()
+	}
+	r.ended = true
+	r.state.idleEnd, r.state.touched = -1, true // what was proved of another log, or of one that was cut, proves nothing
+	r.park(readerIncident(err, r.state.Offset()))
+	return nil
+}
+
+// delivered takes the committer's answer.
+func (r *loop) delivered(d delivery, ok bool) error {
+	if !ok {
+		return r.ctx.Err()
+	}
+	if d.err != nil {
+		return r.broken(d.err)
+	}
+	c := d.commit
+	r.state.Acknowledged(c)
+	r.flying = r.flying[1:]
+	r.free = append(r.free, c)
+	r.seal, r.drop = max(r.seal, d.seal), max(r.drop, d.drop)
+	now := time.Now()
+	r.now.Commits++
+	r.now.Written += int64(c.Entries)
+	r.now.CommitMs = float64(d.took.Microseconds()) / 1000
+	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.lastAck).Microseconds())/1000)
+	r.lastAck = now
+	r.now.Committed, r.now.CtlGen = c.Offset, c.CtlGen
+	r.claim.MarkHint(c.Offset, hintMetadata(c.Replay, c.Watermark, c.Counters))
+	r.report()
+	return nil
+}
+
+// forgot tells whether an error means that Redis forgot acknowledged writes.
+func forgot(err error) bool {
+	return errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta)
+}
+
+// broken handles the end of the chain of commits. A fenced lane ends; one whose Redis forgot writes takes a new token
+// and writes its whole memory again; anything else that no retry mends parks it.
+func (r *loop) broken(err error) error {
+	switch {
+	case forgot(err):
+	case store.IsFinal(err) && !errors.Is(err, store.ErrFenced):
+		return &Incident{Kind: IncidentCorrupt, From: -1, To: -1, Detail: err.Error()}
+	default:
+		return err
+	}
+	r.deps.Log.Warn("redis forgot acknowledged writes, the lane writes its state again", "lane", r.id.String(), "error", err)
+	for {
+		assigned, askErr := r.claim.StillAssigned(r.ctx)
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		if askErr == nil && !assigned {
+			return store.ErrFenced
+		}
+		if askErr == nil {
+			if err = r.reseed(r.ctx); err == nil || errors.Is(err, store.ErrFenced) {
+				return err
+			}
+			var inc *Incident
+			if errors.As(err, &inc) {
+				return err
+			}
+			askErr = err
+		}
+		r.now.Reason = askErr.Error()
+		r.report()
+		if !pause(r.ctx, 200*time.Millisecond) {
+			return r.ctx.Err()
+		}
+	}
+}
+
+// reseed takes a new token and hands over one commit with everything in it, and the side records of every commit that
+// was under way.
+func (r *loop) reseed(ctx context.Context) error {
+	meta, err := r.take(ctx)
+	if err != nil {
+		return err
+	}
+	_, stored, err := r.deps.Store.LaneView(ctx, r.id, r.program.StateID)
+	if err != nil {
+		return err
+	}
+	close(r.committer.in)
+	c := r.flying[0]
+	var side []source.SideRecord
+	for _, f := range r.flying {
+		side = append(side, f.Side...)
+	}
+	r.free = append(r.free, r.flying[1:]...)
+	r.flying = nil
+	r.state.Reseed(c, meta.Cursor, stored)
+	c.Side = append(side, c.Side...)
+	r.reseeds++
+	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
+	if meta.Offset >= 0 { // a hint beside no state at all is what tells that the state was lost
+		r.claim.ResetHint(meta.Offset, hintMetadata(min(c.Replay, meta.Offset), meta.Watermark, meta.Counters))
+	}
+	r.failing.Store(nil)
+	r.startCommitter()
+	r.hand(c)
+	return nil
+}
+
+// release commits what the lane holds and waits for it, within the grace.
+func (r *loop) release() error {
+	r.now.State, r.now.Reason = StateReleasing, ""
+	r.report()
+	grace := time.NewTimer(releaseGrace)
+	defer grace.Stop()
+	final := false
+	for {
+		if !final && len(r.free) > 0 {
+			final = true
+			r.commit(-1) // also with nothing new: it notices a Redis that forgot
+		}
+		if final && len(r.flying) == 0 {
+			return nil
+		}
+		select {
+		case d, ok := <-r.committer.out:
+			if !ok {
+				return nil
+			}
+			if forgot(d.err) {
+				// Its successor would find nothing, or too little: nobody knows the state but this lane.
+				if err := r.reseed(r.deliver); err != nil {
+					return errors.Join(d.err, err)
+				}
+				continue
+			}
+			if d.err != nil {
+				return d.err
+			}
+			if err := r.delivered(d, ok); err != nil {
+				return err
+			}
+		case <-grace.C:
+			return fmt.Errorf("release lane %s: commits not accepted within %s; its next owner reads on from offset %d",
+				r.id, releaseGrace, r.now.Committed)
+		}
+	}
+}
+
+// report publishes the lane's status.
+func (r *loop) report() {
+	s := &r.now
+	s.Offset, s.Counters = r.state.Offset(), r.state.Counters()
+	s.Slices, s.Entries, s.Bytes = r.state.Slices(), r.state.Entries(), r.bytes()
+	if wm := r.state.Watermark(); wm != none {
+		s.Watermark = &wm
+	}
+	if since := time.Since(r.rateAt); since >= time.Second {
+		s.Rate = float64(s.Counters.Read-r.rateRead) / since.Seconds()
+		r.rateAt, r.rateRead = time.Now(), s.Counters.Read
+	}
+	r.publish()
+}

@@ -1,0 +1,158 @@
+package lane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/pipeline/event"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// Reasons that stand in the mr-reason header beside those of package event.
+const (
+	ReasonTooFarAhead = "too_far_ahead" // event time beyond the record's own timestamp plus max_future
+	ReasonLate        = "late"          // late for every window it belongs to: folded nowhere
+	ReasonLateForSome = "late_for_some" // folded where it was on time, late for the windows named
+)
+
+// sides collects the late and dead-letter records of the running commit. They leave with it, before its first call.
+// A record's original key and value travel unchanged; headers say where it came from and why.
+type sides struct {
+	id        store.LaneID
+	lateTopic string // "" when late records are counted only
+	deadTopic string
+	windows   []spec.Window
+	records   []source.SideRecord
+	bytes     int
+}
+
+func newSides(s *spec.Spec, id store.LaneID) sides {
+	return sides{id: id, lateTopic: topicOf(s.Late), deadTopic: topicOf(s.DeadLetter), windows: s.Windows}
+}
+
+func topicOf(s spec.Sink) string {
+	if s.Kafka == nil {
+		return ""
+	}
+	return s.Kafka.Topic
+}
+
+// take hands over what was collected and starts afresh.
+func (s *sides) take() []source.SideRecord {
+	r := s.records
+	s.records, s.bytes = nil, 0
+	return r
+}
+
+func (s *sides) invalid(r *source.Record, err error) {
+	reason, detail := "invalid", err.Error()
+	var inv *event.Invalid
+	if errors.As(err, &inv) {
+		reason = string(inv.Reason)
+	}
+	s.add(s.deadTopic, r, reason, header{"mr-detail", detail})
+}
+
+func (s *sides) ahead(r *source.Record, ms int64) {
+	s.add(s.deadTopic, r, ReasonTooFarAhead, header{"mr-detail",
+		fmt.Sprintf("event time %s, record timestamp %s", stamp(ms), stamp(r.Timestamp))})
+}
+
+// late reports a record that missed windows. Lateness is counted from the first deadline it missed.
+func (s *sides) late(r *source.Record, ms, watermark int64, plan *window.Plan, start int64) {
+	if s.lateTopic == "" {
+		return
+	}
+	missed := plan.Missed(start, watermark)
+	if len(missed) == 0 {
+		return
+	}
+	reason := ReasonLate
+	if len(missed) < len(plan.WindowsOf(start)) {
+		reason = ReasonLateForSome
+	}
+	var names strings.Builder
+	for i, ref := range missed {
+		if i > 0 {
+			names.WriteByte(',')
+		}
+		names.WriteString(s.windows[ref.Window].Name)
+		names.WriteByte('@')
+		names.WriteString(stamp(ref.Start))
+	}
+	s.add(s.lateTopic, r, reason,
+		header{"mr-windows", names.String()},
+		header{"mr-event-time", stamp(ms)},
+		header{"mr-lateness-ms", strconv.FormatInt(watermark-plan.Deadline(missed[0]), 10)})
+}
+
+type header struct{ key, value string }
+
+func (s *sides) add(topic string, r *source.Record, reason string, more ...header) {
+	if topic == "" {
+		return
+	}
+	// Copies: a record keeps its whole fetch response in memory, and a commit may wait.
+	rec := source.SideRecord{Topic: topic, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Headers: make([]source.Header, 0, 4+len(more))}
+	for _, h := range append([]header{
+		{"mr-reason", reason},
+		{"mr-topic", s.id.Topic},
+		{"mr-partition", strconv.FormatInt(int64(s.id.Partition), 10)},
+		{"mr-offset", strconv.FormatInt(r.Offset, 10)},
+	}, more...) {
+		rec.Headers = append(rec.Headers, source.Header{Key: h.key, Value: []byte(h.value)})
+	}
+	s.records = append(s.records, rec)
+	s.bytes += len(r.Key) + len(r.Value) + 256
+}
+
+// HeaderCut stands on a side record that its topic would not take whole: the lengths of key and value as they were.
+const HeaderCut = "mr-cut-from"
+
+// leastSide is the length in bytes below which neither key nor value is cut.
+const leastSide = 1 << 10
+
+// sendFitting publishes records. One that its topic will never take would stop the lane for ever, so such records are
+// found by halving and then cut until they fit; their headers say where the original is.
+func sendFitting(ctx context.Context, side SideSender, records []source.SideRecord) error {
+	err := side.Send(ctx, records)
+	switch {
+	case !errors.Is(err, source.ErrRecordTooLarge):
+		return err
+	case len(records) > 1:
+		half := len(records) / 2
+		if err := sendFitting(ctx, side, records[:half]); err != nil {
+			return err
+		}
+		return sendFitting(ctx, side, records[half:])
+	case shorten(&records[0]):
+		return sendFitting(ctx, side, records)
+	}
+	return err
+}
+
+// shorten halves the longer of key and value, and tells whether there was enough to cut.
+func shorten(r *source.SideRecord) bool {
+	if max(len(r.Key), len(r.Value)) < leastSide {
+		return false
+	}
+	if n := len(r.Headers); n == 0 || r.Headers[n-1].Key != HeaderCut {
+		r.Headers = append(r.Headers, source.Header{Key: HeaderCut, Value: fmt.Appendf(nil, "%d,%d", len(r.Key), len(r.Value))})
+	}
+	if len(r.Key) > len(r.Value) {
+		r.Key = r.Key[:len(r.Key)/2]
+	} else {
+		r.Value = r.Value[:len(r.Value)/2]
+	}
+	return true
+}
+
+func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339Nano) }

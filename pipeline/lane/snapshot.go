@@ -1,0 +1,283 @@
+package lane
+
+import (
+	"cmp"
+	"slices"
+	"unsafe"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// Control is what a lane adopts at a snapshot.
+type Control struct {
+	Gen        int64 // generation of the desired state this lane now follows
+	SpecGen    int64
+	SealBefore int64 // adopted only together with a proof of idleness; window.NoTime when not asked for
+	DropBefore int64 // every window with a deadline at or before this is final; window.NoTime when none is
+	IdleAt     int64 // the broker's end just now, when the lane has seen nothing for idle_timeout; -1 otherwise
+}
+
+// Commit is one durable step of a lane: side records, then chained calls of which the last moves the offset. Entries
+// are encoded into memory of its own, so the lane goes on while it travels.
+type Commit struct {
+	Calls     []store.Call
+	Side      []source.SideRecord
+	Offset    int64 // every record below is in this commit or an earlier one
+	Watermark int64
+	Effective int64 // max(watermark, sealed) that becomes committed with it
+	Entries   int
+	Bytes     int
+	Replay    int64 // lowest first offset of any slice not yet dropped; Offset when there is none
+	Counters  store.Counters
+	CtlGen    int64
+
+	meta   store.MetaUpdate
+	arena  []byte
+	ends   []int // ends of key, entry, key, entry, ... in the arena
+	fields []string
+	groups []group
+	writes []store.Write
+
+	sideBytes int64 // of Side when the commit was made
+}
+
+// group is a run of dirty entries of one slice and bucket.
+type group struct {
+	slice  store.SliceID
+	bucket int
+	from   int // index of its first pair
+	to     int
+}
+
+// Dirty tells whether a snapshot now would hold more than a sign of life.
+func (s *State) Dirty() bool { return s.touched }
+
+// Snapshot encodes everything that changed since the last snapshot into c, adopts ctl, and leaves a fresh dirty set.
+// c must not be in use; its memory is reused. The commits of a state must be applied in the order they were made.
+func (s *State) Snapshot(c *Commit, ctl Control) {
+	s.adopt(ctl)
+	c.reset()
+	if gone := s.droppable(ctl.DropBefore); len(gone)+len(s.stale) > 0 {
+		c.Calls = append(c.Calls, store.Call{Drop: gone, Purge: s.stale, Buckets: s.program.Spec.Lane.Buckets})
+		s.stale = nil
+	}
+	s.encode(c)
+	s.cut(c)
+	s.finish(c)
+}
+
+// Reseed encodes the whole state as one commit that follows cursor: everything is dirty, and stored slices that memory
+// lacks, or that no meta has confirmed, are dropped first. It is used when Redis forgot acknowledged writes; memory is a valid state and nothing is read
+// again.
+func (s *State) Reseed(c *Commit, cursor store.Cursor, stored []store.SliceStat) {
+	s.cursor = cursor
+	c.reset()
+	var purge []store.SliceID
+	for _, st := range stored {
+		_, ok := s.slices[sliceKey{st.Start, int32(st.Gen)}]
+		if !ok || st.Width != s.program.plan.Width || st.FirstOffset == store.NoOffset {
+			purge = append(purge, st.SliceID)
+		}
+	}
+	s.stale = nil
+	if len(purge) > 0 {
+		c.Calls = append(c.Calls, store.Call{Purge: purge, Buckets: s.program.Spec.Lane.Buckets})
+	}
+	for _, sl := range s.slices {
+		sl.table.MarkAllDirty()
+		sl.changed = true
+	}
+	s.encode(c)
+	s.cut(c)
+	s.finish(c)
+}
+
+// adopt takes control values over. A seal is taken only by a lane that has read to the broker's end: a lane that is
+// behind would turn records that are on time into late ones. Windows that are final already bind every lane, also one of
+// a partition that was added since: what it folded there would never be published. But no lane decides otherwise than
+// the entries it has restored.
+func (s *State) adopt(ctl Control) {
+	if s.offset >= s.ahead {
+		s.sealed = max(s.sealed, ctl.DropBefore)
+		s.effective = max(s.effective, s.sealed)
+	}
+	s.ctlGen = max(s.ctlGen, ctl.Gen)
+	s.specGen = max(s.specGen, ctl.SpecGen)
+	if ctl.IdleAt >= 0 && s.offset >= ctl.IdleAt {
+		s.idleEnd = ctl.IdleAt
+		if ctl.SealBefore > s.sealed {
+			s.sealed = ctl.SealBefore
+			s.effective = max(s.effective, s.sealed)
+		}
+	}
+}
+
+// droppable removes slices from memory whose windows are all final and whose seal is committed.
+func (s *State) droppable(before int64) []store.SliceDrop {
+	var gone []store.SliceDrop
+	for k, sl := range s.slices {
+		if deadline := s.program.plan.LastDeadline(k.start); deadline <= before && deadline <= s.committed {
+			gone = append(gone, store.SliceDrop{SliceID: sl.stat.SliceID, Deadline: deadline})
+			s.drop(k)
+		}
+	}
+	return gone
+}
+
+// sorted lists the slices by start and generation, so that equal states make equal commits. It is valid until the next
+// call.
+func (s *State) sorted() []sliceKey {
+	s.keys = s.keys[:0]
+	for k := range s.slices {
+		s.keys = append(s.keys, k)
+	}
+	slices.SortFunc(s.keys, func(a, b sliceKey) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.gen, b.gen)) })
+	return s.keys
+}
+
+// encode appends every dirty entry to the arena, grouped by slice and bucket.
+func (s *State) encode(c *Commit) {
+	for _, k := range s.sorted() {
+		sl := s.slices[k]
+		dirty := sl.table.Dirty()
+		if len(dirty) == 0 {
+			continue
+		}
+		s.sortByBucket(sl.table, dirty)
+		for b := range len(s.counts) - 1 {
+			rows := s.order[s.counts[b]:s.counts[b+1]]
+			if len(rows) == 0 {
+				continue
+			}
+			from := len(c.ends) / 2
+			for i, row := range rows {
+				if i+ahead < len(rows) {
+					sl.table.HintEntry(rows[i+ahead])
+				}
+				c.arena = append(c.arena, sl.table.Key(row)...)
+				c.ends = append(c.ends, len(c.arena))
+				c.arena = sl.table.AppendEntry(c.arena, row, s.offset)
+				c.ends = append(c.ends, len(c.arena))
+			}
+			c.groups = append(c.groups, group{sl.stat.SliceID, b, from, len(c.ends) / 2})
+		}
+		sl.table.ClearDirty()
+	}
+	c.Entries, c.Bytes = len(c.ends)/2, len(c.arena)
+	from := 0
+	for _, end := range c.ends {
+		c.fields = append(c.fields, unsafe.String(unsafe.SliceData(c.arena[from:end]), end-from))
+		from = end
+	}
+}
+
+// ahead is how many rows before their turn their memory is asked for.
+const ahead = 8
+
+// sortByBucket leaves the rows in s.order, those of bucket b at s.counts[b] up to s.counts[b+1].
+func (s *State) sortByBucket(t *agg.Table, rows []uint32) {
+	clear(s.counts)
+	buckets := len(s.counts) - 1
+	s.buckets = slices.Grow(s.buckets[:0], len(rows))[:len(rows)]
+	for i, row := range rows {
+		if i+ahead < len(rows) {
+			t.HintEntry(rows[i+ahead])
+		}
+		b := agg.Bucket(t.Hash(row), buckets)
+		s.buckets[i] = uint16(b)
+		s.counts[b]++
+	}
+	sum := 0
+	for b := range s.counts {
+		s.counts[b], sum = sum, sum+s.counts[b]
+	}
+	s.order = slices.Grow(s.order[:0], len(rows))[:len(rows)]
+	for i, row := range rows {
+		b := s.buckets[i]
+		s.order[s.counts[b]] = row
+		s.counts[b]++
+	}
+	copy(s.counts[1:], s.counts[:buckets])
+	s.counts[0] = 0
+}
+
+// cut turns groups into calls of at most ChunkFields entries.
+func (s *State) cut(c *Commit) {
+	limit, room := s.program.Spec.Lane.ChunkFields, 0
+	// A group is cut at most once per call, so this many writes never move.
+	c.writes = slices.Grow(c.writes[:0], len(c.groups)+c.Entries/limit+1)
+	for _, g := range c.groups {
+		for from := g.from; from < g.to; {
+			if room == 0 {
+				c.Calls = append(c.Calls, store.Call{})
+				room = limit
+			}
+			to := min(g.to, from+room)
+			c.writes = append(c.writes, store.Write{Slice: g.slice, Bucket: g.bucket, Fields: c.fields[2*from : 2*to]})
+			call := &c.Calls[len(c.Calls)-1]
+			call.Writes = c.writes[len(c.writes)-1-len(call.Writes):]
+			room -= to - from
+			from = to
+		}
+	}
+}
+
+// finish adds the meta to the last call and gives every call its place in the chain.
+func (s *State) finish(c *Commit) {
+	c.meta.Slices = c.meta.Slices[:0]
+	for _, sl := range s.slices {
+		if sl.changed {
+			c.meta.Slices = append(c.meta.Slices, sl.stat)
+			sl.changed = false
+		}
+	}
+	c.Offset, c.Watermark, c.Effective, c.Replay, c.Counters, c.CtlGen = s.offset, s.Watermark(), s.effective, s.replayFrom(), s.counters, s.ctlGen
+	c.sideBytes = int64(s.sides.bytes)
+	c.Side = append(c.Side, s.sides.take()...)
+	slices := c.meta.Slices
+	c.meta = store.MetaUpdate{
+		Offset: s.offset, Watermark: c.Watermark, Sealed: s.sealed, IdleEnd: s.idleEnd,
+		Counters: s.counters, TopicID: s.topicID, CtlGen: s.ctlGen, SpecGen: s.specGen, Slices: slices,
+	}
+	if n := len(c.Calls); n == 0 || c.Calls[n-1].Buckets > 0 {
+		c.Calls = append(c.Calls, store.Call{})
+	}
+	c.Calls[len(c.Calls)-1].Meta = &c.meta
+	seq := s.cursor.Seq + 1
+	for i := range c.Calls {
+		c.Calls[i].Prev = s.cursor
+		s.cursor = store.Cursor{Seq: seq, Chunk: int64(i)}
+		c.Calls[i].Next = s.cursor
+	}
+	s.touched = false
+}
+
+// Acknowledged tells the state that a commit is durable.
+func (s *State) Acknowledged(c *Commit) { s.committed = max(s.committed, c.Effective) }
+
+// footprint is the memory the commit holds, also while it waits to be used again.
+func (c *Commit) footprint() int64 {
+	const field, write, end = 16, 72, 8
+	return int64(cap(c.arena)+cap(c.fields)*field+cap(c.writes)*write+cap(c.ends)*end) + c.sideBytes
+}
+
+// spareArena is the least arena that is worth giving back.
+const spareArena = 1 << 20
+
+// reset empties the commit for its next use. Memory far beyond the last use is given back: a re-seed holds the whole state
+// once.
+func (c *Commit) reset() {
+	if cap(c.arena) > spareArena && len(c.arena) < cap(c.arena)/8 {
+		*c = Commit{}
+		return
+	}
+	clear(c.Calls)
+	clear(c.fields)
+	clear(c.writes)
+	*c = Commit{
+		Calls: c.Calls[:0], arena: c.arena[:0], ends: c.ends[:0], fields: c.fields[:0], groups: c.groups[:0], writes: c.writes[:0],
+		meta: store.MetaUpdate{Slices: c.meta.Slices[:0]},
+	}
+}

@@ -1,0 +1,260 @@
+package lane
+
+import (
+	"millrace/pipeline/agg"
+	"millrace/pipeline/event"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+const nanosPerMilli = 1_000_000
+
+// groupSize is how many events are decided before they are folded together.
+const groupSize = 16
+
+// waiting is an event that has been decided and waits to be folded. Every place has a decoder of its own, because an event
+// lives in its decoder's memory.
+type waiting struct {
+	decoder *event.Decoder
+	ev      event.Event
+	table   *agg.Table
+	hash    uint64
+	offset  int64
+	row     uint32 // where the entry most likely is
+	known   bool   // row is set
+}
+
+// State is everything a lane holds in memory. It is not safe for concurrent use.
+type State struct {
+	program *Program
+	id      store.LaneID
+	topicID string
+
+	group   [groupSize]waiting
+	grouped int
+
+	slices   map[sliceKey]*slice
+	last     *slice // the slice folded into last: neighbours in the log are mostly neighbours in time
+	lastKey  sliceKey
+	free     []*agg.Table
+	counters store.Counters
+
+	maxFuture int64 // ms
+	offset    int64 // next offset to read
+	maxTime   int64 // largest event time folded, filtered or late, in ms; window.NoTime before the first
+	sealed    int64 // adopted seal, in ms
+	effective int64 // max(watermark, sealed): what lateness is decided with
+	idleEnd   int64 // broker's end at which the lane was proved idle; -1 when it is not
+	ctlGen    int64
+	specGen   int64
+
+	ahead     int64           // highest stamp that was restored: up to there events may be decided already
+	stale     []store.SliceID // stored slices that the next commit drops, left by an owner that never committed
+	committed int64           // max(watermark, sealed) of the last acknowledged commit
+	touched   bool            // meta moved since the last snapshot
+
+	cursor  store.Cursor // place of the last call handed out
+	sides   sides
+	order   []uint32   // scratch: dirty rows by bucket
+	counts  []int      // scratch: rows per bucket
+	buckets []uint16   // scratch: bucket of each dirty row
+	keys    []sliceKey // scratch: slices in order
+}
+
+// NewState returns an empty state that starts reading at offset, its first commit following cursor.
+func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor store.Cursor) *State {
+	s := &State{
+		program: p, id: id, topicID: topicID, maxFuture: p.Spec.Event.MaxFuture.Millis(),
+		slices: make(map[sliceKey]*slice),
+		offset: offset, cursor: cursor,
+		maxTime: window.NoTime, sealed: window.NoTime, effective: window.NoTime, committed: window.NoTime,
+		idleEnd: -1,
+		sides:   newSides(p.Spec, id),
+		counts:  make([]int, p.Spec.Lane.Buckets+1),
+		touched: true,
+	}
+	for i := range s.group {
+		s.group[i].decoder = p.decoders[i]
+	}
+	return s
+}
+
+// Offset is the next offset the lane will read.
+func (s *State) Offset() int64 { return s.offset }
+
+// Watermark is the largest event time so far minus the allowed disorder, in ms, or window.NoTime.
+func (s *State) Watermark() int64 {
+	if s.maxTime == window.NoTime {
+		return window.NoTime
+	}
+	return s.maxTime - s.program.Spec.Watermark.OutOfOrderness.Millis()
+}
+
+// Counters returns what became of every record read so far.
+func (s *State) Counters() store.Counters { return s.counters }
+
+// Slices is the number of slice generations held.
+func (s *State) Slices() int { return len(s.slices) }
+
+// Entries is the number of entries held.
+func (s *State) Entries() int {
+	n := 0
+	for _, sl := range s.slices {
+		n += sl.table.Len()
+	}
+	return n
+}
+
+// Bytes is the memory held by entries, by tables kept for slices to come, and by side records that wait for a commit.
+func (s *State) Bytes() int64 {
+	n := int64(s.sides.bytes)
+	for _, sl := range s.slices {
+		n += int64(sl.table.Bytes())
+	}
+	for _, t := range s.free {
+		n += int64(t.Bytes())
+	}
+	return n
+}
+
+// Pending estimates the memory that a snapshot now would take for its copies of what is dirty, in bytes.
+func (s *State) Pending() int64 {
+	n := int64(0)
+	for _, sl := range s.slices {
+		if dirty := len(sl.table.Dirty()); dirty > 0 {
+			n += int64(sl.table.Bytes()) * int64(dirty) / int64(sl.table.Len())
+		}
+	}
+	return n
+}
+
+// Fold takes the records of a batch in order and moves the offset to the batch's end. Records below the offset were
+// folded before and are passed over.
+func (s *State) Fold(b *source.Batch) {
+	for i := range b.Records {
+		if r := &b.Records[i]; r.Offset >= s.offset {
+			s.decide(r)
+			s.offset = r.Offset + 1
+		}
+	}
+	s.settle()
+	if b.Next > s.offset {
+		s.offset = b.Next
+		s.touched = true
+	}
+}
+
+// decide takes one record: invalid, too far ahead, filtered, late or to be folded, in this order, each record once. None
+// of it depends on the entry that the event meets, so folding may wait until a group is full.
+func (s *State) decide(r *source.Record) {
+	s.touched = true
+	s.idleEnd = -1
+	s.counters.Read++
+	next := &s.group[s.grouped]
+	ev := &next.ev
+	if err := next.decoder.Decode(r.Value, ev); err != nil {
+		s.counters.Invalid++
+		s.sides.invalid(r, err)
+		return
+	}
+	ms := window.Millis(ev.Time)
+	if at := ms - s.maxFuture; at > r.Timestamp || at == r.Timestamp && ev.Time > ms*nanosPerMilli {
+		s.counters.Ahead++
+		s.sides.ahead(r, ms)
+		return
+	}
+	watermark := s.effective
+	if ms > s.maxTime {
+		s.maxTime = ms
+		s.effective = max(s.Watermark(), s.sealed)
+	}
+	if ev.Filtered {
+		s.counters.Filtered++
+		return
+	}
+	plan := s.program.plan
+	start := plan.SliceStart(ms)
+	gen, late := plan.Place(start, watermark)
+	if late {
+		s.counters.Late++
+		s.sides.late(r, ms, watermark, plan, start)
+		return
+	}
+	if gen > 0 {
+		s.sides.late(r, ms, watermark, plan, start)
+	}
+	sl := s.slice(sliceKey{start, int32(gen)})
+	if sl.stat.Folded == 0 {
+		sl.stat.FirstOffset = r.Offset
+	}
+	sl.stat.Folded++
+	sl.stat.LastOffset = r.Offset
+	sl.changed = true
+	s.counters.Folded++
+	next.table, next.offset, next.hash = sl.table, r.Offset, agg.Hash(ev.Key)
+	next.table.HintIndex(next.hash)
+	if s.grouped++; s.grouped == len(s.group) {
+		s.settle()
+	}
+}
+
+// settle folds the waiting group into its tables, in order. Its memory has been asked for before: waiting for one entry
+// after the other would take longer than the work.
+func (s *State) settle() {
+	group := s.group[:s.grouped]
+	for i := range group {
+		group[i].row, group[i].known = group[i].table.HintRow(group[i].hash)
+	}
+	for i := range group {
+		if group[i].known {
+			group[i].table.HintKey(group[i].row)
+		}
+	}
+	for i := range group {
+		w := &group[i]
+		w.table.Add(w.table.RowOf(w.hash, w.ev.Key), &w.ev, w.offset)
+	}
+	s.grouped = 0
+}
+
+// slice finds or makes a slice generation.
+func (s *State) slice(k sliceKey) *slice {
+	if s.last != nil && s.lastKey == k {
+		return s.last
+	}
+	sl, ok := s.slices[k]
+	if !ok {
+		sl = &slice{
+			stat:  store.SliceStat{SliceID: s.sliceID(k), FirstOffset: -1, LastOffset: -1},
+			table: s.newTable(),
+		}
+		s.slices[k] = sl
+	}
+	s.last, s.lastKey = sl, k
+	return sl
+}
+
+func (s *State) sliceID(k sliceKey) store.SliceID {
+	return store.SliceID{Width: s.program.plan.Width, Start: k.start, Gen: int(k.gen)}
+}
+
+func (s *State) newTable() *agg.Table {
+	if n := len(s.free); n > 0 {
+		t := s.free[n-1]
+		s.free = s.free[:n-1]
+		return t
+	}
+	return s.program.layout.NewTable()
+}
+
+// drop forgets a slice generation. A few tables are kept for the slices to come.
+func (s *State) drop(k sliceKey) {
+	sl := s.slices[k]
+	delete(s.slices, k)
+	s.last = nil
+	if len(s.free) < 2 {
+		sl.table.Reset()
+		s.free = append(s.free, sl.table)
+	}
+}

@@ -1,0 +1,53 @@
+package lane
+
+import (
+	"time"
+
+	"millrace/pipeline/store"
+)
+
+// States a lane reports.
+const (
+	StateAcquiring = "acquiring"
+	StateRestoring = "restoring"
+	StateRunning   = "running"
+	StatePaused    = "paused"  // by the operator
+	StateBlocked   = "blocked" // Reason says by what: commits or memory
+	StateParked    = "parked"  // Incident says why
+	StateReleasing = "releasing"
+)
+
+// Status is a snapshot of a lane for people and metrics. Times of events are in ms.
+type Status struct {
+	Topic     string         `json:"topic"`
+	Partition int32          `json:"partition"`
+	State     string         `json:"state"`
+	Reason    string         `json:"reason,omitempty"`
+	Incident  *Incident      `json:"incident,omitempty"`
+	Owner     store.Token    `json:"owner,omitempty"`
+	Offset    int64          `json:"offset"`    // next to read
+	Committed int64          `json:"committed"` // durable
+	End       int64          `json:"end"`       // broker's high watermark as last heard, -1 before
+	Watermark *int64         `json:"watermark,omitempty"`
+	Counters  store.Counters `json:"counters"`
+	Slices    int            `json:"slices"`
+	Entries   int            `json:"entries"`
+	Bytes     int64          `json:"bytes"`
+	Rate      float64        `json:"rate"` // records per second over the last second or more
+	Commits   int64          `json:"commits"`
+	Written   int64          `json:"entries_written"`    // Redis fields written since the lane was acquired
+	CommitMs  float64        `json:"commit_ms"`          // duration of the last commit
+	GapMs     float64        `json:"longest_commit_gap"` // longest time between two acknowledged commits, ms
+	Restored  *Restored      `json:"restored,omitempty"` // what the acquisition read
+	CtlGen    int64          `json:"ctl_gen"`            // desired state this lane follows
+	Reseeds   int            `json:"reseeds,omitempty"`  // times Redis was found to have forgotten writes
+	UpdatedAt time.Time      `json:"updated_at,omitempty"`
+}
+
+// Lag is how many offsets wait in the log.
+func (s *Status) Lag() int64 {
+	if s.End < 0 {
+		return 0
+	}
+	return max(0, s.End-s.Committed)
+}
