@@ -1,0 +1,50 @@
+package result
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math/bits"
+)
+
+// Checksum identifies the content of a revision: the set of its keys with their values, flags included, revision number
+// and window excluded. It is a sum, modulo 2^128, of truncated SHA-256 hashes of the rows, so it does not depend on the
+// order in which rows are added: whoever reads the result topic's partitions in any order can compute it in one pass.
+// The zero value is the checksum of no rows. It is not safe for concurrent use.
+type Checksum struct {
+	hi, lo uint64
+	rows   int64
+	buf    []byte
+}
+
+func (c *Checksum) add(row content) {
+	c.buf = binary.AppendUvarint(c.buf[:0], uint64(len(row.Key)))
+	c.buf = append(c.buf, row.Key...)
+	c.buf = append(c.buf, row.Values...)
+	flags := byte(0)
+	if row.Overflow {
+		flags |= 1
+	}
+	if row.Deleted {
+		flags |= 2
+	}
+	sum := sha256.Sum256(append(c.buf, flags))
+	var carry uint64
+	c.lo, carry = bits.Add64(c.lo, binary.BigEndian.Uint64(sum[8:]), 0)
+	c.hi, _ = bits.Add64(c.hi, binary.BigEndian.Uint64(sum[:]), carry)
+	c.rows++
+}
+
+// Add counts one row in.
+func (c *Checksum) Add(r Row) { c.add(r.content()) }
+
+// Rows is how many rows were added.
+func (c *Checksum) Rows() int64 { return c.rows }
+
+// String is the sum in hex, 32 digits.
+func (c *Checksum) String() string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], c.hi)
+	binary.BigEndian.PutUint64(b[8:], c.lo)
+	return hex.EncodeToString(b[:])
+}

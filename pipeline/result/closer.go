@@ -1,0 +1,272 @@
+package result
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// Closer closes the windows of one pipeline. Any number may exist, also in several processes: they fence each other per
+// slot, and what they publish is the same. Its methods may be called from any goroutine; Round, Flush and Drain wait for
+// each other.
+type Closer struct {
+	cfg     Config
+	plan    *window.Plan
+	stateID string
+	topics  []string
+	tables  sync.Pool // of *agg.Table
+	slots   []*slot
+
+	turn      sync.Mutex // held by Round, Flush and Drain
+	prev      *view
+	round     int64
+	states    map[window.Ref]state
+	failures  map[window.Ref]*failure
+	early     map[window.Ref]int      // looks that found the window's lanes in the middle of a commit
+	shown     map[window.Ref]struct{} // windows that have a revision
+	lateAfter time.Time               // when revisions for late events may go on
+
+	mu       sync.Mutex
+	excluded map[window.Ref]struct{}
+}
+
+// state is what a round knows about an open window. It is forgotten when a lane folds into the window.
+type state int
+
+const (
+	unknown state = iota
+	settled       // published, and nothing changed since
+	final
+)
+
+// task is one window to be closed.
+type task struct {
+	ref    window.Ref
+	view   *view
+	reason string // ReasonFlush, ReasonDrain, or "" to close by the watermark
+}
+
+// NewCloser compiles the spec. It connects to nothing before the first use.
+func NewCloser(cfg Config) (*Closer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	plan, err := window.NewPlan(cfg.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
+	}
+	layout, err := agg.NewLayout(cfg.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
+	}
+	c := &Closer{
+		cfg: cfg, plan: plan, stateID: cfg.Spec.StateID(),
+		topics:   slices.Compact(slices.Sorted(slices.Values(cfg.Spec.Source.Topics))),
+		states:   make(map[window.Ref]state),
+		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
+		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),
+	}
+	c.tables.New = func() any { return layout.NewTable() }
+	for n := range cfg.Slots {
+		c.slots = append(c.slots, newSlot(n, cfg.Spec.Name, cfg.Kafka, cfg.State))
+	}
+	return c, nil
+}
+
+// Close gives up the producers. What is under way ends first.
+func (c *Closer) Close() error {
+	for _, s := range c.slots {
+		s.mu.Lock()
+		s.discard()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// Exclude leaves a window to somebody else; Round passes it over until Include. The lanes drop nothing of it meanwhile.
+func (c *Closer) Exclude(ref window.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.excluded[ref] = struct{}{}
+}
+
+// Include ends Exclude.
+func (c *Closer) Include(ref window.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.excluded, ref)
+}
+
+func (c *Closer) isExcluded(ref window.Ref) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.excluded[ref]
+	return ok
+}
+
+// Ref finds a window of the spec by name and start (ms). ErrWindow when the spec has none of that name.
+func (c *Closer) Ref(name string, start int64) (window.Ref, error) {
+	for i, w := range c.cfg.Spec.Windows {
+		if w.Name == name {
+			return window.Ref{Window: i, Start: start}, nil
+		}
+	}
+	return window.Ref{}, fmt.Errorf("%w: %q", ErrWindow, name)
+}
+
+func (c *Closer) windowID(ref window.Ref) windowID {
+	return windowID{c.cfg.Spec.Windows[ref.Window].Name, ref.Start}
+}
+
+func (c *Closer) storeID(ref window.Ref) store.WindowID {
+	return store.WindowID{Pipeline: c.cfg.Spec.Name, Window: c.cfg.Spec.Windows[ref.Window].Name, Start: ref.Start}
+}
+
+func (c *Closer) slotOf(ref window.Ref) int { return c.windowID(ref).slot(len(c.slots)) }
+
+// CloseWindow looks at the lanes and brings one window up to date: it publishes what it lacks, and makes it final when
+// nothing can change it any more. It is idempotent; it returns the latest ledger row and whether anything was published.
+// reason is ReasonFlush, ReasonDrain, or "" to close by the watermark. See Waits and Incident for its errors.
+func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string) (row LedgerRow, published bool, err error) {
+	for try := 1; ; try++ {
+		v, err := c.look(ctx)
+		if err != nil {
+			return LedgerRow{}, false, err
+		}
+		if reason == "" {
+			if err := c.passed(v, ref); err != nil {
+				return LedgerRow{}, false, err
+			}
+		}
+		o, err := c.close(ctx, &task{ref: ref, view: v, reason: reason}, try > c.cfg.Patience)
+		published = published || o.published
+		if (Waits(err) || err == nil && o.stale) && try <= c.cfg.Patience && ctx.Err() == nil {
+			continue
+		}
+		if o.row != nil {
+			row = *o.row
+		}
+		return row, published, err
+	}
+}
+
+// passed is a *NotYetError unless the watermark has passed the window's end.
+func (c *Closer) passed(v *view, ref window.Ref) error {
+	if v.watermark < c.plan.End(ref) {
+		return &NotYetError{Waiting: v.waiting(), End: c.plan.End(ref)}
+	}
+	return nil
+}
+
+// outcome is what became of one task.
+type outcome struct {
+	row       *LedgerRow // the window's latest, nil when there is none
+	published bool       // row was written just now
+	frozen    bool       // row and content were frozen by an earlier attempt
+	stale     bool       // row is older than the task's view, or not exact: the window needs another look
+}
+
+// close does one task under its view. early allows a first revision that is not exact.
+func (c *Closer) close(ctx context.Context, t *task, early bool) (outcome, error) {
+	s := c.slots[c.slotOf(t.ref)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.producer != nil
+	o, err := c.closeIn(ctx, s, t, early)
+	if known && Incident(err) {
+		// The ledger may have gone on since it was read: another closer made the window final, and lanes followed.
+		s.discard()
+		o, err = c.closeIn(ctx, s, t, early)
+	}
+	return o, err
+}
+
+func (c *Closer) closeIn(ctx context.Context, s *slot, t *task, early bool) (outcome, error) {
+	if err := s.open(ctx); err != nil {
+		return outcome{}, &SlotError{Slot: s.n, Err: err}
+	}
+	last, err := s.last(ctx, c.windowID(t.ref), c.plan.End(t.ref))
+	if err != nil {
+		return outcome{}, &SlotError{Slot: s.n, Err: err}
+	}
+	n, err := c.need(t.view, t.ref, last)
+	if err != nil || last != nil && last.Final {
+		return outcome{row: last}, err
+	}
+	if t.view.dropped(c.plan.Deadline(t.ref)) {
+		return outcome{row: last}, c.grew(t)
+	}
+	finalise := n.sealed && t.reason == ""
+	if !n.changed && last.Exact && !finalise {
+		return outcome{row: last}, nil
+	}
+	if !n.changed && last.Exact {
+		row := c.newRow(t, last)
+		row.Revision, row.Exact, row.Keys, row.Events, row.Checksum = last.Revision, true, last.Keys, last.Events, last.Checksum
+		return c.commit(ctx, s, &prepared{row: row}, true)
+	}
+	p, err := c.prepare(ctx, t, last, last != nil || finalise || t.reason == ReasonDrain || !early)
+	same := errors.Is(err, errSame)
+	if err != nil && !same {
+		return outcome{row: last}, err
+	}
+	return c.commit(ctx, s, p, same)
+}
+
+// commit publishes and then shows the row in Redis; only the first decides.
+func (c *Closer) commit(ctx context.Context, s *slot, p *prepared, amend bool) (outcome, error) {
+	if err := s.publish(ctx, p, amend); err != nil {
+		return outcome{}, err
+	}
+	if err := s.flip(ctx); err != nil {
+		c.cfg.Log.Warn("the view in Redis lags behind the ledger", "pipeline", c.cfg.Spec.Name, "error", err)
+	}
+	return outcome{row: p.row, published: true, frozen: p.frozen, stale: p.frozen || !p.row.Exact}, nil
+}
+
+// newRow is the ledger row of the window's next revision under the task's view, without what reading it will tell.
+func (c *Closer) newRow(t *task, last *LedgerRow) *LedgerRow {
+	id := c.windowID(t.ref)
+	row := &LedgerRow{
+		Pipeline: c.cfg.Spec.Name, Window: id.Window, Start: id.Start, End: c.plan.End(t.ref),
+		Revision: 1, Reason: t.reason, By: c.cfg.By, ClosedAt: c.cfg.Now().UnixMilli(), Lanes: c.covers(t.view, t.ref),
+	}
+	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
+		row.PublishedTo = sink.Topic
+	}
+	if last != nil {
+		row.Revision = last.Revision + 1
+	}
+	if t.reason != "" {
+		return row
+	}
+	row.Final = t.view.sealed(c.plan.Deadline(t.ref))
+	switch {
+	case last == nil || last.Reason == ReasonFlush || last.Reason == ReasonDrain:
+		row.Reason = ReasonWatermark
+	case row.Final:
+		row.Reason = ReasonFinal
+	default:
+		row.Reason = ReasonLate
+	}
+	return row
+}
+
+// grew describes a window that the lanes were told is final, although the ledger has no final row of it.
+func (c *Closer) grew(t *task) error {
+	ranges := c.plan.SlicesOf(t.ref)
+	for i := range t.view.lanes {
+		if offset, folded := t.view.lanes[i].share(ranges); folded > 0 {
+			id := c.windowID(t.ref)
+			return &GrewError{Lane: t.view.lanes[i].id, Window: id.Window, Start: id.Start, Offset: offset}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package result
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"millrace/pipeline/spec"
+)
+
+// Defaults of Config.
+const (
+	DefaultSlots       = 8
+	DefaultParallel    = 4
+	DefaultReadAhead   = 8
+	DefaultMaxPerRound = 200
+	DefaultPatience    = 5
+)
+
+// Config says what a Closer closes and how. The zero value of an optional field is its default.
+type Config struct {
+	Spec  *spec.Spec
+	State State
+	Kafka Kafka
+	// By names the closer in ledger rows, for people.
+	By string
+	// Slots is the number of partitions of the ledger topic. It is fixed for the life of a pipeline: a window's slot is
+	// where its ledger is looked for.
+	Slots int
+	// Parallel is how many windows are closed at a time, at most one per slot, and how many lanes are read at a time.
+	// With 1 everything happens in the calling goroutine, in a fixed order.
+	Parallel int
+	// ReadAhead is how many pages of entries of one window may be under way. With 1 none is read ahead.
+	ReadAhead int
+	// MaxPerRound bounds the windows one Round closes.
+	MaxPerRound int
+	// Patience is after how many looks a window's first revision goes out although a lane is always in the middle of a
+	// commit (exact: false). Revisions after the first, drained and final ones wait.
+	Patience int
+	// Now is the clock for closed_at and for the pace of late revisions; what a revision holds never depends on it.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Validate applies defaults and names every option that is not valid.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Spec == nil {
+		errs = append(errs, errors.New("result: Spec is missing"))
+	}
+	if c.State == nil {
+		errs = append(errs, errors.New("result: State is missing"))
+	}
+	if c.Kafka == nil {
+		errs = append(errs, errors.New("result: Kafka is missing"))
+	}
+	for _, o := range []struct {
+		name  string
+		value *int
+		def   int
+	}{
+		{"Slots", &c.Slots, DefaultSlots}, {"Parallel", &c.Parallel, DefaultParallel},
+		{"ReadAhead", &c.ReadAhead, DefaultReadAhead}, {"MaxPerRound", &c.MaxPerRound, DefaultMaxPerRound},
+		{"Patience", &c.Patience, DefaultPatience},
+	} {
+		if *o.value == 0 {
+			*o.value = o.def
+		}
+		if *o.value < 1 {
+			errs = append(errs, fmt.Errorf("result: %s is %d, want at least 1", o.name, *o.value))
+		}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(errs...)
+}

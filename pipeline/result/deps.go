@@ -1,0 +1,77 @@
+package result
+
+import (
+	"context"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// State is what the closer needs of Redis; *store.Store is one.
+type State interface {
+	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
+	ReadMeta(ctx context.Context, id store.LaneID) (m store.Meta, found bool, err error)
+	ReadSlice(ctx context.Context, id store.LaneID, stateID string, slice store.SliceID, from, to int,
+		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
+
+	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
+	SetSeal(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
+	SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
+
+	Prepare(ctx context.Context, id store.WindowID, rev int,
+		build func(add func(page []byte) error) (header []byte, err error)) (r store.Revision, fresh bool, err error)
+	ReadRevision(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) (store.Revision, error)
+	Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error
+	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
+	Trim(ctx context.Context, id store.WindowID) (unlinked int, err error)
+}
+
+// Topics answers what the brokers know now; *source.Cluster does. Answers must not come from a cache.
+type Topics interface {
+	Partitions(ctx context.Context, topic string) ([]int32, error)
+	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
+	// TopicID tells one incarnation of a topic from the next; "" when the brokers know no ids.
+	TopicID(ctx context.Context, topic string) (string, error)
+}
+
+// Log reads a partition as a read_committed consumer does.
+type Log interface {
+	// Read passes the records from offset from up to the last stable offset as of the call to fn, in order, and returns
+	// the position after them. From below the log's start it begins there; from above its end is
+	// source.ErrOffsetOutOfRange.
+	Read(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (next int64, err error)
+}
+
+// Producers makes the transactional producers of window slots.
+type Producers interface {
+	// Open returns a producer for the slot's transactional id after InitProducerId: every earlier producer of the slot is
+	// fenced, and its open transaction is decided and visible to readers.
+	Open(ctx context.Context, slot int) (Producer, error)
+}
+
+// Producer publishes transactions of one slot, one after the other. After an error it is of no use but to be closed.
+// It is not safe for concurrent use.
+type Producer interface {
+	Begin() error
+	// Send returns when all records are acknowledged as part of the open transaction.
+	Send(ctx context.Context, records []Record) error
+	// Commit ends the transaction. After an error the outcome is unknown.
+	Commit() error
+	// Close aborts an open transaction as far as it still can and releases the producer.
+	Close() error
+}
+
+// Record is a record to publish. Partition is used for the ledger topic only; results are spread by key.
+type Record struct {
+	Topic      string
+	Partition  int32
+	Key, Value []byte
+	Headers    []source.Header
+}
+
+// Kafka is everything the closer needs of Kafka; NewKafka connects to one.
+type Kafka interface {
+	Topics
+	Log
+	Producers
+}

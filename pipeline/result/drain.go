@@ -1,0 +1,122 @@
+package result
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/window"
+)
+
+// drainLooks is how many looks a flush or a drain takes at windows whose lanes are in the middle of a commit.
+const drainLooks = 5
+
+// Flush publishes what is committed now of every open window that has changed since its last revision. Rows say
+// final: false, and nothing is sealed. A lane that is in the middle of a commit at every look makes a first revision
+// that is not exact, or leaves a window to the next call: then Done is false.
+func (c *Closer) Flush(ctx context.Context) (Receipt, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	v, err := c.look(ctx)
+	if err != nil {
+		return Receipt{Reason: ReasonFlush}, err
+	}
+	return c.publishOpen(ctx, v, ReasonFlush, nil)
+}
+
+// Drain closes every open window once every lane's committed offset has reached its end offset. An offset is a position:
+// behind a transaction's marker it is past it, although no record was delivered. While a lane is not there Drain
+// publishes nothing and says which one and why; call it again. Rows say final: false, and nothing is sealed.
+func (c *Closer) Drain(ctx context.Context, ends map[source.TopicPartition]int64) (Receipt, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	v, err := c.look(ctx)
+	if err != nil {
+		return Receipt{Reason: ReasonDrain}, err
+	}
+	if missing := c.missing(v, ends); len(missing) > 0 {
+		return Receipt{Reason: ReasonDrain, Missing: missing, Lanes: lanesOf(v)}, nil
+	}
+	return c.publishOpen(ctx, v, ReasonDrain, func(v *view, _ window.Ref) error {
+		if missing := c.missing(v, ends); len(missing) > 0 {
+			return fmt.Errorf("lane %s: %s: %w", missing[0].Lane, missing[0].Why, ErrMoved)
+		}
+		return nil
+	})
+}
+
+// missing lists the lanes that have not reached their ends, by name.
+func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWait {
+	lanes := make(map[source.TopicPartition]*laneView, len(v.lanes))
+	for i := range v.lanes {
+		lanes[source.TopicPartition{Topic: v.lanes[i].id.Topic, Partition: v.lanes[i].id.Partition}] = &v.lanes[i]
+	}
+	var missing []LaneWait
+	for tp, end := range ends {
+		w := LaneWait{Lane: tp.String(), Offset: -1, End: end}
+		l, ok := lanes[tp]
+		switch {
+		case end <= 0:
+			continue
+		case !ok:
+			w.Why = "the partition is not one of the source topics'"
+		case !l.found || l.meta.Offset < 0:
+			w.Why = "it has committed nothing yet"
+		case l.meta.Offset < end:
+			w.Offset = l.meta.Offset
+			w.Why = fmt.Sprintf("it has committed up to offset %d of %d", l.meta.Offset, end)
+		default:
+			continue
+		}
+		missing = append(missing, w)
+	}
+	slices.SortFunc(missing, func(a, b LaneWait) int { return strings.Compare(a.Lane, b.Lane) })
+	return missing
+}
+
+func lanesOf(v *view) []LaneCover {
+	lanes := make([]LaneCover, len(v.lanes))
+	for i := range v.lanes {
+		l := &v.lanes[i]
+		lanes[i] = LaneCover{Topic: l.id.Topic, Partition: l.id.Partition, Offset: -1, LastOffset: -1}
+		if l.found {
+			lanes[i].Offset, lanes[i].Folded = l.meta.Offset, l.meta.Counters.Folded
+			for _, s := range l.slices {
+				lanes[i].LastOffset = max(lanes[i].LastOffset, s.LastOffset)
+			}
+		}
+	}
+	return lanes
+}
+
+func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still func(*view, window.Ref) error) (Receipt, error) {
+	c.flipAll(ctx, v)
+	refs := c.open(v)
+	c.remember(v, refs)
+	refs = slices.DeleteFunc(refs, func(ref window.Ref) bool { return c.states[ref] == final })
+	receipt := Receipt{Reason: reason, Lanes: lanesOf(v), Windows: len(refs)}
+	results, err := c.closeAll(ctx, v, refs, reason, drainLooks, still)
+	if err != nil {
+		return receipt, err
+	}
+	receipt.Done = true
+	for i := range results {
+		d := &results[i]
+		if d.published {
+			receipt.Closed = append(receipt.Closed, closedOf(d.row))
+			delete(c.states, d.ref)
+		}
+		var grew *GrewError
+		switch {
+		case d.err != nil && !errors.As(d.err, &grew):
+			receipt.Failed = append(receipt.Failed, c.trouble(d, 1))
+		case !d.published:
+			receipt.Unchanged++
+		}
+		receipt.Done = receipt.Done && len(receipt.Failed) == 0 && !d.again
+	}
+	return receipt, nil
+}

@@ -1,0 +1,129 @@
+package result
+
+import (
+	"errors"
+	"fmt"
+
+	"millrace/pipeline/store"
+)
+
+var (
+	// ErrMoved means that a lane changed owner or went backwards while a window was read. Look again.
+	ErrMoved = errors.New("a lane moved while the window was read")
+
+	// ErrFenced means that another closer took the window's slot over. What was under way is not published.
+	ErrFenced = errors.New("another closer took over the window's slot")
+
+	// ErrWindow means a window that the spec does not have.
+	ErrWindow = errors.New("no such window")
+
+	// ErrLedger means that a record of the ledger topic cannot be read or contradicts the others.
+	ErrLedger = errors.New("corrupt ledger")
+)
+
+// AheadError says that a lane is in the middle of a commit: entries of the window are newer than its meta. The next meta
+// ends it.
+type AheadError struct {
+	Lane  store.LaneID
+	Slice store.SliceID
+	Stamp int64 // of an entry
+	Meta  int64 // offset of the meta read before
+}
+
+func (e *AheadError) Error() string {
+	return fmt.Sprintf("lane %s is in the middle of a commit: slice %s holds events up to offset %d, its meta stands at %d",
+		e.Lane, e.Slice, e.Stamp, e.Meta)
+}
+
+// BehindError says that a lane's state is older than what the window's last revision covers: Redis lost writes and the
+// lane is coming back. No revision is published meanwhile.
+type BehindError struct {
+	Lane          store.LaneID
+	Offset, Cover int64
+	Revision      int
+}
+
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("lane %s stands at offset %d, behind %d which revision %d covers: it lost writes and has to come back",
+		e.Lane, e.Offset, e.Cover, e.Revision)
+}
+
+// MismatchError is an incident: the entries of a slice do not add up to the events the lane says it folded there.
+// The window is not published until an operator has decided.
+type MismatchError struct {
+	Lane            store.LaneID
+	Slice           store.SliceID
+	Entries, Folded int64
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("incident mismatch: lane %s, slice %s: the entries count %d events, the lane folded %d; the window is not published",
+		e.Lane, e.Slice, e.Entries, e.Folded)
+}
+
+// GrewError is an incident: a lane folded an event into a window that is final, so it is in no revision. It takes a lost
+// seal, or a partition added with events older than what is final.
+type GrewError struct {
+	Lane   store.LaneID
+	Window string
+	Start  int64
+	Offset int64 // last event folded
+	Cover  int64 // what the final revision covers of the lane
+}
+
+func (e *GrewError) Error() string {
+	return fmt.Sprintf("incident final-grew: lane %s folded offset %d into window %s %s, which is final up to offset %d",
+		e.Lane, e.Offset, e.Window, formatTime(e.Start), e.Cover)
+}
+
+// ShrunkError is an incident: a lane holds fewer events of a window than a revision that it has not fallen behind of.
+type ShrunkError struct {
+	Lane        store.LaneID
+	Window      string
+	Start       int64
+	Folded, Was int64
+	Revision    int
+}
+
+func (e *ShrunkError) Error() string {
+	return fmt.Sprintf("incident shrunk: lane %s holds %d events of window %s %s, revision %d had %d; the window is not published",
+		e.Lane, e.Folded, e.Window, formatTime(e.Start), e.Revision, e.Was)
+}
+
+// Incident tells whether an error will not go away by trying again: somebody has to look.
+func Incident(err error) bool {
+	var mismatch *MismatchError
+	var grew *GrewError
+	var shrunk *ShrunkError
+	return errors.As(err, &mismatch) || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ErrLedger)
+}
+
+// Waits tells whether an error only means that the lanes are not there yet: looking again later is the answer, and it
+// does not count as a failure.
+func Waits(err error) bool {
+	var ahead *AheadError
+	var behind *BehindError
+	var notYet *NotYetError
+	return errors.As(err, &ahead) || errors.As(err, &behind) || errors.As(err, &notYet) ||
+		errors.Is(err, ErrMoved) || errors.Is(err, store.ErrSuperseded)
+}
+
+// NotYetError says that a window cannot be closed by the watermark yet.
+type NotYetError struct {
+	Waiting Waiting
+	End     int64
+}
+
+func (e *NotYetError) Error() string {
+	return fmt.Sprintf("the window ends at %s, %s", formatTime(e.End), e.Waiting)
+}
+
+// SlotError says that a window's slot could not be taken over: Kafka is in trouble, not the window.
+type SlotError struct {
+	Slot int
+	Err  error
+}
+
+func (e *SlotError) Error() string { return fmt.Sprintf("slot %d: %v", e.Slot, e.Err) }
+
+func (e *SlotError) Unwrap() error { return e.Err }

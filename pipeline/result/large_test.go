@@ -1,0 +1,138 @@
+package result_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/result"
+	"millrace/pipeline/store"
+	"millrace/pipeline/store/storetest"
+)
+
+// discard is a Kafka that keeps no results, so that what the closer holds is all there is.
+type discard struct {
+	result.Kafka
+	sent    int
+	largest int
+	pages   int
+	peak    uint64
+}
+
+// sampling looks at the memory whenever a tenth page is frozen.
+type sampling struct {
+	result.State
+	d *discard
+}
+
+func (s sampling) Prepare(ctx context.Context, id store.WindowID, rev int,
+	build func(add func(page []byte) error) ([]byte, error)) (store.Revision, bool, error) {
+	return s.State.Prepare(ctx, id, rev, func(add func([]byte) error) ([]byte, error) {
+		return build(func(page []byte) error {
+			if s.d.pages++; s.d.pages%10 == 0 {
+				s.d.sample()
+			}
+			return add(page)
+		})
+	})
+}
+
+func (d *discard) Open(ctx context.Context, slot int) (result.Producer, error) {
+	p, err := d.Kafka.Open(ctx, slot)
+	return &discarding{p, d}, err
+}
+
+type discarding struct {
+	result.Producer
+	d *discard
+}
+
+func (p *discarding) Send(ctx context.Context, records []result.Record) error {
+	if records[0].Topic != "orders.windows" {
+		return p.Producer.Send(ctx, records)
+	}
+	p.d.sent += len(records)
+	p.d.largest = max(p.d.largest, len(records))
+	if p.d.sent%10_000 < len(records) {
+		p.d.sample()
+	}
+	return nil
+}
+
+func (d *discard) sample() {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	d.peak = max(d.peak, m.HeapAlloc)
+}
+
+// TestLargeWindowIsClosedInBoundedMemory closes a window of 250,000 keys: some 15 MB of entries make some 20 MB
+// of rows.
+func TestLargeWindowIsClosedInBoundedMemory(t *testing.T) {
+	const keys = 250_000
+	text := strings.Replace(hourly, "lane: {buckets: 4, chunk_fields: 1}", "lane: {buckets: 32, chunk_fields: 512}", 1)
+	w := newWorld(t, text, 1)
+	w.redis = storetest.Client(t, storetest.StartRedis(t), false)
+	w.store = store.New(w.redis)
+	l := w.newLane(0)
+	for i := range keys {
+		l.event(fmt.Sprintf("key-%d", i), float64(i%60), int64(i))
+		if i%10_000 == 0 {
+			l.commit()
+		}
+	}
+	l.event("x", 61, 0)
+	l.commit()
+	l.log, l.state = nil, lane.NewState(l.program, l.id, "topic", 0, store.Cursor{})
+
+	d := &discard{Kafka: w.kafka}
+	c := w.closer(func(c *result.Config) {
+		c.Kafka, c.State, c.ReadAhead = d, sampling{w.store, d}, result.DefaultReadAhead
+	})
+	w.lanes = nil
+	d.sample()
+	before := d.peak
+	r := w.round(c)
+	require.Len(t, r.Closed, 1)
+	require.Equal(t, int64(keys), r.Closed[0].Keys)
+	require.Equal(t, keys, d.sent)
+	require.LessOrEqual(t, d.largest, 1024)
+	require.Greater(t, d.pages, 60)
+	grown := float64(d.peak-before) / (1 << 20)
+	t.Logf("%d pages, memory grew by %.1f MiB", d.pages, grown)
+	require.Less(t, grown, 8.0)
+}
+
+// BenchmarkCloseWindow reads, merges and freezes a window of 10,000 keys in 4 lanes; redis-server runs beside it.
+func BenchmarkCloseWindow(b *testing.B) {
+	text := strings.Replace(hourly, "lane: {buckets: 4, chunk_fields: 1}", "lane: {buckets: 16, chunk_fields: 512}", 1)
+	w := newWorld(b, text, 4)
+	w.redis = storetest.Client(b, storetest.StartRedis(b), false)
+	w.store = store.New(w.redis)
+	w.lanes = nil
+	for p := range 4 {
+		w.lanes = append(w.lanes, w.newLane(p))
+		for i := range 10_000 {
+			w.lanes[p].event(fmt.Sprintf("key-%d", i), float64(i%60), int64(i))
+		}
+		w.lanes[p].event("x", 61, 0)
+		w.lanes[p].commit()
+	}
+	d := &discard{Kafka: w.kafka}
+	c := w.closer(func(c *result.Config) { c.Kafka = d; c.ReadAhead = result.DefaultReadAhead })
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		n++
+		w.lanes[0].event("key-1", 30, 1)
+		w.lanes[0].commit()
+		r := w.round(c)
+		require.Len(b, r.Closed, 1)
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(n)/40, "ms/1000entries")
+}

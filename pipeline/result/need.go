@@ -1,0 +1,85 @@
+package result
+
+import (
+	"millrace/pipeline/window"
+)
+
+// need is what a view says about one window against its last ledger row.
+type need struct {
+	changed bool // some lane has folded an event that the last revision does not cover, or there is no revision
+	sealed  bool // nothing can change the window any more
+}
+
+// need compares a window with its last ledger row, which is nil for a window that was never published. Errors:
+// *BehindError, *ShrunkError, and *GrewError for a window that is final.
+func (c *Closer) need(v *view, ref window.Ref, last *LedgerRow) (need, error) {
+	n := need{sealed: v.sealed(c.plan.Deadline(ref))}
+	if last == nil {
+		n.changed = true
+		return n, nil
+	}
+	ranges := c.plan.SlicesOf(ref)
+	for i := range v.lanes {
+		l := &v.lanes[i]
+		cover, _ := last.cover(l.id.Topic, l.id.Partition)
+		offset := int64(0)
+		if l.found {
+			offset = max(l.meta.Offset, 0) // store.NotStarted
+		}
+		if offset < cover.Offset {
+			if last.Final {
+				continue
+			}
+			return n, &BehindError{Lane: l.id, Offset: offset, Cover: cover.Offset, Revision: last.Revision}
+		}
+		lastOffset, folded := l.share(ranges)
+		if lastOffset >= cover.Offset && folded > 0 {
+			n.changed = true
+			if last.Final {
+				return n, &GrewError{
+					Lane: l.id, Window: last.Window, Start: last.Start, Offset: lastOffset, Cover: cover.Offset,
+				}
+			}
+		}
+		if folded < cover.Folded && last.Exact && !last.Final {
+			return n, &ShrunkError{
+				Lane: l.id, Window: last.Window, Start: last.Start, Folded: folded, Was: cover.Folded, Revision: last.Revision,
+			}
+		}
+	}
+	return n, nil
+}
+
+// share sums up what the lane folded into the slice generations that a window merges.
+func (l *laneView) share(ranges []window.SliceRange) (lastOffset, folded int64) {
+	lastOffset = -1
+	if len(l.slices) == 0 {
+		return lastOffset, 0
+	}
+	for _, r := range ranges {
+		for gen := 0; gen <= r.MaxGen; gen++ {
+			if s, ok := l.slices[sliceKey{r.Start, gen}]; ok {
+				lastOffset = max(lastOffset, s.LastOffset)
+				folded += s.Folded
+			}
+		}
+	}
+	return lastOffset, folded
+}
+
+// covers is what a revision read under this view covers of every lane.
+func (c *Closer) covers(v *view, ref window.Ref) []LaneCover {
+	ranges := c.plan.SlicesOf(ref)
+	covers := make([]LaneCover, len(v.lanes))
+	for i := range v.lanes {
+		l := &v.lanes[i]
+		lastOffset, folded := l.share(ranges)
+		covers[i] = LaneCover{
+			Topic: l.id.Topic, Partition: l.id.Partition, LastOffset: lastOffset, Folded: folded,
+		}
+		if l.found {
+			covers[i].Offset = max(l.meta.Offset, 0)
+		}
+	}
+	return covers
+}

@@ -1,0 +1,82 @@
+package result_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// failCommit makes the next commit of a transaction fail before the broker sees it.
+func (w *world) failCommit() {
+	w.kafka.Plan(func(s resulttest.Step) resulttest.Outcome {
+		if s.Name != "commit" {
+			return resulttest.Pass
+		}
+		w.kafka.Plan(nil)
+		return resulttest.FailBefore
+	})
+}
+
+// A drain that finds content frozen by an attempt that failed publishes it, and then what came after it.
+func TestDrainGoesOnBehindAFrozenRevision(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.commit()
+	w.failCommit()
+	receipt, err := w.closer().Flush(w.ctx)
+	require.NoError(t, err)
+	require.False(t, receipt.Done)
+	l.event("x", 11, 2)
+	l.commit()
+	receipt, err = w.closer().Drain(w.ctx, map[source.TopicPartition]int64{l.tp: 2})
+	require.NoError(t, err)
+	require.True(t, receipt.Done)
+	require.Equal(t, []string{"r1 flush", "r2 drain"}, w.history("hourly", base))
+	require.Equal(t, int64(2), receipt.Closed[0].Events)
+	w.sound()
+}
+
+// A closer that was overtaken by another one, which made a window final and lets the lanes drop it, reports no incident.
+func TestOvertakenCloserReportsNoIncident(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	l := w.lanes[0]
+	first, second := w.closer(), w.closer()
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	require.Len(t, w.round(first).Closed, 1)
+	l.event("x", 200, 1)
+	l.commit()
+	w.round(second)
+	require.NotEqual(t, int64(store.NoTime), l.ctl().DropBefore)
+	report := w.round(first)
+	require.Empty(t, report.Incidents)
+	w.sound()
+}
+
+// Lanes are not allowed to drop while one of them has lost its state, whatever a closer remembers.
+func TestNoDropWhileALaneLacksItsState(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	a, b := w.lanes[0], w.lanes[1]
+	c := w.closer()
+	for _, l := range w.lanes {
+		l.event("x", 10, 1)
+		l.event("x", 200, 1)
+		l.commit()
+	}
+	before := len(w.faults.Log(b.id.String()))
+	report := w.round(c)
+	require.NotEmpty(t, report.Closed)
+	require.LessOrEqual(t, before, len(w.faults.Log(b.id.String())))
+	require.NoError(t, w.faults.Rewind(w.ctx, b.id.String(), 0))
+	require.NoError(t, w.faults.Rewind(w.ctx, a.id.String(), len(w.faults.Log(a.id.String()))-1))
+	require.Equal(t, int64(store.NoTime), a.ctl().DropBefore)
+	w.round(c)
+	require.Equal(t, int64(store.NoTime), a.ctl().DropBefore)
+	require.Equal(t, int64(store.NoTime), b.ctl().DropBefore)
+}

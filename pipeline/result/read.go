@@ -1,0 +1,252 @@
+package result
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// part is one lane's share of one slice generation of a window, in merge order.
+type part struct {
+	lane    int // rank
+	slice   store.SliceID
+	folded  int64
+	counted int64
+}
+
+// parts lists what a window merges, by slice, generation, topic and partition.
+func (c *Closer) parts(v *view, ref window.Ref) []part {
+	var parts []part
+	for _, r := range c.plan.SlicesOf(ref) {
+		for gen := 0; gen <= r.MaxGen; gen++ {
+			for i := range v.lanes {
+				if s, ok := v.lanes[i].slices[sliceKey{r.Start, gen}]; ok {
+					parts = append(parts, part{lane: i, slice: s.SliceID, folded: s.Folded})
+				}
+			}
+		}
+	}
+	return parts
+}
+
+// groupEvents bounds the events, and with them the entries, that the merge of one group of buckets may see. Small
+// windows are read in one call per part, large ones bucket by bucket.
+const groupEvents = 8 << 10
+
+// fetched is one group of buckets of one part, copied out of the store.
+type fetched struct {
+	part  int
+	buf   []byte // key length, key, entry length, entry, ...
+	stamp int64  // highest
+	count int64
+	err   error
+}
+
+// reading is the reading of one window under one view.
+type reading struct {
+	c     *Closer
+	v     *view
+	parts []part
+	group int  // buckets that are read and merged together
+	exact bool // an entry newer than its lane's meta ends the reading
+	ahead *AheadError
+	table *agg.Table
+	free  sync.Pool // of *fetched
+}
+
+// groupSize is how many buckets are merged at a time.
+func groupSize(parts []part, buckets int) int {
+	events := int64(1)
+	for i := range parts {
+		events += parts[i].folded
+	}
+	return int(min(int64(buckets), max(1, int64(buckets)*groupEvents/events)))
+}
+
+// read merges a window group by group of buckets and passes its rows, by bucket and by key within a bucket, to emit. It
+// returns the events merged and whether the content is exactly the events below the offsets of the view. Memory is
+// bounded by one group of the merged window plus ReadAhead groups of single lanes.
+func (c *Closer) read(ctx context.Context, v *view, ref window.Ref, exact bool, emit func(content) error) (events int64, isExact bool, err error) {
+	r := &reading{c: c, v: v, parts: c.parts(v, ref), exact: exact, table: c.tables.Get().(*agg.Table)}
+	defer func() {
+		r.table.Reset()
+		c.tables.Put(r.table)
+	}()
+	r.group = groupSize(r.parts, c.cfg.Spec.Lane.Buckets)
+	rows := newRowWriter(c.cfg.Spec)
+	err = r.each(ctx, func(f *fetched, last bool) error {
+		if err := r.merge(f); err != nil || !last {
+			return err
+		}
+		if err := rows.write(r.table, emit); err != nil {
+			return err
+		}
+		r.table.Reset()
+		return nil
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	if err := r.again(ctx); err != nil {
+		return 0, false, err
+	}
+	events, err = r.check(ctx)
+	return events, r.ahead == nil, err
+}
+
+// each fetches every group of buckets of every part and passes them to fn in order, group by group; last marks the last
+// part of a group. Up to ReadAhead fetches are under way at a time, and no more than a group needs.
+func (r *reading) each(ctx context.Context, fn func(f *fetched, last bool) error) error {
+	n := len(r.parts) * ((r.c.cfg.Spec.Lane.Buckets + r.group - 1) / r.group)
+	take := func(f *fetched) error {
+		err := f.err
+		if err == nil {
+			err = fn(f, f.part == len(r.parts)-1)
+		}
+		r.free.Put(f)
+		return err
+	}
+	if r.c.cfg.ReadAhead <= 1 {
+		for k := range n {
+			if err := take(r.fetch(ctx, k)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	queue := make([]chan *fetched, min(n, r.c.cfg.ReadAhead, max(2, len(r.parts))))
+	start := func(k int) {
+		ch := queue[k%len(queue)]
+		wg.Go(func() { ch <- r.fetch(ctx, k) })
+	}
+	for k := range queue {
+		queue[k] = make(chan *fetched, 1)
+		start(k)
+	}
+	for k := range n {
+		if err := take(<-queue[k%len(queue)]); err != nil {
+			return err
+		}
+		if next := k + len(queue); next < n {
+			start(next)
+		}
+	}
+	return nil
+}
+
+// fetch reads group k / parts of part k % parts.
+func (r *reading) fetch(ctx context.Context, k int) *fetched {
+	f, ok := r.free.Get().(*fetched)
+	if !ok {
+		f = new(fetched)
+	}
+	*f = fetched{part: k % len(r.parts), buf: f.buf[:0]}
+	p := &r.parts[f.part]
+	l := &r.v.lanes[p.lane]
+	from := k / len(r.parts) * r.group
+	to := min(from+r.group, r.c.cfg.Spec.Lane.Buckets)
+	guard, err := r.c.cfg.State.ReadSlice(ctx, l.id, r.c.stateID, p.slice, from, to, func(_ int, key, entry []byte) error {
+		_, stamp, count, err := agg.EntryHeader(entry)
+		if err != nil {
+			return err
+		}
+		f.stamp = max(f.stamp, stamp)
+		f.count += count
+		f.buf = append(binary.AppendUvarint(f.buf, uint64(len(key))), key...)
+		f.buf = append(binary.AppendUvarint(f.buf, uint64(len(entry))), entry...)
+		return nil
+	})
+	switch {
+	case errors.Is(err, store.ErrLaneMoved), errors.Is(err, store.ErrNoMeta):
+		f.err = fmt.Errorf("lane %s: %w: %w", l.id, ErrMoved, err)
+	case err != nil:
+		f.err = fmt.Errorf("lane %s, slice %s, buckets %d to %d: %w", l.id, p.slice, from, to-1, err)
+	case !guard.Follows(l.meta.Guard()):
+		f.err = fmt.Errorf("lane %s: %w", l.id, ErrMoved)
+	}
+	return f
+}
+
+func (r *reading) merge(f *fetched) error {
+	p := &r.parts[f.part]
+	l := &r.v.lanes[p.lane]
+	p.counted += f.count
+	if f.stamp > l.meta.Offset && r.ahead == nil {
+		r.ahead = &AheadError{Lane: l.id, Slice: p.slice, Stamp: f.stamp, Meta: l.meta.Offset}
+		if r.exact {
+			return r.ahead
+		}
+	}
+	for rest := f.buf; len(rest) > 0; {
+		key, tail, _ := cutField(rest)
+		entry, tail, _ := cutField(tail)
+		if err := r.table.MergeEntry(key, entry, int32(p.lane)); err != nil {
+			return fmt.Errorf("lane %s, slice %s: %w", l.id, p.slice, err)
+		}
+		rest = tail
+	}
+	return nil
+}
+
+// again reads the metas of the lanes merged once more: with the same owner and nothing gone backwards, what was read in
+// between belongs together.
+func (r *reading) again(ctx context.Context) error {
+	seen := make(map[int]struct{}, len(r.v.lanes))
+	var lanes []int
+	for i := range r.parts {
+		if _, ok := seen[r.parts[i].lane]; !ok {
+			seen[r.parts[i].lane] = struct{}{}
+			lanes = append(lanes, r.parts[i].lane)
+		}
+	}
+	return parallel(ctx, r.c.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
+		l := &r.v.lanes[lanes[i]]
+		meta, found, err := r.c.cfg.State.ReadMeta(ctx, l.id)
+		if err != nil {
+			return fmt.Errorf("lane %s: %w", l.id, err)
+		}
+		if !found || !meta.Guard().Follows(l.meta.Guard()) {
+			return fmt.Errorf("lane %s: %w", l.id, ErrMoved)
+		}
+		return nil
+	})
+}
+
+// check compares the events in the entries with the events folded. Entries newer than their meta hold events that the
+// meta does not count yet, so such a reading can only be too high.
+func (r *reading) check(ctx context.Context) (events int64, err error) {
+	for i := range r.parts {
+		p := &r.parts[i]
+		events += p.counted
+		if p.counted == p.folded || r.ahead != nil && p.counted > p.folded {
+			continue
+		}
+		return 0, r.mismatch(ctx, p)
+	}
+	return events, nil
+}
+
+// mismatch tells an incident from a slice that its lane dropped meanwhile: another closer has made the window final.
+func (r *reading) mismatch(ctx context.Context, p *part) error {
+	id := r.v.lanes[p.lane].id
+	_, stats, err := r.c.cfg.State.LaneView(ctx, id, r.c.stateID)
+	if err != nil {
+		return fmt.Errorf("lane %s: %w", id, err)
+	}
+	for _, s := range stats {
+		if s.SliceID == p.slice && s.Folded == p.folded {
+			return &MismatchError{Lane: id, Slice: p.slice, Entries: p.counted, Folded: p.folded}
+		}
+	}
+	return fmt.Errorf("lane %s: slice %s: %w", id, p.slice, ErrMoved)
+}

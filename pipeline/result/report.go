@@ -1,0 +1,91 @@
+package result
+
+import (
+	"fmt"
+	"math"
+)
+
+// RoundReport is what one Round did and what it waits for.
+type RoundReport struct {
+	Waiting   Waiting     `json:"waiting"`
+	Open      int         `json:"open"` // windows that lanes still hold events of, final ones included
+	Due       int         `json:"due"`  // of these, windows that had to be looked at
+	Closed    []Closed    `json:"closed,omitempty"`
+	Pending   []Trouble   `json:"pending,omitempty"`   // windows that wait for a lane; not failures
+	Failed    []Trouble   `json:"failed,omitempty"`    // windows that could not be closed, with how often in a row
+	Incidents []Trouble   `json:"incidents,omitempty"` // what somebody has to look at; each is reported when it is found
+	Kafka     []string    `json:"kafka,omitempty"`     // slots that could not be taken over; their windows were not tried
+	Progress  WindowTimes `json:"progress"`
+}
+
+// WindowTimes says how far the pipeline is, in milliseconds; math.MinInt64 where there is nothing yet.
+type WindowTimes struct {
+	NextEnd    int64 `json:"next_end"`    // end of the next window to close by the watermark
+	SealBefore int64 `json:"seal_before"` // greatest deadline the watermark has passed
+	DropBefore int64 `json:"drop_before"` // greatest deadline up to which every window is final
+}
+
+// Waiting says what the pipeline's watermark waits for.
+type Waiting struct {
+	Watermark int64  `json:"watermark"` // ms; math.MinInt64 while there is none
+	Lane      string `json:"lane,omitempty"`
+	Why       string `json:"why"`
+}
+
+// String is one line for people.
+func (w Waiting) String() string {
+	mark := "there is no watermark yet"
+	if w.Watermark != math.MinInt64 {
+		mark = "the watermark is " + formatTime(w.Watermark)
+	}
+	if w.Lane == "" {
+		return fmt.Sprintf("%s: %s", mark, w.Why)
+	}
+	return fmt.Sprintf("%s: lane %s: %s", mark, w.Lane, w.Why)
+}
+
+// Closed is one ledger row written.
+type Closed struct {
+	Window   string `json:"window"`
+	Start    int64  `json:"start"` // ms
+	Revision int    `json:"revision"`
+	Reason   string `json:"reason"`
+	Final    bool   `json:"final"`
+	Keys     int64  `json:"keys"`
+	Events   int64  `json:"events"`
+}
+
+// Trouble is a window that was not closed, and why.
+type Trouble struct {
+	Window string `json:"window"`
+	Start  int64  `json:"start"` // ms
+	Times  int    `json:"times"` // in a row
+	Error  string `json:"error"`
+}
+
+// Receipt is the answer to Flush and Drain.
+type Receipt struct {
+	Reason    string      `json:"reason"`
+	Done      bool        `json:"done"` // everything committed (Flush), everything up to the end offsets (Drain) is published
+	Missing   []LaneWait  `json:"missing,omitempty"`
+	Lanes     []LaneCover `json:"lanes"` // what each lane had committed; Folded counts its whole life
+	Windows   int         `json:"windows"`
+	Unchanged int         `json:"unchanged"` // windows whose last revision already says everything
+	Closed    []Closed    `json:"closed,omitempty"`
+	Failed    []Trouble   `json:"failed,omitempty"`
+}
+
+// LaneWait is a lane that is not where it has to be.
+type LaneWait struct {
+	Lane   string `json:"lane"`
+	Offset int64  `json:"offset"` // committed; -1 when the lane has committed nothing
+	End    int64  `json:"end"`    // where it has to be
+	Why    string `json:"why"`
+}
+
+func closedOf(row *LedgerRow) Closed {
+	return Closed{
+		Window: row.Window, Start: row.Start, Revision: row.Revision, Reason: row.Reason, Final: row.Final,
+		Keys: row.Keys, Events: row.Events,
+	}
+}

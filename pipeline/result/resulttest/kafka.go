@@ -1,0 +1,334 @@
+// Package resulttest is a Kafka in memory for tests of closing: partitions with transactions, markers, last stable offset
+// and fencing by transactional id, and faults between every two steps.
+package resulttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+)
+
+// ErrInjected is what a step that was made to fail returns. It says nothing about what the broker did.
+var ErrInjected = errors.New("injected fault")
+
+// Outcome is what becomes of a step.
+type Outcome int
+
+const (
+	// Pass lets the step through.
+	Pass Outcome = iota
+	// FailBefore fails the step; the broker never sees it.
+	FailBefore
+	// FailAfter lets the broker do it and loses the answer.
+	FailAfter
+)
+
+// Step is one request of a closer.
+type Step struct {
+	N    int    // running number, from 0
+	Name string // partitions, ends, read, open, begin, send, commit, close
+	Slot int    // of open, begin, send, commit and close
+}
+
+// Kafka implements result.Kafka. It is safe for concurrent use.
+type Kafka struct {
+	mu     sync.Mutex
+	topics map[string][]*partition
+	ids    map[string]string // of topics
+	epochs map[int]int
+	open   map[int]*transaction
+	plan   func(Step) Outcome
+	seen   int
+}
+
+var _ result.Kafka = (*Kafka)(nil)
+
+type partition struct {
+	start   int64
+	records []entry
+}
+
+type entry struct {
+	record source.Record
+	txn    *transaction // nil outside transactions
+	marker bool
+}
+
+type transaction struct {
+	partitions map[*partition]struct{}
+	decided    bool
+	committed  bool
+}
+
+// New returns a cluster without topics.
+func New() *Kafka {
+	return &Kafka{topics: map[string][]*partition{}, ids: map[string]string{}, epochs: map[int]int{}, open: map[int]*transaction{}}
+}
+
+// AddTopic makes a topic, or adds partitions to it.
+func (k *Kafka) AddTopic(name string, partitions int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for len(k.topics[name]) < partitions {
+		k.topics[name] = append(k.topics[name], new(partition))
+	}
+}
+
+// Append adds a record outside of transactions and returns its offset.
+func (k *Kafka) Append(tp source.TopicPartition, r source.Record) int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.topics[tp.Topic][tp.Partition]
+	return p.append(entry{record: r})
+}
+
+// AppendMarker adds an offset at which nothing is ever delivered, as the marker of a transaction.
+func (k *Kafka) AppendMarker(tp source.TopicPartition) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.topics[tp.Topic][tp.Partition].append(entry{marker: true})
+}
+
+// Plan sets what decides the outcome of each step from now on; nil passes everything. It is called without the lock and
+// may use the cluster.
+func (k *Kafka) Plan(plan func(Step) Outcome) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.plan = plan
+}
+
+func (k *Kafka) step(name string, slot int) Outcome {
+	k.mu.Lock()
+	plan, s := k.plan, Step{N: k.seen, Name: name, Slot: slot}
+	k.seen++
+	k.mu.Unlock()
+	if plan == nil {
+		return Pass
+	}
+	return plan(s)
+}
+
+// do runs one step under the fault plan.
+func (k *Kafka) do(name string, slot int, fn func() error) error {
+	outcome := k.step(name, slot)
+	if outcome == FailBefore {
+		return fmt.Errorf("%s: %w", name, ErrInjected)
+	}
+	k.mu.Lock()
+	err := fn()
+	k.mu.Unlock()
+	if outcome == FailAfter {
+		return fmt.Errorf("%s: %w", name, ErrInjected)
+	}
+	return err
+}
+
+// Partitions implements result.Topics.
+func (k *Kafka) Partitions(_ context.Context, topic string) (ids []int32, err error) {
+	err = k.do("partitions", -1, func() error {
+		if len(k.topics[topic]) == 0 {
+			return fmt.Errorf("%s: %w", topic, source.ErrUnknownTopic)
+		}
+		for i := range k.topics[topic] {
+			ids = append(ids, int32(i))
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// TopicID implements result.Topics. SetTopicID says what it answers.
+func (k *Kafka) TopicID(_ context.Context, topic string) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ids[topic], nil
+}
+
+// SetTopicID gives a topic an id, as if it had been made again.
+func (k *Kafka) SetTopicID(topic, id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ids[topic] = id
+}
+
+// Ends implements result.Topics.
+func (k *Kafka) Ends(_ context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
+	ends := map[source.TopicPartition]source.Ends{}
+	err := k.do("ends", -1, func() error {
+		for _, tp := range tps {
+			p, err := k.partition(tp)
+			if err != nil {
+				return err
+			}
+			ends[tp] = source.Ends{Start: p.start, End: p.stable(), HighWatermark: p.end()}
+		}
+		return nil
+	})
+	return ends, err
+}
+
+// Read implements result.Log.
+func (k *Kafka) Read(_ context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+	var records []source.Record
+	next := from
+	err := k.do("read", -1, func() error {
+		p, err := k.partition(tp)
+		if err != nil {
+			return err
+		}
+		stable := p.stable()
+		if from > stable {
+			return &source.OutOfRangeError{TopicPartition: tp, Offset: from, Ends: source.Ends{Start: p.start, End: stable, HighWatermark: p.end()}}
+		}
+		for at := max(from, p.start); at < stable; at++ {
+			e := p.records[at-p.start]
+			if !e.marker && (e.txn == nil || e.txn.committed) {
+				records = append(records, e.record)
+			}
+		}
+		next = stable
+		return nil
+	})
+	if err != nil {
+		return from, err
+	}
+	for _, r := range records {
+		if err := fn(r); err != nil {
+			return from, err
+		}
+	}
+	return next, nil
+}
+
+// Open implements result.Producers.
+func (k *Kafka) Open(_ context.Context, slot int) (result.Producer, error) {
+	p := &producer{k: k, slot: slot}
+	err := k.do("open", slot, func() error {
+		k.decide(slot, false)
+		k.epochs[slot]++
+		p.epoch = k.epochs[slot]
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// decide ends the slot's open transaction and writes its markers.
+func (k *Kafka) decide(slot int, commit bool) {
+	txn := k.open[slot]
+	if txn == nil {
+		return
+	}
+	txn.decided, txn.committed = true, commit
+	for p := range txn.partitions {
+		p.append(entry{marker: true})
+	}
+	delete(k.open, slot)
+}
+
+func (k *Kafka) partition(tp source.TopicPartition) (*partition, error) {
+	if int(tp.Partition) >= len(k.topics[tp.Topic]) {
+		return nil, fmt.Errorf("%s: %w", tp, source.ErrUnknownTopic)
+	}
+	return k.topics[tp.Topic][tp.Partition], nil
+}
+
+func (p *partition) end() int64 { return p.start + int64(len(p.records)) }
+
+// stable is the last stable offset: the first record of an open transaction, or the end.
+func (p *partition) stable() int64 {
+	i := slices.IndexFunc(p.records, func(e entry) bool { return e.txn != nil && !e.txn.decided })
+	if i < 0 {
+		return p.end()
+	}
+	return p.start + int64(i)
+}
+
+func (p *partition) append(e entry) int64 {
+	e.record.Offset = p.end()
+	p.records = append(p.records, e)
+	return e.record.Offset
+}
+
+type producer struct {
+	k     *Kafka
+	slot  int
+	epoch int
+}
+
+func (p *producer) do(name string, fn func() error) error {
+	return p.k.do(name, p.slot, func() error {
+		if p.k.epochs[p.slot] != p.epoch {
+			return fmt.Errorf("slot %d: %w", p.slot, result.ErrFenced)
+		}
+		return fn()
+	})
+}
+
+func (p *producer) Begin() error {
+	return p.do("begin", func() error {
+		p.k.open[p.slot] = &transaction{partitions: map[*partition]struct{}{}}
+		return nil
+	})
+}
+
+func (p *producer) Send(_ context.Context, records []result.Record) error {
+	return p.do("send", func() error {
+		txn := p.k.open[p.slot]
+		if txn == nil {
+			return errors.New("no transaction is open")
+		}
+		for _, r := range records {
+			n := len(p.k.topics[r.Topic])
+			if n == 0 {
+				return fmt.Errorf("%s: %w", r.Topic, source.ErrUnknownTopic)
+			}
+			at := r.Partition
+			if !strings.HasSuffix(r.Topic, ".ledger") {
+				at = spread(r.Key, n)
+			}
+			if int(at) >= n {
+				return fmt.Errorf("%s/%d: %w", r.Topic, at, source.ErrUnknownPartition)
+			}
+			part := p.k.topics[r.Topic][at]
+			txn.partitions[part] = struct{}{}
+			part.append(entry{txn: txn, record: source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}})
+		}
+		return nil
+	})
+}
+
+func (p *producer) Commit() error {
+	return p.do("commit", func() error {
+		if p.k.open[p.slot] == nil {
+			return errors.New("no transaction is open")
+		}
+		p.k.decide(p.slot, true)
+		return nil
+	})
+}
+
+func (p *producer) Close() error {
+	return p.k.do("close", p.slot, func() error {
+		if p.k.epochs[p.slot] == p.epoch {
+			p.k.decide(p.slot, false)
+		}
+		return nil
+	})
+}
+
+func spread(key []byte, n int) int32 {
+	sum := uint32(0)
+	for _, b := range key {
+		sum = sum*31 + uint32(b)
+	}
+	return int32(sum % uint32(n))
+}

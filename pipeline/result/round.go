@@ -1,0 +1,320 @@
+package result
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// failure is a window that could not be closed. It is tried again after a number of rounds that doubles.
+type failure struct {
+	times int
+	next  int64 // round
+}
+
+// maxPause is the longest pause between two tries of a failing window, in rounds.
+const maxPause = 64
+
+// lateRest is how many times as long as the late revisions of one round took the next ones wait. A large window that
+// late events change all the time is published again at a pace that leaves the machine to the lanes.
+const lateRest = 4
+
+// Round takes one look at the lanes and does everything that is due: it publishes windows the watermark has passed and
+// windows that late events changed, makes windows final, asks the lanes for seals and lets them drop. Windows are taken
+// in the order of their deadlines, MaxPerRound of them at the most. An error means that the lanes could not be looked
+// at; what goes wrong with a window is in the report, and the others go on. Call it about once a second: with nothing
+// new it reads each lane's meta and slices and no entry.
+func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	c.round++
+	v, err := c.look(ctx)
+	if err != nil {
+		return RoundReport{}, err
+	}
+	c.flipAll(ctx, v)
+	refs := c.open(v)
+	c.remember(v, refs)
+	report := RoundReport{Waiting: v.waiting(), Open: len(refs)}
+	due := c.due(v, refs)
+	report.Due = len(due)
+	results, err := c.closeAll(ctx, v, due, "", 2, c.passed)
+	if err != nil {
+		return report, err
+	}
+	c.book(results, &report)
+	report.Progress = c.times(v, refs)
+	if err := c.request(ctx, v, report.Progress); err != nil {
+		return report, err
+	}
+	return report, ctx.Err()
+}
+
+// remember forgets what is known of windows that a lane has folded into since the last round, and of those that are
+// gone.
+func (c *Closer) remember(v *view, refs []window.Ref) {
+	before := make(map[store.LaneID]*laneView)
+	if c.prev != nil {
+		for i := range c.prev.lanes {
+			before[c.prev.lanes[i].id] = &c.prev.lanes[i]
+		}
+	}
+	for i := range v.lanes {
+		l := &v.lanes[i]
+		old := before[l.id]
+		for k, s := range l.slices {
+			if old != nil && old.slices[k] == s {
+				continue
+			}
+			for _, ref := range c.windowsFrom(k.start, k.gen) {
+				delete(c.states, ref)
+			}
+		}
+	}
+	c.prev = v
+	keep := make(map[window.Ref]struct{}, len(refs))
+	for _, ref := range refs {
+		keep[ref] = struct{}{}
+	}
+	gone := func(ref window.Ref) bool { _, ok := keep[ref]; return !ok }
+	maps.DeleteFunc(c.states, func(ref window.Ref, _ state) bool { return gone(ref) })
+	maps.DeleteFunc(c.failures, func(ref window.Ref, _ *failure) bool { return gone(ref) })
+	maps.DeleteFunc(c.shown, func(ref window.Ref, _ struct{}) bool { return gone(ref) })
+	maps.DeleteFunc(c.early, func(ref window.Ref, _ int) bool { return gone(ref) })
+}
+
+// due picks the windows to look at, by deadline.
+func (c *Closer) due(v *view, refs []window.Ref) []window.Ref {
+	var due []window.Ref
+	for _, ref := range refs {
+		if len(due) == c.cfg.MaxPerRound {
+			break
+		}
+		f := c.failures[ref]
+		switch {
+		case v.watermark < c.plan.End(ref), f != nil && f.next > c.round, c.isExcluded(ref):
+		case c.states[ref] == final:
+		case (c.states[ref] == settled || c.rests(ref)) && !v.sealed(c.plan.Deadline(ref)):
+		default:
+			due = append(due, ref)
+		}
+	}
+	return due
+}
+
+// rests tells whether a window that has been published already has to wait with what late events changed.
+func (c *Closer) rests(ref window.Ref) bool {
+	_, shown := c.shown[ref]
+	return shown && c.cfg.Now().Before(c.lateAfter)
+}
+
+// done is a task's window with what became of it.
+type done struct {
+	outcome
+	ref   window.Ref
+	err   error
+	again bool // a fresh look may help at once: it waits for a lane, or what was asked for is older than the look
+	took  time.Duration
+}
+
+// closeAll closes windows, those of different slots in parallel. Windows that find a lane in the middle of a commit are
+// tried again under a new look, and so are those of a flush or drain that got what an earlier attempt had frozen; up to
+// looks looks in all, as long as still, which may be nil, finds nothing against it: a lane may have lost writes between
+// two looks.
+func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reason string, looks int,
+	still func(*view, window.Ref) error) ([]done, error) {
+	results := make([]done, len(refs))
+	todo := make([]int, len(refs))
+	for i := range refs {
+		results[i].ref, todo[i] = refs[i], i
+	}
+	for look := 1; len(todo) > 0; look++ {
+		if look > 1 {
+			var err error
+			if v, err = c.look(ctx); err != nil {
+				return nil, err
+			}
+		}
+		slots := make(map[int][]int)
+		for _, i := range todo {
+			n := c.slotOf(refs[i])
+			slots[n] = append(slots[n], i)
+		}
+		order := slices.Sorted(maps.Keys(slots))
+		err := parallel(ctx, c.cfg.Parallel, len(order), func(ctx context.Context, k int) error {
+			for _, i := range slots[order[k]] {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				d := &results[i]
+				early := c.early[d.ref] >= c.cfg.Patience || reason == ReasonFlush && look == looks
+				if look > 1 && still != nil {
+					if d.err = still(v, d.ref); d.err != nil {
+						d.again = again(d.err)
+						continue
+					}
+				}
+				began := c.cfg.Now()
+				before := d.outcome
+				d.outcome, d.err = c.close(ctx, &task{ref: d.ref, view: v, reason: reason}, early)
+				d.again = again(d.err) || reason != "" && d.err == nil && d.frozen
+				if d.published = d.published || before.published; d.row == nil {
+					d.row = before.row
+				}
+				d.took += c.cfg.Now().Sub(began)
+				d.stale = d.stale || look > 1 // what rounds remember belongs to the first look
+				var slot *SlotError
+				if errors.As(d.err, &slot) {
+					for _, j := range slots[order[k]] {
+						if results[j].row == nil {
+							results[j].err = d.err
+						}
+					}
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if look == looks {
+			break
+		}
+		todo = slices.DeleteFunc(todo, func(i int) bool { return !results[i].again })
+	}
+	return results, nil
+}
+
+// again tells whether a fresh look may help at once. A closer that was fenced takes the slot over anew.
+func again(err error) bool {
+	var ahead *AheadError
+	return errors.As(err, &ahead) || errors.Is(err, ErrMoved) || errors.Is(err, ErrFenced) || errors.Is(err, store.ErrSuperseded)
+}
+
+// book takes over what became of a round's windows.
+func (c *Closer) book(results []done, report *RoundReport) {
+	kafka := make(map[string]struct{})
+	var late time.Duration
+	for i := range results {
+		d := &results[i]
+		if _, shown := c.shown[d.ref]; shown && d.published && !d.row.Final {
+			late += d.took
+		}
+		if d.row != nil {
+			c.shown[d.ref] = struct{}{}
+		}
+		if d.published {
+			report.Closed = append(report.Closed, closedOf(d.row))
+		}
+		var slot *SlotError
+		var grew *GrewError
+		switch {
+		case d.err == nil:
+			delete(c.failures, d.ref)
+			delete(c.early, d.ref)
+			switch {
+			case d.row != nil && d.row.Final:
+				c.states[d.ref] = final
+			case !d.stale:
+				c.states[d.ref] = settled
+			}
+		case errors.As(d.err, &slot):
+			kafka[slot.Error()] = struct{}{}
+		case errors.As(d.err, &grew):
+			c.states[d.ref] = final
+			report.Incidents = append(report.Incidents, c.trouble(d, 1))
+		case Waits(d.err):
+			c.early[d.ref]++
+			report.Pending = append(report.Pending, c.trouble(d, c.early[d.ref]))
+		default:
+			f := c.failures[d.ref]
+			if f == nil {
+				f = new(failure)
+				c.failures[d.ref] = f
+			}
+			f.times++
+			f.next = c.round + min(maxPause, int64(1)<<min(f.times-1, 10))
+			report.Failed = append(report.Failed, c.trouble(d, f.times))
+			if Incident(d.err) {
+				report.Incidents = append(report.Incidents, c.trouble(d, f.times))
+			}
+		}
+	}
+	report.Kafka = slices.Sorted(maps.Keys(kafka))
+	if late > 0 {
+		c.lateAfter = c.cfg.Now().Add(lateRest * late)
+	}
+}
+
+func (c *Closer) trouble(d *done, times int) Trouble {
+	id := c.windowID(d.ref)
+	return Trouble{Window: id.Window, Start: id.Start, Times: times, Error: d.err.Error()}
+}
+
+// times finds how far sealing and dropping may go. refs are sorted by deadline.
+func (c *Closer) times(v *view, refs []window.Ref) WindowTimes {
+	t := WindowTimes{NextEnd: window.NoTime, SealBefore: window.NoTime, DropBefore: window.NoTime}
+	allFinal := true
+	for i, ref := range refs {
+		deadline := c.plan.Deadline(ref)
+		if end := c.plan.End(ref); end > v.watermark && (t.NextEnd == window.NoTime || end < t.NextEnd) {
+			t.NextEnd = end
+		}
+		if deadline <= v.watermark {
+			t.SealBefore = deadline
+		}
+		// What a round remembers is not enough: a lane that lost its state lacks windows that are not final yet.
+		if allFinal = allFinal && c.states[ref] == final && v.sealed(deadline); !allFinal {
+			continue
+		}
+		if i+1 == len(refs) || c.plan.Deadline(refs[i+1]) > deadline {
+			t.DropBefore = deadline
+		}
+	}
+	return t
+}
+
+// request writes the requests to the lanes that have not been asked yet. A lane that its own watermark seals needs no
+// request for it.
+func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
+	return parallel(ctx, c.cfg.Parallel, len(v.lanes), func(ctx context.Context, i int) error {
+		l := &v.lanes[i]
+		if t.SealBefore > l.passed() && t.SealBefore > l.ctl.SealBefore {
+			if _, err := c.cfg.State.SetSeal(ctx, l.id, t.SealBefore); err != nil {
+				return fmt.Errorf("ask lane %s to seal: %w", l.id, err)
+			}
+		}
+		if t.DropBefore > l.ctl.DropBefore {
+			if _, err := c.cfg.State.SetDrop(ctx, l.id, t.DropBefore); err != nil {
+				return fmt.Errorf("let lane %s drop: %w", l.id, err)
+			}
+		}
+		return nil
+	})
+}
+
+// flipAll shows rows in Redis that were published and could not be shown then. When a lane changed its owner or went
+// back, Redis may have forgotten what it showed.
+func (c *Closer) flipAll(ctx context.Context, v *view) {
+	check := false
+	if c.prev != nil && len(c.prev.lanes) == len(v.lanes) {
+		for i := range v.lanes {
+			check = check || !v.lanes[i].meta.Guard().Follows(c.prev.lanes[i].meta.Guard())
+		}
+	}
+	for _, s := range c.slots {
+		s.mu.Lock()
+		s.check = s.check || check
+		if err := s.flip(ctx); err != nil {
+			c.cfg.Log.Warn("the view in Redis lags behind the ledger", "pipeline", c.cfg.Spec.Name, "error", err)
+		}
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,471 @@
+package result_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+func TestRoundClosesWhatEveryLaneHasPassed(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	a, b := w.lanes[0], w.lanes[1]
+	a.event("x", 10, 1)
+	a.event("y", 20, 2)
+	a.event("x", 70, 5)
+	a.commit()
+
+	r := w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, int64(window.NoTime), r.Waiting.Watermark)
+	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.Why, "committed nothing")
+
+	b.event("x", 30, 10)
+	b.commit()
+	r = w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, at(30), r.Waiting.Watermark)
+	require.Equal(t, at(60), r.Progress.NextEnd)
+
+	b.event("z", 60, 1)
+	b.commit()
+	r = w.round(c)
+	require.Equal(t, []result.Closed{{
+		Window: "hourly", Start: base, Revision: 1, Reason: result.ReasonWatermark, Keys: 2, Events: 3,
+	}}, r.Closed)
+	require.Equal(t, map[string]string{
+		`hourly+0m {"k":"x"}`: `{"n":2,"sum":11,"avg":5.5,"last":10}`,
+		`hourly+0m {"k":"y"}`: `{"n":1,"sum":2,"avg":2,"last":2}`,
+	}, w.values())
+	require.Empty(t, w.round(c).Closed)
+	w.sound()
+}
+
+func TestResultRowsAndLedgerRowAsPublished(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	w.lanes[0].event("x", 10, 1)
+	w.lanes[0].event("x", 61, 1)
+	w.lanes[0].commit()
+	w.round(c)
+	require.Equal(t, `{"pipeline":"orders","window":"hourly","start":"2023-11-14T00:00:00Z","end":"2023-11-14T01:00:00Z",`+
+		`"key":{"k":"x"},"revision":1,"values":{"n":1,"sum":1,"avg":1,"last":1}}`, mustJSON(t, w.results()[0]))
+	row := w.ledger()[0]
+	require.Equal(t, []result.LaneCover{{Topic: "orders", Offset: 2, LastOffset: 0, Folded: 1}}, row.Lanes)
+	require.Equal(t, `{"pipeline":"orders","window":"hourly","start":"2023-11-14T00:00:00Z","end":"2023-11-14T01:00:00Z",`+
+		`"revision":1,"reason":"watermark","final":false,"exact":true,"by":"test","closed_at":"2023-11-14T00:00:00Z",`+
+		`"keys":1,"events":1,"checksum":"`+row.Checksum+`","published_to":"orders.windows",`+
+		`"lanes":[{"topic":"orders","partition":0,"offset":2,"last_offset":0,"folded":1}]}`, mustJSON(t, row))
+}
+
+func TestLateEventsMakeRevisionsWithoutGaps(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	w.round(c)
+	l.event("x", 11, 2) // watermark 61, allowed until 90
+	l.commit()
+	w.round(c)
+	w.round(c)
+	l.event("y", 12, 3)
+	l.commit()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 late", "r3 late"}, w.history("hourly", base))
+
+	l.event("x", 90, 0) // the deadline
+	l.event("x", 13, 9) // late
+	l.commit()
+	w.settle(c)
+	require.Equal(t, []string{"r1 watermark", "r2 late", "r3 late", "r3 final final"}, w.history("hourly", base))
+	require.Equal(t, `{"n":2,"sum":3,"avg":1.5,"last":2}`, w.values()[`hourly+0m {"k":"x"}`])
+	require.Equal(t, at(90), l.ctl().DropBefore)
+	_, stats, err := w.store.LaneView(w.ctx, l.id, "")
+	require.NoError(t, err)
+	require.Len(t, stats, 1, "the first hour is dropped")
+	w.sound()
+}
+
+func TestSameContentIsNoRevision(t *testing.T) {
+	const maxOnly = `
+name: orders
+source: {topics: [orders], format: json}
+event: {key: [k], time: {field: t, unit: ms}, max_future: 1000h}
+aggregates: {top: {func: max, field: v, type: int}}
+results: {kafka: {topic: orders.windows}}
+windows: [{name: hourly, size: 1h}]
+watermark: {out_of_orderness: 0s, idle_timeout: 5s}
+allowed_lateness: 30m
+`
+	w := newWorld(t, maxOnly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 7)
+	l.event("x", 61, 1)
+	l.commit()
+	w.round(c)
+	l.event("x", 11, 5)
+	l.commit()
+	w.round(c)
+	require.Empty(t, w.round(c).Closed)
+	require.Equal(t, []string{"r1 watermark", "r1 late"}, w.history("hourly", base))
+	require.Equal(t, int64(3), w.ledger()[0].Lanes[0].Offset, "the row covers the event all the same")
+	require.Equal(t, int64(2), w.ledger()[0].Events)
+	require.Len(t, w.results(), 1)
+	w.sound()
+}
+
+func TestWithoutLatenessTheFirstRevisionIsFinal(t *testing.T) {
+	w := newWorld(t, header+`
+windows: [{name: hourly, size: 1h}]
+watermark: {out_of_orderness: 10m, idle_timeout: 5s}
+`, 2)
+	c := w.closer()
+	for _, l := range w.lanes {
+		l.event("x", 10, 1)
+		l.event("x", 75, 1)
+		l.commit()
+	}
+	w.settle(c)
+	require.Equal(t, []string{"r1 watermark final"}, w.history("hourly", base))
+	require.Equal(t, at(60), w.lanes[1].ctl().DropBefore)
+	w.sound()
+}
+
+func TestIdleLaneNeedsTheBrokersProof(t *testing.T) {
+	w := newWorld(t, hourly, 3)
+	c := w.closer()
+	busy, silent, never := w.lanes[0], w.lanes[1], w.lanes[2]
+	silent.event("s", 5, 1)
+	silent.idle()
+	never.idle()
+	busy.event("x", 10, 1)
+	busy.event("x", 65, 1)
+	busy.commit()
+
+	// An event waits in the partition that claims to be idle.
+	w.kafka.Append(silent.tp, source.Record{Value: []byte(`{}`)})
+	r := w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.Why, "was idle at offset 1, the log ends at 2")
+
+	silent.log = append(silent.log, source.Record{Offset: 1, Timestamp: base, Value: []byte(`{}`)})
+	silent.catchUp()
+	silent.idle()
+	r = w.round(c)
+	require.Len(t, r.Closed, 1)
+	require.Equal(t, int64(2), r.Closed[0].Events)
+}
+
+func TestIdlenessOfAnotherLogProvesNothing(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	w.kafka.SetTopicID("orders", "made again")
+	busy, silent := w.lanes[0], w.lanes[1]
+	silent.event("s", 5, 1)
+	silent.idle()
+	busy.event("x", 65, 1)
+	busy.commit()
+	r := w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, "its topic was deleted and made again", r.Waiting.Why)
+}
+
+func TestAllIdleTakesTheGreatestWatermark(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	w.lanes[0].event("x", 10, 1)
+	w.lanes[1].event("x", 70, 1)
+	w.lanes[0].idle()
+	w.lanes[1].idle()
+	r := w.round(c)
+	require.Equal(t, at(70), r.Waiting.Watermark)
+	require.Len(t, r.Closed, 1)
+	w.settle(c)
+	require.Equal(t, []string{"r1 watermark"}, w.history("hourly", base), "the second hour is still open")
+}
+
+func TestIdleLaneIsSealedBeforeTheWindowIsFinal(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	a, b := w.lanes[0], w.lanes[1]
+	b.event("x", 5, 1)
+	b.idle()
+	a.event("x", 95, 1)
+	a.commit()
+
+	r := w.round(c)
+	require.Equal(t, []string{"r1 watermark"}, w.history("hourly", base))
+	require.Equal(t, at(90), r.Progress.SealBefore)
+	require.Equal(t, at(90), b.ctl().SealBefore)
+	require.Equal(t, int64(store.NoTime), a.ctl().SealBefore, "its own watermark seals it")
+
+	// Events that come before the lane adopts the seal are on time, and in the last revision.
+	b.event("x", 6, 1)
+	b.commit()
+	r = w.round(c)
+	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Empty(t, r.Closed, "the lane is not idle, its watermark is old")
+	b.idle()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 final final"}, w.history("hourly", base))
+	require.Equal(t, at(90), b.ctl().DropBefore)
+	b.idle()
+	b.event("x", 7, 1)
+	b.commit()
+	meta, _, err := w.store.ReadMeta(w.ctx, b.id)
+	require.NoError(t, err)
+	require.Equal(t, int64(1), meta.Counters.Late)
+	w.settle(c)
+	require.Equal(t, []string{"r1 watermark", "r2 final final"}, w.history("hourly", base))
+	w.sound()
+}
+
+func TestEventInTheMiddleOfACommitIsWaitedFor(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer(func(c *result.Config) { c.Patience = 2 })
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	l.event("x", 11, 1)
+	l.event("y", 12, 1)
+	finish := l.begin() // one entry is there, its meta is not
+
+	for range 2 {
+		r := w.round(c)
+		require.Empty(t, r.Closed)
+		require.Len(t, r.Pending, 1)
+		require.Contains(t, r.Pending[0].Error, "in the middle of a commit")
+	}
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark inexact"}, w.history("hourly", base))
+	r := w.round(c)
+	require.Empty(t, r.Closed, "a second revision must be exact")
+	finish()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark inexact", "r2 late"}, w.history("hourly", base))
+	require.Equal(t, `{"n":2,"sum":2,"avg":1,"last":1}`, w.values()[`hourly+0m {"k":"x"}`])
+	w.sound()
+}
+
+func TestEntriesThatDoNotAddUpAreAnIncident(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("y", 11, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	keys, err := w.redis.Keys(w.ctx, "*:s:*:3600000:"+itoa(base)+":*").Result()
+	require.NoError(t, err)
+	require.NoError(t, w.redis.Del(w.ctx, keys[0]).Err())
+
+	r := w.round(c)
+	require.Len(t, r.Failed, 1)
+	require.Len(t, r.Incidents, 1)
+	require.Regexp(t, `lane orders/orders/0, slice 3600000:\d+:0: the entries count [01] events, the lane folded 2`, r.Failed[0].Error)
+	require.Empty(t, w.ledger())
+	_, _, err = c.CloseWindow(w.ctx, ref(0, 0), "")
+	var mismatch *result.MismatchError
+	require.ErrorAs(t, err, &mismatch)
+	require.True(t, result.Incident(err))
+}
+
+func TestLaneThatLostWritesIsWaitedFor(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	before := len(w.faults.Log(l.id.String()))
+	l.event("x", 11, 1)
+	l.commit()
+	w.round(c)
+	require.NoError(t, w.faults.Rewind(w.ctx, l.id.String(), before))
+
+	r := w.round(c)
+	require.Empty(t, r.Closed)
+	require.Len(t, r.Pending, 1)
+	require.Contains(t, r.Pending[0].Error, "stands at offset 2, behind 3 which revision 1 covers")
+	require.Empty(t, r.Failed)
+
+	l.acquire() // reads the rest of the log again
+	l.event("x", 12, 1)
+	l.commit()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 late"}, w.history("hourly", base))
+	w.sound()
+}
+
+func TestNewPartitionHoldsTheWatermarkBack(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	w.kafka.AddTopic("orders", 2)
+	r := w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.Why, "committed nothing")
+	w.lanes = append(w.lanes, w.newLane(1))
+	w.lanes[1].idle()
+	require.Len(t, w.round(c).Closed, 1)
+}
+
+func TestFoldingIntoAFinalWindowIsAnIncident(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 95, 1)
+	l.commit()
+	w.settle(c)
+	w.kafka.AddTopic("orders", 2)
+	w.lanes = append(w.lanes, w.newLane(1))
+	w.lanes[1].event("x", 10, 1)
+	w.lanes[1].event("x", 95, 1)
+	w.lanes[1].commit()
+	r := w.round(c)
+	require.Len(t, r.Incidents, 1)
+	require.Contains(t, r.Incidents[0].Error, "incident final-grew: lane orders/orders/1 folded offset 0")
+	require.Empty(t, w.round(c).Incidents, "it is reported once")
+	require.Equal(t, []string{"r1 watermark final"}, w.history("hourly", base))
+}
+
+func TestQuietRoundReadsNoEntries(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	for _, l := range w.lanes {
+		for m := range 40 {
+			l.event("x", float64(m*7), 1)
+		}
+		l.commit()
+	}
+	w.settle(c)
+	reads := 0
+	w.faults.Plan(func(op storeOp) outcome {
+		if op.Args[0] == "evalsha_ro" || op.Args[0] == "eval_ro" || op.Args[0] == "evalsha" || op.Args[0] == "hmget" {
+			reads++
+		}
+		return 0
+	})
+	for range 3 {
+		require.Zero(t, w.round(c).Due)
+	}
+	require.LessOrEqual(t, reads, 3*4, "one view and one ctl per lane and round")
+}
+
+func TestExcludedWindowIsLeftAlone(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 70, 1)
+	l.event("x", 155, 1)
+	l.commit()
+	c.Exclude(ref(0, 0))
+	r := w.round(c)
+	require.Len(t, r.Closed, 1)
+	require.Equal(t, at(60), r.Closed[0].Start)
+	require.Equal(t, int64(window.NoTime), r.Progress.DropBefore, "nothing is dropped over its head")
+
+	row, published, err := w.closer().CloseWindow(w.ctx, ref(0, 0), "")
+	require.NoError(t, err)
+	require.True(t, published)
+	require.True(t, row.Final)
+	c.Include(ref(0, 0))
+	w.settle(c)
+	require.Equal(t, at(150), l.ctl().DropBefore)
+	w.sound()
+}
+
+func TestCloseWindowIsIdempotentAndSaysWhatItWaitsFor(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.commit()
+	_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
+	require.True(t, result.Waits(err))
+	require.ErrorContains(t, err, "the window ends at 2023-11-14T01:00:00Z, the watermark is 2023-11-14T00:10:00Z: lane orders/orders/0")
+	l.event("x", 60, 1)
+	l.commit()
+	row, published, err := c.CloseWindow(w.ctx, ref(0, 0), "")
+	require.NoError(t, err)
+	require.True(t, published)
+	again, published, err := c.CloseWindow(w.ctx, ref(0, 0), "")
+	require.NoError(t, err)
+	require.False(t, published)
+	require.Equal(t, row, again)
+	_, err = c.Ref("nothing", 0)
+	require.ErrorIs(t, err, result.ErrWindow)
+}
+
+func TestLateRevisionsLeaveTimeToTheLanes(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	now, cost := time.UnixMilli(base), time.Second
+	c := w.closer(func(c *result.Config) {
+		c.Now = func() time.Time { return now }
+	})
+	w.kafka.Plan(func(s resulttest.Step) resulttest.Outcome {
+		if s.Name == "commit" {
+			now = now.Add(cost)
+		}
+		return resulttest.Pass
+	})
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	require.Len(t, w.round(c).Closed, 1)
+	late := func() int {
+		l.event("x", 11, 1)
+		l.commit()
+		return len(w.round(c).Closed)
+	}
+	require.Equal(t, 1, late(), "the first revision does not count")
+	require.Equal(t, 0, late(), "four times as long as the last one took")
+	now = now.Add(3 * time.Second)
+	require.Equal(t, 0, late())
+	now = now.Add(time.Second)
+	require.Equal(t, 1, late())
+	require.Equal(t, 0, late())
+	l.event("x", 95, 1)
+	l.commit()
+	require.Len(t, w.round(c).Closed, 1, "the last revision does not wait")
+	require.Equal(t, []string{"r1 watermark", "r2 late", "r3 late", "r4 final final"}, w.history("hourly", base))
+	w.sound()
+}
+
+func TestOpenTransactionIsNoIdleness(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.idle()
+	p, err := w.kafka.Open(w.ctx, 99)
+	require.NoError(t, err)
+	require.NoError(t, p.Begin())
+	require.NoError(t, p.Send(w.ctx, []result.Record{{Topic: "orders", Value: []byte("{}")}}))
+	require.Contains(t, w.round(c).Waiting.Why, "it was idle at offset 2, the log ends at 3")
+	require.NoError(t, p.Close())
+	require.Contains(t, w.round(c).Waiting.Why, "it was idle at offset 2, the log ends at 4")
+	l.idle()
+	require.Equal(t, "all lanes are idle", w.round(c).Waiting.Why)
+}

@@ -1,0 +1,119 @@
+package result
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Row is one published line: the values of one key in one revision of a window. Its JSON is the value of a record in the
+// result topic and a line of every results file. Start and End are milliseconds since the epoch, in JSON RFC 3339 in UTC.
+type Row struct {
+	Pipeline   string
+	Window     string
+	Start, End int64
+	Key        json.RawMessage // object in the order of the spec's key fields; also the key of the Kafka record
+	Revision   int
+	Values     json.RawMessage // object in the order of the spec's aggregates
+	Overflow   bool            // at least one value is null because it does not fit its type
+	Deleted    bool            // the key has left the window with this revision
+}
+
+type rowJSON struct {
+	Pipeline string          `json:"pipeline"`
+	Window   string          `json:"window"`
+	Start    string          `json:"start"`
+	End      string          `json:"end"`
+	Key      json.RawMessage `json:"key"`
+	Revision int             `json:"revision"`
+	Values   json.RawMessage `json:"values"`
+	Overflow bool            `json:"overflow,omitempty"`
+	Deleted  bool            `json:"deleted,omitempty"`
+}
+
+// MarshalJSON writes the published form.
+func (r Row) MarshalJSON() ([]byte, error) {
+	return newRowPrefix(r.Pipeline, r.Window, r.Start, r.End).append(nil, r.Revision, r.content()), nil
+}
+
+// UnmarshalJSON reads the published form. Fields it does not know are ignored: rows may gain attributes.
+func (r *Row) UnmarshalJSON(data []byte) error {
+	var in rowJSON
+	if err := json.Unmarshal(data, &in); err != nil {
+		return fmt.Errorf("result row: %w", err)
+	}
+	start, err := parseTime(in.Start)
+	if err != nil {
+		return fmt.Errorf("result row: start: %w", err)
+	}
+	end, err := parseTime(in.End)
+	if err != nil {
+		return fmt.Errorf("result row: end: %w", err)
+	}
+	*r = Row{
+		Pipeline: in.Pipeline, Window: in.Window, Start: start, End: end, Key: in.Key,
+		Revision: in.Revision, Values: in.Values, Overflow: in.Overflow, Deleted: in.Deleted,
+	}
+	return nil
+}
+
+func (r Row) content() content {
+	return content{Key: r.Key, Values: r.Values, Overflow: r.Overflow, Deleted: r.Deleted}
+}
+
+// content is what a revision says about one key, without the window it belongs to.
+type content struct {
+	Key, Values       []byte
+	Overflow, Deleted bool
+}
+
+// rowPrefix is the part of a row that all rows of a window share, encoded once.
+type rowPrefix []byte
+
+func newRowPrefix(pipeline, window string, start, end int64) rowPrefix {
+	p := append([]byte(`{"pipeline":`), jsonString(pipeline)...)
+	p = append(append(p, `,"window":`...), jsonString(window)...)
+	p = appendTime(append(p, `,"start":"`...), start)
+	p = appendTime(append(p, `","end":"`...), end)
+	return append(p, `","key":`...)
+}
+
+// append writes one row as JSON.
+func (p rowPrefix) append(dst []byte, revision int, c content) []byte {
+	dst = append(dst, p...)
+	dst = append(dst, c.Key...)
+	dst = append(dst, `,"revision":`...)
+	dst = strconv.AppendInt(dst, int64(revision), 10)
+	dst = append(dst, `,"values":`...)
+	dst = append(dst, c.Values...)
+	if c.Overflow {
+		dst = append(dst, `,"overflow":true`...)
+	}
+	if c.Deleted {
+		dst = append(dst, `,"deleted":true`...)
+	}
+	return append(dst, '}')
+}
+
+func jsonString(s string) []byte {
+	b, err := json.Marshal(s)
+	if err != nil { // a string always encodes
+		return []byte(`""`)
+	}
+	return b
+}
+
+func appendTime(dst []byte, ms int64) []byte {
+	return time.UnixMilli(ms).UTC().AppendFormat(dst, time.RFC3339Nano)
+}
+
+func formatTime(ms int64) string { return string(appendTime(nil, ms)) }
+
+func parseTime(s string) (int64, error) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return 0, err
+	}
+	return t.UnixMilli(), nil
+}

@@ -1,0 +1,51 @@
+package result
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/event"
+	"millrace/pipeline/spec"
+)
+
+// rowWriter renders the rows of merged buckets. It is not safe for concurrent use.
+type rowWriter struct {
+	spec  *spec.Spec
+	order []placed
+	key   []byte
+	buf   []byte
+}
+
+// placed is a row and the bucket of its key.
+type placed struct {
+	row    uint32
+	bucket int
+}
+
+func newRowWriter(s *spec.Spec) *rowWriter { return &rowWriter{spec: s} }
+
+// write passes the table's rows to emit, sorted by bucket and key. A row is valid during the call.
+func (w *rowWriter) write(t *agg.Table, emit func(content) error) error {
+	w.order = w.order[:0]
+	for row := range uint32(t.Len()) {
+		w.order = append(w.order, placed{row, agg.Bucket(t.Hash(row), w.spec.Lane.Buckets)})
+	}
+	slices.SortFunc(w.order, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.bucket, b.bucket), bytes.Compare(t.Key(a.row), t.Key(b.row)))
+	})
+	for _, p := range w.order {
+		row := p.row
+		var err error
+		if w.key, err = event.AppendKeyJSON(w.key[:0], w.spec, t.Key(row)); err != nil {
+			return fmt.Errorf("key %x: %w", t.Key(row), err)
+		}
+		w.buf = t.AppendValues(w.buf[:0], row)
+		if err := emit(content{Key: w.key, Values: w.buf, Overflow: t.Overflow(row)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

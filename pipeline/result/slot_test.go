@@ -1,0 +1,83 @@
+package result
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/source"
+)
+
+// ledgerLog is a ledger partition of final windows, one hour each.
+type ledgerLog struct {
+	Kafka
+	rows  []LedgerRow
+	reads int
+}
+
+func (l *ledgerLog) Read(_ context.Context, _ source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+	l.reads++
+	for i := from; i < int64(len(l.rows)); i++ {
+		text, err := l.rows[i].MarshalJSON()
+		if err != nil {
+			return i, err
+		}
+		if err := fn(source.Record{Offset: i, Value: text}); err != nil {
+			return i, err
+		}
+	}
+	return int64(len(l.rows)), nil
+}
+
+func (l *ledgerLog) Open(context.Context, int) (Producer, error) { return noProducer{}, nil }
+
+type noProducer struct{ Producer }
+
+func (noProducer) Close() error { return nil }
+
+func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
+	const hour = 3_600_000
+	log := &ledgerLog{}
+	for i := range int64(3 * maxFinals) {
+		log.rows = append(log.rows, LedgerRow{Window: "w", Start: i * hour, End: (i + 1) * hour, Revision: 2, Final: i != 5})
+	}
+	s := newSlot(0, "p", log, nil)
+	ctx := t.Context()
+	require.NoError(t, s.open(ctx))
+	require.LessOrEqual(t, len(s.rows), maxFinals+1)
+	require.Equal(t, 1, log.reads)
+
+	for _, c := range []struct {
+		name  string
+		hour  int64
+		known bool
+		reads int
+	}{
+		{"open windows stay", 5, true, 0},
+		{"the latest stay", 3*maxFinals - 1, true, 0},
+		{"a new window", 3 * maxFinals, false, 0},
+		{"forgotten", 1, true, 1},
+		{"old and never published", -7, false, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := log.reads
+			row, err := s.last(ctx, windowID{"w", c.hour * hour}, (c.hour+1)*hour)
+			require.NoError(t, err)
+			require.Equal(t, c.known, row != nil)
+			require.Equal(t, c.reads, log.reads-before)
+		})
+	}
+}
+
+func TestSlotReadsOnAfterAFailure(t *testing.T) {
+	log := &ledgerLog{rows: []LedgerRow{{Window: "w", Revision: 1}}}
+	s := newSlot(0, "p", log, nil)
+	require.NoError(t, s.open(t.Context()))
+	s.discard()
+	log.rows = append(log.rows, LedgerRow{Window: "w", Revision: 2})
+	require.Equal(t, 1, s.rows[windowID{"w", 0}].Revision)
+	require.NoError(t, s.open(t.Context()))
+	require.Equal(t, 2, s.rows[windowID{"w", 0}].Revision)
+	require.Equal(t, int64(2), s.next)
+}

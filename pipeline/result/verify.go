@@ -1,0 +1,160 @@
+package result
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// Kinds of Problem.
+const (
+	ProblemConservation = "conservation" // a lane's counters do not add up
+	ProblemInput        = "input"        // a lane has not read each record below its offset exactly once
+	ProblemEntries      = "entries"      // a slice's entries do not add up to what the lane folded there
+	ProblemLedger       = "ledger"       // ledger records contradict each other
+	ProblemResults      = "results"      // published rows contradict the ledger, or stand twice
+	ProblemView         = "view"         // Redis shows something else than the ledger topic
+	ProblemLate         = "late"         // late events are missing in the late topic
+)
+
+// VerifyConfig says what to verify.
+type VerifyConfig struct {
+	Spec  *spec.Spec
+	State State
+	Kafka Published
+	// Input reads every source partition up to its lane's offset and counts the records. It is exact for logs of which
+	// nothing has been deleted yet.
+	Input bool
+	// Late reads the late topic; nil leaves it out.
+	Late LateReader
+	// Slots is the number of partitions of the ledger topic (default DefaultSlots).
+	Slots int
+}
+
+// Problem is something that must not be.
+type Problem struct {
+	Kind   string `json:"kind"`
+	Where  string `json:"where"`
+	Detail string `json:"detail"`
+}
+
+// LaneCheck is what became of a lane's records.
+type LaneCheck struct {
+	Lane     string         `json:"lane"`
+	Offset   int64          `json:"offset"` // committed; -1 when the lane has committed nothing
+	End      int64          `json:"end"`    // of the log, for read_committed readers
+	Counters store.Counters `json:"counters"`
+	Slices   int            `json:"slices"`
+	Entries  int64          `json:"entries"`
+	// Records is how many records the log holds below Offset, -1 when they were not counted or some are deleted already.
+	Records int64 `json:"records"`
+	// Late is how many different late events of the lane stand in the late topic, -1 when it was not read.
+	Late int64 `json:"late"`
+	// Void is how many of them were decided anew after Redis lost the seal that made them late: they are in a revision.
+	Void int64 `json:"void"`
+	// Busy means that the lane was in the middle of a commit at every look; its entries were not compared.
+	Busy bool `json:"busy,omitempty"`
+}
+
+// Verification is what Verify found.
+type Verification struct {
+	Pipeline  string         `json:"pipeline"`
+	Totals    store.Counters `json:"totals"`
+	Lanes     []LaneCheck    `json:"lanes"`
+	Windows   int            `json:"windows"`   // in the ledger
+	Final     int            `json:"final"`     // of these
+	Revisions int            `json:"revisions"` // in the result topic
+	Rows      int64          `json:"rows"`      // in the result topic
+	Problems  []Problem      `json:"problems"`
+}
+
+// OK tells whether everything is as it must be.
+func (v *Verification) OK() bool { return len(v.Problems) == 0 }
+
+func (v *Verification) problem(kind, where, format string, args ...any) {
+	v.Problems = append(v.Problems, Problem{Kind: kind, Where: where, Detail: fmt.Sprintf(format, args...)})
+}
+
+// Verify checks a pipeline's invariants: per lane every record is counted once and the entries add up; the ledger is
+// without gaps and contradictions; published rows are what the ledger says, each once; Redis shows what the ledger says.
+// It only reads, and may run at any time. An error means that something could not be read.
+func Verify(ctx context.Context, cfg VerifyConfig) (*Verification, error) {
+	if cfg.Slots == 0 {
+		cfg.Slots = DefaultSlots
+	}
+	v := &Verification{Pipeline: cfg.Spec.Name, Problems: []Problem{}}
+	for _, topic := range slices.Compact(slices.Sorted(slices.Values(cfg.Spec.Source.Topics))) {
+		partitions, err := cfg.Kafka.Partitions(ctx, topic)
+		if err != nil {
+			return nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
+		}
+		for _, p := range slices.Sorted(slices.Values(partitions)) {
+			check, err := v.lane(ctx, &cfg, store.LaneID{Pipeline: cfg.Spec.Name, Topic: topic, Partition: p})
+			if err != nil {
+				return nil, err
+			}
+			v.Lanes = append(v.Lanes, check)
+		}
+	}
+	if cfg.Late != nil {
+		if err := v.late(ctx, &cfg); err != nil {
+			return nil, err
+		}
+	}
+	return v, v.published(ctx, &cfg)
+}
+
+// publishedLooks is how often what was published is read before a contradiction in it counts.
+const publishedLooks = 3
+
+// published compares ledger, results and view. They cannot be read at one instant, and an open transaction hides those
+// behind it, so of a pipeline that goes on closing only the windows count that every look finds something wrong with.
+func (v *Verification) published(ctx context.Context, cfg *VerifyConfig) error {
+	var found []Problem
+	for look := 1; ; look++ {
+		now := &Verification{}
+		ledger, err := now.ledger(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		if sink := cfg.Spec.Results.Kafka; sink != nil {
+			if err := now.results(ctx, cfg, sink.Topic, ledger); err != nil {
+				return err
+			}
+		}
+		if err := now.view(ctx, cfg, ledger); err != nil {
+			return err
+		}
+		v.Windows, v.Final, v.Revisions, v.Rows = now.Windows, now.Final, now.Revisions, now.Rows
+		if look == 1 {
+			found = now.Problems
+		} else {
+			found = slices.DeleteFunc(now.Problems, func(p Problem) bool {
+				return !slices.ContainsFunc(found, func(q Problem) bool { return p.Kind == q.Kind && p.Where == q.Where })
+			})
+		}
+		if len(found) == 0 || look == publishedLooks {
+			v.Problems = append(v.Problems, found...)
+			return nil
+		}
+	}
+}
+
+// countRecords counts what a read_committed reader finds below offset; -1 when the log does not begin at 0 any more.
+func countRecords(ctx context.Context, k Published, tp source.TopicPartition, ends source.Ends, offset int64) (int64, error) {
+	if ends.Start > 0 {
+		return -1, nil
+	}
+	n := int64(0)
+	_, err := k.Read(ctx, tp, 0, func(r source.Record) error {
+		if r.Offset < offset {
+			n++
+		}
+		return nil
+	})
+	return n, err
+}

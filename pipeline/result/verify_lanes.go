@@ -1,0 +1,111 @@
+package result
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// verifyLooks is how many looks are taken at a lane that is in the middle of a commit.
+const verifyLooks = 5
+
+func (v *Verification) lane(ctx context.Context, cfg *VerifyConfig, id store.LaneID) (LaneCheck, error) {
+	check := LaneCheck{Lane: id.String(), Offset: -1, Records: -1, Late: -1}
+	var meta store.Meta
+	for look := 1; ; look++ {
+		m, stats, err := cfg.State.LaneView(ctx, id, cfg.Spec.StateID())
+		if errors.Is(err, store.ErrNoMeta) {
+			break
+		}
+		if err != nil {
+			return check, err
+		}
+		meta = m
+		check.Offset, check.Counters, check.Slices, check.Entries = m.Offset, m.Counters, len(stats), 0
+		quiet, problems, err := checkEntries(ctx, cfg, id, m, stats, &check.Entries)
+		if err != nil {
+			return check, err
+		}
+		if quiet {
+			v.Problems = append(v.Problems, problems...)
+			break
+		}
+		if look == verifyLooks {
+			check.Busy = true
+			break
+		}
+	}
+	tp := source.TopicPartition{Topic: id.Topic, Partition: id.Partition}
+	ends, err := cfg.Kafka.Ends(ctx, tp)
+	if err != nil {
+		return check, fmt.Errorf("end of %s: %w", tp, err)
+	}
+	check.End = ends[tp].End
+	c := meta.Counters
+	add(&v.Totals, c)
+	if sum := c.Invalid + c.Ahead + c.Filtered + c.Duplicate + c.Late + c.Folded; sum != c.Read {
+		v.problem(ProblemConservation, check.Lane, "read %d, but invalid+ahead+filtered+duplicate+late+folded is %d: %+v", c.Read, sum, c)
+	}
+	if check.Offset >= 0 && c.Read > check.Offset {
+		v.problem(ProblemInput, check.Lane, "read %d records, its offset is only %d", c.Read, check.Offset)
+	}
+	if cfg.Input && check.Offset >= 0 {
+		if check.Records, err = countRecords(ctx, cfg.Kafka, tp, ends[tp], check.Offset); err != nil {
+			return check, fmt.Errorf("count records of %s: %w", tp, err)
+		}
+		if check.Records >= 0 && check.Records != c.Read {
+			v.problem(ProblemInput, check.Lane, "read %d records, the log holds %d below offset %d", c.Read, check.Records, check.Offset)
+		}
+	}
+	return check, nil
+}
+
+// checkEntries compares entries with folded counts. It is not quiet when the lane went on or backwards meanwhile, which
+// makes the comparison worthless.
+func checkEntries(ctx context.Context, cfg *VerifyConfig, id store.LaneID, m store.Meta, stats []store.SliceStat, entries *int64) (quiet bool, problems []Problem, err error) {
+	folded := int64(0)
+	for _, s := range stats {
+		folded += s.Folded
+		counted := int64(0)
+		ahead := false
+		guard, err := cfg.State.ReadSlice(ctx, id, m.StateID, s.SliceID, 0, cfg.Spec.Lane.Buckets, func(_ int, _, entry []byte) error {
+			_, stamp, count, err := agg.EntryHeader(entry)
+			counted += count
+			ahead = ahead || stamp > m.Offset
+			*entries++
+			return err
+		})
+		if errors.Is(err, store.ErrLaneMoved) || errors.Is(err, store.ErrNoMeta) {
+			return false, nil, nil
+		}
+		if err != nil {
+			return false, nil, fmt.Errorf("lane %s, slice %s: %w", id, s.SliceID, err)
+		}
+		if ahead || !guard.Follows(m.Guard()) || guard.Offset != m.Offset {
+			return false, nil, nil
+		}
+		if counted != s.Folded {
+			problems = append(problems, Problem{Kind: ProblemEntries, Where: id.String(),
+				Detail: fmt.Sprintf("slice %s: the entries count %d events, the lane folded %d", s.SliceID, counted, s.Folded)})
+		}
+	}
+	if folded > m.Counters.Folded {
+		problems = append(problems, Problem{Kind: ProblemEntries, Where: id.String(),
+			Detail: fmt.Sprintf("its slices hold %d events, it folded %d in its whole life", folded, m.Counters.Folded)})
+	}
+	return true, problems, nil
+}
+
+func add(sum *store.Counters, c store.Counters) {
+	sum.Read += c.Read
+	sum.Invalid += c.Invalid
+	sum.Ahead += c.Ahead
+	sum.Filtered += c.Filtered
+	sum.Duplicate += c.Duplicate
+	sum.Late += c.Late
+	sum.Folded += c.Folded
+}

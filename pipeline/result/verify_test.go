@@ -1,0 +1,182 @@
+package result_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// published is a world with one final window of two revisions.
+func published(t *testing.T) *world {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("y", 11, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	w.round(c)
+	l.event("x", 12, 1)
+	l.event("x", 95, 1)
+	l.commit()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 final final"}, w.history("hourly", base))
+	return w
+}
+
+func TestVerifyCounts(t *testing.T) {
+	w := published(t)
+	v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
+	require.NoError(t, err)
+	require.True(t, v.OK())
+	require.Equal(t, store.Counters{Read: 5, Folded: 5}, v.Totals)
+	require.Equal(t, []result.LaneCheck{{
+		Lane: "orders/orders/0", Offset: 5, End: 5, Counters: store.Counters{Read: 5, Folded: 5}, Slices: 2, Entries: 3, Records: 5, Late: -1,
+	}}, v.Lanes)
+	require.Equal(t, []int{1, 1, 2}, []int{v.Windows, v.Final, v.Revisions})
+	require.Equal(t, int64(4), v.Rows)
+}
+
+func TestVerifyFinds(t *testing.T) {
+	slot := func() int32 { return int32(result.SlotOf("hourly", base, result.DefaultSlots)) }
+	row := func(w *world, change func(*result.LedgerRow)) {
+		r := w.ledger()[0]
+		change(&r)
+		w.kafka.Append(source.TopicPartition{Topic: "orders.ledger", Partition: slot()}, source.Record{Value: []byte(mustJSON(w.t, r))})
+	}
+	for _, c := range []struct {
+		name string
+		do   func(w *world)
+		want string
+	}{
+		{"lost entries", func(w *world) {
+			keys, err := w.redis.Keys(w.ctx, "*:s:*").Result()
+			require.NoError(w.t, err)
+			require.NoError(w.t, w.redis.Del(w.ctx, keys...).Err())
+		}, "entries: slice 3600000:1699920000000:0: the entries count 0 events, the lane folded 3"},
+		{"a row twice", func(w *world) {
+			r := w.results()[0]
+			w.kafka.Append(source.TopicPartition{Topic: "orders.windows"}, source.Record{Value: []byte(mustJSON(w.t, r))})
+		}, "results: revision 2 of key"},
+		{"a changed value", func(w *world) {
+			r := w.results()[0]
+			r.Revision, r.Values = 1, json.RawMessage(`{"n":7}`)
+			r.Key = json.RawMessage(`{"k":"z"}`)
+			w.kafka.Append(source.TopicPartition{Topic: "orders.windows"}, source.Record{Value: []byte(mustJSON(w.t, r))})
+		}, "results: revision 1 has 3 rows with checksum"},
+		{"a revision that the ledger lacks", func(w *world) {
+			r := w.results()[0]
+			r.Revision = 3
+			w.kafka.Append(source.TopicPartition{Topic: "orders.windows"}, source.Record{Value: []byte(mustJSON(w.t, r))})
+		}, "results: revision 3 has no ledger row"},
+		{"a revision after the final one", func(w *world) {
+			row(w, func(r *result.LedgerRow) { r.Revision, r.Checksum = 3, "other" })
+		}, "ledger: revision 3 follows the final one"},
+		{"a gap", func(w *world) {
+			row(w, func(r *result.LedgerRow) { r.Revision, r.Checksum = 4, "other" })
+		}, "results: revision 3 is in the ledger's range and has no rows"},
+		{"a lower revision", func(w *world) {
+			row(w, func(r *result.LedgerRow) { r.Revision = 1 })
+		}, "ledger: revision 1 follows revision 2"},
+		{"another content", func(w *world) {
+			row(w, func(r *result.LedgerRow) { r.Checksum = "other" })
+		}, "ledger: revision 2 has checksums"},
+		{"the same content again", func(w *world) {
+			row(w, func(r *result.LedgerRow) { r.Revision = 3 })
+		}, "ledger: revisions 2 and 3 have the same content"},
+		{"a lost view", func(w *world) {
+			keys, err := w.redis.Keys(w.ctx, "*:ledger").Result()
+			require.NoError(w.t, err)
+			require.NoError(w.t, w.redis.Del(w.ctx, keys...).Err())
+		}, "view: Redis does not show it; the ledger has revision 2"},
+		{"records nobody read", func(w *world) {
+			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "4").Err())
+		}, "conservation: read 4, but invalid+ahead+filtered+duplicate+late+folded is 5"},
+		{"records that were read twice", func(w *world) {
+			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "6", "filtered", "1").Err())
+		}, "input: read 6 records, the log holds 5 below offset 5"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := published(t)
+			c.do(w)
+			v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
+			require.NoError(t, err)
+			var found []string
+			for _, p := range v.Problems {
+				found = append(found, p.Kind+": "+p.Detail)
+			}
+			require.Contains(t, strings.Join(found, "\n"), c.want)
+		})
+	}
+}
+
+func TestViewIsShownAgainAfterRedisWasEmptied(t *testing.T) {
+	w := published(t)
+	c := w.closer()
+	w.lanes[0].event("z", 121, 1)
+	w.lanes[0].commit()
+	w.round(c)
+	state := w.lanes[0].state
+	require.NoError(t, w.redis.FlushAll(w.ctx).Err())
+
+	// The live lane takes a new token and writes its memory anew.
+	l := w.lanes[0]
+	l.token = store.NextToken(l.token)
+	meta, _, err := w.store.Acquire(w.ctx, l.id, l.program.StateID, "", l.token)
+	require.NoError(t, err)
+	commit := newCommit()
+	state.Reseed(commit, meta.Cursor, nil)
+	l.deliver(commit)
+	w.settle(c)
+	w.sound()
+	require.Equal(t, []string{"r1 watermark", "r2 final final"}, w.history("hourly", base))
+	require.Equal(t, []string{"r1 watermark"}, w.history("hourly", at(60)))
+}
+
+// A replica that takes over lacks only what it had not received. The first look afterwards may be a round's or a drain's.
+func TestViewIsShownAgainAfterAFailOver(t *testing.T) {
+	for _, first := range []string{"round", "drain"} {
+		t.Run(first, func(t *testing.T) {
+			w := newWorld(t, hourly, 1)
+			c := w.closer()
+			l := w.lanes[0]
+			for i := range int64(20) {
+				l.event("a", float64(60*i), 1)
+				l.commit()
+				w.round(c)
+			}
+			received := len(w.faults.Log(""))
+			for i := range int64(20) {
+				l.event("a", float64(60*(20+i)), 1)
+				l.commit()
+				w.settle(c)
+			}
+			require.NoError(t, w.faults.Rewind(w.ctx, "", received))
+			meta, found, err := w.store.ReadMeta(w.ctx, l.id)
+			require.NoError(t, err)
+			require.True(t, found)
+			l.token = store.NextToken(l.token)
+			meta, _, err = w.store.Acquire(w.ctx, l.id, l.program.StateID, meta.Owner, l.token)
+			require.NoError(t, err)
+			_, stored, err := w.store.LaneView(w.ctx, l.id, l.program.StateID)
+			require.NoError(t, err)
+			commit := newCommit()
+			l.state.Reseed(commit, meta.Cursor, stored)
+			l.deliver(commit)
+			if first == "round" {
+				w.round(c)
+			} else {
+				receipt, err := c.Drain(w.ctx, nil)
+				require.NoError(t, err)
+				require.True(t, receipt.Done)
+			}
+			w.sound()
+		})
+	}
+}
