@@ -1,0 +1,266 @@
+// Package engine runs the hot path of one replica: it joins the consumer group, runs a lane for every partition it is
+// given, follows the pipeline's desired state and bounds memory. It belongs to the process, not to whoever asked for
+// it: it goes on until it is stopped or fenced for good.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// Config says what to run and on what. All fields are required.
+type Config struct {
+	Spec    *spec.Spec
+	Replica int           // from 0
+	Kafka   source.Config // connections; the engine opens clients of its own
+	Store   *store.Store
+	Log     *slog.Logger
+}
+
+// Group is the consumer group of a pipeline.
+func Group(pipeline string) string { return "millrace." + pipeline }
+
+// InstanceID is the static member id of a replica: a successor takes its member over without a rebalance.
+func InstanceID(pipeline string, replica int) string { return fmt.Sprintf("%s-%d", pipeline, replica) }
+
+// Engine is one running replica. All methods are safe for concurrent use.
+type Engine struct {
+	cfg        Config
+	cluster    *source.Cluster
+	producer   *source.Producer
+	membership *source.Membership
+	deps       lane.Deps
+	started    time.Time
+
+	cancel context.CancelFunc
+	nudge  chan struct{}
+	done   chan struct{}
+	err    error // valid once done is closed
+
+	group    trouble
+	ctlError atomic.Pointer[string]
+	mu       sync.Mutex
+	lanes    map[source.TopicPartition]*lane.Lane
+}
+
+// Start connects and begins. ctx bounds only the start; the engine runs until Stop, or until its group membership is
+// fenced for good. An error names what could not be reached.
+func Start(ctx context.Context, cfg Config) (*Engine, error) {
+	e := &Engine{
+		cfg: cfg, started: time.Now(),
+		nudge: make(chan struct{}, 1), done: make(chan struct{}),
+		lanes: make(map[source.TopicPartition]*lane.Lane),
+		group: trouble{log: cfg.Log, part: "consumer group"},
+	}
+	if err := e.connect(ctx); err != nil {
+		e.disconnect()
+		return nil, fmt.Errorf("start replica %d of pipeline %s: %w", cfg.Replica, cfg.Spec.Name, err)
+	}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	e.cancel = cancel
+	go e.run(running)
+	return e, nil
+}
+
+func (e *Engine) connect(ctx context.Context) (err error) {
+	if _, err = lane.Compile(e.cfg.Spec); err != nil {
+		return err
+	}
+	if e.cluster, err = source.NewCluster(ctx, e.cfg.Kafka); err != nil {
+		return err
+	}
+	if e.producer, err = source.NewProducer(ctx, e.cfg.Kafka); err != nil {
+		return err
+	}
+	name := e.cfg.Spec.Name
+	e.membership, err = source.NewMembership(source.MembershipConfig{
+		Config: e.cfg.Kafka, Cluster: e.cluster, Group: Group(name),
+		InstanceID: InstanceID(name, e.cfg.Replica), Topics: e.cfg.Spec.Source.Topics,
+		OnTrouble: e.group.note,
+	})
+	if err != nil {
+		return err
+	}
+	e.deps = lane.Deps{
+		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Group: Group(name), Log: e.cfg.Log,
+		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(),
+		Open: func(cfg source.ReaderConfig) source.Reader {
+			cfg.Cluster = e.cluster
+			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}
+			cfg.OnTrouble = reader.note
+			return source.OpenReader(cfg)
+		},
+	}
+	return e.follow(ctx)
+}
+
+func (e *Engine) disconnect() {
+	if e.producer != nil {
+		e.producer.Close()
+	}
+	if e.cluster != nil {
+		e.cluster.Close()
+	}
+}
+
+func (e *Engine) run(ctx context.Context) {
+	defer close(e.done)
+	defer e.disconnect()
+	var side sync.WaitGroup
+	side.Go(func() { e.poll(ctx) })
+	side.Go(func() { e.review(ctx) })
+	err := e.membership.Run(ctx, e)
+	e.cancel()
+	side.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		e.err = err
+		e.cfg.Log.Error("replica ended", "pipeline", e.cfg.Spec.Name, "replica", e.cfg.Replica, "error", err)
+	}
+}
+
+// Own runs one lane as long as the claim is ours. It implements source.Handler.
+func (e *Engine) Own(ctx context.Context, claim source.Claim) {
+	tp := source.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()}
+	defer e.forget(tp)
+	program, err := lane.Compile(e.cfg.Spec)
+	if err != nil {
+		e.cfg.Log.Error("lane cannot run", "lane", tp.String(), "error", err)
+		<-ctx.Done()
+		return
+	}
+	for ctx.Err() == nil {
+		l := lane.New(&e.deps, program, claim)
+		e.remember(tp, l)
+		err := l.Run(ctx)
+		if ctx.Err() != nil {
+			if err != nil {
+				e.cfg.Log.Warn("lane released with commits open", "lane", tp.String(), "error", err)
+			}
+			return
+		}
+		if errors.Is(err, store.ErrFenced) && !e.stillOurs(ctx, claim) {
+			e.cfg.Log.Info("lane was taken over", "lane", tp.String())
+			<-ctx.Done()
+			return
+		}
+		e.cfg.Log.Warn("lane starts again", "lane", tp.String(), "error", err)
+		wait(ctx, 100*time.Millisecond)
+	}
+}
+
+// stillOurs asks the coordinator until it answers or the claim ends.
+func (e *Engine) stillOurs(ctx context.Context, claim source.Claim) bool {
+	for ctx.Err() == nil {
+		if assigned, err := claim.StillAssigned(ctx); err == nil {
+			return assigned
+		}
+		wait(ctx, 500*time.Millisecond)
+	}
+	return false
+}
+
+func (e *Engine) remember(tp source.TopicPartition, l *lane.Lane) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lanes[tp] = l
+}
+
+func (e *Engine) forget(tp source.TopicPartition) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.lanes, tp)
+}
+
+// Nudge makes the engine read the desired state now instead of within a second.
+func (e *Engine) Nudge() {
+	select {
+	case e.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// poll follows the pipeline's desired state. Redis being away changes nothing: the last state holds.
+func (e *Engine) poll(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-e.nudge:
+		}
+		if err := e.follow(ctx); err != nil && ctx.Err() == nil {
+			text := err.Error()
+			e.ctlError.Store(&text)
+		} else {
+			e.ctlError.Store(nil)
+		}
+	}
+}
+
+func (e *Engine) follow(ctx context.Context) error {
+	ctl, err := e.cfg.Store.PipelineCtl(ctx, e.cfg.Spec.Name)
+	if err != nil {
+		return fmt.Errorf("read the desired state of pipeline %s: %w", e.cfg.Spec.Name, err)
+	}
+	e.deps.Desired.Set(ctl)
+	return nil
+}
+
+func (e *Engine) review(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			e.deps.Budget.Review()
+		}
+	}
+}
+
+// Stop commits and releases every lane and ends. It returns when nothing runs any more, or when ctx ends first. It is
+// idempotent. The group membership stays: a successor takes it over, or RemoveMember ends it.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.cancel()
+	select {
+	case <-e.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop replica %d of pipeline %s: %w", e.cfg.Replica, e.cfg.Spec.Name, ctx.Err())
+	}
+}
+
+// Done is closed when the engine has ended.
+func (e *Engine) Done() <-chan struct{} { return e.done }
+
+// Err tells, after Done, why the engine ended by itself: source.ErrFencedInstance is final. It is nil after Stop.
+func (e *Engine) Err() error {
+	select {
+	case <-e.done:
+		return e.err
+	default:
+		return nil
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
