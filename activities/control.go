@@ -1,0 +1,186 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+)
+
+// Control steers a pipeline: topics, desired state, receipts. Any worker can run it.
+type Control struct {
+	servers Servers
+	desired DesiredStates
+	lanes   Lanes
+	leases  Leases
+	watch   Watch
+	beats   Heartbeats
+}
+
+// NewControl returns the activities that steer pipelines.
+func NewControl(servers Servers, desired DesiredStates, lanes Lanes, leases Leases, watch Watch, beats Heartbeats) *Control {
+	return &Control{servers: servers, desired: desired, lanes: lanes, leases: leases, watch: watch, beats: beats}
+}
+
+// CheckStore fails for good when Redis can never hold the pipeline's state.
+func (a *Control) CheckStore(ctx context.Context, in contract.SpecInput) error {
+	s, err := parse(in.Spec)
+	if err != nil {
+		return err
+	}
+	return final(a.servers.CheckStore(ctx, s))
+}
+
+// EnsureTopics creates the topics that the pipeline writes and returns those it reads.
+func (a *Control) EnsureTopics(ctx context.Context, in contract.SpecInput) (*contract.Topics, error) {
+	s, err := parse(in.Spec)
+	if err != nil {
+		return nil, err
+	}
+	topics, err := a.servers.EnsureTopics(ctx, s)
+	return &topics, final(err)
+}
+
+// WriteDesired changes desired state once per request id, and looks up where the hot paths run.
+func (a *Control) WriteDesired(ctx context.Context, in contract.WriteDesiredInput) (*contract.WrittenDesired, error) {
+	generation, err := a.desired.Change(ctx, in.Pipeline, in.Change)
+	if err != nil {
+		return nil, final(err)
+	}
+	written := &contract.WrittenDesired{Generation: generation}
+	for n := range in.Replicas {
+		lease, found, err := a.leases.ReadLease(ctx, in.Pipeline, n)
+		if err == nil && found && !slices.Contains(written.Queues, lease.Queue) {
+			written.Queues = append(written.Queues, lease.Queue)
+		}
+	}
+	return written, nil
+}
+
+// EndOffsets returns the last stable offset of every lane.
+func (a *Control) EndOffsets(ctx context.Context, in contract.SpecInput) (*contract.EndOffsets, error) {
+	s, err := parse(in.Spec)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := a.lanes.Ends(ctx, s)
+	return &contract.EndOffsets{Ends: ends}, final(err)
+}
+
+// Reconcile tells which children are not open and, given desired state, puts it back if Redis has less.
+func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*contract.Reconciled, error) {
+	found := new(contract.Reconciled)
+	for _, id := range in.Children {
+		open, err := a.watch.Open(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !open {
+			found.Closed = append(found.Closed, id)
+		}
+	}
+	if in.Desired == nil {
+		return found, nil
+	}
+	stored, err := a.desired.Read(ctx, in.Pipeline)
+	if err != nil {
+		return nil, final(err)
+	}
+	found.Generation = stored.Generation
+	if stored.Generation >= in.Desired.Generation {
+		return found, nil
+	}
+	found.Restored = true
+	found.Generation, err = a.desired.Change(ctx, in.Pipeline, contract.DesiredChange{
+		RequestID: in.RequestID, Above: in.Desired.Generation,
+		Paused: &in.Desired.Paused, Stopping: &in.Desired.Stopping, CommitNow: &in.Desired.CommitNow,
+	})
+	return found, final(err)
+}
+
+// ReleaseReplica takes a stopped replica out of the consumer group, so that its lanes go to others at once.
+func (a *Control) ReleaseReplica(ctx context.Context, in contract.ReplicaRef) error {
+	return final(a.servers.RemoveMember(ctx, in.Pipeline, in.Replica))
+}
+
+const (
+	awaitBeat = 2 * time.Second
+	awaitLook = 200 * time.Millisecond
+)
+
+// AwaitApplied waits until every lane has adopted a generation of desired state. At the deadline it returns the lanes that have not,
+// and why.
+func (a *Control) AwaitApplied(ctx context.Context, in contract.AwaitAppliedInput) (*contract.Applied, error) {
+	return a.await(ctx, in.Spec, in.DeadlineSeconds, func(states []contract.LaneState) (contract.Applied, bool) {
+		return applied(states, in.Generation, time.Now()), false
+	})
+}
+
+// AwaitDrained waits until every lane has committed to its end. It returns early when no lagging lane has moved for a while.
+func (a *Control) AwaitDrained(ctx context.Context, in contract.AwaitDrainedInput) (*contract.Applied, error) {
+	progress := stall{limit: time.Duration(in.StallSeconds) * time.Second}
+	return a.await(ctx, in.Spec, in.DeadlineSeconds, func(states []contract.LaneState) (contract.Applied, bool) {
+		got := drained(states, in.Ends, time.Now())
+		return got, progress.stalled(got.Missing, time.Now())
+	})
+}
+
+// await looks at the lanes until none is missing, look gives up, or the deadline, counted from when the activity was scheduled, has
+// passed.
+func (a *Control) await(ctx context.Context, raw []byte, deadlineSeconds int,
+	look func([]contract.LaneState) (got contract.Applied, giveUp bool),
+) (*contract.Applied, error) {
+	s, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	until := activity.GetInfo(ctx).ScheduledTime.Add(time.Duration(deadlineSeconds) * time.Second)
+	var got contract.Applied
+	details := func() any { return nil }
+	err = newAttempt(ctx, a.beats, awaitBeat).hold(ctx, details, func(ctx context.Context) error {
+		return a.lookUntil(ctx, s, until, func(states []contract.LaneState) (done bool) {
+			var giveUp bool
+			got, giveUp = look(states)
+			return giveUp || len(got.Missing) == 0
+		})
+	})
+	return &got, err
+}
+
+func (a *Control) lookUntil(ctx context.Context, s *spec.Spec, until time.Time, done func([]contract.LaneState) bool) error {
+	tick := time.NewTicker(awaitLook)
+	defer tick.Stop()
+	var failure error
+	for looked := false; ; {
+		states, err := a.lanes.States(ctx, s)
+		switch {
+		case reasonOf(ctx) != nil:
+			return ended(reasonOf(ctx))
+		case errors.Is(err, ErrPermanent):
+			return final(err)
+		case err != nil:
+			failure = err
+		case done(states):
+			return nil
+		default:
+			looked = true
+		}
+		if time.Now().After(until) {
+			if !looked {
+				return fmt.Errorf("the lanes could not be read: %w", failure)
+			}
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ended(reasonOf(ctx))
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package activities
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/testsuite"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+)
+
+// fakeState stands in for desired state, lanes and servers.
+type fakeState struct {
+	desired contract.Desired
+	changes []contract.DesiredChange
+	looks   int
+	states  func(look int) ([]contract.LaneState, error)
+	removed []int
+}
+
+func (f *fakeState) Change(_ context.Context, _ string, c contract.DesiredChange) (int64, error) {
+	f.changes = append(f.changes, c)
+	f.desired.Generation = max(f.desired.Generation, c.Above) + 1
+	return f.desired.Generation, nil
+}
+
+func (f *fakeState) Read(context.Context, string) (contract.Desired, error) { return f.desired, nil }
+
+func (f *fakeState) States(context.Context, *spec.Spec) ([]contract.LaneState, error) {
+	f.looks++
+	return f.states(f.looks)
+}
+
+func (f *fakeState) Ends(context.Context, *spec.Spec) ([]contract.LaneEnd, error) {
+	return []contract.LaneEnd{{Topic: "orders", End: 10}}, nil
+}
+func (f *fakeState) CheckStore(context.Context, *spec.Spec) error { return ErrPermanent }
+func (f *fakeState) EnsureTopics(context.Context, *spec.Spec) (contract.Topics, error) {
+	return contract.Topics{Sources: []contract.TopicInfo{{Topic: "orders", Partitions: 2}}}, nil
+}
+
+func (f *fakeState) RemoveMember(_ context.Context, _ string, replica int) error {
+	f.removed = append(f.removed, replica)
+	return nil
+}
+
+func controlEnv(t *testing.T, f *fakeState, hub *fakeTemporal, redis *fakeRedis) (*testsuite.TestActivityEnvironment, *Control) {
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	c := NewControl(f, f, f, redis, hub, hub)
+	env.RegisterActivity(c)
+	return env, c
+}
+
+func lane(partition int32, generation, offset int64) contract.LaneState {
+	return contract.LaneState{Topic: "orders", Partition: partition, Found: true, Owner: "1:aa", Generation: generation, Offset: offset}
+}
+
+func TestAwaitAppliedReturnsWhenAllLanesFollow(t *testing.T) {
+	f := &fakeState{states: func(look int) ([]contract.LaneState, error) {
+		if look == 1 {
+			return nil, errUnavailable
+		}
+		return []contract.LaneState{lane(0, 5, 7), lane(1, min(int64(look), 5), 8)}, nil
+	}}
+	env, c := controlEnv(t, f, new(fakeTemporal), newFakeRedis())
+	value, err := env.ExecuteActivity(c.AwaitApplied, contract.AwaitAppliedInput{Spec: []byte(specJSON), Generation: 4, DeadlineSeconds: 30})
+	require.NoError(t, err)
+	var got contract.Applied
+	require.NoError(t, value.Get(&got))
+	require.Equal(t, 4, f.looks)
+	require.Empty(t, got.Missing)
+	require.Equal(t, contract.LaneReceipt{Topic: "orders", Partition: 1, Offset: 8, Owner: "1:aa"}, got.Lanes[1])
+}
+
+func TestAwaitAppliedNamesTheMissingAtItsDeadline(t *testing.T) {
+	f := &fakeState{states: func(int) ([]contract.LaneState, error) {
+		return []contract.LaneState{lane(0, 5, 7), lane(1, 3, 8), {Topic: "orders", Partition: 2, Offset: -1}}, nil
+	}}
+	env, c := controlEnv(t, f, new(fakeTemporal), newFakeRedis())
+	value, err := env.ExecuteActivity(c.AwaitApplied, contract.AwaitAppliedInput{Spec: []byte(specJSON), Generation: 5, DeadlineSeconds: 0})
+	require.NoError(t, err)
+	var got contract.Applied
+	require.NoError(t, value.Get(&got))
+	require.Len(t, got.Lanes, 1)
+	require.Equal(t, "it follows generation 3 of 5", got.Missing[0].Reason)
+	require.Equal(t, "no worker has acquired it", got.Missing[1].Reason)
+}
+
+func TestDrained(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	ends := []contract.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}, {Topic: "orders", Partition: 2}, {Topic: "orders", Partition: 3, End: 1}}
+	behind := lane(1, 1, 12)
+	behind.UpdatedAt = now.Add(-9 * time.Second).UnixMilli()
+	got := drained([]contract.LaneState{lane(0, 1, 10), behind}, ends, now)
+	require.Len(t, got.Lanes, 2, "one at its end, one without records")
+	require.Equal(t, "it has committed to offset 12 of 20; last commit 9s ago", got.Missing[0].Reason)
+	require.EqualValues(t, 20, got.Missing[0].Want)
+	require.Equal(t, "no worker has acquired it", got.Missing[1].Reason)
+	parked := lane(0, 1, 3)
+	parked.Trouble = "parked: gap 3..9"
+	require.Equal(t, "parked: gap 3..9", drained([]contract.LaneState{parked}, ends[:1], now).Missing[0].Reason)
+}
+
+func TestStall(t *testing.T) {
+	s := stall{limit: time.Minute}
+	at := time.UnixMilli(0)
+	missing := func(offset int64) []contract.LaneMissing {
+		return []contract.LaneMissing{{Offset: offset}, {Offset: 5}}
+	}
+	require.False(t, s.stalled(missing(1), at))
+	require.False(t, s.stalled(missing(2), at.Add(59*time.Second)))
+	require.False(t, s.stalled(missing(2), at.Add(118*time.Second)))
+	require.True(t, s.stalled(missing(2), at.Add(119*time.Second)), "a minute without a move")
+	require.False(t, s.stalled(missing(2)[:1], at.Add(120*time.Second)), "one more lane is done")
+	require.False(t, s.stalled(nil, at.Add(time.Hour)))
+}
+
+func TestWriteDesiredTellsTheQueues(t *testing.T) {
+	redis := newFakeRedis()
+	for n, queue := range []string{"q1", "q1", "q2"} {
+		_, _, err := redis.AcquireLease(context.Background(), "orders", n, Lease{Queue: queue, Token: queue}, time.Hour)
+		require.NoError(t, err)
+	}
+	f := new(fakeState)
+	env, c := controlEnv(t, f, new(fakeTemporal), redis)
+	value, err := env.ExecuteActivity(c.WriteDesired, contract.WriteDesiredInput{Pipeline: "orders", Replicas: 4, Change: contract.DesiredChange{Above: 6}})
+	require.NoError(t, err)
+	var got contract.WrittenDesired
+	require.NoError(t, value.Get(&got))
+	require.Equal(t, contract.WrittenDesired{Generation: 7, Queues: []string{"q1", "q2"}}, got)
+}
+
+func TestReconcile(t *testing.T) {
+	f, hub := new(fakeState), new(fakeTemporal)
+	hub.setClosed("replica:orders:1")
+	env, c := controlEnv(t, f, hub, newFakeRedis())
+	in := contract.ReconcileInput{
+		Pipeline: "orders", Children: []string{"close:orders", "replica:orders:1"},
+		Desired: &contract.Desired{Generation: 9, Paused: true}, RequestID: "restore",
+	}
+	value, err := env.ExecuteActivity(c.Reconcile, in)
+	require.NoError(t, err)
+	var got contract.Reconciled
+	require.NoError(t, value.Get(&got))
+	require.Equal(t, contract.Reconciled{Closed: []string{"replica:orders:1"}, Restored: true, Generation: 10}, got)
+	require.True(t, *f.changes[0].Paused, "a pause survives a Redis that forgot it")
+
+	value, err = env.ExecuteActivity(c.Reconcile, in)
+	require.NoError(t, err)
+	require.NoError(t, value.Get(&got))
+	require.Len(t, f.changes, 1, "nothing was lost this time")
+
+	hub.setAway(errUnavailable)
+	_, err = env.ExecuteActivity(c.Reconcile, in)
+	require.Error(t, err, "not knowing is not closed")
+}
+
+func TestFinalErrors(t *testing.T) {
+	env, c := controlEnv(t, new(fakeState), new(fakeTemporal), newFakeRedis())
+	_, err := env.ExecuteActivity(c.CheckStore, contract.SpecInput{Spec: []byte(specJSON)})
+	requireType(t, err, contract.ErrorPermanent)
+	_, err = env.ExecuteActivity(c.CheckStore, contract.SpecInput{Spec: []byte(`{"name":1}`)})
+	requireType(t, err, contract.ErrorInvalidSpec)
+}
+
+func TestClaim(t *testing.T) {
+	redis := newFakeRedis()
+	p := newProcess(redis, "a")
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	placement := NewPlacement(p.host)
+	env.RegisterActivity(placement)
+	moving := false
+	claim := func() (got contract.Claimed, err error) {
+		value, err := env.ExecuteActivity(placement.Claim, contract.ClaimInput{Pipeline: "orders", Moving: moving})
+		if err != nil {
+			return got, err
+		}
+		return got, value.Get(&got)
+	}
+	got, err := claim()
+	require.NoError(t, err)
+	require.Equal(t, contract.Claimed{Worker: "a", Queue: "millrace:p:a"}, got)
+
+	_, _, err = redis.AcquireLease(context.Background(), "orders", 0, Lease{Worker: "b", Queue: "millrace:p:b", Token: "b"}, time.Hour)
+	require.NoError(t, err)
+	got, err = claim()
+	require.NoError(t, err)
+	require.Equal(t, contract.Claimed{Worker: "b", Queue: "millrace:p:b", Held: true}, got)
+	require.NoError(t, redis.ReleaseLease(context.Background(), "orders", 0, "b"))
+
+	other, _, err := p.host.attach(context.Background(), orders(t), 1)
+	require.NoError(t, err)
+	_, err = claim()
+	requireType(t, err, contract.ErrorBusy)
+	moving = true
+	_, err = claim()
+	require.NoError(t, err, "lanes wait, so it is not declined")
+	moving = false
+	other.end(endStopped, "")
+	<-other.done
+
+	p.host.promise(tenantKey{"orders", 1})
+	_, err = claim()
+	requireType(t, err, contract.ErrorBusy)
+	p.host.promised[tenantKey{"orders", 1}] = time.Now().Add(-time.Hour)
+	_, err = claim()
+	require.NoError(t, err, "a promise that came to nothing is forgotten")
+
+	p.drain(t)
+	_, err = claim()
+	requireType(t, err, contract.ErrorMoved)
+}
+
+func TestRunAndNudgeThroughTemporal(t *testing.T) {
+	p := newProcess(newFakeRedis(), "a")
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	hosting := NewHosting(p.host, p.temporal)
+	env.RegisterActivity(hosting)
+	value, err := env.ExecuteActivity(hosting.Run, contract.RunInput{Pipeline: "orders", Spec: []byte(specJSON)})
+	require.NoError(t, err)
+	var got contract.RunResult
+	require.NoError(t, value.Get(&got))
+	require.Equal(t, contract.OutcomeRenew, got.Outcome)
+	_, err = env.ExecuteActivity(hosting.Nudge, contract.PipelineRef{Pipeline: "orders"})
+	require.NoError(t, err)
+	require.Equal(t, 1, p.engines.get(0).nudges)
+	require.Len(t, p.host.Statuses(), 1)
+	p.temporal.set(serviceerror.NewNotFound("x"))
+	_, err = env.ExecuteActivity(hosting.Nudge, contract.PipelineRef{Pipeline: "orders"})
+	requireType(t, err, contract.ErrorAttemptOver)
+	p.drain(t)
+}
+
+func TestEmitAndCloseOneThroughTemporal(t *testing.T) {
+	hub := new(fakeTemporal)
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	closing := NewClosing(&fakeCloser{rounds: nil}, newFakeRedis(), hub, hub, quiet)
+	env.RegisterActivity(closing)
+	value, err := env.ExecuteActivity(closing.Emit, contract.EmitInput{Spec: []byte(specJSON), Reason: contract.ReasonFlush})
+	require.NoError(t, err)
+	var got contract.Emitted
+	require.NoError(t, value.Get(&got))
+	require.Len(t, got.Revisions, contract.MaxEmittedRevisions)
+	_, err = env.ExecuteActivity(closing.CloseOne, contract.CloseOneInput{Spec: []byte(specJSON)})
+	require.ErrorContains(t, err, "connection refused")
+}
+
+type describer struct {
+	status enumspb.WorkflowExecutionStatus
+	err    error
+}
+
+func (d describer) DescribeWorkflowExecution(context.Context, string, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	return &workflowservice.DescribeWorkflowExecutionResponse{
+		WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: d.status},
+	}, d.err
+}
+
+func TestWatch(t *testing.T) {
+	tests := []struct {
+		name string
+		d    describer
+		open bool
+		err  bool
+	}{
+		{"running", describer{status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}, true, false},
+		{"completed", describer{status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED}, false, false},
+		{"unknown", describer{err: serviceerror.NewNotFound("x")}, false, false},
+		{"away", describer{err: serviceerror.NewUnavailable("x")}, false, true},
+		{"no such namespace", describer{err: serviceerror.NewNamespaceNotFound("x")}, false, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			open, err := NewWatch(tt.d).Open(context.Background(), "pipeline:orders")
+			require.Equal(t, tt.open, open)
+			require.Equal(t, tt.err, err != nil)
+		})
+	}
+}

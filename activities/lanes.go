@@ -1,0 +1,89 @@
+package activities
+
+import (
+	"fmt"
+	"time"
+
+	"millrace/internal/contract"
+)
+
+// applied splits lanes into those that have adopted a generation and those that have not.
+func applied(states []contract.LaneState, generation int64, now time.Time) contract.Applied {
+	var got contract.Applied
+	for _, l := range states {
+		if l.Found && l.Generation >= generation {
+			got.Lanes = append(got.Lanes, receipt(l))
+			continue
+		}
+		got.Missing = append(got.Missing, contract.LaneMissing{
+			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset,
+			Reason: whyMissing(l, fmt.Sprintf("it follows generation %d of %d", l.Generation, generation), now),
+		})
+	}
+	return got
+}
+
+// drained splits the lanes of ends into those that have committed to their end and those that have not. A partition without records
+// needs no lane.
+func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time) contract.Applied {
+	type lane struct {
+		topic     string
+		partition int32
+	}
+	byLane := make(map[lane]contract.LaneState, len(states))
+	for _, l := range states {
+		byLane[lane{l.Topic, l.Partition}] = l
+	}
+	var got contract.Applied
+	for _, end := range ends {
+		l, ok := byLane[lane{end.Topic, end.Partition}]
+		if !ok {
+			l = contract.LaneState{Topic: end.Topic, Partition: end.Partition, Offset: -1}
+		}
+		if (l.Found && l.Offset >= end.End) || end.End == 0 {
+			got.Lanes = append(got.Lanes, receipt(l))
+			continue
+		}
+		got.Missing = append(got.Missing, contract.LaneMissing{
+			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Want: end.End,
+			Reason: whyMissing(l, fmt.Sprintf("it has committed to offset %d of %d", l.Offset, end.End), now),
+		})
+	}
+	return got
+}
+
+func receipt(l contract.LaneState) contract.LaneReceipt {
+	return contract.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Owner: l.Owner}
+}
+
+// whyMissing says what is known about a lane that has not done what was asked.
+func whyMissing(l contract.LaneState, behind string, now time.Time) string {
+	switch {
+	case l.Trouble != "":
+		return l.Trouble
+	case !l.Found || l.Owner == "":
+		return "no worker has acquired it"
+	case l.UpdatedAt > 0:
+		return fmt.Sprintf("%s; last commit %s ago", behind, now.Sub(time.UnixMilli(l.UpdatedAt)).Round(time.Second))
+	}
+	return behind
+}
+
+// stall notices that missing lanes have stopped moving.
+type stall struct {
+	limit time.Duration
+	sum   int64
+	count int
+	since time.Time
+}
+
+func (s *stall) stalled(missing []contract.LaneMissing, now time.Time) bool {
+	var sum int64
+	for _, m := range missing {
+		sum += m.Offset
+	}
+	if s.since.IsZero() || sum != s.sum || len(missing) != s.count {
+		s.sum, s.count, s.since = sum, len(missing), now
+	}
+	return len(missing) > 0 && now.Sub(s.since) >= s.limit
+}

@@ -1,0 +1,225 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"millrace/internal/contract"
+)
+
+// Why a tenant ended.
+type endKind int
+
+const (
+	endStopped   endKind = iota // asked to
+	endMoved                    // the process goes away
+	endLeaseLost                // another worker holds the lease
+	endGone                     // the pipeline's workflow is closed
+	endOrphaned                 // nobody attached for the grace time
+	endFailed                   // the hot path ended by itself
+)
+
+// stopLimit bounds the commit and release of a hot path; it is below the worker's stop timeout.
+const stopLimit = 25 * time.Second
+
+// tenant is one hot path in this process together with what keeps it: the lease, the look at the workflows, and the
+// attempt that is attached. It outlives attempts. Its fields below mu are guarded by it.
+type tenant struct {
+	key    tenantKey
+	lease  Lease
+	engine Engine
+	leases Leases
+	watch  Watch
+	log    *slog.Logger
+
+	quit chan struct{} // closed when the tenant should end
+	done chan struct{} // closed when it has ended; kind and why are final then
+
+	mu       sync.Mutex
+	kind     endKind
+	why      string
+	asked    bool
+	attempt  int64 // number of the attempt that attached last
+	attached bool
+	orphan   time.Duration // time without an attempt while Temporal could be reached
+}
+
+type tenantKey struct {
+	pipeline string
+	replica  int
+}
+
+// adopt attaches a new attempt and returns its number. The attempt before it, if it still runs, no longer counts.
+func (t *tenant) adopt() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.attempt++
+	t.attached, t.orphan = true, 0
+	return t.attempt
+}
+
+// detach makes the tenant an orphan unless another attempt has attached since.
+func (t *tenant) detach(attempt int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.attempt == attempt {
+		t.attached = false
+	}
+}
+
+// end asks the tenant to end. The first reason stands.
+func (t *tenant) end(kind endKind, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.asked {
+		t.asked, t.kind, t.why = true, kind, why
+		close(t.quit)
+	}
+}
+
+// ending reports that the tenant has been asked to end.
+func (t *tenant) ending() bool {
+	select {
+	case <-t.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// result says why the tenant ended. Valid once done is closed.
+func (t *tenant) result() (endKind, string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kind, t.why
+}
+
+// keep runs until the tenant has ended: it renews the lease, looks at the workflows, and in the end stops the hot path.
+func (t *tenant) keep(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() { t.lookAtWorkflows(ctx) })
+	t.renewUntilEnd(ctx)
+	cancel()
+	looks.Wait()
+	t.settle(context.WithoutCancel(ctx))
+	close(t.done)
+}
+
+func (t *tenant) renewUntilEnd(ctx context.Context) {
+	tick := time.NewTicker(contract.LeaseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.quit:
+			return
+		case <-t.engine.Done():
+			why := "the hot path ended"
+			if err := t.engine.Err(); err != nil {
+				why = err.Error()
+			}
+			t.end(endFailed, why)
+			return
+		case <-tick.C:
+			t.renew(ctx)
+		}
+	}
+}
+
+// renew keeps the lease. Redis being away is no reason to stop: a lane's token decides who may write.
+func (t *tenant) renew(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, contract.LeaseTTL)
+	defer cancel()
+	holder, held, err := t.leases.AcquireLease(ctx, t.key.pipeline, t.key.replica, t.lease, contract.LeaseTTL)
+	if err == nil && !held {
+		t.end(endLeaseLost, fmt.Sprintf("worker %s holds the replica", holder.Worker))
+	}
+}
+
+// Intervals of looks at the workflows while nobody is attached, and the limit of one look.
+const (
+	orphanLook = 10 * time.Second
+	lookLimit  = 5 * time.Second
+	lookMisses = 2
+)
+
+// lookAtWorkflows ends the tenant when its workflow or the pipeline's is closed twice in a row, or when it has been an orphan
+// for the grace time. Time in which Temporal cannot be reached does not count.
+func (t *tenant) lookAtWorkflows(ctx context.Context) {
+	tick := time.NewTicker(orphanLook)
+	defer tick.Stop()
+	misses, last := 0, time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		t.mu.Lock()
+		attached := t.attached
+		t.mu.Unlock()
+		due := time.Since(last) >= contract.OpenCheckEvery
+		if attached && !due {
+			continue
+		}
+		open, err := t.workflowsOpen(ctx)
+		if err != nil {
+			continue
+		}
+		if due {
+			last = time.Now()
+			if misses++; open {
+				misses = 0
+			}
+			if misses >= lookMisses {
+				t.end(endGone, "the workflow that wants this hot path is closed")
+				return
+			}
+		}
+		if t.orphanedFor(orphanLook) >= contract.OrphanGrace {
+			t.end(endOrphaned, fmt.Sprintf("no attempt attached for %s", contract.OrphanGrace))
+			return
+		}
+	}
+}
+
+// orphanedFor adds to the time without an attempt.
+func (t *tenant) orphanedFor(more time.Duration) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.attached {
+		return 0
+	}
+	t.orphan += more
+	return t.orphan
+}
+
+func (t *tenant) workflowsOpen(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	open, err := t.watch.Open(ctx, contract.PipelineID(t.key.pipeline))
+	if err != nil || !open {
+		return open, err
+	}
+	return t.watch.Open(ctx, contract.ReplicaID(t.key.pipeline, t.key.replica))
+}
+
+// settle stops the hot path and gives the lease up.
+func (t *tenant) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	kind, why := t.result()
+	log := t.log.With("pipeline", t.key.pipeline, "replica", t.key.replica, "why", why)
+	if kind != endFailed {
+		if err := t.engine.Stop(ctx); err != nil {
+			log.Warn("hot path did not stop cleanly; its last commits may be read again", "error", err)
+		}
+	}
+	if err := t.leases.ReleaseLease(ctx, t.key.pipeline, t.key.replica, t.lease.Token); err != nil {
+		log.Warn("lease not released; it runs out by itself", "error", err)
+	}
+	log.Info("hot path ended")
+}

@@ -1,0 +1,224 @@
+package contract
+
+import "encoding/json"
+
+// SpecInput is the input of activities that need nothing but the pipeline.
+type SpecInput struct {
+	Spec json.RawMessage `json:"spec"`
+}
+
+// Topics is what EnsureTopics found or made.
+type Topics struct {
+	Sources []TopicInfo `json:"sources"`
+	Created []string    `json:"created,omitempty"`
+}
+
+// TopicInfo is a topic and its number of partitions.
+type TopicInfo struct {
+	Topic      string `json:"topic"`
+	Partitions int    `json:"partitions"`
+}
+
+// Desired is a pipeline's desired state; owners of lanes read it, adopt it at a snapshot and write its generation into meta.
+type Desired struct {
+	Generation int64  `json:"generation"`
+	Paused     bool   `json:"paused,omitempty"`
+	Stopping   bool   `json:"stopping,omitempty"`
+	CommitNow  string `json:"commit_now,omitempty"` // id of the last flush; a new one asks for a commit at once
+}
+
+// PipelineRef names a pipeline.
+type PipelineRef struct {
+	Pipeline string `json:"pipeline"`
+}
+
+// DesiredChange changes desired state; nil fields stay as they are, so that commands under way at the same time do not
+// undo one another.
+type DesiredChange struct {
+	RequestID string  `json:"request_id"` // repeating one changes nothing and answers with the generation it got
+	Above     int64   `json:"above"`      // the new generation is greater than this, also after Redis forgot it
+	Paused    *bool   `json:"paused,omitempty"`
+	Stopping  *bool   `json:"stopping,omitempty"`
+	CommitNow *string `json:"commit_now,omitempty"`
+}
+
+// WriteDesiredInput changes the desired state of a pipeline.
+type WriteDesiredInput struct {
+	Pipeline string        `json:"pipeline"`
+	Replicas int           `json:"replicas"` // whose holders to look up
+	Change   DesiredChange `json:"change"`
+}
+
+// WrittenDesired is the generation the change got and where the hot paths are, so that they can be nudged.
+type WrittenDesired struct {
+	Generation int64    `json:"generation"`
+	Queues     []string `json:"queues,omitempty"`
+}
+
+// AwaitAppliedInput waits until every lane's meta holds a generation at least this high, or the deadline passes.
+type AwaitAppliedInput struct {
+	Spec            json.RawMessage `json:"spec"`
+	Generation      int64           `json:"generation"`
+	DeadlineSeconds int             `json:"deadline_seconds"`
+}
+
+// Applied is where the lanes stood when AwaitApplied or AwaitDrained returned.
+type Applied struct {
+	Lanes   []LaneReceipt `json:"lanes,omitempty"`
+	Missing []LaneMissing `json:"missing,omitempty"`
+}
+
+// LaneEnd is the last stable offset of a lane's partition.
+type LaneEnd struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	End       int64  `json:"end"`
+}
+
+// EndOffsets are the last stable offsets of all lanes.
+type EndOffsets struct {
+	Ends []LaneEnd `json:"ends"`
+}
+
+// AwaitDrainedInput waits until every lane has committed to its end. It gives up when no lagging lane has moved for
+// StallSeconds, or after DeadlineSeconds.
+type AwaitDrainedInput struct {
+	Spec            json.RawMessage `json:"spec"`
+	Ends            []LaneEnd       `json:"ends"`
+	StallSeconds    int             `json:"stall_seconds"`
+	DeadlineSeconds int             `json:"deadline_seconds"`
+}
+
+// LaneState is what is durable about a lane.
+type LaneState struct {
+	Topic      string `json:"topic"`
+	Partition  int32  `json:"partition"`
+	Found      bool   `json:"found"` // the lane has been acquired at least once
+	Owner      string `json:"owner,omitempty"`
+	Generation int64  `json:"generation"` // of desired state it has adopted
+	Offset     int64  `json:"offset"`     // next offset to read, -1 before the first commit
+	UpdatedAt  int64  `json:"updated_at"` // ms, of its last commit
+	Trouble    string `json:"trouble,omitempty"`
+}
+
+// ReconcileInput asks which workflows are open and, given Desired, puts desired state back if Redis lost it.
+type ReconcileInput struct {
+	Pipeline  string   `json:"pipeline"`
+	Children  []string `json:"children,omitempty"`
+	Desired   *Desired `json:"desired,omitempty"`
+	RequestID string   `json:"request_id,omitempty"` // of the change that restores
+}
+
+// Reconciled lists the children that are not open.
+type Reconciled struct {
+	Closed     []string `json:"closed,omitempty"`
+	Restored   bool     `json:"restored,omitempty"` // desired state was missing and has been written again
+	Generation int64    `json:"generation"`         // of the desired state stored now
+}
+
+// ReplicaRef names a replica.
+type ReplicaRef struct {
+	Pipeline string `json:"pipeline"`
+	Replica  int    `json:"replica"`
+}
+
+// ClaimInput asks where a replica should run.
+type ClaimInput struct {
+	Pipeline string `json:"pipeline"`
+	Replica  int    `json:"replica"`
+	Moving   bool   `json:"moving,omitempty"` // it ran before, so lanes wait: the first worker that answers will do
+}
+
+// Claimed says on which host queue the replica should run.
+type Claimed struct {
+	Worker string `json:"worker"`
+	Queue  string `json:"queue"`
+	Held   bool   `json:"held"` // the hot path runs there already
+}
+
+// RunInput places a hot path.
+type RunInput struct {
+	Pipeline     string          `json:"pipeline"`
+	Replica      int             `json:"replica"`
+	Spec         json.RawMessage `json:"spec"`
+	RenewSeconds int64           `json:"renew_seconds"` // after which the attempt returns so that its workflow can continue as new
+}
+
+// RunResult is how a stay ended when it ended well.
+type RunResult struct {
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// WindowRef names a window: its family and its start in ms.
+type WindowRef struct {
+	Window string `json:"window"`
+	Start  int64  `json:"start"`
+}
+
+// ClosedWindow is one published revision.
+type ClosedWindow struct {
+	WindowRef
+	End      int64  `json:"end"`
+	Revision int    `json:"revision"`
+	Reason   string `json:"reason"`
+	Final    bool   `json:"final,omitempty"`
+	Keys     int64  `json:"keys"`
+	Events   int64  `json:"events"`
+}
+
+// FailedWindow is a window that could not be closed.
+type FailedWindow struct {
+	WindowRef
+	Problem string `json:"problem"`
+}
+
+// CloseDueInput waits for closable windows and closes them.
+type CloseDueInput struct {
+	Pipeline string          `json:"pipeline"`
+	Spec     json.RawMessage `json:"spec"`
+	Skip     []WindowRef     `json:"skip,omitempty"` // windows with a workflow of their own
+}
+
+// CloseDueResult is what one CloseDue did. Its JSON stays below 64 KB; the rows are in the ledger.
+type CloseDueResult struct {
+	Outcome string         `json:"outcome"`
+	Count   int            `json:"count"`
+	Closed  []ClosedWindow `json:"closed,omitempty"`
+	Failed  []FailedWindow `json:"failed,omitempty"`
+	Waiting Waiting        `json:"waiting"`
+}
+
+// Waiting says what the closer waits for.
+type Waiting struct {
+	Window    *WindowRef `json:"window,omitempty"`    // the next window to close
+	Watermark int64      `json:"watermark,omitempty"` // of the pipeline, ms; 0 when there is none yet
+	For       string     `json:"for,omitempty"`       // one line for people
+	Lane      string     `json:"lane,omitempty"`      // topic/partition that holds the watermark back
+}
+
+// Round is one look of the closer at all windows.
+type Round struct {
+	Closed  []ClosedWindow `json:"closed,omitempty"`
+	Failed  []FailedWindow `json:"failed,omitempty"`
+	Waiting Waiting        `json:"waiting"`
+}
+
+// CloseOneInput closes one window, whatever it takes.
+type CloseOneInput struct {
+	Spec   json.RawMessage `json:"spec"`
+	Window WindowRef       `json:"window"`
+}
+
+// CloseOneResult is the revision that stands after CloseOne.
+type CloseOneResult struct {
+	Published bool         `json:"published"`
+	Closed    ClosedWindow `json:"closed"`
+}
+
+// EmitInput publishes all open windows as they stand, for a flush or a drain.
+type EmitInput struct {
+	Spec   json.RawMessage `json:"spec"`
+	Reason string          `json:"reason"`
+	Ends   []LaneEnd       `json:"ends,omitempty"` // a drain's promise: covered offsets reach these
+}

@@ -1,0 +1,136 @@
+package contract
+
+import (
+	"encoding/json"
+	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// structs are all types that stand in histories or in answers to clients.
+var structs = []any{
+	PipelineInput{}, PipelineState{}, PipelineResult{}, ReplicaInput{}, Placement{}, ReplicaResult{},
+	CloseWindowsInput{}, CloseWindowsResult{}, CloseWindowInput{}, CloseWindowResult{}, StopSignal{}, ChildReport{}, ChildState{},
+	FlushRequest{}, PauseRequest{}, ResumeRequest{}, ScaleRequest{}, StopRequest{},
+	Receipt{}, LaneReceipt{}, LaneMissing{}, Emitted{},
+	SpecInput{}, Topics{}, TopicInfo{}, Desired{}, PipelineRef{}, DesiredChange{}, WriteDesiredInput{}, WrittenDesired{},
+	AwaitAppliedInput{}, Applied{}, LaneEnd{}, EndOffsets{}, AwaitDrainedInput{}, LaneState{}, ReconcileInput{}, Reconciled{},
+	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{}, CloseDueInput{}, CloseDueResult{},
+	Waiting{}, Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
+	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{},
+}
+
+// fill sets every field to something that is not its zero value, so that omitempty hides nothing.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Float64:
+		v.SetFloat(0.5)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[json.RawMessage]() {
+			v.SetBytes([]byte(`{"name":"orders"}`))
+			return
+		}
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "histories hold these; add, never change. If that is what you did: go test ./internal/contract -update")
+}
+
+func TestJSONOfEveryStruct(t *testing.T) {
+	var b strings.Builder
+	for _, s := range structs {
+		v := reflect.New(reflect.TypeOf(s))
+		fill(v.Elem())
+		data, err := json.MarshalIndent(v.Interface(), "", "  ")
+		require.NoError(t, err)
+		b.WriteString(v.Elem().Type().Name() + " " + string(data) + "\n\n")
+	}
+	golden(t, "structs.txt", b.String())
+}
+
+func TestNames(t *testing.T) {
+	files, err := parser.ParseFile(token.NewFileSet(), "names.go", nil, 0)
+	require.NoError(t, err)
+	var lines []string
+	ast.Inspect(files, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok {
+			lines = append(lines, v.Names[0].Name+" = "+v.Values[0].(*ast.BasicLit).Value)
+		}
+		return true
+	})
+	ref := WindowRef{Window: "hourly", Start: 978307200000}
+	for name, id := range map[string]string{
+		"HostQueue": HostQueue("uuid"), "TaskQueue": TaskQueue, "PipelineID": PipelineID("orders"), "ReplicaID": ReplicaID("orders", 3),
+		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref), "GroupInstanceID": GroupInstanceID("orders", 3),
+	} {
+		require.NotContains(t, id, "/", "Temporal's HTTP API refuses it")
+		lines = append(lines, name+" -> "+id)
+	}
+	sort.Strings(lines)
+	golden(t, "names.txt", strings.Join(lines, "\n")+"\n")
+}
+
+// Every exported struct of the package is in the list above.
+func TestEveryStructIsListed(t *testing.T) {
+	listed := make(map[string]bool)
+	for _, s := range structs {
+		listed[reflect.TypeOf(s).Name()] = true
+	}
+	paths, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if v, ok := n.(*ast.TypeSpec); ok {
+				if _, isStruct := v.Type.(*ast.StructType); isStruct && v.Name.IsExported() {
+					require.True(t, listed[v.Name.Name], "%s is missing in structs", v.Name.Name)
+				}
+			}
+			return true
+		})
+	}
+}

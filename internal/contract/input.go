@@ -1,0 +1,147 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
+
+// Version of the carried state written by this release. Newer state decodes too: unknown fields are ignored there.
+const Version = 1
+
+// PipelineInput starts a Pipeline. A user gives the bare spec (what `millrace spec json` prints); the workflow gives itself
+// the long form when it continues as new.
+type PipelineInput struct {
+	Version int             `json:"version,omitempty"`
+	Spec    json.RawMessage `json:"spec"`
+	State   *PipelineState  `json:"state,omitempty"`
+	Unknown []string        `json:"-"` // fields beside these three; refused by name on a first start
+}
+
+// UnmarshalJSON accepts both forms. An object with neither "spec" nor "state" is a bare spec, which is parsed strictly later.
+func (in *PipelineInput) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	_, spec := fields["spec"]
+	_, state := fields["state"]
+	if !spec && !state {
+		*in = PipelineInput{Spec: bytes.Clone(data)}
+		return nil
+	}
+	type plain PipelineInput
+	return decodeKnown(data, (*plain)(in), &in.Unknown)
+}
+
+// PipelineState is what a Pipeline carries into its next run.
+type PipelineState struct {
+	Since      time.Time    `json:"since"`      // when the pipeline was first started
+	Runs       int          `json:"runs"`       // times it continued as new
+	Generation int64        `json:"generation"` // of the desired state last written
+	Paused     bool         `json:"paused,omitempty"`
+	CommitNow  string       `json:"commit_now,omitempty"` // the last flush
+	Replicas   int          `json:"replicas"`
+	Topics     []TopicInfo  `json:"topics,omitempty"`
+	Children   []ChildState `json:"children,omitempty"`
+	Receipts   []Receipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
+}
+
+// PipelineResult is how a pipeline ended.
+type PipelineResult struct {
+	Pipeline string `json:"pipeline"`
+	Outcome  string `json:"outcome"`
+	Drained  bool   `json:"drained"`
+	By       string `json:"by,omitempty"` // id of the update that stopped it
+	Note     string `json:"note,omitempty"`
+}
+
+// ReplicaInput starts a Replica.
+type ReplicaInput struct {
+	Version    int             `json:"version"`
+	Pipeline   string          `json:"pipeline"`
+	Replica    int             `json:"replica"`
+	Spec       json.RawMessage `json:"spec"`
+	Moves      int             `json:"moves,omitempty"`      // placements on another worker than before
+	Placements []Placement     `json:"placements,omitempty"` // newest last, at most MaxPlacements
+}
+
+// Placement is one stay of a hot path on a worker.
+type Placement struct {
+	Worker string    `json:"worker"`
+	Queue  string    `json:"queue"`
+	Since  time.Time `json:"since"`
+	Ended  string    `json:"ended,omitempty"` // why it ended; empty while it lasts
+}
+
+// ReplicaResult is how a replica ended.
+type ReplicaResult struct {
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+	Moves   int    `json:"moves"`
+}
+
+// CloseWindowsInput starts a pipeline's closer.
+type CloseWindowsInput struct {
+	Version  int             `json:"version"`
+	Pipeline string          `json:"pipeline"`
+	Spec     json.RawMessage `json:"spec"`
+	Closed   int64           `json:"closed,omitempty"`   // revisions published so far
+	Last     *ClosedWindow   `json:"last,omitempty"`     // the latest of them
+	Promoted []FailedWindow  `json:"promoted,omitempty"` // windows with a workflow of their own, at most MaxPromoted
+}
+
+// CloseWindowsResult is how a closer ended.
+type CloseWindowsResult struct {
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+	Closed  int64  `json:"closed"`
+}
+
+// CloseWindowInput starts the workflow of one window that keeps failing.
+type CloseWindowInput struct {
+	Version  int             `json:"version"`
+	Pipeline string          `json:"pipeline"`
+	Spec     json.RawMessage `json:"spec"`
+	Window   WindowRef       `json:"window"`
+	Problem  string          `json:"problem,omitempty"` // the failure it was promoted for
+}
+
+// CloseWindowResult is how one window was closed.
+type CloseWindowResult struct {
+	Outcome string        `json:"outcome"`
+	Closed  *ClosedWindow `json:"closed,omitempty"`
+}
+
+// Bounds of carried state.
+const (
+	MaxReceipts      = 50
+	MaxReceiptsBytes = 512 << 10
+	MaxPlacements    = 10
+	MaxPromoted      = 100
+	MaxReplicas      = 256
+)
+
+// StopSignal asks a child to end.
+type StopSignal struct {
+	Reason string `json:"reason"`
+}
+
+// ChildReport is a child's word to its parent.
+type ChildReport struct {
+	ID       string `json:"id"`        // workflow id of the child
+	FirstRun string `json:"first_run"` // first run of its chain, so that an old child's end is not taken for a new one's
+	State    string `json:"state"`
+	Worker   string `json:"worker,omitempty"`
+	Note     string `json:"note,omitempty"`
+}
+
+// ChildState is what a parent knows of a child.
+type ChildState struct {
+	ID     string    `json:"id"`
+	State  string    `json:"state"`
+	Worker string    `json:"worker,omitempty"`
+	Note   string    `json:"note,omitempty"`
+	Since  time.Time `json:"since"`
+	Starts int       `json:"starts,omitempty"`
+}

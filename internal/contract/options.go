@@ -1,0 +1,130 @@
+package contract
+
+import (
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// Times of the control plane. docs/workflows.md gives the reason for each.
+const (
+	BeatEvery            = time.Second      // of Run
+	BeatTimeout          = 10 * time.Second // without a beat for this long the attempt is lost
+	LeaseTTL             = 5 * time.Second
+	LeaseEvery           = time.Second
+	OrphanGrace          = 10 * time.Minute
+	OpenCheckEvery       = time.Minute
+	ReconcileEvery       = 10 * time.Minute
+	AppliedDeadline      = time.Minute
+	DrainStall           = time.Minute
+	DefaultDrainTimeout  = time.Hour
+	MaxDrainTimeout      = 7 * 24 * time.Hour
+	ChildStopTimeout     = 2 * time.Minute
+	RunLimit             = 30 * 24 * time.Hour // a run of any workflow continues as new after this
+	MaxSignalsPerRun     = 5000
+	StickyTimeout        = time.Second
+	WorkerStopTimeout    = 30 * time.Second
+	DeadlockTimeout      = 5 * time.Second
+	ReplicaTaskTimeout   = 5 * time.Second
+	CloseReturnAfter     = time.Minute    // CloseDue returns after this with at least one close
+	CloseIdleAfter       = 12 * time.Hour // and after this without
+	CloseReturnCount     = 200
+	CloseAtOnceSize      = time.Minute // windows of this size or more are reported at once
+	CloseFailuresAllowed = 3
+)
+
+func retry(first, most time.Duration) *temporal.RetryPolicy {
+	return &temporal.RetryPolicy{InitialInterval: first, MaximumInterval: most, BackoffCoefficient: 2}
+}
+
+func once() *temporal.RetryPolicy { return &temporal.RetryPolicy{MaximumAttempts: 1} }
+
+// ClaimOptions are for Claim. Eager execution would pile all hot paths on the worker that runs the workflows.
+func ClaimOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout:   2 * time.Second,
+		RetryPolicy:           retry(200*time.Millisecond, 5*time.Second),
+		DisableEagerExecution: true,
+	}
+}
+
+// RunOptions are for Run on one host queue: one attempt, because a frozen host would swallow further ones.
+func RunOptions(queue string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue:              queue,
+		ScheduleToStartTimeout: 5 * time.Second,
+		StartToCloseTimeout:    10 * 365 * 24 * time.Hour,
+		HeartbeatTimeout:       BeatTimeout,
+		WaitForCancellation:    true,
+		RetryPolicy:            once(),
+	}
+}
+
+// ControlOptions are for short steps on desired state, topics and meta.
+func ControlOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: 10 * time.Second,
+		RetryPolicy:         retry(500*time.Millisecond, 30*time.Second),
+	}
+}
+
+// NudgeOptions are for Nudge: a courtesy that may fail, since owners look every second anyway.
+func NudgeOptions(queue string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue:              queue,
+		ScheduleToStartTimeout: 5 * time.Second,
+		StartToCloseTimeout:    10 * time.Second,
+		RetryPolicy:            once(),
+	}
+}
+
+// AwaitOptions are for AwaitApplied and AwaitDrained, which return by themselves at their deadline.
+func AwaitOptions(deadline time.Duration) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout:    deadline + 10*time.Second,
+		ScheduleToCloseTimeout: deadline + 30*time.Second,
+		HeartbeatTimeout:       BeatTimeout,
+		RetryPolicy:            retry(500*time.Millisecond, 10*time.Second),
+	}
+}
+
+// CloseDueOptions are for CloseDue.
+func CloseDueOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: 24 * time.Hour,
+		HeartbeatTimeout:    BeatTimeout,
+		WaitForCancellation: true,
+		RetryPolicy:         retry(time.Second, time.Minute),
+	}
+}
+
+// CloseOneOptions are for the close of one window.
+func CloseOneOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: 30 * time.Minute,
+		HeartbeatTimeout:    30 * time.Second,
+		WaitForCancellation: true,
+		RetryPolicy:         retry(5*time.Second, 5*time.Minute),
+	}
+}
+
+// EmitOptions are for Emit: as the close of one window, but somebody waits for the answer.
+func EmitOptions() workflow.ActivityOptions {
+	o := CloseOneOptions()
+	o.ScheduleToCloseTimeout = 30 * time.Minute
+	o.RetryPolicy = retry(time.Second, 30*time.Second)
+	return o
+}
+
+// ChildOptions are for all children: they outlive the run that started them and are adopted by the next one.
+func ChildOptions(id, summary string) workflow.ChildWorkflowOptions {
+	return workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		TaskQueue:             TaskQueue,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
+		StaticSummary:         summary,
+	}
+}

@@ -1,0 +1,85 @@
+package contract
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Receipt answers an update: what was asked, what came of it, and which offsets it covers.
+type Receipt struct {
+	RequestID  string        `json:"request_id"` // the update's id; asking again with it returns this receipt
+	Update     string        `json:"update"`
+	Reason     string        `json:"reason,omitempty"`
+	At         time.Time     `json:"at"`
+	Generation int64         `json:"generation"`        // of the desired state that was written
+	Applied    bool          `json:"applied"`           // every lane has adopted it
+	Lanes      []LaneReceipt `json:"lanes,omitempty"`   // lanes that have, with the offset committed then
+	Missing    []LaneMissing `json:"missing,omitempty"` // lanes that have not, and why
+	Emitted    *Emitted      `json:"emitted,omitempty"`
+	Replicas   int           `json:"replicas,omitempty"`
+	Started    []string      `json:"started,omitempty"` // workflow ids of children started
+	Stopped    []string      `json:"stopped,omitempty"` // workflow ids of children ended
+	Drained    *bool         `json:"drained,omitempty"`
+	Note       string        `json:"note,omitempty"`
+}
+
+// LaneReceipt is one lane's committed position.
+type LaneReceipt struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"` // next offset to read: everything below is included
+	Owner     string `json:"owner,omitempty"`
+}
+
+// LaneMissing is a lane that has not done what was asked.
+type LaneMissing struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Want      int64  `json:"want,omitempty"` // the offset it should have reached, for a drain
+	Reason    string `json:"reason"`
+}
+
+// Emitted is what a flush or a drain published.
+type Emitted struct {
+	Reason    string         `json:"reason"`
+	Windows   int            `json:"windows"`   // open windows looked at
+	Published int            `json:"published"` // windows that got a new revision
+	Keys      int64          `json:"keys"`      // rows in these revisions
+	Events    int64          `json:"events"`    // events counted in these revisions
+	Covered   []LaneReceipt  `json:"covered,omitempty"`
+	Revisions []ClosedWindow `json:"revisions,omitempty"` // at most MaxEmittedRevisions; all are in the ledger
+}
+
+// MaxEmittedRevisions bounds the list in a receipt.
+const MaxEmittedRevisions = 100
+
+// TrimReceipts keeps the newest MaxReceipts and, when their JSON still exceeds MaxReceiptsBytes, takes the lists out of the
+// oldest ones. The input is not changed.
+func TrimReceipts(receipts []Receipt) []Receipt {
+	kept := append([]Receipt(nil), receipts[max(0, len(receipts)-MaxReceipts):]...)
+	sizes, total := make([]int, len(kept)), 0
+	for i := range kept {
+		sizes[i] = jsonSize(kept[i])
+		total += sizes[i]
+	}
+	for i := 0; i < len(kept)-1 && total > MaxReceiptsBytes; i++ {
+		kept[i].Lanes, kept[i].Missing = nil, nil
+		if kept[i].Emitted != nil {
+			short := *kept[i].Emitted
+			short.Covered, short.Revisions = nil, nil
+			kept[i].Emitted = &short
+		}
+		kept[i].Note = "lane lists left out to save space; they stand in the history of an earlier run"
+		total += jsonSize(kept[i]) - sizes[i]
+	}
+	return kept
+}
+
+func jsonSize(v any) int {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return 0
+	}
+	return len(data)
+}

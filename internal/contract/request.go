@@ -1,0 +1,123 @@
+package contract
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// FlushRequest publishes what every open window holds now, without closing it.
+type FlushRequest struct {
+	Reason  string   `json:"reason,omitempty"`
+	Unknown []string `json:"-"`
+}
+
+// PauseRequest stops reading until a resume. It holds also while Temporal is away.
+type PauseRequest struct {
+	Reason  string   `json:"reason,omitempty"`
+	Unknown []string `json:"-"`
+}
+
+// ResumeRequest ends a pause.
+type ResumeRequest struct {
+	Reason  string   `json:"reason,omitempty"`
+	Unknown []string `json:"-"`
+}
+
+// ScaleRequest sets the number of hot paths.
+type ScaleRequest struct {
+	Replicas int      `json:"replicas"`
+	Reason   string   `json:"reason,omitempty"`
+	Unknown  []string `json:"-"`
+}
+
+// StopRequest ends the pipeline. With Drain everything that was in Kafka when the request was accepted is read, and everything that
+// is open is published with reason drain; when that cannot be done the pipeline goes on and the receipt says why.
+type StopRequest struct {
+	Drain          bool     `json:"drain,omitempty"`
+	TimeoutSeconds int      `json:"timeout_seconds,omitempty"` // of the drain; 0 means DefaultDrainTimeout
+	Reason         string   `json:"reason,omitempty"`
+	Unknown        []string `json:"-"`
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *FlushRequest) UnmarshalJSON(data []byte) error {
+	type plain FlushRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *PauseRequest) UnmarshalJSON(data []byte) error {
+	type plain PauseRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *ResumeRequest) UnmarshalJSON(data []byte) error {
+	type plain ResumeRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *ScaleRequest) UnmarshalJSON(data []byte) error {
+	type plain ScaleRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *StopRequest) UnmarshalJSON(data []byte) error {
+	type plain StopRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// Validate refuses unknown fields by name.
+func (r FlushRequest) Validate() error { return refuseUnknown(UpdateFlush, r.Unknown, "reason") }
+
+// Validate refuses unknown fields by name.
+func (r PauseRequest) Validate() error { return refuseUnknown(UpdatePause, r.Unknown, "reason") }
+
+// Validate refuses unknown fields by name.
+func (r ResumeRequest) Validate() error { return refuseUnknown(UpdateResume, r.Unknown, "reason") }
+
+// Validate refuses unknown fields by name and numbers of replicas that make no sense.
+func (r ScaleRequest) Validate() error {
+	if err := refuseUnknown(UpdateScale, r.Unknown, "replicas, reason"); err != nil {
+		return err
+	}
+	if r.Replicas < 1 || r.Replicas > MaxReplicas {
+		return fmt.Errorf("scale: replicas is %d; want 1 to %d", r.Replicas, MaxReplicas)
+	}
+	return nil
+}
+
+// Validate refuses unknown fields by name and a timeout without a drain.
+func (r StopRequest) Validate() error {
+	if err := refuseUnknown(UpdateStop, r.Unknown, "drain, timeout_seconds, reason"); err != nil {
+		return err
+	}
+	if limit := int(MaxDrainTimeout.Seconds()); r.TimeoutSeconds < 0 || r.TimeoutSeconds > limit {
+		return fmt.Errorf("stop: timeout_seconds is %d; want 0 (the default, %s) to %d", r.TimeoutSeconds, DefaultDrainTimeout, limit)
+	}
+	if !r.Drain && r.TimeoutSeconds != 0 {
+		return fmt.Errorf("stop: timeout_seconds is only for a drain; add \"drain\": true or leave it out")
+	}
+	return nil
+}
+
+// DrainTimeout is how long a drain may take.
+func (r StopRequest) DrainTimeout() time.Duration {
+	if r.TimeoutSeconds == 0 {
+		return DefaultDrainTimeout
+	}
+	return time.Duration(r.TimeoutSeconds) * time.Second
+}
+
+func refuseUnknown(update string, unknown []string, want string) error {
+	switch len(unknown) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s: unknown field %q; want only %s", update, unknown[0], want)
+	}
+	return fmt.Errorf("%s: unknown fields %q; want only %s", update, strings.Join(unknown, ", "), want)
+}

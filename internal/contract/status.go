@@ -1,0 +1,86 @@
+package contract
+
+import "time"
+
+// PipelineStatus answers the status query of a Pipeline.
+type PipelineStatus struct {
+	Pipeline   string        `json:"pipeline"`
+	State      string        `json:"state"`
+	Note       string        `json:"note,omitempty"`
+	Since      time.Time     `json:"since"`
+	Generation int64         `json:"generation"`
+	Replicas   int           `json:"replicas"`
+	Topics     []TopicInfo   `json:"topics,omitempty"`
+	Windows    []string      `json:"windows,omitempty"`
+	Children   []ChildState  `json:"children,omitempty"`
+	Receipts   []ReceiptHead `json:"receipts,omitempty"` // newest last
+	Runs       int           `json:"runs"`
+}
+
+// ReceiptHead is a receipt without its lists.
+type ReceiptHead struct {
+	RequestID  string    `json:"request_id"`
+	Update     string    `json:"update"`
+	At         time.Time `json:"at"`
+	Generation int64     `json:"generation"`
+	Applied    bool      `json:"applied"`
+	Note       string    `json:"note,omitempty"`
+}
+
+// ReplicaStatus answers the status query of a Replica.
+type ReplicaStatus struct {
+	Pipeline   string      `json:"pipeline"`
+	Replica    int         `json:"replica"`
+	State      string      `json:"state"`
+	Note       string      `json:"note,omitempty"`
+	Moves      int         `json:"moves"`
+	Placements []Placement `json:"placements,omitempty"`
+}
+
+// CloseWindowsStatus answers the status query of a CloseWindows.
+type CloseWindowsStatus struct {
+	Pipeline string         `json:"pipeline"`
+	State    string         `json:"state"`
+	Note     string         `json:"note,omitempty"`
+	Closed   int64          `json:"closed"`
+	Last     *ClosedWindow  `json:"last,omitempty"`
+	Promoted []FailedWindow `json:"promoted,omitempty"`
+}
+
+// CloseWindowStatus answers the status query of a CloseWindow.
+type CloseWindowStatus struct {
+	Pipeline string    `json:"pipeline"`
+	Window   WindowRef `json:"window"`
+	Problem  string    `json:"problem,omitempty"`
+}
+
+// EngineStatus is what a hot path says of itself; it travels as the details of Run's heartbeats.
+type EngineStatus struct {
+	Pipeline    string       `json:"pipeline"`
+	Replica     int          `json:"replica"`
+	Worker      string       `json:"worker,omitempty"`
+	State       string       `json:"state"`
+	Reason      string       `json:"reason,omitempty"`
+	Memory      int64        `json:"memory_bytes"`
+	MemoryLimit int64        `json:"memory_limit_bytes"`
+	Rate        float64      `json:"events_per_second"`
+	Lag         int64        `json:"lag"`
+	Owned       int          `json:"owned"`           // lanes owned here
+	Lanes       []LaneStatus `json:"lanes,omitempty"` // at most MaxStatusLanes, those in trouble and with the greatest lag first
+}
+
+// LaneStatus is one lane of a hot path.
+type LaneStatus struct {
+	Topic     string  `json:"topic"`
+	Partition int32   `json:"partition"`
+	State     string  `json:"state"`
+	Reason    string  `json:"reason,omitempty"`
+	Offset    int64   `json:"offset"`
+	Lag       int64   `json:"lag"`
+	Watermark int64   `json:"watermark"` // ms
+	Rate      float64 `json:"events_per_second"`
+	Epoch     int64   `json:"epoch"`
+}
+
+// MaxStatusLanes bounds the lanes in a heartbeat.
+const MaxStatusLanes = 100

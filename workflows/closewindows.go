@@ -1,0 +1,283 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+)
+
+// CloseWindows closes the windows of a pipeline as they become due. A window that keeps failing gets a workflow of its own, so
+// that the others go on. It ends on a stop signal, on cancellation, and when the pipeline's workflow is closed.
+func CloseWindows(ctx workflow.Context, in contract.CloseWindowsInput) (*contract.CloseWindowsResult, error) {
+	c := &closeWindows{
+		in: in, started: workflow.Now(ctx), state: contract.ChildClosing,
+		parent:  parent{id: contract.PipelineID(in.Pipeline)},
+		reports: workflow.GetSignalChannel(ctx, contract.SignalReport),
+	}
+	if err := c.setup(ctx); err != nil {
+		return nil, err
+	}
+	return c.run(ctx)
+}
+
+type closeWindows struct {
+	in      contract.CloseWindowsInput
+	started time.Time
+	parent  parent
+	stopper stopper
+	reports workflow.ReceiveChannel
+	closing *activities.Closing
+	control *activities.Control
+
+	state string
+	note  string
+}
+
+func (c *closeWindows) setup(ctx workflow.Context) error {
+	return workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.CloseWindowsStatus, error) {
+		return &contract.CloseWindowsStatus{
+			Pipeline: c.in.Pipeline, State: c.state, Note: c.note, Closed: c.in.Closed, Last: c.in.Last, Promoted: c.in.Promoted,
+		}, nil
+	}, workflow.QueryHandlerOptions{Description: "revisions published, and windows with a workflow of their own"})
+}
+
+func (c *closeWindows) run(ctx workflow.Context) (*contract.CloseWindowsResult, error) {
+	work, cancel := workflow.WithCancel(ctx)
+	c.stopper.watch(ctx, cancel)
+	end, err := c.rounds(work)
+	if err != nil && work.Err() == nil {
+		return nil, err
+	}
+	if end == endContinue && c.stopper.mayContinue(ctx) {
+		for c.receive() {
+		}
+		next := c.in
+		next.Version = contract.Version
+		return nil, workflow.NewContinueAsNewError(ctx, CloseWindows, next)
+	}
+	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	result := &contract.CloseWindowsResult{Outcome: contract.OutcomeStopped, Reason: c.stopper.reason, Closed: c.in.Closed}
+	if end == endGone {
+		result.Outcome, result.Reason = contract.OutcomePipelineGone, "the pipeline's workflow is closed"
+	}
+	for _, f := range c.in.Promoted {
+		id := contract.CloseWindowID(c.in.Pipeline, f.WindowRef)
+		_ = workflow.SignalExternalWorkflow(lasting, id, "", contract.SignalStop, contract.StopSignal{Reason: result.Reason}).Get(lasting, nil)
+	}
+	c.state = contract.ChildEnded
+	c.show(lasting)
+	c.parent.tellEnd(lasting, result.Reason)
+	return result, ctx.Err()
+}
+
+// rounds is the loop over CloseDue.
+func (c *closeWindows) rounds(ctx workflow.Context) (ending, error) {
+	if err := c.reconcile(ctx); err != nil {
+		return endStopped, err
+	}
+	for {
+		if err := c.whileBlocked(ctx); err != nil {
+			return endStopped, err
+		}
+		if ctx.Err() != nil {
+			return endStopped, nil
+		}
+		if runIsLong(ctx, c.started) {
+			return endContinue, nil
+		}
+		result, err := c.round(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return endStopped, nil
+		case err != nil:
+			c.set(ctx, contract.ChildBlocked, endText(err))
+			if err := workflow.Sleep(ctx, blockedPause); err != nil {
+				return endStopped, nil
+			}
+			continue
+		}
+		if err := c.take(ctx, result); err != nil {
+			return endStopped, err
+		}
+		if result.Outcome == contract.OutcomePipelineGone {
+			return endGone, nil
+		}
+	}
+}
+
+// blockedPause is how long the closer waits after a failure that trying again cannot mend by itself.
+const blockedPause = time.Minute
+
+// round runs one CloseDue. It is called off and run again when a promoted window is done, because it was told to leave
+// that window alone.
+func (c *closeWindows) round(ctx workflow.Context) (*contract.CloseDueResult, error) {
+	c.set(ctx, contract.ChildClosing, "")
+	work, cancel := workflow.WithCancel(ctx)
+	options := contract.CloseDueOptions()
+	options.Summary = "close what is due in " + c.in.Pipeline
+	future := workflow.ExecuteActivity(workflow.WithActivityOptions(work, options), c.closing.CloseDue, contract.CloseDueInput{
+		Pipeline: c.in.Pipeline, Spec: c.in.Spec, Skip: c.promoted(),
+	})
+	for !future.IsReady() {
+		skipped := len(c.in.Promoted)
+		wake := workflow.NewSelector(ctx)
+		wake.AddFuture(future, func(workflow.Future) {})
+		wake.AddReceive(c.reports, func(workflow.ReceiveChannel, bool) { c.receive() })
+		var looked bool
+		timer, stop := workflow.WithCancel(ctx)
+		if skipped > 0 {
+			wake.AddFuture(workflow.NewTimer(timer, contract.ReconcileEvery), func(f workflow.Future) { looked = f.Get(ctx, nil) == nil })
+		}
+		wake.Select(ctx)
+		stop()
+		if looked {
+			if err := c.reconcile(ctx); err != nil && ctx.Err() == nil {
+				return nil, err
+			}
+		}
+		if len(c.in.Promoted) < skipped {
+			cancel()
+		}
+	}
+	var result contract.CloseDueResult
+	err := future.Get(ctx, &result)
+	if temporal.IsCanceledError(err) && ctx.Err() == nil {
+		return &contract.CloseDueResult{Outcome: contract.OutcomeStopped}, nil
+	}
+	return &result, err
+}
+
+// take books what a CloseDue did and promotes windows that keep failing.
+func (c *closeWindows) take(ctx workflow.Context, result *contract.CloseDueResult) error {
+	c.in.Closed += int64(result.Count)
+	if n := len(result.Closed); n > 0 {
+		last := result.Closed[n-1]
+		c.in.Last = &last
+	}
+	for _, f := range result.Failed {
+		if len(c.in.Promoted) >= contract.MaxPromoted {
+			break
+		}
+		if slices.Contains(c.promoted(), f.WindowRef) {
+			continue
+		}
+		if err := c.promote(ctx, f); err != nil {
+			return err
+		}
+	}
+	c.show(ctx)
+	return nil
+}
+
+func (c *closeWindows) promoted() []contract.WindowRef {
+	var refs []contract.WindowRef
+	for _, f := range c.in.Promoted {
+		refs = append(refs, f.WindowRef)
+	}
+	return refs
+}
+
+// promote starts a workflow for the window, or adopts the one there is.
+func (c *closeWindows) promote(ctx workflow.Context, f contract.FailedWindow) error {
+	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	id := contract.CloseWindowID(c.in.Pipeline, f.WindowRef)
+	options := contract.ChildOptions(id, fmt.Sprintf("Closes %s of %s", windowText(f.WindowRef), c.in.Pipeline))
+	err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(lasting, options), CloseWindow, contract.CloseWindowInput{
+		Version: contract.Version, Pipeline: c.in.Pipeline, Spec: c.in.Spec, Window: f.WindowRef, Problem: f.Problem,
+	}).GetChildWorkflowExecution().Get(lasting, nil)
+	if err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+		return err
+	}
+	c.in.Promoted = append(c.in.Promoted, f)
+	return nil
+}
+
+// whileBlocked waits as long as too many windows fail: something is wrong that one more workflow would not mend.
+func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
+	for len(c.in.Promoted) >= contract.MaxPromoted && ctx.Err() == nil {
+		c.set(ctx, contract.ChildBlocked, fmt.Sprintf("%d windows fail; see the workflows %s:... for why", len(c.in.Promoted),
+			contract.CloseWindowsID(c.in.Pipeline)))
+		wake := workflow.NewSelector(ctx)
+		timer, stop := workflow.WithCancel(ctx)
+		var looked bool
+		wake.AddReceive(c.reports, func(workflow.ReceiveChannel, bool) { c.receive() })
+		wake.AddFuture(workflow.NewTimer(timer, contract.ReconcileEvery), func(f workflow.Future) { looked = f.Get(ctx, nil) == nil })
+		wake.Select(ctx)
+		stop()
+		if looked {
+			if err := c.reconcile(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// receive takes one report of a promoted window without blocking.
+func (c *closeWindows) receive() bool {
+	var report contract.ChildReport
+	if !c.reports.ReceiveAsync(&report) {
+		return false
+	}
+	if report.State == contract.ChildEnded {
+		c.forget(report.ID)
+	}
+	return true
+}
+
+func (c *closeWindows) forget(ids ...string) {
+	c.in.Promoted = slices.DeleteFunc(c.in.Promoted, func(f contract.FailedWindow) bool {
+		return slices.Contains(ids, contract.CloseWindowID(c.in.Pipeline, f.WindowRef))
+	})
+}
+
+// reconcile forgets promoted windows whose workflow ended without a word.
+func (c *closeWindows) reconcile(ctx workflow.Context) error {
+	if len(c.in.Promoted) == 0 {
+		return nil
+	}
+	in := contract.ReconcileInput{Pipeline: c.in.Pipeline}
+	for _, ref := range c.promoted() {
+		in.Children = append(in.Children, contract.CloseWindowID(c.in.Pipeline, ref))
+	}
+	var found contract.Reconciled
+	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
+	if err := workflow.ExecuteActivity(act, c.control.Reconcile, in).Get(ctx, &found); err != nil {
+		return err
+	}
+	c.forget(found.Closed...)
+	return nil
+}
+
+func (c *closeWindows) set(ctx workflow.Context, state, note string) {
+	c.state, c.note = state, note
+	c.show(ctx)
+	c.parent.tell(ctx, state, "", note)
+}
+
+func (c *closeWindows) show(ctx workflow.Context) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "The closer of **%s** is **%s** %s\n\n%d revisions published", c.in.Pipeline, c.state, c.note, c.in.Closed)
+	if l := c.in.Last; l != nil {
+		fmt.Fprintf(&b, ", the latest of %s: revision %d, %s, %d keys, %d events", windowText(l.WindowRef), l.Revision, l.Reason, l.Keys, l.Events)
+	}
+	b.WriteString("\n")
+	if len(c.in.Promoted) > 0 {
+		b.WriteString("\n| window with a workflow of its own | why |\n|---|---|\n")
+	}
+	for _, f := range c.in.Promoted {
+		fmt.Fprintf(&b, "| %s | %s |\n", windowText(f.WindowRef), f.Problem)
+	}
+	workflow.SetCurrentDetails(ctx, b.String())
+}
+
+func windowText(ref contract.WindowRef) string {
+	return ref.Window + " " + time.UnixMilli(ref.Start).UTC().Format(time.RFC3339)
+}

@@ -1,0 +1,212 @@
+package workflows
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+)
+
+// Pipeline runs one pipeline until it is stopped: it checks the spec, makes sure of the topics, owns the children and answers
+// updates, each with a receipt. Cancelling it stops without a drain.
+func Pipeline(ctx workflow.Context, in contract.PipelineInput) (*contract.PipelineResult, error) {
+	p, err := newPipeline(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return p.run(ctx, in)
+}
+
+type pipeline struct {
+	spec  *spec.Spec
+	raw   json.RawMessage
+	state contract.PipelineState
+	fresh bool // the first run: nothing has been written yet
+
+	// lasting outlives cancellation. Children and what watches them belong to it.
+	lasting  workflow.Context
+	log      log.Logger
+	started  time.Time
+	control  *activities.Control
+	closing  *activities.Closing
+	hosting  *activities.Hosting
+	mutex    workflow.Mutex
+	reports  workflow.ReceiveChannel
+	closer   *child
+	replicas []*child
+
+	leftovers []*child
+	starting  int // children whose start has not been answered
+	signals   int
+	flushes   []*flushing
+
+	phase    string
+	note     string
+	shown    string // memo as last written
+	ready    bool   // updates may be carried out
+	leaving  bool   // updates that were not carried out yet are refused
+	finished *contract.PipelineResult
+}
+
+func newPipeline(ctx workflow.Context, in contract.PipelineInput) (*pipeline, error) {
+	p := &pipeline{raw: in.Spec, log: workflow.GetLogger(ctx), started: workflow.Now(ctx), phase: contract.StateStarting}
+	if in.State == nil && len(in.Unknown) > 0 {
+		return nil, invalid(contract.ErrorInvalidInput, "unknown field %q beside the spec; start with the output of `millrace spec json FILE`",
+			strings.Join(in.Unknown, ", "))
+	}
+	var err error
+	//workflowcheck:ignore parsing reads nothing but its argument
+	if p.spec, err = spec.Parse("spec", in.Spec); err != nil {
+		return nil, temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorInvalidSpec, nil)
+	}
+	if id := workflow.GetInfo(ctx).WorkflowExecution.ID; id != contract.PipelineID(p.spec.Name) {
+		return nil, invalid(contract.ErrorInvalidInput, "workflow id is %q; the pipeline is named %q, so it must be %q",
+			id, p.spec.Name, contract.PipelineID(p.spec.Name))
+	}
+	if p.fresh = in.State == nil; p.fresh {
+		p.state = contract.PipelineState{Since: p.started, Replicas: p.spec.Replicas}
+	} else {
+		p.state = *in.State
+	}
+	p.lasting, _ = workflow.NewDisconnectedContext(ctx)
+	p.mutex = workflow.NewMutex(ctx)
+	p.reports = workflow.GetSignalChannel(ctx, contract.SignalReport)
+	p.closer = p.newCloser()
+	for n := range p.state.Replicas {
+		p.replicas = append(p.replicas, p.newReplica(n))
+	}
+	p.state.Children = nil // from here on the children know
+	if err := workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, p.status,
+		workflow.QueryHandlerOptions{Description: "desired state, children and the latest receipts"}); err != nil {
+		return nil, err
+	}
+	return p, p.setUpdates(ctx)
+}
+
+func invalid(kind, format string, args ...any) error {
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(format, args...), kind, nil)
+}
+
+var errContinue = errors.New("continue as new")
+
+func (p *pipeline) run(ctx workflow.Context, in contract.PipelineInput) (*contract.PipelineResult, error) {
+	workflow.Go(p.lasting, p.listen)
+	err := p.begin(ctx)
+	if err == nil {
+		err = p.serve(ctx)
+	}
+	if ctx.Err() != nil && p.finished == nil {
+		p.cancelFlushes()
+		left := p.halt(p.lasting, "the pipeline's workflow was cancelled")
+		p.log.Info("stopped without a drain", "left", left)
+	}
+	p.leaving = err == nil || !errors.Is(err, errContinue)
+	idle := func() bool { return workflow.AllHandlersFinished(p.lasting) && p.starting == 0 }
+	for first := true; first || !idle(); first = false {
+		if err := workflow.Await(p.lasting, idle); err != nil {
+			return nil, err
+		}
+		if err := settle(p.lasting); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case p.finished != nil:
+		return p.finished, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, errContinue):
+		return nil, p.next(ctx, in)
+	}
+	return nil, err
+}
+
+// begin makes the pipeline ready for updates and starts or adopts its children.
+func (p *pipeline) begin(ctx workflow.Context) error {
+	p.show(ctx)
+	if p.fresh {
+		if err := p.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	p.phase = contract.StateRunning
+	if p.state.Paused {
+		p.phase = contract.StatePaused
+	}
+	for _, c := range append([]*child{p.closer}, p.replicas...) {
+		workflow.Go(p.lasting, func(ctx workflow.Context) { p.supervise(ctx, c) })
+	}
+	p.ready = true
+	p.show(ctx)
+	return nil
+}
+
+// prepare checks the servers, makes the topics, ends what an earlier pipeline left and writes the first desired state.
+func (p *pipeline) prepare(ctx workflow.Context) error {
+	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
+	in := contract.SpecInput{Spec: p.raw}
+	if err := workflow.ExecuteActivity(act, p.control.CheckStore, in).Get(ctx, nil); err != nil {
+		return err
+	}
+	var topics contract.Topics
+	if err := workflow.ExecuteActivity(act, p.control.EnsureTopics, in).Get(ctx, &topics); err != nil {
+		return err
+	}
+	p.state.Topics = topics.Sources
+	if err := p.clear(ctx); err != nil {
+		return err
+	}
+	off := false
+	_, err := p.write(ctx, contract.DesiredChange{
+		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off,
+	})
+	return err
+}
+
+// serve waits until the pipeline was stopped, is cancelled or should continue as new.
+func (p *pipeline) serve(ctx workflow.Context) error {
+	for {
+		woken, err := workflow.AwaitWithTimeout(ctx, contract.ReconcileEvery, func() bool {
+			return p.finished != nil || p.due(ctx)
+		})
+		switch {
+		case err != nil:
+			return err
+		case p.finished != nil:
+			return nil
+		case woken:
+			return errContinue
+		}
+		if err := p.reconcile(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *pipeline) due(ctx workflow.Context) bool {
+	return p.signals > contract.MaxSignalsPerRun || runIsLong(ctx, p.started)
+}
+
+// runIsLong tells whether a run that began at started should continue as new.
+func runIsLong(ctx workflow.Context, started time.Time) bool {
+	return workflow.GetInfo(ctx).GetContinueAsNewSuggested() || workflow.Now(ctx).Sub(started) > contract.RunLimit
+}
+
+// next continues as new. Nothing may block between settle and the return.
+func (p *pipeline) next(ctx workflow.Context, in contract.PipelineInput) error {
+	p.state.Runs++
+	p.state.Children = p.childStates()
+	state := p.state
+	return workflow.NewContinueAsNewError(ctx, Pipeline, contract.PipelineInput{
+		Version: contract.Version, Spec: in.Spec, State: &state,
+	})
+}

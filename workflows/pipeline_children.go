@@ -1,0 +1,291 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+// child is a workflow that the pipeline wants to be open.
+type child struct {
+	state    contract.ChildState
+	wanted   bool
+	ended    bool
+	firstRun string // of the chain that runs now; empty when it was adopted
+	options  workflow.ChildWorkflowOptions
+	workflow any
+	input    any
+}
+
+func (p *pipeline) newCloser() *child {
+	id := contract.CloseWindowsID(p.spec.Name)
+	return &child{
+		state: p.carried(id), wanted: true,
+		options:  contract.ChildOptions(id, fmt.Sprintf("Closes the windows of %s", p.spec.Name)),
+		workflow: CloseWindows,
+		input:    contract.CloseWindowsInput{Version: contract.Version, Pipeline: p.spec.Name, Spec: p.raw},
+	}
+}
+
+func (p *pipeline) newReplica(n int) *child {
+	id := contract.ReplicaID(p.spec.Name, n)
+	options := contract.ChildOptions(id, fmt.Sprintf("Hot path %d of %s", n, p.spec.Name))
+	options.WorkflowTaskTimeout = contract.ReplicaTaskTimeout
+	return &child{
+		state: p.carried(id), wanted: true,
+		options:  options,
+		workflow: Replica,
+		input:    contract.ReplicaInput{Version: contract.Version, Pipeline: p.spec.Name, Replica: n, Spec: p.raw},
+	}
+}
+
+// carried is what the run before knew of a child, if there was one.
+func (p *pipeline) carried(id string) contract.ChildState {
+	for _, c := range p.state.Children {
+		if c.ID == id && c.State != contract.ChildEnded {
+			return c
+		}
+	}
+	return contract.ChildState{ID: id, State: contract.ChildStarting}
+}
+
+// Pauses between starts of a child that keeps ending.
+const (
+	restartFirst = time.Second
+	restartMost  = time.Minute
+	restartCalm  = 10 * time.Minute // a child that lived this long starts again at once
+)
+
+// supervise keeps one child open as long as it is wanted.
+func (p *pipeline) supervise(ctx workflow.Context, c *child) {
+	for pause := restartFirst; c.wanted; {
+		p.launch(ctx, c)
+		began := workflow.Now(ctx)
+		if workflow.Await(ctx, func() bool { return c.ended || !c.wanted }) != nil || !c.wanted {
+			return
+		}
+		p.show(ctx)
+		if workflow.Now(ctx).Sub(began) > restartCalm {
+			pause = restartFirst
+			continue
+		}
+		if _, err := workflow.AwaitWithTimeout(ctx, pause, func() bool { return !c.wanted }); err != nil {
+			return
+		}
+		pause = min(2*pause, restartMost)
+	}
+}
+
+// launch starts the child or adopts the one that is open already.
+func (p *pipeline) launch(ctx workflow.Context, c *child) {
+	p.starting++
+	defer func() { p.starting-- }()
+	c.ended = false
+	c.state.Starts++
+	if c.state.State == contract.ChildEnded {
+		c.set(ctx, contract.ChildStarting, "", "")
+	}
+	future := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, c.options), c.workflow, c.input)
+	var run workflow.Execution
+	err := future.GetChildWorkflowExecution().Get(ctx, &run)
+	switch {
+	case temporal.IsWorkflowExecutionAlreadyStartedError(err):
+		c.firstRun = ""
+		c.running(ctx, "adopted")
+	case err != nil:
+		c.ended = true
+		c.set(ctx, contract.ChildEnded, "", fmt.Sprintf("could not be started: %v", err))
+	default:
+		c.firstRun = run.RunID
+		c.running(ctx, "")
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			err := future.Get(ctx, nil)
+			if c.firstRun == run.RunID && !c.ended {
+				c.end(ctx, fmt.Sprintf("closed: %v", errText(err)))
+			}
+		})
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "completed"
+	}
+	return err.Error()
+}
+
+func (c *child) set(ctx workflow.Context, state, worker, note string) {
+	c.state.State, c.state.Worker, c.state.Note = state, worker, note
+	c.state.Since = workflow.Now(ctx)
+}
+
+// running notes a start, unless the child has reported more than that already.
+func (c *child) running(ctx workflow.Context, note string) {
+	if c.state.State == contract.ChildStarting {
+		c.set(ctx, contract.ChildRunning, "", note)
+	}
+}
+
+func (c *child) end(ctx workflow.Context, note string) {
+	c.ended = true
+	c.set(ctx, contract.ChildEnded, "", note)
+}
+
+func (p *pipeline) children() []*child { return append([]*child{p.closer}, p.replicas...) }
+
+// all is the children and, while it is being cleared, what an earlier pipeline left.
+func (p *pipeline) all() []*child { return append(p.children(), p.leftovers...) }
+
+func (p *pipeline) childStates() []contract.ChildState {
+	var states []contract.ChildState
+	for _, c := range p.children() {
+		states = append(states, c.state)
+	}
+	return states
+}
+
+// listen takes what children report.
+func (p *pipeline) listen(ctx workflow.Context) {
+	for {
+		var report contract.ChildReport
+		p.reports.Receive(ctx, &report)
+		p.take(ctx, report)
+	}
+}
+
+func (p *pipeline) take(ctx workflow.Context, report contract.ChildReport) {
+	p.signals++
+	for _, c := range p.all() {
+		if c.state.ID != report.ID || (c.firstRun != "" && report.FirstRun != c.firstRun) {
+			continue
+		}
+		if report.State == contract.ChildEnded {
+			c.end(ctx, report.Note)
+		} else {
+			c.set(ctx, report.State, report.Worker, report.Note)
+		}
+		p.show(ctx)
+	}
+}
+
+// reconcile finds children that ended without a word and puts desired state back if Redis lost it.
+func (p *pipeline) reconcile(ctx workflow.Context) error {
+	in := contract.ReconcileInput{
+		Pipeline: p.spec.Name,
+		Desired: &contract.Desired{
+			Generation: p.state.Generation, Paused: p.state.Paused, CommitNow: p.state.CommitNow,
+		},
+		RequestID: fmt.Sprintf("restore:%s:%d", workflow.GetInfo(ctx).WorkflowExecution.RunID, workflow.Now(ctx).UnixMilli()),
+	}
+	for _, c := range p.children() {
+		in.Children = append(in.Children, c.state.ID)
+	}
+	var found contract.Reconciled
+	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
+	if err := workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found); err != nil {
+		return err
+	}
+	p.state.Generation = max(p.state.Generation, found.Generation)
+	p.markClosed(ctx, found.Closed)
+	return nil
+}
+
+func (p *pipeline) markClosed(ctx workflow.Context, closed []string) {
+	for _, c := range p.all() {
+		if !c.ended && slices.Contains(closed, c.state.ID) {
+			c.end(ctx, "found closed")
+		}
+	}
+}
+
+// stopLook is how often a stop looks for children that ended without a word.
+const stopLook = 20 * time.Second
+
+// stopChildren asks children to end and waits until they have. It returns the ids of those that did not in time; they end by
+// themselves when the pipeline's workflow is closed.
+func (p *pipeline) stopChildren(ctx workflow.Context, list []*child, reason string) (left []string) {
+	for _, c := range list {
+		c.wanted = false
+	}
+	if workflow.Await(ctx, func() bool { return p.starting == 0 }) != nil {
+		return nil
+	}
+	asked := make([]workflow.Future, len(list))
+	for i, c := range list {
+		asked[i] = workflow.SignalExternalWorkflow(ctx, c.state.ID, "", contract.SignalStop, contract.StopSignal{Reason: reason})
+	}
+	for i, c := range list {
+		if err := asked[i].Get(ctx, nil); err != nil && ctx.Err() == nil {
+			c.end(ctx, "was closed already")
+		}
+	}
+	pending := func() []*child {
+		return slices.DeleteFunc(slices.Clone(list), func(c *child) bool { return c.ended })
+	}
+	for until := workflow.Now(ctx).Add(contract.ChildStopTimeout); workflow.Now(ctx).Before(until); {
+		done, err := workflow.AwaitWithTimeout(ctx, stopLook, func() bool { return len(pending()) == 0 })
+		if done || err != nil {
+			break
+		}
+		in := contract.ReconcileInput{Pipeline: p.spec.Name}
+		for _, c := range pending() {
+			in.Children = append(in.Children, c.state.ID)
+		}
+		options := contract.ControlOptions()
+		options.ScheduleToCloseTimeout = stopLook
+		var found contract.Reconciled
+		act := workflow.WithActivityOptions(ctx, options)
+		if workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found) == nil {
+			p.markClosed(ctx, found.Closed)
+		}
+	}
+	for _, c := range pending() {
+		left = append(left, c.state.ID)
+	}
+	return left
+}
+
+// clearAhead is how many replicas beyond the wanted ones are looked for at a time.
+const clearAhead = 16
+
+// clear ends children that an earlier pipeline of this name left open when it was terminated: they follow its spec, not ours.
+func (p *pipeline) clear(ctx workflow.Context) error {
+	left := []*child{p.newCloser()}
+	for n := 0; ; {
+		for limit := max(n, p.state.Replicas) + clearAhead; n < limit; n++ {
+			left = append(left, p.newReplica(n))
+		}
+		in := contract.ReconcileInput{Pipeline: p.spec.Name}
+		for _, c := range left {
+			in.Children = append(in.Children, c.state.ID)
+		}
+		var found contract.Reconciled
+		act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
+		if err := workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found); err != nil {
+			return err
+		}
+		last := left[len(left)-1].state.ID
+		left = slices.DeleteFunc(left, func(c *child) bool { return slices.Contains(found.Closed, c.state.ID) })
+		if slices.Contains(found.Closed, last) {
+			break
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	p.note = fmt.Sprintf("ending %d children of an earlier pipeline", len(left))
+	p.show(ctx)
+	p.leftovers = left
+	still := p.stopChildren(ctx, left, "a new pipeline of this name begins")
+	p.leftovers, p.note = nil, ""
+	if len(still) > 0 && ctx.Err() == nil {
+		return refused("an earlier pipeline of this name left %q, which did not end within %s; see why, or terminate them, and start again",
+			still, contract.ChildStopTimeout)
+	}
+	return ctx.Err()
+}

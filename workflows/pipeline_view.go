@@ -1,0 +1,71 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+func (p *pipeline) status() (*contract.PipelineStatus, error) {
+	s := &contract.PipelineStatus{
+		Pipeline: p.spec.Name, State: p.phase, Note: p.note, Since: p.state.Since, Generation: p.state.Generation,
+		Replicas: p.state.Replicas, Topics: p.state.Topics, Windows: p.windows(), Children: p.childStates(), Runs: p.state.Runs,
+	}
+	for _, r := range p.state.Receipts {
+		s.Receipts = append(s.Receipts, contract.ReceiptHead{
+			RequestID: r.RequestID, Update: r.Update, At: r.At, Generation: r.Generation, Applied: r.Applied, Note: r.Note,
+		})
+	}
+	return s, nil
+}
+
+func (p *pipeline) windows() []string {
+	var names []string
+	for _, w := range p.spec.Windows {
+		text := fmt.Sprintf("%s %s", w.Name, w.Size.Std())
+		if w.Slide != w.Size && w.Slide != 0 {
+			text += fmt.Sprintf(" every %s", w.Slide.Std())
+		}
+		names = append(names, text)
+	}
+	return names
+}
+
+// show makes the state readable in Temporal's UI: current details always, the memo when what it holds has changed.
+func (p *pipeline) show(ctx workflow.Context) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "**%s** is **%s**", p.spec.Name, p.phase)
+	if p.note != "" {
+		fmt.Fprintf(&b, ": %s", p.note)
+	}
+	fmt.Fprintf(&b, "\n\nreads %s · windows %s · desired state %d\n\n| child | state | worker | since | |\n|---|---|---|---|---|\n",
+		strings.Join(p.spec.Source.Topics, ", "), strings.Join(p.windows(), ", "), p.state.Generation)
+	for _, c := range p.children() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.state.ID, c.state.State, c.state.Worker, stamp(c.state.Since), c.state.Note)
+	}
+	if n := len(p.state.Receipts); n > 0 {
+		last := p.state.Receipts[n-1]
+		fmt.Fprintf(&b, "\nlast update: %s `%s` at %s, generation %d, applied %t %s\n",
+			last.Update, last.RequestID, stamp(last.At), last.Generation, last.Applied, last.Note)
+	}
+	workflow.SetCurrentDetails(ctx, b.String())
+	if memo := fmt.Sprintf("%s/%d", p.phase, p.state.Replicas); memo != p.shown {
+		p.shown = memo
+		if err := workflow.UpsertMemo(ctx, map[string]any{
+			"state": p.phase, "replicas": p.state.Replicas, "topics": p.spec.Source.Topics, "windows": p.windows(),
+		}); err != nil {
+			p.log.Warn("memo not written", "error", err)
+		}
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}

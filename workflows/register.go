@@ -1,0 +1,16 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+// Register registers every workflow under its name in the contract.
+func Register(r worker.WorkflowRegistry) {
+	r.RegisterWorkflowWithOptions(Pipeline, workflow.RegisterOptions{Name: contract.WorkflowPipeline})
+	r.RegisterWorkflowWithOptions(Replica, workflow.RegisterOptions{Name: contract.WorkflowReplica})
+	r.RegisterWorkflowWithOptions(CloseWindows, workflow.RegisterOptions{Name: contract.WorkflowCloseWindows})
+	r.RegisterWorkflowWithOptions(CloseWindow, workflow.RegisterOptions{Name: contract.WorkflowCloseWindow})
+}

@@ -1,0 +1,237 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+)
+
+// Replica keeps one hot path on some worker: it asks where it should run, attaches to it there and, when the attempt is
+// lost, asks again. It ends on a stop signal, on cancellation, and when the pipeline's workflow is closed.
+func Replica(ctx workflow.Context, in contract.ReplicaInput) (*contract.ReplicaResult, error) {
+	r := &replica{
+		in: in, started: workflow.Now(ctx), state: contract.ChildSeeking,
+		parent: parent{id: contract.PipelineID(in.Pipeline)},
+	}
+	if err := r.setup(ctx); err != nil {
+		return nil, err
+	}
+	return r.run(ctx)
+}
+
+type replica struct {
+	in        contract.ReplicaInput
+	started   time.Time
+	parent    parent
+	stopper   stopper
+	hosting   *activities.Hosting
+	placement *activities.Placement
+	control   *activities.Control
+
+	state    string
+	note     string
+	failures int // stays in a row that were short and ended in an error
+}
+
+func (r *replica) setup(ctx workflow.Context) error {
+	return workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.ReplicaStatus, error) {
+		return &contract.ReplicaStatus{
+			Pipeline: r.in.Pipeline, Replica: r.in.Replica, State: r.state, Note: r.note,
+			Moves: r.in.Moves, Placements: r.in.Placements,
+		}, nil
+	}, workflow.QueryHandlerOptions{Description: "where the hot path runs and where it has been"})
+}
+
+// ending says how the loop of stays ended.
+type ending int
+
+const (
+	endStopped ending = iota
+	endGone
+	endContinue
+)
+
+func (r *replica) run(ctx workflow.Context) (*contract.ReplicaResult, error) {
+	work, cancel := workflow.WithCancel(ctx)
+	r.stopper.watch(ctx, cancel)
+	end := r.stays(work)
+	if end == endContinue && r.stopper.mayContinue(ctx) {
+		next := r.in
+		next.Version = contract.Version
+		return nil, workflow.NewContinueAsNewError(ctx, Replica, next)
+	}
+	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	result := &contract.ReplicaResult{Outcome: contract.OutcomeStopped, Reason: r.stopper.reason, Moves: r.in.Moves}
+	if end == endGone {
+		result.Outcome, result.Reason = contract.OutcomePipelineGone, "the pipeline's workflow is closed"
+	}
+	if err := r.release(lasting); err != nil {
+		result.Reason = strings.TrimSpace(result.Reason + " (its place in the consumer group is given up by timeout: " + err.Error() + ")")
+	}
+	r.state = contract.ChildEnded
+	r.show(lasting)
+	r.parent.tellEnd(lasting, result.Reason)
+	return result, ctx.Err()
+}
+
+// releaseTimeout bounds the clean-up after the hot path: Kafka being away must not keep a stopped replica open.
+const releaseTimeout = time.Minute
+
+func (r *replica) release(ctx workflow.Context) error {
+	options := contract.ControlOptions()
+	options.ScheduleToCloseTimeout = releaseTimeout
+	options.Summary = "leave the consumer group, give the lease up"
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.control.ReleaseReplica,
+		contract.ReplicaRef{Pipeline: r.in.Pipeline, Replica: r.in.Replica}).Get(ctx, nil)
+}
+
+// stays is the loop: claim a place, stay there as long as it lasts, and again.
+func (r *replica) stays(ctx workflow.Context) ending {
+	for {
+		if ctx.Err() != nil {
+			return endStopped
+		}
+		if runIsLong(ctx, r.started) {
+			return endContinue
+		}
+		place, err := r.claim(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				r.failed(ctx, "no place found: "+err.Error(), 0)
+			}
+			continue
+		}
+		r.settle(ctx, place)
+		began := workflow.Now(ctx)
+		result, err := r.stay(ctx, place)
+		switch {
+		case ctx.Err() != nil:
+			r.leave(ctx, "stopped")
+			return endStopped
+		case err == nil && result.Outcome == contract.OutcomePipelineGone:
+			r.leave(ctx, result.Outcome)
+			return endGone
+		case err == nil && result.Outcome == contract.OutcomeRenew:
+			r.leave(ctx, result.Outcome)
+			return endContinue
+		case err == nil:
+			r.leave(ctx, result.Outcome+" "+result.Reason)
+		default:
+			r.leave(ctx, endText(err))
+			if !isType(err, contract.ErrorMoved, contract.ErrorDetached) {
+				r.failed(ctx, endText(err), workflow.Now(ctx).Sub(began))
+			}
+		}
+	}
+}
+
+func (r *replica) claim(ctx workflow.Context) (place contract.Claimed, err error) {
+	r.state = contract.ChildSeeking
+	r.show(ctx)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, contract.ClaimOptions()), r.placement.Claim,
+		contract.ClaimInput{Pipeline: r.in.Pipeline, Replica: r.in.Replica, Moving: len(r.in.Placements) > 0}).Get(ctx, &place)
+	return place, err
+}
+
+func (r *replica) stay(ctx workflow.Context, place contract.Claimed) (result contract.RunResult, err error) {
+	options := contract.RunOptions(place.Queue)
+	options.Summary = fmt.Sprintf("hot path %d of %s on %s", r.in.Replica, r.in.Pipeline, place.Worker)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.hosting.Run, contract.RunInput{
+		Pipeline: r.in.Pipeline, Replica: r.in.Replica, Spec: r.in.Spec,
+		RenewSeconds: int64((contract.RunLimit - workflow.Now(ctx).Sub(r.started)).Seconds()) + 1,
+	}).Get(ctx, &result)
+	return result, err
+}
+
+// settle records the place; a stay on the same worker as before is the same placement.
+func (r *replica) settle(ctx workflow.Context, place contract.Claimed) {
+	r.state, r.note = contract.ChildPlaced, ""
+	n := len(r.in.Placements)
+	if n > 0 && r.in.Placements[n-1].Queue == place.Queue {
+		r.in.Placements[n-1].Ended = ""
+	} else {
+		if n > 0 {
+			r.in.Moves++
+		}
+		r.in.Placements = append(r.in.Placements, contract.Placement{
+			Worker: place.Worker, Queue: place.Queue, Since: workflow.Now(ctx),
+		})
+		r.in.Placements = r.in.Placements[max(0, len(r.in.Placements)-contract.MaxPlacements):]
+	}
+	r.show(ctx)
+	r.parent.tell(ctx, contract.ChildPlaced, place.Worker, "")
+}
+
+func (r *replica) leave(ctx workflow.Context, why string) {
+	if n := len(r.in.Placements); n > 0 {
+		r.in.Placements[n-1].Ended = strings.TrimSpace(why)
+	}
+	r.show(ctx)
+}
+
+const (
+	shortStay = time.Minute
+	pauseMost = 30 * time.Second
+)
+
+// failed waits before the next claim when stays keep failing quickly; the first failure costs nothing.
+func (r *replica) failed(ctx workflow.Context, why string, stayed time.Duration) {
+	r.state, r.note = contract.ChildSeeking, why
+	if stayed >= shortStay {
+		r.failures = 0
+	}
+	if r.failures++; r.failures > 1 {
+		r.show(ctx)
+		_ = workflow.Sleep(ctx, min(time.Second<<min(r.failures-2, 10), pauseMost))
+	}
+}
+
+func (r *replica) show(ctx workflow.Context) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Hot path %d of **%s** is **%s** %s\n\n| worker | since | ended |\n|---|---|---|\n",
+		r.in.Replica, r.in.Pipeline, r.state, r.note)
+	for _, p := range r.in.Placements {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", p.Worker, stamp(p.Since), p.Ended)
+	}
+	workflow.SetCurrentDetails(ctx, b.String())
+}
+
+// isType tells whether err is an application error of one of these types.
+func isType(err error, types ...string) bool {
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) {
+		return false
+	}
+	for _, t := range types {
+		if app.Type() == t {
+			return true
+		}
+	}
+	return false
+}
+
+// endText says in one line why an attempt ended.
+func endText(err error) string {
+	var timeout *temporal.TimeoutError
+	if errors.As(err, &timeout) {
+		switch timeout.TimeoutType() {
+		case enumspb.TIMEOUT_TYPE_HEARTBEAT:
+			return "no heartbeat: the worker died, froze or lost Temporal"
+		case enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
+			return "nobody polls the host queue"
+		}
+	}
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return app.Type() + ": " + app.Message()
+	}
+	return err.Error()
+}
