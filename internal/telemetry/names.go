@@ -1,0 +1,20 @@
+package telemetry
+
+// Names of the metrics, in base units. Prometheus shows them with underscores, the unit and _total appended.
+const (
+	nameRecords   = "millrace.lane.records"         // records read, by outcome
+	nameOffset    = "millrace.lane.offset"          // committed offset
+	nameLag       = "millrace.lane.lag"             // records that wait in the log
+	nameWatermark = "millrace.lane.watermark"       // seconds since the epoch
+	nameEntries   = "millrace.lane.entries"         // entries held in memory
+	nameSlices    = "millrace.lane.slices"          // slice generations held in memory
+	nameBytes     = "millrace.lane.memory"          // bytes held by the lane
+	nameCommits   = "millrace.lane.commits"         // acknowledged commits
+	nameWritten   = "millrace.lane.entries.written" // Redis fields written
+	nameCommit    = "millrace.lane.commit.duration" // seconds, of the last commit
+	nameGap       = "millrace.lane.commit.gap"      // seconds, longest between two commits
+	nameReseeds   = "millrace.lane.reseeds"         // times Redis had forgotten writes
+	nameState     = "millrace.lane.state"           // 1 for the state the lane is in
+	nameMemory    = "millrace.replica.memory"       // bytes of all lanes of a replica
+	nameLimit     = "millrace.replica.memory.limit" // bytes
+)

@@ -1,0 +1,53 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"millrace/pipeline/engine"
+	"millrace/pipeline/lane"
+	"millrace/pipeline/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestServerAnswers(t *testing.T) {
+	var notReady error
+	s, err := Listen("127.0.0.1:0", func() error { return notReady })
+	require.NoError(t, err)
+	defer s.Close(context.Background())
+	watermark := int64(1500)
+	require.NoError(t, ObserveEngines(s.Meter(), func() []engine.Status {
+		return []engine.Status{{Pipeline: "p", Replica: 1, MemoryUsed: 7, Lanes: []lane.Status{{
+			Topic: "t", Partition: 3, State: lane.StateRunning, End: 20, Committed: 12, Watermark: &watermark,
+			Counters: store.Counters{Read: 12, Folded: 10, Late: 2},
+		}}}}
+	}))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func(path string) (int, string) {
+		resp, err := client.Get("http://" + s.Addr() + path)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(body)
+	}
+	_, text := get("/metrics")
+	for _, want := range []string{`outcome="folded"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`} {
+		require.Contains(t, text, want)
+	}
+	code, _ := get("/readyz")
+	require.Equal(t, 200, code)
+	notReady = errors.New("Temporal is away")
+	code, text = get("/readyz")
+	require.Equal(t, 503, code)
+	require.Contains(t, text, "Temporal is away")
+	code, _ = get("/healthz")
+	require.Equal(t, 200, code)
+}
