@@ -1,0 +1,146 @@
+// Package app puts a worker process together: the hot path, the closer and the connections behind the interfaces that
+// the activities declare, and the workers that poll Temporal. Everything that knows both sides lives here.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"millrace/activities"
+	"millrace/internal/telemetry"
+	"millrace/pipeline/engine"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// Config is a worker process.
+type Config struct {
+	Kafka    source.Config
+	Redis    store.Config
+	Temporal TemporalConfig
+	Metrics  string // address for /metrics, /healthz and /readyz; empty for none
+	Log      *slog.Logger
+	// OnHost, when set, is told the owner of the hot paths: it knows their status.
+	OnHost func(*activities.Host)
+}
+
+// checkTimeout bounds how long a start waits for Kafka and Redis.
+const checkTimeout = 15 * time.Second
+
+// RunWorker runs a worker until ctx ends, then commits and releases its lanes and stops. An environment that cannot work
+// (unreachable Kafka or Redis, a Redis that evicts keys or holds another format) is an error at once; Temporal being
+// away is not.
+func RunWorker(ctx context.Context, cfg Config) (err error) {
+	p := &process{cfg: cfg, log: cfg.Log}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.connect(ctx); err != nil {
+		return err
+	}
+	if err := p.observe(); err != nil {
+		return err
+	}
+	return runTemporal(ctx, temporalDeps{
+		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
+		Servers: servers{p.store, p.cluster}, Closers: p.closers, Log: cfg.Log,
+		Ready: p.setReady, Host: p.setHost,
+	}, cfg.Temporal)
+}
+
+// process is what the parts of a worker share.
+type process struct {
+	cfg     Config
+	log     *slog.Logger
+	redis   io.Closer
+	store   *store.Store
+	cluster *source.Cluster
+	engines *engines
+	closers *closers
+	server  *telemetry.Server
+
+	mu  sync.Mutex
+	why error // why the process is not ready
+}
+
+func (p *process) connect(ctx context.Context) (err error) {
+	if err := p.cfg.Temporal.Validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	client, err := store.NewClient(p.cfg.Redis)
+	if err != nil {
+		return err
+	}
+	p.redis, p.store = client, store.New(client)
+	if err := p.store.Check(ctx); err != nil {
+		return fmt.Errorf("cannot use Redis at %v: %w", p.cfg.Redis.Addrs, err)
+	}
+	if p.cluster, err = source.NewCluster(ctx, p.cfg.Kafka); err != nil {
+		return fmt.Errorf("cannot use Kafka: %w", err)
+	}
+	p.engines = &engines{kafka: p.cfg.Kafka, store: p.store, log: p.log, running: make(map[replica]*engine.Engine)}
+	p.closers = &closers{
+		kafka: p.cfg.Kafka, cluster: p.cluster, store: p.store, by: p.cfg.Temporal.Worker, log: p.log,
+		made: make(map[string]*closer),
+	}
+	return nil
+}
+
+func (p *process) observe() error {
+	p.setReady(false, "starting")
+	if p.cfg.Metrics == "" {
+		return nil
+	}
+	server, err := telemetry.Listen(p.cfg.Metrics, p.ready)
+	if err != nil {
+		return err
+	}
+	p.server = server
+	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
+	return telemetry.ObserveEngines(server.Meter(), p.engines.statuses)
+}
+
+func (p *process) setHost(h *activities.Host) {
+	if p.cfg.OnHost != nil {
+		p.cfg.OnHost(h)
+	}
+}
+
+func (p *process) setReady(ready bool, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.why = nil
+	if !ready {
+		p.why = errors.New(why)
+	}
+}
+
+func (p *process) ready() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.why
+}
+
+func (p *process) close() error {
+	var errs []error
+	if p.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		errs = append(errs, p.server.Close(ctx))
+	}
+	if p.closers != nil {
+		errs = append(errs, p.closers.close())
+	}
+	if p.cluster != nil {
+		errs = append(errs, p.cluster.Close())
+	}
+	if p.redis != nil {
+		errs = append(errs, p.redis.Close())
+	}
+	return errors.Join(errs...)
+}

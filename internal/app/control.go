@@ -1,0 +1,183 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/pipeline/engine"
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// leases keeps the replicas' leases in Redis.
+type leases struct{ store *store.Store }
+
+// AcquireLease implements activities.Leases.
+func (l leases) AcquireLease(ctx context.Context, pipeline string, replica int, lease activities.Lease, ttl time.Duration) (activities.Lease, bool, error) {
+	holder, held, err := l.store.AcquireLease(ctx, pipeline, replica, store.Lease{Worker: lease.Worker, Queue: lease.Queue, Token: lease.Token}, ttl)
+	return leaseOf(holder), held, err
+}
+
+// ReadLease implements activities.Leases.
+func (l leases) ReadLease(ctx context.Context, pipeline string, replica int) (activities.Lease, bool, error) {
+	holder, found, err := l.store.ReadLease(ctx, pipeline, replica)
+	return leaseOf(holder), found, err
+}
+
+// ReleaseLease implements activities.Leases.
+func (l leases) ReleaseLease(ctx context.Context, pipeline string, replica int, token string) error {
+	return l.store.ReleaseLease(ctx, pipeline, replica, token)
+}
+
+func leaseOf(l store.Lease) activities.Lease {
+	return activities.Lease{Worker: l.Worker, Queue: l.Queue, Token: l.Token}
+}
+
+// desired keeps the pipelines' desired state in Redis.
+type desired struct{ store *store.Store }
+
+// Change implements activities.DesiredStates.
+func (d desired) Change(ctx context.Context, pipeline string, c contract.DesiredChange) (int64, error) {
+	gen, _, err := d.store.SetPipelineCtl(ctx, pipeline, store.CtlChange{
+		RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow,
+	})
+	return gen, err
+}
+
+// Read implements activities.DesiredStates.
+func (d desired) Read(ctx context.Context, pipeline string) (contract.Desired, error) {
+	ctl, err := d.store.PipelineCtl(ctx, pipeline)
+	return contract.Desired{Generation: ctl.Gen, Paused: ctl.Paused, Stopping: ctl.Stopping, CommitNow: ctl.CommitNow}, err
+}
+
+// lanes reads what is durable about lanes.
+type lanes struct {
+	store   *store.Store
+	cluster *source.Cluster
+}
+
+// States implements activities.Lanes.
+func (l lanes) States(ctx context.Context, s *spec.Spec) ([]contract.LaneState, error) {
+	tps, err := partitions(ctx, l.cluster, s)
+	if err != nil {
+		return nil, err
+	}
+	states := make([]contract.LaneState, len(tps))
+	for i, tp := range tps {
+		meta, found, err := l.store.ReadMeta(ctx, store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition})
+		if err != nil {
+			return nil, permanent(err)
+		}
+		states[i] = contract.LaneState{
+			Topic: tp.Topic, Partition: tp.Partition, Found: found, Owner: string(meta.Owner),
+			Generation: meta.CtlGen, Offset: meta.Offset, UpdatedAt: meta.UpdatedAt,
+		}
+		if !found {
+			states[i].Offset = store.NotStarted
+		}
+	}
+	return states, nil
+}
+
+// Ends implements activities.Lanes.
+func (l lanes) Ends(ctx context.Context, s *spec.Spec) ([]contract.LaneEnd, error) {
+	tps, err := partitions(ctx, l.cluster, s)
+	if err != nil {
+		return nil, err
+	}
+	stable, err := l.cluster.StableEnds(ctx, tps...)
+	if err != nil {
+		return nil, err
+	}
+	ends := make([]contract.LaneEnd, len(tps))
+	for i, tp := range tps {
+		ends[i] = contract.LaneEnd{Topic: tp.Topic, Partition: tp.Partition, End: stable[tp]}
+	}
+	return ends, nil
+}
+
+func partitions(ctx context.Context, cluster *source.Cluster, s *spec.Spec) ([]source.TopicPartition, error) {
+	var tps []source.TopicPartition
+	for _, topic := range s.Source.Topics {
+		numbers, err := cluster.Partitions(ctx, topic)
+		if err != nil {
+			return nil, fmt.Errorf("partitions of source topic %s: %w", topic, err)
+		}
+		for _, n := range numbers {
+			tps = append(tps, source.TopicPartition{Topic: topic, Partition: n})
+		}
+	}
+	return tps, nil
+}
+
+// servers prepares what a pipeline needs before it runs.
+type servers struct {
+	store   *store.Store
+	cluster *source.Cluster
+}
+
+// CheckStore implements activities.Servers.
+func (v servers) CheckStore(ctx context.Context, s *spec.Spec) error {
+	if err := v.store.Check(ctx); err != nil {
+		return permanent(err)
+	}
+	tps, err := partitions(ctx, v.cluster, s)
+	if errors.Is(err, source.ErrUnknownTopic) {
+		return nil // no lane has been there; EnsureTopics says what to do
+	}
+	if err != nil {
+		return permanent(err)
+	}
+	for _, tp := range tps {
+		id := store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition}
+		if _, _, err := v.store.LaneView(ctx, id, s.StateID()); err != nil && !errors.Is(err, store.ErrNoMeta) {
+			return permanent(err)
+		}
+	}
+	return nil
+}
+
+// EnsureTopics implements activities.Servers.
+func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topics, error) {
+	var out contract.Topics
+	width := int32(1)
+	for _, topic := range s.Source.Topics {
+		numbers, err := v.cluster.Partitions(ctx, topic)
+		if err != nil {
+			return out, permanent(fmt.Errorf("source topic %s: %w; create it first, or feed it with millrace feed", topic, err))
+		}
+		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
+		width = max(width, int32(len(numbers)))
+	}
+	wanted := []source.TopicSpec{{Name: result.LedgerTopic(s.Name), Partitions: result.DefaultSlots, Compacted: true}}
+	for _, sink := range []spec.Sink{s.Results, s.Late, s.DeadLetter} {
+		if sink.Kafka != nil {
+			wanted = append(wanted, source.TopicSpec{Name: sink.Kafka.Topic, Partitions: width})
+		}
+	}
+	for _, topic := range wanted {
+		_, err := v.cluster.Topic(ctx, topic.Name)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, source.ErrUnknownTopic) {
+			return out, err
+		}
+		if _, err := v.cluster.EnsureTopic(ctx, topic); err != nil {
+			return out, fmt.Errorf("create topic %s: %w", topic.Name, err)
+		}
+		out.Created = append(out.Created, topic.Name)
+	}
+	return out, nil
+}
+
+// RemoveMember implements activities.Servers.
+func (v servers) RemoveMember(ctx context.Context, pipeline string, replica int) error {
+	return v.cluster.RemoveMember(ctx, engine.Group(pipeline), engine.InstanceID(pipeline, replica))
+}

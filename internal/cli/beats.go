@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+
+	"millrace/internal/contract"
+)
+
+// heartbeat is what a replica's hot path said last; empty when it says nothing now.
+func heartbeat(ctx context.Context, c client.Client, workflowID string) contract.EngineStatus {
+	var status contract.EngineStatus
+	answer, err := c.DescribeWorkflowExecution(ctx, workflowID, "")
+	if err != nil {
+		return status
+	}
+	for _, a := range answer.GetPendingActivities() {
+		if a.GetActivityType().GetName() != contract.ActivityRun || a.GetHeartbeatDetails() == nil {
+			continue
+		}
+		if converter.GetDefaultDataConverter().FromPayloads(a.GetHeartbeatDetails(), &status) == nil {
+			return status
+		}
+	}
+	return contract.EngineStatus{}
+}
+
+type runningPipeline struct {
+	Pipeline   string `json:"pipeline"`
+	WorkflowID string `json:"workflow_id"`
+	RunID      string `json:"run_id"`
+	Started    string `json:"started"`
+}
+
+// listPipelines returns the name of the only pipeline that runs; otherwise it prints the list and returns "".
+func listPipelines(ctx context.Context, sh *shell) (string, error) {
+	c, err := sh.dialTemporal(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	found := []runningPipeline{}
+	var page []byte
+	for {
+		answer, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+			Query:         "WorkflowType = '" + contract.WorkflowPipeline + "' AND ExecutionStatus = 'Running'",
+			NextPageToken: page,
+		})
+		if err != nil {
+			return "", unreachablef("Temporal cannot list pipelines: %w", err)
+		}
+		for _, e := range answer.GetExecutions() {
+			id := e.GetExecution().GetWorkflowId()
+			if name, ok := contract.PipelineOf(id); ok {
+				found = append(found, runningPipeline{name, id, e.GetExecution().GetRunId(), instant(e.GetStartTime().AsTime().UnixMilli())})
+			}
+		}
+		if page = answer.GetNextPageToken(); len(page) == 0 {
+			break
+		}
+	}
+	if len(found) == 1 {
+		return found[0].Pipeline, nil
+	}
+	if sh.json {
+		return "", printJSON(sh.out, found)
+	}
+	t := &table{}
+	t.row("PIPELINE", "STARTED", "WORKFLOW")
+	for _, p := range found {
+		t.row(p.Pipeline, p.Started, p.WorkflowID)
+	}
+	if len(found) == 0 {
+		t.rows = [][]string{{"no pipeline runs; start one with `millrace start FILE`"}}
+	}
+	return "", t.write(sh.out, "")
+}

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"time"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// benchSource makes the benchmark's records: users at random, events over two hours, up to half a minute out of order.
+type benchSource struct {
+	rand  *rand.Rand
+	load  benchLoad
+	start int64 // ms
+	made  int64
+}
+
+const (
+	benchSpan     = 2 * time.Hour
+	benchDisorder = 30 * time.Second
+)
+
+func newBenchSource(load benchLoad) *benchSource {
+	return &benchSource{rand: rand.New(rand.NewPCG(1, 2)), load: load, start: time.Now().Add(-2 * benchSpan).Truncate(time.Hour).UnixMilli()}
+}
+
+// next returns the next record in memory of its own, or io.EOF.
+func (b *benchSource) next() (key, value []byte, err error) {
+	if b.made == b.load.records {
+		return nil, nil, io.EOF
+	}
+	at := b.start + b.made*benchSpan.Milliseconds()/b.load.records - b.rand.Int64N(benchDisorder.Milliseconds())
+	b.made++
+	value = make([]byte, 0, 96)
+	value = append(value, `{"at":`...)
+	value = strconv.AppendInt(value, at, 10)
+	value = append(value, `,"user":"user-`...)
+	value = strconv.AppendInt(value, 1_000_000_000+b.rand.Int64N(b.load.keys), 10)
+	value = append(value, `","amount":`...)
+	value = strconv.AppendInt(value, b.rand.Int64N(100_000), 10)
+	value = append(value, `,"item":"sku-`...)
+	value = strconv.AppendInt(value, 10_000+b.rand.Int64N(10_000), 10)
+	return nil, append(value, `"}`...), nil
+}
+
+// benchLane measures the lane's own work on one goroutine, in steady state: every key is known, the memory of the first
+// commit is used again. It folds a million events, or all there are.
+func benchLane(s *spec.Spec, gen *benchSource) (allocs, ns float64, err error) {
+	gen.load.records = min(gen.load.records, 1_000_000)
+	batches, err := benchBatches(gen)
+	if err != nil {
+		return 0, 0, err
+	}
+	patient := *s
+	patient.AllowedLateness = spec.Duration(2 * benchSpan) // the second pass must find its windows open
+	program, err := lane.Compile(&patient)
+	if err != nil {
+		return 0, 0, err
+	}
+	state := lane.NewState(program, store.LaneID{Pipeline: s.Name, Topic: s.Name}, "", 0, store.Cursor{})
+	var commit lane.Commit
+	pass := func() {
+		for i := range batches {
+			state.Fold(&batches[i])
+			if i%64 == 63 || i == len(batches)-1 {
+				state.Snapshot(&commit, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
+				state.Acknowledged(&commit)
+			}
+		}
+	}
+	pass()
+	// The same records once more, behind the first ones.
+	next := batches[len(batches)-1].Next
+	for i := range batches {
+		b := &batches[i]
+		for j := range b.Records {
+			b.Records[j].Offset += next
+		}
+		b.Next += next
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	watch := startWatch()
+	pass()
+	spent := watch.stop()
+	runtime.ReadMemStats(&after)
+	if c := state.Counters(); c.Folded != c.Read {
+		return 0, 0, fmt.Errorf("the benchmark's records are not all folded: %+v", c)
+	}
+	n := float64(gen.load.records)
+	return float64(after.Mallocs-before.Mallocs) / n, float64(spent.cpu) / n, nil
+}
+
+func benchBatches(gen *benchSource) ([]source.Batch, error) {
+	var batches []source.Batch
+	now := time.Now().UnixMilli()
+	for offset := int64(0); ; offset++ {
+		_, value, err := gen.next()
+		if errors.Is(err, io.EOF) {
+			return batches, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if offset%512 == 0 {
+			batches = append(batches, source.Batch{})
+		}
+		b := &batches[len(batches)-1]
+		b.Records = append(b.Records, source.Record{Offset: offset, Timestamp: now, Value: value})
+		b.Next = offset + 1
+	}
+}

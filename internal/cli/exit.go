@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"millrace/pipeline/spec"
+)
+
+// Exit codes of millrace. They are part of its interface: scripts decide on them.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1   // the command was understood and could not be carried out
+	ExitUsage       = 2   // wrong flags or arguments, or an invalid spec
+	ExitUnreachable = 3   // a server does not answer, or no worker polls the task queue
+	ExitIncomplete  = 4   // carried out in part: a receipt names the lanes that are missing, or verify found a violation
+	ExitInterrupted = 130 // stopped by Ctrl-C
+)
+
+// Fail is an error that carries the exit code it deserves.
+type Fail struct {
+	Code int
+	Err  error
+}
+
+func (f *Fail) Error() string { return f.Err.Error() }
+
+// Unwrap returns the error itself.
+func (f *Fail) Unwrap() error { return f.Err }
+
+func usagef(format string, args ...any) error {
+	return &Fail{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
+}
+
+func unreachablef(format string, args ...any) error {
+	return &Fail{Code: ExitUnreachable, Err: fmt.Errorf(format, args...)}
+}
+
+func incompletef(format string, args ...any) error {
+	return &Fail{Code: ExitIncomplete, Err: fmt.Errorf(format, args...)}
+}
+
+// Code is the exit code for err.
+func Code(err error) int {
+	var fail *Fail
+	var invalid spec.Errors
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.As(err, &fail):
+		return fail.Code
+	case errors.As(err, &invalid):
+		return ExitUsage
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
+	}
+	return ExitFailed
+}
+
+// Report prints err for a person, one line per problem.
+func Report(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "millrace: interrupted")
+		return
+	}
+	var invalid spec.Errors
+	if errors.As(err, &invalid) {
+		fmt.Fprintln(w, err)
+		return
+	}
+	fmt.Fprintln(w, "millrace: "+strings.ReplaceAll(err.Error(), "\n", "\nmillrace: "))
+}

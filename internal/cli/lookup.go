@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"go.temporal.io/sdk/client"
+
+	"millrace/internal/connect"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// servers are the connections of a command. Whatever it does not need stays nil.
+type servers struct {
+	temporal client.Client
+	redis    redis.UniversalClient
+	store    *store.Store
+	cluster  *source.Cluster
+	kafka    source.Config
+	release  []func()
+}
+
+// Close gives all connections back.
+func (s *servers) Close() {
+	for i := len(s.release) - 1; i >= 0; i-- {
+		s.release[i]()
+	}
+	s.release = nil
+}
+
+// connectData connects to Kafka and Redis. On an error nothing stays open.
+func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
+	s := &servers{}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.kafka, err = sh.conn.KafkaConfig(); err != nil {
+		return nil, configured(err)
+	}
+	cfg, err := sh.conn.RedisConfig()
+	if err != nil {
+		return nil, configured(err)
+	}
+	if s.cluster, err = source.NewCluster(ctx, s.kafka); err != nil {
+		return nil, reached(ctx, err)
+	}
+	s.release = append(s.release, func() { closing(s.cluster) })
+	if s.redis, err = store.NewClient(cfg); err != nil {
+		return nil, configured(err)
+	}
+	s.release = append(s.release, func() { closing(s.redis) })
+	s.store = store.New(s.redis)
+	if err := s.redis.Ping(ctx).Err(); err != nil {
+		return nil, reached(ctx, unreachablef("Redis at %s does not answer: start it, or give --redis HOST:PORT (%w)", strings.Join(cfg.Addrs, ","), err))
+	}
+	return s, nil
+}
+
+// connectKafka connects to Kafka alone.
+func (sh *shell) connectKafka(ctx context.Context) (_ *servers, err error) {
+	s := &servers{}
+	if s.kafka, err = sh.conn.KafkaConfig(); err != nil {
+		return nil, configured(err)
+	}
+	if s.cluster, err = source.NewCluster(ctx, s.kafka); err != nil {
+		return nil, reached(ctx, err)
+	}
+	s.release = append(s.release, func() { closing(s.cluster) })
+	return s, nil
+}
+
+func configured(err error) error { return &Fail{Code: ExitUsage, Err: err} }
+
+func reached(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, connect.ErrNotConfigured) {
+		return configured(err)
+	}
+	return &Fail{Code: ExitUnreachable, Err: err}
+}
+
+// findSpec returns the spec of a pipeline: from a file when one is given, else from Temporal. The client is nil, or
+// stays connected for the caller to close.
+func (sh *shell) findSpec(ctx context.Context, pipeline, file string) (*spec.Spec, client.Client, error) {
+	if file != "" {
+		s, err := readSpec(file)
+		if err == nil && pipeline != "" && s.Name != pipeline {
+			err = usagef("%s describes pipeline %s, not %s", file, s.Name, pipeline)
+		}
+		return s, nil, err
+	}
+	c, err := sh.dialTemporal(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := specOf(ctx, c, pipeline)
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return s, c, nil
+}

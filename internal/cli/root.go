@@ -1,0 +1,95 @@
+// Package cli is the millrace command line: one file per command, each a thin cobra command over a function that takes
+// a context, a writer and what it needs. It talks to Temporal, Kafka and Redis as any user would and holds no state.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"millrace/internal/connect"
+)
+
+// shell is what every command shares: its streams, the output format and how to reach the servers.
+type shell struct {
+	out, err io.Writer
+	json     bool
+	conn     *connect.Options
+}
+
+// New returns the millrace command writing to out and err.
+func New(out, err io.Writer) *cobra.Command {
+	sh := &shell{out: out, err: err, conn: connect.FromEnv(os.Getenv)}
+	root := &cobra.Command{
+		Use:   "millrace",
+		Short: "Exact event-time windows over Kafka streams, steered by Temporal",
+		Long: `Millrace turns Kafka event streams into exact, event-time window aggregates.
+
+A pipeline is one YAML file. Try one on this machine with nothing installed:
+
+  millrace dev --spec examples/flights/flights.yaml --feed examples/flights/flights-2001-01.jsonl.gz
+
+or run it against your own Kafka, Redis and Temporal, with at least one worker:
+
+  millrace spec check flights.yaml
+  millrace start flights.yaml
+  millrace status flights
+
+Exit codes: 0 done; 1 failed; 2 wrong usage or invalid spec; 3 a server does not answer or no worker polls;
+4 carried out in part, or verify found a violation; 130 interrupted.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(out)
+	root.SetErr(err)
+	root.PersistentFlags().BoolVar(&sh.json, "json", false, "print machine-readable JSON")
+	sh.conn.AddFlags(root.PersistentFlags())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		devCommand(sh), specCommand(sh), startCommand(sh), statusCommand(sh), windowsCommand(sh),
+		flushCommand(sh), pauseCommand(sh), resumeCommand(sh), scaleCommand(sh), stopCommand(sh),
+		feedCommand(sh), verifyCommand(sh), benchCommand(sh), walCommand(sh),
+	)
+	return root
+}
+
+// Main runs the command line and returns its exit code.
+func Main(ctx context.Context, args []string, out, err io.Writer) int {
+	root := New(out, err)
+	root.SetArgs(args)
+	failure := root.ExecuteContext(ctx)
+	Report(err, failure)
+	return Code(failure)
+}
+
+// exactly is cobra.ExactArgs with a message that says what is missing.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usagef("%s is missing; usage: %s", names[len(args)], cmd.UseLine())
+		case len(args) > len(names):
+			return usagef("%q is too much; usage: %s", args[len(names)], cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// printJSON writes v as one line of JSON.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// terminal says whether w is a terminal, where lines may be redrawn.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"millrace/pipeline/spec"
+)
+
+func specCommand(sh *shell) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "spec",
+		Short: "Check, print or try a pipeline spec without any server",
+	}
+	check := &cobra.Command{
+		Use:     "check FILE",
+		Short:   "Check a spec and name everything that is wrong with it",
+		Example: "  millrace spec check flights.yaml",
+		Args:    exactly("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return checkSpec(sh, args[0])
+		},
+	}
+	print := &cobra.Command{
+		Use:   "json FILE",
+		Short: "Print a spec as the input of the Pipeline workflow, all defaults spelled out",
+		Example: `  temporal workflow start --type Pipeline --task-queue millrace --workflow-id pipeline:flights \
+    --fail-existing --input "$(millrace spec json flights.yaml)"`,
+		Args: exactly("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := readSpec(args[0])
+			if err != nil {
+				return err
+			}
+			text, err := s.JSON()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(sh.out, "%s\n", text)
+			return err
+		},
+	}
+	cmd.AddCommand(check, print, previewCommand(sh))
+	return cmd
+}
+
+// checkSpec prints a summary, or as JSON {"ok":..., "errors":[...]}. An invalid spec is an error in both forms.
+func checkSpec(sh *shell, name string) error {
+	s, err := readSpec(name)
+	if sh.json {
+		var invalid spec.Errors
+		if err != nil && !errors.As(err, &invalid) {
+			return err
+		}
+		if printed := printJSON(sh.out, checkReport(s, invalid)); printed != nil {
+			return printed
+		}
+		if err != nil {
+			return &Fail{Code: ExitUsage, Err: fmt.Errorf("%s is not valid: %s", name, counted(len(invalid), "problem"))}
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return describeSpec(sh.out, name, s)
+}
+
+type specReport struct {
+	OK      bool          `json:"ok"`
+	Name    string        `json:"name,omitempty"`
+	StateID string        `json:"state_id,omitempty"`
+	Errors  []specProblem `json:"errors"`
+}
+
+type specProblem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`
+	Column  int    `json:"column,omitempty"`
+	Field   string `json:"field,omitempty"`
+	Value   string `json:"value,omitempty"`
+	Problem string `json:"problem"`
+	Want    string `json:"want,omitempty"`
+}
+
+func checkReport(s *spec.Spec, invalid spec.Errors) specReport {
+	report := specReport{OK: s != nil, Errors: []specProblem{}}
+	if s != nil {
+		report.Name, report.StateID = s.Name, s.StateID()
+	}
+	for _, e := range invalid {
+		report.Errors = append(report.Errors, specProblem(*e))
+	}
+	return report
+}
+
+func describeSpec(w io.Writer, file string, s *spec.Spec) error {
+	windows := make([]string, len(s.Windows))
+	for i, win := range s.Windows {
+		windows[i] = fmt.Sprintf("%s (%s", win.Name, win.Size)
+		if win.Slide != win.Size {
+			windows[i] += " every " + win.Slide.String()
+		}
+		windows[i] += ")"
+	}
+	_, err := fmt.Fprintf(w, "%s is valid: pipeline %s, key %s, %s, windows %s, state %s\n", file, s.Name,
+		strings.Join(s.Event.Key, "+"), counted(len(s.Aggregates), "aggregate"), strings.Join(windows, ", "), s.StateID())
+	return err
+}
+
+// readSpec reads a spec file; "-" is standard input.
+func readSpec(name string) (*spec.Spec, error) {
+	var data []byte
+	var err error
+	if name == "-" {
+		data, err = io.ReadAll(os.Stdin)
+	} else {
+		data, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, usagef("cannot read the spec: %w", err)
+	}
+	return spec.Parse(name, data)
+}
+
+// counted renders a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

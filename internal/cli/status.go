@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/window"
+)
+
+func statusCommand(sh *shell) *cobra.Command {
+	var file string
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "status [NAME]",
+		Short: "Show a pipeline: lag, watermark, open windows and rate per lane",
+		Long: `Status shows one pipeline; without a name it lists those that run, or shows the only one.
+In a terminal it redraws every second until Ctrl-C. Lanes are read from Redis and Kafka, so with --spec it works also
+while Temporal is away.`,
+		Example: "  millrace status flights\n  millrace status flights --json | jq .lag",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			return status(cmd.Context(), sh, name, file, !once && !sh.json && terminal(sh.out))
+		},
+	}
+	cmd.Flags().StringVar(&file, "spec", "", "the pipeline's spec file; default: what Temporal knows")
+	cmd.Flags().BoolVar(&once, "once", false, "print once, also in a terminal")
+	return cmd
+}
+
+// statusView is what status prints as JSON.
+type statusView struct {
+	Pipeline  string                `json:"pipeline"`
+	State     string                `json:"state"`
+	Note      string                `json:"note,omitempty"`
+	Replicas  int                   `json:"replicas,omitempty"`
+	Since     *time.Time            `json:"since,omitempty"`
+	Children  []contract.ChildState `json:"children,omitempty"`
+	Watermark *int64                `json:"watermark_ms"`
+	Open      int                   `json:"open_windows"`
+	Waiting   int                   `json:"closed_not_final_windows"`
+	Lag       int64                 `json:"lag"`
+	Rate      float64               `json:"records_per_second"`
+	Lanes     []laneLine            `json:"lanes"`
+}
+
+func status(ctx context.Context, sh *shell, name, file string, live bool) error {
+	if name == "" && file == "" {
+		found, err := listPipelines(ctx, sh)
+		if err != nil || found == "" {
+			return err
+		}
+		name = found
+	}
+	s, tc, err := sh.findSpec(ctx, name, file)
+	if err != nil {
+		return err
+	}
+	if tc == nil { // the file is enough, Temporal is welcome
+		if tc, err = sh.dialTemporal(ctx); err != nil {
+			tc = nil
+		}
+	}
+	srv, err := sh.connectData(ctx)
+	if err != nil {
+		return err
+	}
+	defer srv.Close()
+	if srv.temporal = tc; tc != nil {
+		defer tc.Close()
+	}
+	if !live {
+		view, _, err := look(ctx, srv, s, nil, 0)
+		if err != nil {
+			return err
+		}
+		if sh.json {
+			return printJSON(sh.out, view)
+		}
+		return drawStatus(sh.out, view)
+	}
+	return watch(ctx, sh.out, srv, s)
+}
+
+// watch redraws the status every second until the context ends, which is no error.
+func watch(ctx context.Context, w io.Writer, srv *servers, s *spec.Spec) error {
+	const hideCursor, showCursor, clear = "\x1b[?25l", "\x1b[?25h", "\x1b[2J"
+	fmt.Fprint(w, hideCursor+clear)
+	defer fmt.Fprint(w, showCursor)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var before *lanesView
+	taken := time.Now()
+	for {
+		now := time.Now()
+		view, lanes, err := look(ctx, srv, s, before, now.Sub(taken))
+		var text strings.Builder
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			fmt.Fprintf(&text, "%s\ntrying again\n", err)
+		default:
+			before, taken = lanes, now
+			if err := drawStatus(&text, view); err != nil {
+				return err
+			}
+		}
+		// Home, each line cleared to its end, then everything below: no flicker.
+		frame := "\x1b[H" + strings.ReplaceAll(text.String(), "\n", "\x1b[K\n") + "\x1b[J"
+		if _, err := io.WriteString(w, frame); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// look gathers one view. Temporal not answering is part of it, not an error.
+func look(ctx context.Context, srv *servers, s *spec.Spec, before *lanesView, elapsed time.Duration) (statusView, *lanesView, error) {
+	lanes, err := readLanes(ctx, srv, s)
+	if err != nil {
+		return statusView{}, nil, err
+	}
+	view := statusView{Pipeline: s.Name, State: "unknown", Note: "Temporal does not answer", Replicas: s.Replicas}
+	beats := map[string]contract.LaneStatus{}
+	if srv.temporal != nil {
+		describe(ctx, srv.temporal, s.Name, &view, beats)
+	}
+	for i := range lanes.Lanes {
+		l := &lanes.Lanes[i]
+		if beat, ok := beats[l.name()]; ok {
+			l.State, l.Rate = beat.State, beat.Rate
+			if beat.Reason != "" {
+				l.Reason = beat.Reason
+			}
+		}
+	}
+	lanes.rates(before, elapsed)
+	view.Open, view.Waiting, view.Lanes = lanes.Open, lanes.Waiting, lanes.Lanes
+	if lanes.Watermark != window.NoTime {
+		view.Watermark = &lanes.Watermark
+	}
+	for i := range lanes.Lanes {
+		view.Lag += lanes.Lanes[i].Lag
+		view.Rate += lanes.Lanes[i].Rate
+	}
+	return view, &lanes, nil
+}
+
+// describe asks the pipeline's workflow how it is, and its replicas' heartbeats how the lanes are.
+func describe(ctx context.Context, c client.Client, pipeline string, view *statusView, beats map[string]contract.LaneStatus) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	var p contract.PipelineStatus
+	answer, err := c.QueryWorkflow(ctx, contract.PipelineID(pipeline), "", contract.QueryStatus)
+	if err == nil {
+		err = answer.Get(&p)
+	}
+	if err != nil {
+		view.Note = explain(pipeline, err).Error()
+		return
+	}
+	view.State, view.Note, view.Replicas, view.Children = p.State, p.Note, p.Replicas, p.Children
+	if !p.Since.IsZero() {
+		view.Since = &p.Since
+	}
+	if state, note, err := outcome(ctx, c, pipeline); err == nil && state != "" {
+		view.State, view.Note, view.Children = state, note, nil
+		return
+	}
+	for n := range p.Replicas {
+		for _, lane := range heartbeat(ctx, c, contract.ReplicaID(pipeline, n)).Lanes {
+			beats[fmt.Sprintf("%s/%d", lane.Topic, lane.Partition)] = lane
+		}
+	}
+}
+
+func drawStatus(w io.Writer, v statusView) error {
+	mark := "-"
+	if v.Watermark != nil {
+		mark = instant(*v.Watermark)
+	}
+	fmt.Fprintf(w, "pipeline %s: %s", v.Pipeline, v.State)
+	if v.Note != "" {
+		fmt.Fprintf(w, " (%s)", v.Note)
+	}
+	fmt.Fprintf(w, "\nwatermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
+		mark, counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+	for _, child := range v.Children {
+		fmt.Fprintf(w, "  %s: %s", child.ID, child.State)
+		if child.Worker != "" {
+			fmt.Fprintf(w, " on %s", child.Worker)
+		}
+		if child.Note != "" {
+			fmt.Fprintf(w, " (%s)", child.Note)
+		}
+		fmt.Fprintln(w)
+	}
+	t := &table{}
+	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		mark := "-"
+		if l.Watermark != nil {
+			mark = instant(*l.Watermark)
+		}
+		state := l.State
+		if l.Idle {
+			state += ", idle"
+		}
+		t.row(l.name(), state, l.Offset, l.Lag, short(l.Rate), mark, l.Slices, l.Counters.Folded, l.Counters.Late,
+			l.Counters.Invalid+l.Counters.Ahead, l.Reason)
+	}
+	return t.write(w, "")
+}

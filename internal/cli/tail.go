@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+)
+
+// follower reads a pipeline's ledger and results as they grow. It is not safe for concurrent use.
+type follower struct {
+	kafka    result.Published
+	pipeline string
+	topic    string // results
+	next     map[source.TopicPartition]int64
+	rows     map[revisionName][]result.Row // of revisions whose ledger row has not been seen
+}
+
+type revisionName struct {
+	window   string
+	start    int64
+	revision int
+}
+
+func newFollower(k result.Published, pipeline, topic string) *follower {
+	return &follower{kafka: k, pipeline: pipeline, topic: topic,
+		next: map[source.TopicPartition]int64{}, rows: map[revisionName][]result.Row{}}
+}
+
+// closedRevision is a ledger row with the rows it was published with; none when only its attributes changed.
+type closedRevision struct {
+	result.LedgerRow
+	rows []result.Row
+}
+
+// look returns what was published since the last look, by window end. The ledger is read first: results and ledger of a
+// revision appear in one transaction, so every row of what it names is there already.
+func (f *follower) look(ctx context.Context) ([]closedRevision, error) {
+	var found []closedRevision
+	err := f.read(ctx, result.LedgerTopic(f.pipeline), func(value []byte) error {
+		var row result.LedgerRow
+		if err := json.Unmarshal(value, &row); err != nil {
+			return err
+		}
+		found = append(found, closedRevision{LedgerRow: row})
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = f.read(ctx, f.topic, func(value []byte) error {
+		var row result.Row
+		if err := json.Unmarshal(value, &row); err != nil {
+			return err
+		}
+		name := revisionName{row.Window, row.Start, row.Revision}
+		f.rows[name] = append(f.rows[name], row)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		name := revisionName{found[i].Window, found[i].Start, found[i].Revision}
+		found[i].rows = f.rows[name]
+		delete(f.rows, name)
+	}
+	slices.SortStableFunc(found, func(a, b closedRevision) int { return cmp.Compare(a.End, b.End) })
+	return found, nil
+}
+
+// read passes every new record of a topic to fn. A topic that does not exist yet holds nothing.
+func (f *follower) read(ctx context.Context, topic string, fn func(value []byte) error) error {
+	partitions, err := f.kafka.Partitions(ctx, topic)
+	if errors.Is(err, source.ErrUnknownTopic) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range partitions {
+		tp := source.TopicPartition{Topic: topic, Partition: p}
+		next, err := f.kafka.Read(ctx, tp, f.next[tp], func(r source.Record) error {
+			if r.Value == nil {
+				return nil
+			}
+			if err := fn(r.Value); err != nil {
+				return fmt.Errorf("%s, offset %d: %w", tp, r.Offset, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		f.next[tp] = next
+	}
+	return nil
+}
+
+// drawClosed prints one line per revision, the last most of them, with the keys that have the greatest first value.
+func drawClosed(w io.Writer, closed []closedRevision, most int) error {
+	if extra := len(closed) - most; extra > 0 {
+		fmt.Fprintf(w, "  ... %s\n", counted(extra, "earlier revision"))
+		closed = closed[extra:]
+	}
+	t := &table{}
+	for _, c := range closed {
+		final := ""
+		if c.Final {
+			final = "final"
+		}
+		t.row(c.Window, instant(c.Start), fmt.Sprintf("rev %d", c.Revision), c.Reason, final,
+			counted(int(c.Keys), "key"), counted(int(c.Events), "event"), greatest(c.rows, 4))
+	}
+	return t.write(w, "  ")
+}
+
+// greatest names the keys with the greatest first value.
+func greatest(rows []result.Row, most int) string {
+	type entry struct {
+		key   string
+		value float64
+		text  string
+	}
+	var all []entry
+	for _, r := range rows {
+		_, keys := cells(r.Key)
+		_, values := cells(r.Values)
+		if len(values) == 0 {
+			continue
+		}
+		e := entry{key: strings.Join(keys, "/"), text: values[0]}
+		if _, err := fmt.Sscan(values[0], &e.value); err != nil {
+			continue
+		}
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b entry) int { return cmp.Or(cmp.Compare(b.value, a.value), strings.Compare(a.key, b.key)) })
+	var out []string
+	for _, e := range all[:min(most, len(all))] {
+		out = append(out, e.key+" "+e.text)
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+)
+
+const (
+	dialTimeout  = 5 * time.Second
+	askTimeout   = 10 * time.Second
+	pollerMaxAge = 70 * time.Second // a poll lasts a minute; an older poller has gone
+)
+
+// dialTemporal connects to Temporal, or says which address did not answer.
+func (sh *shell) dialTemporal(ctx context.Context) (client.Client, error) {
+	opts, err := sh.conn.Temporal()
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	opts.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c, err := client.DialContext(dialing, opts)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, unreachablef("Temporal at %s does not answer: start it, or give --temporal HOST:PORT (%w)", opts.HostPort, err)
+	}
+	return c, nil
+}
+
+// requireWorker makes sure that somebody will act: without a worker a start or an update waits in silence.
+func requireWorker(ctx context.Context, c client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	answer, err := c.DescribeTaskQueue(ctx, contract.TaskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return unreachablef("Temporal cannot say who polls task queue %q: %w", contract.TaskQueue, err)
+	}
+	for _, p := range answer.GetPollers() {
+		if time.Since(p.GetLastAccessTime().AsTime()) < pollerMaxAge {
+			return nil
+		}
+	}
+	return unreachablef("no worker polls task queue %q: start one with bin/worker, then try again", contract.TaskQueue)
+}
+
+// errRunning is found in the refusal of a second start.
+var errRunning = errors.New("is running already")
+
+// explain turns Temporal's errors about a pipeline's workflow into what a person can act on.
+func explain(pipeline string, err error) error {
+	var notFound *serviceerror.NotFound
+	var started *serviceerror.WorkflowExecutionAlreadyStarted
+	var refused *temporal.ApplicationError
+	var away *serviceerror.Unavailable
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &notFound):
+		return fmt.Errorf("pipeline %s is not running: start it with `millrace start FILE`", pipeline)
+	case errors.As(err, &started):
+		return fmt.Errorf("pipeline %s %w: stop it first with `millrace stop %s`", pipeline, errRunning, pipeline)
+	case errors.As(err, &refused):
+		return errors.New(refused.Message())
+	case errors.As(err, &away), errors.Is(err, context.DeadlineExceeded):
+		return unreachablef("Temporal does not answer: %w", err)
+	}
+	return err
+}
+
+// specOf returns the spec a pipeline was started with, from the first event of its latest run, also after it has ended.
+func specOf(ctx context.Context, c client.Client, pipeline string) (*spec.Spec, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	history := c.GetWorkflowHistory(ctx, contract.PipelineID(pipeline), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	event, err := history.Next()
+	if err != nil {
+		return nil, explain(pipeline, err)
+	}
+	var input contract.PipelineInput
+	payloads := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
+	if err := converter.GetDefaultDataConverter().FromPayloads(payloads, &input); err != nil {
+		return nil, fmt.Errorf("pipeline %s: its input cannot be read: %w", pipeline, err)
+	}
+	return spec.Parse(contract.PipelineID(pipeline), input.Spec)
+}
+
+// update sends one update to a pipeline and waits for its receipt.
+func update(ctx context.Context, c client.Client, pipeline, name, requestID string, request any) (contract.Receipt, error) {
+	var receipt contract.Receipt
+	handle, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		UpdateID: requestID, WorkflowID: contract.PipelineID(pipeline), UpdateName: name,
+		Args: []any{request}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = handle.Get(ctx, &receipt)
+	}
+	if err != nil && ctx.Err() != nil {
+		return receipt, fmt.Errorf("%w: the request goes on; ask again with --request-id %s to get its receipt", ctx.Err(), requestID)
+	}
+	if err == nil && receipt.Update != name {
+		// Temporal answers a repeated id with what came of it first, whatever is asked for.
+		return receipt, fmt.Errorf("request id %q was used for %s at generation %d: give another one", requestID, receipt.Update, receipt.Generation)
+	}
+	return receipt, explain(pipeline, err)
+}
+
+// outcome says how a pipeline's workflow ended, and why when it failed. The state is empty while it runs.
+func outcome(ctx context.Context, c client.Client, pipeline string) (state, note string, err error) {
+	answer, err := c.DescribeWorkflowExecution(ctx, contract.PipelineID(pipeline), "")
+	if err != nil {
+		return "", "", err
+	}
+	switch answer.GetWorkflowExecutionInfo().GetStatus() {
+	case enumspb.WORKFLOW_EXECUTION_STATUS_FAILED:
+		err := c.GetWorkflow(ctx, contract.PipelineID(pipeline), "").Get(ctx, nil)
+		var why *temporal.ApplicationError
+		if errors.As(err, &why) {
+			return "failed", why.Message(), nil
+		}
+		return "failed", fmt.Sprint(err), nil
+	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
+		return contract.StateStopped, "its workflow was cancelled", nil
+	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED:
+		return contract.StateStopped, "its workflow was terminated", nil
+	}
+	return "", "", nil
+}
+
+// startPipeline starts the Pipeline workflow; a second start of the same pipeline is refused.
+func startPipeline(ctx context.Context, c client.Client, s *spec.Spec) (client.WorkflowRun, error) {
+	input, err := s.JSON()
+	if err != nil {
+		return nil, err
+	}
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: contract.PipelineID(s.Name), TaskQueue: contract.TaskQueue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		StaticSummary:                            "pipeline " + s.Name,
+	}, contract.WorkflowPipeline, json.RawMessage(input))
+	return run, explain(s.Name, err)
+}
+
+// closing closes c and ignores the answer: the command has its result.
+func closing(c io.Closer) { _ = c.Close() }

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"millrace/pipeline/result"
+)
+
+func verifyCommand(sh *shell) *cobra.Command {
+	var file string
+	var quick bool
+	cmd := &cobra.Command{
+		Use:   "verify NAME",
+		Short: "Check that nothing was lost or counted twice, and that Redis, ledger and results agree",
+		Long: `Verify checks, at any time and without changing anything:
+  - per lane: read = invalid + ahead + filtered + duplicate + late + folded, and each input record was read once;
+  - the entries in Redis add up to the events folded;
+  - the ledger has no gap, the result topic holds exactly the revisions the ledger names, no row twice;
+  - Redis shows what the ledger says; late events stand in the late topic.
+It exits with 4 when something is wrong.`,
+		Example: "  millrace verify flights\n  millrace verify flights --json | jq .problems",
+		Args:    exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return verify(cmd.Context(), sh, args[0], file, !quick)
+		},
+	}
+	cmd.Flags().StringVar(&file, "spec", "", "the pipeline's spec file; default: what Temporal knows")
+	cmd.Flags().BoolVar(&quick, "quick", false, "do not read the input and the late topic again to count their records")
+	return cmd
+}
+
+func verify(ctx context.Context, sh *shell, pipeline, file string, input bool) error {
+	s, tc, err := sh.findSpec(ctx, pipeline, file)
+	if err != nil {
+		return err
+	}
+	if tc != nil {
+		tc.Close()
+	}
+	srv, err := sh.connectData(ctx)
+	if err != nil {
+		return err
+	}
+	defer srv.Close()
+	cfg := result.VerifyConfig{Spec: s, State: srv.store, Kafka: result.NewPublished(srv.cluster), Input: input}
+	if input && s.Late.Kafka != nil {
+		cfg.Late = result.LateTopic(srv.kafka, srv.cluster, s.Late.Kafka.Topic)
+	}
+	v, err := result.Verify(ctx, cfg)
+	if err != nil {
+		return noLedger(pipeline, err)
+	}
+	if sh.json {
+		err = printJSON(sh.out, v)
+	} else {
+		err = drawVerification(sh.out, v)
+	}
+	if err == nil && !v.OK() {
+		err = incompletef("pipeline %s: %s found", pipeline, counted(len(v.Problems), "problem"))
+	}
+	return err
+}
+
+func drawVerification(w io.Writer, v *result.Verification) error {
+	t := &table{}
+	t.row("LANE", "OFFSET", "END", "RECORDS", "READ", "FOLDED", "LATE", "FILTERED", "INVALID", "AHEAD", "DUPLICATE", "ENTRIES", "NOTE")
+	for _, l := range v.Lanes {
+		c, note := l.Counters, ""
+		if l.Busy {
+			note = "in the middle of commits; entries not compared"
+		}
+		if l.Void > 0 {
+			note += fmt.Sprintf(" %s decided anew", counted(int(l.Void), "late event"))
+		}
+		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate, l.Entries, note)
+	}
+	if err := t.write(w, ""); err != nil {
+		return err
+	}
+	c := v.Totals
+	fmt.Fprintf(w, "%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead + %d duplicate\n",
+		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate)
+	fmt.Fprintf(w, "%s in the ledger, %d final; %s with %s in the result topic\n",
+		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(int(v.Rows), "row"))
+	for _, p := range v.Problems {
+		fmt.Fprintf(w, "PROBLEM %s: %s: %s\n", p.Kind, p.Where, p.Detail)
+	}
+	if v.OK() {
+		_, err := fmt.Fprintln(w, "everything agrees")
+		return err
+	}
+	return nil
+}
+
+func orDash(n int64) any {
+	if n < 0 {
+		return "-"
+	}
+	return n
+}

@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+)
+
+func windowsCommand(sh *shell) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "windows",
+		Short: "Read published windows and the ledger",
+	}
+	var list listFilter
+	ls := &cobra.Command{
+		Use:   "ls NAME",
+		Short: "List the windows of a pipeline as the ledger has them",
+		Long: `Ls reads the pipeline's ledger topic: per window the last revision, why and by whom it was published,
+how many keys and events it holds and whether it is final.`,
+		Example: "  millrace windows ls flights --last 10\n  millrace windows ls flights --json",
+		Args:    exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			srv, err := sh.connectKafka(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer srv.Close()
+			return listWindows(cmd.Context(), sh, result.NewPublished(srv.cluster), args[0], list)
+		},
+	}
+	ls.Flags().StringVar(&list.window, "window", "", "only windows of this name")
+	ls.Flags().IntVar(&list.last, "last", 0, "only this many, the latest by start (default all)")
+	var topic, key string
+	var revision int
+	get := &cobra.Command{
+		Use:   "get NAME WINDOW START",
+		Short: "Print the rows of one window",
+		Long: `Get reads the result topic with read_committed and prints one window: the last revision of every key, or with
+--revision exactly that one. START is RFC 3339, or milliseconds since 1970.`,
+		Example: "  millrace windows get flights hourly 2001-01-01T00:00:00Z\n  millrace windows get flights hourly 2001-01-01T00:00:00Z --key '{\"origin\":\"ATL\"}' --json",
+		Args:    exactly("NAME", "WINDOW", "START"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, err := parseStart(args[2])
+			if err != nil {
+				return err
+			}
+			srv, err := sh.connectKafka(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer srv.Close()
+			want := rowFilter{pipeline: args[0], topic: topic, window: args[1], start: at, revision: revision, key: key}
+			return getWindow(cmd.Context(), sh, result.NewPublished(srv.cluster), want)
+		},
+	}
+	get.Flags().StringVar(&topic, "topic", "", "result topic (default: where the ledger says it was published)")
+	get.Flags().StringVar(&key, "key", "", "only this key, a JSON object as in the results")
+	get.Flags().IntVar(&revision, "revision", 0, "this revision instead of the last of every key")
+	cmd.AddCommand(ls, get)
+	return cmd
+}
+
+type listFilter struct {
+	window string
+	last   int
+}
+
+func listWindows(ctx context.Context, sh *shell, k result.Published, pipeline string, f listFilter) error {
+	ledger, err := result.Ledger(ctx, k, pipeline)
+	if err != nil {
+		return noLedger(pipeline, err)
+	}
+	rows := ledger[:0]
+	for _, row := range ledger {
+		if f.window == "" || row.Window == f.window {
+			rows = append(rows, row)
+		}
+	}
+	if f.last > 0 && len(rows) > f.last {
+		slices.SortStableFunc(rows, func(a, b result.LedgerRow) int { return cmp.Compare(a.Start, b.Start) })
+		rows = rows[len(rows)-f.last:]
+	}
+	if sh.json {
+		return printLines(sh.out, rows)
+	}
+	t := &table{}
+	t.row("WINDOW", "START", "END", "REVISION", "REASON", "FINAL", "KEYS", "EVENTS", "CLOSED", "BY")
+	for _, r := range rows {
+		final := "no"
+		if r.Final {
+			final = "yes"
+		}
+		t.row(r.Window, instant(r.Start), instant(r.End), r.Revision, r.Reason, final, r.Keys, r.Events, instant(r.ClosedAt), r.By)
+	}
+	return t.write(sh.out, "")
+}
+
+type rowFilter struct {
+	pipeline, topic, window string
+	start                   int64
+	revision                int    // 0: the last of every key
+	key                     string // "": all
+}
+
+// getWindow prints one window. Nothing found is an error.
+func getWindow(ctx context.Context, sh *shell, k result.Published, f rowFilter) error {
+	if f.topic == "" {
+		topic, err := publishedTo(ctx, k, f)
+		if err != nil {
+			return err
+		}
+		f.topic = topic
+	}
+	latest := map[string]result.Row{}
+	var order []string
+	err := result.ReadResults(ctx, k, f.topic, f.pipeline, func(r result.Row) error {
+		if r.Window != f.window || r.Start != f.start || f.key != "" && string(r.Key) != f.key {
+			return nil
+		}
+		if f.revision != 0 && r.Revision != f.revision {
+			return nil
+		}
+		old, ok := latest[string(r.Key)]
+		if !ok {
+			order = append(order, string(r.Key))
+		}
+		if !ok || r.Revision > old.Revision {
+			latest[string(r.Key)] = r
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	rows := make([]result.Row, 0, len(order))
+	for _, key := range order {
+		if !latest[key].Deleted {
+			rows = append(rows, latest[key])
+		}
+	}
+	sortRows(rows)
+	switch {
+	case len(rows) == 0:
+		return fmt.Errorf("topic %s has no row of window %s %s of pipeline %s that fits", f.topic, f.window, instant(f.start), f.pipeline)
+	case sh.json:
+		return writeRows(sh.out, rows)
+	}
+	return drawRows(sh.out, rows)
+}
+
+// publishedTo finds the result topic in the ledger.
+func publishedTo(ctx context.Context, k result.Published, f rowFilter) (string, error) {
+	rows, err := result.Ledger(ctx, k, f.pipeline)
+	if err != nil {
+		return "", noLedger(f.pipeline, err)
+	}
+	for _, r := range rows {
+		if r.Window == f.window && r.Start == f.start {
+			return r.PublishedTo, nil
+		}
+	}
+	return "", fmt.Errorf("pipeline %s has not published window %s %s; `millrace windows ls %s` lists what it has",
+		f.pipeline, f.window, instant(f.start), f.pipeline)
+}
+
+func noLedger(pipeline string, err error) error {
+	if errors.Is(err, source.ErrUnknownTopic) {
+		return fmt.Errorf("pipeline %s has no ledger topic here: it was never started on this Kafka", pipeline)
+	}
+	return err
+}
+
+func parseStart(text string) (int64, error) {
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t.UnixMilli(), nil
+	}
+	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return ms, nil
+	}
+	return 0, usagef("START is %q; want RFC 3339 such as 2001-01-01T00:00:00Z, or milliseconds since 1970", text)
+}
+
+// drawRows prints rows as a table with a column for every key field and value.
+func drawRows(w io.Writer, rows []result.Row) error {
+	t := &table{}
+	for i, r := range rows {
+		keyNames, keys := cells(r.Key)
+		valueNames, values := cells(r.Values)
+		if i == 0 {
+			t.row(anys("WINDOW", "START", keyNames, "REV", valueNames)...)
+		}
+		t.row(anys(r.Window, instant(r.Start), keys, r.Revision, values)...)
+	}
+	return t.write(w, "")
+}
+
+// anys flattens its arguments.
+func anys(items ...any) []any {
+	var out []any
+	for _, item := range items {
+		if list, ok := item.([]string); ok {
+			for _, s := range list {
+				out = append(out, s)
+			}
+			continue
+		}
+		out = append(out, item)
+	}
+	return out
+}
+
+// printLines writes one JSON object a line.
+func printLines[T any](w io.Writer, items []T) error {
+	for _, item := range items {
+		if err := printJSON(w, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+// Command worker is the worker process of Millrace: it polls Temporal, runs hot paths and closes windows. Any number of
+// them may run; each is told where Kafka, Redis and Temporal are by the environment or by flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"millrace/internal/app"
+	"millrace/internal/connect"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stderr))
+}
+
+// run returns the exit code: 0 after a clean stop, 1 when something failed, 2 for wrong usage.
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) int {
+	cfg, err := configure(args, getenv, out)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(out, "worker:", err)
+		return 2
+	}
+	if err := app.RunWorker(ctx, cfg); err != nil {
+		fmt.Fprintln(out, "worker:", err)
+		return 1
+	}
+	return 0
+}
+
+// envMetrics is the address for metrics and health where no flag gives one.
+const envMetrics = "MILLRACE_METRICS_ADDR"
+
+func configure(args []string, getenv func(string) string, out io.Writer) (cfg app.Config, err error) {
+	conn := connect.FromEnv(getenv)
+	flags := pflag.NewFlagSet("worker", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.SetOutput(out)
+	conn.AddFlags(flags)
+	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
+	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
+	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
+	verbose := flags.Bool("verbose", false, "log more")
+	flags.BoolVar(&cfg.Temporal.NoWorkflowCache, "no-workflow-cache", false, "replay every workflow task from its start; for tests")
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
+	}
+	if flags.NArg() > 0 {
+		return cfg, fmt.Errorf("unexpected argument %q; only flags are taken, see --help", flags.Arg(0))
+	}
+	cfg.Log = logger(out, *text, *verbose)
+	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
+		return cfg, err
+	}
+	if cfg.Redis, err = conn.RedisConfig(); err != nil {
+		return cfg, err
+	}
+	cfg.Temporal.Client, err = conn.Temporal()
+	return cfg, err
+}
+
+func logger(out io.Writer, text, verbose bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if verbose {
+		options.Level = slog.LevelDebug
+	}
+	if text {
+		return slog.New(slog.NewTextHandler(out, options))
+	}
+	return slog.New(slog.NewJSONHandler(out, options))
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestConfigure(t *testing.T) {
+	env := map[string]string{"MILLRACE_KAFKA_BROKERS": "k1:9092,k2:9092", "MILLRACE_REDIS_ADDRS": "r:6379", "MILLRACE_METRICS_ADDR": ":9464"}
+	var out bytes.Buffer
+	cfg, err := configure([]string{"--temporal", "t:7233", "--name", "w1", "--redis", "other:6379"}, func(k string) string { return env[k] }, &out)
+	require.NoError(t, err)
+	require.Equal(t, []string{"k1:9092", "k2:9092"}, cfg.Kafka.Brokers)
+	require.Equal(t, []string{"other:6379"}, cfg.Redis.Addrs, "a flag overrides the environment")
+	require.Equal(t, "t:7233", cfg.Temporal.Client.HostPort)
+	require.Equal(t, "w1", cfg.Temporal.Worker)
+	require.Equal(t, ":9464", cfg.Metrics)
+	require.NotNil(t, cfg.Log)
+}
+
+func TestWrongUsage(t *testing.T) {
+	none := func(string) string { return "" }
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"help", []string{"--help"}, 0, "--kafka"},
+		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
+		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
+		{"nothing configured", nil, 2, "MILLRACE_KAFKA_BROKERS"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			require.Equal(t, tt.code, run(context.Background(), tt.args, none, &out))
+			require.Contains(t, out.String(), tt.want)
+		})
+	}
+}
