@@ -1,0 +1,156 @@
+// Package imports holds the rules of who may import whom, the same as .golangci.yml does for those who have its tool.
+package imports
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// rule forbids imports in the packages at and below dirs. Test files are free, except where tests says so.
+type rule struct {
+	name   string
+	dirs   []string // "" is the whole module
+	except []string // directories below dirs the rule does not hold for
+	deny   []string // import path prefixes
+	allow  []string // longer prefixes that deny does not mean
+	tests  bool
+}
+
+var rules = []rule{
+	{
+		name: "the hot path is free of Temporal and of everything above it",
+		dirs: []string{"pipeline"},
+		deny: []string{"go.temporal.io", "millrace/workflows", "millrace/activities", "millrace/internal", "millrace/worker", "millrace/starter"},
+	},
+	{
+		name: "everybody imports the contract; it imports the spec only",
+		dirs: []string{"internal/contract"}, deny: []string{"millrace"}, allow: []string{"millrace/pipeline/spec"},
+	},
+	{
+		name: "workflows act through activities",
+		dirs: []string{"workflows"},
+		deny: []string{
+			"millrace/pipeline", "millrace/internal", "millrace/worker", "millrace/starter", "go.temporal.io/sdk/client",
+		},
+		allow: []string{"millrace/pipeline/spec", "millrace/internal/contract"},
+	},
+	{
+		name:  "activities reach the pipeline through small interfaces they declare",
+		dirs:  []string{"activities"},
+		deny:  []string{"millrace/pipeline", "millrace/internal", "millrace/workflows", "millrace/worker", "millrace/starter"},
+		allow: []string{"millrace/pipeline/spec", "millrace/internal/contract"},
+	},
+	{
+		name: "only pipeline/source, result, engine and the command line talk to Kafka", dirs: []string{""},
+		except: []string{"pipeline/source", "pipeline/result", "pipeline/engine", "internal/cli", "tests"},
+		deny:   []string{"github.com/IBM/sarama"},
+	},
+	{
+		name: "only pipeline/store and the command line talk to Redis", dirs: []string{""},
+		except: []string{"pipeline/store", "internal/cli", "tests"},
+		deny:   []string{"github.com/redis/go-redis"},
+	},
+	{
+		name: "only internal/dev runs embedded servers", dirs: []string{""},
+		except: []string{"internal/dev", "pipeline/store/storetest", "tests"},
+		deny:   []string{"github.com/alicebob/miniredis", "github.com/twmb/franz-go/pkg/kfake"},
+	},
+	{
+		name: "the oracle shares no code with what it judges",
+		dirs: []string{"tests/oracle"}, deny: []string{"millrace"}, allow: []string{"millrace/tests/oracle"}, tests: true,
+	},
+}
+
+// broken names the rules that a file in dir breaks by importing pkg.
+func broken(dir string, test bool, pkg string) []string {
+	var names []string
+	for _, r := range rules {
+		if test && !r.tests || !under(dir, r.dirs) || under(dir, r.except) {
+			continue
+		}
+		if under(pkg, r.deny) && !under(pkg, r.allow) {
+			names = append(names, r.name)
+		}
+	}
+	return names
+}
+
+// under tells whether p is at or below one of the parents.
+func under(p string, parents []string) bool {
+	for _, parent := range parents {
+		if parent == "" || p == parent || strings.HasPrefix(p, parent+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImportsFlowOneWay(t *testing.T) {
+	root := os.DirFS("../..")
+	var files int
+	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && name != "." && (strings.HasPrefix(entry.Name(), ".") || name == "bin" || name == "tools") {
+			return fs.SkipDir
+		}
+		if entry.IsDir() || path.Ext(name) != ".go" {
+			return nil
+		}
+		files++
+		text, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range parsed.Imports {
+			pkg, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			for _, rule := range broken(path.Dir(name), strings.HasSuffix(name, "_test.go"), pkg) {
+				t.Errorf("%s imports %s: %s", name, pkg, rule)
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Positive(t, files)
+}
+
+func TestRulesCatchWhatTheyForbid(t *testing.T) {
+	for _, c := range []struct {
+		dir, pkg string
+		test     bool
+		want     int
+	}{
+		{dir: "pipeline/lane", pkg: "go.temporal.io/sdk/client", want: 1},
+		{dir: "pipeline/lane", pkg: "go.temporal.io/sdk/client", test: true, want: 0},
+		{dir: "pipeline/lane", pkg: "millrace/pipeline/store", want: 0},
+		{dir: "pipeline/lane", pkg: "github.com/redis/go-redis/v9", want: 1},
+		{dir: "pipeline/store", pkg: "github.com/redis/go-redis/v9", want: 0},
+		{dir: "internal/contract", pkg: "millrace/pipeline/spec", want: 0},
+		{dir: "internal/contract", pkg: "millrace/pipeline/store", want: 1},
+		{dir: "workflows", pkg: "millrace/activities", want: 0},
+		{dir: "workflows", pkg: "millrace/internal/app", want: 1},
+		{dir: "activities", pkg: "millrace/workflows", want: 1},
+		{dir: "tests/oracle", pkg: "millrace/pipeline/agg", test: true, want: 1},
+		{dir: "tests/oracle/cmd/oracle", pkg: "millrace/tests/oracle", want: 0},
+		{dir: "internal/app", pkg: "millrace/workflows", want: 0},
+		{dir: "internal/app", pkg: "github.com/alicebob/miniredis/v2", want: 1},
+	} {
+		require.Len(t, broken(c.dir, c.test, c.pkg), c.want, "%s imports %s", c.dir, c.pkg)
+	}
+}

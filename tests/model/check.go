@@ -1,0 +1,215 @@
+package model
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// checkLane looks at a lane just when a commit's meta was applied. Whoever restored it now and read on from its offset
+// must get what a lane that was never disturbed has: counters and watermark are those of the records below the offset,
+// and every entry holds exactly the events below its stamp.
+func (w *World) checkLane(p int, t *tag) {
+	ref := w.reference(p, t.seals())
+	prefix := "mr:{" + t.name + "}:"
+	meta := t.hashes[prefix+"meta"]
+	offset := atoi(meta["offset"])
+	if offset < 0 || offset > w.parts[p].end() {
+		w.fail("lane %d: offset %s, the log ends at %d", p, meta["offset"], w.parts[p].end())
+		return
+	}
+	if got, want := countersOf(meta), ref.counters(offset); got != want {
+		w.fail("lane %d at offset %d: counters are %+v, should be %+v", p, offset, got, want)
+	}
+	if got, want := atoi(meta["watermark"]), ref.at(w.setup, w.parts[p], offset); got != want {
+		w.fail("lane %d at offset %d: watermark is %d, should be %d", p, offset, got, want)
+	}
+	w.checkSlices(p, t, ref, offset)
+	for _, key := range slices.Sorted(maps.Keys(t.hashes)) {
+		if name, ok := strings.CutPrefix(key, prefix+"s:"+w.program.StateID+":"); ok {
+			w.checkEntries(p, ref, name[:strings.LastIndexByte(name, ':')], t.hashes[key], offset)
+		}
+	}
+}
+
+func countersOf(meta map[string]string) store.Counters {
+	return store.Counters{
+		Read: atoi(meta["read"]), Invalid: atoi(meta["invalid"]), Ahead: atoi(meta["ahead"]), Filtered: atoi(meta["filtered"]),
+		Duplicate: atoi(meta["duplicate"]), Late: atoi(meta["late"]), Folded: atoi(meta["folded"]),
+	}
+}
+
+// checkSlices compares the slices with the events folded below offset; a slice may lack only when it may be dropped.
+func (w *World) checkSlices(p int, t *tag, ref *reference, offset int64) {
+	want := map[store.SliceID]store.SliceStat{}
+	for i := range offset {
+		pl := &ref.placed[i]
+		if w.parts[p].events[i].kind != good || pl.late {
+			continue
+		}
+		id := store.SliceID{Width: w.plan.Width, Start: pl.start, Gen: pl.gen}
+		st, ok := want[id]
+		if !ok {
+			st = store.SliceStat{SliceID: id, FirstOffset: i}
+		}
+		st.LastOffset = i
+		st.Folded++
+		want[id] = st
+	}
+	prefix := "mr:{" + t.name + "}:"
+	folds := t.hashes[prefix+"folds"]
+	for _, member := range slices.Sorted(maps.Keys(t.zsets[prefix+"slices"])) {
+		id, err := store.ParseSliceID(member)
+		if err != nil {
+			w.fail("lane %d: %v", p, err)
+			return
+		}
+		st, ok := want[id]
+		if delete(want, id); w.letGo(p, id.Start) {
+			continue
+		}
+		text := ""
+		if ok {
+			text = fmt.Sprintf("%d,%d,%d", st.FirstOffset, st.LastOffset, st.Folded)
+		}
+		if folds[member] != text && (text != "" || folds[member] != "-1,-1,0") {
+			w.fail("lane %d at offset %d: slice %s has folds %q, should have %q", p, offset, member, folds[member], text)
+		}
+	}
+	for _, id := range sortedKeys(want) {
+		if !w.letGo(p, id.Start) {
+			w.fail("lane %d at offset %d: slice %s is not there, and nobody let it go", p, offset, id)
+		}
+	}
+}
+
+// letGo tells whether a lane was allowed to drop a slice. It may then be there in part: a lane that writes its state
+// again drops it first, and may crash before its offset moves.
+func (w *World) letGo(p int, start int64) bool { return w.plan.LastDeadline(start) <= w.asked[p] }
+
+// checkEntries compares the counts of one bucket's entries with the events below their stamps.
+func (w *World) checkEntries(p int, ref *reference, name string, bucket map[string]string, offset int64) {
+	id, err := store.ParseSliceID(name)
+	if err != nil {
+		w.fail("lane %d: %v", p, err)
+		return
+	}
+	if w.letGo(p, id.Start) {
+		return
+	}
+	for _, key := range slices.Sorted(maps.Keys(bucket)) {
+		_, stamp, count, err := agg.EntryHeader([]byte(bucket[key]))
+		if err != nil {
+			w.fail("lane %d slice %s: %v", p, name, err)
+			return
+		}
+		want := int64(0)
+		for i := range min(max(stamp, offset), int64(len(ref.placed))) {
+			pl, e := &ref.placed[i], &w.parts[p].events[i]
+			if e.kind == good && !pl.late && pl.start == id.Start && pl.gen == id.Gen && e.key == key[len(key)-1] {
+				want++
+			}
+		}
+		if count != want {
+			w.fail("lane %d at offset %d: slice %s key %c, stamp %d, counts %d events, should count %d",
+				p, offset, name, key[len(key)-1], stamp, count, want)
+		}
+	}
+}
+
+// checkDrop looks at the ledger when a closer lets a lane drop slices: every window up to there must be final.
+func (w *World) checkDrop(p int32, before int64) {
+	w.asked[p] = max(w.asked[p], before)
+	if err := w.ledger.read(); err != nil {
+		w.fail("ledger: %v", err)
+		return
+	}
+	for n := range w.parts {
+		offset := atoi(w.meta(n, "offset"))
+		if offset < 0 {
+			continue
+		}
+		ref := w.reference(n, w.laneTag(n).seals())
+		for i := range offset {
+			e, pl := &w.parts[n].events[i], &ref.placed[i]
+			if e.kind != good || pl.late {
+				continue
+			}
+			for _, r := range w.plan.WindowsOf(pl.start) {
+				if w.plan.Deadline(r) > before || w.plan.Deadline(r) <= pl.wm {
+					continue
+				}
+				if rows := w.ledger.rows[w.windowOf(r)]; len(rows) == 0 || !rows[len(rows)-1].Final {
+					w.fail("lane %d may drop up to %+d, and window %v is not final", p, before-origin, w.windowOf(r))
+				}
+			}
+		}
+	}
+}
+
+// windowID names a window.
+type windowID struct {
+	name  string
+	start int64
+}
+
+func (id windowID) String() string { return fmt.Sprintf("%s%+d", id.name, id.start-origin) }
+
+func (w *World) windowOf(r window.Ref) windowID {
+	return windowID{w.spec.Windows[r.Window].Name, r.Start}
+}
+
+func (w *World) refOf(id windowID) window.Ref {
+	i := slices.IndexFunc(w.spec.Windows, func(o spec.Window) bool { return o.Name == id.name })
+	return window.Ref{Window: i, Start: id.start}
+}
+
+// ledgerReader follows the ledger topic as it grows.
+type ledgerReader struct {
+	w    *World
+	next []int64
+	rows map[windowID][]result.LedgerRow
+}
+
+func newLedgerReader(w *World) *ledgerReader {
+	return &ledgerReader{w: w, next: make([]int64, slots), rows: map[windowID][]result.LedgerRow{}}
+}
+
+// read takes in what was committed since the last call.
+func (l *ledgerReader) read() error {
+	before := l.w.current
+	l.w.current = nil
+	defer func() { l.w.current = before }()
+	for p := range l.next {
+		tp := source.TopicPartition{Topic: result.LedgerTopic(pipeline), Partition: int32(p)}
+		next, err := l.w.kafka.Read(l.w.ctx, tp, l.next[p], func(r source.Record) error {
+			var row result.LedgerRow
+			if err := json.Unmarshal(r.Value, &row); err != nil {
+				return err
+			}
+			id := windowID{row.Window, row.Start}
+			l.rows[id] = append(l.rows[id], row)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		l.next[p] = next
+	}
+	return nil
+}
+
+func sortedKeys[K comparable, V any](m map[K]V) []K {
+	keys := slices.Collect(maps.Keys(m))
+	slices.SortFunc(keys, func(a, b K) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	return keys
+}

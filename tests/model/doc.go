@@ -1,0 +1,45 @@
+// Package model explores the protocol of lanes and closing at random, with the real code.
+//
+// What is real: lane.State with Snapshot, Deliver, Restore and Reseed; store.Store with its Lua scripts; result.Closer with
+// Round, CloseWindow, Flush and Drain; specs, decoder, windows, aggregates. What is not: Redis (redis.go: a server in
+// memory that runs the scripts and can take back any suffix of the calls of a hash tag; redis_test.go holds its answers
+// against miniredis), Kafka (resulttest.Kafka), the group coordinator, and the loop around lane.State, whose decisions
+// lane.go repeats without goroutines and clocks.
+//
+// A run is one seed. Every process (a lane's owner with its committer, a closer) is a coroutine that hands control back
+// before each call to Redis or Kafka, so a run is one order of calls, and between any two of them anything may happen:
+// another process runs; a process freezes, goes on much later or crashes; a partition is given to somebody else, and its
+// old owner hears of it or not; Redis loses a call, an answer, a suffix of the calls of some hash tags, its scripts or
+// everything; a call arrives late; Kafka loses a request or an answer; events come, out of order, late, invalid, from
+// partitions that were silent; closers come and go, several at once. Each seed has its own weather: some faults never,
+// others often.
+//
+// After the chaos faults end, every lane gets a living owner, one closer goes on until nothing is left to do, and drains.
+//
+// What is judged, besides that it comes to rest:
+//
+//   - After every commit's meta call: counters and watermark are those of the records below the offset, and every entry
+//     holds exactly the events below its stamp. So whoever restores the lane and reads on gets what an undisturbed lane has.
+//   - When a closer lets a lane drop slices: every window up to there is final. The shown revision never goes back.
+//     A record goes to the late topic only when what makes it late is committed.
+//   - At the end: the last revision of every window equals tests/oracle. Every revision ever published is the content of
+//     the events below the offsets it names, was closed when every lane that was not idle had passed the window's end, is
+//     published once, follows the one before without a gap, and none follows the final one. Lanes have counted every
+//     record once and dropped what they may. Every late event is in the late topic. Redis shows what the ledger says.
+//     No incident was reported. result.Verify finds nothing.
+//
+// Seals: an idle lane that adopts a seal makes later events late that its own watermark would not. The model notes with
+// every commit which seals were adopted at which offset (what Redis forgets, it forgets with it) and hands them to the
+// oracle; an event that stood in the log when its lane asked the broker for the end must not become late by a seal. If
+// Redis forgets a seal that mattered, an event may stand in the late topic and in a revision, as the protocol says:
+// windows up to that seal are then not judged, and counted. Two runs of three forget no such seal.
+//
+// Rules of the protocol can be switched off, by wrappers around the real code (rules*.go). TestMutants checks that each is
+// then found wrong, and TestRedundantRules says which are not, and which other rule does their work here.
+//
+//	go test ./tests/model                                         a few hundred seeds and all mutants
+//	go test ./tests/model -run Protocol -v -model.seeds 12000     or MILLRACE_MODEL_SEEDS=12000
+//	go test ./tests/model -run Protocol -model.seed 17            one run, every step printed
+//	go test ./tests/model -run Protocol -model.seed 7 -model.sky storm -model.rule 'owner is a random token'
+//	go test ./tests/model -run Mutants -v                         which seed finds which mutant, and how
+package model

@@ -1,0 +1,167 @@
+package model
+
+import (
+	"strings"
+)
+
+// disturb lets at most one fault happen and tells whether it did.
+func (w *World) disturb() bool {
+	f := &w.weather
+	switch {
+	case len(w.delayed) > 0 && w.roll(0.05):
+		i := w.rng.IntN(len(w.delayed))
+		late := w.delayed[i]
+		w.delayed = append(w.delayed[:i], w.delayed[i+1:]...)
+		late()
+	case w.faulty(f.crash):
+		w.crashAny()
+	case w.faulty(f.freeze):
+		if a := w.anyActor(); a != nil && (w.sky != Crowd || a.lane == nil) {
+			a.thaw = w.step + w.rng.IntN(w.steps/4)
+			w.logf("%s freezes up to step %d", a.name, a.thaw)
+		}
+	case w.faulty(f.revoke):
+		w.reassign(w.rng.IntN(len(w.parts)))
+	case w.faulty(f.rewind):
+		w.rewind()
+	case w.faulty(f.flush):
+		w.flush()
+	case w.faulty(f.forget):
+		w.logf("redis forgets its scripts")
+		clear(w.redis.cached)
+	case w.roll(f.closer):
+		w.changeClosers()
+	case w.roll(f.operator):
+		w.operate()
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *World) anyActor() *actor {
+	w.sweep()
+	if len(w.actors) == 0 {
+		return nil
+	}
+	return w.actors[w.rng.IntN(len(w.actors))]
+}
+
+// crashAny kills a process. The coordinator notices at once or later.
+func (w *World) crashAny() {
+	a := w.anyActor()
+	if a == nil {
+		return
+	}
+	w.logf("%s crashes", a.name)
+	w.crash(a.proc)
+	if a.lane == nil {
+		return
+	}
+	if p := a.lane.p; w.assigned[p] == a.lane && w.rng.IntN(3) > 0 {
+		w.assign(p)
+	}
+}
+
+// reassign gives a partition to another process. The old one hears it when it runs, or only when it is fenced.
+func (w *World) reassign(p int) {
+	w.assigned[p].revoked = w.rng.IntN(2) == 0
+	w.assign(p)
+}
+
+// operate brings dead lanes back and lets the operator answer a lost state: the group's offset is reset.
+func (w *World) operate() {
+	for p, l := range w.assigned {
+		if l.crashed || l.ended {
+			w.assign(p)
+		}
+		if l.parked {
+			w.logf("the operator resets the group's offset of partition %d", p)
+			w.hints[p] = -1
+			w.reassign(p)
+		}
+	}
+	if len(w.closers) == 0 {
+		w.newCloser()
+	}
+}
+
+// rewind makes Redis forget a suffix of the calls of some hash tags, as a fail-over does.
+func (w *World) rewind() {
+	for _, name := range w.redis.names() {
+		t := w.redis.tags[name]
+		if len(t.calls) == 0 || w.rng.IntN(3) > 0 {
+			continue
+		}
+		n := 1 + w.rng.IntN(min(len(t.calls), 40))
+		if w.rng.IntN(3) > 0 {
+			n = min(n, 1+w.rng.IntN(6))
+		}
+		lost := 0
+		for range n {
+			if w.weather.keepSeals && t.losesSeal() {
+				break
+			}
+			t.rewind(1)
+			lost++
+		}
+		w.logf("redis forgets the last %d calls of %s", lost, name)
+	}
+}
+
+// flush is FLUSHALL.
+func (w *World) flush() {
+	if w.weather.keepSeals {
+		for _, name := range w.redis.names() {
+			if effective(w.redis.tags[name].seals()) {
+				return
+			}
+		}
+	}
+	w.logf("FLUSHALL")
+	lost := w.redis.tags
+	w.redis.reset()
+	for _, name := range sortedKeys(lost) {
+		w.redis.tag(name).lost = lost[name].lost + 1
+	}
+}
+
+// describe is one command for people.
+func describe(args []string) string {
+	key := 1
+	if strings.HasPrefix(args[0], "eval") {
+		key = 3
+	}
+	if key >= len(args) {
+		return args[0]
+	}
+	text := args[0] + " " + args[key]
+	if strings.HasSuffix(args[key], ":meta") {
+		if owner, prev, next, ok := applyArgs(args); ok {
+			return "apply " + args[key] + " " + short(owner) + " " + prev + " to " + next
+		}
+	}
+	return text
+}
+
+func short(token string) string {
+	if i := strings.IndexByte(token, ':'); i >= 0 && len(token) > i+5 {
+		return token[:i+5]
+	}
+	return token
+}
+
+// applyArgs recognises a call of a commit and returns its owner and cursors.
+func applyArgs(args []string) (owner, prev, next string, ok bool) {
+	if (args[0] != "evalsha" && args[0] != "eval") || len(args) < 9 || !strings.HasSuffix(args[4], ":slices") {
+		return "", "", "", false
+	}
+	n := 0
+	for _, c := range args[2] {
+		n = 10*n + int(c-'0')
+	}
+	if at := 3 + n; at+2 < len(args) {
+		return args[at], args[at+1], args[at+2], true
+	}
+	return "", "", "", false
+}

@@ -1,0 +1,134 @@
+package model
+
+import (
+	"millrace/pipeline/source"
+)
+
+// Bounds within which a healed world must come to rest.
+const (
+	maxSteps  = 15_000 // of actors
+	maxRounds = 60     // of the last closer
+)
+
+// heal ends all faults, lets every lane have a living owner and one closer finish its work, and drains.
+func (w *World) heal() {
+	w.calm = true
+	w.logf("no more faults")
+	for _, late := range w.delayed {
+		late()
+	}
+	w.delayed = nil
+	for _, c := range w.closers {
+		c.revoked = true
+	}
+	for _, a := range w.actors {
+		a.thaw = 0
+	}
+	c := w.newCloser()
+	for _, a := range w.actors {
+		if a.proc == &c.proc {
+			a.wait = func() bool { return true }
+		}
+	}
+	for _, l := range w.assigned {
+		l.kick = 1 // a sign of life: it notices what Redis forgot
+	}
+	if !w.rest() {
+		return
+	}
+	for range maxRounds {
+		before := w.footprint()
+		if !w.turn(c) || !w.rest() {
+			return
+		}
+		for _, l := range w.assigned {
+			l.kick = 2 // one commit reads the requests, the next follows them
+		}
+		if !w.rest() {
+			return
+		}
+		r := &c.report
+		if c.err == nil && r.Due == 0 && len(r.Closed)+len(r.Pending)+len(r.Failed) == 0 && w.footprint() == before {
+			w.drain(c)
+			return
+		}
+	}
+	w.fail("rounds never come to rest: %+v, %v", c.report, c.err)
+}
+
+// footprint tells whether anything about lanes changed from round to round.
+func (w *World) footprint() (n [2]int64) {
+	for p, l := range w.assigned {
+		n[0] += int64(l.state.Slices()) << (16 * p)
+		ctl := w.laneTag(p).hashes["mr:{"+l.id.String()+"}:ctl"]
+		n[1] += atoi("0"+ctl["seal_before"]) + atoi("0"+ctl["drop_before"])
+	}
+	return n
+}
+
+// rest runs everything but the last closer until every lane has an owner that has done all there is to do.
+func (w *World) rest() bool {
+	for n := 0; ; n++ {
+		quiet := true
+		if n%50 == 0 {
+			w.operate()
+		}
+		for _, c := range w.closers {
+			quiet = quiet && (!c.revoked || c.ended || c.crashed)
+		}
+		for _, l := range w.assigned {
+			quiet = quiet && !l.ended && !l.crashed && !l.parked && l.quiet()
+		}
+		if quiet {
+			return w.out.Wrong == ""
+		}
+		if n == maxSteps || w.out.Wrong != "" {
+			w.fail("lanes never come to rest")
+			return false
+		}
+		w.resumeAny()
+		w.step++
+	}
+}
+
+// turn lets the last closer do one thing, alone.
+func (w *World) turn(c *closerProc) bool {
+	for _, a := range w.actors {
+		if a.proc != &c.proc {
+			continue
+		}
+		for done, n := c.rounds, 0; c.rounds == done; n++ {
+			if a.done || n == maxSteps || w.out.Wrong != "" {
+				w.fail("the closer never ends its round")
+				return false
+			}
+			w.resume(a)
+			w.step++
+		}
+	}
+	return true
+}
+
+func (w *World) drain(c *closerProc) {
+	c.drain = true
+	for range 3 {
+		if !w.turn(c) {
+			return
+		}
+		if c.err == nil && c.receipt.Done {
+			c.drain = false
+			w.turn(c) // shows in Redis what others published
+			return
+		}
+	}
+	w.fail("not drained: %+v, %v", c.receipt, c.err)
+}
+
+// logEnds are the positions behind all records.
+func (w *World) logEnds() map[source.TopicPartition]int64 {
+	ends := map[source.TopicPartition]int64{}
+	for p := range w.parts {
+		ends[source.TopicPartition{Topic: topic, Partition: int32(p)}] = w.parts[p].end()
+	}
+	return ends
+}

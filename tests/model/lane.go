@@ -1,0 +1,503 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// laneProc is a process that was given one lane. It does what lane.Lane does around lane.State, with its two goroutines
+// as two actors and without clocks: the running lane and its committer.
+type laneProc struct {
+	proc
+	w      *World
+	p      int
+	id     store.LaneID
+	st     *laneStore
+	token  store.Token
+	state  *lane.State
+	seals  []*seal // the history of seals that state was decided with
+	parked bool    // the state is lost: the operator decides
+	ended  bool
+
+	free, flying []*lane.Commit
+	queue        []*lane.Commit // handed over, not taken by the committer yet
+	out          []delivery
+	infos        map[string]*commitInfo // by cursor of the last call, under the present token
+	seal, drop   int64
+	committed    int64
+	sealed       int64 // as of the last snapshot
+	idleEnd      int64 // as of the last snapshot
+	asked        int   // step in which the broker was asked for its end, 0: it was not
+	answer       int64
+	folded       bool         // since the broker was asked
+	sending      *lane.Commit // by the committer
+	reseeding    *lane.Commit // the last one that wrote everything again
+	kick         int          // commits to make although nothing changed
+}
+
+// delivery is the committer's answer to one commit.
+type delivery struct {
+	commit     *lane.Commit
+	err        error
+	seal, drop int64
+}
+
+// commitInfo is what the model remembers of a commit by its last call.
+type commitInfo struct {
+	partition int
+	offset    int64
+	seals     []*seal
+}
+
+var (
+	errRevoked = errors.New("revoked")
+	errParked  = errors.New("parked")
+)
+
+// assign gives a partition to a new process.
+func (w *World) assign(p int) {
+	w.born++
+	l := &laneProc{proc: proc{name: fmt.Sprintf("lane%d#%d", p, w.born)}, w: w, p: p, id: laneID(p)}
+	l.st = &laneStore{Store: w.lab.store, l: l}
+	w.logf("partition %d goes to %s", p, l.name)
+	w.assigned[p] = l
+	w.spawn(&l.proc, l, nil, func(a *actor) {
+		l.own(a)
+		l.ended = true
+	})
+}
+
+// own runs the lane as long as the claim is ours.
+func (l *laneProc) own(a *actor) {
+	for !l.revoked && a.pause() {
+		err := l.life(a)
+		switch {
+		case a.dead, errors.Is(err, errRevoked), errors.Is(err, errParked):
+			return
+		case errors.Is(err, store.ErrFenced) && l.w.assigned[l.p] != l && !l.w.is(stealBack):
+			return
+		}
+		l.w.logf("starts again: %v", err)
+	}
+}
+
+// life is one acquisition up to its end.
+func (l *laneProc) life(a *actor) error {
+	for {
+		err := l.acquire()
+		if err == nil {
+			break
+		}
+		if errors.Is(err, errParked) || errors.Is(err, store.ErrFenced) {
+			return err
+		}
+		if l.revoked {
+			return errRevoked
+		}
+		if !a.pause() {
+			return errCrashed
+		}
+	}
+	l.free, l.flying, l.queue, l.out = nil, nil, nil, nil
+	for range l.w.spec.Lane.CommitQueue + 2 {
+		l.free = append(l.free, &lane.Commit{})
+	}
+	l.startCommitter()
+	if l.drop != window.NoTime {
+		l.commit(-1)
+	}
+	return l.loop(a)
+}
+
+// acquire is lane.Lane's: take the lane over, find where to read from, restore.
+func (l *laneProc) acquire() error {
+	w := l.w
+	meta, err := l.take()
+	if err != nil {
+		return err
+	}
+	if _, err := w.ends(l.p); err != nil {
+		return err
+	}
+	start := meta.Offset
+	if meta.Offset == store.NotStarted {
+		start = 0
+		if hint := w.hints[l.p]; hint >= 0 {
+			if !w.is(trustHint) {
+				l.parked = true
+				w.logf("state lost, the group stands at %d", hint)
+				return errParked
+			}
+			start = hint
+		}
+	}
+	state, _, err := lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
+	if err != nil {
+		if errors.Is(err, store.ErrCorrupt) {
+			w.fail("restore: %v", err)
+		}
+		return err
+	}
+	state.Fold(&source.Batch{Next: start}) // a fresh lane begins at the log's start
+	l.state, l.seals, l.committed = state, l.st.seals, start
+	l.sealed, l.idleEnd = sealedAt(l.seals, start), store.NotIdle
+	l.seal, l.drop, l.asked, l.kick = window.NoTime, window.NoTime, 0, 0
+	if meta.Offset == store.NotStarted {
+		ctl, err := l.st.ReadCtl(w.ctx, l.id)
+		if err != nil {
+			return err
+		}
+		l.drop = ctl[0].DropBefore // it binds before the first record
+	}
+	w.hints[l.p] = min(w.hints[l.p], start)
+	w.logf("resumes at %d, token %s", start, short(string(l.token)))
+	return nil
+}
+
+// take writes a new owner token over the one that was read.
+func (l *laneProc) take() (store.Meta, error) {
+	before, _, err := l.st.ReadMeta(l.w.ctx, l.id)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	token := l.w.nextToken(before.Owner)
+	meta, _, err := l.st.Acquire(l.w.ctx, l.id, l.w.program.StateID, before.Owner, token)
+	if err == nil {
+		l.token, l.infos = token, map[string]*commitInfo{}
+		l.st.acquired()
+	}
+	return meta, err
+}
+
+// startCommitter starts the actor that delivers commits one after the other until the chain breaks.
+func (l *laneProc) startCommitter() {
+	token, busy := l.token, false
+	idle := func() bool { return len(l.queue) == 0 && !busy }
+	l.w.spawn(&l.proc, l, idle, func(a *actor) {
+		for a.pause() && l.token == token {
+			if len(l.queue) == 0 {
+				continue
+			}
+			c := l.queue[0]
+			l.queue, busy = l.queue[1:], true
+			l.sending = c
+			d := delivery{commit: c, err: l.deliver(a, token, c), seal: window.NoTime, drop: window.NoTime}
+			if a.dead {
+				return
+			}
+			if d.err == nil {
+				if ctl, err := l.st.ReadCtl(l.w.ctx, l.id); err == nil {
+					d.seal, d.drop = ctl[0].SealBefore, ctl[0].DropBefore
+				}
+			}
+			l.out, busy = append(l.out, d), false
+			if d.err != nil {
+				return
+			}
+		}
+	})
+}
+
+func (l *laneProc) deliver(a *actor, token store.Token, c *lane.Commit) error {
+	for {
+		err := lane.Deliver(l.w.ctx, l.st, l, l.id, l.w.program.StateID, token, c)
+		if err == nil || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta) {
+			return err
+		}
+		if errors.Is(err, store.ErrNotSealed) && !l.w.mutated() {
+			l.w.fail("%v", err)
+		}
+		if !a.pause() {
+			return errCrashed
+		}
+	}
+}
+
+// Send implements lane.SideSender.
+func (l *laneProc) Send(_ context.Context, records []source.SideRecord) error {
+	if !l.w.current.pause() {
+		return errCrashed
+	}
+	fault := l.w.faulty(l.w.weather.side)
+	if fault && l.w.rng.IntN(2) == 0 {
+		return errInjected
+	}
+	l.publish(records, l.sending != nil && l.sending == l.reseeding)
+	if fault {
+		return errInjected
+	}
+	return nil
+}
+
+// publish puts records into the late topic and checks that what makes them late is committed. It cannot be when Redis
+// lost it and the lane is writing it again: if the lane crashes before it is done, the record is void.
+func (l *laneProc) publish(records []source.SideRecord, again bool) {
+	committed := slices.DeleteFunc(slices.Clone(l.seals), func(s *seal) bool { return !slices.Contains(l.w.applied[l.p], s) })
+	ref := l.w.reference(l.p, committed)
+	for i := range records {
+		r := sideRecord{partition: l.p, offset: -1}
+		for _, h := range records[i].Headers {
+			switch h.Key {
+			case "mr-reason":
+				r.reason = string(h.Value)
+			case "mr-offset":
+				r.offset = atoi(string(h.Value))
+			}
+		}
+		if r.reason == "late" && !ref.placed[r.offset].late {
+			if !again {
+				l.w.fail("lane %d: offset %d goes to the late topic before the seal that makes it late is committed", l.p, r.offset)
+			}
+			l.w.void[[2]int64{int64(l.p), r.offset}] = true
+		}
+		l.w.side = append(l.w.side, r)
+		l.w.logf("side record %s of offset %d", r.reason, r.offset)
+	}
+}
+
+// loop is the running lane: one thing after the other, in any order the real one could do them.
+func (l *laneProc) loop(a *actor) error {
+	for {
+		if !a.pause() {
+			return errCrashed
+		}
+		if l.revoked {
+			return l.release(a)
+		}
+		switch l.choose() {
+		case toDeliver:
+			if err := l.delivered(a); err != nil {
+				return err
+			}
+		case toFold:
+			l.state.Fold(l.w.parts[l.p].batch(l.state.Offset(), 1+l.w.rng.IntN(6)))
+			l.folded = true
+			l.w.logf("has read up to %d", l.state.Offset())
+		case toCommit:
+			l.kick = max(0, l.kick-1)
+			l.commit(-1)
+		case toAsk:
+			l.askIdle()
+		case toIdle:
+			l.idle()
+		}
+	}
+}
+
+// What a running lane can do next.
+const (
+	nothing = iota
+	toDeliver
+	toFold
+	toCommit
+	toAsk
+	toIdle
+)
+
+// choose picks one of the things that can happen to the lane now.
+func (l *laneProc) choose() int {
+	rng, unread := l.w.rng, l.state.Offset() < l.w.parts[l.p].end()
+	can := make([]int, 0, 8)
+	if len(l.out) > 0 {
+		can = append(can, toDeliver, toDeliver)
+	}
+	if unread && len(l.free) > 0 {
+		can = append(can, toFold, toFold)
+	}
+	if l.state.Dirty() || l.kick > 0 || !l.w.calm && rng.IntN(12) == 0 {
+		can = append(can, toCommit)
+	}
+	switch {
+	case l.asked > 0:
+		can = append(can, toIdle)
+	case !unread || rng.IntN(8) == 0 || l.w.sky == Silence && rng.IntN(2) == 0: // a blocked reader looks like silence
+		can = append(can, toAsk)
+	}
+	if len(can) == 0 {
+		return nothing
+	}
+	return can[rng.IntN(len(can))]
+}
+
+// quiet tells whether the lane has done everything there is to do.
+func (l *laneProc) quiet() bool {
+	end := l.w.parts[l.p].end()
+	return l.state != nil && l.state.Offset() == end && !l.state.Dirty() && len(l.flying) == 0 && l.kick == 0 &&
+		l.idleEnd == end && l.seal <= l.sealed
+}
+
+func (l *laneProc) commit(idleAt int64) {
+	n := len(l.free)
+	if n == 0 {
+		return
+	}
+	c := l.free[n-1]
+	l.free = l.free[:n-1]
+	ctl := lane.Control{SealBefore: l.seal, DropBefore: l.drop, IdleAt: idleAt}
+	l.twist(&ctl)
+	if l.state.Snapshot(c, ctl); l.reseeding == c {
+		l.reseeding = nil
+	}
+	l.register(c)
+	l.hand(c)
+}
+
+// register notes what a commit stands for.
+func (l *laneProc) register(c *lane.Commit) {
+	last := &c.Calls[len(c.Calls)-1]
+	if last.Meta.Sealed > l.sealed {
+		s := &seal{offset: c.Offset, before: last.Meta.Sealed, asked: l.w.step + 1, effective: last.Meta.Sealed > c.Watermark}
+		if l.asked > 0 {
+			s.asked = l.asked
+		}
+		if s.effective && !l.w.calm {
+			l.w.out.Seals++
+		}
+		s.rewrites = c.Offset < l.w.reached[l.p]
+		l.seals = append(l.seals[:len(l.seals):len(l.seals)], s)
+		l.w.logf("adopts seal %+d at %d, %+v", last.Meta.Sealed-origin, c.Offset, *s)
+	}
+	l.sealed, l.idleEnd = max(l.sealed, last.Meta.Sealed), last.Meta.IdleEnd
+	l.infos[last.Next.String()] = &commitInfo{partition: l.p, offset: c.Offset, seals: l.seals}
+	l.w.logf("snapshot at %d, %d calls, up to cursor %s", c.Offset, len(c.Calls), last.Next)
+}
+
+func (l *laneProc) hand(c *lane.Commit) {
+	l.twistCommit(c)
+	l.flying = append(l.flying, c)
+	l.queue = append(l.queue, c)
+}
+
+// askIdle asks the broker for its end, as a lane does that has seen nothing for a while.
+func (l *laneProc) askIdle() {
+	l.asked, l.folded = l.w.step+1, false
+	ends, err := l.w.ends(l.p)
+	l.answer = ends.HighWatermark
+	if err != nil {
+		l.answer = -1
+	}
+}
+
+// idle commits the proof of idleness if it still holds.
+func (l *laneProc) idle() {
+	end, ok := l.twistEnd(l.answer)
+	if ok = ok && end >= 0 && !l.folded && l.state.Offset() >= end; ok && (l.idleEnd != end || l.seal > l.sealed) {
+		l.commit(end)
+	}
+	l.asked = 0
+}
+
+// delivered takes the committer's answer.
+func (l *laneProc) delivered(a *actor) error {
+	d := l.out[0]
+	l.out = l.out[1:]
+	if d.err != nil {
+		return l.broken(a, d.err)
+	}
+	c := d.commit
+	l.state.Acknowledged(c)
+	l.flying = l.flying[1:]
+	l.free = append(l.free, c)
+	l.seal, l.drop = max(l.seal, d.seal), max(l.drop, d.drop)
+	l.committed = c.Offset
+	l.w.hints[l.p] = max(l.w.hints[l.p], c.Offset)
+	return nil
+}
+
+// broken is the end of the chain: a fenced lane ends, one whose Redis forgot writes its memory again.
+func (l *laneProc) broken(a *actor, err error) error {
+	if errors.Is(err, store.ErrFenced) {
+		return err
+	}
+	l.w.logf("chain broken: %v", err)
+	for {
+		if l.w.assigned[l.p] != l {
+			return store.ErrFenced
+		}
+		if err := l.reseed(); err == nil || errors.Is(err, store.ErrFenced) {
+			return err
+		}
+		if !a.pause() {
+			return errCrashed
+		}
+		if l.revoked {
+			return errRevoked
+		}
+	}
+}
+
+// reseed takes a new token and hands over one commit with everything in it.
+func (l *laneProc) reseed() error {
+	if l.w.is(noReseed) {
+		return l.goOn()
+	}
+	meta, err := l.take()
+	if err != nil {
+		return err
+	}
+	_, stored, err := l.st.LaneView(l.w.ctx, l.id, l.w.program.StateID)
+	if err != nil {
+		return err
+	}
+	c := l.flying[0]
+	var side []source.SideRecord
+	for _, f := range l.flying {
+		side = append(side, f.Side...)
+	}
+	l.free = append(l.free, l.flying[1:]...)
+	l.flying, l.queue, l.out = nil, nil, nil
+	l.state.Reseed(c, meta.Cursor, stored)
+	c.Side = append(side, c.Side...)
+	l.reseeding = c
+	l.register(c)
+	l.w.hints[l.p] = min(l.w.hints[l.p], l.committed)
+	l.w.out.Reseeds++
+	l.w.logf("writes its state again under token %s", short(string(l.token)))
+	l.startCommitter()
+	l.hand(c)
+	return nil
+}
+
+// release commits what the lane holds and waits for it.
+func (l *laneProc) release(a *actor) error {
+	final := false
+	for tries := 0; tries < 50; tries++ {
+		if !final && len(l.free) > 0 {
+			final = true
+			if l.state.Dirty() {
+				l.commit(-1)
+			}
+		}
+		if final && len(l.flying) == 0 {
+			break
+		}
+		if !a.pause() {
+			return errCrashed
+		}
+		if len(l.out) > 0 {
+			if l.out[0].err != nil || l.delivered(a) != nil {
+				break
+			}
+		}
+	}
+	return errRevoked
+}
+
+// commitOf finds out whether a command is the last call of a commit of the running lane.
+func (w *World) commitOf(a *actor, args []string) *commitInfo {
+	if a.lane == nil {
+		return nil
+	}
+	owner, _, next, ok := applyArgs(args)
+	if !ok || owner != string(a.lane.token) {
+		return nil
+	}
+	return a.lane.infos[next]
+}

@@ -1,0 +1,184 @@
+package model
+
+import (
+	"cmp"
+	"flag"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+var (
+	seedFlag    = flag.Uint64("model.seed", 0, "run this one seed and print every step")
+	seedsFlag   = flag.Int("model.seeds", 0, "seeds to run (default $MILLRACE_MODEL_SEEDS, else a few hundred)")
+	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 400)")
+	ruleFlag    = flag.String("model.rule", "", "with -model.seed the rule to switch off, else the only one that TestMutants tries")
+	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd or crashes")
+	workersFlag = flag.Int("model.workers", 2, "seeds to run at a time")
+)
+
+// defaultSeeds is how many seeds run when nobody says otherwise.
+var defaultSeeds = 400
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func newLab(t testing.TB) *Lab {
+	lab, err := NewLab()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, lab.Close()) })
+	return lab
+}
+
+// each runs fn for 1..n until it answers false, on as many labs as -model.workers says.
+func each(t testing.TB, n int, fn func(lab *Lab, seed uint64) bool) {
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range *workersFlag {
+		lab := newLab(t)
+		group.Go(func() {
+			for seed := next.Add(1); seed <= int64(n); seed = next.Add(1) {
+				if !fn(lab, uint64(seed)) {
+					next.Store(int64(n))
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// The protocol holds whatever happens. -model.seed prints one run step by step.
+func TestProtocol(t *testing.T) {
+	if *seedFlag > 0 {
+		out := newLab(t).Run(Options{Seed: *seedFlag, Off: Rule(*ruleFlag), Sky: Climate(*skyFlag), Trace: os.Stdout})
+		t.Logf("%+v", out)
+		require.Empty(t, out.Wrong)
+		return
+	}
+	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
+	n := cmp.Or(*seedsFlag, env, defaultSeeds)
+	var mu sync.Mutex
+	var sum Outcome
+	seeds, wrong := 0, 0
+	each(t, n, func(lab *Lab, seed uint64) bool {
+		out := lab.Run(Options{Seed: seed, Sky: Climate(*skyFlag)})
+		mu.Lock()
+		defer mu.Unlock()
+		seeds++
+		sum.add(out)
+		if out.Wrong != "" {
+			wrong++
+			t.Errorf("seed %d, step %d: %s", seed, out.Steps, out.Wrong)
+		}
+		return wrong < 10
+	})
+	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, seals %d, revisions %d, idle lanes left out %d, "+
+		"final windows %d, late events %d, windows not judged %d)", seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Seals,
+		sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt)
+}
+
+func (o *Outcome) add(p Outcome) {
+	o.Steps += p.Steps
+	o.Faults += p.Faults
+	o.Revisions += p.Revisions
+	o.Finals += p.Finals
+	o.Late += p.Late
+	o.Reseeds += p.Reseeds
+	o.Seals += p.Seals
+	o.Idle += p.Idle
+	o.Exempt += p.Exempt
+}
+
+// The same seed gives the same run.
+func TestDeterminism(t *testing.T) {
+	lab := newLab(t)
+	for seed := range uint64(20) {
+		require.Equal(t, lab.Run(Options{Seed: seed + 1}), lab.Run(Options{Seed: seed + 1}), "seed %d", seed+1)
+	}
+}
+
+// mutants are the rules that can be switched off, and in which climate that shows best.
+var mutants = []struct {
+	rule Rule
+	sky  Climate
+	from uint64 // where to begin: rules that only a rare run needs begin near one
+}{
+	{tokens, Storm, 1}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
+	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 255}, {idleAsks, Silence, 110},
+	{sealAtEnd, Silence, 15}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
+	{stealBack, Crashes, 1}, {closerAsks, Silence, 1}, {metaFirst, Crowd, 10}, {coverFirst, Mixed, 1}, {behind, Storm, 1},
+	{exactStamps, Crowd, 15}, {ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 1},
+	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
+}
+
+// mutantSeeds is within how many seeds a mutant must be found wrong.
+const mutantSeeds = 400
+
+// redundant are rules whose work another rule does as well, here: the model does not find them wrong alone.
+var redundant = []struct {
+	rule Rule
+	sky  Climate
+	why  string
+}{
+	{touched, Crashes, "what Redis keeps is a prefix of a lane's calls, so an entry that is newer than its commit was written by an " +
+		"earlier call that is kept too; it takes commits replayed from a journal to lose it"},
+	{dropSealed, Silence, "a drop is asked only when every lane's committed seal has passed, and a lost seal takes the request, of the " +
+		"same hash tag, along; what is dropped by mistake belongs to final windows"},
+	{guards, Storm, "meta is read again at the end"},
+	{reread, Storm, "every page carries a guard"},
+	{rereadGuarded, Storm, "no stamp above the covered offset and as many events in the entries as were folded leave one possible " +
+		"content; the guard makes a retry of what would be an incident"},
+}
+
+// Every rule is needed: without it something goes wrong within a bounded number of seeds.
+func TestMutants(t *testing.T) {
+	for _, m := range mutants {
+		if *ruleFlag != "" && *ruleFlag != string(m.rule) {
+			continue
+		}
+		first, found := hunt(t, m.rule, m.sky, m.from, cmp.Or(*mutantsFlag, mutantSeeds))
+		if first == 0 {
+			t.Errorf("%-48s %-8s not found wrong", m.rule, m.sky)
+			continue
+		}
+		t.Logf("%-48s %-8s seed %3d, step %5d: %s", m.rule, m.sky, first, found.Steps, head(found.Wrong))
+	}
+}
+
+func TestRedundantRules(t *testing.T) {
+	for _, m := range redundant {
+		if first, found := hunt(t, m.rule, m.sky, 1, cmp.Or(*mutantsFlag, 5)); first > 0 {
+			t.Logf("%-48s %-8s seed %3d, step %5d: %s", m.rule, m.sky, first, found.Steps, head(found.Wrong))
+		} else {
+			t.Logf("%-48s %-8s not found wrong alone: %s", m.rule, m.sky, m.why)
+		}
+	}
+}
+
+// hunt returns the lowest seed it found that goes wrong without a rule, 0 for none among n.
+func hunt(t *testing.T, off Rule, sky Climate, from uint64, n int) (first uint64, found Outcome) {
+	var mu sync.Mutex
+	each(t, n, func(lab *Lab, nth uint64) bool {
+		seed := from + nth - 1
+		out := lab.Run(Options{Seed: seed, Off: off, Sky: sky})
+		mu.Lock()
+		defer mu.Unlock()
+		if out.Wrong != "" && (first == 0 || seed < first) {
+			first, found = seed, out
+		}
+		return first == 0
+	})
+	return first, found
+}
+
+func head(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line[:min(len(line), 140)]
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package model
+
+// Under the race detector the scripts run about ten times slower.
+func init() { defaultSeeds = 60 }

@@ -1,0 +1,61 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// The model's Redis answers every command of whole runs as miniredis does. What Redis forgets is left out: miniredis
+// cannot.
+func TestRedisAnswersAsMiniredis(t *testing.T) {
+	other := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: other.Addr(), Protocol: 2, DisableIdentity: true})
+	t.Cleanup(func() { client.Close() })
+	lab := newLab(t)
+	compared := 0
+	lab.server.mirror = func(args []string, reply any, err error) {
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			return // the other one was not told to forget
+		}
+		in := make([]any, len(args))
+		for i := range args {
+			in[i] = args[i]
+		}
+		want, wantErr := client.Do(context.Background(), in...).Result()
+		if errors.Is(wantErr, redis.Nil) {
+			want, wantErr = nil, nil
+		}
+		require.NoError(t, wantErr, "%v", args)
+		require.NoError(t, err, "%v", args)
+		require.Equal(t, plain(args[0], want), plain(args[0], reply), "%v", args)
+		compared++
+	}
+	for seed := range uint64(8) {
+		other.FlushAll()
+		require.Empty(t, lab.Run(Options{Seed: seed + 1, Sky: Crashes, Steps: 400}).Wrong)
+	}
+	require.Greater(t, compared, 2000)
+}
+
+// plain makes replies comparable: pairs of a hash come in any order.
+func plain(name string, reply any) any {
+	list, ok := reply.([]any)
+	if !ok {
+		return fmt.Sprint(reply)
+	}
+	out := make([]string, 0, len(list))
+	for _, item := range list {
+		out = append(out, fmt.Sprint(plain(name, item)))
+	}
+	if name != "hmget" {
+		slices.Sort(out)
+	}
+	return out
+}

@@ -1,0 +1,63 @@
+package model
+
+import (
+	"fmt"
+
+	"millrace/pipeline/store"
+)
+
+// Rule names a rule of the protocol that can be switched off. Wrappers around the real code do it.
+type Rule string
+
+// Rules of the lanes.
+const (
+	tokens          Rule = "owner is a random token"
+	fencing         Rule = "a fenced call changes nothing"
+	cursors         Rule = "calls are chained by a cursor"
+	noReseed        Rule = "lost writes are written again from memory"
+	stamps          Rule = "a restored entry keeps its stamp"
+	stampsUp        Rule = "a written stamp never goes down"
+	entriesFirst    Rule = "entries before offset"
+	touched         Rule = "a commit holds all entries touched"
+	sidesAfter      Rule = "side records wait for the previous meta"
+	idleAsks        Rule = "a lane asks the broker before it is idle"
+	sealAtEnd       Rule = "a seal is adopted only at the log's end"
+	sealCommitted   Rule = "an adopted seal is committed"
+	dropAsked       Rule = "slices are dropped only when asked"
+	dropSealed      Rule = "a drop waits for the committed seal"
+	trustHint       Rule = "a lost state is an incident"
+	stealBack       Rule = "a fenced lane asks the coordinator"
+	sidesBeforeMeta Rule = "side records before the meta"
+)
+
+// Rules of the closer.
+const (
+	closerAsks    Rule = "the closer asks the broker about idle lanes"
+	metaFirst     Rule = "meta is read before entries"
+	coverFirst    Rule = "covered is the first meta's offset"
+	rereadGuarded Rule = "pages carry a guard and meta is read again"
+	reread        Rule = "meta is read again"
+	guards        Rule = "pages carry a guard"
+	behind        Rule = "no revision while a lane is behind"
+	exactStamps   Rule = "an exact row wants all stamps covered"
+	ledgerAfter   Rule = "the ledger is read after InitProducerId"
+	fixedID       Rule = "a slot's transactional id is fixed"
+	frozen        Rule = "a prepared revision is immutable"
+	upwards       Rule = "the view flips only upwards"
+	generations   Rule = "slices have generations"
+	finals        Rule = "final windows are never closed again"
+	oneTxn        Rule = "results and ledger row in one transaction"
+)
+
+func (w *World) is(r Rule) bool { return w.off == r }
+
+// mutated tells whether any rule is off.
+func (w *World) mutated() bool { return w.off != "" }
+
+// nextToken makes the token that follows prev's.
+func (w *World) nextToken(prev store.Token) store.Token {
+	if w.is(tokens) {
+		return store.Token(fmt.Sprintf("%d:%032d", prev.Epoch()+1, 0))
+	}
+	return store.NextToken(prev)
+}

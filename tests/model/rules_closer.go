@@ -1,0 +1,281 @@
+package model
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// closerState is the real store as a closer sees it, without the rule that is off.
+type closerState struct {
+	*store.Store
+	w     *World
+	views map[store.LaneID]store.Meta                   // of the last look
+	most  map[store.LaneID]int64                        // behind: highest offset ever seen
+	pages map[store.LaneID]map[string]map[string]string // metaFirst: entries as they were before the meta was read
+}
+
+func (w *World) stateOf(c *closerProc) result.State {
+	return &closerState{
+		Store: w.lab.store, w: w, views: map[store.LaneID]store.Meta{}, most: map[store.LaneID]int64{},
+		pages: map[store.LaneID]map[string]map[string]string{},
+	}
+}
+
+func (s *closerState) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
+	if s.w.is(metaFirst) {
+		copied := map[string]map[string]string{}
+		for key, h := range s.w.redis.tag(id.String()).hashes {
+			copied[key] = maps.Clone(h)
+		}
+		s.pages[id] = copied
+		for range 3 {
+			if !s.w.current.pause() {
+				return store.Meta{}, nil, errCrashed
+			}
+		}
+	}
+	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
+	if err != nil {
+		return meta, stats, err
+	}
+	if s.w.is(behind) {
+		meta.Offset = s.highest(id, meta.Offset)
+	}
+	if s.w.is(generations) {
+		stats = flatten(stats)
+	}
+	s.views[id] = meta
+	return meta, stats, nil
+}
+
+func (s *closerState) highest(id store.LaneID, offset int64) int64 {
+	s.most[id] = max(s.most[id], offset)
+	return s.most[id]
+}
+
+// flatten makes all generations of a slice look like its first.
+func flatten(stats []store.SliceStat) []store.SliceStat {
+	var out []store.SliceStat
+	for _, st := range stats {
+		if st.Folded == 0 {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o store.SliceStat) bool { return o.Start == st.Start })
+		if i < 0 {
+			st.Gen = 0
+			out = append(out, st)
+			continue
+		}
+		out[i].LastOffset = max(out[i].LastOffset, st.LastOffset)
+		out[i].Folded += st.Folded
+	}
+	return out
+}
+
+func (s *closerState) ReadMeta(ctx context.Context, id store.LaneID) (store.Meta, bool, error) {
+	if s.w.is(rereadGuarded) || s.w.is(reread) || s.w.is(metaFirst) {
+		return s.views[id], true, nil
+	}
+	meta, found, err := s.Store.ReadMeta(ctx, id)
+	if s.w.is(behind) {
+		meta.Offset = s.highest(id, meta.Offset)
+	}
+	return meta, found, err
+}
+
+func (s *closerState) ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,
+	fn func(bucket int, key, entry []byte) error) (guard store.Guard, err error) {
+	view := s.views[id]
+	switch s.w.off {
+	case metaFirst:
+		return view.Guard(), s.stale(id, stateID, sl, from, to, fn)
+	case generations:
+		for gen := range 4 {
+			sl.Gen = gen
+			if guard, err = s.Store.ReadSlice(ctx, id, stateID, sl, from, to, fn); err != nil {
+				return guard, err
+			}
+		}
+		return guard, nil
+	case exactStamps:
+		inner := fn
+		fn = func(bucket int, key, entry []byte) error {
+			return inner(bucket, key, restamp(entry, func(stamp int64) int64 { return min(stamp, max(view.Offset, 0)) }))
+		}
+	}
+	guard, err = s.Store.ReadSlice(ctx, id, stateID, sl, from, to, fn)
+	switch s.w.off {
+	case behind:
+		guard.Offset = s.highest(id, guard.Offset)
+	case rereadGuarded, guards:
+		guard = view.Guard()
+	}
+	return guard, err
+}
+
+// stale serves a slice from the copy that was made before the meta was read.
+func (s *closerState) stale(id store.LaneID, stateID string, sl store.SliceID, from, to int, fn func(bucket int, key, entry []byte) error) error {
+	for b := from; b < to; b++ {
+		h := s.pages[id][fmt.Sprintf("mr:{%s}:s:%s:%s:%d", id, stateID, sl, b)]
+		for _, key := range slices.Sorted(maps.Keys(h)) {
+			if err := fn(b, []byte(key), []byte(h[key])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *closerState) ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error) {
+	ctls, err := s.Store.ReadCtl(ctx, ids...)
+	if s.w.is(finals) {
+		for i := range ctls {
+			ctls[i].DropBefore = store.NoTime
+		}
+	}
+	return ctls, err
+}
+
+func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {
+	s.w.checkDrop(id.Partition, before)
+	return s.Store.SetDrop(ctx, id, before)
+}
+
+func (s *closerState) Prepare(ctx context.Context, id store.WindowID, rev int,
+	build func(add func(page []byte) error) (header []byte, err error)) (store.Revision, bool, error) {
+	if s.w.is(frozen) {
+		_, _ = s.w.redis.do([]string{"unlink", "mr:{" + id.String() + "}:r:" + strconv.Itoa(rev)})
+	}
+	return s.Store.Prepare(ctx, id, rev, build)
+}
+
+func (s *closerState) Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error {
+	if s.w.is(upwards) {
+		if !s.w.current.pause() {
+			return errCrashed
+		}
+		n := strconv.Itoa(rev)
+		_, err := s.w.execute([]string{"hset", "mr:{" + id.String() + "}:ledger", "row:" + n, string(row), "current", n}, nil)
+		return err
+	}
+	return s.Store.Flip(ctx, id, rev, final, row)
+}
+
+// closerKafka is the Kafka in memory as a closer sees it, without the rule that is off.
+type closerKafka struct {
+	result.Kafka
+	w     *World
+	cache map[int32][]source.Record // ledgerAfter: by slot, read too early
+	next  map[int32]int64
+}
+
+func (w *World) kafkaOf(*closerProc) result.Kafka {
+	return &closerKafka{Kafka: w.kafka, w: w, cache: map[int32][]source.Record{}, next: map[int32]int64{}}
+}
+
+func (k *closerKafka) Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
+	ends, err := k.Kafka.Ends(ctx, tps...)
+	if err == nil && k.w.is(closerAsks) {
+		for tp, e := range ends {
+			e.HighWatermark = atoi(k.w.meta(int(tp.Partition), "idle_end"))
+			ends[tp] = e
+		}
+	}
+	return ends, err
+}
+
+func (k *closerKafka) Read(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+	ledger := tp.Topic == result.LedgerTopic(pipeline)
+	if records, ok := k.cache[tp.Partition]; ok && ledger {
+		delete(k.cache, tp.Partition)
+		for _, r := range records {
+			if r.Offset >= from {
+				if err := fn(r); err != nil {
+					return from, err
+				}
+			}
+		}
+		return max(from, k.next[tp.Partition]), nil
+	}
+	if ledger && k.w.is(finals) {
+		inner := fn
+		fn = func(r source.Record) error {
+			r.Value = bytes.Replace(r.Value, []byte(`"final":true`), []byte(`"final":false`), 1)
+			return inner(r)
+		}
+	}
+	return k.Kafka.Read(ctx, tp, from, fn)
+}
+
+func (k *closerKafka) Open(ctx context.Context, slot int) (result.Producer, error) {
+	if k.w.is(ledgerAfter) {
+		tp := source.TopicPartition{Topic: result.LedgerTopic(pipeline), Partition: int32(slot)}
+		var records []source.Record
+		next, err := k.Kafka.Read(ctx, tp, 0, func(r source.Record) error {
+			records = append(records, r)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		k.cache[tp.Partition], k.next[tp.Partition] = records, next
+	}
+	if k.w.is(fixedID) {
+		k.w.born++
+		slot += slots * k.w.born
+	}
+	p, err := k.Kafka.Open(ctx, slot)
+	if err != nil {
+		return nil, err
+	}
+	return &closerProducer{Producer: p, w: k.w}, nil
+}
+
+// closerProducer is a producer in memory without the rule that is off.
+type closerProducer struct {
+	result.Producer
+	w *World
+}
+
+func (p *closerProducer) Send(ctx context.Context, records []result.Record) error {
+	if strings.HasSuffix(records[0].Topic, ".ledger") {
+		switch p.w.off {
+		case oneTxn:
+			if err := p.Commit(); err != nil {
+				return err
+			}
+			if err := p.Begin(); err != nil {
+				return err
+			}
+		case coverFirst:
+			var row result.LedgerRow
+			if err := json.Unmarshal(records[0].Value, &row); err != nil {
+				return err
+			}
+			for i := range row.Lanes {
+				row.Lanes[i].Offset = max(row.Lanes[i].Offset, atoi(p.w.meta(int(row.Lanes[i].Partition), "offset")))
+			}
+			text, err := json.Marshal(row)
+			if err != nil {
+				return err
+			}
+			records = []result.Record{{Topic: records[0].Topic, Partition: records[0].Partition, Key: records[0].Key, Value: text}}
+		}
+	}
+	return p.Producer.Send(ctx, records)
+}
+
+// meta is one field of a lane's meta as Redis holds it now.
+func (w *World) meta(p int, field string) string {
+	return w.laneTag(p).hashes["mr:{"+laneID(p).String()+"}:meta"][field]
+}

@@ -1,0 +1,202 @@
+package model
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/store"
+)
+
+// laneStore is the real store as a lane sees it, without the rule that is off.
+type laneStore struct {
+	*store.Store
+	l       *laneProc
+	seals   []*seal           // the history of the state that was viewed last
+	at      *store.Cursor     // noReseed: where the chain really stands
+	written map[string]string // touched: content without stamp as it was read or written
+
+	// A commit that is sent again is sent as it was twisted first.
+	place   store.Cursor
+	twisted []store.Call
+}
+
+func (s *laneStore) acquired() { s.at, s.written, s.twisted = nil, map[string]string{}, nil }
+
+func (s *laneStore) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
+	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
+	s.seals = s.l.w.laneTag(s.l.p).seals()
+	return meta, stats, err
+}
+
+func (s *laneStore) ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,
+	fn func(bucket int, key, entry []byte) error) (store.Guard, error) {
+	return s.Store.ReadSlice(ctx, id, stateID, sl, from, to, func(bucket int, key, entry []byte) error {
+		if s.l.w.is(stamps) {
+			entry = restamp(entry, func(int64) int64 { return 0 })
+		}
+		if s.l.w.is(touched) {
+			s.written[sl.String()+string(key)] = unstamped(entry)
+		}
+		return fn(bucket, key, entry)
+	})
+}
+
+func (s *laneStore) Apply(ctx context.Context, id store.LaneID, stateID string, owner store.Token, calls []store.Call) (int, error) {
+	if s.l.w.mutated() {
+		if place := calls[len(calls)-1].Next; s.twisted == nil || s.place != place {
+			s.place, s.twisted = place, s.twist(slices.Clone(calls))
+		}
+		calls = s.twisted
+	}
+	for {
+		n, err := s.Store.Apply(ctx, id, stateID, owner, calls)
+		meta := "mr:{" + id.String() + "}:meta"
+		switch {
+		case s.l.w.is(fencing) && errors.Is(err, store.ErrFenced):
+			_, _ = s.l.w.redis.do([]string{"hset", meta, "owner", string(owner)})
+		case s.l.w.is(cursors) && errors.Is(err, store.ErrLostWrites):
+			_, _ = s.l.w.redis.do([]string{"hset", meta, "cursor", calls[n].Prev.String()})
+		default:
+			if err == nil && s.at != nil {
+				*s.at = calls[len(calls)-1].Next
+			}
+			return n, err
+		}
+	}
+}
+
+// twist changes a commit's calls as the rule that is off would have prevented.
+func (s *laneStore) twist(calls []store.Call) []store.Call {
+	last := &calls[len(calls)-1]
+	switch s.l.w.off {
+	case noReseed:
+		s.rechain(calls)
+	case stampsUp:
+		offset := last.Meta.Offset
+		s.rewrite(calls, func(_ store.SliceID, _, entry string) (string, bool) {
+			return string(restamp([]byte(entry), func(stamp int64) int64 { return min(stamp, offset) })), true
+		})
+	case touched:
+		s.rewrite(calls, func(sl store.SliceID, key, entry string) (string, bool) {
+			name, content := sl.String()+key, unstamped([]byte(entry))
+			same := s.written[name] == content
+			s.written[name] = content
+			return entry, !same
+		})
+	case entriesFirst:
+		if first := &calls[0]; first != last {
+			s.l.infos[first.Next.String()] = s.l.infos[last.Next.String()]
+			delete(s.l.infos, last.Next.String())
+			first.Meta, last.Meta = last.Meta, nil
+		}
+	case sealCommitted:
+		meta := *last.Meta
+		meta.Sealed = store.NoTime
+		last.Meta = &meta
+	}
+	return calls
+}
+
+func (s *laneStore) rechain(calls []store.Call) {
+	if s.at == nil {
+		return
+	}
+	at := *s.at
+	for i := range calls {
+		calls[i].Prev = at
+		at = store.Cursor{Seq: s.at.Seq + 1, Chunk: int64(i)}
+		calls[i].Next = at
+	}
+	s.l.infos[at.String()] = &commitInfo{partition: s.l.p, offset: calls[len(calls)-1].Meta.Offset, seals: s.l.seals}
+}
+
+// rewrite passes every entry of the calls through fn, which may leave it out.
+func (s *laneStore) rewrite(calls []store.Call, fn func(sl store.SliceID, key, entry string) (string, bool)) {
+	for i := range calls {
+		calls[i].Writes = slices.Clone(calls[i].Writes)
+		for j := range calls[i].Writes {
+			wr := &calls[i].Writes[j]
+			var fields []string
+			for k := 0; k+1 < len(wr.Fields); k += 2 {
+				if entry, keep := fn(wr.Slice, wr.Fields[k], wr.Fields[k+1]); keep {
+					fields = append(fields, wr.Fields[k], entry)
+				}
+			}
+			wr.Fields = fields
+		}
+	}
+}
+
+// goOn is what a lane without re-seeding does after lost writes: it goes on with the commits under way.
+func (l *laneProc) goOn() error {
+	meta, err := l.take()
+	if err != nil {
+		return err
+	}
+	l.st.at = &meta.Cursor
+	l.queue, l.out = slices.Clone(l.flying), nil
+	l.startCommitter()
+	return nil
+}
+
+// twist changes what a lane adopts at a snapshot.
+func (l *laneProc) twist(ctl *lane.Control) {
+	switch l.w.off {
+	case dropAsked:
+		ctl.DropBefore = max(ctl.DropBefore, l.state.Watermark())
+	case sealAtEnd:
+		if ctl.SealBefore > l.sealed {
+			ctl.IdleAt = l.state.Offset()
+		}
+	}
+}
+
+// twistCommit changes a commit between its snapshot and its delivery.
+func (l *laneProc) twistCommit(c *lane.Commit) {
+	switch l.w.off {
+	case sidesAfter:
+		l.publish(c.Side, false)
+		c.Side = nil
+	case dropSealed:
+		l.state.Acknowledged(c)
+		for i := range c.Calls {
+			for _, d := range c.Calls[i].Drop {
+				c.Calls[i].Purge = append(c.Calls[i].Purge, d.SliceID)
+			}
+			c.Calls[i].Drop = nil
+		}
+	}
+}
+
+// twistEnd changes what the broker answered about the log's end.
+func (l *laneProc) twistEnd(end int64) (int64, bool) {
+	if l.w.is(idleAsks) {
+		return l.state.Offset(), true
+	}
+	return end, true
+}
+
+// restamp returns the entry with another stamp.
+func restamp(entry []byte, fn func(int64) int64) []byte {
+	stamp, n := binary.Uvarint(entry[1:])
+	out := binary.AppendUvarint([]byte{entry[0]}, uint64(fn(int64(stamp))))
+	return append(out, entry[1+n:]...)
+}
+
+func unstamped(entry []byte) string {
+	_, n := binary.Uvarint(entry[1:])
+	return string(entry[1+n:])
+}
+
+func atoi(text string) int64 {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return math.MinInt64
+	}
+	return n
+}

@@ -1,0 +1,117 @@
+package model
+
+import (
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+	"millrace/tests/oracle"
+)
+
+const (
+	pipeline  = "p"
+	topic     = "events"
+	resultsTo = "p.windows"
+	lateTo    = "p.late"
+	slots     = 2
+)
+
+// specText is a small pipeline; windows, disorder, lateness, buckets, entries per call and commits in flight vary.
+const specText = `
+name: p
+source: {topics: [events], format: json}
+event: {key: [k], time: {field: t, unit: ms}}
+where: "v != 13"
+aggregates:
+  n:    {func: count}
+  sum:  {func: sum, field: v, type: int}
+  last: {func: last, field: v, type: int}
+windows: [%s]
+watermark: {out_of_orderness: %s, idle_timeout: 5s}
+allowed_lateness: %s
+results: {kafka: {topic: p.windows}}
+late: {kafka: {topic: p.late}}
+dead_letter: {kafka: {topic: p.dead}}
+lane: {buckets: %d, chunk_fields: %d, commit_queue: %d}
+`
+
+const (
+	hourly  = "{name: hour, size: 10s}"
+	daily   = "{name: hour, size: 10s}, {name: day, size: 30s}"
+	sliding = "{name: slide, size: 20s, slide: 10s}"
+	mixed   = "{name: hour, size: 10s}, {name: slide, size: 20s, slide: 10s, offset: 5s}"
+)
+
+// setup is a pipeline compiled once and used for many seeds.
+type setup struct {
+	text    string
+	spec    *spec.Spec
+	program *lane.Program // its scratch memory is safe to share: no two actors ever run at once
+	plan    *window.Plan
+	oracle  *oracle.Spec
+}
+
+func newSetup(windows, disorder, lateness string, buckets, fields, queue int) (*setup, error) {
+	s := &setup{text: fmt.Sprintf(specText, windows, disorder, lateness, buckets, fields, queue)}
+	var err error
+	if s.spec, err = spec.Parse("model.yaml", []byte(s.text)); err != nil {
+		return nil, err
+	}
+	if s.program, err = lane.Compile(s.spec); err != nil {
+		return nil, err
+	}
+	if s.plan, err = window.NewPlan(s.spec); err != nil {
+		return nil, err
+	}
+	s.oracle, err = oracle.ReadSpec([]byte(s.text))
+	return s, err
+}
+
+// Lab runs seeds one after the other. What is costly to make is made once. It is not safe for concurrent use.
+type Lab struct {
+	setups []*setup
+	server *server
+	client *redis.Client
+	store  *store.Store
+	world  *World
+}
+
+// NewLab compiles the pipelines.
+func NewLab() (*Lab, error) {
+	l := &Lab{}
+	for _, v := range []struct {
+		windows, disorder, lateness string
+		buckets, fields, queue      int
+	}{
+		{hourly, "4s", "6s", 1, 1, 1},
+		{hourly, "0s", "0s", 2, 2, 2},
+		{daily, "3s", "0s", 1, 2, 1},
+		{daily, "3s", "5s", 2, 1, 1},
+		{sliding, "2s", "4s", 1, 1, 2},
+		{mixed, "4s", "3s", 1, 2, 1},
+	} {
+		s, err := newSetup(v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue)
+		if err != nil {
+			return nil, err
+		}
+		l.setups = append(l.setups, s)
+	}
+	var err error
+	if l.server, err = newServer(); err != nil {
+		return nil, err
+	}
+	l.client = redis.NewClient(&redis.Options{Addr: "in.memory:0", MaxRetries: -1})
+	l.client.AddHook(hook{l})
+	l.store = store.New(l.client)
+	return l, nil
+}
+
+// Close gives everything up.
+func (l *Lab) Close() error {
+	l.server.lua.Close()
+	return l.client.Close()
+}

@@ -1,0 +1,366 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// Options of one run.
+type Options struct {
+	Seed  uint64
+	Off   Rule      // the rule that is switched off, "" for none
+	Sky   Climate   // which faults are frequent
+	Steps int       // of chaos; 0: the seed decides
+	Trace io.Writer // every step, readable; nil for none
+}
+
+// Outcome of one run.
+type Outcome struct {
+	Wrong     string // the first thing found wrong, "" when nothing is
+	Steps     int
+	Faults    int
+	Revisions int
+	Finals    int
+	Late      int64
+	Reseeds   int
+	Seals     int // adopted that went beyond the lane's own watermark
+	Idle      int // ledger rows that left out an idle lane
+	Exempt    int // windows not judged because Redis lost a seal
+}
+
+// weather is how often which fault happens in this run, per step or per call. Every run has its own: some faults never,
+// others often.
+type weather struct {
+	crash, freeze, revoke, rewind, flush, forget, closer, operator float64
+	redis, delay, kafka, side                                      float64
+	flushes                                                        int  // of 20 things a closer does
+	keepSeals                                                      bool // no adopted seal is ever lost: everything is judged
+}
+
+// World is one run: actors over a Redis and a Kafka in memory, all in one goroutine's order.
+type World struct {
+	*setup
+	lab     *Lab
+	rng     *rand.Rand
+	ctx     context.Context
+	off     Rule
+	sky     Climate
+	trace   io.Writer
+	weather weather
+	steps   int
+	step    int
+	calm    bool // no faults any more
+	out     Outcome
+
+	redis   *server
+	kafka   *resulttest.Kafka
+	parts   []*partition
+	now     int64 // ms, the producers' clock
+	pace    int64
+	silence int // one in so many times a partition falls silent
+	side    []sideRecord
+	void    map[[2]int64]bool // partition and offset of late records that a re-seed sent before their seal
+	delayed []func()
+
+	actors   []*actor
+	current  *actor
+	assigned []*laneProc // by partition: whom the coordinator gave it
+	hints    []int64     // by partition: the group's offset, -1 without one
+	applied  [][]*seal   // by partition: seals that were ever committed
+	reached  []int64     // by partition: highest offset ever committed
+	asked    []int64     // by partition: highest drop_before any closer asked for
+	closers  []*closerProc
+	born     int
+	ledger   *ledgerReader
+}
+
+type sideRecord struct {
+	partition int
+	offset    int64
+	reason    string
+}
+
+// Run runs one seed.
+func (l *Lab) Run(o Options) (out Outcome) {
+	w := l.newWorld(o)
+	l.world = w
+	defer func() {
+		if r := recover(); r != nil {
+			w.fail("panic: %v\n%s", r, debug.Stack())
+		}
+		for _, a := range w.actors {
+			w.crash(a.proc)
+		}
+		w.out.Steps = w.step
+		out = w.out
+	}()
+	w.chaos()
+	if w.out.Wrong == "" {
+		w.heal()
+	}
+	if w.out.Wrong == "" {
+		w.judge()
+	}
+	return w.out
+}
+
+func (l *Lab) newWorld(o Options) *World {
+	rng := rand.New(rand.NewPCG(o.Seed, 0x6d696c6c72616365))
+	w := &World{
+		setup: l.setups[rng.IntN(len(l.setups))], lab: l, rng: rng, ctx: context.Background(), off: o.Off, sky: o.Sky, trace: o.Trace,
+		redis: l.server, kafka: resulttest.New(), void: map[[2]int64]bool{}, now: origin + rng.Int64N(10_000), pace: 500 + rng.Int64N(3_000),
+		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000),
+	}
+	if o.Steps > 0 {
+		w.steps = o.Steps
+	}
+	l.server.reset()
+	n := 2 + rng.IntN(2)
+	for range n {
+		w.parts = append(w.parts, &partition{now: w.now})
+		w.hints, w.asked = append(w.hints, -1), append(w.asked, window.NoTime)
+	}
+	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*seal, n), make([]int64, n)
+	w.kafka.AddTopic(topic, n)
+	w.kafka.AddTopic(resultsTo, 2)
+	w.kafka.AddTopic(result.LedgerTopic(pipeline), slots)
+	w.kafka.Plan(w.kafkaStep)
+	w.ledger = newLedgerReader(w)
+	w.weather = newWeather(rng)
+	w.settle()
+	w.logf("seed %d, %d lanes, %d steps, weather %+v, spec\n%s", o.Seed, n, w.steps, w.weather, w.text)
+	for p := range n {
+		w.assign(p)
+	}
+	w.newCloser()
+	return w
+}
+
+func newWeather(rng *rand.Rand) weather {
+	often := func(most float64) float64 {
+		if rng.IntN(3) == 0 {
+			return 0
+		}
+		return most * rng.Float64() * rng.Float64()
+	}
+	return weather{
+		crash: often(0.02), freeze: often(0.04), revoke: often(0.02), rewind: often(0.03), flush: often(0.002),
+		forget: often(0.01), closer: often(0.02), operator: 0.02,
+		redis: often(0.1), delay: often(0.1), kafka: often(0.1), side: often(0.2),
+		keepSeals: rng.IntN(3) > 0, flushes: 1,
+	}
+}
+
+// Climate makes some kinds of faults frequent.
+type Climate string
+
+// Climates.
+const (
+	Mixed   Climate = ""        // the seed decides
+	Silence Climate = "silence" // a lane falls silent again and again and comes back with old events; owners crash
+	Storm   Climate = "storm"   // Redis forgets all the time
+	Crowd   Climate = "crowd"   // closers come, freeze and go
+	Crashes Climate = "crashes" // processes crash, freeze and lose their lanes
+)
+
+func (w *World) settle() {
+	f := &w.weather
+	switch w.sky {
+	case Silence:
+		w.silence, f.crash, f.rewind, f.flush, f.side, f.redis, f.delay, f.kafka = 2, 0.01, 0, 0, 0, 0, 0, 0
+	case Storm:
+		f.rewind, f.redis, f.delay = 0.1, 0, 0
+	case Crowd:
+		f.freeze, f.closer, f.kafka, f.flushes = 0.06, 0.04, 0, 8
+	case Crashes:
+		f.crash, f.revoke, f.freeze = 0.03, 0.03, 0.03
+		f.redis, f.delay, f.rewind, f.flush, f.forget = 0, 0, 0, 0, 0
+	}
+}
+
+func (w *World) logf(format string, args ...any) {
+	if w.trace != nil {
+		name := "world"
+		if w.current != nil {
+			name = w.current.name
+		}
+		fmt.Fprintf(w.trace, "%5d %-10s %s\n", w.step, name, fmt.Sprintf(format, args...))
+	}
+}
+
+// fail notes the first thing found wrong.
+func (w *World) fail(format string, args ...any) {
+	if w.out.Wrong == "" {
+		w.out.Wrong = fmt.Sprintf(format, args...)
+		w.logf("WRONG: %s", w.out.Wrong)
+	}
+}
+
+func (w *World) roll(p float64) bool { return w.rng.Float64() < p }
+
+func (w *World) faulty(p float64) bool {
+	if w.calm || !w.roll(p) {
+		return false
+	}
+	w.out.Faults++
+	return true
+}
+
+// chaos lets events, actors and faults happen in random order.
+func (w *World) chaos() {
+	for ; w.step < w.steps && w.out.Wrong == ""; w.step++ {
+		switch {
+		case w.roll(0.06):
+			w.produce()
+		case w.disturb():
+		default:
+			w.resumeAny()
+		}
+	}
+}
+
+// resumeAny runs one actor up to its next call.
+func (w *World) resumeAny() bool {
+	w.sweep()
+	ready := make([]*actor, 0, 16)
+	for _, a := range w.actors {
+		if a.ready(w.step) {
+			if ready = append(ready, a); a.lane == nil { // a closer makes many calls in a round
+				ready = append(ready, a, a)
+			}
+		}
+	}
+	if len(ready) == 0 {
+		return false
+	}
+	w.resume(ready[w.rng.IntN(len(ready))])
+	return true
+}
+
+// call is one command on its way from the running actor to Redis; cut means that the connection broke.
+func (w *World) call(args []string) (reply any, err error, cut bool) {
+	a := w.current
+	if a == nil {
+		reply, err = w.redis.do(args)
+		return reply, err, false
+	}
+	if !a.pause() {
+		return nil, errCrashed, true
+	}
+	info := w.commitOf(a, args)
+	switch {
+	case w.faulty(w.weather.redis):
+		if w.rng.IntN(2) == 0 {
+			w.logf("redis %s: lost on its way", describe(args))
+			return nil, errInjected, true
+		}
+		w.execute(args, info)
+		w.logf("redis %s: answer lost", describe(args))
+		return nil, errInjected, true
+	case w.faulty(w.weather.delay):
+		w.logf("redis %s: delayed", describe(args))
+		w.delayed = append(w.delayed, func() {
+			w.logf("redis %s: arrives late", describe(args))
+			_, _ = w.execute(args, info)
+		})
+		return nil, errInjected, true
+	}
+	reply, err = w.execute(args, info)
+	return reply, err, false
+}
+
+// transaction is MULTI, commands, EXEC: nothing comes between them. The store only reads in transactions.
+func (w *World) transaction(cmds []redis.Cmder) error {
+	if a := w.current; a != nil {
+		if !a.pause() {
+			return errCrashed
+		}
+		if w.faulty(w.weather.redis) {
+			w.logf("redis transaction of %d commands: lost", len(cmds))
+			return errInjected
+		}
+	}
+	for _, cmd := range cmds {
+		reply, err := w.execute(argsOf(cmd), nil)
+		if err := answer(cmd, reply, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// execute runs a command and, when it was a commit's meta, checks the lane's state.
+func (w *World) execute(args []string, info *commitInfo) (reply any, err error) {
+	ledger := "mr:{" + hashTag(args) + "}:ledger"
+	shown := w.redis.tag(hashTag(args)).hashes[ledger]["current"]
+	reply, err = w.redis.do(args)
+	if now := w.redis.cur.hashes[ledger]["current"]; shown != "" && atoi(now) < atoi(shown) {
+		w.fail("the view of %s goes back from revision %s to %q", hashTag(args), shown, now)
+	}
+	if w.redis.unknown != "" {
+		w.fail("the model's redis has no command %q", w.redis.unknown)
+	}
+	if w.trace != nil {
+		w.logf("redis %s -> %.80s %v", describe(args), fmt.Sprint(reply), err)
+	}
+	if n, ok := reply.(int64); ok && n == 1 && info != nil {
+		t := w.redis.cur
+		t.marks = append(t.marks, mark{info, len(t.calls)})
+		last := len(t.calls) - 1
+		t.calls[last] = append(t.calls[last], func() { t.marks = t.marks[:len(t.marks)-1] })
+		w.reached[info.partition] = max(w.reached[info.partition], info.offset)
+		for _, s := range info.seals {
+			if !slices.Contains(w.applied[info.partition], s) {
+				w.applied[info.partition] = append(w.applied[info.partition], s)
+			}
+		}
+		w.checkLane(info.partition, t)
+	}
+	return reply, err
+}
+
+// kafkaStep is one request of a closer or a lane to Kafka.
+func (w *World) kafkaStep(s resulttest.Step) resulttest.Outcome {
+	a := w.current
+	if a == nil {
+		return resulttest.Pass
+	}
+	if !a.pause() {
+		return resulttest.FailBefore
+	}
+	outcome := resulttest.Pass
+	if w.faulty(w.weather.kafka) {
+		outcome = resulttest.FailBefore
+		if w.rng.IntN(2) == 0 {
+			outcome = resulttest.FailAfter
+		}
+	}
+	w.logf("kafka %s slot %d: %s", s.Name, s.Slot, [...]string{"ok", "lost on its way", "answer lost"}[outcome])
+	return outcome
+}
+
+// ends asks the brokers like a client of its own does.
+func (w *World) ends(p int) (source.Ends, error) {
+	tp := source.TopicPartition{Topic: topic, Partition: int32(p)}
+	ends, err := w.kafka.Ends(w.ctx, tp)
+	return ends[tp], err
+}
+
+func laneID(p int) store.LaneID {
+	return store.LaneID{Pipeline: pipeline, Topic: topic, Partition: int32(p)}
+}
+
+// laneTag is what Redis holds of a lane.
+func (w *World) laneTag(p int) *tag { return w.redis.tag(laneID(p).String()) }

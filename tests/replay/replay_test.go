@@ -1,0 +1,108 @@
+package replay
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+	"millrace/workflows"
+)
+
+func histories(t *testing.T) []string {
+	paths, err := filepath.Glob("histories/*/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	return paths
+}
+
+func read(t *testing.T, path string) *historypb.History {
+	file, err := os.Open(path)
+	require.NoError(t, err)
+	defer file.Close()
+	history, err := client.HistoryFromJSON(file, client.HistoryJSONOptions{})
+	require.NoError(t, err)
+	return history
+}
+
+func replay(t *testing.T, history *historypb.History) error {
+	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{})
+	require.NoError(t, err)
+	workflows.Register(replayer)
+	started := history.Events[0].GetWorkflowExecutionStartedEventAttributes()
+	return replayer.ReplayWorkflowHistoryWithOptions(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)), history,
+		worker.ReplayWorkflowHistoryOptions{OriginalExecution: workflow.Execution{
+			ID: started.GetWorkflowId(), RunID: started.GetOriginalExecutionRunId(),
+		}})
+}
+
+func TestHistoriesReplay(t *testing.T) {
+	for _, path := range histories(t) {
+		name := strings.TrimSuffix(filepath.Base(path), ".json")
+		t.Run(name, func(t *testing.T) {
+			err := replay(t, read(t, path))
+			if strings.HasPrefix(name, "must_fail_") {
+				require.ErrorContains(t, err, "nondeterministic")
+				return
+			}
+			require.NoError(t, err)
+		})
+	}
+}
+
+// The histories take every workflow through what it can do; a fixture that stops covering something is noticed here.
+func TestHistoriesCoverWhatTheyShould(t *testing.T) {
+	types := make(map[string]bool)
+	seen := make(map[string]bool)
+	for _, path := range histories(t) {
+		for _, e := range read(t, path).Events {
+			seen[e.EventType.String()] = true
+			if a := e.GetWorkflowExecutionStartedEventAttributes(); a != nil {
+				types[a.WorkflowType.Name] = true
+				if a.ContinuedExecutionRunId != "" {
+					seen["continued "+a.WorkflowType.Name] = true
+				}
+			}
+			if a := e.GetActivityTaskScheduledEventAttributes(); a != nil {
+				seen["activity "+a.ActivityType.Name] = true
+			}
+			if a := e.GetWorkflowExecutionUpdateAcceptedEventAttributes(); a != nil {
+				seen["update "+a.AcceptedRequest.GetInput().GetName()] = true
+			}
+		}
+	}
+	for _, name := range []string{
+		contract.WorkflowPipeline, contract.WorkflowReplica, contract.WorkflowCloseWindows, contract.WorkflowCloseWindow,
+	} {
+		require.True(t, types[name], "no history of workflow %s", name)
+	}
+	for _, name := range []string{
+		contract.ActivityCheckStore, contract.ActivityEnsureTopics, contract.ActivityWriteDesired, contract.ActivityAwaitApplied,
+		contract.ActivityEndOffsets, contract.ActivityAwaitDrained, contract.ActivityReconcile, contract.ActivityReleaseReplica,
+		contract.ActivityClaim, contract.ActivityRun, contract.ActivityNudge, contract.ActivityCloseDue, contract.ActivityCloseOne,
+		contract.ActivityEmit,
+	} {
+		require.True(t, seen["activity "+name], "no history with activity %s", name)
+	}
+	for _, name := range []string{contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop} {
+		require.True(t, seen["update "+name], "no history with update %s", name)
+	}
+	for _, event := range []enumspb.EventType{
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
+		enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
+		enumspb.EVENT_TYPE_ACTIVITY_TASK_FAILED, enumspb.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED, enumspb.EVENT_TYPE_TIMER_STARTED,
+	} {
+		require.True(t, seen[event.String()], "no history with a %s event", event)
+	}
+	require.True(t, seen["continued "+contract.WorkflowPipeline], "no history of a run that continues another")
+}
