@@ -130,7 +130,9 @@ func TestDeletedRecords(t *testing.T) {
 	p.feed(lines[:4_000])
 	p.reach(4_000)
 	require.True(t, p.update("pause", p.spec.Name).Applied)
-	p.feed(lines[4_000:])
+	// A fetch that was under way when the lane paused still arrives: it takes the first records and no more.
+	p.feed(lines[4_000:4_004])
+	p.feed(lines[4_004:])
 	owners := p.owners()
 	admin, err := sarama.NewClusterAdmin(p.kafka.Brokers, sarama.NewConfig())
 	require.NoError(t, err)
