@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,7 +323,7 @@ func TestFailedSyncIsFinal(t *testing.T) {
 				cfg := small(fs, "d", backend)
 				cfg.MarkAfter = time.Hour
 				l, _ := open(t, cfg)
-				eventually(t, func() bool { return len(fs.Files()) == 4 }) // id, owner, and two segments: none in the making
+				eventually(t, func() bool { return settled(fs, 4) }) // id, owner, and two segments
 				_, err := l.Append(deadline(t), record("a", 1, 3000))
 				require.NoError(t, err)
 				fs.Inject(fault)
@@ -343,6 +346,70 @@ func TestFailedSyncIsFinal(t *testing.T) {
 			})
 		}
 	})
+}
+
+// slowFS fails the sync it holds up, and only that one.
+type slowFS struct {
+	wal.FS
+	armed   atomic.Bool
+	reached chan struct{} // closed when the armed sync has begun
+	proceed chan struct{} // lets it fail
+}
+
+type slowFile struct {
+	wal.File
+	fs *slowFS
+}
+
+func (s *slowFS) Open(name string, write bool) (wal.File, error) {
+	f, err := s.FS.Open(name, write)
+	return slowFile{f, s}, err
+}
+
+func (s *slowFS) Create(name string) (wal.File, error) {
+	f, err := s.FS.Create(name)
+	return slowFile{f, s}, err
+}
+
+func (f slowFile) Sync() error {
+	if !f.fs.armed.CompareAndSwap(true, false) {
+		return f.File.Sync()
+	}
+	close(f.fs.reached)
+	<-f.fs.proceed
+	return faultfs.ErrInjected
+}
+
+// A group that waits while the one before it fails must not be written: its place would prove that the failed one was
+// acknowledged.
+func TestNothingFollowsAFailedSync(t *testing.T) {
+	disk := faultfs.New(0)
+	fs := &slowFS{FS: disk, reached: make(chan struct{}), proceed: make(chan struct{})}
+	cfg := small(fs, "d", wal.Write)
+	cfg.MarkAfter = time.Hour
+	l, _ := open(t, cfg)
+	eventually(t, func() bool { return settled(disk, 4) })
+	_, err := l.Append(deadline(t), record("a", 1, 3000))
+	require.NoError(t, err)
+	fs.armed.Store(true)
+	var waiting sync.WaitGroup
+	fail := func(i int) {
+		_, err := l.Append(deadline(t), record("a", i, 3000))
+		require.ErrorIs(t, err, wal.ErrFailed)
+	}
+	waiting.Go(func() { fail(2) })
+	<-fs.reached
+	waiting.Go(func() { fail(3) })
+	eventually(t, func() bool { return l.Stats().Next >= 4 }) // the third record is staged
+	close(fs.proceed)
+	waiting.Wait()
+	require.ErrorIs(t, l.Close(), wal.ErrFailed)
+	cfg.FS = disk.PowerLoss(rand.New(rand.NewPCG(1, 1)))
+	l, rep := open(t, cfg)
+	require.Empty(t, rep.Corrupt)
+	got, _ := read(t, l.Reader(0))
+	require.NotEmpty(t, got)
+	require.LessOrEqual(t, len(got), 2)
 }
 
 func TestPrepareFailsForAWhile(t *testing.T) {

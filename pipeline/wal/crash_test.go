@@ -130,13 +130,17 @@ func (w *world) work(l *wal.Log) {
 	case 3: // an orderly end, if nothing failed
 	}
 	_ = l.Close() // ends the goroutines; after a crash it cannot succeed
+	refused := false
 	for _, b := range batches {
 		select {
 		case <-b.p.Done():
 		case <-w.ctx.Done():
 			require.Fail(w.t, "a batch was neither acknowledged nor refused")
 		}
-		if b.p.Wait(w.ctx) == nil {
+		if b.p.Wait(w.ctx) != nil {
+			refused = true
+		} else {
+			require.False(w.t, refused, "a batch was acknowledged behind one that was not")
 			for i := range b.n {
 				w.sent[b.first+i].acked = true
 			}

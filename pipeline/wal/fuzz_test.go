@@ -25,7 +25,7 @@ func subject(t testing.TB, closed bool) *faultfs.FS {
 		_, err := l.Append(deadline(t), record("a", i, 1300), record("a", i+1, 1300), record("a", i+2, 1300))
 		require.NoError(t, err)
 	}
-	eventually(t, func() bool { return len(fs.Files()) == 6 }) // the next segment is prepared
+	eventually(t, func() bool { return settled(fs, 6) }) // the next segment is prepared
 	if !closed {
 		fs = fs.Kill()
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"millrace/pipeline/wal"
+	"millrace/pipeline/wal/faultfs"
 )
 
 func TestMain(m *testing.M) {
@@ -81,6 +84,12 @@ func read(t testing.TB, r *wal.Reader) (records []wal.Record, corrupt []wal.Rang
 func eventually(t testing.TB, condition func() bool) {
 	t.Helper()
 	require.Eventually(t, condition, 30*time.Second, time.Millisecond)
+}
+
+// settled says whether there are n files and none in the making.
+func settled(fs *faultfs.FS, n int) bool {
+	files := fs.Files()
+	return len(files) == n && !slices.ContainsFunc(files, func(name string) bool { return strings.HasSuffix(name, ".tmp") })
 }
 
 func backends(t *testing.T, test func(t *testing.T, backend wal.Backend)) {

@@ -17,7 +17,10 @@ func (l *Log) sync() {
 	for {
 		for st := l.take(false); st != nil; idle.Reset(l.cfg.MarkAfter) {
 			err := l.flush(st)
-			next := l.take(false)
+			var next *stage
+			if err == nil { // after a failure nothing more may reach the disk: it would prove what was never synced
+				next = l.take(false)
+			}
 			told.finish(st, err, next != nil)
 			st = next
 		}
