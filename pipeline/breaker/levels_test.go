@@ -36,6 +36,8 @@ func TestTransitions(t *testing.T) {
 			"a partition assignment took 1m0s, more than 5s; the journal is at its hard limit, out of space or failed", false},
 		{"breaker opens, no journal", func(*rig) {}, Normal, Paused, (*rig).open,
 			"a partition assignment took 1m0s, more than 5s; there is no journal", false},
+		{"breaker opens, no journal any more, but commits wait in it", func(r *rig) { r.say(Storage{PendingCommits: 2}) }, Journal, Paused,
+			(*rig).open, "a partition assignment took 1m0s, more than 5s; there is no journal", false},
 		{"over the soft limit", func(r *rig) { r.journal(stored(599, 1)); r.open() }, Journal, Throttled,
 			func(r *rig) { r.journal(stored(600, 2)) }, "the journal is over its soft limit", false},
 		{"straight to the hard limit", func(r *rig) { r.journal(stored(599, 1)) }, Journal, Paused,
@@ -43,7 +45,9 @@ func TestTransitions(t *testing.T) {
 		{"to the hard limit", func(r *rig) { r.journal(stored(600, 1)); r.open() }, Throttled, Paused,
 			func(r *rig) { r.journal(stored(1000, 2)) }, "the journal is at its hard limit, out of space or failed", false},
 		{"the disk fails", func(r *rig) { r.journal(stored(10, 1)); r.open() }, Journal, Paused,
-			func(r *rig) { r.journal(Storage{Hard: true, Used: 10, SoftLimit: 600, HardLimit: 1000, PendingCommits: 1}) },
+			func(r *rig) {
+				r.journal(Storage{Hard: true, Used: 10, SoftLimit: 600, HardLimit: 1000, PendingCommits: 1})
+			},
 			"the journal is at its hard limit, out of space or failed", false},
 		{"below the hard limit", func(r *rig) { r.journal(stored(1000, 1)) }, Paused, Throttled,
 			func(r *rig) { r.journal(stored(960, 1)); r.pass(long) }, "the journal can take more again", true},

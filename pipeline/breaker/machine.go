@@ -107,7 +107,7 @@ func (m *Machine) Run(ctx context.Context) {
 	}
 }
 
-// Direct tells whether the dependency may be tried now.
+// Direct tells whether the dependency may be tried now. After the outcome that opens the breaker it may say so for another moment.
 func (m *Machine) Direct() bool { return m.direct.Load() }
 
 // Level returns the present level.
@@ -119,9 +119,6 @@ func (m *Machine) turn(t turn) {
 	defer m.mu.Unlock()
 	m.state, m.stateAt, m.why = t.to, time.Now(), t.why
 	m.closed.Store(t.to == gobreaker.StateClosed)
-	if t.to == gobreaker.StateClosed {
-		m.pings.forget()
-	}
 	m.settle(nil)
 }
 

@@ -16,7 +16,6 @@ var (
 // round is the outcome of a round of pings.
 type round struct {
 	sent, failed int
-	closing      bool  // it was to close the breaker
 	err          error // the last
 }
 
@@ -81,11 +80,7 @@ func (p *pings) take(r round) *cause {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = r
-	share := r.share()
-	switch {
-	case r.closing:
-		return nil
-	case share < p.t.PingFailing:
+	if r.share() < p.t.PingFailing {
 		p.inARow = 0
 		return nil
 	}
@@ -102,13 +97,6 @@ func (p *pings) take(r round) *cause {
 	}
 }
 
-// forget starts the count of failed rounds anew.
-func (p *pings) forget() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.inARow = 0
-}
-
 func (r round) share() float64 {
 	if r.sent == 0 {
 		return 0
@@ -118,7 +106,7 @@ func (r round) share() float64 {
 
 // tryToClose probes a half-open breaker, one probe after the other, until all have succeeded or one has failed.
 func (m *Machine) tryToClose(ctx context.Context) round {
-	r := round{closing: true}
+	r := round{}
 	pause := time.NewTicker(max(1, m.t.PingEvery/time.Duration(m.t.Probes)))
 	defer pause.Stop()
 	for r.err == nil && ctx.Err() == nil {

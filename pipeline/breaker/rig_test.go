@@ -85,8 +85,12 @@ func (r *rig) back() { r.answer(func(context.Context, int) error { return nil })
 
 // journal says what the journal says from now on, and lets the machine look.
 func (r *rig) journal(s Storage) {
-	r.mu.Lock()
 	s.Journal = true
+	r.say(s)
+}
+
+func (r *rig) say(s Storage) {
+	r.mu.Lock()
 	r.storage = s
 	r.mu.Unlock()
 	r.pass(r.Machine.t.ReviewEvery)

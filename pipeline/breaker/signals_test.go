@@ -157,7 +157,7 @@ func TestSignals(t *testing.T) {
 		{"the operator pauses", func(r *rig) {
 			var read int64
 			r.course(0, 25, &read, falling(1000))
-			r.pass(20 * time.Second) // nothing is sampled meanwhile
+			r.pass(8 * time.Second) // nothing is sampled meanwhile
 			r.course(0, 15, &read, func(s int) (int64, int64) { return 300, 20000 + int64(s)*700 })
 		}, ""},
 		{"partitions move away", func(r *rig) {
@@ -165,6 +165,12 @@ func TestSignals(t *testing.T) {
 			r.course(0, 25, &read, falling(1000))
 			r.Assigned(time.Second)
 			r.course(0, 15, &read, func(s int) (int64, int64) { return 300, 20000 + int64(s)*700 })
+		}, ""},
+		{"the total starts anew", func(r *rig) {
+			var read int64
+			r.course(0, 25, &read, falling(1000))
+			read = 0
+			r.course(0, 15, &read, func(s int) (int64, int64) { return 1000, int64(s) * 1000 })
 		}, ""},
 		{"a trickle stops", func(r *rig) {
 			var read int64
@@ -187,6 +193,12 @@ func TestSignals(t *testing.T) {
 		{"the first four tries fail", func(r *rig) { r.reports(4, errRefused) }, ""},
 		{"the first five tries fail", func(r *rig) { r.reports(5, errRefused) }, "5 of 5 tries failed"},
 		{"tries run out of time", func(r *rig) { r.reports(5, context.DeadlineExceeded) }, "5 of 5 tries failed"},
+		{"failures on both sides of where a fixed window would end", func(r *rig) {
+			r.pass(9500 * time.Millisecond)
+			r.reports(4, errRefused)
+			r.pass(time.Second)
+			r.reports(1, errRefused)
+		}, "5 of 5 tries failed"},
 		{"failures far apart", func(r *rig) {
 			for range 30 {
 				r.reports(1, errRefused)
@@ -249,6 +261,33 @@ func TestThroughputAtAnotherLevel(t *testing.T) {
 		r.at(Normal, true)
 		r.course(0, 35, &read, fall)
 		require.Equal(t, "open", r.Status().Breaker)
+	})
+}
+
+// However unevenly it is sampled, throughput is what it is, and samples are few.
+func TestThroughputIsMeasured(t *testing.T) {
+	for _, every := range []time.Duration{20 * time.Millisecond, 700 * time.Millisecond, 1700 * time.Millisecond, 3300 * time.Millisecond} {
+		inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
+			began := time.Now()
+			for time.Since(began) < 30*time.Second {
+				r.pass(every)
+				r.Progress(time.Since(began).Milliseconds(), 7)
+			}
+			require.InDelta(t, 1000, r.Status().Signals.Throughput, 1e-6)
+			require.InDelta(t, 1000, r.Status().Signals.Before, 1e-6)
+			require.InDelta(t, 1000, r.progress.rate(), 1e-6)
+			require.Less(t, len(r.progress.samples), 100)
+		})
+	}
+}
+
+// A signal that has opened the breaker is spent.
+func TestSignalOpensOnce(t *testing.T) {
+	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
+		r.open()
+		r.pass(65 * time.Second)
+		r.reports(4, errRefused)
+		r.at(Normal, true)
 	})
 }
 

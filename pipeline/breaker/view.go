@@ -113,7 +113,7 @@ func explain(from, to Level, was, is view, s Storage, breaker cause) cause {
 		return c
 	}
 	switch {
-	case to == Normal && was.waits && !is.waits:
+	case to == Normal && was.waits:
 		add("the journal is drained")
 	case to == Normal:
 		asBreaker()
