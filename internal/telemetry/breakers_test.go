@@ -41,7 +41,7 @@ func TestBreakersAreObserved(t *testing.T) {
 		for _, p := range points {
 			name := m.Name
 			for _, a := range p.Attributes.ToSlice() {
-				name += " " + string(a.Key) + "=" + a.Value.Emit()
+				name += " " + string(a.Key) + "=" + a.Value.String()
 			}
 			got[name] = p.Value
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 )
 
@@ -187,11 +188,11 @@ func (t *Thresholds) validate(bad func(option string, value any, want string)) {
 		{"ErrorRate", t.ErrorRate}, {"Margin", t.Margin},
 	}
 	for _, s := range shares {
-		if !(s.value > 0 && s.value <= 1) { // also refuses NaN
+		if s.value <= 0 || s.value > 1 || math.IsNaN(s.value) {
 			bad("Thresholds."+s.name, s.value, "a share above 0 and up to 1")
 		}
 	}
-	if !(t.FloorRate >= 1 && t.FloorRate <= 1e9) {
+	if t.FloorRate < 1 || t.FloorRate > 1e9 || math.IsNaN(t.FloorRate) {
 		bad("Thresholds.FloorRate", t.FloorRate, "1 to 1e9 events per second")
 	}
 }

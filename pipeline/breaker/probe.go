@@ -43,12 +43,12 @@ func (p *pings) ping(ctx context.Context) error {
 		return errStuck
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.t.PingTimeout)
+	defer cancel()
 	answer := make(chan error, 1)
 	p.all.Go(func() {
 		answer <- p.probe(ctx)
 		<-p.under
 	})
-	defer cancel()
 	select {
 	case err := <-answer:
 		return err
