@@ -17,4 +17,10 @@ const (
 	nameState     = "millrace.lane.state"           // 1 for the state the lane is in
 	nameMemory    = "millrace.replica.memory"       // bytes of all lanes of a replica
 	nameLimit     = "millrace.replica.memory.limit" // bytes
+
+	nameLevel    = "millrace.dependency.level"    // of degradation, 0 to 3
+	nameBreaker  = "millrace.dependency.breaker"  // 1 for the state the breaker is in
+	nameOverride = "millrace.dependency.override" // 1 for the override in force
+	nameChanges  = "millrace.dependency.changes"  // by level entered
+	nameTries    = "millrace.dependency.tries"    // by outcome
 )
