@@ -19,7 +19,6 @@ const (
 // drain brings the journal to Redis whenever there is something in it and Redis may be tried, until ctx ends or the chain
 // breaks.
 func (c *committer) drain(ctx context.Context, owner store.Token) {
-	defer c.tail.Rest()
 	side, wait := Fitting(c.deps.Side), drainAgain
 	for {
 		for c.tail.Pending().Calls == 0 {
