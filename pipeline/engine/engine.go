@@ -12,20 +12,26 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 )
 
-// Config says what to run and on what. All fields are required.
+// Config says what to run and on what. All fields but Journal and Route are required.
 type Config struct {
 	Spec    *spec.Spec
 	Replica int           // from 0
 	Kafka   source.Config // connections; the engine opens clients of its own
 	Store   *store.Store
+	Journal *journal.Journal // of the process; a spec with lane.overflow journal needs one
+	Route   lane.Route       // where commits go; nil: Redis is always tried
 	Log     *slog.Logger
 }
+
+// ErrNoJournal means that the spec wants commits to overflow into a journal, and the worker has none.
+var ErrNoJournal = errors.New("lane.overflow is journal, and this worker has no write-ahead log; give it a directory with --wal, or set lane.overflow to block")
 
 // Group is the consumer group of a pipeline.
 func Group(pipeline string) string { return "millrace." + pipeline }
@@ -76,6 +82,9 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	if _, err = lane.Compile(e.cfg.Spec); err != nil {
 		return err
 	}
+	if e.journals() && e.cfg.Journal == nil {
+		return ErrNoJournal
+	}
 	if e.cluster, err = source.NewCluster(ctx, e.cfg.Kafka); err != nil {
 		return err
 	}
@@ -101,8 +110,13 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 			return source.OpenReader(cfg)
 		},
 	}
+	if e.deps.Route = e.cfg.Route; e.journals() {
+		e.deps.Journal = e.cfg.Journal
+	}
 	return e.follow(ctx)
 }
+
+func (e *Engine) journals() bool { return e.cfg.Spec.Lane.Overflow == spec.OverflowJournal }
 
 func (e *Engine) disconnect() {
 	if e.producer != nil {
@@ -119,6 +133,9 @@ func (e *Engine) run(ctx context.Context) {
 	var side sync.WaitGroup
 	side.Go(func() { e.poll(ctx) })
 	side.Go(func() { e.review(ctx) })
+	if e.journals() {
+		side.Go(func() { e.sweep(ctx) })
+	}
 	err := e.membership.Run(ctx, e)
 	e.cancel()
 	side.Wait()
@@ -227,6 +244,28 @@ func (e *Engine) review(ctx context.Context) {
 			return
 		case <-tick.C:
 			e.deps.Budget.Review()
+		}
+	}
+}
+
+// sweep lets the journal forget what lanes that run elsewhere by now have passed.
+func (e *Engine) sweep(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, err := e.cfg.Journal.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) {
+			if id.Pipeline != e.cfg.Spec.Name {
+				return store.Meta{}, false, nil
+			}
+			return e.cfg.Store.ReadMeta(ctx, id)
+		})
+		if err != nil && ctx.Err() == nil {
+			e.cfg.Log.Warn("journal not swept", "pipeline", e.cfg.Spec.Name, "error", err)
 		}
 	}
 }

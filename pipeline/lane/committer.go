@@ -2,9 +2,13 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"millrace/pipeline/journal"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -23,76 +27,165 @@ type SideSender interface {
 // called again after an error; calls that were applied are acknowledged without effect. store.ErrFenced,
 // store.ErrLostWrites and store.ErrNoMeta are final for the chain the commit belongs to; anything else may be tried again.
 func Deliver(ctx context.Context, st Applier, side SideSender, id store.LaneID, stateID string, owner store.Token, c *Commit) error {
-	if len(c.Side) > 0 {
-		if err := sendFitting(ctx, side, c.Side); err != nil {
-			return err
-		}
-		clear(c.Side)
-		c.Side = c.Side[:0]
+	if err := c.publish(ctx, side); err != nil {
+		return err
 	}
 	_, err := st.Apply(ctx, id, stateID, owner, c.Calls)
 	return err
 }
 
-// delivery is the committer's answer to one commit.
-type delivery struct {
-	commit *Commit
-	err    error // nil, or an error that breaks the chain
-	took   time.Duration
-	seal   int64
-	drop   int64
+// publish sends the side records that were not sent yet.
+func (c *Commit) publish(ctx context.Context, side SideSender) error {
+	if len(c.Side) == 0 {
+		return nil
+	}
+	if err := sendFitting(ctx, side, c.Side); err != nil {
+		return err
+	}
+	clear(c.Side)
+	c.Side = c.Side[:0]
+	return nil
 }
 
-// committer delivers commits one after the other and reads the lane's requests after each.
+// delivery is the committer's answer: about a commit, or about commits that have left the journal for Redis.
+type delivery struct {
+	commit    *Commit  // nil when it is about the journal
+	journaled bool     // the commit is in the journal, not in Redis
+	drained   progress // what Redis has from the journal
+	err       error    // nil, or an error that breaks the chain
+	took      time.Duration
+	seal      int64
+	drop      int64
+}
+
+// progress is where the last of some commits has brought the lane.
+type progress struct {
+	offset, watermark, effective, ctlGen int64
+	counters                             store.Counters
+	commits, entries                     int64
+}
+
+// committer delivers commits one after the other and reads the lane's requests after each. With a journal it is still one
+// queue: while anything is in the journal, everything goes there, and a second goroutine brings it to Redis in order. So
+// whoever waits for Redis never keeps commits from becoming durable.
 type committer struct {
 	deps    *Deps
 	id      store.LaneID
 	stateID string
 	in      chan *Commit
-	out     chan delivery
-	stuck   func(error) // told of every failed try, nil when it works again
+	out     chan delivery // read until it is closed, whatever happens
+	stuck   func(error)   // told of every failed try, nil when it works again
+	stop    context.CancelFunc
+
+	tail    *journal.Tail   // nil without a journal
+	owed    []*journal.Tail // of earlier owners of this lane's life: their side records go out first
+	disk    context.Context // what is on its way to the disk is waited for as long as this
+	grace   time.Duration   // after which a commit that Redis does not take goes to the journal
+	hurry   atomic.Bool     // the lane must go: the journal at the first failure
+	spilled chan struct{}   // capacity 1: something was put into the journal
 }
 
 // run delivers until in is closed, the chain breaks or ctx ends. It closes out at its end.
 func (c *committer) run(ctx context.Context, owner store.Token) {
 	defer close(c.out)
+	if !c.settle(ctx) {
+		return
+	}
+	var drain sync.WaitGroup
+	defer drain.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if c.tail != nil {
+		drain.Go(func() { c.drain(ctx, owner) })
+	}
 	for commit := range c.in {
-		began := time.Now()
-		d := delivery{commit: commit, err: c.deliver(ctx, owner, commit)}
-		d.took = time.Since(began)
-		if d.err == nil {
-			d.seal, d.drop = c.requests(ctx)
-		}
-		select {
-		case c.out <- d:
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return
 		}
-		if d.err != nil {
+		d := c.deliver(ctx, owner, commit)
+		if d.err == nil && !d.journaled {
+			d.seal, d.drop = c.requests(ctx)
+		}
+		if c.out <- d; d.err != nil {
 			return
 		}
 	}
 }
 
 // deliver tries until the commit is durable, the chain is broken or ctx ends.
-func (c *committer) deliver(ctx context.Context, owner store.Token, commit *Commit) error {
+func (c *committer) deliver(ctx context.Context, owner store.Token, commit *Commit) delivery {
 	commit.meta.UpdatedAt = time.Now().UnixMilli()
+	began := time.Now()
+	longest := 2 * time.Second
+	if c.tail != nil {
+		longest = 100 * time.Millisecond // it may be the drain that it waits for
+	}
 	wait := 20 * time.Millisecond
 	for failed := false; ; failed = true {
-		err := Deliver(ctx, c.deps.Store, c.deps.Side, c.id, c.stateID, owner, commit)
-		if err == nil && failed {
+		journaled, err := c.try(ctx, owner, commit, began, failed)
+		if err == nil && failed && !journaled {
 			c.stuck(nil)
 		}
 		if err == nil || store.IsFinal(err) || ctx.Err() != nil {
-			return err
+			return delivery{commit: commit, journaled: journaled, err: err, took: time.Since(began)}
 		}
 		c.stuck(err)
-		c.deps.Log.Warn("commit not accepted, trying again", "lane", c.id.String(), "offset", commit.Offset,
-			"in", wait, "error", err)
-		if !pause(ctx, wait/2+rand.N(wait)) {
-			return ctx.Err()
+		if wait < longest || c.tail == nil {
+			c.deps.Log.Warn("commit not accepted, trying again", "lane", c.id.String(), "offset", commit.Offset,
+				"in", wait, "error", err)
 		}
-		wait = min(2*wait, 2*time.Second)
+		if !pause(ctx, wait/2+rand.N(wait)) {
+			return delivery{commit: commit, err: ctx.Err()}
+		}
+		wait = min(2*wait, longest)
+	}
+}
+
+// try makes one attempt. The journal takes the commit when it is not empty, when Redis must not be tried, and when Redis
+// has been tried long enough. A journal that cannot take it, for now or for good, makes it wait: for room, or until the
+// journal is drained and Redis takes commits again.
+func (c *committer) try(ctx context.Context, owner store.Token, commit *Commit, began time.Time, failed bool) (journaled bool, err error) {
+	if c.tail == nil {
+		return false, c.direct(ctx, owner, commit)
+	}
+	left := c.grace - time.Since(began)
+	barred := c.tail.Pending().Calls > 0 || !c.deps.route().Direct()
+	if barred || failed && (left <= 0 || c.hurry.Load()) {
+		if err = c.tail.Append(c.disk, commit.Offset, commit.Calls, commit.Side); err == nil {
+			select {
+			case c.spilled <- struct{}{}:
+			default:
+			}
+			return true, nil
+		}
+		if barred || store.IsFinal(err) {
+			return false, err
+		}
+	}
+	if left > 0 { // a Redis that is slow rather than away must not hold the commit back
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left)
+		defer cancel()
+	}
+	return false, c.direct(ctx, owner, commit)
+}
+
+// direct is Deliver, and tells the route what Redis said.
+func (c *committer) direct(ctx context.Context, owner store.Token, commit *Commit) error {
+	if err := commit.publish(ctx, c.deps.Side); err != nil {
+		return err
+	}
+	_, err := c.deps.Store.Apply(ctx, c.id, c.stateID, owner, commit.Calls)
+	c.report(ctx, err)
+	return err
+}
+
+func (c *committer) report(ctx context.Context, err error) {
+	switch {
+	case err == nil || store.IsFinal(err):
+		c.deps.route().Report(nil)
+	case !errors.Is(ctx.Err(), context.Canceled):
+		c.deps.route().Report(err)
 	}
 }
 

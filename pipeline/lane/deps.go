@@ -40,6 +40,8 @@ type Deps struct {
 	Group   string
 	Budget  *Budget
 	Desired *Desired
+	Journal Journal // nil: commits that Redis cannot take wait for it
+	Route   Route   // nil: Redis is always tried
 	Log     *slog.Logger
 }
 

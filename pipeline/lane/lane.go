@@ -118,8 +118,11 @@ func (l *Lane) acquire(ctx context.Context) (int64, error) {
 func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	l.now.State, l.now.Incident = StateAcquiring, nil
 	l.publish()
-	meta, err := l.take(ctx)
+	previous, meta, err := l.take(ctx)
 	if err != nil {
+		return 0, err
+	}
+	if meta, err = l.resume(ctx, previous, meta); err != nil {
 		return 0, err
 	}
 	// Read after the lane was taken: at least what its last owner followed, so that a pause holds over a move.
@@ -166,19 +169,19 @@ func (l *Lane) bind(ctx context.Context, s *State) error {
 	return nil
 }
 
-// take writes a new owner token over the one that was read.
-func (l *Lane) take(ctx context.Context) (store.Meta, error) {
+// take writes a new owner token over the one that was read, which it returns with the lane's meta.
+func (l *Lane) take(ctx context.Context) (store.Token, store.Meta, error) {
 	before, _, err := l.deps.Store.ReadMeta(ctx, l.id)
 	if err != nil {
-		return store.Meta{}, corruptIncident(err)
+		return "", store.Meta{}, corruptIncident(err)
 	}
 	token := store.NextToken(before.Owner)
 	meta, _, err := l.deps.Store.Acquire(ctx, l.id, l.program.StateID, before.Owner, token)
 	if err != nil {
-		return store.Meta{}, corruptIncident(err)
+		return "", store.Meta{}, corruptIncident(err)
 	}
 	l.token = token
-	return meta, nil
+	return before.Owner, meta, nil
 }
 
 // locate asks the broker and the group where the lane's log and hint stand.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/pipeline/journal"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -26,7 +27,12 @@ type loop struct {
 	*Lane
 	ctx       context.Context // ends when the lane must go
 	deliver   context.Context // ends releaseGrace later
-	committer *committer
+	committer *committer      // nil while its lane has none
+	tail      *journal.Tail
+	owed      []*journal.Tail // of earlier tokens: their side records were not sent
+	replay    int64           // of the last commit that did not go by way of the journal: it only rises
+	throttle  *time.Timer
+	throttled bool // until the timer fires
 	free      []*Commit
 	flying    []*Commit // handed over, oldest first
 	orders    orders
@@ -49,30 +55,68 @@ func (l *Lane) loop(ctx context.Context) error {
 	deliver, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	now := time.Now()
 	r := &loop{
-		Lane: l, ctx: ctx, deliver: deliver, seal: none, drop: none,
+		Lane: l, ctx: ctx, deliver: deliver, seal: none, drop: none, replay: l.state.replayFrom(),
 		idle:     make(chan int64, 1),
 		lastSeen: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
 	}
 	for range l.program.Spec.Lane.CommitQueue + 1 {
 		r.free = append(r.free, &Commit{})
 	}
+	r.throttle = time.NewTimer(time.Hour)
+	r.throttle.Stop()
 	r.startCommitter()
 	defer func() {
-		close(r.committer.in)
 		cancel()
-		for range r.committer.out { // the producer may be closed when the lane has ended
+		r.halt() // the producer may be closed when the lane has ended
+		for _, t := range r.owed {
+			t.Close()
+		}
+		if r.tail != nil {
+			r.tail.Close()
 		}
 	}()
 	return r.run()
 }
 
+// leastGrace is for how long at least Redis is tried before a commit goes to the journal.
+const leastGrace = 500 * time.Millisecond
+
 func (r *loop) startCommitter() {
 	slots := r.program.Spec.Lane.CommitQueue + 1
+	if r.deps.Journal != nil {
+		r.tail = r.deps.Journal.Tail(r.id, r.program.StateID, r.token)
+	}
+	ctx, stop := context.WithCancel(r.deliver)
 	r.committer = &committer{
 		deps: r.deps, id: r.id, stateID: r.program.StateID,
-		in: make(chan *Commit, slots), out: make(chan delivery, slots), stuck: r.stuck,
+		in: make(chan *Commit, slots), out: make(chan delivery, slots), stuck: r.stuck, stop: stop,
+		tail: r.tail, owed: r.owed, disk: r.deliver, spilled: make(chan struct{}, 1),
+		grace: max(leastGrace, patience/2*r.program.Spec.Lane.CommitInterval.Std()),
 	}
-	go r.committer.run(r.deliver, r.token)
+	go r.committer.run(ctx, r.token)
+}
+
+// halt ends the committer and waits for it. Commits that reached the journal do not fly any more.
+func (r *loop) halt() {
+	c := r.committer
+	if c == nil {
+		return
+	}
+	r.committer = nil
+	close(c.in)
+	c.stop()
+	for d := range c.out {
+		if d.commit != nil && d.journaled && d.err == nil {
+			r.landed(d.commit)
+		}
+	}
+	r.owed = c.owed
+}
+
+// landed takes back the oldest commit under way.
+func (r *loop) landed(c *Commit) {
+	r.flying = r.flying[1:]
+	r.free = append(r.free, c)
 }
 
 // stuck is called by the committer.
@@ -110,6 +154,8 @@ func (r *loop) run() error {
 			}
 		case end := <-r.idle:
 			r.idleAt(end)
+		case <-r.throttle.C:
+			r.throttled = false
 		case <-changed:
 			_, changed = r.deps.Desired.get()
 			r.follow()
@@ -134,6 +180,8 @@ func (r *loop) gate() {
 		if err := r.failing.Load(); err != nil {
 			r.now.Reason = fmt.Sprintf("commits wait: %v", *err)
 		}
+	case r.throttled:
+		r.now.State, r.now.Reason = StateBlocked, "intake is throttled"
 	default:
 		r.now.State, r.now.Reason = StateRunning, ""
 		r.in = r.reader.Batches()
@@ -147,8 +195,12 @@ func (r *loop) overdue() bool {
 }
 
 func (r *loop) fold(b *source.Batch) {
-	if len(b.Records) > 0 {
+	if n := len(b.Records); n > 0 {
 		r.lastSeen = time.Now()
+		if wait := r.deps.route().Admit(n); wait > 0 {
+			r.throttled = true
+			r.throttle.Reset(wait)
+		}
 	}
 	r.state.Fold(b)
 	r.now.End = b.HighWatermark
@@ -278,21 +330,37 @@ func (r *loop) delivered(d delivery, ok bool) error {
 	if d.err != nil {
 		return r.broken(d.err)
 	}
-	c := d.commit
-	r.state.Acknowledged(c)
-	r.flying = r.flying[1:]
-	r.free = append(r.free, c)
+	p := d.drained
+	if c := d.commit; c != nil {
+		r.landed(c)
+		r.now.Journaled = c.Offset
+		if d.journaled {
+			r.report()
+			return nil
+		}
+		r.replay = c.Replay
+		p = progress{c.Offset, c.Watermark, c.Effective, c.CtlGen, c.Counters, 1, int64(c.Entries)}
+	}
 	r.seal, r.drop = max(r.seal, d.seal), max(r.drop, d.drop)
+	r.acknowledged(p, d.took)
+	return nil
+}
+
+// acknowledged follows what Redis has, and nothing else: the state's control values, the status, the group's offset.
+func (r *loop) acknowledged(p progress, took time.Duration) {
+	r.state.Reached(p.effective)
 	now := time.Now()
-	r.now.Commits++
-	r.now.Written += int64(c.Entries)
-	r.now.CommitMs = float64(d.took.Microseconds()) / 1000
+	r.now.Commits += p.commits
+	r.now.Written += p.entries
+	r.now.CommitMs = float64(took.Microseconds()) / 1000
 	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.lastAck).Microseconds())/1000)
 	r.lastAck = now
-	r.now.Committed, r.now.CtlGen = c.Offset, c.CtlGen
-	r.claim.MarkHint(c.Offset, hintMetadata(c.Replay, c.Watermark, c.Counters))
+	r.now.Committed, r.now.CtlGen = p.offset, p.ctlGen
+	r.claim.MarkHint(p.offset, hintMetadata(r.replay, p.watermark, p.counters))
+	if r.tail != nil {
+		r.tail.Committed(p.offset)
+	}
 	r.report()
-	return nil
 }
 
 // forgot tells whether an error means that Redis forgot acknowledged writes.
@@ -338,9 +406,10 @@ func (r *loop) broken(err error) error {
 }
 
 // reseed takes a new token and hands over one commit with everything in it, and the side records of every commit that
-// was under way.
+// was under way. Those of commits in the journal go out before it.
 func (r *loop) reseed(ctx context.Context) error {
-	meta, err := r.take(ctx)
+	r.halt()
+	_, meta, err := r.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -348,14 +417,16 @@ func (r *loop) reseed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	close(r.committer.in)
-	c := r.flying[0]
+	if r.tail != nil {
+		r.owed, r.tail = append(r.owed, r.tail), nil
+	}
 	var side []source.SideRecord
 	for _, f := range r.flying {
 		side = append(side, f.Side...)
 	}
-	r.free = append(r.free, r.flying[1:]...)
-	r.flying = nil
+	r.free = append(r.free, r.flying...)
+	c := r.free[len(r.free)-1]
+	r.free, r.flying = r.free[:len(r.free)-1], nil
 	r.state.Reseed(c, meta.Cursor, stored)
 	c.Side = append(side, c.Side...)
 	r.reseeds++
@@ -375,16 +446,20 @@ func (r *loop) release() error {
 	r.report()
 	grace := time.NewTimer(releaseGrace)
 	defer grace.Stop()
+	look := time.NewTicker(routeEvery)
+	defer look.Stop()
+	r.committer.hurry.Store(true)
 	final := false
 	for {
 		if !final && len(r.free) > 0 {
 			final = true
 			r.commit(-1) // also with nothing new: it notices a Redis that forgot
 		}
-		if final && len(r.flying) == 0 {
+		if final && len(r.flying) == 0 && r.leave() {
 			return nil
 		}
 		select {
+		case <-look.C:
 		case d, ok := <-r.committer.out:
 			if !ok {
 				return nil
@@ -394,6 +469,7 @@ func (r *loop) release() error {
 				if err := r.reseed(r.deliver); err != nil {
 					return errors.Join(d.err, err)
 				}
+				r.committer.hurry.Store(true)
 				continue
 			}
 			if d.err != nil {
@@ -409,6 +485,12 @@ func (r *loop) release() error {
 	}
 }
 
+// leave tells whether a lane whose commits are all durable may go: with an empty journal, or when the journal does not
+// become empty now. What is left in it waits for whoever acquires the lane.
+func (r *loop) leave() bool {
+	return r.tail == nil || r.tail.Pending().Calls == 0 || r.failing.Load() != nil || !r.deps.route().Direct()
+}
+
 // report publishes the lane's status.
 func (r *loop) report() {
 	s := &r.now
@@ -416,6 +498,10 @@ func (r *loop) report() {
 	s.Slices, s.Entries, s.Bytes = r.state.Slices(), r.state.Entries(), r.bytes()
 	if wm := r.state.Watermark(); wm != none {
 		s.Watermark = &wm
+	}
+	if r.tail != nil {
+		pending := r.tail.Pending()
+		s.JournalCommits, s.JournalBytes = pending.Commits, pending.Bytes
 	}
 	if since := time.Since(r.rateAt); since >= time.Second {
 		s.Rate = float64(s.Counters.Read-r.rateRead) / since.Seconds()

@@ -115,12 +115,15 @@ type bench struct {
 	done   chan error
 }
 
-func start(t *testing.T, log *fakeLog, st *store.Store, redis *miniredis.Miniredis) *bench {
+func start(t *testing.T, log *fakeLog, st *store.Store, redis *miniredis.Miniredis, change ...func(*Deps)) *bench {
 	t.Helper()
 	side := &sideLog{}
 	deps := &Deps{
 		Store: st, Side: side, Cluster: log, Open: log.open, Group: "g",
 		Budget: NewBudget(1 << 30), Desired: NewDesired(), Log: quiet,
+	}
+	for _, fn := range change {
+		fn(deps)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &bench{Lane: New(deps, mustProgram(t), log), log: log, store: st, redis: redis, side: side, cancel: cancel, done: make(chan error, 1)}

@@ -254,8 +254,12 @@ func (s *State) finish(c *Commit) {
 	s.touched = false
 }
 
-// Acknowledged tells the state that a commit is durable.
-func (s *State) Acknowledged(c *Commit) { s.committed = max(s.committed, c.Effective) }
+// Acknowledged tells the state that Redis has a commit.
+func (s *State) Acknowledged(c *Commit) { s.Reached(c.Effective) }
+
+// Reached is Acknowledged for a commit that came to Redis by way of the journal: effective is the greater of watermark and
+// seal in its meta.
+func (s *State) Reached(effective int64) { s.committed = max(s.committed, effective) }
 
 // footprint is the memory the commit holds, also while it waits to be used again.
 func (c *Commit) footprint() int64 {

@@ -26,7 +26,7 @@ type Status struct {
 	Incident  *Incident      `json:"incident,omitempty"`
 	Owner     store.Token    `json:"owner,omitempty"`
 	Offset    int64          `json:"offset"`    // next to read
-	Committed int64          `json:"committed"` // durable
+	Committed int64          `json:"committed"` // durable in Redis
 	End       int64          `json:"end"`       // broker's high watermark as last heard, -1 before
 	Watermark *int64         `json:"watermark,omitempty"`
 	Counters  store.Counters `json:"counters"`
@@ -40,8 +40,13 @@ type Status struct {
 	GapMs     float64        `json:"longest_commit_gap"` // longest time between two acknowledged commits, ms
 	Restored  *Restored      `json:"restored,omitempty"` // what the acquisition read
 	CtlGen    int64          `json:"ctl_gen"`            // desired state this lane follows
-	Reseeds   int            `json:"reseeds,omitempty"`  // times Redis was found to have forgotten writes
-	UpdatedAt time.Time      `json:"updated_at,omitempty"`
+
+	Journaled      int64 `json:"journaled,omitempty"`       // durable, in Redis or in the journal
+	JournalCommits int64 `json:"journal_commits,omitempty"` // in the journal and not in Redis
+	JournalBytes   int64 `json:"journal_bytes,omitempty"`
+
+	Reseeds   int       `json:"reseeds,omitempty"` // times Redis was found to have forgotten writes
+	UpdatedAt time.Time `json:"updated_at,omitempty"`
 }
 
 // Lag is how many offsets wait in the log.

@@ -34,6 +34,7 @@ const (
 	wantUnit      = "s, ms, us, ns (a number since 1970) or rfc3339 (a text)"
 	wantFunc      = "count, sum, avg, min, max, first or last"
 	wantBuckets   = "a power of two from 1 to 1024"
+	wantOverflow  = "block or journal"
 	wantWhere     = "an expression that gives true or false, such as amount > 10 && country == \"DE\""
 )
 
@@ -163,6 +164,9 @@ func checkLane(l *Lane, fail report) {
 	}
 	checkInt("lane.fetch_batches", int64(l.FetchBatches), 1, 1024, fail)
 	checkInt("lane.fetch_bytes", int64(l.FetchBytes), 1<<10, 1<<30, fail)
+	if l.Overflow != OverflowBlock && l.Overflow != OverflowJournal {
+		fail("lane.overflow", l.Overflow, "is no policy", wantOverflow)
+	}
 }
 
 func checkInt(path string, value, least, most int64, fail report) {

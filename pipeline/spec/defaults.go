@@ -16,6 +16,7 @@ func defaults() *Spec {
 			Buckets:        16,
 			FetchBatches:   2,
 			FetchBytes:     1 << 20,
+			Overflow:       OverflowBlock,
 		},
 		Replicas: 1,
 	}

@@ -176,6 +176,7 @@ func (r *reader) lane(n *yaml.Node, path string, l *Lane) {
 		field{"buckets", r.integer(&l.Buckets, wantBuckets)},
 		field{"fetch_batches", r.integer(&l.FetchBatches, number)},
 		field{"fetch_bytes", r.bytes(func(v int64) { l.FetchBytes = clamp(v) })},
+		field{"overflow", r.text(&l.Overflow, wantOverflow)},
 	)
 }
 

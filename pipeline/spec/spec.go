@@ -84,7 +84,14 @@ type Lane struct {
 	Buckets        int      `json:"buckets"`         // hash keys per slice generation, a power of two
 	FetchBatches   int      `json:"fetch_batches"`   // record batches read ahead per lane
 	FetchBytes     int      `json:"fetch_bytes"`     // bytes asked of the broker per fetch
+	Overflow       string   `json:"overflow"`        // OverflowBlock or OverflowJournal: what a lane does when Redis cannot take its commits
 }
+
+// What a lane does with commits that Redis cannot take.
+const (
+	OverflowBlock   = "block"   // it waits, and Kafka holds the rest
+	OverflowJournal = "journal" // it puts them into the worker's write-ahead log and goes on
+)
 
 // Duration is written as text such as 1h30m or 250ms.
 type Duration time.Duration

@@ -108,7 +108,7 @@ func TestFlights(t *testing.T) {
 		DeadLetter:      Sink{Kafka: &KafkaSink{Topic: "flights.dead"}},
 		Lane: Lane{
 			CommitInterval: Duration(time.Second), ChunkFields: 512, CommitQueue: 1, MemoryLimit: 512 << 20, Buckets: 16,
-			FetchBatches: 2, FetchBytes: 1 << 20,
+			FetchBatches: 2, FetchBytes: 1 << 20, Overflow: OverflowBlock,
 		},
 		Replicas: 1,
 	}, parseFlights(t))
@@ -136,7 +136,7 @@ aggregates: {n: {func: count}}
 windows: [{name: m, size: &five 5m}, {name: s, size: 1d12h, slide: *five}]
 watermark: {idle_timeout: 0}
 results: {kafka: {topic: a.windows}}
-lane: {memory_limit: 2GiB, fetch_bytes: 65536}
+lane: {memory_limit: 2GiB, fetch_bytes: 65536, overflow: journal}
 `))
 	require.NoError(t, err)
 	require.Equal(t, Duration(5*time.Minute), s.Windows[1].Slide)
@@ -145,6 +145,7 @@ lane: {memory_limit: 2GiB, fetch_bytes: 65536}
 	require.Equal(t, 2048, s.Event.MaxKeyBytes)
 	require.Equal(t, int64(2<<30), s.Lane.MemoryLimit)
 	require.Equal(t, 65536, s.Lane.FetchBytes)
+	require.Equal(t, OverflowJournal, s.Lane.Overflow)
 }
 
 func TestStateID(t *testing.T) {
@@ -175,6 +176,7 @@ func TestStateID(t *testing.T) {
 		"sinks":    func(s *Spec) { s.Late.Kafka = nil },
 		"commit":   func(s *Spec) { s.Lane.CommitInterval++ },
 		"replicas": func(s *Spec) { s.Replicas++ },
+		"overflow": func(s *Spec) { s.Lane.Overflow = OverflowJournal },
 	} {
 		s := parseFlights(t)
 		change(s)

@@ -1,0 +1,132 @@
+package journal
+
+import (
+	"encoding/binary"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// version is the first byte of every record. A newer one is ErrVersion.
+const version = 1
+
+// Flags, the second byte.
+const (
+	flagMeta = 1 << iota // the last call of its commit
+	flagSide             // the first, with side records
+	flagAll  = flagMeta | flagSide
+)
+
+// appendCall encodes one call. What only counts stands in front: see readHead.
+func appendCall(dst []byte, stateID string, c *store.Call, side []source.SideRecord) []byte {
+	flags := byte(0)
+	if c.Meta != nil {
+		flags |= flagMeta
+	}
+	if len(side) > 0 {
+		flags |= flagSide
+	}
+	dst = append(dst, version, flags)
+	dst = binary.AppendUvarint(dst, uint64(countEntries(c)))
+	dst = appendText(dst, stateID)
+	dst = appendCursor(dst, c.Prev)
+	dst = appendCursor(dst, c.Next)
+	dst = binary.AppendVarint(dst, int64(c.Buckets))
+	dst = binary.AppendUvarint(dst, uint64(len(c.Writes)))
+	for i := range c.Writes {
+		w := &c.Writes[i]
+		dst = appendSlice(dst, w.Slice)
+		dst = binary.AppendVarint(dst, int64(w.Bucket))
+		dst = binary.AppendUvarint(dst, uint64(len(w.Fields)))
+		for _, f := range w.Fields {
+			dst = appendText(dst, f)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(c.Drop)))
+	for _, d := range c.Drop {
+		dst = appendSlice(dst, d.SliceID)
+		dst = binary.AppendVarint(dst, d.Deadline)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(c.Purge)))
+	for _, p := range c.Purge {
+		dst = appendSlice(dst, p)
+	}
+	if c.Meta != nil {
+		dst = appendMeta(dst, c.Meta)
+	}
+	if len(side) > 0 {
+		dst = appendSide(dst, side)
+	}
+	return dst
+}
+
+func countEntries(c *store.Call) int {
+	n := 0
+	for i := range c.Writes {
+		n += len(c.Writes[i].Fields) / 2
+	}
+	return n
+}
+
+func appendMeta(dst []byte, m *store.MetaUpdate) []byte {
+	for _, n := range metaNumbers(m) {
+		dst = binary.AppendVarint(dst, *n)
+	}
+	dst = appendText(dst, m.TopicID)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Slices)))
+	for i := range m.Slices {
+		st := &m.Slices[i]
+		dst = appendSlice(dst, st.SliceID)
+		dst = binary.AppendVarint(dst, st.FirstOffset)
+		dst = binary.AppendVarint(dst, st.LastOffset)
+		dst = binary.AppendVarint(dst, st.Folded)
+	}
+	return dst
+}
+
+// metaNumbers lists the numbers of a meta in the order of the record.
+func metaNumbers(m *store.MetaUpdate) [15]*int64 {
+	c := &m.Counters
+	return [...]*int64{
+		&m.Offset, &m.Watermark, &m.MaxTime, &m.Sealed, &m.IdleEnd, &m.CtlGen, &m.SpecGen, &m.UpdatedAt,
+		&c.Read, &c.Invalid, &c.Ahead, &c.Filtered, &c.Duplicate, &c.Late, &c.Folded,
+	}
+}
+
+func appendSide(dst []byte, side []source.SideRecord) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(side)))
+	for i := range side {
+		r := &side[i]
+		dst = appendText(dst, r.Topic)
+		dst = appendBytes(dst, r.Key)
+		dst = appendBytes(dst, r.Value)
+		dst = binary.AppendUvarint(dst, uint64(len(r.Headers)))
+		for _, h := range r.Headers {
+			dst = appendText(dst, h.Key)
+			dst = appendBytes(dst, h.Value)
+		}
+	}
+	return dst
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// appendBytes keeps nil what is nil: its length is written plus one.
+func appendBytes(dst, b []byte) []byte {
+	if b == nil {
+		return binary.AppendUvarint(dst, 0)
+	}
+	return append(binary.AppendUvarint(dst, uint64(len(b))+1), b...)
+}
+
+func appendCursor(dst []byte, c store.Cursor) []byte {
+	return binary.AppendVarint(binary.AppendVarint(dst, c.Seq), c.Chunk)
+}
+
+func appendSlice(dst []byte, s store.SliceID) []byte {
+	dst = binary.AppendVarint(dst, s.Width)
+	dst = binary.AppendVarint(dst, s.Start)
+	return binary.AppendVarint(dst, int64(s.Gen))
+}

@@ -1,0 +1,161 @@
+package journal
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// randomCall makes a call with any of its sections, and side records.
+func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
+	num := func() int64 { return rng.Int64() >> rng.IntN(64) * (1 - 2*rng.Int64N(2)) }
+	text := func() string { return strings.Repeat(string(rune(rng.IntN(300))), rng.IntN(20)) }
+	slice := func() store.SliceID { return store.SliceID{Width: num(), Start: num(), Gen: rng.IntN(4)} }
+	maybe := func() []byte {
+		if rng.IntN(3) == 0 {
+			return nil
+		}
+		return []byte(text())
+	}
+	c := store.Call{Prev: store.Cursor{Seq: num(), Chunk: num()}, Next: store.Cursor{Seq: num(), Chunk: num()}}
+	for range rng.IntN(4) {
+		w := store.Write{Slice: slice(), Bucket: rng.IntN(1024)}
+		for range 2 * rng.IntN(4) {
+			w.Fields = append(w.Fields, text())
+		}
+		c.Writes = append(c.Writes, w)
+	}
+	for range rng.IntN(3) {
+		c.Drop = append(c.Drop, store.SliceDrop{SliceID: slice(), Deadline: num()})
+		c.Buckets = 16
+	}
+	for range rng.IntN(3) {
+		c.Purge = append(c.Purge, slice())
+		c.Buckets = 1
+	}
+	if rng.IntN(2) == 0 {
+		c.Meta = &store.MetaUpdate{TopicID: text()}
+		for _, n := range metaNumbers(c.Meta) {
+			*n = num()
+		}
+		for range rng.IntN(3) {
+			c.Meta.Slices = append(c.Meta.Slices, store.SliceStat{SliceID: slice(), FirstOffset: num(), LastOffset: num(), Folded: num()})
+		}
+	}
+	var side []source.SideRecord
+	for range rng.IntN(3) {
+		r := source.SideRecord{Topic: text(), Key: maybe(), Value: maybe()}
+		for range rng.IntN(3) {
+			r.Headers = append(r.Headers, source.Header{Key: text(), Value: maybe()})
+		}
+		side = append(side, r)
+	}
+	return c, side
+}
+
+func TestRoundTrip(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var b batch
+	var calls []store.Call
+	var sides [][]source.SideRecord
+	for range 3 {
+		b.reset()
+		calls, sides = calls[:0], sides[:0]
+		for range 200 {
+			c, side := randomCall(rng)
+			data := appendCall(nil, "0123456789abcdef", &c, side)
+			h, _, err := readHead(data)
+			require.NoError(t, err)
+			require.Equal(t, "0123456789abcdef", h.stateID)
+			require.Equal(t, c.Prev, h.prev)
+			require.Equal(t, c.Next, h.next)
+			require.Equal(t, c.Meta != nil, h.flags&flagMeta != 0)
+			_, gotSide, err := b.add(data)
+			require.NoError(t, err)
+			clear(data) // the batch has its own memory
+			calls, sides = append(calls, c), append(sides, side)
+			require.Equal(t, side, gotSide)
+		}
+		require.Equal(t, calls, b.calls)
+	}
+}
+
+// metaNumbers must name every number of a meta: one that is forgotten would be lost on its way through the journal.
+func TestMetaIsComplete(t *testing.T) {
+	var m store.MetaUpdate
+	for i, n := range metaNumbers(&m) {
+		*n = int64(i) + 1
+	}
+	seen := map[int64]bool{}
+	for _, v := range []reflect.Value{reflect.ValueOf(m), reflect.ValueOf(m.Counters)} {
+		for i := range v.NumField() {
+			if v.Field(i).Kind() == reflect.Int64 {
+				require.NotZero(t, v.Field(i).Int(), v.Type().Field(i).Name)
+				require.False(t, seen[v.Field(i).Int()], v.Type().Field(i).Name)
+				seen[v.Field(i).Int()] = true
+			}
+		}
+	}
+	require.Len(t, seen, len(metaNumbers(&m)))
+	for typ, fields := range map[reflect.Type]int{
+		reflect.TypeFor[store.Call](): 7, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 11,
+		reflect.TypeFor[store.Counters](): 7, reflect.TypeFor[store.SliceStat](): 4, reflect.TypeFor[source.SideRecord](): 4,
+	} {
+		require.Equal(t, fields, typ.NumField(), "%s has other fields than the record: raise version", typ)
+	}
+}
+
+func TestNewerRecordIsItsOwnError(t *testing.T) {
+	var b batch
+	_, _, err := b.add([]byte{version + 1, 0, 1, 2, 3})
+	require.ErrorIs(t, err, ErrVersion)
+	require.NotErrorIs(t, err, ErrUnreadable)
+	for _, data := range [][]byte{nil, {version}, {0, 0}, {version, 0xff, 0}, {version, 0}} {
+		_, _, err := b.add(data)
+		require.ErrorIs(t, err, ErrUnreadable, "%x", data)
+	}
+}
+
+// Whatever the bytes are, decoding neither panics nor takes more memory than they justify; what it accepts it gives back
+// unchanged after another trip.
+func FuzzDecode(f *testing.F) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	for range 20 {
+		c, side := randomCall(rng)
+		f.Add(appendCall(nil, "0123456789abcdef", &c, side))
+	}
+	f.Add([]byte{version, flagAll})
+	f.Add([]byte{version + 1})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var b, again batch
+		c, side, err := b.add(data)
+		if err != nil {
+			require.Empty(t, b.calls)
+			return
+		}
+		h, _, err := readHead(data)
+		require.NoError(t, err)
+		c2, side2, err := again.add(appendCall(nil, h.stateID, c, side))
+		require.NoError(t, err)
+		require.Equal(t, c, c2)
+		require.Equal(t, side, side2)
+	})
+}
+
+func TestAppendingAllocatesNothingPerEntry(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	c, _ := randomCall(rng)
+	w := store.Write{}
+	for range 1000 {
+		w.Fields = append(w.Fields, "key", "entry")
+	}
+	c.Writes = []store.Write{w}
+	buf := make([]byte, 0, 1<<20)
+	require.Zero(t, testing.AllocsPerRun(10, func() { buf = appendCall(buf[:0], "id", &c, nil) }))
+}
