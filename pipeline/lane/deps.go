@@ -41,6 +41,8 @@ type Deps struct {
 	Budget  *Budget
 	Desired *Desired
 	Log     *slog.Logger
+	Gate    Gate      // nil: every step runs at once
+	Recover Recoverer // nil: there is no journal
 }
 
 // Control values of the pipeline that all lanes of a replica follow.

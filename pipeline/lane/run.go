@@ -113,6 +113,8 @@ func (r *loop) run() error {
 		case <-changed:
 			_, changed = r.deps.Desired.get()
 			r.follow()
+		case <-r.wake:
+			return errors.Join(errDecided, r.release())
 		case <-r.ctx.Done():
 			return r.release()
 		}
@@ -266,7 +268,7 @@ func (r *loop) readerEnded() error {
 	}
 	r.ended = true
 	r.state.idleEnd, r.state.touched = -1, true // what was proved of another log, or of one that was cut, proves nothing
-	r.park(readerIncident(err, r.state.Offset()))
+	r.park(readerIncident(err, r.state.Offset()), nil)
 	return nil
 }
 
@@ -290,7 +292,7 @@ func (r *loop) delivered(d delivery, ok bool) error {
 	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.lastAck).Microseconds())/1000)
 	r.lastAck = now
 	r.now.Committed, r.now.CtlGen = c.Offset, c.CtlGen
-	r.claim.MarkHint(c.Offset, hintMetadata(c.Replay, c.Watermark, c.Counters))
+	r.claim.MarkHint(c.Offset, c.Replay.String())
 	r.report()
 	return nil
 }
@@ -340,7 +342,7 @@ func (r *loop) broken(err error) error {
 // reseed takes a new token and hands over one commit with everything in it, and the side records of every commit that
 // was under way.
 func (r *loop) reseed(ctx context.Context) error {
-	meta, err := r.take(ctx)
+	_, meta, err := r.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -361,7 +363,7 @@ func (r *loop) reseed(ctx context.Context) error {
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
 	if meta.Offset >= 0 { // a hint beside no state at all is what tells that the state was lost
-		r.claim.ResetHint(meta.Offset, hintMetadata(min(c.Replay, meta.Offset), meta.Watermark, meta.Counters))
+		r.claim.ResetHint(meta.Offset, c.Replay.String())
 	}
 	r.failing.Store(nil)
 	r.startCommitter()
