@@ -171,17 +171,6 @@ func (a *Acquisition) change(fn func()) {
 	a.changed = make(chan struct{})
 }
 
-// end records the outcome. The first one counts.
-func (a *Acquisition) end(outcome string) bool {
-	first := false
-	a.change(func() {
-		if first = a.outcome == ""; first {
-			a.outcome = outcome
-		}
-	})
-	return first
-}
-
 // step runs one step when it is admitted, and records what it did. An error that will be tried again leaves the step open.
 func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error) error {
 	a, i := l.acquisition, stepIndex(name)
@@ -215,9 +204,10 @@ func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error
 	return err
 }
 
-// ended gives the acquisition its outcome, once.
+// concluded gives the acquisition its outcome.
 func (l *Lane) concluded(outcome string) {
-	if l.acquisition != nil && l.acquisition.end(outcome) && l.deps.Gate != nil {
+	l.acquisition.change(func() { l.acquisition.outcome = outcome })
+	if l.deps.Gate != nil {
 		l.deps.Gate.Ended(l.acquisition)
 	}
 }

@@ -106,11 +106,17 @@ func (l *Lane) Run(ctx context.Context) error {
 // life is one acquisition and what follows it.
 func (l *Lane) life(ctx context.Context) error {
 	l.acquisition = newAcquisition(l.id)
-	defer l.concluded(OutcomeGone)
 	start, err := l.acquire(ctx)
-	if err != nil {
+	var inc *Incident
+	switch {
+	case errors.As(err, &inc):
+		l.concluded(OutcomeParked)
+		return err
+	case err != nil:
+		l.concluded(OutcomeGone)
 		return err
 	}
+	l.concluded(OutcomeResumed)
 	l.reader = l.deps.Open(source.ReaderConfig{
 		Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: start, TopicID: l.state.topicID,
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
@@ -127,7 +133,6 @@ func (l *Lane) park(inc *Incident, at *position) {
 	l.deps.Log.Error("lane parked", "lane", l.id.String(), "incident", inc.Kind, "from", inc.From, "to", inc.To, "detail", inc.Detail)
 	l.now.State, l.now.Reason, l.now.Incident, l.now.Owner = StateParked, inc.Kind, inc, l.token
 	l.publish()
-	l.concluded(OutcomeParked)
 }
 
 // acquire takes ownership, restores the state and verifies the position. It tries until it succeeds, finds an incident,
@@ -199,9 +204,6 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 			"entries", l.state.Entries(), "slices", l.state.Slices())
 		return nil
 	})
-	if err == nil {
-		l.concluded(OutcomeResumed)
-	}
 	return start, err
 }
 

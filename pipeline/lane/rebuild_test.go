@@ -150,7 +150,7 @@ func programOf(t *testing.T, windows string) *Program {
 func TestRebuildOfALostState(t *testing.T) {
 	for i, windows := range []string{"", manyWindows} {
 		p := programOf(t, windows)
-		for seed := range uint64(60) {
+		for seed := range uint64(30) {
 			rng := rand.New(rand.NewPCG(seed, uint64(i)))
 			sc := play(t, p, rng, 400)
 			k := rng.IntN(len(sc.at))
@@ -211,7 +211,7 @@ func (r *rebuilding) goOn(t *testing.T, sc *script, k int) {
 func TestRebuildOfATruncatedLog(t *testing.T) {
 	p := programOf(t, manyWindows)
 	exact := 0
-	for seed := range uint64(60) {
+	for seed := range uint64(25) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		sc := play(t, p, rng, 400)
 		st, _ := testStore(t)
@@ -237,7 +237,7 @@ func TestRebuildOfATruncatedLog(t *testing.T) {
 		require.Equal(t, sc.open(p, sc.states[k], last), sc.open(p, contents(r.s), last), "seed %d", seed)
 		require.Zero(t, r.sides)
 	}
-	require.Greater(t, exact, 5)
+	require.Greater(t, exact, 3)
 }
 
 func TestSkippedRecordsAreCountedExactly(t *testing.T) {
