@@ -134,59 +134,106 @@ func (l *Lane) settled(d Decision) {
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
 // lane is one that goes on at another offset. It returns the new meta.
 func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State) (store.Meta, error) {
-	meta, stats, err := l.deps.Store.LaneView(ctx, l.id, l.program.StateID)
-	if err != nil {
+	era := d.At.UnixMilli()
+	if d.Choice == ChoiceRebuild {
+		r := Replay{}
+		if d.Kind == IncidentStateLost {
+			var err error
+			if r, err = ParseReplay(at.hint.Metadata); err != nil {
+				return store.Meta{}, err
+			}
+			r.Decided = max(r.Decided, at.hint.Offset)
+		} else {
+			r = s.replay()
+		}
+		r.TopicID = at.topicID
+		meta, err := Rebuild(ctx, l.deps.Store, l.program, l.id, l.token, r, at.ends, era)
+		d.Start = meta.Offset
 		return meta, err
 	}
-	if meta.Owner != l.token {
-		return meta, store.ErrFenced
-	}
-	next := store.MetaUpdate{
-		Offset: at.ends.Start, Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle,
-		TopicID: at.topicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, Era: d.At.UnixMilli(), UpdatedAt: time.Now().UnixMilli(),
-	}
-	call := store.Call{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Buckets: l.program.Spec.Lane.Buckets, Meta: &next}
-	if d.Choice != ChoiceSkip {
-		for _, st := range stats {
-			call.Purge = append(call.Purge, st.SliceID)
+	return rewrite(ctx, l.deps.Store, l.program, l.id, l.token, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+		if d.Choice == ChoiceSkip {
+			d.Lost = s.skip(next, meta, at.ends.Start, era)
+			d.Start = next.Offset
+			return false, nil
 		}
-	}
-	switch {
-	case d.Choice == ChoiceSkip:
-		d.Lost = s.skip(&next, meta, at.ends.Start)
-	case d.Choice == ChoiceRebuild && d.Kind == IncidentStateLost:
-		r, err := ParseReplay(at.hint.Metadata)
-		if err != nil {
-			return meta, err
-		}
-		r.Decided = max(r.Decided, at.hint.Offset)
-		r.rebuild(&next, at.ends)
-	case d.Choice == ChoiceRebuild:
-		r := s.replay()
-		r.Decided = max(r.Decided, s.offset)
-		r.rebuild(&next, at.ends)
-	default:
 		ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
 		if err != nil {
-			return meta, err
+			return false, err
 		}
-		next.Sealed = ctl[0].DropBefore // windows that are final bind a lane that starts from nothing
 		if d.Kind == IncidentOtherLog {
 			d.Lost = s.folded()
 		}
+		next.Offset, next.TopicID, next.Era = at.ends.Start, at.topicID, era
+		next.Sealed = ctl[0].DropBefore // windows that are final bind a lane that starts from nothing
 		next.Counters.Skipped = meta.Counters.Skipped + max(0, d.Lost)
-	}
-	if _, err := l.deps.Store.Apply(ctx, l.id, l.program.StateID, l.token, []store.Call{call}); err != nil {
+		d.Start = next.Offset
+		return true, nil
+	})
+}
+
+// Rebuild makes a lane that is owned by owner read again from where r says, in one call: whatever stands there is dropped.
+// It returns the new meta. era is the time of the decision in ms: the lane gets it as its new past if r does not bring
+// back exactly the old one.
+func Rebuild(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token, r Replay, ends source.Ends, era int64) (store.Meta, error) {
+	return rewrite(ctx, st, p, id, owner, func(_ store.Meta, next *store.MetaUpdate) (bool, error) {
+		next.TopicID, next.Era = r.TopicID, era
+		if r.Exact() && r.Decided <= ends.HighWatermark {
+			next.Era = r.Era
+		}
+		next.Decided = min(r.Decided, ends.HighWatermark) // what the log does not reach any more is decided by none that is still there
+		next.Offset, next.Counters.Skipped = ends.Start, r.Basis.Counters.Skipped
+		if r.From > ends.HighWatermark {
+			return true, nil // no slice began in what is left: all of it is read again
+		}
+		next.Offset, next.Watermark, next.Sealed, next.Counters = r.From, r.Basis.Watermark, r.Basis.Sealed, r.Basis.Counters
+		for _, x := range r.Seals {
+			if x.Offset <= next.Decided {
+				next.Seals = append(next.Seals, x)
+			}
+		}
+		return true, nil
+	})
+}
+
+// rewrite replaces a lane's meta, and drops all its slices if fn says so. fn finds next empty but for what has nothing to
+// do with the log.
+func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token,
+	fn func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error)) (store.Meta, error) {
+	meta, stats, err := st.LaneView(ctx, id, p.StateID)
+	if err != nil {
 		return meta, err
 	}
-	d.Start = next.Offset
-	meta, _, err = l.deps.Store.ReadMeta(ctx, l.id)
+	if meta.Owner != owner {
+		return meta, store.ErrFenced
+	}
+	next := store.MetaUpdate{
+		Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle,
+		CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: time.Now().UnixMilli(),
+	}
+	purge, err := fn(meta, &next)
+	if err != nil {
+		return meta, err
+	}
+	call := store.Call{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Buckets: p.Spec.Lane.Buckets, Meta: &next}
+	if purge {
+		for _, stat := range stats {
+			call.Purge = append(call.Purge, stat.SliceID)
+		}
+	}
+	if _, err := st.Apply(ctx, id, p.StateID, owner, []store.Call{call}); err != nil {
+		return meta, err
+	}
+	meta, found, err := st.ReadMeta(ctx, id)
+	if err == nil && (!found || meta.Owner != owner) {
+		err = store.ErrFenced
+	}
 	return meta, err
 }
 
 // skip moves a lane's meta on to start, or behind it when entries were written up to there. Entries that a commit left
 // which never ended hold records that cannot be read again: they count as read now. It returns how many records are lost.
-func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start int64) (lost int64) {
+func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start, era int64) (lost int64) {
 	start = max(start, s.ahead)
 	*next = store.MetaUpdate{
 		Offset: start, Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
@@ -194,7 +241,7 @@ func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start int64) (lost
 		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided,
 	}
 	if meta.Offset < meta.Decided {
-		next.Era = max(meta.Era+1, next.UpdatedAt) // what was published held the records that are lost now
+		next.Era = era // what was published held the records that are lost now
 	}
 	kept := int64(0)
 	for _, sl := range s.slices {
@@ -216,26 +263,4 @@ func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start int64) (lost
 	next.Counters.Folded += kept
 	next.Counters.Skipped += lost
 	return lost
-}
-
-// rebuild makes the meta of a lane that reads again from r on. What the log does not reach any more was not decided by
-// any record that is still there.
-func (r *Replay) rebuild(next *store.MetaUpdate, ends source.Ends) {
-	if r.Decided <= ends.HighWatermark {
-		next.Era = r.Era
-	}
-	if !r.Exact() {
-		next.Era = max(next.Era, next.UpdatedAt)
-	}
-	next.Decided = min(r.Decided, ends.HighWatermark)
-	next.Counters.Skipped = r.Basis.Counters.Skipped
-	if r.From > ends.HighWatermark {
-		return // no slice began in what is left: everything that is left is read again
-	}
-	next.Offset, next.Watermark, next.Sealed, next.Counters = r.From, r.Basis.Watermark, r.Basis.Sealed, r.Basis.Counters
-	for _, x := range r.Seals {
-		if x.Offset <= next.Decided {
-			next.Seals = append(next.Seals, x)
-		}
-	}
 }

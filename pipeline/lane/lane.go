@@ -28,6 +28,8 @@ type Lane struct {
 	reader      source.Reader
 	now         Status // what publish hands out; the lane's goroutine alone writes it
 	reseeds     int
+	hinted      int64 // group offset as this lane left it, and its metadata
+	hintText    string
 
 	wake         chan struct{} // a decision waits to be carried out
 	deciding     sync.Mutex
@@ -199,7 +201,8 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 		res.Start, res.Entries, res.Slices = start, int64(l.state.Entries()), l.state.Slices()
 		l.now.Owner, l.now.Committed, l.now.Reason = l.token, start, ""
 		l.now.End = at.ends.HighWatermark
-		l.claim.ResetHint(start, l.state.replay().String())
+		l.hinted, l.hintText = start, l.state.replay().String()
+		l.claim.ResetHint(start, l.hintText)
 		l.deps.Log.Info("lane resumes", "lane", l.id.String(), "owner", l.token, "offset", start,
 			"entries", l.state.Entries(), "slices", l.state.Slices())
 		return nil
@@ -282,6 +285,16 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 		res.Start, res.Reread = start, max(0, max(l.state.ahead, l.state.decided)-start)
 		return at, nil
 	}
+}
+
+// hint lets the group's offset follow a commit. A seal that was adopted where nothing was read moves the metadata alone.
+func (l *Lane) hint(c *Commit) {
+	text := c.Replay.String()
+	l.claim.MarkHint(c.Offset, text)
+	if c.Offset == l.hinted && text != l.hintText {
+		l.claim.ResetHint(c.Offset, text)
+	}
+	l.hinted, l.hintText = c.Offset, text
 }
 
 // bind makes a lane that starts from nothing respect windows that are final already, before it reads its first record.

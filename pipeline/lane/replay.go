@@ -18,7 +18,7 @@ type Replay struct {
 	From    int64       // lowest first offset of any slice held, the lane's own offset when there is none
 	Basis   store.Basis // just before From
 	Seals   []store.Seal
-	Decided int64 // records below were decided before; 0 when that is the lane's own offset
+	Decided int64 // records below were decided, and those to report were reported
 	Era     int64
 	TopicID string
 }
@@ -34,7 +34,7 @@ const maxSeals = 64
 // replay describes the state as it is now.
 func (s *State) replay() Replay {
 	r := Replay{
-		From: s.offset, Seals: slices.Clone(s.seals), Decided: s.decided, Era: s.era, TopicID: s.topicID,
+		From: s.offset, Seals: slices.Clone(s.seals), Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
 		Basis: store.Basis{Known: true, Watermark: s.Watermark(), Sealed: s.sealed, Counters: s.counters},
 	}
 	for _, sl := range s.slices {

@@ -292,7 +292,7 @@ func (r *loop) delivered(d delivery, ok bool) error {
 	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.lastAck).Microseconds())/1000)
 	r.lastAck = now
 	r.now.Committed, r.now.CtlGen = c.Offset, c.CtlGen
-	r.claim.MarkHint(c.Offset, c.Replay.String())
+	r.hint(c)
 	r.report()
 	return nil
 }
@@ -363,7 +363,7 @@ func (r *loop) reseed(ctx context.Context) error {
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
 	if meta.Offset >= 0 { // a hint beside no state at all is what tells that the state was lost
-		r.claim.ResetHint(meta.Offset, c.Replay.String())
+		r.claim.ResetHint(meta.Offset, r.hintText)
 	}
 	r.failing.Store(nil)
 	r.startCommitter()
