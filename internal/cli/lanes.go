@@ -180,6 +180,7 @@ func addCounters(sum *store.Counters, c store.Counters) {
 	sum.Duplicate += c.Duplicate
 	sum.Late += c.Late
 	sum.Folded += c.Folded
+	sum.Skipped += c.Skipped
 }
 
 // sentence says what became of the records.

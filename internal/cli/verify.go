@@ -76,6 +76,9 @@ func drawVerification(w io.Writer, v *result.Verification) error {
 		if l.Void > 0 {
 			note += fmt.Sprintf(" %s decided anew", counted(int(l.Void), "late event"))
 		}
+		if c.Skipped > 0 {
+			note += fmt.Sprintf(" %s skipped as decided", counted(int(c.Skipped), "record"))
+		}
 		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate, l.Entries, note)
 	}
 	if err := t.write(w, ""); err != nil {
@@ -84,6 +87,9 @@ func drawVerification(w io.Writer, v *result.Verification) error {
 	c := v.Totals
 	fmt.Fprintf(w, "%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead + %d duplicate\n",
 		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate)
+	if c.Skipped > 0 {
+		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(int(c.Skipped), "record"))
+	}
 	fmt.Fprintf(w, "%s in the ledger, %d final; %s with %s in the result topic\n",
 		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(int(v.Rows), "row"))
 	for _, p := range v.Problems {

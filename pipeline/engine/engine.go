@@ -19,15 +19,26 @@ import (
 	"millrace/pipeline/store"
 )
 
-// Config says what to run and on what. All fields but Journal and Route are required.
+// Config says what to run and on what. The first fields are required.
 type Config struct {
 	Spec    *spec.Spec
 	Replica int           // from 0
 	Kafka   source.Config // connections; the engine opens clients of its own
 	Store   *store.Store
-	Journal *journal.Journal // of the process; a spec with lane.overflow journal needs one
-	Route   lane.Route       // where commits go; nil: Redis is always tried
 	Log     *slog.Logger
+
+	// Journal of the process; a spec with lane.overflow journal needs one.
+	Journal *journal.Journal
+	// Route decides where commits go. Nil: Redis is always tried.
+	Route lane.Route
+	// Announce is called for every batch of lanes that are to be recovered, on a goroutine of its own; nothing waits for
+	// it. Its steps then wait TemporalWait for RecoverStep. Nil: every step runs at once.
+	Announce func(Batch)
+	// Report is called when all lanes of a batch have resumed, parked or gone, on a goroutine of its own.
+	Report func(BatchReport)
+	// StormChanges changes of the assignment within StormSpan are a storm (default 5 in a minute).
+	StormChanges int
+	StormSpan    time.Duration
 }
 
 // ErrNoJournal means that the spec wants commits to overflow into a journal, and the worker has none.
@@ -53,6 +64,8 @@ type Engine struct {
 	done   chan struct{}
 	err    error // valid once done is closed
 
+	recovery *recovery
+	storms   *storms
 	group    trouble
 	ctlError atomic.Pointer[string]
 	mu       sync.Mutex
@@ -65,8 +78,9 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, started: time.Now(),
 		nudge: make(chan struct{}, 1), done: make(chan struct{}),
-		lanes: make(map[source.TopicPartition]*lane.Lane),
-		group: trouble{log: cfg.Log, part: "consumer group"},
+		lanes:    make(map[source.TopicPartition]*lane.Lane),
+		group:    trouble{log: cfg.Log, part: "consumer group"},
+		recovery: newRecovery(&cfg), storms: newStorms(&cfg),
 	}
 	if err := e.connect(ctx); err != nil {
 		e.disconnect()
@@ -102,7 +116,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	}
 	e.deps = lane.Deps{
 		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Group: Group(name), Log: e.cfg.Log,
-		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(),
+		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = e.cluster
 			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}
@@ -155,9 +169,13 @@ func (e *Engine) Own(ctx context.Context, claim source.Claim) {
 		<-ctx.Done()
 		return
 	}
-	for ctx.Err() == nil {
+	for delay := e.storms.claimed(); ctx.Err() == nil; delay = 0 {
 		l := lane.New(&e.deps, program, claim)
 		e.remember(tp, l)
+		if delay > 0 {
+			l.Waits(fmt.Sprintf("rebalance storm: recovery held back for %s", delay))
+			wait(ctx, delay)
+		}
 		err := l.Run(ctx)
 		if ctx.Err() != nil {
 			if err != nil {
@@ -196,6 +214,27 @@ func (e *Engine) forget(tp source.TopicPartition) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.lanes, tp)
+}
+
+// ErrNoLane means a lane does not run here.
+var ErrNoLane = errors.New("lane does not run here")
+
+// Decide answers the incident of a parked lane, named as topic/partition or pipeline/topic/partition. incident is the
+// incident's id or the lane's owner token. Repeating a decision changes nothing. Errors: ErrNoLane, and those of
+// lane.Lane.Decide: lane.ErrNotParked, ErrOtherIncident, ErrUnknownChoice (names the valid ones), ErrDecided.
+func (e *Engine) Decide(_ context.Context, name, incident, choice, by string) error {
+	e.mu.Lock()
+	var found *lane.Lane
+	for tp, l := range e.lanes {
+		if name == tp.String() || name == l.ID().String() {
+			found = l
+		}
+	}
+	e.mu.Unlock()
+	if found == nil {
+		return fmt.Errorf("decide %s for lane %s: %w", choice, name, ErrNoLane)
+	}
+	return found.Decide(incident, choice, by)
 }
 
 // Nudge makes the engine read the desired state now instead of within a second.

@@ -14,8 +14,9 @@ type Status struct {
 	Replica     int           `json:"replica"`
 	Since       time.Time     `json:"since"`
 	Lanes       []lane.Status `json:"lanes"`
-	MemoryUsed  int64         `json:"memory_used"`  // bytes of lane state
-	MemoryLimit int64         `json:"memory_limit"` // bytes
+	MemoryUsed  int64         `json:"memory_used"`     // bytes of lane state
+	MemoryLimit int64         `json:"memory_limit"`    // bytes
+	Storm       *Storm        `json:"storm,omitempty"` // the latest rebalance storm
 	Error       string        `json:"error,omitempty"`
 }
 
@@ -25,7 +26,7 @@ func (e *Engine) Status() Status {
 		Pipeline: e.cfg.Spec.Name, Replica: e.cfg.Replica, Since: e.started,
 		MemoryUsed: e.deps.Budget.Used(), MemoryLimit: e.cfg.Spec.Lane.MemoryLimit,
 	}
-	s.Error = e.group.current()
+	s.Storm, s.Error = e.storms.current(), e.group.current()
 	if text := e.ctlError.Load(); text != nil {
 		s.Error = *text
 	}

@@ -72,7 +72,15 @@ func appendMeta(dst []byte, m *store.MetaUpdate) []byte {
 	for _, n := range metaNumbers(m) {
 		dst = binary.AppendVarint(dst, *n)
 	}
+	for _, n := range counters(&m.Counters) {
+		dst = binary.AppendVarint(dst, *n)
+	}
 	dst = appendText(dst, m.TopicID)
+	dst = appendText(dst, m.Hint)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Seals)))
+	for _, s := range m.Seals {
+		dst = binary.AppendVarint(binary.AppendVarint(dst, s.Offset), s.Before)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.Slices)))
 	for i := range m.Slices {
 		st := &m.Slices[i]
@@ -80,16 +88,34 @@ func appendMeta(dst []byte, m *store.MetaUpdate) []byte {
 		dst = binary.AppendVarint(dst, st.FirstOffset)
 		dst = binary.AppendVarint(dst, st.LastOffset)
 		dst = binary.AppendVarint(dst, st.Folded)
+		dst = appendBasis(dst, &st.Basis)
 	}
 	return dst
 }
 
+// appendBasis writes a byte that says whether there is one.
+func appendBasis(dst []byte, b *store.Basis) []byte {
+	if !b.Known {
+		return append(dst, 0)
+	}
+	dst = append(dst, 1)
+	dst = binary.AppendVarint(dst, b.Watermark)
+	dst = binary.AppendVarint(dst, b.Sealed)
+	for _, n := range counters(&b.Counters) {
+		dst = binary.AppendVarint(dst, *n)
+	}
+	return dst
+}
+
+// counters lists them in the order of the record.
+func counters(c *store.Counters) [8]*int64 {
+	return [...]*int64{&c.Read, &c.Invalid, &c.Ahead, &c.Filtered, &c.Duplicate, &c.Late, &c.Folded, &c.Skipped}
+}
+
 // metaNumbers lists the numbers of a meta in the order of the record.
-func metaNumbers(m *store.MetaUpdate) [15]*int64 {
-	c := &m.Counters
+func metaNumbers(m *store.MetaUpdate) [10]*int64 {
 	return [...]*int64{
-		&m.Offset, &m.Watermark, &m.MaxTime, &m.Sealed, &m.IdleEnd, &m.CtlGen, &m.SpecGen, &m.UpdatedAt,
-		&c.Read, &c.Invalid, &c.Ahead, &c.Filtered, &c.Duplicate, &c.Late, &c.Folded,
+		&m.Offset, &m.Watermark, &m.MaxTime, &m.Sealed, &m.IdleEnd, &m.CtlGen, &m.SpecGen, &m.UpdatedAt, &m.Decided, &m.Era,
 	}
 }
 

@@ -3,6 +3,7 @@ package journal
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,12 +41,25 @@ func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 		c.Buckets = 1
 	}
 	if rng.IntN(2) == 0 {
-		c.Meta = &store.MetaUpdate{TopicID: text()}
+		c.Meta = &store.MetaUpdate{TopicID: text(), Hint: text()}
 		for _, n := range metaNumbers(c.Meta) {
 			*n = num()
 		}
+		for _, n := range counters(&c.Meta.Counters) {
+			*n = num()
+		}
 		for range rng.IntN(3) {
-			c.Meta.Slices = append(c.Meta.Slices, store.SliceStat{SliceID: slice(), FirstOffset: num(), LastOffset: num(), Folded: num()})
+			c.Meta.Seals = append(c.Meta.Seals, store.Seal{Offset: num(), Before: num()})
+		}
+		for range rng.IntN(3) {
+			st := store.SliceStat{SliceID: slice(), FirstOffset: num(), LastOffset: num(), Folded: num()}
+			if rng.IntN(2) == 0 {
+				st.Basis = store.Basis{Known: true, Watermark: num(), Sealed: num()}
+				for _, n := range counters(&st.Basis.Counters) {
+					*n = num()
+				}
+			}
+			c.Meta.Slices = append(c.Meta.Slices, st)
 		}
 	}
 	var side []source.SideRecord
@@ -86,10 +100,12 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// metaNumbers must name every number of a meta: one that is forgotten would be lost on its way through the journal.
+// metaNumbers and counters must name every number of a meta: one that is forgotten would be lost on its way through the journal.
 func TestMetaIsComplete(t *testing.T) {
 	var m store.MetaUpdate
-	for i, n := range metaNumbers(&m) {
+	meta, counts := metaNumbers(&m), counters(&m.Counters)
+	numbers := slices.Concat(meta[:], counts[:])
+	for i, n := range numbers {
 		*n = int64(i) + 1
 	}
 	seen := map[int64]bool{}
@@ -102,10 +118,11 @@ func TestMetaIsComplete(t *testing.T) {
 			}
 		}
 	}
-	require.Len(t, seen, len(metaNumbers(&m)))
+	require.Len(t, seen, len(numbers))
 	for typ, fields := range map[reflect.Type]int{
-		reflect.TypeFor[store.Call](): 7, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 11,
-		reflect.TypeFor[store.Counters](): 7, reflect.TypeFor[store.SliceStat](): 4, reflect.TypeFor[source.SideRecord](): 4,
+		reflect.TypeFor[store.Call](): 7, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 15,
+		reflect.TypeFor[store.Counters](): 8, reflect.TypeFor[store.SliceStat](): 5, reflect.TypeFor[store.Basis](): 4,
+		reflect.TypeFor[store.Seal](): 2, reflect.TypeFor[source.SideRecord](): 4,
 	} {
 		require.Equal(t, fields, typ.NumField(), "%s has other fields than the record: raise version", typ)
 	}

@@ -202,13 +202,35 @@ func (s *scan) meta() *store.MetaUpdate {
 	for _, n := range metaNumbers(m) {
 		*n = s.varint()
 	}
+	for _, n := range counters(&m.Counters) {
+		*n = s.varint()
+	}
 	m.TopicID = s.text()
+	m.Hint = s.text()
+	for n := s.count(); n > 0 && !s.bad; n-- {
+		m.Seals = append(m.Seals, store.Seal{Offset: s.varint(), Before: s.varint()})
+	}
 	for n := s.count(); n > 0 && !s.bad; n-- {
 		m.Slices = append(m.Slices, store.SliceStat{
-			SliceID: s.slice(), FirstOffset: s.varint(), LastOffset: s.varint(), Folded: s.varint(),
+			SliceID: s.slice(), FirstOffset: s.varint(), LastOffset: s.varint(), Folded: s.varint(), Basis: s.basis(),
 		})
 	}
 	return m
+}
+
+func (s *scan) basis() store.Basis {
+	switch s.uvarint() {
+	case 0:
+		return store.Basis{}
+	case 1:
+		b := store.Basis{Known: true, Watermark: s.varint(), Sealed: s.varint()}
+		for _, n := range counters(&b.Counters) {
+			*n = s.varint()
+		}
+		return b
+	}
+	s.fail()
+	return store.Basis{}
 }
 
 func (s *scan) side() []source.SideRecord {

@@ -60,9 +60,9 @@ type delivery struct {
 
 // progress is where the last of some commits has brought the lane.
 type progress struct {
-	offset, watermark, effective, ctlGen int64
-	counters                             store.Counters
-	commits, entries                     int64
+	offset, effective, ctlGen int64
+	hint                      string // metadata of the group's offset
+	commits, entries          int64
 }
 
 // committer delivers commits one after the other and reads the lane's requests after each. With a journal it is still one

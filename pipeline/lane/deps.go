@@ -43,6 +43,7 @@ type Deps struct {
 	Journal Journal // nil: commits that Redis cannot take wait for it
 	Route   Route   // nil: Redis is always tried
 	Log     *slog.Logger
+	Gate    Gate // nil: every step runs at once
 }
 
 // Control values of the pipeline that all lanes of a replica follow.

@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"millrace/pipeline/journal"
@@ -95,8 +96,8 @@ func progressOf(d journal.Drained) progress {
 		return progress{}
 	}
 	return progress{
-		offset: d.Meta.Offset, watermark: d.Meta.Watermark, effective: max(d.Meta.Watermark, d.Meta.Sealed),
-		ctlGen: d.Meta.CtlGen, counters: d.Meta.Counters, commits: d.Commits, entries: d.Entries,
+		offset: d.Meta.Offset, effective: max(d.Meta.Watermark, d.Meta.Sealed),
+		ctlGen: d.Meta.CtlGen, hint: strings.Clone(d.Meta.Hint), commits: d.Commits, entries: d.Entries,
 	}
 }
 

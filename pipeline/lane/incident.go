@@ -25,10 +25,12 @@ const (
 
 // Incident says why a lane parked, with the exact range of offsets concerned where there is one.
 type Incident struct {
-	Kind   string `json:"kind"`
-	From   int64  `json:"from"` // first offset concerned, -1 when no range is
-	To     int64  `json:"to"`   // first offset no longer concerned, -1 when no range is
-	Detail string `json:"detail"`
+	ID      string   `json:"id,omitempty"`
+	Kind    string   `json:"kind"`
+	From    int64    `json:"from"` // first offset concerned, -1 when no range is
+	To      int64    `json:"to"`   // first offset no longer concerned, -1 when no range is
+	Detail  string   `json:"detail"`
+	Choices []Choice `json:"choices,omitempty"` // what the operator may decide; none when only another release or a repair helps
 }
 
 // Error is one line that says what happened and what can be done.
@@ -57,7 +59,7 @@ func (p *position) verify() (start int64, inc *Incident) {
 	switch {
 	case p.fresh() && p.hint.Offset >= 0:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
-			"Redis holds no state of %s, but the consumer group has committed offset %d (%s); restore Redis from its backup, or reset the group's offsets to start anew",
+			"Redis holds no state of %s, but the consumer group has committed offset %d (%s); restore Redis from its backup, or decide",
 			p.topicRef, p.hint.Offset, p.hint.Metadata)}
 	case p.fresh():
 		return p.ends.Start, nil

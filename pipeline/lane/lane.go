@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"millrace/pipeline/journal"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -21,27 +23,51 @@ type Lane struct {
 	share   *Share
 	status  atomic.Pointer[Status]
 
-	token   store.Token
-	state   *State
-	reader  source.Reader
-	now     Status // what publish hands out; the lane's goroutine alone writes it
-	reseeds int
+	acquisition *Acquisition
+	token       store.Token
+	state       *State
+	reader      source.Reader
+	now         Status // what publish hands out; the lane's goroutine alone writes it
+	reseeds     int
+	hinted      int64 // group offset as this lane left it, and its metadata
+	hintText    string
+
+	wake         chan struct{} // a decision waits to be carried out
+	deciding     sync.Mutex
+	decisions    []Decision
+	decidedUnder store.Token // owner when the last decision was made
 }
 
 // New prepares a lane for a claim. It touches nothing until Run.
 func New(deps *Deps, program *Program, claim source.Claim) *Lane {
 	l := &Lane{
 		deps: deps, program: program, claim: claim,
-		id: store.LaneID{Pipeline: program.Spec.Name, Topic: claim.Topic(), Partition: claim.Partition()},
-		tp: source.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()},
+		id:   store.LaneID{Pipeline: program.Spec.Name, Topic: claim.Topic(), Partition: claim.Partition()},
+		tp:   source.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()},
+		wake: make(chan struct{}, 1),
 	}
 	l.now = Status{Topic: l.tp.Topic, Partition: l.tp.Partition, State: StateAcquiring, End: -1, Committed: -1}
 	l.publish()
 	return l
 }
 
+// ID names the lane.
+func (l *Lane) ID() store.LaneID { return l.id }
+
 // Status returns the latest snapshot. It may be called from any goroutine.
-func (l *Lane) Status() Status { return *l.status.Load() }
+func (l *Lane) Status() Status {
+	s := *l.status.Load()
+	l.deciding.Lock()
+	defer l.deciding.Unlock()
+	s.Decisions = l.decisions
+	return s
+}
+
+// Waits says, before Run, what the lane waits for.
+func (l *Lane) Waits(reason string) {
+	l.now.Reason = reason
+	l.publish()
+}
 
 func (l *Lane) publish() {
 	s := l.now
@@ -54,48 +80,65 @@ const releaseGrace = 10 * time.Second
 
 // Run owns the lane until ctx ends, then commits what it holds and releases. It returns nil when ctx ended, or
 // store.ErrFenced when another owner took the lane while the claim seemed to be ours: the caller asks the coordinator.
-// A lane that cannot go on parks until ctx ends.
+// A lane that cannot go on parks until ctx ends or the operator decides.
 func (l *Lane) Run(ctx context.Context) error {
 	l.share = l.deps.Budget.Join()
 	defer l.share.Leave()
-	start, err := l.acquire(ctx)
-	if err != nil {
-		return l.ended(ctx, err)
+	for {
+		err := l.life(ctx)
+		var inc *Incident
+		switch {
+		case errors.Is(err, store.ErrFenced):
+			return err
+		case errors.As(err, &inc):
+			l.park(inc, nil)
+			select {
+			case <-l.wake:
+			case <-ctx.Done():
+				return nil
+			}
+		case errors.Is(err, errDecided) && ctx.Err() == nil:
+		case ctx.Err() == nil:
+			return err
+		default:
+			return nil
+		}
 	}
-	l.deps.Log.Info("lane resumes", "lane", l.id.String(), "owner", l.token, "offset", start,
-		"entries", l.state.Entries(), "slices", l.state.Slices())
+}
+
+// life is one acquisition and what follows it.
+func (l *Lane) life(ctx context.Context) error {
+	l.acquisition = newAcquisition(l.id)
+	start, err := l.acquire(ctx)
+	var inc *Incident
+	switch {
+	case errors.As(err, &inc):
+		l.concluded(OutcomeParked)
+		return err
+	case err != nil:
+		l.concluded(OutcomeGone)
+		return err
+	}
+	l.concluded(OutcomeResumed)
 	l.reader = l.deps.Open(source.ReaderConfig{
 		Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: start, TopicID: l.state.topicID,
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
 	})
 	defer l.reader.Close()
-	return l.ended(ctx, l.loop(ctx))
+	return l.loop(ctx)
 }
 
-// ended sorts out why a lane stopped: an incident parks it here.
-func (l *Lane) ended(ctx context.Context, err error) error {
-	var inc *Incident
-	if errors.As(err, &inc) {
-		l.park(inc)
-		<-ctx.Done()
-		return nil
+// park reports an incident with the operator's choices.
+func (l *Lane) park(inc *Incident, at *position) {
+	if inc.ID == "" {
+		l.offer(inc, at, l.state)
 	}
-	if errors.Is(err, store.ErrFenced) {
-		return err
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-func (l *Lane) park(inc *Incident) {
 	l.deps.Log.Error("lane parked", "lane", l.id.String(), "incident", inc.Kind, "from", inc.From, "to", inc.To, "detail", inc.Detail)
-	l.now.State, l.now.Reason, l.now.Incident = StateParked, inc.Kind, inc
+	l.now.State, l.now.Reason, l.now.Incident, l.now.Owner = StateParked, inc.Kind, inc, l.token
 	l.publish()
 }
 
-// acquire takes ownership, verifies the position and restores the state. It tries until it succeeds, finds an incident,
+// acquire takes ownership, restores the state and verifies the position. It tries until it succeeds, finds an incident,
 // or ctx ends; it returns the offset to read from.
 func (l *Lane) acquire(ctx context.Context) (int64, error) {
 	wait := 50 * time.Millisecond
@@ -115,48 +158,149 @@ func (l *Lane) acquire(ctx context.Context) (int64, error) {
 	}
 }
 
+// tryAcquire goes through the steps once.
 func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	l.now.State, l.now.Incident = StateAcquiring, nil
 	l.publish()
-	previous, meta, err := l.take(ctx)
+	l.state = nil
+	var before store.Token
+	var meta store.Meta
+	err := l.step(ctx, StepAcquire, func(res *StepResult) (err error) {
+		if before, meta, err = l.take(ctx); err != nil {
+			return err
+		}
+		res.From, res.Committed = before.Epoch(), meta.Offset
+		// Read after the lane was taken: at least what its last owner followed, so that a pause holds over a move.
+		ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
+		if err != nil {
+			return corruptIncident(err)
+		}
+		l.deps.Desired.Set(ctl)
+		return nil
+	})
 	if err != nil {
 		return 0, err
 	}
-	if meta, err = l.resume(ctx, previous, meta); err != nil {
+	if err := l.step(ctx, StepJournal, func(res *StepResult) error { return l.bringHome(ctx, before, &meta, res) }); err != nil {
 		return 0, err
-	}
-	// Read after the lane was taken: at least what its last owner followed, so that a pause holds over a move.
-	ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
-	if err != nil {
-		return 0, corruptIncident(err)
-	}
-	l.deps.Desired.Set(ctl)
-	at, err := l.locate(ctx, meta)
-	if err != nil {
-		return 0, err
-	}
-	start, inc := at.verify()
-	if inc != nil {
-		return 0, inc
 	}
 	l.now.State = StateRestoring
 	l.publish()
+	if err := l.step(ctx, StepRestore, func(res *StepResult) error { return l.restore(ctx, res) }); err != nil {
+		return 0, err
+	}
+	var at *position
+	err = l.step(ctx, StepVerify, func(res *StepResult) (err error) {
+		at, err = l.verify(ctx, meta, res)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	start := l.state.offset
+	err = l.step(ctx, StepResume, func(res *StepResult) error {
+		res.Start, res.Entries, res.Slices = start, int64(l.state.Entries()), l.state.Slices()
+		l.now.Owner, l.now.Committed, l.now.Reason = l.token, start, ""
+		l.now.End = at.ends.HighWatermark
+		l.hinted, l.hintText = start, l.state.replay().String()
+		l.claim.ResetHint(start, l.hintText)
+		l.deps.Log.Info("lane resumes", "lane", l.id.String(), "owner", l.token, "offset", start,
+			"entries", l.state.Entries(), "slices", l.state.Slices())
+		return nil
+	})
+	return start, err
+}
+
+// bringHome applies the journal of the last owner to Redis.
+func (l *Lane) bringHome(ctx context.Context, before store.Token, meta *store.Meta, res *StepResult) error {
+	res.From, res.Committed = before.Epoch(), meta.Offset
+	if l.deps.Journal == nil {
+		return nil
+	}
+	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, Fitting(l.deps.Side), l.id, l.program.StateID, before, l.token, meta.Cursor)
+	if err != nil {
+		return corruptIncident(err)
+	}
+	res.Entries, res.Bytes = r.Entries, r.Bytes
+	if r.Outcome == journal.NothingPending {
+		return nil
+	}
+	res.Journal = &r
+	l.deps.Log.Info("lane resumes its journal", "lane", l.id.String(), "outcome", r.Outcome, "chain", r.Chain, "commits", r.Commits,
+		"entries", r.Entries, "bytes", r.Bytes, "to", r.Last, "superseded", r.Superseded.Commits, "reason", r.Reason)
+	now, _, err := l.deps.Store.ReadMeta(ctx, l.id)
+	if err != nil {
+		return corruptIncident(err)
+	}
+	if now.Owner != l.token {
+		return store.ErrFenced
+	}
+	*meta = now
+	res.Committed = now.Offset
+	return nil
+}
+
+// restore builds memory from Redis.
+func (l *Lane) restore(ctx context.Context, res *StepResult) error {
 	state, sum, err := Restore(ctx, l.deps.Store, l.program, l.id, l.token)
 	if err != nil {
-		return 0, corruptIncident(err)
+		return corruptIncident(err)
 	}
-	state.topicID = at.topicID
-	state.offset = start
-	if at.fresh() {
-		if err := l.bind(ctx, state); err != nil {
-			return 0, err
+	l.state, l.now.Restored = state, &sum
+	res.Committed, res.Slices, res.Entries, res.Bytes = state.offset, sum.Slices, int64(sum.Entries), sum.Bytes
+	return nil
+}
+
+// verify finds where to read on, and carries out what the operator decided about it.
+func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*position, error) {
+	for {
+		at, err := l.locate(ctx, meta)
+		if err != nil {
+			return nil, err
 		}
+		res.Committed, res.LogStart, res.LogEnd = meta.Offset, at.ends.Start, at.ends.HighWatermark
+		start, inc := at.verify()
+		d := l.open()
+		if d != nil && (inc == nil || inc.Kind != d.Kind) {
+			d.Void = "the incident is gone"
+			l.settled(*d)
+			d = nil
+		}
+		if inc != nil && d == nil {
+			l.offer(inc, at, l.state)
+			l.state = nil
+			return nil, inc
+		}
+		if d != nil {
+			if meta, err = l.carryOut(ctx, d, at, l.state); err != nil {
+				return nil, corruptIncident(err)
+			}
+			l.settled(*d)
+			res.Decision = d
+			l.deps.Log.Warn("lane goes on as decided", "lane", l.id.String(), "choice", d.Choice, "by", d.By, "offset", d.Start, "lost", d.Lost)
+			if err := l.restore(ctx, res); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		l.state.topicID, l.state.offset = at.topicID, start
+		if at.fresh() {
+			if err := l.bind(ctx, l.state); err != nil {
+				return nil, err
+			}
+		}
+		res.Start, res.Reread = start, max(0, max(l.state.ahead, l.state.decided)-start)
+		return at, nil
 	}
-	l.state = state
-	l.now.Restored, l.now.Owner, l.now.Committed, l.now.Reason = &sum, l.token, start, ""
-	l.now.End = at.ends.HighWatermark
-	l.claim.ResetHint(start, hintMetadata(state.replayFrom(), state.Watermark(), state.Counters()))
-	return start, nil
+}
+
+// hint lets the group's offset follow a commit. A seal that was adopted where nothing was read moves the metadata alone.
+func (l *Lane) hint(offset int64, text string) {
+	l.claim.MarkHint(offset, text)
+	if offset == l.hinted && text != l.hintText {
+		l.claim.ResetHint(offset, text)
+	}
+	l.hinted, l.hintText = offset, text
 }
 
 // bind makes a lane that starts from nothing respect windows that are final already, before it reads its first record.
@@ -170,18 +314,18 @@ func (l *Lane) bind(ctx context.Context, s *State) error {
 }
 
 // take writes a new owner token over the one that was read, which it returns with the lane's meta.
-func (l *Lane) take(ctx context.Context) (store.Token, store.Meta, error) {
-	before, _, err := l.deps.Store.ReadMeta(ctx, l.id)
+func (l *Lane) take(ctx context.Context) (before store.Token, meta store.Meta, err error) {
+	found, _, err := l.deps.Store.ReadMeta(ctx, l.id)
 	if err != nil {
 		return "", store.Meta{}, corruptIncident(err)
 	}
-	token := store.NextToken(before.Owner)
-	meta, _, err := l.deps.Store.Acquire(ctx, l.id, l.program.StateID, before.Owner, token)
+	token := store.NextToken(found.Owner)
+	meta, _, err = l.deps.Store.Acquire(ctx, l.id, l.program.StateID, found.Owner, token)
 	if err != nil {
 		return "", store.Meta{}, corruptIncident(err)
 	}
 	l.token = token
-	return before.Owner, meta, nil
+	return found.Owner, meta, nil
 }
 
 // locate asks the broker and the group where the lane's log and hint stand.
@@ -205,22 +349,4 @@ func (l *Lane) locate(ctx context.Context, meta store.Meta) (*position, error) {
 		}
 	}
 	return at, nil
-}
-
-// replayFrom is the lowest first offset of any slice held, the lane's own offset when there is none: a state that was lost
-// is rebuilt by reading on from there.
-func (s *State) replayFrom() int64 {
-	from := s.offset
-	for _, sl := range s.slices {
-		if sl.stat.FirstOffset >= 0 {
-			from = min(from, sl.stat.FirstOffset)
-		}
-	}
-	return from
-}
-
-// hintMetadata travels with the group offset, so that people and a rebuild know what the offset stood for.
-func hintMetadata(replayFrom, watermark int64, c store.Counters) string {
-	return fmt.Sprintf("v1 replay_from=%d watermark=%d read=%d invalid=%d ahead=%d filtered=%d duplicate=%d late=%d folded=%d",
-		replayFrom, watermark, c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded)
 }

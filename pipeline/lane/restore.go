@@ -42,8 +42,10 @@ func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, o
 	s.sealed = meta.Sealed
 	s.counters, s.idleEnd = meta.Counters, meta.IdleEnd
 	s.ctlGen, s.specGen = meta.CtlGen, meta.SpecGen
+	s.era, s.seals, s.decided, s.sides.from = meta.Era, meta.Seals, meta.Decided, meta.Decided
 	s.effective = max(s.Watermark(), s.sealed)
 	s.committed = s.effective
+	s.reseal(s.offset)
 	if meta.Offset == store.NotStarted {
 		// What stands there belongs to a commit that never ended, and was decided under control values that are not
 		// committed. Everything is read again, so it goes with the first commit.

@@ -48,28 +48,3 @@ type fitting struct{ SideSender }
 func (f fitting) Send(ctx context.Context, records []source.SideRecord) error {
 	return sendFitting(ctx, f.SideSender, records)
 }
-
-// resume applies what the owner before has journalled, and returns the lane's meta as it is then. Nothing of the lane's state
-// may have been read before.
-func (l *Lane) resume(ctx context.Context, previous store.Token, meta store.Meta) (store.Meta, error) {
-	if l.deps.Journal == nil {
-		return meta, nil
-	}
-	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, Fitting(l.deps.Side), l.id, l.program.StateID, previous, l.token, meta.Cursor)
-	if err != nil || r.Outcome == journal.NothingPending {
-		return meta, err
-	}
-	l.deps.Log.Info("lane resumes its journal", "lane", l.id.String(), "outcome", r.Outcome, "chain", r.Chain, "commits", r.Commits,
-		"entries", r.Entries, "bytes", r.Bytes, "to", r.Last, "superseded", r.Superseded.Commits, "reason", r.Reason)
-	if r.Calls == 0 {
-		return meta, nil
-	}
-	meta, _, err = l.deps.Store.ReadMeta(ctx, l.id)
-	if err != nil {
-		return meta, corruptIncident(err)
-	}
-	if meta.Owner != l.token {
-		return meta, store.ErrFenced
-	}
-	return meta, nil
-}

@@ -30,7 +30,6 @@ type loop struct {
 	committer *committer      // nil while its lane has none
 	tail      *journal.Tail
 	owed      []*journal.Tail // of earlier tokens: their side records were not sent
-	replay    int64           // of the last commit that did not go by way of the journal: it only rises
 	throttle  *time.Timer
 	throttled bool // until the timer fires
 	free      []*Commit
@@ -55,7 +54,7 @@ func (l *Lane) loop(ctx context.Context) error {
 	deliver, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	now := time.Now()
 	r := &loop{
-		Lane: l, ctx: ctx, deliver: deliver, seal: none, drop: none, replay: l.state.replayFrom(),
+		Lane: l, ctx: ctx, deliver: deliver, seal: none, drop: none,
 		idle:     make(chan int64, 1),
 		lastSeen: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
 	}
@@ -159,6 +158,8 @@ func (r *loop) run() error {
 		case <-changed:
 			_, changed = r.deps.Desired.get()
 			r.follow()
+		case <-r.wake:
+			return errors.Join(errDecided, r.release())
 		case <-r.ctx.Done():
 			return r.release()
 		}
@@ -318,7 +319,7 @@ func (r *loop) readerEnded() error {
 	}
 	r.ended = true
 	r.state.idleEnd, r.state.touched = -1, true // what was proved of another log, or of one that was cut, proves nothing
-	r.park(readerIncident(err, r.state.Offset()))
+	r.park(readerIncident(err, r.state.Offset()), nil)
 	return nil
 }
 
@@ -338,8 +339,7 @@ func (r *loop) delivered(d delivery, ok bool) error {
 			r.report()
 			return nil
 		}
-		r.replay = c.Replay
-		p = progress{c.Offset, c.Watermark, c.Effective, c.CtlGen, c.Counters, 1, int64(c.Entries)}
+		p = progress{c.Offset, c.Effective, c.CtlGen, c.meta.Hint, 1, int64(c.Entries)}
 	}
 	r.seal, r.drop = max(r.seal, d.seal), max(r.drop, d.drop)
 	r.acknowledged(p, d.took)
@@ -356,7 +356,7 @@ func (r *loop) acknowledged(p progress, took time.Duration) {
 	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.lastAck).Microseconds())/1000)
 	r.lastAck = now
 	r.now.Committed, r.now.CtlGen = p.offset, p.ctlGen
-	r.claim.MarkHint(p.offset, hintMetadata(r.replay, p.watermark, p.counters))
+	r.hint(p.offset, p.hint)
 	if r.tail != nil {
 		r.tail.Committed(p.offset)
 	}
@@ -432,7 +432,7 @@ func (r *loop) reseed(ctx context.Context) error {
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
 	if meta.Offset >= 0 { // a hint beside no state at all is what tells that the state was lost
-		r.claim.ResetHint(meta.Offset, hintMetadata(min(c.Replay, meta.Offset), meta.Watermark, meta.Counters))
+		r.claim.ResetHint(meta.Offset, r.hintText)
 	}
 	r.failing.Store(nil)
 	r.startCommitter()

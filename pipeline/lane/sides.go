@@ -30,6 +30,7 @@ type sides struct {
 	lateTopic string // "" when late records are counted only
 	deadTopic string
 	windows   []spec.Window
+	from      int64 // records below were reported before
 	records   []source.SideRecord
 	bytes     int
 }
@@ -97,7 +98,7 @@ func (s *sides) late(r *source.Record, ms, watermark int64, plan *window.Plan, s
 type header struct{ key, value string }
 
 func (s *sides) add(topic string, r *source.Record, reason string, more ...header) {
-	if topic == "" {
+	if topic == "" || r.Offset < s.from {
 		return
 	}
 	// Copies: a record keeps its whole fetch response in memory, and a commit may wait.

@@ -29,7 +29,7 @@ type Commit struct {
 	Effective int64 // max(watermark, sealed) that becomes committed with it
 	Entries   int
 	Bytes     int
-	Replay    int64 // lowest first offset of any slice not yet dropped; Offset when there is none
+	Replay    Replay
 	Counters  store.Counters
 	CtlGen    int64
 
@@ -99,18 +99,14 @@ func (s *State) Reseed(c *Commit, cursor store.Cursor, stored []store.SliceStat)
 // a partition that was added since: what it folded there would never be published. But no lane decides otherwise than
 // the entries it has restored.
 func (s *State) adopt(ctl Control) {
-	if s.offset >= s.ahead {
-		s.sealed = max(s.sealed, ctl.DropBefore)
-		s.effective = max(s.effective, s.sealed)
+	if !s.behind() {
+		s.raise(ctl.DropBefore)
 	}
 	s.ctlGen = max(s.ctlGen, ctl.Gen)
 	s.specGen = max(s.specGen, ctl.SpecGen)
-	if ctl.IdleAt >= 0 && s.offset >= ctl.IdleAt {
+	if ctl.IdleAt >= 0 && s.offset >= ctl.IdleAt && s.offset >= s.decided {
 		s.idleEnd = ctl.IdleAt
-		if ctl.SealBefore > s.sealed {
-			s.sealed = ctl.SealBefore
-			s.effective = max(s.effective, s.sealed)
-		}
+		s.raise(ctl.SealBefore)
 	}
 }
 
@@ -233,13 +229,18 @@ func (s *State) finish(c *Commit) {
 			sl.changed = false
 		}
 	}
-	c.Offset, c.Watermark, c.Effective, c.Replay, c.Counters, c.CtlGen = s.offset, s.Watermark(), s.effective, s.replayFrom(), s.counters, s.ctlGen
+	if s.offset >= s.decided {
+		s.decided = 0
+	}
+	s.prune()
+	c.Offset, c.Watermark, c.Effective, c.Replay, c.Counters, c.CtlGen = s.offset, s.Watermark(), s.effective, s.replay(), s.counters, s.ctlGen
 	c.sideBytes = int64(s.sides.bytes)
 	c.Side = append(c.Side, s.sides.take()...)
 	slices := c.meta.Slices
 	c.meta = store.MetaUpdate{
 		Offset: s.offset, Watermark: c.Watermark, Sealed: s.sealed, IdleEnd: s.idleEnd,
 		Counters: s.counters, TopicID: s.topicID, CtlGen: s.ctlGen, SpecGen: s.specGen, Slices: slices,
+		Decided: s.decided, Era: s.era, Seals: c.Replay.Seals, Hint: c.Replay.String(),
 	}
 	if n := len(c.Calls); n == 0 || c.Calls[n-1].Buckets > 0 {
 		c.Calls = append(c.Calls, store.Call{})

@@ -51,6 +51,9 @@ type State struct {
 
 	ahead     int64           // highest stamp that was restored: up to there events may be decided already
 	stale     []store.SliceID // stored slices that the next commit drops, left by an owner that never committed
+	decided   int64           // records below were decided before the state was rebuilt; 0 when it was not
+	era       int64           // times the state went back to another past
+	seals     []store.Seal    // seals a rebuild must adopt again, by offset
 	committed int64           // max(watermark, sealed) of the last acknowledged commit
 	touched   bool            // meta moved since the last snapshot
 
@@ -84,11 +87,20 @@ func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor 
 func (s *State) Offset() int64 { return s.offset }
 
 // Watermark is the largest event time so far minus the allowed disorder, in ms, or window.NoTime.
-func (s *State) Watermark() int64 {
-	if s.maxTime == window.NoTime {
+func (s *State) Watermark() int64 { return s.watermark(s.maxTime) }
+
+func (s *State) watermark(maxTime int64) int64 {
+	if maxTime == window.NoTime {
 		return window.NoTime
 	}
-	return s.maxTime - s.program.Spec.Watermark.OutOfOrderness.Millis()
+	return maxTime - s.program.Spec.Watermark.OutOfOrderness.Millis()
+}
+
+// basis is what the record that is being decided was met with; maxTime is the largest event time before it.
+func (s *State) basis(maxTime int64) store.Basis {
+	c := s.counters
+	c.Read--
+	return store.Basis{Known: true, Watermark: s.watermark(maxTime), Sealed: s.sealed, Counters: c}
 }
 
 // Counters returns what became of every record read so far.
@@ -132,6 +144,10 @@ func (s *State) Pending() int64 {
 // Fold takes the records of a batch in order and moves the offset to the batch's end. Records below the offset were
 // folded before and are passed over.
 func (s *State) Fold(b *source.Batch) {
+	if s.offset < s.decided {
+		s.foldAgain(b)
+		return
+	}
 	for i := range b.Records {
 		if r := &b.Records[i]; r.Offset >= s.offset {
 			s.decide(r)
@@ -164,7 +180,7 @@ func (s *State) decide(r *source.Record) {
 		s.sides.ahead(r, ms)
 		return
 	}
-	watermark := s.effective
+	watermark, before := s.effective, s.maxTime
 	if ms > s.maxTime {
 		s.maxTime = ms
 		s.effective = max(s.Watermark(), s.sealed)
@@ -187,6 +203,7 @@ func (s *State) decide(r *source.Record) {
 	sl := s.slice(sliceKey{start, int32(gen)})
 	if sl.stat.Folded == 0 {
 		sl.stat.FirstOffset = r.Offset
+		sl.stat.Basis = s.basis(before)
 	}
 	sl.stat.Folded++
 	sl.stat.LastOffset = r.Offset

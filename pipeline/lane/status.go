@@ -24,6 +24,7 @@ type Status struct {
 	State     string         `json:"state"`
 	Reason    string         `json:"reason,omitempty"`
 	Incident  *Incident      `json:"incident,omitempty"`
+	Decisions []Decision     `json:"decisions,omitempty"` // of the operator, the latest last
 	Owner     store.Token    `json:"owner,omitempty"`
 	Offset    int64          `json:"offset"`    // next to read
 	Committed int64          `json:"committed"` // durable in Redis

@@ -48,6 +48,9 @@ type LaneCover struct {
 	Offset     int64  `json:"offset"`      // every event of the window below this offset is in the revision
 	LastOffset int64  `json:"last_offset"` // of the window's last event in this lane; -1 without one
 	Folded     int64  `json:"folded"`      // events of this lane in the window
+
+	// Era tells pasts of a lane apart: offsets and counts of two of them say nothing about each other.
+	Era int64 `json:"era,omitempty"`
 }
 
 type ledgerJSON struct {

@@ -26,6 +26,18 @@ func (c *Closer) need(v *view, ref window.Ref, last *LedgerRow) (need, error) {
 		if l.found {
 			offset = max(l.meta.Offset, 0) // store.NotStarted
 		}
+		if l.found && l.meta.Era != cover.Era && cover.Offset > 0 {
+			// An operator's decision gave the lane another past: what was published does not bind it any more. A final
+			// window stays as it is.
+			if last.Final {
+				continue
+			}
+			if l.meta.Decided > offset {
+				return n, &BehindError{Lane: l.id, Offset: offset, Cover: l.meta.Decided, Revision: last.Revision}
+			}
+			n.changed = true
+			continue
+		}
 		if offset < cover.Offset {
 			if last.Final {
 				continue
@@ -78,7 +90,7 @@ func (c *Closer) covers(v *view, ref window.Ref) []LaneCover {
 			Topic: l.id.Topic, Partition: l.id.Partition, LastOffset: lastOffset, Folded: folded,
 		}
 		if l.found {
-			covers[i].Offset = max(l.meta.Offset, 0)
+			covers[i].Offset, covers[i].Era = max(l.meta.Offset, 0), l.meta.Era
 		}
 	}
 	return covers

@@ -158,6 +158,8 @@ func (e *encoder) metaUpdate(m *MetaUpdate) {
 	}
 	e.str("topic_id")
 	e.str(m.TopicID)
+	e.str("seals")
+	e.str(FormatSeals(m.Seals))
 }
 
 // countWrites counts the writes that have fields; the others are not sent.

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // metaDefaults are the fields of a lane that has never committed, besides format, state id and owner.
@@ -12,7 +13,7 @@ var metaDefaults = func() []any {
 	for _, f := range metaFields(fresh) {
 		fields = append(fields, f.name, f.value)
 	}
-	return append(fields, "topic_id", "")
+	return append(fields, "topic_id", "", "seals", "")
 }()
 
 type metaField struct {
@@ -21,7 +22,7 @@ type metaField struct {
 }
 
 // metaFields lists the numbers of a meta call under their names in Redis.
-func metaFields(m *MetaUpdate) [15]metaField {
+func metaFields(m *MetaUpdate) [18]metaField {
 	return [...]metaField{
 		{"offset", m.Offset},
 		{"watermark", m.Watermark},
@@ -38,6 +39,9 @@ func metaFields(m *MetaUpdate) [15]metaField {
 		{"ctl_gen", m.CtlGen},
 		{"spec_gen", m.SpecGen},
 		{"updated_at", m.UpdatedAt},
+		{"skipped", m.Counters.Skipped},
+		{"decided", m.Decided},
+		{"era", m.Era},
 	}
 }
 
@@ -63,11 +67,14 @@ func parseMeta(id LaneID, hash map[string]string) (Meta, error) {
 	m.CtlGen = p.int("ctl_gen")
 	m.SpecGen = p.int("spec_gen")
 	m.UpdatedAt = p.int("updated_at")
-	cursor, err := ParseCursor(hash["cursor"])
-	if p.err == nil {
+	m.Counters.Skipped, m.Decided, m.Era = p.added("skipped"), p.added("decided"), p.added("era")
+	var err error
+	if m.Seals, err = ParseSeals(hash["seals"]); err != nil && p.err == nil {
 		p.err = err
 	}
-	m.Cursor = cursor
+	if m.Cursor, err = ParseCursor(hash["cursor"]); err != nil && p.err == nil {
+		p.err = err
+	}
 	if p.err != nil {
 		return m, fmt.Errorf("%s: %w", id.metaKey(), p.err)
 	}
@@ -88,14 +95,68 @@ func (p *fieldParser) int(name string) int64 {
 	return n
 }
 
-// encode returns first,last,folded as it is kept in the folds hash.
+// added is int for a field that earlier versions did not write: it is 0 where it is missing.
+func (p *fieldParser) added(name string) int64 {
+	if _, ok := p.hash[name]; !ok {
+		return 0
+	}
+	return p.int(name)
+}
+
+// FormatSeals returns offset:before,offset:before,... as it is kept in meta and in the group offset's metadata.
+func FormatSeals(seals []Seal) string {
+	var buf []byte
+	for i, s := range seals {
+		if i > 0 {
+			buf = append(buf, ',')
+		}
+		buf = strconv.AppendInt(buf, s.Offset, 10)
+		buf = append(buf, ':')
+		buf = strconv.AppendInt(buf, s.Before, 10)
+	}
+	return string(buf)
+}
+
+// ParseSeals is the inverse of FormatSeals.
+func ParseSeals(text string) ([]Seal, error) {
+	if text == "" {
+		return nil, nil
+	}
+	parts := strings.Split(text, ",")
+	seals := make([]Seal, len(parts))
+	for i, part := range parts {
+		n, err := parseInts(part, ":", 2)
+		if err != nil {
+			return nil, fmt.Errorf("%w: seals are %q", ErrCorrupt, text)
+		}
+		seals[i] = Seal{Offset: n[0], Before: n[1]}
+	}
+	return seals, nil
+}
+
+// Numbers of a slice in the folds hash: without a basis, as older versions wrote it, and with one.
+const (
+	bareStat = 3
+	fullStat = 13
+)
+
+// encode returns the slice's numbers as they are kept in the folds hash: first, last, folded, then those of the basis.
 func (st SliceStat) encode() string {
-	buf := make([]byte, 0, 48)
-	buf = strconv.AppendInt(buf, st.FirstOffset, 10)
-	buf = append(buf, ',')
-	buf = strconv.AppendInt(buf, st.LastOffset, 10)
-	buf = append(buf, ',')
-	return string(strconv.AppendInt(buf, st.Folded, 10))
+	b, c := &st.Basis, &st.Basis.Counters
+	n := [fullStat]int64{st.FirstOffset, st.LastOffset, st.Folded, b.Watermark, b.Sealed,
+		c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded, c.Skipped}
+	used := n[:]
+	if !b.Known {
+		used = n[:bareStat]
+	}
+	buf := make([]byte, 0, 128)
+	for i, v := range used {
+		if i > 0 {
+			buf = append(buf, ',')
+		}
+		buf = strconv.AppendInt(buf, v, 10)
+	}
+	return string(buf)
 }
 
 // parseSliceStat reads a slice of the slices set and its folds, "" when its first meta call has not come yet.
@@ -107,9 +168,19 @@ func parseSliceStat(member, folds string) (SliceStat, error) {
 	if folds == "" {
 		return SliceStat{SliceID: slice, FirstOffset: NoOffset, LastOffset: NoOffset}, nil
 	}
-	n, err := parseInts(folds, ",", 3)
+	want := fullStat
+	if strings.Count(folds, ",") < bareStat {
+		want = bareStat
+	}
+	n, err := parseInts(folds, ",", want)
 	if err != nil {
 		return SliceStat{}, fmt.Errorf("%w: folds of %s are %q", ErrCorrupt, member, folds)
 	}
-	return SliceStat{SliceID: slice, FirstOffset: n[0], LastOffset: n[1], Folded: n[2]}, nil
+	st := SliceStat{SliceID: slice, FirstOffset: n[0], LastOffset: n[1], Folded: n[2]}
+	if want == fullStat {
+		st.Basis = Basis{Known: true, Watermark: n[3], Sealed: n[4], Counters: Counters{
+			Read: n[5], Invalid: n[6], Ahead: n[7], Filtered: n[8], Duplicate: n[9], Late: n[10], Folded: n[11], Skipped: n[12],
+		}}
+	}
+	return st, nil
 }

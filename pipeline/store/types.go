@@ -32,6 +32,25 @@ type Counters struct {
 	Duplicate int64 `json:"duplicate"`
 	Late      int64 `json:"late"` // late for every window
 	Folded    int64 `json:"folded"`
+
+	// Skipped is how many records were given up by an operator's decision: never read, or read and then dropped with the
+	// slices that held them. They are not in Read.
+	Skipped int64 `json:"skipped,omitempty"`
+}
+
+// Basis is what a lane had come to just before it decided the record at some offset: reading again from there under it
+// decides as the first read did.
+type Basis struct {
+	Known     bool  // false in what older versions wrote
+	Watermark int64 // ms, NoTime before the first event
+	Sealed    int64 // ms, NoTime when no seal was adopted
+	Counters  Counters
+}
+
+// Seal is a seal that changed what a lane calls late: every record at or above Offset is decided under it.
+type Seal struct {
+	Offset int64
+	Before int64 // ms
 }
 
 // SliceStat is what a lane folded into one slice generation.
@@ -40,6 +59,7 @@ type SliceStat struct {
 	FirstOffset int64 // lowest offset of an event folded, NoOffset before the first commit's meta
 	LastOffset  int64 // highest offset of an event folded, not a stamp
 	Folded      int64 // events folded
+	Basis       Basis // just before FirstOffset
 }
 
 // Meta is the truth about a lane: who owns it and up to where its state is complete.
@@ -58,6 +78,9 @@ type Meta struct {
 	CtlGen    int64 // generation of the pipeline's desired state that the lane has adopted
 	SpecGen   int64
 	UpdatedAt int64 // ms, the writer's clock; for people only, nothing is decided by it
+	Decided   int64 // records below were decided before and are read again: nothing new is adopted among them
+	Era       int64 // times the state went back to another past by an operator's decision
+	Seals     []Seal
 }
 
 // MetaUpdate is what the last call of a commit writes. Owner, cursor, format and state id are kept by the scripts.
@@ -72,7 +95,11 @@ type MetaUpdate struct {
 	CtlGen    int64
 	SpecGen   int64
 	UpdatedAt int64
+	Decided   int64
+	Era       int64
+	Seals     []Seal
 	Slices    []SliceStat // absolute values of the slices touched since the last meta call
+	Hint      string      // metadata of the group's offset once this is committed; Redis does not keep it
 }
 
 // Write puts entries into one bucket of one slice generation.

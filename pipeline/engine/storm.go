@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Defaults of a storm, and how it is damped: the delay doubles with every change beyond the limit.
+const (
+	DefaultStormChanges = 5
+	DefaultStormSpan    = time.Minute
+
+	firstDelay = 500 * time.Millisecond
+	maxDelay   = 10 * time.Second
+)
+
+// keptChanges bounds the timeline of a storm; the latest stay.
+const keptChanges = 50
+
+// Change is one change of what this replica was assigned: claims that came together.
+type Change struct {
+	At      time.Time `json:"at"`
+	Lanes   int       `json:"lanes"`
+	DelayMs int64     `json:"delay_ms"` // for which their recovery was held back
+}
+
+// Storm is an incident: assignments that change so often that nothing but recovering would get done.
+type Storm struct {
+	Active   bool      `json:"active"`
+	Since    time.Time `json:"since"`
+	Until    time.Time `json:"until,omitzero"` // when it was over
+	Changes  int       `json:"changes"`
+	DelayMs  int64     `json:"delay_ms"` // of the latest change
+	Timeline []Change  `json:"timeline"`
+}
+
+// storms watches assignments. Safe for concurrent use.
+type storms struct {
+	limit int           // changes
+	span  time.Duration // within which so many make a storm
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	recent []Change // within span
+	storm  *Storm   // the latest
+}
+
+func newStorms(cfg *Config) *storms {
+	s := &storms{limit: cfg.StormChanges, span: cfg.StormSpan, log: cfg.Log}
+	if s.limit <= 0 {
+		s.limit = DefaultStormChanges
+	}
+	if s.span <= 0 {
+		s.span = DefaultStormSpan
+	}
+	return s
+}
+
+// claimed notes a claim and returns for how long its recovery is held back. Claims within Collect are one change.
+func (s *storms) claimed() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if n := len(s.recent); n > 0 && now.Sub(s.recent[n-1].At) < Collect {
+		last := &s.recent[n-1]
+		last.Lanes++
+		if s.storm != nil && s.storm.Active {
+			s.storm.Timeline[len(s.storm.Timeline)-1] = *last
+		}
+		return time.Duration(last.DelayMs)*time.Millisecond - now.Sub(last.At)
+	}
+	s.settle(now)
+	c := Change{At: now, Lanes: 1}
+	delay := s.delay(len(s.recent) + 1)
+	c.DelayMs = delay.Milliseconds()
+	s.recent = append(s.recent, c)
+	if delay == 0 {
+		return 0
+	}
+	if s.storm == nil || !s.storm.Active {
+		s.storm = &Storm{Active: true, Since: s.recent[0].At, Timeline: slices.Clone(s.recent[:len(s.recent)-1])}
+		s.storm.Changes = len(s.storm.Timeline)
+		s.log.Error("rebalance storm: the recovery of new lanes is held back", "changes", len(s.recent), "within", s.span)
+	}
+	s.storm.Changes++
+	s.storm.DelayMs = c.DelayMs
+	s.storm.Timeline = append(s.storm.Timeline, c)
+	if n := len(s.storm.Timeline); n > keptChanges {
+		s.storm.Timeline = s.storm.Timeline[n-keptChanges:]
+	}
+	return delay
+}
+
+// delay is what the n-th change within the span costs.
+func (s *storms) delay(n int) time.Duration {
+	d := time.Duration(0)
+	for i := s.limit; i <= n && d < maxDelay; i++ {
+		d = max(firstDelay, 2*d)
+	}
+	return min(d, maxDelay)
+}
+
+// settle forgets changes that are older than the span; a storm is over when fewer than the limit are left.
+func (s *storms) settle(now time.Time) {
+	s.recent = slices.DeleteFunc(s.recent, func(c Change) bool { return now.Sub(c.At) >= s.span })
+	if s.storm != nil && s.storm.Active && len(s.recent) < s.limit {
+		s.storm.Active, s.storm.Until, s.storm.DelayMs = false, now, 0
+		s.log.Info("rebalance storm is over", "changes", s.storm.Changes, "lasted", now.Sub(s.storm.Since))
+	}
+}
+
+// current is the latest storm, nil when there was none.
+func (s *storms) current() *Storm {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle(time.Now())
+	if s.storm == nil {
+		return nil
+	}
+	out := *s.storm
+	out.Timeline = slices.Clone(out.Timeline)
+	return &out
+}

@@ -1,0 +1,99 @@
+package lane
+
+import "fmt"
+
+// offer completes an incident with what the operator may do about it. at is nil when the reader found the incident; s is
+// nil when there is no state.
+func (l *Lane) offer(inc *Incident, at *position, s *State) {
+	inc.ID = fmt.Sprintf("%s:%s", inc.Kind, l.token)
+	wait := Choice{Name: ChoiceWait, Text: "stay parked; the lane's windows stay open", Exact: true}
+	switch {
+	case inc.Kind == IncidentGap && s != nil:
+		to := max(inc.To, s.ahead)
+		lost := to - inc.From - s.unconfirmed()
+		inc.Choices = []Choice{{
+			Name: ChoiceSkip, Lost: lost, Exact: true,
+			Text: fmt.Sprintf("go on at the log's start: %d records are lost, all below offset %d; they are counted as skipped", lost, to),
+		}, wait}
+	case inc.Kind == IncidentTruncated && s != nil:
+		inc.Choices = []Choice{s.offerRebuild(inc), wait}
+	case inc.Kind == IncidentOtherLog && s != nil:
+		lost := s.folded()
+		inc.Choices = []Choice{{
+			Name: ChoiceRestart, Lost: lost, Exact: true,
+			Text: fmt.Sprintf("start at the new log's start: %d events of %d open slices of the old log are dropped; windows that are final stay as published",
+				lost, len(s.slices)),
+		}, wait}
+	case inc.Kind == IncidentStateLost && at != nil:
+		inc.Choices = []Choice{at.offerReturn(), wait}
+	}
+}
+
+// unconfirmed counts the records that entries hold beyond the committed offset.
+func (s *State) unconfirmed() int64 {
+	n := int64(0)
+	if s.ahead > s.offset {
+		for _, sl := range s.slices {
+			n += max(0, sl.unconfirmed())
+		}
+	}
+	return n
+}
+
+func (sl *slice) unconfirmed() int64 {
+	n := -sl.stat.Folded
+	for row := range uint32(sl.table.Len()) {
+		n += sl.table.Count(row)
+	}
+	return n
+}
+
+// folded counts the events of the slices held.
+func (s *State) folded() int64 {
+	n := int64(0)
+	for _, sl := range s.slices {
+		n += sl.stat.Folded
+	}
+	return n
+}
+
+func (s *State) offerRebuild(inc *Incident) Choice {
+	r := s.replay()
+	c := Choice{Name: ChoiceRebuild, Lost: inc.To - inc.From, Reread: max(0, inc.From-r.From), Exact: r.Exact() && r.From <= inc.From}
+	c.Text = fmt.Sprintf("drop the open slices and read again from offset %d: what the %d records that are gone had added goes as well, but in windows that are final",
+		r.From, c.Lost)
+	switch {
+	case r.From > inc.From:
+		c.Reread = inc.From
+		c.Text = fmt.Sprintf("no open slice began in what is left of the log: read all of it again, up to %d offsets; what %d records had added goes, but in windows that are final",
+			c.Reread, c.Lost)
+	case !c.Exact:
+		c.Text += "; watermark and counters there are not known exactly"
+	}
+	return c
+}
+
+// offerReturn is the way back for a lane whose state is lost.
+func (p *position) offerReturn() Choice {
+	end := min(p.hint.Offset, p.ends.HighWatermark)
+	r, err := ParseReplay(p.hint.Metadata)
+	if err == nil && r.Basis.Known && (r.TopicID == "" || p.topicID == "" || r.TopicID == p.topicID) {
+		c := Choice{
+			Name: ChoiceRebuild, Lost: max(0, p.ends.Start-r.From), Reread: max(0, end-max(r.From, p.ends.Start)),
+			Exact: r.Exact() && r.From <= p.ends.HighWatermark && p.hint.Offset <= p.ends.HighWatermark,
+		}
+		c.Text = fmt.Sprintf("read again from offset %d, where the oldest open slice began; windows that are final stay as published", r.From)
+		if c.Lost > 0 {
+			c.Text += fmt.Sprintf("; the log begins at %d, so %d records of open slices are lost: the lane will park once more and ask", p.ends.Start, c.Lost)
+		}
+		if !c.Exact {
+			c.Text += "; what was late then may be on time now, or the other way round"
+		}
+		return c
+	}
+	return Choice{
+		Name: ChoiceRestart, Lost: Unknown, Reread: max(0, end-p.ends.Start),
+		Text: fmt.Sprintf("start at the log's start, offset %d, with nothing: open windows lose what stood below it, windows whose finality Redis forgot may be counted twice, late records are reported again",
+			p.ends.Start),
+	}
+}

@@ -1,0 +1,266 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// What an operator may choose for a parked lane.
+const (
+	ChoiceWait    = "wait"    // stay parked
+	ChoiceSkip    = "skip"    // go on behind the records that are gone
+	ChoiceRebuild = "rebuild" // read again from where the oldest open slice began
+	ChoiceRestart = "restart" // begin at the log's start with nothing
+)
+
+// Unknown is a cost that nobody can tell.
+const Unknown = -1
+
+// Choice is one way out of an incident and what it costs.
+type Choice struct {
+	Name   string `json:"name"`
+	Text   string `json:"text"`
+	Lost   int64  `json:"lost"`   // records, Unknown when nobody can tell
+	Reread int64  `json:"reread"` // offsets that are read again
+	Exact  bool   `json:"exact"`  // but for Lost the lane ends as one that was never disturbed
+}
+
+// Decision is an operator's answer to an incident.
+type Decision struct {
+	Incident string    `json:"incident"` // its id
+	Kind     string    `json:"kind"`
+	Choice   string    `json:"choice"`
+	By       string    `json:"by,omitempty"`
+	At       time.Time `json:"at"`
+	Lost     int64     `json:"lost"`           // as it turned out
+	Start    int64     `json:"start"`          // where reading goes on, -1 while that is open
+	Void     string    `json:"void,omitempty"` // why it was not carried out
+}
+
+var (
+	// ErrNotParked refuses a decision about a lane that waits for none.
+	ErrNotParked = errors.New("lane is not parked")
+	// ErrOtherIncident refuses a decision about an incident that is not the lane's.
+	ErrOtherIncident = errors.New("lane is parked for another incident")
+	// ErrUnknownChoice refuses what is not among the incident's choices.
+	ErrUnknownChoice = errors.New("unknown choice")
+	// ErrDecided refuses a second, different decision about an incident.
+	ErrDecided = errors.New("incident is decided already")
+
+	errDecided = errors.New("the operator has decided")
+)
+
+// keptDecisions is how many decisions a lane remembers.
+const keptDecisions = 10
+
+// Decide answers the incident that the lane is parked for; incident is its id or the lane's owner token. The lane carries
+// the decision out in its own goroutine. Repeating a decision changes nothing. It may be called from any goroutine.
+func (l *Lane) Decide(incident, choice, by string) error {
+	l.deciding.Lock()
+	defer l.deciding.Unlock()
+	if last := l.lastDecision(); last != nil && last.Choice != ChoiceWait && (incident == last.Incident || incident == string(l.decidedUnder)) {
+		if last.Choice == choice {
+			return nil
+		}
+		return fmt.Errorf("decide %s for lane %s: %w: %s by %q", choice, l.id, ErrDecided, last.Choice, last.By)
+	}
+	s := l.status.Load()
+	inc := s.Incident
+	switch {
+	case s.State != StateParked || inc == nil:
+		return fmt.Errorf("decide %s for lane %s: %w, it is %s", choice, l.id, ErrNotParked, s.State)
+	case incident != inc.ID && incident != string(s.Owner):
+		return fmt.Errorf("decide %s for lane %s: %w: %s, not %q", choice, l.id, ErrOtherIncident, inc.ID, incident)
+	}
+	names := make([]string, len(inc.Choices))
+	for i, c := range inc.Choices {
+		names[i] = c.Name
+		if c.Name != choice {
+			continue
+		}
+		if n := len(l.decisions); n == keptDecisions {
+			l.decisions = append(l.decisions[:0:0], l.decisions[1:]...)
+		}
+		l.decisions = append(l.decisions[:len(l.decisions):len(l.decisions)], Decision{
+			Incident: inc.ID, Kind: inc.Kind, Choice: choice, By: by, At: time.Now(), Lost: c.Lost, Start: -1,
+		})
+		l.decidedUnder = s.Owner
+		l.deps.Log.Info("operator decided", "lane", l.id.String(), "incident", inc.ID, "choice", choice, "by", by)
+		if choice != ChoiceWait {
+			select {
+			case l.wake <- struct{}{}:
+			default:
+			}
+		}
+		return nil
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("decide %s for lane %s: %w: incident %s leaves none", choice, l.id, ErrUnknownChoice, inc.Kind)
+	}
+	return fmt.Errorf("decide %q for lane %s: %w; want one of %s", choice, l.id, ErrUnknownChoice, strings.Join(names, ", "))
+}
+
+func (l *Lane) lastDecision() *Decision {
+	if n := len(l.decisions); n > 0 {
+		return &l.decisions[n-1]
+	}
+	return nil
+}
+
+// open returns the decision that waits to be carried out, nil when there is none.
+func (l *Lane) open() *Decision {
+	l.deciding.Lock()
+	defer l.deciding.Unlock()
+	if last := l.lastDecision(); last != nil && last.Choice != ChoiceWait && last.Start < 0 && last.Void == "" {
+		d := *last
+		return &d
+	}
+	return nil
+}
+
+// settled records what became of the open decision.
+func (l *Lane) settled(d Decision) {
+	l.deciding.Lock()
+	defer l.deciding.Unlock()
+	l.decisions = append(l.decisions[:len(l.decisions)-1:len(l.decisions)-1], d)
+}
+
+// carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
+// lane is one that goes on at another offset. It returns the new meta.
+func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State) (store.Meta, error) {
+	era := d.At.UnixMilli()
+	if d.Choice == ChoiceRebuild {
+		r := Replay{}
+		if d.Kind == IncidentStateLost {
+			var err error
+			if r, err = ParseReplay(at.hint.Metadata); err != nil {
+				return store.Meta{}, err
+			}
+			r.Decided = max(r.Decided, at.hint.Offset)
+		} else {
+			r = s.replay()
+		}
+		r.TopicID = at.topicID
+		meta, err := Rebuild(ctx, l.deps.Store, l.program, l.id, l.token, r, at.ends, era)
+		d.Start = meta.Offset
+		return meta, err
+	}
+	return rewrite(ctx, l.deps.Store, l.program, l.id, l.token, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+		if d.Choice == ChoiceSkip {
+			d.Lost = s.skip(next, meta, at.ends.Start, era)
+			d.Start = next.Offset
+			return false, nil
+		}
+		ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
+		if err != nil {
+			return false, err
+		}
+		if d.Kind == IncidentOtherLog {
+			d.Lost = s.folded()
+		}
+		next.Offset, next.TopicID, next.Era = at.ends.Start, at.topicID, era
+		next.Sealed = ctl[0].DropBefore // windows that are final bind a lane that starts from nothing
+		next.Counters.Skipped = meta.Counters.Skipped + max(0, d.Lost)
+		d.Start = next.Offset
+		return true, nil
+	})
+}
+
+// Rebuild makes a lane that is owned by owner read again from where r says, in one call: whatever stands there is dropped.
+// It returns the new meta. era is the time of the decision in ms: the lane gets it as its new past if r does not bring
+// back exactly the old one.
+func Rebuild(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token, r Replay, ends source.Ends, era int64) (store.Meta, error) {
+	return rewrite(ctx, st, p, id, owner, func(_ store.Meta, next *store.MetaUpdate) (bool, error) {
+		next.TopicID, next.Era = r.TopicID, era
+		if r.Exact() && r.Decided <= ends.HighWatermark {
+			next.Era = r.Era
+		}
+		next.Decided = min(r.Decided, ends.HighWatermark) // what the log does not reach any more is decided by none that is still there
+		next.Offset, next.Counters.Skipped = ends.Start, r.Basis.Counters.Skipped
+		if r.From > ends.HighWatermark {
+			return true, nil // no slice began in what is left: all of it is read again
+		}
+		next.Offset, next.Watermark, next.Sealed, next.Counters = r.From, r.Basis.Watermark, r.Basis.Sealed, r.Basis.Counters
+		for _, x := range r.Seals {
+			if x.Offset <= next.Decided {
+				next.Seals = append(next.Seals, x)
+			}
+		}
+		return true, nil
+	})
+}
+
+// rewrite replaces a lane's meta, and drops all its slices if fn says so. fn finds next empty but for what has nothing to
+// do with the log.
+func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token,
+	fn func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error)) (store.Meta, error) {
+	meta, stats, err := st.LaneView(ctx, id, p.StateID)
+	if err != nil {
+		return meta, err
+	}
+	if meta.Owner != owner {
+		return meta, store.ErrFenced
+	}
+	next := store.MetaUpdate{
+		Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle,
+		CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: time.Now().UnixMilli(),
+	}
+	purge, err := fn(meta, &next)
+	if err != nil {
+		return meta, err
+	}
+	call := store.Call{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Buckets: p.Spec.Lane.Buckets, Meta: &next}
+	if purge {
+		for _, stat := range stats {
+			call.Purge = append(call.Purge, stat.SliceID)
+		}
+	}
+	if _, err := st.Apply(ctx, id, p.StateID, owner, []store.Call{call}); err != nil {
+		return meta, err
+	}
+	meta, found, err := st.ReadMeta(ctx, id)
+	if err == nil && (!found || meta.Owner != owner) {
+		err = store.ErrFenced
+	}
+	return meta, err
+}
+
+// skip moves a lane's meta on to start, or behind it when entries were written up to there. Entries that a commit left
+// which never ended hold records that cannot be read again: they count as read now. It returns how many records are lost.
+func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start, era int64) (lost int64) {
+	start = max(start, s.ahead)
+	*next = store.MetaUpdate{
+		Offset: start, Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
+		Counters: meta.Counters, TopicID: meta.TopicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: next.UpdatedAt,
+		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided,
+	}
+	if meta.Offset < meta.Decided {
+		next.Era = era // what was published held the records that are lost now
+	}
+	kept := int64(0)
+	for _, sl := range s.slices {
+		n := sl.unconfirmed()
+		if n <= 0 || s.ahead <= meta.Offset {
+			continue
+		}
+		if sl.stat.Folded == 0 {
+			sl.stat.FirstOffset = meta.Offset
+			sl.stat.Basis = store.Basis{Known: true, Watermark: meta.Watermark, Sealed: meta.Sealed, Counters: meta.Counters}
+		}
+		sl.stat.Folded += n
+		sl.stat.LastOffset = start - 1
+		next.Slices = append(next.Slices, sl.stat)
+		kept += n
+	}
+	lost = start - meta.Offset - kept
+	next.Counters.Read += kept
+	next.Counters.Folded += kept
+	next.Counters.Skipped += lost
+	return lost
+}

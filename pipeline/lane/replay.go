@@ -1,0 +1,171 @@
+package lane
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// Replay says how a lane's state comes back when only the log is left: from where to read again, and what had been
+// decided with up to there. It travels with the group's offset.
+type Replay struct {
+	From    int64       // lowest first offset of any slice held, the lane's own offset when there is none
+	Basis   store.Basis // just before From
+	Seals   []store.Seal
+	Decided int64 // records below were decided, and those to report were reported
+	Era     int64
+	TopicID string
+}
+
+// Exact tells whether reading again from From decides everything as the first read did.
+func (r *Replay) Exact() bool {
+	return r.Basis.Known && !slices.ContainsFunc(r.Seals, func(s store.Seal) bool { return s.Before == none && s.Offset > r.From })
+}
+
+// maxSeals bounds the seals a lane remembers, and so the metadata of its group offset: a broker takes 4 KiB.
+const maxSeals = 64
+
+// replay describes the state as it is now.
+func (s *State) replay() Replay {
+	r := Replay{
+		From: s.offset, Seals: slices.Clone(s.seals), Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
+		Basis: store.Basis{Known: true, Watermark: s.Watermark(), Sealed: s.sealed, Counters: s.counters},
+	}
+	for _, sl := range s.slices {
+		if first := sl.stat.FirstOffset; first >= 0 && first < r.From {
+			r.From, r.Basis = first, sl.stat.Basis
+		}
+	}
+	return r
+}
+
+// raise adopts a seal. One that changes what is late is remembered with its offset: a rebuild has to do it there too.
+func (s *State) raise(before int64) {
+	if before <= s.sealed {
+		return
+	}
+	s.sealed = before
+	if before <= s.effective {
+		return
+	}
+	s.effective = before
+	if n := len(s.seals); n > 0 && s.seals[n-1].Offset == s.offset {
+		s.seals = s.seals[:n-1]
+	}
+	if len(s.seals) == maxSeals {
+		s.seals[1].Before = none // what stood here and before is forgotten
+		s.seals = slices.Delete(s.seals, 0, 1)
+	}
+	s.seals = append(s.seals, store.Seal{Offset: s.offset, Before: before})
+}
+
+// prune forgets the seals that every record a rebuild would read is decided under anyway.
+func (s *State) prune() {
+	if len(s.seals) == 0 {
+		return
+	}
+	r := s.replay()
+	s.seals = slices.DeleteFunc(s.seals, func(x store.Seal) bool {
+		if x.Before == none {
+			return x.Offset <= r.From
+		}
+		return r.Basis.Known && x.Before <= r.Basis.Sealed
+	})
+}
+
+// foldAgain is Fold for records that were decided before: seals are adopted where they were.
+func (s *State) foldAgain(b *source.Batch) {
+	for i := range b.Records {
+		if r := &b.Records[i]; r.Offset >= s.offset {
+			s.reseal(r.Offset)
+			s.decide(r)
+			s.offset = r.Offset + 1
+		}
+	}
+	s.settle()
+	if b.Next > s.offset {
+		s.offset = b.Next
+		s.touched = true
+	}
+	s.reseal(s.offset)
+}
+
+// reseal adopts the seals that the record at offset was decided under.
+func (s *State) reseal(offset int64) {
+	for _, x := range s.seals {
+		if x.Offset <= offset && x.Before > s.sealed {
+			s.sealed = x.Before
+			s.effective = max(s.effective, s.sealed)
+		}
+	}
+}
+
+// behind tells whether the records to come were decided before: entries that include them were restored, or the state
+// is being rebuilt. Until then nothing new is adopted that lateness depends on.
+func (s *State) behind() bool { return s.offset < max(s.ahead, s.decided) }
+
+// metadataVersion begins what travels with the group offset. An older version gave watermark and counters of the offset
+// itself, which no rebuild can begin with.
+const metadataVersion = "v2"
+
+// String is the metadata of the group's offset, for people and for a rebuild.
+func (r Replay) String() string {
+	c := &r.Basis.Counters
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s replay_from=%d", metadataVersion, r.From)
+	if r.Basis.Known {
+		fmt.Fprintf(&b, " watermark=%d sealed=%d read=%d invalid=%d ahead=%d filtered=%d duplicate=%d late=%d folded=%d skipped=%d",
+			r.Basis.Watermark, r.Basis.Sealed, c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded, c.Skipped)
+	}
+	fmt.Fprintf(&b, " decided=%d era=%d topic=%s", r.Decided, r.Era, r.TopicID)
+	if len(r.Seals) > 0 {
+		fmt.Fprintf(&b, " seals=%s", store.FormatSeals(r.Seals))
+	}
+	return b.String()
+}
+
+var errMetadata = errors.New("metadata of the group offset cannot be used")
+
+// ParseReplay is the inverse of String.
+func ParseReplay(text string) (Replay, error) {
+	words := strings.Fields(text)
+	if len(words) == 0 || words[0] != metadataVersion {
+		return Replay{}, fmt.Errorf("%w: %q, want it to begin with %s", errMetadata, text, metadataVersion)
+	}
+	r := Replay{Basis: store.Basis{Watermark: window.NoTime, Sealed: window.NoTime}}
+	c := &r.Basis.Counters
+	numbers := map[string]*int64{
+		"replay_from": &r.From, "watermark": &r.Basis.Watermark, "sealed": &r.Basis.Sealed, "read": &c.Read, "invalid": &c.Invalid,
+		"ahead": &c.Ahead, "filtered": &c.Filtered, "duplicate": &c.Duplicate, "late": &c.Late, "folded": &c.Folded,
+		"skipped": &c.Skipped, "decided": &r.Decided, "era": &r.Era,
+	}
+	seen := 0
+	for _, word := range words[1:] {
+		name, value, _ := strings.Cut(word, "=")
+		var err error
+		switch to := numbers[name]; {
+		case to != nil:
+			*to, err = strconv.ParseInt(value, 10, 64)
+			seen++
+		case name == "topic":
+			r.TopicID = value
+		case name == "seals":
+			r.Seals, err = store.ParseSeals(value)
+		}
+		if err != nil {
+			return Replay{}, fmt.Errorf("%w: %q: %w", errMetadata, word, err)
+		}
+	}
+	const bare = 3 // without a basis
+	if seen != len(numbers) && seen != bare || r.From < 0 {
+		return Replay{}, fmt.Errorf("%w: %q is not complete", errMetadata, text)
+	}
+	r.Basis.Known = seen == len(numbers)
+	return r, nil
+}
