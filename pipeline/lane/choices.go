@@ -58,7 +58,7 @@ func (s *State) folded() int64 {
 }
 
 func (s *State) offerRebuild(inc *Incident) Choice {
-	r := s.replay()
+	r := s.Replay()
 	c := Choice{Name: ChoiceRebuild, Lost: inc.To - inc.From, Reread: max(0, inc.From-r.From), Exact: r.Exact() && r.From <= inc.From}
 	c.Text = fmt.Sprintf("drop the open slices and read again from offset %d: what the %d records that are gone had added goes as well, but in windows that are final",
 		r.From, c.Lost)

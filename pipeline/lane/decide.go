@@ -144,7 +144,7 @@ func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State
 			}
 			r.Decided = max(r.Decided, at.hint.Offset)
 		} else {
-			r = s.replay()
+			r = s.Replay()
 		}
 		r.TopicID = at.topicID
 		meta, err := Rebuild(ctx, l.deps.Store, l.program, l.id, l.token, r, at.ends, era)
@@ -225,8 +225,12 @@ func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 		return meta, err
 	}
 	meta, found, err := st.ReadMeta(ctx, id)
-	if err == nil && (!found || meta.Owner != owner) {
+	switch {
+	case err != nil:
+	case !found || meta.Owner != owner:
 		err = store.ErrFenced
+	case meta.Cursor.Less(call.Next):
+		err = store.ErrLostWrites // forgotten already: the decision is still to be carried out
 	}
 	return meta, err
 }

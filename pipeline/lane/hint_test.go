@@ -23,11 +23,11 @@ func TestAcquisitionKeepsWhereToReplayFrom(t *testing.T) {
 	require.WithinDuration(t, time.Now(), time.UnixMilli(meta.UpdatedAt), time.Minute, "people see when a lane last committed")
 	held, _, err := Restore(context.Background(), st, mustProgram(t), testLane, meta.Owner)
 	require.NoError(t, err)
-	require.Less(t, held.replay().From, int64(500))
+	require.Less(t, held.Replay().From, int64(500))
 
 	b = start(t, log, st, redis)
 	b.wait(t, "running", func(s Status) bool { return s.State == StateRunning })
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	require.Contains(t, log.reset, fmt.Sprintf("replay_from=%d ", held.replay().From))
+	require.Contains(t, log.reset, fmt.Sprintf("replay_from=%d ", held.Replay().From))
 }

@@ -24,7 +24,8 @@ type Lane struct {
 	status  atomic.Pointer[Status]
 
 	acquisition *Acquisition
-	token       store.Token
+	token       store.Token // "" before this acquisition has taken one
+	previous    store.Token // whom it was taken from
 	state       *State
 	reader      source.Reader
 	now         Status // what publish hands out; the lane's goroutine alone writes it
@@ -108,7 +109,7 @@ func (l *Lane) Run(ctx context.Context) error {
 
 // life is one acquisition and what follows it.
 func (l *Lane) life(ctx context.Context) error {
-	l.acquisition = newAcquisition(l.id)
+	l.acquisition, l.token = newAcquisition(l.id), ""
 	start, err := l.acquire(ctx)
 	var inc *Incident
 	switch {
@@ -163,13 +164,12 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	l.now.State, l.now.Incident = StateAcquiring, nil
 	l.publish()
 	l.state = nil
-	var before store.Token
 	var meta store.Meta
 	err := l.step(ctx, StepAcquire, func(res *StepResult) (err error) {
-		if before, meta, err = l.take(ctx); err != nil {
+		if meta, err = l.takeOver(ctx); err != nil {
 			return err
 		}
-		res.From, res.Committed = before.Epoch(), meta.Offset
+		res.From, res.Committed = l.previous.Epoch(), meta.Offset
 		// Read after the lane was taken: at least what its last owner followed, so that a pause holds over a move.
 		ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
 		if err != nil {
@@ -181,7 +181,7 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := l.step(ctx, StepJournal, func(res *StepResult) error { return l.bringHome(ctx, before, &meta, res) }); err != nil {
+	if err := l.step(ctx, StepJournal, func(res *StepResult) error { return l.bringHome(ctx, &meta, res) }); err != nil {
 		return 0, err
 	}
 	l.now.State = StateRestoring
@@ -202,7 +202,7 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 		res.Start, res.Entries, res.Slices = start, int64(l.state.Entries()), l.state.Slices()
 		l.now.Owner, l.now.Committed, l.now.Reason = l.token, start, ""
 		l.now.End = at.ends.HighWatermark
-		l.hinted, l.hintText = start, l.state.replay().String()
+		l.hinted, l.hintText = start, l.state.Replay().String()
 		l.claim.ResetHint(start, l.hintText)
 		l.deps.Log.Info("lane resumes", "lane", l.id.String(), "owner", l.token, "offset", start,
 			"entries", l.state.Entries(), "slices", l.state.Slices())
@@ -211,13 +211,32 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	return start, err
 }
 
+// takeOver takes the lane for this acquisition. A try that was given up later goes on under its token: a journal knows whom
+// the lane was taken from, not how often it was tried.
+func (l *Lane) takeOver(ctx context.Context) (store.Meta, error) {
+	if l.token != "" {
+		meta, found, err := l.deps.Store.ReadMeta(ctx, l.id)
+		if err != nil {
+			return meta, corruptIncident(err)
+		}
+		if found && meta.Owner == l.token {
+			return meta, nil
+		}
+	}
+	before, meta, err := l.take(ctx)
+	if err == nil {
+		l.previous = before
+	}
+	return meta, err
+}
+
 // bringHome applies the journal of the last owner to Redis.
-func (l *Lane) bringHome(ctx context.Context, before store.Token, meta *store.Meta, res *StepResult) error {
-	res.From, res.Committed = before.Epoch(), meta.Offset
+func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult) error {
+	res.From, res.Committed = l.previous.Epoch(), meta.Offset
 	if l.deps.Journal == nil {
 		return nil
 	}
-	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, Fitting(l.deps.Side), l.id, l.program.StateID, before, l.token, meta.Cursor)
+	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, Fitting(l.deps.Side), l.id, l.program.StateID, l.previous, l.token, meta.Cursor)
 	if err != nil {
 		return corruptIncident(err)
 	}
@@ -254,6 +273,9 @@ func (l *Lane) restore(ctx context.Context, res *StepResult) error {
 // verify finds where to read on, and carries out what the operator decided about it.
 func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*position, error) {
 	for {
+		if l.state.Cursor() != meta.Cursor {
+			return nil, fmt.Errorf("restore lane %s: %w: at %s, not %s", l.id, store.ErrLostWrites, l.state.Cursor(), meta.Cursor)
+		}
 		at, err := l.locate(ctx, meta)
 		if err != nil {
 			return nil, err

@@ -223,7 +223,7 @@ func TestRebuildOfATruncatedLog(t *testing.T) {
 		r.goOn(t, sc, -1)
 
 		k := rng.IntN(len(sc.at) - 1)
-		replay := r.s.replay()
+		replay := r.s.Replay()
 		if replay.From > sc.at[k] {
 			continue
 		}
@@ -313,7 +313,7 @@ func TestSealsAreBounded(t *testing.T) {
 		s.Fold(&source.Batch{Next: s.Offset() + 1})
 		s.Snapshot(&Commit{}, Control{IdleAt: s.Offset(), SealBefore: kafkaTime - 3_600_000 + i, DropBefore: none})
 	}
-	r := s.replay()
+	r := s.Replay()
 	require.Len(t, r.Seals, maxSeals)
 	require.False(t, r.Exact())
 	require.Less(t, len(r.String()), 4096)
@@ -334,7 +334,7 @@ func TestOperatorDecidesRebuild(t *testing.T) {
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 500 })
 	require.NoError(t, b.stop(t))
 	want := contents(b.state)
-	log.hint = source.Committed{Offset: 500, Metadata: b.state.replay().String()}
+	log.hint = source.Committed{Offset: 500, Metadata: b.state.Replay().String()}
 	redis.FlushAll()
 
 	b = startLost(t, log, st, redis)

@@ -31,8 +31,8 @@ func (r *Replay) Exact() bool {
 // maxSeals bounds the seals a lane remembers, and so the metadata of its group offset: a broker takes 4 KiB.
 const maxSeals = 64
 
-// replay describes the state as it is now.
-func (s *State) replay() Replay {
+// Replay describes how the state as it is now would come back.
+func (s *State) Replay() Replay {
 	r := Replay{
 		From: s.offset, Seals: slices.Clone(s.seals), Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
 		Basis: store.Basis{Known: true, Watermark: s.Watermark(), Sealed: s.sealed, Counters: s.counters},
@@ -70,7 +70,7 @@ func (s *State) prune() {
 	if len(s.seals) == 0 {
 		return
 	}
-	r := s.replay()
+	r := s.Replay()
 	s.seals = slices.DeleteFunc(s.seals, func(x store.Seal) bool {
 		if x.Before == none {
 			return x.Offset <= r.From

@@ -14,7 +14,12 @@ type entryReader interface {
 	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
 	ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,
 		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
+	Load(ctx context.Context, id store.LaneID, stateID string, slices []store.SliceID, buckets int,
+		fn func(slice int, key, entry []byte) error) (sizes []int, guard store.Guard, err error)
 }
+
+// loadFrom is from how many folded events on a state is read ahead while it is decoded. A small one takes a few calls.
+const loadFrom = 1 << 14
 
 // Restored counts what a restore read.
 type Restored struct {
@@ -54,33 +59,81 @@ func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, o
 		}
 		return s, sum, nil
 	}
-	for _, stat := range stats {
+	folded := int64(0)
+	tables := make([]*agg.Table, len(stats))
+	for i, stat := range stats {
 		if stat.Width != p.plan.Width {
 			return nil, sum, fmt.Errorf("restore lane %s: slice %s is of width %d ms, this spec's slices have %d ms: %w",
 				id, stat.SliceID, stat.Width, p.plan.Width, store.ErrCorrupt)
 		}
-		sl := &slice{stat: stat, table: s.newTable()}
-		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = sl
-		guard, err := st.ReadSlice(ctx, id, p.StateID, stat.SliceID, 0, p.Spec.Lane.Buckets, func(_ int, key, entry []byte) error {
-			sum.Entries++
-			sum.Bytes += int64(len(key) + len(entry))
-			_, stamp, _, err := agg.EntryHeader(entry)
-			if err != nil {
-				return err
-			}
-			s.ahead = max(s.ahead, stamp)
-			return sl.table.LoadEntry(key, entry)
-		})
+		tables[i] = s.newTable()
+		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = &slice{stat: stat, table: tables[i]}
+		folded += stat.Folded
+	}
+	take := func(i int, key, entry []byte) error {
+		sum.Bytes += int64(len(key) + len(entry))
+		_, stamp, _, err := agg.EntryHeader(entry)
 		if err != nil {
-			return nil, sum, fmt.Errorf("restore lane %s, slice %s: %w", id, stat.SliceID, err)
+			return err
 		}
-		if guard.Owner != owner {
-			return nil, sum, fmt.Errorf("restore lane %s: %w", id, store.ErrFenced)
+		s.ahead = max(s.ahead, stamp)
+		return tables[i].LoadEntry(key, entry)
+	}
+	if folded < loadFrom {
+		err = readSlices(ctx, st, p, id, meta, stats, take)
+	} else {
+		err = loadSlices(ctx, st, p, id, meta, stats, tables, take)
+	}
+	if err != nil {
+		return nil, sum, fmt.Errorf("restore lane %s: %w", id, err)
+	}
+	sum.Slices, sum.Entries = len(stats), s.Entries()
+	return s, sum, nil
+}
+
+func readSlices(ctx context.Context, st entryReader, p *Program, id store.LaneID, meta store.Meta, stats []store.SliceStat,
+	take func(slice int, key, entry []byte) error) error {
+	for i, stat := range stats {
+		guard, err := st.ReadSlice(ctx, id, p.StateID, stat.SliceID, 0, p.Spec.Lane.Buckets, func(_ int, key, entry []byte) error {
+			return take(i, key, entry)
+		})
+		if err == nil {
+			err = unmoved(guard, meta)
 		}
-		if guard.Cursor != meta.Cursor {
-			return nil, sum, fmt.Errorf("restore lane %s: %w", id, store.ErrLostWrites)
+		if err != nil {
+			return fmt.Errorf("slice %s: %w", stat.SliceID, err)
 		}
 	}
-	sum.Slices = len(stats)
-	return s, sum, nil
+	return nil
+}
+
+func loadSlices(ctx context.Context, st entryReader, p *Program, id store.LaneID, meta store.Meta, stats []store.SliceStat,
+	tables []*agg.Table, take func(slice int, key, entry []byte) error) error {
+	ids := make([]store.SliceID, len(stats))
+	for i := range stats {
+		ids[i] = stats[i].SliceID
+	}
+	sizes, guard, err := st.Load(ctx, id, p.StateID, ids, p.Spec.Lane.Buckets, take)
+	if err != nil {
+		return err
+	}
+	for i, n := range sizes {
+		if got := tables[i].Len(); got != n {
+			return fmt.Errorf("slice %s: %w: %d entries of %d", ids[i], store.ErrLaneMoved, got, n)
+		}
+	}
+	return unmoved(guard, meta)
+}
+
+// unmoved tells whether what was read together with guard is the state that meta speaks of.
+func unmoved(guard store.Guard, meta store.Meta) error {
+	switch {
+	case guard == store.Guard{}: // nothing was read
+		return nil
+	case guard.Owner != meta.Owner:
+		return store.ErrFenced
+	case guard.Cursor != meta.Cursor:
+		return store.ErrLostWrites
+	}
+	return nil
 }

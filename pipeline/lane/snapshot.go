@@ -233,7 +233,7 @@ func (s *State) finish(c *Commit) {
 		s.decided = 0
 	}
 	s.prune()
-	c.Offset, c.Watermark, c.Effective, c.Replay, c.Counters, c.CtlGen = s.offset, s.Watermark(), s.effective, s.replay(), s.counters, s.ctlGen
+	c.Offset, c.Watermark, c.Effective, c.Replay, c.Counters, c.CtlGen = s.offset, s.Watermark(), s.effective, s.Replay(), s.counters, s.ctlGen
 	c.sideBytes = int64(s.sides.bytes)
 	c.Side = append(c.Side, s.sides.take()...)
 	slices := c.meta.Slices

@@ -83,6 +83,9 @@ func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor 
 	return s
 }
 
+// Cursor is the place of the last call handed out, or found by a restore.
+func (s *State) Cursor() store.Cursor { return s.cursor }
+
 // Offset is the next offset the lane will read.
 func (s *State) Offset() int64 { return s.offset }
 

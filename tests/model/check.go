@@ -81,14 +81,44 @@ func (w *World) checkSlices(p int, t *tag, ref *reference, offset int64) {
 		if ok {
 			text = fmt.Sprintf("%d,%d,%d", st.FirstOffset, st.LastOffset, st.Folded)
 		}
-		if folds[member] != text && (text != "" || folds[member] != "-1,-1,0") {
+		head, basis := cutFolds(folds[member])
+		if head != text && (text != "" || head != "-1,-1,0") {
 			w.fail("lane %d at offset %d: slice %s has folds %q, should have %q", p, offset, member, folds[member], text)
+		}
+		if ok && head == text {
+			w.checkBasis(p, ref, member, st.FirstOffset, basis)
 		}
 	}
 	for _, id := range sortedKeys(want) {
 		if !w.letGo(p, id.Start) {
 			w.fail("lane %d at offset %d: slice %s is not there, and nobody let it go", p, offset, id)
 		}
+	}
+}
+
+// cutFolds separates first, last and folded from the basis.
+func cutFolds(folds string) (head string, basis []string) {
+	parts := strings.Split(folds, ",")
+	n := min(3, len(parts))
+	return strings.Join(parts[:n], ","), parts[n:]
+}
+
+// checkBasis looks at what a slice says of the lane just before its first event: a rebuild begins with it.
+func (w *World) checkBasis(p int, ref *reference, member string, first int64, basis []string) {
+	if len(basis) != 10 {
+		w.fail("lane %d: slice %s has a basis of %d numbers", p, member, len(basis))
+		return
+	}
+	pl, c := &ref.placed[first], ref.counters(first)
+	n := make([]int64, len(basis))
+	for i := range n {
+		n[i] = atoi(basis[i])
+	}
+	if n[0] != pl.own || max(n[0], n[1]) != pl.wm {
+		w.fail("lane %d: slice %s began under watermark %d and seal %d, should be %d and both %d", p, member, n[0], n[1], pl.own, pl.wm)
+	}
+	if got := (store.Counters{Read: n[2], Invalid: n[3], Ahead: n[4], Filtered: n[5], Duplicate: n[6], Late: n[7], Folded: n[8], Skipped: n[9]}); got != c {
+		w.fail("lane %d: slice %s began with counters %+v, should be %+v", p, member, got, c)
 	}
 }
 

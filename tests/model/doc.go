@@ -10,7 +10,8 @@
 // before each call to Redis or Kafka, so a run is one order of calls, and between any two of them anything may happen:
 // another process runs; a process freezes, goes on much later or crashes; a partition is given to somebody else, and its
 // old owner hears of it or not; Redis loses a call, an answer, a suffix of the calls of some hash tags, its scripts or
-// everything; a call arrives late; Kafka loses a request or an answer; events come, out of order, late, invalid, from
+// everything, with the processes that held it in memory or without them: then lanes park and the operator lets them be
+// rebuilt from what the group's offset says, or starts them anew; a call arrives late; Kafka loses a request or an answer; events come, out of order, late, invalid, from
 // partitions that were silent; closers come and go, several at once. Each seed has its own weather: some faults never,
 // others often.
 //

@@ -2,6 +2,8 @@ package model
 
 import (
 	"strings"
+
+	"millrace/pipeline/lane"
 )
 
 // disturb lets at most one fault happen and tells whether it did.
@@ -69,15 +71,19 @@ func (w *World) reassign(p int) {
 	w.assign(p)
 }
 
-// operate brings dead lanes back and lets the operator answer a lost state: the group's offset is reset.
+// operate brings dead lanes back and lets the operator answer a lost state: it is rebuilt, or the group's offset is reset.
 func (w *World) operate() {
 	for p, l := range w.assigned {
 		if l.crashed || l.ended {
 			w.assign(p)
 		}
-		if l.parked {
+		if l.parked && w.rng.IntN(4) > 0 {
+			w.logf("the operator lets the state of partition %d be rebuilt", p)
+			w.assign(p)
+			w.assigned[p].choice = lane.ChoiceRebuild
+		} else if l.parked {
 			w.logf("the operator resets the group's offset of partition %d", p)
-			w.hints[p] = -1
+			w.hints[p] = hint{offset: -1}
 			w.reassign(p)
 		}
 	}
@@ -123,6 +129,16 @@ func (w *World) flush() {
 	w.redis.reset()
 	for _, name := range sortedKeys(lost) {
 		w.redis.tag(name).lost = lost[name].lost + 1
+	}
+	if w.rng.IntN(2) > 0 {
+		return
+	}
+	for p, l := range w.assigned { // their processes were on the same machine: nobody has the state in memory
+		if w.rng.IntN(3) > 0 {
+			w.logf("%s crashes too", l.name)
+			w.crash(&l.proc)
+			w.assign(p)
+		}
 	}
 }
 

@@ -24,6 +24,8 @@ type laneProc struct {
 	state  *lane.State
 	seals  []*seal // the history of seals that state was decided with
 	parked bool    // the state is lost: the operator decides
+	choice string  // what the operator has decided, "" before
+	hinted hint    // the group's offset as this lane left it
 	ended  bool
 
 	free, flying []*lane.Commit
@@ -127,15 +129,23 @@ func (l *laneProc) acquire() error {
 		return err
 	}
 	start := meta.Offset
+	var seals []*seal
 	if meta.Offset == store.NotStarted {
 		start = 0
-		if hint := w.hints[l.p]; hint >= 0 {
-			if !w.is(trustHint) {
+		if hint := w.hints[l.p]; hint.offset >= 0 {
+			switch {
+			case l.choice == lane.ChoiceRebuild:
+				if meta, err = l.rebuild(hint); err != nil {
+					return err
+				}
+				start, seals = meta.Offset, hint.seals
+			case !w.is(trustHint):
 				l.parked = true
-				w.logf("state lost, the group stands at %d", hint)
+				w.logf("state lost, the group stands at %d", hint.offset)
 				return errParked
+			default:
+				start = hint.offset
 			}
-			start = hint
 		}
 	}
 	state, _, err := lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
@@ -145,8 +155,14 @@ func (l *laneProc) acquire() error {
 		}
 		return err
 	}
+	if state.Cursor() != meta.Cursor {
+		return store.ErrLostWrites
+	}
 	state.Fold(&source.Batch{Next: start}) // a fresh lane begins at the log's start
 	l.state, l.seals, l.committed = state, l.st.seals, start
+	if seals != nil {
+		l.seals = seals
+	}
 	l.sealed, l.idleEnd = sealedAt(l.seals, start), store.NotIdle
 	l.seal, l.drop, l.asked, l.kick = window.NoTime, window.NoTime, 0, 0
 	if meta.Offset == store.NotStarted {
@@ -156,9 +172,56 @@ func (l *laneProc) acquire() error {
 		}
 		l.drop = ctl[0].DropBefore // it binds before the first record
 	}
-	w.hints[l.p] = min(w.hints[l.p], start)
+	l.hinted = hint{start, state.Replay().String(), l.seals}
+	l.lower(start)
 	w.logf("resumes at %d, token %s", start, short(string(l.token)))
 	return nil
+}
+
+// rebuild carries out what the operator decided about a lost state.
+func (l *laneProc) rebuild(h hint) (store.Meta, error) {
+	r, err := lane.ParseReplay(h.text)
+	if err != nil || !r.Exact() {
+		l.w.fail("lane %d: nothing to rebuild from in %q: %v", l.p, h.text, err)
+		return store.Meta{}, errParked
+	}
+	ends, err := l.w.ends(l.p)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	switch r.Decided = max(r.Decided, h.offset); l.w.off {
+	case basisThere:
+		r.Basis.Watermark, r.Basis.Sealed = window.NoTime, window.NoTime
+	case notAgain:
+		r.Decided = 0
+	}
+	at, _, err := l.st.ReadMeta(l.w.ctx, l.id)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	l.infos[at.Cursor.NextCommit().String()] = &commitInfo{partition: l.p, offset: r.From, seals: h.seals}
+	meta, err := lane.Rebuild(l.w.ctx, l.st, l.w.program, l.id, l.token, r, ends, int64(l.w.step))
+	if err == nil {
+		l.w.out.Rebuilds++
+		l.w.logf("reads again from %d what stood at %d: %s", meta.Offset, h.offset, h.text)
+	}
+	return meta, err
+}
+
+// hint lets the group's offset follow a commit.
+func (l *laneProc) hint(c *lane.Commit) {
+	l.hinted = hint{c.Offset, c.Replay.String(), l.infos[c.Calls[len(c.Calls)-1].Next.String()].seals}
+	if now := &l.w.hints[l.p]; c.Offset >= now.offset {
+		*now = l.hinted
+	}
+}
+
+// lower sets the group's offset back, or replaces its metadata.
+func (l *laneProc) lower(offset int64) {
+	if now := &l.w.hints[l.p]; offset <= now.offset {
+		now.offset = offset
+		now.text, now.seals = l.hinted.text, l.hinted.seals
+	}
 }
 
 // take writes a new owner token over the one that was read.
@@ -352,7 +415,7 @@ func (l *laneProc) commit(idleAt int64) {
 // register notes what a commit stands for.
 func (l *laneProc) register(c *lane.Commit) {
 	last := &c.Calls[len(c.Calls)-1]
-	if last.Meta.Sealed > l.sealed {
+	if last.Meta.Sealed > max(l.sealed, sealedAt(l.seals, c.Offset)) {
 		s := &seal{offset: c.Offset, before: last.Meta.Sealed, asked: l.w.step + 1, effective: last.Meta.Sealed > c.Watermark}
 		if l.asked > 0 {
 			s.asked = l.asked
@@ -407,7 +470,7 @@ func (l *laneProc) delivered(a *actor) error {
 	l.free = append(l.free, c)
 	l.seal, l.drop = max(l.seal, d.seal), max(l.drop, d.drop)
 	l.committed = c.Offset
-	l.w.hints[l.p] = max(l.w.hints[l.p], c.Offset)
+	l.hint(c)
 	return nil
 }
 
@@ -457,7 +520,7 @@ func (l *laneProc) reseed() error {
 	c.Side = append(side, c.Side...)
 	l.reseeding = c
 	l.register(c)
-	l.w.hints[l.p] = min(l.w.hints[l.p], l.committed)
+	l.lower(l.committed)
 	l.w.out.Reseeds++
 	l.w.logf("writes its state again under token %s", short(string(l.token)))
 	l.startCommitter()

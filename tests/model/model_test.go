@@ -79,8 +79,8 @@ func TestProtocol(t *testing.T) {
 		}
 		return wrong < 10
 	})
-	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, seals %d, revisions %d, idle lanes left out %d, "+
-		"final windows %d, late events %d, windows not judged %d)", seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Seals,
+	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
+		"final windows %d, late events %d, windows not judged %d)", seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals,
 		sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt)
 }
 
@@ -91,6 +91,7 @@ func (o *Outcome) add(p Outcome) {
 	o.Finals += p.Finals
 	o.Late += p.Late
 	o.Reseeds += p.Reseeds
+	o.Rebuilds += p.Rebuilds
 	o.Seals += p.Seals
 	o.Idle += p.Idle
 	o.Exempt += p.Exempt
@@ -113,6 +114,7 @@ var mutants = []struct {
 	{tokens, Storm, 1}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
 	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 255}, {idleAsks, Silence, 110},
 	{sealAtEnd, Silence, 15}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
+	{basisThere, Mixed, 1},
 	{stealBack, Crashes, 1}, {closerAsks, Silence, 1}, {metaFirst, Crowd, 10}, {coverFirst, Mixed, 1}, {behind, Storm, 1},
 	{exactStamps, Crowd, 15}, {ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 1},
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
@@ -131,6 +133,7 @@ var redundant = []struct {
 		"earlier call that is kept too; it takes commits replayed from a journal to lose it"},
 	{dropSealed, Silence, "a drop is asked only when every lane's committed seal has passed, and a lost seal takes the request, of the " +
 		"same hash tag, along; what is dropped by mistake belongs to final windows"},
+	{notAgain, Mixed, "what empties Redis takes the closer's requests along, and new ones wait for the lane that is being rebuilt"},
 	{guards, Storm, "meta is read again at the end"},
 	{reread, Storm, "every page carries a guard"},
 	{rereadGuarded, Storm, "no stamp above the covered offset and as many events in the entries as were folded leave one possible " +

@@ -28,6 +28,8 @@ const (
 	trustHint       Rule = "a lost state is an incident"
 	stealBack       Rule = "a fenced lane asks the coordinator"
 	sidesBeforeMeta Rule = "side records before the meta"
+	basisThere      Rule = "a rebuild begins with what was decided up to there"
+	notAgain        Rule = "a rebuild adopts nothing new among what was decided"
 )
 
 // Rules of the closer.

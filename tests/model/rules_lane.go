@@ -96,7 +96,7 @@ func (s *laneStore) twist(calls []store.Call) []store.Call {
 		}
 	case sealCommitted:
 		meta := *last.Meta
-		meta.Sealed = store.NoTime
+		meta.Sealed, meta.Seals = store.NoTime, nil
 		last.Meta = &meta
 	}
 	return calls

@@ -35,6 +35,7 @@ type Outcome struct {
 	Finals    int
 	Late      int64
 	Reseeds   int
+	Rebuilds  int
 	Seals     int // adopted that went beyond the lane's own watermark
 	Idle      int // ledger rows that left out an idle lane
 	Exempt    int // windows not judged because Redis lost a seal
@@ -77,13 +78,20 @@ type World struct {
 	actors   []*actor
 	current  *actor
 	assigned []*laneProc // by partition: whom the coordinator gave it
-	hints    []int64     // by partition: the group's offset, -1 without one
+	hints    []hint      // by partition: the group's offset
 	applied  [][]*seal   // by partition: seals that were ever committed
 	reached  []int64     // by partition: highest offset ever committed
 	asked    []int64     // by partition: highest drop_before any closer asked for
 	closers  []*closerProc
 	born     int
 	ledger   *ledgerReader
+}
+
+// hint is a group's offset, -1 without one, with its metadata and the seals that the state there was decided with.
+type hint struct {
+	offset int64
+	text   string
+	seals  []*seal
 }
 
 type sideRecord struct {
@@ -130,7 +138,7 @@ func (l *Lab) newWorld(o Options) *World {
 	n := 2 + rng.IntN(2)
 	for range n {
 		w.parts = append(w.parts, &partition{now: w.now})
-		w.hints, w.asked = append(w.hints, -1), append(w.asked, window.NoTime)
+		w.hints, w.asked = append(w.hints, hint{offset: -1}), append(w.asked, window.NoTime)
 	}
 	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*seal, n), make([]int64, n)
 	w.kafka.AddTopic(topic, n)

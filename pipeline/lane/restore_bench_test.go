@@ -1,0 +1,116 @@
+package lane
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/store"
+	"millrace/pipeline/store/storetest"
+)
+
+// restoreSizes are a lane with many slices and one with a few big ones, a million entries each.
+var restoreSizes = []struct {
+	name    string
+	slices  int
+	entries int
+}{{"slices=60", 60, 1_000_000}, {"slices=2", 2, 1_000_000}}
+
+// stored writes a lane's state to a real server and returns a client of it.
+func stored(tb testing.TB, p *Program, slices, entries int) (redis.UniversalClient, store.Token) {
+	tb.Helper()
+	client := storetest.Client(tb, storetest.StartRedis(tb), false)
+	st := store.New(client)
+	ctx := context.Background()
+	meta, _, err := st.Acquire(ctx, testLane, p.StateID, "", store.NextToken(""))
+	require.NoError(tb, err)
+	s := NewState(p, testLane, "id", 0, meta.Cursor)
+	c := &Commit{}
+	for i := range int64(entries) {
+		slice := i % int64(slices)
+		s.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-slice*p.plan.Width, 1)))
+		if i%100_000 == 99_999 || i == int64(entries)-1 {
+			s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
+			require.NoError(tb, Deliver(ctx, st, &sideLog{}, testLane, p.StateID, meta.Owner, c))
+		}
+	}
+	return client, meta.Owner
+}
+
+func benchProgram(tb testing.TB) *Program {
+	p := mustProgram(tb)
+	p.Spec.AllowedLateness *= 1000
+	p.Spec.Lane.Buckets, p.Spec.Lane.ChunkFields = 16, 512
+	again, err := Compile(p.Spec)
+	require.NoError(tb, err)
+	return again
+}
+
+// BenchmarkRestore compares restoring a lane with reading the same bytes with a bare client.
+func BenchmarkRestore(b *testing.B) {
+	ctx := context.Background()
+	for _, size := range restoreSizes {
+		p := benchProgram(b)
+		client, owner := stored(b, p, size.slices, size.entries)
+		bytes := int64(0)
+		b.Run(size.name+"/restore", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, sum, err := Restore(ctx, store.New(client), p, testLane, owner)
+				require.NoError(b, err)
+				require.Equal(b, size.entries, sum.Entries)
+				bytes = sum.Bytes
+			}
+			b.SetBytes(bytes)
+		})
+		keys, err := client.Keys(ctx, "*:s:*").Result()
+		require.NoError(b, err)
+		b.Run(size.name+"/hgetall", func(b *testing.B) {
+			for b.Loop() {
+				for _, key := range keys {
+					require.NoError(b, client.HGetAll(ctx, key).Err())
+				}
+			}
+			b.SetBytes(bytes)
+		})
+		b.Run(size.name+"/hscan", func(b *testing.B) {
+			for b.Loop() {
+				for _, key := range keys {
+					for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+						if _, cursor, err = client.HScan(ctx, key, cursor, "", 8192).Result(); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			}
+			b.SetBytes(bytes)
+		})
+	}
+}
+
+// A big state is read ahead while it is decoded, a small one is not: both give what was committed.
+func TestRestoreOfABigState(t *testing.T) {
+	p := benchProgram(t)
+	for _, slices := range []int{1, 7} {
+		client, owner := stored(t, p, slices, 2*loadFrom)
+		got, sum, err := Restore(t.Context(), store.New(client), p, testLane, owner)
+		require.NoError(t, err)
+		require.Equal(t, []int{slices, 2 * loadFrom}, []int{sum.Slices, sum.Entries})
+		require.Equal(t, int64(2*loadFrom), got.ahead)
+		want := NewState(p, testLane, "id", 0, store.Cursor{})
+		for i := range int64(2 * loadFrom) {
+			want.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-i%int64(slices)*p.plan.Width, 1)))
+		}
+		require.Equal(t, contents(want), contents(got))
+
+		_, _, err = Restore(t.Context(), store.New(client), p, testLane, "1:other")
+		require.ErrorIs(t, err, store.ErrFenced)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, _, err = Restore(ctx, store.New(client), p, testLane, owner)
+		require.ErrorIs(t, err, context.Canceled)
+	}
+}
