@@ -220,7 +220,7 @@ func balance(all []contract.JournalAccounts) (*contract.JournalProof, bool) {
 		p.Superseded, p.Pending = plus(p.Superseded, b.Superseded), plus(p.Pending, b.Pending)
 	}
 	done := plus(p.Drained, p.Superseded)
-	p.Balanced = p.Pending.Commits == 0 && same(p.Spilled, done)
+	p.Balanced = p.Pending.Calls == 0 && p.Pending.Commits == 0 && same(p.Spilled, done)
 	switch {
 	case p.Balanced:
 		p.Text = fmt.Sprintf("spilled %s = drained %s + superseded %s; checksum %s", accountText(p.Spilled), accountText(p.Drained),
@@ -241,7 +241,7 @@ func accountText(a contract.Account) string {
 // plus adds accounts; checksums add up modulo 2^64. One that does not parse makes the sum's unreadable too, so that it equals
 // nothing.
 func plus(a, b contract.Account) contract.Account {
-	sum := contract.Account{Commits: a.Commits + b.Commits, Entries: a.Entries + b.Entries, Bytes: a.Bytes + b.Bytes}
+	sum := contract.Account{Commits: a.Commits + b.Commits, Calls: a.Calls + b.Calls, Entries: a.Entries + b.Entries, Bytes: a.Bytes + b.Bytes}
 	x, errX := checksum(a.Checksum)
 	y, errY := checksum(b.Checksum)
 	if sum.Checksum = fmt.Sprintf("%016x", x+y); errX != nil || errY != nil {
@@ -261,7 +261,7 @@ func checksum(hex string) (uint64, error) {
 func same(a, b contract.Account) bool {
 	x, errX := checksum(a.Checksum)
 	y, errY := checksum(b.Checksum)
-	return errX == nil && errY == nil && x == y && a.Commits == b.Commits && a.Entries == b.Entries && a.Bytes == b.Bytes
+	return errX == nil && errY == nil && x == y && a.Commits == b.Commits && a.Calls == b.Calls && a.Entries == b.Entries && a.Bytes == b.Bytes
 }
 
 func (d *degrade) next(ctx workflow.Context) error {

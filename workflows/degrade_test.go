@@ -292,6 +292,19 @@ func TestMissedChanges(t *testing.T) {
 	require.EqualValues(t, 4, resultOf[contract.DegradeResult](t, env).Machines[0].Missed)
 }
 
+// A hot path that is started anew in the process counts its changes from 1 again.
+func TestStateMachineThatBeginsAnew(t *testing.T) {
+	s := &levelScript{looks: map[int][]look{0: {
+		moves(time.Second, 1, "normal", "journal", "throttled", "journal"), moves(time.Minute, 1, "normal", "journal", "normal"),
+	}}}
+	env := degradeEnv(s)
+	startDegrade(env, 0)
+	result := resultOf[contract.DegradeResult](t, env)
+	require.EqualValues(t, 5, result.Changes)
+	require.Zero(t, result.Machines[0].Missed)
+	require.Len(t, s.inputs, 2, "it does not ask for the same again and again")
+}
+
 func TestDegradeContinuesAsNew(t *testing.T) {
 	s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal"), moves(time.Minute, 2, "journal", "throttled")}}}
 	env := degradeEnv(s)

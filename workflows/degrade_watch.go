@@ -118,8 +118,12 @@ func (d *degrade) look(ctx workflow.Context, i int) (result contract.WatchLevelR
 	return result, err
 }
 
-// learn books what a watch returned.
+// learn books what a watch returned. A change that should have been told already is one of a new state machine: the hot path was
+// started anew in the process, and counts from 1 again.
 func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelResult) {
+	if len(result.Changes) > 0 && result.Changes[0].Seq <= m.Seq {
+		m.Seq = 0
+	}
 	for _, c := range result.Changes {
 		if c.Seq <= m.Seq {
 			continue

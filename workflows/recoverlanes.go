@@ -383,7 +383,7 @@ func (r *recovery) by() string {
 		case by == "":
 			by = s.By
 		case by != s.By:
-			return contract.ByBoth
+			return contract.ByMixed
 		}
 	}
 	return by
@@ -409,7 +409,19 @@ func (r *recovery) totals() (t contract.RecoverTotals) {
 		}
 	}
 	t.Lanes += r.batch.More
+	for _, s := range r.state.Steps { // their sums are over all lanes, also those that the list has no room for
+		t.Running = max(t.Running, running(s))
+		t.Entries, t.Bytes = max(t.Entries, s.Sums.Entries), max(t.Bytes, s.Sums.Bytes)
+		t.Reread, t.Drained = max(t.Reread, s.Sums.Reread), max(t.Drained, s.Sums.Drained)
+	}
 	return t
+}
+
+func running(s contract.StepReport) int {
+	if s.Step != contract.StepResume {
+		return 0
+	}
+	return s.Sums.Done
 }
 
 func refusedByHost(update string, err error) error {

@@ -52,7 +52,7 @@ func batchOf() contract.RecoveryBatch {
 	return contract.RecoveryBatch{
 		Pipeline: "orders", Process: "p1", Worker: "worker-a", Queue: contract.HostQueue("p1"), Batch: 3, Began: epochTime, Reason: "rebalance",
 		Lanes: []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
-		Storm: &contract.Storm{Since: epochTime, WithinSeconds: 60, Batches: 7, Delay: 500, Timeline: []contract.StormEvent{{At: epochTime, Gained: 2}}},
+		Storm: &contract.Storm{Since: epochTime, Changes: 7, Delay: 500, Timeline: []contract.StormEvent{{At: epochTime, Lanes: 2, Delay: 500}}},
 	}
 }
 

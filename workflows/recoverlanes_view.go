@@ -56,9 +56,14 @@ func (r *recovery) showSteps(out *strings.Builder) {
 	if len(r.state.Steps) == 0 {
 		return
 	}
-	out.WriteString("| step | by | began | took |\n|---|---|---|---|\n")
+	out.WriteString("| step | by | began | took | slowest lane | lanes done | parked | gone |\n|---|---|---|---|---|---|---|---|\n")
 	for _, s := range r.state.Steps {
-		fmt.Fprintf(out, "| %s | %s | %s | %s |\n", s.Step, s.By, stamp(s.Began), took(s.Took))
+		slowest := ""
+		if s.Slowest != "" {
+			slowest = s.Slowest + " " + took(s.Most)
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %d | %d | %d |\n", s.Step, s.By, stamp(s.Began), took(s.Took), slowest, s.Sums.Done,
+			s.Sums.Parked, s.Sums.Gone)
 	}
 	out.WriteString("\n")
 }
@@ -149,9 +154,9 @@ func showStorm(out *strings.Builder, s *contract.Storm) {
 	if s == nil {
 		return
 	}
-	fmt.Fprintf(out, "\n**Rebalance storm**: %d within %d s, since %s; acquisitions are held back by %d ms\n\n| at | gained | lost | members |\n|---|---|---|---|\n",
-		s.Batches, s.WithinSeconds, stamp(s.Since), s.Delay)
+	fmt.Fprintf(out, "\n**Rebalance storm**: %d changes of assignment since %s; this recovery was held back by %d ms\n\n| at | lanes | held back |\n|---|---|---|\n",
+		s.Changes, stamp(s.Since), s.Delay)
 	for _, e := range s.Timeline {
-		fmt.Fprintf(out, "| %s | %d | %d | %d |\n", stamp(e.At), e.Gained, e.Lost, e.Members)
+		fmt.Fprintf(out, "| %s | %d | %d ms |\n", stamp(e.At), e.Lanes, e.Delay)
 	}
 }

@@ -323,11 +323,11 @@ func (r *replay) take(b batch, result contract.ReplaySegmentResult) {
 		if r.outcome(c.ChainRef) != "" {
 			continue
 		}
-		switch c.Outcome {
-		case contract.ChainDrained:
-			r.state.Totals.Drained.Add(c)
-		case contract.ChainSuperseded:
-			r.state.Totals.Superseded.Add(c)
+		if c.Outcome == contract.ChainDrained || c.Commits > 0 {
+			r.state.Totals.Drained.Add(c.Commits, c.Entries, c.Bytes)
+		}
+		if over := c.Superseded; over != nil {
+			r.state.Totals.Superseded.Add(over.Commits, over.Entries, over.Bytes)
 		}
 		if c.Quarantined > 0 {
 			r.state.Totals.Quarantined.Chains++
@@ -343,7 +343,7 @@ func (r *replay) take(b batch, result contract.ReplaySegmentResult) {
 func (r *replay) totals() contract.ReplayTotals {
 	t := r.state.Totals
 	for _, c := range r.kept {
-		t.Kept.Add(contract.SettledChain{Commits: c.Commits, Bytes: c.Bytes})
+		t.Kept.Add(c.Commits, 0, c.Bytes)
 	}
 	return t
 }

@@ -97,7 +97,7 @@ func TestReplayIsOneActivityASegment(t *testing.T) {
 	d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02")}, keep: true}
 	d.settle = func(ref contract.ChainRef, _ contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
 		if ref.Partition == 1 {
-			return contract.SettledChain{Outcome: contract.ChainSuperseded, Commits: 3, Bytes: 300, Reason: "owner 5:bb"}, nil
+			return contract.SettledChain{Outcome: contract.ChainSuperseded, Superseded: &contract.Account{Commits: 3, Bytes: 300}, Reason: "owner 5:bb"}, nil
 		}
 		return contract.SettledChain{Outcome: contract.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}, nil
 	}
@@ -259,7 +259,7 @@ func TestReplayContinuesAsNewByBudget(t *testing.T) {
 func TestReplayLooksBehindWhatIsKept(t *testing.T) {
 	d := &disk{page: 2, keep: true, chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02"), chainOf(3, "03")}}
 	d.settle = func(contract.ChainRef, contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
-		return contract.SettledChain{Outcome: contract.ChainSuperseded, Commits: 3, Bytes: 300}, nil
+		return contract.SettledChain{Outcome: contract.ChainSuperseded, Superseded: &contract.Account{Commits: 3, Bytes: 300}}, nil
 	}
 	env := replayEnv(d)
 	startReplay(env, contract.ReplayWALInput{})

@@ -137,6 +137,7 @@ type JournalAccountsInput struct {
 // make that of the whole.
 type Account struct {
 	Commits  int64  `json:"commits"`
+	Calls    int64  `json:"calls"`
 	Entries  int64  `json:"entries"`
 	Bytes    int64  `json:"bytes"`
 	Checksum string `json:"checksum"`

@@ -116,7 +116,7 @@ const (
 
 	ByTemporal = "temporal"
 	ByInline   = "inline" // the hot path itself, because Temporal did not answer in time
-	ByBoth     = "both"
+	ByMixed    = "mixed"
 )
 
 // States of a lane in a recovery.

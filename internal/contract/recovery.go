@@ -33,21 +33,19 @@ type BatchLane struct {
 	Partition int32  `json:"partition"`
 }
 
-// Storm is an incident: so many rebalances in so little time that they are damped.
+// Storm is an incident: so many changes of assignment in so little time that recoveries are held back.
 type Storm struct {
-	Since         time.Time    `json:"since"`
-	WithinSeconds int          `json:"within_seconds"`
-	Batches       int          `json:"batches"`
-	Delay         int64        `json:"delay_ms"`           // by which acquisitions are held back now
-	Timeline      []StormEvent `json:"timeline,omitempty"` // newest last, at most MaxStormEvents
+	Since    time.Time    `json:"since"`
+	Changes  int          `json:"changes"`
+	Delay    int64        `json:"delay_ms"`           // by which the latest recovery was held back
+	Timeline []StormEvent `json:"timeline,omitempty"` // newest last, at most MaxStormEvents
 }
 
-// StormEvent is one rebalance of a storm.
+// StormEvent is one change of assignment in a storm.
 type StormEvent struct {
-	At      time.Time `json:"at"`
-	Gained  int       `json:"gained"`
-	Lost    int       `json:"lost"`
-	Members int       `json:"members,omitempty"`
+	At    time.Time `json:"at"`
+	Lanes int       `json:"lanes"` // that came with it
+	Delay int64     `json:"delay_ms"`
 }
 
 // RecoveredLane is what a recovery has found and done for one lane so far.
@@ -129,14 +127,30 @@ type RecoverStepInput struct {
 	Step     string `json:"step"`
 }
 
-// StepReport is where the lanes of a batch stand after a step. A lane's element replaces the one of the step before.
+// StepReport is where the lanes of a batch stand after a step, and the step's sums over all of them. A lane's element replaces the
+// one of the step before.
 type StepReport struct {
-	Step  string          `json:"step"`
-	By    string          `json:"by"` // who came first: temporal or inline
-	Began time.Time       `json:"began"`
-	Took  int64           `json:"took_us"`
-	Lanes []RecoveredLane `json:"lanes"`          // at most MaxRecoveryLanes, those with an incident first
-	More  int             `json:"more,omitempty"` // lanes left out of the list
+	Step    string          `json:"step"`
+	By      string          `json:"by"` // who came first: temporal or inline
+	Began   time.Time       `json:"began"`
+	Took    int64           `json:"took_us"`           // from the first lane's start to the last one's end
+	Slowest string          `json:"slowest,omitempty"` // lane
+	Most    int64           `json:"most_us"`           // of the slowest lane
+	Sums    StepSums        `json:"sums"`
+	Lanes   []RecoveredLane `json:"lanes,omitempty"` // at most MaxRecoveryLanes, those with an incident first
+	More    int             `json:"more,omitempty"`  // lanes left out of the list
+}
+
+// StepSums are a step's sums over all lanes of the batch.
+type StepSums struct {
+	Lanes   int   `json:"lanes"`
+	Done    int   `json:"done"`
+	Parked  int   `json:"parked"`
+	Gone    int   `json:"gone"` // revoked or fenced
+	Entries int64 `json:"entries"`
+	Bytes   int64 `json:"bytes"`
+	Reread  int64 `json:"reread"`
+	Drained int64 `json:"drained_commits"`
 }
 
 // RecoveryReport is a batch that is done.
@@ -145,6 +159,7 @@ type RecoveryReport struct {
 	Ended time.Time       `json:"ended"`
 	Steps []StepReport    `json:"steps,omitempty"` // durations and who; without lanes
 	Lanes []RecoveredLane `json:"lanes"`
+	More  int             `json:"more,omitempty"`
 }
 
 // DecideIncidentInput carries an operator's choice to the lane.
@@ -223,7 +238,7 @@ type RecoverResult struct {
 	Batch     int64             `json:"batch"`
 	Outcome   string            `json:"outcome"`
 	Note      string            `json:"note,omitempty"`
-	By        string            `json:"by"` // temporal, inline, or both
+	By        string            `json:"by"` // temporal, inline or mixed
 	Began     time.Time         `json:"began"`
 	Ended     time.Time         `json:"ended"`
 	Steps     []StepReport      `json:"steps,omitempty"` // without lanes

@@ -49,18 +49,19 @@ type ReplaySegmentInput struct {
 	BytesPerSecond int64      `json:"bytes_per_second,omitempty"`
 }
 
-// SettledChain is what became of a chain.
+// SettledChain is what became of a chain. A chain that breaks off is drained up to there and superseded from there on.
 type SettledChain struct {
 	ChainRef
-	Outcome     string `json:"outcome"` // one of Chain...
-	Commits     int64  `json:"commits"`
-	Calls       int64  `json:"calls"`
-	Entries     int64  `json:"entries"`
-	Bytes       int64  `json:"bytes"`
-	From        int64  `json:"from"` // offsets
-	To          int64  `json:"to"`
-	Quarantined int64  `json:"quarantined,omitempty"` // bytes set aside
-	Reason      string `json:"reason,omitempty"`
+	Outcome     string   `json:"outcome"` // one of Chain...
+	Commits     int64    `json:"commits"` // applied, as are the next four
+	Calls       int64    `json:"calls"`
+	Entries     int64    `json:"entries"`
+	Bytes       int64    `json:"bytes"`
+	From        int64    `json:"from"`                  // offset that the first commit applied covers, -1 for none
+	To          int64    `json:"to"`                    // and the last one
+	Superseded  *Account `json:"superseded,omitempty"`  // what will not be applied
+	Quarantined int64    `json:"quarantined,omitempty"` // bytes set aside
+	Reason      string   `json:"reason,omitempty"`
 }
 
 // SegmentProgress is ReplaySegment's heartbeat details; a further attempt goes on from them.
@@ -143,11 +144,11 @@ type ReplayTotal struct {
 }
 
 // Add counts a chain.
-func (t *ReplayTotal) Add(c SettledChain) {
+func (t *ReplayTotal) Add(commits, entries, bytes int64) {
 	t.Chains++
-	t.Commits += c.Commits
-	t.Entries += c.Entries
-	t.Bytes += c.Bytes
+	t.Commits += commits
+	t.Entries += entries
+	t.Bytes += bytes
 }
 
 // ReplayWALResult is what a ReplayWAL came to.
