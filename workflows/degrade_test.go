@@ -45,6 +45,8 @@ func moves(after time.Duration, seq int64, levels ...string) look {
 			Numbers: []contract.LevelNumber{{Name: "error_rate", Value: 0.93}},
 		})
 	}
+	last := l.result.Changes[len(levels)-2]
+	l.result.Status = contract.LevelStatus{Level: last.To, Seq: last.Seq}
 	return l
 }
 
@@ -229,7 +231,7 @@ func TestEveryOverride(t *testing.T) {
 // While an override is in force the workflow stays open, whatever the level: somebody has to lift it.
 func TestOverrideKeepsItOpen(t *testing.T) {
 	closed := moves(10*time.Minute, 2, "journal", "normal")
-	closed.result.Changes[0].Override = contract.OverrideClose
+	closed.result.Changes[0].Override, closed.result.Status.Override = contract.OverrideClose, contract.OverrideClose
 	lifted := moves(time.Hour, 3, "normal", "normal")
 	s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal"), closed, lifted}}}
 	env := degradeEnv(s)
@@ -290,6 +292,21 @@ func TestMissedChanges(t *testing.T) {
 	env := degradeEnv(s)
 	startDegrade(env, 0)
 	require.EqualValues(t, 4, resultOf[contract.DegradeResult](t, env).Machines[0].Missed)
+}
+
+// A departure that is signalled in the last moment keeps the run open, although no watch has told it yet.
+func TestDepartureInTheLastMoment(t *testing.T) {
+	s := &levelScript{looks: map[int][]look{0: {
+		moves(time.Second, 1, "normal", "journal", "normal"), moves(65*time.Second, 3, "normal", "journal"), moves(time.Hour, 4, "journal", "normal"),
+	}}}
+	env := degradeEnv(s)
+	env.RegisterDelayedCallback(func() {
+		signal := levelSignal(0)
+		signal.After, signal.At = 2, epochTime.Add(30*time.Second)
+		env.SignalWorkflow(contract.SignalLevel, signal)
+	}, 60*time.Second)
+	startDegrade(env, 0)
+	require.EqualValues(t, 4, resultOf[contract.DegradeResult](t, env).Changes)
 }
 
 // A hot path that is started anew in the process counts its changes from 1 again.

@@ -44,14 +44,17 @@ func (d *degrade) take(ctx workflow.Context, signal contract.LevelSignal) {
 	d.show(ctx)
 }
 
-// meet finds the state machine of a signal or adds it. One that was lost sight of and speaks again is followed again, after what
-// has been told.
+// meet finds the state machine of a signal or adds it. A departure that no watch has told yet counts at once, so that a run that
+// is about to end stays. One that was lost sight of and speaks again is followed again, after what has been told.
 func (d *degrade) meet(signal contract.LevelSignal) (i int, fresh bool) {
 	i = slices.IndexFunc(d.state.Machines, func(m contract.DegradedMachine) bool {
 		return m.Process == signal.Process && m.Replica == signal.Replica
 	})
 	switch {
 	case i >= 0 && d.state.Machines[i].Ended == "":
+		if m := &d.state.Machines[i]; m.Level == contract.LevelNormal && signal.At.After(m.Since) {
+			m.Level, m.Since = signal.Level, signal.At
+		}
 		return i, false
 	case i >= 0:
 		d.state.Machines[i].Ended = ""
@@ -148,7 +151,7 @@ func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelR
 	case result.Outcome == contract.OutcomeMoved:
 		m.Ended = contract.OutcomeMoved
 	case result.Status.Seq == m.Seq:
-		m.Override = result.Status.Override
+		m.Level, m.Override = result.Status.Level, result.Status.Override
 	}
 }
 
