@@ -96,6 +96,82 @@ type Closer interface {
 	Emit(ctx context.Context, reason string, ends []contract.LaneEnd) (contract.Emitted, error)
 }
 
+// ErrStale marks work that is for another life of something: a batch or an incident that is not the current one, a lane that was
+// fenced or revoked, a hot path that does not run here. The activity then fails for good.
+var ErrStale = errors.New("not the current one")
+
+// Recoveries are the recoveries of this process's hot paths. All methods are safe for concurrent use.
+type Recoveries interface {
+	// RecoverStep carries out one step for all lanes of a batch, or waits for whoever does it already, and returns what is
+	// recorded of it. Repeating it changes nothing. ctx bounds the wait only. Errors about something else than the current
+	// batch wrap ErrStale; a lane that was fenced or revoked is no error but a state of the lane.
+	RecoverStep(ctx context.Context, in contract.RecoverStepInput) (contract.StepReport, error)
+	// Lane returns what is known of one lane of a batch.
+	Lane(pipeline string, replica int, batch int64, lane contract.BatchLane) (contract.RecoveredLane, bool)
+	// Decide carries an operator's choice about an incident out. Repeating it is no error. An incident that is no more wraps ErrStale.
+	Decide(ctx context.Context, in contract.DecideIncidentInput) error
+}
+
+// LaneTokens reads who owns lanes.
+type LaneTokens interface {
+	// Owners returns one element for every lane asked for, in that order.
+	Owners(ctx context.Context, pipeline string, lanes []contract.BatchLane) ([]contract.LaneOwner, error)
+}
+
+// Levels are the state machines of this process's hot paths.
+type Levels interface {
+	// Level returns the state machine for a dependency; ok is false when the hot path does not run here.
+	Level(pipeline string, replica int, dependency string) (l Level, ok bool)
+}
+
+// Level is one state machine. It alone decides and probes; the control plane watches it and sets overrides.
+type Level interface {
+	Status() contract.LevelStatus
+	// Changes returns the changes with a higher seq, oldest first, as far as they are still known.
+	Changes(after int64) []contract.LevelChange
+	// Await returns nil once there is a change with a higher seq, or the error of ctx.
+	Await(ctx context.Context, after int64) error
+	// Override sets one of contract.Override..., or lifts it when it is empty.
+	Override(override, by, reason string) error
+}
+
+// Journal is this process's WAL directory.
+type Journal interface {
+	// Disk is the id of the directory.
+	Disk() string
+	// List returns what the journal holds of a pipeline, oldest first. A corrupt range does not make it fail.
+	List(ctx context.Context, pipeline string) ([]contract.WALChain, error)
+	// Settle drains a chain into the store, or finds it superseded and leaves it. What was settled before is not done again. What
+	// cannot be read is a *CorruptError, unless it is to be quarantined. progress may be called at any time before it
+	// returns, not concurrently. A chain whose lane runs here is ErrLive.
+	Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error)
+	// Accounts are the books since the process began.
+	Accounts(pipeline string) (contract.JournalAccounts, error)
+}
+
+// Settling says how to settle a chain.
+type Settling struct {
+	Quarantine     bool  // set what cannot be read aside and go on behind it
+	BytesPerSecond int64 // 0: no limit
+}
+
+// Settled is how far a chain is.
+type Settled struct {
+	Place   string
+	Records int64
+	Bytes   int64
+}
+
+// ErrLive is Settle's answer about a chain that its lane drains itself.
+var ErrLive = errors.New("its lane runs here and drains it itself")
+
+// CorruptError says what cannot be read of a journal.
+type CorruptError struct{ Range contract.CorruptRange }
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("segment %s, bytes [%d, %d): %s", e.Range.Segment, e.Range.From, e.Range.To, e.Range.Detail)
+}
+
 // parse reads the spec an activity was given. A workflow has parsed it before, so a failure is final.
 func parse(raw []byte) (*spec.Spec, error) {
 	s, err := spec.Parse("spec", raw)
@@ -105,10 +181,13 @@ func parse(raw []byte) (*spec.Spec, error) {
 	return s, nil
 }
 
-// final makes errors that wrap ErrPermanent non-retryable.
+// final makes errors that wrap ErrPermanent or ErrStale non-retryable.
 func final(err error) error {
 	if errors.Is(err, ErrPermanent) {
 		return temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorPermanent, err)
+	}
+	if errors.Is(err, ErrStale) {
+		return temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorStale, err)
 	}
 	return err
 }

@@ -46,10 +46,15 @@ const envMetrics = "MILLRACE_METRICS_ADDR"
 
 func configure(args []string, getenv func(string) string, out io.Writer) (cfg app.Config, err error) {
 	conn := connect.FromEnv(getenv)
+	log, err := connect.WALFromEnv(getenv)
+	if err != nil {
+		return cfg, err
+	}
 	flags := pflag.NewFlagSet("worker", pflag.ContinueOnError)
 	flags.SortFlags = false
 	flags.SetOutput(out)
 	conn.AddFlags(flags)
+	log.AddFlags(flags)
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
 	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
@@ -66,6 +71,9 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 		return cfg, err
 	}
 	if cfg.Redis, err = conn.RedisConfig(); err != nil {
+		return cfg, err
+	}
+	if cfg.WAL, err = log.Config(cfg.Temporal.Worker); err != nil {
 		return cfg, err
 	}
 	cfg.Temporal.Client, err = conn.Temporal()

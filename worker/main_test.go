@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/wal"
 )
 
 func TestConfigure(t *testing.T) {
@@ -19,6 +21,12 @@ func TestConfigure(t *testing.T) {
 	require.Equal(t, "w1", cfg.Temporal.Worker)
 	require.Equal(t, ":9464", cfg.Metrics)
 	require.NotNil(t, cfg.Log)
+	require.Empty(t, cfg.WAL)
+
+	env["MILLRACE_WAL_DIR"] = "/wal"
+	cfg, err = configure([]string{"--name", "w1", "--wal-hard-limit", "1GiB"}, func(k string) string { return env[k] }, &out)
+	require.NoError(t, err)
+	require.Equal(t, wal.Config{Dir: "/wal", Worker: "w1", HardLimit: 1 << 30}, cfg.WAL)
 }
 
 func TestWrongUsage(t *testing.T) {
@@ -32,6 +40,7 @@ func TestWrongUsage(t *testing.T) {
 		{"help", []string{"--help"}, 0, "--kafka"},
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
+		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},
 		{"nothing configured", nil, 2, "MILLRACE_KAFKA_BROKERS"},
 	}
 	for _, tt := range tests {

@@ -13,4 +13,7 @@ func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflowWithOptions(Replica, workflow.RegisterOptions{Name: contract.WorkflowReplica})
 	r.RegisterWorkflowWithOptions(CloseWindows, workflow.RegisterOptions{Name: contract.WorkflowCloseWindows})
 	r.RegisterWorkflowWithOptions(CloseWindow, workflow.RegisterOptions{Name: contract.WorkflowCloseWindow})
+	r.RegisterWorkflowWithOptions(RecoverLanes, workflow.RegisterOptions{Name: contract.WorkflowRecoverLanes})
+	r.RegisterWorkflowWithOptions(Degrade, workflow.RegisterOptions{Name: contract.WorkflowDegrade})
+	r.RegisterWorkflowWithOptions(ReplayWAL, workflow.RegisterOptions{Name: contract.WorkflowReplayWAL})
 }

@@ -218,11 +218,19 @@ func isType(err error, types ...string) bool {
 	return false
 }
 
+// timeoutKind tells of which kind a timeout is; ok is false when err is none.
+func timeoutKind(err error) (kind enumspb.TimeoutType, ok bool) {
+	var timeout *temporal.TimeoutError
+	if ok = errors.As(err, &timeout); ok {
+		kind = timeout.TimeoutType()
+	}
+	return kind, ok
+}
+
 // endText says in one line why an attempt ended.
 func endText(err error) string {
-	var timeout *temporal.TimeoutError
-	if errors.As(err, &timeout) {
-		switch timeout.TimeoutType() {
+	if kind, ok := timeoutKind(err); ok {
+		switch kind {
 		case enumspb.TIMEOUT_TYPE_HEARTBEAT:
 			return "no heartbeat: the worker died, froze or lost Temporal"
 		case enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:

@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/wal"
 )
 
 // Config is a worker process.
@@ -23,7 +24,8 @@ type Config struct {
 	Kafka    source.Config
 	Redis    store.Config
 	Temporal TemporalConfig
-	Metrics  string // address for /metrics, /healthz and /readyz; empty for none
+	WAL      wal.Config // Dir is empty for a worker without a WAL directory
+	Metrics  string     // address for /metrics, /healthz and /readyz; empty for none
 	Log      *slog.Logger
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
 	OnHost func(*activities.Host)
@@ -46,7 +48,7 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 	}
 	return runTemporal(ctx, temporalDeps{
 		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
-		Servers: servers{p.store, p.cluster}, Closers: p.closers, Log: cfg.Log,
+		Servers: servers{p.store, p.cluster}, Closers: p.closers, Tokens: lanes{p.store, p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
 		Ready: p.setReady, Host: p.setHost,
 	}, cfg.Temporal)
 }

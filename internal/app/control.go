@@ -85,6 +85,22 @@ func (l lanes) States(ctx context.Context, s *spec.Spec) ([]contract.LaneState, 
 	return states, nil
 }
 
+// Owners implements activities.LaneTokens.
+func (l lanes) Owners(ctx context.Context, pipeline string, asked []contract.BatchLane) ([]contract.LaneOwner, error) {
+	owners := make([]contract.LaneOwner, len(asked))
+	for i, lane := range asked {
+		meta, found, err := l.store.ReadMeta(ctx, store.LaneID{Pipeline: pipeline, Topic: lane.Topic, Partition: lane.Partition})
+		if err != nil {
+			return nil, permanent(err)
+		}
+		owners[i] = contract.LaneOwner{Topic: lane.Topic, Partition: lane.Partition}
+		if found {
+			owners[i].Token, owners[i].Epoch = string(meta.Owner), meta.Owner.Epoch()
+		}
+	}
+	return owners, nil
+}
+
 // Ends implements activities.Lanes.
 func (l lanes) Ends(ctx context.Context, s *spec.Spec) ([]contract.LaneEnd, error) {
 	tps, err := partitions(ctx, l.cluster, s)

@@ -16,7 +16,7 @@ import (
 	"millrace/workflows"
 )
 
-// temporalDeps is what the activities of a process act on. All fields are required.
+// temporalDeps is what the activities of a process act on. All fields are required, unless they say otherwise.
 type temporalDeps struct {
 	Engines activities.Engines
 	Leases  activities.Leases
@@ -24,11 +24,20 @@ type temporalDeps struct {
 	Lanes   activities.Lanes
 	Servers activities.Servers
 	Closers activities.Closers
-	Log     *slog.Logger
+	Tokens  activities.LaneTokens
+	// Recoveries and Levels are those of the hot paths; Journal is the WAL directory. Nil: nobody asks them anything here.
+	Recoveries activities.Recoveries
+	Levels     activities.Levels
+	Journal    activities.Journal
+	// Data is the directory for what must outlive the process; empty for none.
+	Data string
+	Log  *slog.Logger
 	// Ready is told whether this process takes tasks, and why not.
 	Ready func(ready bool, why string)
 	// Host is told the owner of the hot paths once, before anything runs: it knows their status.
 	Host func(*activities.Host)
+	// Tell is told once, before anything runs, who tells Temporal of recoveries and degradations. Nil: they are not told.
+	Tell func(*recoveries, *degrades)
 }
 
 // runTemporal polls Temporal until ctx ends. Temporal being away, at the start or later, is no error: it keeps trying and says so,
@@ -52,6 +61,11 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	watch := activities.NewWatch(temporal)
 	host := activities.NewHost(cfg.Worker, contract.HostQueue(cfg.Process), deps.Engines, deps.Leases, watch, deps.Log)
 	deps.Host(host)
+	stopTelling, err := tell(temporal, deps, cfg)
+	if err != nil {
+		return err
+	}
+	defer stopTelling()
 	f := &fleet{deps: deps, cfg: cfg, client: temporal, watch: watch, host: host}
 	workers := f.serve(ctx)
 
@@ -59,6 +73,37 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), contract.WorkerStopTimeout)
 	defer cancel()
 	return workers.stop(limited, host)
+}
+
+// tell begins to tell Temporal of recoveries and degradations. stop is to be called after the hot paths have ended: until then
+// there is something to tell.
+func tell(temporal client.Client, deps temporalDeps, cfg TemporalConfig) (stop func(), err error) {
+	if deps.Tell == nil {
+		return func() {}, nil
+	}
+	reports, err := openReports(deps.Data, deps.Log)
+	if err != nil {
+		return nil, err
+	}
+	disk := ""
+	if deps.Journal != nil {
+		disk = deps.Journal.Disk()
+	}
+	told := newRecoveries(temporal, reports, deps.Log)
+	deps.Tell(told, newDegrades(temporal, cfg.Worker, cfg.Process, disk, deps.Log))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		told.run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+		if err := reports.close(); err != nil {
+			deps.Log.Warn("recovery reports not closed cleanly", "error", err)
+		}
+	}, nil
 }
 
 // fleet builds and runs this process's workers.
@@ -70,30 +115,34 @@ type fleet struct {
 	host   *activities.Host
 }
 
-// pair is the worker of this process's own queue and the one of the shared queue.
-type pair struct{ own, shared worker.Worker }
+// trio is the worker of this process's own queue, the one of the shared queue and, if the process has a WAL directory, the one
+// of its disk's queue.
+type trio struct{ own, shared, disk worker.Worker }
 
 // stop ends both; nil workers are none. The shared queue is left first, while the hot paths commit and release: the workflows
 // that their answers wake must go to other processes at once.
-func (p *pair) stop(ctx context.Context, host *activities.Host) error {
-	var shared sync.WaitGroup
+func (p *trio) stop(ctx context.Context, host *activities.Host) error {
+	var early sync.WaitGroup
 	if p != nil {
-		shared.Go(p.shared.Stop)
+		early.Go(p.shared.Stop)
+		if p.disk != nil {
+			early.Go(p.disk.Stop)
+		}
 	}
 	err := host.Drain(ctx)
 	if p != nil {
 		p.own.Stop()
 	}
-	shared.Wait()
+	early.Wait()
 	return err
 }
 
 // serve starts workers, anew after every failure, and returns the running ones when ctx ends. A worker remembers its first error, so
 // every try builds new ones.
-func (f *fleet) serve(ctx context.Context) *pair {
+func (f *fleet) serve(ctx context.Context) *trio {
 	pause := f.cfg.RetryFirst
 	for {
-		fatal := make(chan error, 2)
+		fatal := make(chan error, 3)
 		workers := f.build(func(err error) {
 			select {
 			case fatal <- err:
@@ -132,8 +181,8 @@ func (f *fleet) serve(ctx context.Context) *pair {
 	}
 }
 
-// build returns the worker of the shared queue and the one of this process's own queue.
-func (f *fleet) build(fatal func(error)) *pair {
+// build returns the workers of the shared queue, of this process's own queue and of its disk's.
+func (f *fleet) build(fatal func(error)) *trio {
 	shared := worker.New(f.client, contract.TaskQueue, worker.Options{
 		// One poll at a time: what a frozen process has polled is lost until it times out.
 		MaxConcurrentActivityTaskPollers: 1,
@@ -147,25 +196,41 @@ func (f *fleet) build(fatal func(error)) *pair {
 	shared.RegisterActivity(activities.NewControl(f.deps.Servers, f.deps.Desired, f.deps.Lanes, f.deps.Leases, f.watch, f.client))
 	shared.RegisterActivity(activities.NewClosing(f.deps.Closers, f.deps.Leases, f.watch, f.client, f.deps.Log))
 	shared.RegisterActivity(activities.NewPlacement(f.host))
+	shared.RegisterActivity(activities.NewOwnership(f.deps.Tokens))
 
-	own := worker.New(f.client, contract.HostQueue(f.cfg.Process), worker.Options{
+	bound := worker.Options{
 		DisableWorkflowWorker:            true,
 		MaxConcurrentActivityTaskPollers: 1,
 		WorkerStopTimeout:                contract.WorkerStopTimeout,
 		Identity:                         f.cfg.Worker,
 		OnFatalError:                     fatal,
-	})
+	}
+	own := worker.New(f.client, contract.HostQueue(f.cfg.Process), bound)
 	own.RegisterActivity(activities.NewHosting(f.host, f.client))
-	return &pair{own: own, shared: shared}
+	if f.deps.Recoveries != nil {
+		own.RegisterActivity(activities.NewRecovery(f.deps.Recoveries, f.client))
+	}
+	if f.deps.Levels != nil {
+		own.RegisterActivity(activities.NewDegrading(f.deps.Levels, f.deps.Journal, f.client))
+	}
+	workers := &trio{own: own, shared: shared}
+	if f.deps.Journal != nil {
+		workers.disk = worker.New(f.client, contract.DiskQueue(f.deps.Journal.Disk()), bound)
+		workers.disk.RegisterActivity(activities.NewReplaying(f.deps.Journal, f.cfg.Worker, f.client))
+	}
+	return workers
 }
 
-// start starts both, the own queue first: a claim is answered with it. It returns early when ctx ends.
-func (p *pair) start(ctx context.Context) error {
+// start starts all, the own queue first: a claim is answered with it. It returns early when ctx ends.
+func (p *trio) start(ctx context.Context) error {
 	started := make(chan struct{})
 	var err error
 	go func() {
 		defer close(started)
-		if err = p.own.Start(); err == nil {
+		if err = p.own.Start(); err == nil && p.disk != nil {
+			err = p.disk.Start()
+		}
+		if err == nil {
 			err = p.shared.Start()
 		}
 	}()
@@ -181,10 +246,13 @@ func (p *pair) start(ctx context.Context) error {
 	}
 }
 
-// discard stops both side by side; attempts detach and the hot paths go on.
-func (p *pair) discard() {
-	var both sync.WaitGroup
-	both.Go(p.own.Stop)
-	both.Go(p.shared.Stop)
-	both.Wait()
+// discard stops all side by side; attempts detach and the hot paths go on.
+func (p *trio) discard() {
+	var all sync.WaitGroup
+	all.Go(p.own.Stop)
+	all.Go(p.shared.Stop)
+	if p.disk != nil {
+		all.Go(p.disk.Stop)
+	}
+	all.Wait()
 }

@@ -16,9 +16,10 @@ import (
 func walCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wal",
-		Short: "Look at a write-ahead log on this machine's disk, check it or trim it",
-		Long: `Wal reads a log's directory. Ls, dump and verify change nothing and may run beside the worker that writes the log;
-what is being written at that moment may then show as a torn tail. Trim needs the log for itself.`,
+		Short: "Look at a write-ahead log, check it, trim it, or have it replayed",
+		Long: `Ls, dump, verify and trim work on a log's directory on this machine. Ls, dump and verify change nothing and may run beside the
+worker that writes the log; what is being written at that moment may then show as a torn tail. Trim needs the log for itself.
+Replay and decide steer the worker that has the log, through Temporal.`,
 	}
 	ls := &cobra.Command{
 		Use:     "ls DIR",
@@ -64,7 +65,7 @@ records are all released are recycled or deleted. It fails while a worker has th
 	}
 	trim.Flags().Uint64Var(&before, "before", 0, "release records below this index")
 	trim.Flags().StringVar(&stream, "stream", "", "only of this stream (default all)")
-	cmd.AddCommand(ls, dump, verify, trim)
+	cmd.AddCommand(ls, dump, verify, trim, walReplayCommand(sh), walDecideCommand(sh))
 	return cmd
 }
 

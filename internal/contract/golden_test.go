@@ -29,6 +29,15 @@ var structs = []any{
 	AwaitAppliedInput{}, Applied{}, LaneEnd{}, EndOffsets{}, AwaitDrainedInput{}, LaneState{}, ReconcileInput{}, Reconciled{},
 	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{}, CloseDueInput{}, CloseDueResult{},
 	Waiting{}, Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
+	RecoveryBatch{}, BatchLane{}, Storm{}, StormEvent{}, RecoveredLane{}, StepTime{}, LaneIncident{}, IncidentChoice{}, RecoverStepInput{},
+	StepReport{}, StepSums{}, RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{}, LaneOwners{}, DecisionReceipt{},
+	RecoverInput{}, RecoverState{}, RecoverResult{}, RecoverTotals{}, RecoverStatus{}, DecideRequest{},
+	LevelChange{}, LevelNumber{}, LevelStatus{}, LevelSignal{}, DegradeInput{}, DegradeState{}, DegradedMachine{}, LevelTime{},
+	WatchLevelInput{}, WatchLevelResult{}, OverrideLevelInput{}, LevelReceipt{}, MachineLevel{}, JournalAccountsInput{}, Account{},
+	JournalAccounts{}, JournalProof{}, DegradeResult{}, DegradeStatus{}, LevelRequest{},
+	ChainRef{}, WALChain{}, ListChainsInput{}, WALListing{}, ReplaySegmentInput{}, SettledChain{}, SegmentProgress{},
+	ReplaySegmentResult{}, CorruptRange{}, ReplayWALInput{}, ReplayWALState{}, SettledRef{}, ReplayTotals{}, ReplayTotal{},
+	ReplayWALResult{}, ReplayWALStatus{}, SegmentStatus{}, WALDecideRequest{},
 	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{},
 }
 
@@ -101,6 +110,8 @@ func TestNames(t *testing.T) {
 	ref := WindowRef{Window: "hourly", Start: 978307200000}
 	for name, id := range map[string]string{
 		"HostQueue": HostQueue("uuid"), "TaskQueue": TaskQueue, "PipelineID": PipelineID("orders"), "ReplicaID": ReplicaID("orders", 3),
+		"DiskQueue": DiskQueue("uuid"), "RecoverLanesID": RecoverLanesID("orders", "uuid", 3), "ReplayWALID": ReplayWALID("orders", "uuid"),
+		"DegradeID":      DegradeID("orders", "eu/w1", DependencyRedis),
 		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref), "GroupInstanceID": GroupInstanceID("orders", 3),
 	} {
 		require.NotContains(t, id, "/", "Temporal's HTTP API refuses it")

@@ -27,6 +27,28 @@ func CloseWindowID(pipeline string, ref WindowRef) string {
 	return "close:" + pipeline + ":" + ref.Window + ":" + strconv.FormatInt(ref.Start, 10)
 }
 
+// DiskQueue is polled by the process that has the WAL directory with this id; what is in it belongs to the disk, not to a process.
+func DiskQueue(disk string) string { return "millrace:d:" + disk }
+
+// RecoverLanesID is the workflow id of the n-th recovery of a process.
+func RecoverLanesID(pipeline, process string, n int64) string {
+	return RecoverLanesPrefix(pipeline) + process + ":" + strconv.FormatInt(n, 10)
+}
+
+// RecoverLanesPrefix begins the ids of a pipeline's recoveries.
+func RecoverLanesPrefix(pipeline string) string { return "recover:" + pipeline + ":" }
+
+// DegradeID is the workflow id of what a worker goes through because of one dependency.
+func DegradeID(pipeline, worker, dependency string) string {
+	return DegradePrefix(pipeline) + strings.ReplaceAll(worker, "/", "_") + ":" + dependency
+}
+
+// DegradePrefix begins the ids of a pipeline's degradations.
+func DegradePrefix(pipeline string) string { return "degrade:" + pipeline + ":" }
+
+// ReplayWALID is the workflow id of the replay of a pipeline's journal on one disk.
+func ReplayWALID(pipeline, disk string) string { return "replay-wal:" + pipeline + ":" + disk }
+
 // GroupInstanceID is the static member id of a replica in the pipeline's consumer group.
 func GroupInstanceID(pipeline string, n int) string { return pipeline + "-" + strconv.Itoa(n) }
 

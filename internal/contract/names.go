@@ -6,6 +6,9 @@ const (
 	WorkflowReplica      = "Replica"
 	WorkflowCloseWindows = "CloseWindows"
 	WorkflowCloseWindow  = "CloseWindow"
+	WorkflowRecoverLanes = "RecoverLanes"
+	WorkflowDegrade      = "Degrade"
+	WorkflowReplayWAL    = "ReplayWAL"
 )
 
 // Activity names are bare method names, unique over all activity structs.
@@ -24,6 +27,15 @@ const (
 	ActivityCloseDue       = "CloseDue"
 	ActivityCloseOne       = "CloseOne"
 	ActivityEmit           = "Emit"
+
+	ActivityRecoverStep     = "RecoverStep"
+	ActivityDecideIncident  = "DecideIncident"
+	ActivityLaneOwners      = "LaneOwners"
+	ActivityWatchLevel      = "WatchLevel"
+	ActivityOverrideLevel   = "OverrideLevel"
+	ActivityJournalAccounts = "JournalAccounts"
+	ActivityListChains      = "ListChains"
+	ActivityReplaySegment   = "ReplaySegment"
 )
 
 // Updates of Pipeline. Every one is answered with a Receipt.
@@ -35,10 +47,23 @@ const (
 	UpdateStop   = "stop"
 )
 
-// Signals. SignalStop asks a child to end; SignalReport is how a child tells its parent where it stands.
+// Updates of the workflows that ask: RecoverLanes about incidents and ReplayWAL about what cannot be read (decide), Degrade
+// about the level (the others). Each is answered with a receipt of its own type.
 const (
-	SignalStop   = "stop"
-	SignalReport = "child-report"
+	UpdateDecide = "decide"
+	UpdateHold   = "hold"  // stay at the level of now
+	UpdateOpen   = "open"  // treat the dependency as away
+	UpdateClose  = "close" // treat it as well
+	UpdateAuto   = "auto"  // let the state machine decide again
+)
+
+// Signals. SignalStop asks a child to end; SignalReport is how a child tells its parent where it stands; SignalHostBack tells a
+// RecoverLanes that its host polls again; SignalLevel tells a Degrade that a state machine has left normal.
+const (
+	SignalStop     = "stop"
+	SignalReport   = "child-report"
+	SignalHostBack = "host-back"
+	SignalLevel    = "level"
 )
 
 // QueryStatus answers on every workflow with the status struct of its type.
@@ -81,6 +106,90 @@ const (
 	OutcomeFailing      = "failing"       // a window failed repeatedly and needs a workflow of its own
 )
 
+// Steps of a recovery, and who came first to carry one out.
+const (
+	StepAcquire = "acquire" // become the owner
+	StepJournal = "journal" // settle the lane's journal
+	StepRestore = "restore" // read the state back
+	StepVerify  = "verify"  // compare the committed offset with the log
+	StepResume  = "resume"  // read on
+
+	ByTemporal = "temporal"
+	ByInline   = "inline" // the hot path itself, because Temporal did not answer in time
+	ByMixed    = "mixed"
+)
+
+// States of a lane in a recovery.
+const (
+	LaneRecovering = "recovering"
+	LaneRunning    = "running"
+	LaneParked     = "parked"     // an incident waits for a decision
+	LaneSuperseded = "superseded" // another owner has it, or it was revoked
+	LaneGivenUp    = "given-up"   // by the operator, while its host was gone
+)
+
+// ChoiceGiveUp may be decided for a lane whose host is gone: the workflow waits for it no longer. The lane itself is not touched.
+const ChoiceGiveUp = "give-up"
+
+// States of a RecoverLanes, a Degrade and a ReplayWAL.
+const (
+	StateRecovering = "recovering"
+	StateHostGone   = "host-gone" // nobody polls the queue of the process or disk
+	StateDeciding   = "deciding"  // waits for an operator
+	StateDegraded   = "degraded"
+	StateSettling   = "settling" // back at normal, stays open for a while
+	StateReplaying  = "replaying"
+	StateWaiting    = "waiting" // for lanes that drain their journal themselves
+	StateDone       = "done"
+)
+
+// Outcomes of a RecoverLanes, a Degrade, WatchLevel and a ReplayWAL.
+const (
+	OutcomeRecovered  = "recovered"
+	OutcomeSuperseded = "superseded" // other owners have the lanes
+	OutcomeGivenUp    = "given-up"
+	OutcomeParked     = "parked" // an incident without a way out by choice
+	OutcomeNormal     = "normal"
+	OutcomeWorkerGone = "worker-gone" // nobody polls the process's queue
+	OutcomeMoved      = "moved"       // the hot path left the process
+	OutcomeChanged    = "changed"
+	OutcomeDrained    = "drained"
+	OutcomeAborted    = "aborted"
+)
+
+// Dependencies of a hot path, the levels it can be at because of one, and the operator's overrides.
+const (
+	DependencyRedis   = "redis"
+	DependencyResults = "results"
+
+	LevelNormal    = "normal"
+	LevelJournal   = "journal"   // commits go to the WAL, lanes go on
+	LevelThrottled = "throttled" // the WAL is over its soft limit: intake is limited
+	LevelPaused    = "paused"    // the WAL is full: back-pressure to Kafka
+
+	OverrideHold  = "hold"
+	OverrideOpen  = "open"
+	OverrideClose = "close"
+)
+
+// What became of a chain of commits in a journal, and the decisions about one that cannot be read.
+const (
+	ChainNone       = "none" // nothing was left of it
+	ChainDrained    = "drained"
+	ChainSuperseded = "superseded"
+
+	ChoiceQuarantine = "quarantine" // set what cannot be read aside and go on without it
+	ChoiceAbort      = "abort"      // leave the journal as it is
+)
+
+// States of a segment in a ReplayWAL.
+const (
+	SegmentWaiting   = "waiting"
+	SegmentReplaying = "replaying"
+	SegmentCorrupt   = "corrupt"
+	SegmentDone      = "done"
+)
+
 // Types of application errors. Workflows decide on these strings.
 const (
 	ErrorInvalidInput = "invalid-input" // the caller's input is wrong; final
@@ -94,4 +203,6 @@ const (
 	ErrorBusy         = "busy"          // another worker has fewer hot paths
 	ErrorSuspended    = "suspended"     // an operator paused or reset the activity
 	ErrorRefused      = "refused"       // an update that the pipeline's state does not allow
+	ErrorStale        = "stale"         // fenced, revoked or of another incarnation; final
+	ErrorWALGone      = "wal-gone"      // nobody has polled a disk's queue for WALPatience
 )

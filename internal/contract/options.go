@@ -33,6 +33,15 @@ const (
 	CloseReturnCount     = 200
 	CloseAtOnceSize      = time.Minute // windows of this size or more are reported at once
 	CloseFailuresAllowed = 3
+	HostPatience         = 10 * time.Second // a host queue that nobody polls for this long is gone, for now
+	HostLookEvery        = time.Minute      // between looks at a host that is gone
+	IncidentLookEvery    = 5 * time.Minute  // between looks at who owns a lane that waits for a decision
+	RecoverTimeout       = 2 * time.Hour    // of one run of RecoverLanes
+	RecoverRunLimit      = 90 * time.Minute // after which one that waits continues as new
+	WatchRenew           = 23 * time.Hour   // WatchLevel returns after this without a change
+	DegradeLinger        = time.Minute      // a Degrade stays open so long at normal, so that flapping is one run
+	StartJitter          = time.Second      // a Degrade's start is spread over this
+	WALPatience          = 24 * time.Hour   // a ReplayWAL waits so long for somebody who has the disk
 )
 
 func retry(first, most time.Duration) *temporal.RetryPolicy {
@@ -127,4 +136,60 @@ func ChildOptions(id, summary string) workflow.ChildWorkflowOptions {
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:         summary,
 	}
+}
+
+// RecoverStepOptions are for RecoverStep on a host queue. The hot path goes on by itself when nobody comes, so three attempts do.
+func RecoverStepOptions(queue string) workflow.ActivityOptions {
+	o := hostOptions(queue, 30*time.Minute)
+	o.HeartbeatTimeout = BeatTimeout
+	o.RetryPolicy.NonRetryableErrorTypes = []string{ErrorStale}
+	return o
+}
+
+// DecideOptions are for DecideIncident, OverrideLevel and JournalAccounts on a host queue: somebody waits for the answer.
+func DecideOptions(queue string) workflow.ActivityOptions {
+	o := hostOptions(queue, 30*time.Second)
+	o.RetryPolicy.NonRetryableErrorTypes = []string{ErrorStale, ErrorRefused}
+	return o
+}
+
+func hostOptions(queue string, limit time.Duration) workflow.ActivityOptions {
+	o := workflow.ActivityOptions{
+		TaskQueue:              queue,
+		ScheduleToStartTimeout: HostPatience,
+		StartToCloseTimeout:    limit,
+		RetryPolicy:            retry(500*time.Millisecond, 5*time.Second),
+	}
+	o.RetryPolicy.MaximumAttempts = 3
+	return o
+}
+
+// WatchLevelOptions are for WatchLevel on a host queue: one attempt, the workflow loops.
+func WatchLevelOptions(queue string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue:              queue,
+		ScheduleToStartTimeout: HostPatience,
+		StartToCloseTimeout:    24 * time.Hour,
+		HeartbeatTimeout:       BeatTimeout,
+		RetryPolicy:            once(),
+	}
+}
+
+// ListChainsOptions are for ListChains on a disk's queue. When nobody polls it the workflow waits.
+func ListChainsOptions(disk string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue:              DiskQueue(disk),
+		ScheduleToStartTimeout: HostPatience,
+		StartToCloseTimeout:    10 * time.Minute,
+		HeartbeatTimeout:       15 * time.Second,
+		RetryPolicy:            retry(time.Second, time.Minute),
+	}
+}
+
+// ReplaySegmentOptions are for ReplaySegment on a disk's queue: tried for ever, each time from where the last one was.
+func ReplaySegmentOptions(disk string) workflow.ActivityOptions {
+	o := ListChainsOptions(disk)
+	o.StartToCloseTimeout = 6 * time.Hour
+	o.WaitForCancellation = true
+	return o
 }

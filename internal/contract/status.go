@@ -59,6 +59,7 @@ type EngineStatus struct {
 	Pipeline    string       `json:"pipeline"`
 	Replica     int          `json:"replica"`
 	Worker      string       `json:"worker,omitempty"`
+	Disk        string       `json:"disk,omitempty"` // of the worker's WAL directory
 	State       string       `json:"state"`
 	Reason      string       `json:"reason,omitempty"`
 	Memory      int64        `json:"memory_bytes"`

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+
+	"millrace/internal/contract"
+)
+
+func recoverCommand(sh *shell) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recover",
+		Short: "Look at recoveries of lanes, and decide what happens to lanes with an incident",
+		Long: `Whenever a worker is given lanes (at the start, by a rebalance, after it was fenced) it recovers them: acquire, settle the
+journal, restore, verify the offset against the log, resume. Each batch of lanes is one workflow recover:<pipeline>:<process>:<n>.
+A lane that cannot go on by itself parks, and its workflow stays open and asks.`,
+	}
+	last := 20
+	ls := &cobra.Command{
+		Use:     "ls NAME",
+		Short:   "List a pipeline's recoveries, those that are open first",
+		Example: "  millrace recover ls flights",
+		Args:    exactly("NAME"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return listRecoveries(cmd.Context(), sh, args[0], last) },
+	}
+	ls.Flags().IntVar(&last, "last", last, "how many")
+	show := &cobra.Command{
+		Use:     "show WORKFLOW",
+		Short:   "Show a recovery: its steps, its lanes, and what can be decided",
+		Example: "  millrace recover show recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3",
+		Args:    exactly("WORKFLOW"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return showRecovery(cmd.Context(), sh, args[0]) },
+	}
+	var requestID, reason string
+	decide := &cobra.Command{
+		Use:   "decide WORKFLOW TOPIC/PARTITION CHOICE",
+		Short: "Decide what happens to a lane with an incident",
+		Long: `Decide carries one of the choices that ` + "`millrace recover show`" + ` lists to the lane: what each does, how many records it
+gives up and how many it reads again. While a recovery's worker does not answer, the choice give-up ends the wait for a lane.`,
+		Example: "  millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 flights/1 skip --reason \"retention was too short\"",
+		Args:    exactly("WORKFLOW", "TOPIC/PARTITION", "CHOICE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request, err := decision(args[1], args[2], reason)
+			if err != nil {
+				return err
+			}
+			return decideIncident(cmd.Context(), sh, args[0], requestID, request)
+		},
+	}
+	steering(decide, &requestID, &reason)
+	cmd.AddCommand(ls, show, decide)
+	return cmd
+}
+
+// steering adds the flags that every command has that asks something of a workflow.
+func steering(cmd *cobra.Command, requestID, reason *string) {
+	cmd.Flags().StringVar(requestID, "request-id", "", "repeat an earlier request: answers with its receipt (default: a new id)")
+	cmd.Flags().StringVar(reason, "reason", "", "why, for the history")
+}
+
+// decision reads the arguments of a decision.
+func decision(lane, choice, reason string) (contract.DecideRequest, error) {
+	at := strings.LastIndexByte(lane, '/')
+	if at > 0 {
+		if n, err := strconv.ParseInt(lane[at+1:], 10, 32); err == nil && n >= 0 {
+			partition := int32(n)
+			return contract.DecideRequest{Topic: lane[:at], Partition: &partition, Choice: choice, Reason: reason}, nil
+		}
+	}
+	return contract.DecideRequest{}, usagef("TOPIC/PARTITION is %q; want a topic and a partition, such as flights/3", lane)
+}
+
+func listRecoveries(ctx context.Context, sh *shell, pipeline string, last int) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		found, err := listWorkflows(ctx, c, contract.WorkflowRecoverLanes, contract.RecoverLanesPrefix(pipeline), last)
+		if err != nil {
+			return err
+		}
+		all := make([]listed, 0, len(found))
+		t := &table{}
+		t.row("STARTED", "STATE", "LANES", "RUNNING", "INCIDENTS", "RE-READ", "WORKER", "WORKFLOW", "NOTE")
+		for _, e := range found {
+			l, status := listedOf[contract.RecoverStatus](ctx, c, e)
+			all = append(all, l)
+			sum := status.Totals
+			t.row(l.Started, status.State, sum.Lanes, sum.Running, sum.Incidents, sum.Reread, status.Batch.Worker, l.WorkflowID, status.Note+l.Problem)
+		}
+		return sh.printOr(all, func() error {
+			if len(all) == 0 {
+				t.rows = [][]string{{"no recovery of pipeline " + pipeline + " is known"}}
+			}
+			return t.write(sh.out, "")
+		})
+	})
+}
+
+const noRecovery = "see `millrace recover ls NAME`"
+
+func showRecovery(ctx context.Context, sh *shell, id string) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		var status contract.RecoverStatus
+		if err := queryWorkflow(ctx, c, id, "", &status); err != nil {
+			return explainWorkflow(id, noRecovery, err)
+		}
+		return sh.printOr(status, func() error { return drawRecoveryStatus(sh.out, id, status) })
+	})
+}
+
+func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error {
+	b := s.Batch
+	fmt.Fprintf(w, "recovery of %s on %s: %s", b.Pipeline, b.Worker, s.State)
+	if s.Note != "" {
+		fmt.Fprintf(w, " (%s)", s.Note)
+	}
+	fmt.Fprintf(w, "\n%s, %d running, %d entries, %d bytes, %d records read again\n", counted(s.Totals.Lanes, "lane"), s.Totals.Running,
+		s.Totals.Entries, s.Totals.Bytes, s.Totals.Reread)
+	t := &table{}
+	t.row("STEP", "BY", "BEGAN", "TOOK", "SLOWEST", "DONE", "PARKED", "GONE")
+	for _, step := range s.Steps {
+		t.row(step.Step, step.By, instant(step.Began.UnixMilli()), micros(step.Took), step.Slowest, step.Sums.Done, step.Sums.Parked, step.Sums.Gone)
+	}
+	if err := t.write(w, "  "); err != nil {
+		return err
+	}
+	t = &table{}
+	t.row("LANE", "STATE", "EPOCH", "ENTRIES", "BYTES", "OFFSET", "LOG", "RE-READ", "JOURNAL", "NOTE")
+	for _, l := range s.Lanes {
+		journal := ""
+		if l.Journal != nil {
+			journal = fmt.Sprintf("%s, %d commits", l.Journal.Outcome, l.Journal.Commits)
+		}
+		t.row(fmt.Sprintf("%s/%d", l.Topic, l.Partition), l.State, fmt.Sprintf("%d→%d", l.FromEpoch, l.ToEpoch), l.Entries, l.Bytes, l.Offset,
+			fmt.Sprintf("%d–%d", l.LogStart, l.LogEnd), l.Reread, journal, l.Note)
+	}
+	if err := t.write(w, ""); err != nil {
+		return err
+	}
+	drawIncidents(w, id, s.Lanes)
+	if storm := b.Storm; storm != nil {
+		fmt.Fprintf(w, "rebalance storm: %d changes of assignment since %s; held back by %d ms\n", storm.Changes, instant(storm.Since.UnixMilli()), storm.Delay)
+	}
+	for _, d := range s.Receipts {
+		drawDecision(w, d)
+	}
+	return nil
+}
+
+// drawIncidents says what can be decided and what it costs.
+func drawIncidents(w io.Writer, id string, lanes []contract.RecoveredLane) {
+	for _, l := range lanes {
+		if l.Incident == nil || l.Incident.Decided != "" || l.State != contract.LaneParked {
+			continue
+		}
+		fmt.Fprintf(w, "\nINCIDENT %s of %s/%d: %s\n", l.Incident.Kind, l.Topic, l.Partition, l.Incident.Detail)
+		for _, c := range l.Incident.Choices {
+			fmt.Fprintf(w, "  %s\n    millrace recover decide %s %s/%d %s\n", c, id, l.Topic, l.Partition, c.Name)
+		}
+	}
+}
+
+func drawDecision(w io.Writer, d contract.DecisionReceipt) {
+	state := "applied"
+	if !d.Applied {
+		state = "NOT APPLIED"
+	}
+	lane := ""
+	if d.Partition != nil {
+		lane = fmt.Sprintf(" of %s/%d", d.Topic, *d.Partition)
+	}
+	fmt.Fprintf(w, "decided %s%s: %s, %s at %s (request %s)\n", d.Incident, lane, d.Choice, state, instant(d.At.UnixMilli()), d.RequestID)
+	for _, text := range []string{d.Cost, d.Reason, d.Note} {
+		if text != "" {
+			fmt.Fprintf(w, "  %s\n", text)
+		}
+	}
+}
+
+func micros(us int64) string { return (time.Duration(us) * time.Microsecond).String() }
+
+func decideIncident(ctx context.Context, sh *shell, id, requestID string, request contract.DecideRequest) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		var receipt contract.DecisionReceipt
+		if err := sendUpdate(ctx, c, id, contract.UpdateDecide, requestID, noRecovery, request, &receipt); err != nil {
+			return err
+		}
+		return sh.decided(receipt)
+	})
+}
+
+// decided prints a decision's receipt; one that was not applied is an error.
+func (sh *shell) decided(receipt contract.DecisionReceipt) error {
+	if err := sh.printOr(receipt, func() error { drawDecision(sh.out, receipt); return nil }); err != nil {
+		return err
+	}
+	if !receipt.Applied {
+		return incompletef("the decision was not applied: %s", receipt.Note)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package connect
+
+import (
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/wal"
+)
+
+func TestWALOptions(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		env  map[string]string
+		args []string
+		want wal.Config
+		err  string
+	}{
+		{"none", nil, nil, wal.Config{}, ""},
+		{"environment", map[string]string{EnvWALDir: "/wal", EnvWALHardLimit: "8GiB"}, nil, wal.Config{Dir: "/wal", Worker: "w", HardLimit: 8 << 30}, ""},
+		{"flags override", map[string]string{EnvWALDir: "/wal", EnvWALSoftLimit: "1GiB"}, []string{"--wal", "/other", "--wal-soft-limit", "512MiB"},
+			wal.Config{Dir: "/other", Worker: "w", SoftLimit: 512 << 20}, ""},
+		{"plain bytes", map[string]string{EnvWALDir: "/wal", EnvWALHardLimit: "268435456"}, nil, wal.Config{Dir: "/wal", Worker: "w", HardLimit: 256 << 20}, ""},
+		{"limit without a directory", nil, []string{"--wal-hard-limit", "1GiB"}, wal.Config{}, "give --wal DIR or set MILLRACE_WAL_DIR"},
+		{"soft above hard", map[string]string{EnvWALDir: "/wal"}, []string{"--wal-soft-limit", "2GiB", "--wal-hard-limit", "1GiB"}, wal.Config{}, "SoftLimit"},
+		{"no size", map[string]string{EnvWALSoftLimit: "lots"}, nil, wal.Config{}, `MILLRACE_WAL_SOFT_LIMIT: "lots" is no size`},
+		{"negative", nil, []string{"--wal-hard-limit", "-1GiB"}, wal.Config{}, "is no size"},
+		{"too large", nil, []string{"--wal-hard-limit", "99999999999TiB"}, wal.Config{}, "is no size"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := func() (wal.Config, error) {
+				w, err := WALFromEnv(func(k string) string { return c.env[k] })
+				if err != nil {
+					return wal.Config{}, err
+				}
+				flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+				w.AddFlags(flags)
+				if err := flags.Parse(c.args); err != nil {
+					return wal.Config{}, err
+				}
+				return w.Config("w")
+			}()
+			if c.err != "" {
+				require.ErrorContains(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+	require.Equal(t, "512MiB", func() string { s := Size(512 << 20); return s.String() }())
+	require.Equal(t, "1000", func() string { s := Size(1000); return s.String() }())
+}

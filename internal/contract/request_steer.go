@@ -1,0 +1,77 @@
+package contract
+
+import (
+	"errors"
+	"fmt"
+)
+
+// DecideRequest chooses a way out of a lane's incident.
+type DecideRequest struct {
+	Topic     string   `json:"topic"`
+	Partition *int32   `json:"partition"`
+	Choice    string   `json:"choice"`
+	Reason    string   `json:"reason,omitempty"`
+	Unknown   []string `json:"-"`
+}
+
+// LevelRequest asks for an override of a dependency's level, or for the end of one.
+type LevelRequest struct {
+	Reason  string   `json:"reason,omitempty"`
+	Unknown []string `json:"-"`
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *DecideRequest) UnmarshalJSON(data []byte) error {
+	type plain DecideRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *LevelRequest) UnmarshalJSON(data []byte) error {
+	type plain LevelRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// UnmarshalJSON collects unknown fields for the validator.
+func (r *WALDecideRequest) UnmarshalJSON(data []byte) error {
+	type plain WALDecideRequest
+	return decodeKnown(data, (*plain)(r), &r.Unknown)
+}
+
+// Validate refuses unknown fields by name and missing ones.
+func (r DecideRequest) Validate() error {
+	if err := refuseUnknown(UpdateDecide, r.Unknown, "topic, partition, choice, reason"); err != nil {
+		return err
+	}
+	if r.Topic == "" || r.Partition == nil || r.Choice == "" {
+		return errors.New(`decide: topic, partition and choice are needed, as in {"topic":"orders","partition":3,"choice":"..."}`)
+	}
+	return longReason(UpdateDecide, r.Reason)
+}
+
+// Validate refuses unknown fields by name. update is the one it came with.
+func (r LevelRequest) Validate(update string) error {
+	if err := refuseUnknown(update, r.Unknown, "reason"); err != nil {
+		return err
+	}
+	return longReason(update, r.Reason)
+}
+
+// Validate refuses unknown fields by name and unknown choices.
+func (r WALDecideRequest) Validate() error {
+	if err := refuseUnknown(UpdateDecide, r.Unknown, "choice, reason"); err != nil {
+		return err
+	}
+	if r.Choice != ChoiceQuarantine && r.Choice != ChoiceAbort {
+		return fmt.Errorf("decide: choice is %q; want %q (set what cannot be read aside and replay the rest) or %q (leave the journal as it is)",
+			r.Choice, ChoiceQuarantine, ChoiceAbort)
+	}
+	return longReason(UpdateDecide, r.Reason)
+}
+
+func longReason(update, reason string) error {
+	if len(reason) > MaxText {
+		return fmt.Errorf("%s: reason has %d bytes; at most %d are kept", update, len(reason), MaxText)
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+func (d *degrade) setUpdates(ctx workflow.Context) error {
+	for _, u := range []struct{ name, override, description string }{
+		{contract.UpdateHold, contract.OverrideHold, "stay at the level of now until auto"},
+		{contract.UpdateOpen, contract.OverrideOpen, "treat the dependency as away until auto"},
+		{contract.UpdateClose, contract.OverrideClose, "treat the dependency as well until auto"},
+		{contract.UpdateAuto, "", "let the state machine decide again"},
+	} {
+		handler := func(ctx workflow.Context, r contract.LevelRequest) (*contract.LevelReceipt, error) {
+			return d.override(ctx, u.name, u.override, r)
+		}
+		validator := func(ctx workflow.Context, r contract.LevelRequest) error { return d.admit(ctx, u.name, r) }
+		if err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, handler, workflow.UpdateHandlerOptions{
+			Validator: validator, Description: u.description,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// admit decides whether an override enters the history. A repeated request always does: it is answered with its receipt.
+func (d *degrade) admit(ctx workflow.Context, update string, r contract.LevelRequest) error {
+	if err := r.Validate(update); err != nil {
+		return err
+	}
+	if past, ok := d.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
+		if past.Update != update {
+			return refused("%s: update id %q was used for %s; give another id", update, past.RequestID, past.Update)
+		}
+		return nil
+	}
+	if d.leaving {
+		return refused("%s: this degradation is over", update)
+	}
+	if len(d.state.Machines) > 0 && d.allEnded() {
+		return refused("%s: the worker's process does not answer", update)
+	}
+	return nil
+}
+
+func (d *degrade) receipt(id string) (contract.LevelReceipt, bool) {
+	for _, past := range d.state.Receipts {
+		if past.RequestID == id {
+			return past, true
+		}
+	}
+	return contract.LevelReceipt{}, false
+}
+
+// override carries an override to every state machine that is followed, side by side.
+func (d *degrade) override(ctx workflow.Context, update, override string, req contract.LevelRequest) (*contract.LevelReceipt, error) {
+	id := workflow.GetCurrentUpdateInfo(ctx).ID
+	if past, ok := d.receipt(id); ok {
+		return &past, nil
+	}
+	d.asking++
+	defer func() { d.asking-- }()
+	if err := workflow.Await(ctx, func() bool { return len(d.state.Machines) > 0 }); err != nil {
+		return nil, err
+	}
+	receipt := contract.LevelReceipt{RequestID: id, Update: update, Reason: req.Reason, Applied: true}
+	var answers []workflow.Future
+	var asked []int
+	for i, m := range d.state.Machines {
+		if m.Ended != "" {
+			continue
+		}
+		options := contract.DecideOptions(m.Queue)
+		options.Summary = update + " " + req.Reason
+		options.Summary = options.Summary[:min(len(options.Summary), maxSummary)]
+		asked = append(asked, i)
+		answers = append(answers, workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), d.degrading.OverrideLevel,
+			contract.OverrideLevelInput{
+				Pipeline: d.in.Pipeline, Replica: m.Replica, Dependency: d.in.Dependency, Override: override,
+				By: "operator, update " + id, Reason: req.Reason,
+			}))
+	}
+	var failure error
+	for n, answer := range answers {
+		m := &d.state.Machines[asked[n]]
+		got := contract.MachineLevel{Replica: m.Replica}
+		if err := answer.Get(ctx, &got.Status); err != nil {
+			receipt.Applied, got.Problem, failure = false, endText(err), err
+		} else {
+			m.Override = override
+		}
+		receipt.Machines = append(receipt.Machines, got)
+	}
+	if len(answers) == 0 {
+		return nil, refused("%s: no state machine is followed any more", update)
+	}
+	if failure != nil && len(answers) == 1 {
+		return nil, refusedByHost(update, failure)
+	}
+	receipt.At = workflow.Now(ctx)
+	d.state.Receipts = append(d.state.Receipts, receipt)
+	d.state.Receipts = d.state.Receipts[max(0, len(d.state.Receipts)-contract.MaxReceipts):]
+	d.show(ctx)
+	return &receipt, nil
+}
+
+// maxSummary bounds an activity's summary; Temporal refuses longer ones.
+const maxSummary = 200

@@ -1,0 +1,141 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+// admit decides whether a decision enters the history. A repeated request always does: it is answered with its receipt.
+func (r *recovery) admit(ctx workflow.Context, req contract.DecideRequest) error {
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	if _, ok := r.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
+		return nil
+	}
+	if r.leaving {
+		return refused("decide: this recovery is done")
+	}
+	l := r.find(req.Topic, *req.Partition)
+	if l == nil {
+		return refused("decide: lane %s/%d is not of this recovery; its lanes are %s", req.Topic, *req.Partition, r.laneNames())
+	}
+	if slices.Contains(r.deciding, laneKey(l)) {
+		return refused("decide: a decision about lane %s/%d is being carried out", req.Topic, *req.Partition)
+	}
+	if over(l.State) {
+		return refused("decide: lane %s/%d is %s: %s", req.Topic, *req.Partition, l.State, l.Note)
+	}
+	if req.Choice == contract.ChoiceGiveUp && r.gone {
+		return nil
+	}
+	if l.Incident == nil {
+		return refused("decide: lane %s/%d has no incident; nothing is to be decided", req.Topic, *req.Partition)
+	}
+	if l.Incident.Decided != "" {
+		return refused("decide: %s of lane %s/%d is decided already: %s", l.Incident.Kind, req.Topic, *req.Partition, l.Incident.Decided)
+	}
+	if _, ok := l.Incident.Choice(req.Choice); !ok {
+		return refused("decide: %q is no choice for %s of lane %s/%d; want %s", req.Choice, l.Incident.Kind, req.Topic, *req.Partition,
+			choices(l.Incident.Choices))
+	}
+	return nil
+}
+
+func choices(all []contract.IncidentChoice) string {
+	var parts []string
+	for _, c := range all {
+		parts = append(parts, c.String())
+	}
+	if len(parts) == 0 {
+		return "none: it goes on by itself once the cause is gone"
+	}
+	return strings.Join(parts, " or ")
+}
+
+func (r *recovery) laneNames() string {
+	const shown = 16
+	var names []string
+	for _, l := range r.state.Lanes[:min(shown, len(r.state.Lanes))] {
+		names = append(names, fmt.Sprintf("%s/%d", l.Topic, l.Partition))
+	}
+	if more := len(r.state.Lanes) - shown; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+func laneKey(l *contract.RecoveredLane) contract.BatchLane {
+	return contract.BatchLane{Topic: l.Topic, Partition: l.Partition}
+}
+
+func (r *recovery) receipt(id string) (contract.DecisionReceipt, bool) {
+	for _, past := range r.state.Receipts {
+		if past.RequestID == id {
+			return past, true
+		}
+	}
+	return contract.DecisionReceipt{}, false
+}
+
+// decide carries a decision to the lane.
+func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*contract.DecisionReceipt, error) {
+	id := workflow.GetCurrentUpdateInfo(ctx).ID
+	if past, ok := r.receipt(id); ok {
+		return &past, nil
+	}
+	l := r.find(req.Topic, *req.Partition)
+	key := laneKey(l)
+	r.deciding = append(r.deciding, key)
+	defer func() {
+		r.deciding = slices.DeleteFunc(r.deciding, func(other contract.BatchLane) bool { return other == key })
+	}()
+	receipt := contract.DecisionReceipt{
+		RequestID: id, Topic: req.Topic, Partition: req.Partition, Choice: req.Choice, Reason: req.Reason,
+	}
+	if req.Choice == contract.ChoiceGiveUp && r.gone {
+		l.State, l.Note = contract.LaneGivenUp, "the operator waits for its host no longer: "+req.Reason
+		receipt.Applied = true
+		return r.book(ctx, receipt), nil
+	}
+	choice, _ := l.Incident.Choice(req.Choice)
+	receipt.Incident, receipt.Cost = l.Incident.Kind, choice.String()
+	var decided contract.DecidedIncident
+	options := contract.DecideOptions(r.batch.Queue)
+	options.Summary = fmt.Sprintf("%s %s/%d: %s", l.Incident.Kind, l.Topic, l.Partition, req.Choice)
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.recovery.DecideIncident, contract.DecideIncidentInput{
+		Pipeline: r.batch.Pipeline, Replica: r.batch.Replica, Batch: r.batch.Batch, Topic: l.Topic, Partition: l.Partition,
+		Incident: l.Incident.ID, Choice: req.Choice, By: "operator, update " + id,
+	}).Get(ctx, &decided)
+	l = r.find(req.Topic, *req.Partition) // the list may have grown meanwhile
+	switch {
+	case err == nil:
+		incident := *l.Incident
+		incident.Decided = req.Choice
+		if decided.Lane != nil {
+			*l = *decided.Lane
+		}
+		l.Incident, receipt.Applied = &incident, true
+		l.Note = fmt.Sprintf("%s: %s", incident.Kind, req.Choice)
+	case isType(err, contract.ErrorStale):
+		l.State, l.Note = contract.LaneSuperseded, endText(err)
+		receipt.Note = "the incident is no more: " + endText(err)
+	default:
+		return nil, refusedByHost(contract.UpdateDecide, err)
+	}
+	return r.book(ctx, receipt), nil
+}
+
+func (r *recovery) book(ctx workflow.Context, receipt contract.DecisionReceipt) *contract.DecisionReceipt {
+	receipt.At = workflow.Now(ctx)
+	r.state.Receipts = append(r.state.Receipts, receipt)
+	r.state.Receipts = r.state.Receipts[max(0, len(r.state.Receipts)-contract.MaxReceipts):]
+	r.changed = true
+	r.show(ctx)
+	return &receipt
+}
