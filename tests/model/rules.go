@@ -30,6 +30,13 @@ const (
 	sidesBeforeMeta Rule = "side records before the meta"
 )
 
+// Rules of the journal.
+const (
+	oneQueue   Rule = "no commit overtakes the journal"
+	ownJournal Rule = "a journal goes on only with its own token"
+	owedSides  Rule = "a lane that writes its state again owes the journal's side records"
+)
+
 // Rules of the closer.
 const (
 	closerAsks    Rule = "the closer asks the broker about idle lanes"
