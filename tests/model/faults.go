@@ -31,6 +31,10 @@ func (w *World) disturb() bool {
 	case w.faulty(f.forget):
 		w.logf("redis forgets its scripts")
 		clear(w.redis.cached)
+	case w.outage > 0 && w.faulty(w.outage):
+		w.disconnect()
+	case w.outage > 0 && w.roll(w.outage):
+		w.settleSome()
 	case w.roll(f.closer):
 		w.changeClosers()
 	case w.roll(f.operator):

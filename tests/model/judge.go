@@ -42,6 +42,7 @@ func (w *World) judge() {
 	w.judgeSeals()
 	w.judgeIncidents(exempt)
 	w.judgeLanes()
+	w.judgeJournals()
 	w.judgeLate(lost)
 	revisions := w.judgeResults()
 	for _, id := range sortedKeys(w.ledger.rows) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -42,6 +43,14 @@ type laneProc struct {
 	sending      *lane.Commit // by the committer
 	reseeding    *lane.Commit // the last one that wrote everything again
 	kick         int          // commits to make although nothing changed
+
+	disk     *disk // nil without journals
+	tail     *journal.Tail
+	owed     []*journal.Tail    // of earlier tokens of this life: their side records were not sent
+	away     int                // step up to which Redis cannot be reached
+	breaker  bool               // it knows
+	told     map[string][]*seal // by metadata of the group's offset: the seals behind it
+	resuming store.Token        // whose journal it applies now
 }
 
 // delivery is the committer's answer to one commit.
@@ -49,6 +58,10 @@ type delivery struct {
 	commit     *lane.Commit
 	err        error
 	seal, drop int64
+
+	journaled          bool
+	drained, effective int64 // by the journal, when there is no commit
+	hint               string
 }
 
 // commitInfo is what the model remembers of a commit by its last call.
@@ -68,6 +81,9 @@ func (w *World) assign(p int) {
 	w.born++
 	l := &laneProc{proc: proc{name: fmt.Sprintf("lane%d#%d", p, w.born)}, w: w, p: p, id: laneID(p)}
 	l.st = &laneStore{Store: w.lab.store, l: l}
+	if w.sky == Outage {
+		l.disk, l.breaker = w.diskFor(l), w.rng.IntN(2) == 0
+	}
 	w.logf("partition %d goes to %s", p, l.name)
 	w.assigned[p] = l
 	w.spawn(&l.proc, l, nil, func(a *actor) {
@@ -80,6 +96,7 @@ func (w *World) assign(p int) {
 func (l *laneProc) own(a *actor) {
 	for !l.revoked && a.pause() {
 		err := l.life(a)
+		l.leave()
 		switch {
 		case a.dead, errors.Is(err, errRevoked), errors.Is(err, errParked):
 			return
@@ -121,7 +138,10 @@ func (l *laneProc) life(a *actor) error {
 // acquire is lane.Lane's: take the lane over, find where to read from, restore.
 func (l *laneProc) acquire() error {
 	w := l.w
-	meta, err := l.take()
+	previous, meta, err := l.take()
+	if err == nil && l.disk != nil {
+		meta, err = l.resume(previous, meta)
+	}
 	if err != nil {
 		return err
 	}
@@ -209,9 +229,9 @@ func (l *laneProc) rebuild(h hint) (store.Meta, error) {
 }
 
 // hint lets the group's offset follow a commit.
-func (l *laneProc) hint(c *lane.Commit) {
-	l.hinted = hint{c.Offset, c.Replay.String(), l.infos[c.Calls[len(c.Calls)-1].Next.String()].seals}
-	if now := &l.w.hints[l.p]; c.Offset >= now.offset {
+func (l *laneProc) hint(offset int64, text string) {
+	l.hinted = hint{offset, text, l.told[text]}
+	if now := &l.w.hints[l.p]; offset >= now.offset {
 		*now = l.hinted
 	}
 }
@@ -225,37 +245,46 @@ func (l *laneProc) lower(offset int64) {
 }
 
 // take writes a new owner token over the one that was read.
-func (l *laneProc) take() (store.Meta, error) {
+func (l *laneProc) take() (store.Token, store.Meta, error) {
 	before, _, err := l.st.ReadMeta(l.w.ctx, l.id)
 	if err != nil {
-		return store.Meta{}, err
+		return "", store.Meta{}, err
 	}
 	token := l.w.nextToken(before.Owner)
 	meta, _, err := l.st.Acquire(l.w.ctx, l.id, l.w.program.StateID, before.Owner, token)
 	if err == nil {
 		l.token, l.infos = token, map[string]*commitInfo{}
+		l.w.infos[token] = l.infos
 		l.st.acquired()
 	}
-	return meta, err
+	return before.Owner, meta, err
 }
 
 // startCommitter starts the actor that delivers commits one after the other until the chain breaks.
 func (l *laneProc) startCommitter() {
 	token, busy := l.token, false
-	idle := func() bool { return len(l.queue) == 0 && !busy }
+	if l.disk != nil {
+		l.tail = l.disk.j.Tail(l.id, l.w.program.StateID, token)
+		l.startDrain(token, l.tail)
+	}
+	idle := func() bool { return len(l.queue) == 0 && !busy && len(l.owed) == 0 }
 	l.w.spawn(&l.proc, l, idle, func(a *actor) {
 		for a.pause() && l.token == token {
+			if !l.settle(a, token) {
+				return
+			}
 			if len(l.queue) == 0 {
 				continue
 			}
 			c := l.queue[0]
 			l.queue, busy = l.queue[1:], true
 			l.sending = c
-			d := delivery{commit: c, err: l.deliver(a, token, c), seal: window.NoTime, drop: window.NoTime}
-			if a.dead {
+			d := delivery{commit: c, seal: window.NoTime, drop: window.NoTime}
+			d.journaled, d.err = l.deliver(a, token, c)
+			if a.dead || l.token != token {
 				return
 			}
-			if d.err == nil {
+			if d.err == nil && !d.journaled {
 				if ctl, err := l.st.ReadCtl(l.w.ctx, l.id); err == nil {
 					d.seal, d.drop = ctl[0].SealBefore, ctl[0].DropBefore
 				}
@@ -268,17 +297,22 @@ func (l *laneProc) startCommitter() {
 	})
 }
 
-func (l *laneProc) deliver(a *actor, token store.Token, c *lane.Commit) error {
-	for {
-		err := lane.Deliver(l.w.ctx, l.st, l, l.id, l.w.program.StateID, token, c)
-		if err == nil || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta) {
-			return err
+func (l *laneProc) deliver(a *actor, token store.Token, c *lane.Commit) (journaled bool, err error) {
+	for failed := false; ; failed = true {
+		if journaled, err = l.spill(c, failed); journaled || chainEnds(err) {
+			return journaled, err
+		}
+		if err == nil {
+			err = lane.Deliver(l.w.ctx, l.st, l, l.id, l.w.program.StateID, token, c)
+		}
+		if err == nil || chainEnds(err) {
+			return false, err
 		}
 		if errors.Is(err, store.ErrNotSealed) && !l.w.mutated() {
 			l.w.fail("%v", err)
 		}
-		if !a.pause() {
-			return errCrashed
+		if !a.pause() || l.token != token {
+			return false, errCrashed
 		}
 	}
 }
@@ -292,7 +326,7 @@ func (l *laneProc) Send(_ context.Context, records []source.SideRecord) error {
 	if fault && l.w.rng.IntN(2) == 0 {
 		return errInjected
 	}
-	l.publish(records, l.sending != nil && l.sending == l.reseeding)
+	l.publish(records, l.sending != nil && l.sending == l.reseeding || l.w.rewrites[l.w.origin(l.token)] || l.w.rewrites[l.resuming])
 	if fault {
 		return errInjected
 	}
@@ -393,7 +427,7 @@ func (l *laneProc) choose() int {
 func (l *laneProc) quiet() bool {
 	end := l.w.parts[l.p].end()
 	return l.state != nil && l.state.Offset() == end && !l.state.Dirty() && len(l.flying) == 0 && l.kick == 0 &&
-		l.idleEnd == end && l.seal <= l.sealed
+		l.idleEnd == end && l.seal <= l.sealed && (l.tail == nil || l.tail.Pending().Calls == 0)
 }
 
 func (l *laneProc) commit(idleAt int64) {
@@ -429,6 +463,10 @@ func (l *laneProc) register(c *lane.Commit) {
 	}
 	l.sealed, l.idleEnd = max(l.sealed, last.Meta.Sealed), last.Meta.IdleEnd
 	l.infos[last.Next.String()] = &commitInfo{partition: l.p, offset: c.Offset, seals: l.seals}
+	if l.told == nil {
+		l.told = map[string][]*seal{}
+	}
+	l.told[c.Replay.String()] = l.seals
 	l.w.logf("snapshot at %d, %d calls, up to cursor %s", c.Offset, len(c.Calls), last.Next)
 }
 
@@ -465,18 +503,34 @@ func (l *laneProc) delivered(a *actor) error {
 		return l.broken(a, d.err)
 	}
 	c := d.commit
-	l.state.Acknowledged(c)
+	if c == nil {
+		l.state.Reached(d.effective)
+		l.reached(d.drained, d.hint)
+		return nil
+	}
 	l.flying = l.flying[1:]
 	l.free = append(l.free, c)
+	if d.journaled {
+		return nil
+	}
+	l.state.Acknowledged(c)
 	l.seal, l.drop = max(l.seal, d.seal), max(l.drop, d.drop)
-	l.committed = c.Offset
-	l.hint(c)
+	l.reached(c.Offset, c.Replay.String())
 	return nil
+}
+
+// reached is what follows from Redis having everything below an offset.
+func (l *laneProc) reached(offset int64, text string) {
+	l.committed = offset
+	l.hint(offset, text)
+	if l.tail != nil {
+		l.tail.Committed(offset)
+	}
 }
 
 // broken is the end of the chain: a fenced lane ends, one whose Redis forgot writes its memory again.
 func (l *laneProc) broken(a *actor, err error) error {
-	if errors.Is(err, store.ErrFenced) {
+	if errors.Is(err, store.ErrFenced) || errors.Is(err, journal.ErrBroken) || errors.Is(err, journal.ErrUnreadable) {
 		return err
 	}
 	l.w.logf("chain broken: %v", err)
@@ -501,7 +555,7 @@ func (l *laneProc) reseed() error {
 	if l.w.is(noReseed) {
 		return l.goOn()
 	}
-	meta, err := l.take()
+	_, meta, err := l.take()
 	if err != nil {
 		return err
 	}
@@ -509,13 +563,17 @@ func (l *laneProc) reseed() error {
 	if err != nil {
 		return err
 	}
-	c := l.flying[0]
+	l.withdraw(l.out)
+	l.owe()
 	var side []source.SideRecord
 	for _, f := range l.flying {
 		side = append(side, f.Side...)
 	}
-	l.free = append(l.free, l.flying[1:]...)
+	l.free = append(l.free, l.flying...)
+	c := l.free[len(l.free)-1]
+	l.free = l.free[:len(l.free)-1]
 	l.flying, l.queue, l.out = nil, nil, nil
+	l.w.rewrites[l.token] = l.disk != nil
 	l.state.Reseed(c, meta.Cursor, stored)
 	c.Side = append(side, c.Side...)
 	l.reseeding = c
@@ -538,7 +596,7 @@ func (l *laneProc) release(a *actor) error {
 				l.commit(-1)
 			}
 		}
-		if final && len(l.flying) == 0 {
+		if final && len(l.flying) == 0 && (l.tail == nil || l.tail.Pending().Calls == 0 || l.cut()) {
 			break
 		}
 		if !a.pause() {
@@ -559,8 +617,16 @@ func (w *World) commitOf(a *actor, args []string) *commitInfo {
 		return nil
 	}
 	owner, _, next, ok := applyArgs(args)
-	if !ok || owner != string(a.lane.token) {
+	switch {
+	case !ok:
+		return nil
+	case a.lane.disk == nil && owner == string(a.lane.token):
+		return a.lane.infos[next]
+	case a.lane.disk == nil || !slices.Contains(args, "topic_id"): // not a meta: places are used again when rules are off
 		return nil
 	}
-	return a.lane.infos[next]
+	if info := w.infos[store.Token(owner)][next]; info != nil {
+		return info
+	}
+	return w.infos[a.lane.resuming][next]
 }

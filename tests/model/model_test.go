@@ -19,7 +19,7 @@ var (
 	seedsFlag   = flag.Int("model.seeds", 0, "seeds to run (default $MILLRACE_MODEL_SEEDS, else a few hundred)")
 	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 400)")
 	ruleFlag    = flag.String("model.rule", "", "with -model.seed the rule to switch off, else the only one that TestMutants tries")
-	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd or crashes")
+	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes or outage")
 	workersFlag = flag.Int("model.workers", 2, "seeds to run at a time")
 )
 
@@ -63,12 +63,30 @@ func TestProtocol(t *testing.T) {
 		return
 	}
 	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
-	n := cmp.Or(*seedsFlag, env, defaultSeeds)
+	explore(t, cmp.Or(*seedsFlag, env, defaultSeeds), Climate(*skyFlag))
+}
+
+// The protocol holds with journals: lanes put commits there whenever Redis is out of reach, processes die with their disk
+// or leave it to the next one, and Redis forgets what was drained.
+func TestJournal(t *testing.T) {
+	if *seedFlag > 0 || *skyFlag != "" {
+		t.Skip("one climate is asked for")
+	}
+	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
+	sum := explore(t, cmp.Or(*seedsFlag, env, defaultSeeds)/2, Outage)
+	require.NotZero(t, sum.Spilled)
+	require.NotZero(t, sum.Resumed, sum.Settled)
+	require.NotZero(t, sum.Superseded)
+	require.NotZero(t, sum.Settled)
+}
+
+// explore runs seeds 1 to n.
+func explore(t *testing.T, n int, sky Climate) Outcome {
 	var mu sync.Mutex
 	var sum Outcome
 	seeds, wrong := 0, 0
 	each(t, n, func(lab *Lab, seed uint64) bool {
-		out := lab.Run(Options{Seed: seed, Sky: Climate(*skyFlag)})
+		out := lab.Run(Options{Seed: seed, Sky: sky})
 		mu.Lock()
 		defer mu.Unlock()
 		seeds++
@@ -80,8 +98,10 @@ func TestProtocol(t *testing.T) {
 		return wrong < 10
 	})
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
-		"final windows %d, late events %d, windows not judged %d)", seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals,
-		sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt)
+		"final windows %d, late events %d, windows not judged %d; commits journalled %d, superseded %d, applied by a later owner %d, settled %d)",
+		seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals, sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt,
+		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled)
+	return sum
 }
 
 func (o *Outcome) add(p Outcome) {
@@ -95,13 +115,20 @@ func (o *Outcome) add(p Outcome) {
 	o.Seals += p.Seals
 	o.Idle += p.Idle
 	o.Exempt += p.Exempt
+	o.Spilled += p.Spilled
+	o.Superseded += p.Superseded
+	o.Resumed += p.Resumed
+	o.Settled += p.Settled
 }
 
 // The same seed gives the same run.
 func TestDeterminism(t *testing.T) {
 	lab := newLab(t)
 	for seed := range uint64(20) {
-		require.Equal(t, lab.Run(Options{Seed: seed + 1}), lab.Run(Options{Seed: seed + 1}), "seed %d", seed+1)
+		for _, sky := range []Climate{Mixed, Outage} {
+			o := Options{Seed: seed + 1, Sky: sky}
+			require.Equal(t, lab.Run(o), lab.Run(o), "seed %d", seed+1)
+		}
 	}
 }
 
@@ -118,6 +145,7 @@ var mutants = []struct {
 	{stealBack, Crashes, 1}, {closerAsks, Silence, 1}, {metaFirst, Crowd, 10}, {coverFirst, Mixed, 1}, {behind, Storm, 1},
 	{exactStamps, Crowd, 15}, {ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 1},
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
+	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 }
 
 // mutantSeeds is within how many seeds a mutant must be found wrong.

@@ -32,6 +32,13 @@ const (
 	notAgain        Rule = "a rebuild adopts nothing new among what was decided"
 )
 
+// Rules of the journal.
+const (
+	oneQueue   Rule = "no commit overtakes the journal"
+	ownJournal Rule = "a journal goes on only with its own token"
+	owedSides  Rule = "a lane that writes its state again owes the journal's side records"
+)
+
 // Rules of the closer.
 const (
 	closerAsks    Rule = "the closer asks the broker about idle lanes"

@@ -47,7 +47,7 @@ func (s *laneStore) ReadSlice(ctx context.Context, id store.LaneID, stateID stri
 }
 
 func (s *laneStore) Apply(ctx context.Context, id store.LaneID, stateID string, owner store.Token, calls []store.Call) (int, error) {
-	if s.l.w.mutated() {
+	if s.l.w.mutated() && s.l.disk == nil { // a drain sends parts of several commits
 		if place := calls[len(calls)-1].Next; s.twisted == nil || s.place != place {
 			s.place, s.twisted = place, s.twist(slices.Clone(calls))
 		}
@@ -134,7 +134,7 @@ func (s *laneStore) rewrite(calls []store.Call, fn func(sl store.SliceID, key, e
 
 // goOn is what a lane without re-seeding does after lost writes: it goes on with the commits under way.
 func (l *laneProc) goOn() error {
-	meta, err := l.take()
+	_, meta, err := l.take()
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ type Outcome struct {
 	Seals     int // adopted that went beyond the lane's own watermark
 	Idle      int // ledger rows that left out an idle lane
 	Exempt    int // windows not judged because Redis lost a seal
+
+	Spilled, Superseded, Resumed, Settled int // commits in journals; not applied; applied by a later owner; without a lane
 }
 
 // weather is how often which fault happens in this run, per step or per call. Every run has its own: some faults never,
@@ -70,6 +72,7 @@ type World struct {
 	parts   []*partition
 	now     int64 // ms, the producers' clock
 	pace    int64
+	outage  float64
 	silence int // one in so many times a partition falls silent
 	side    []sideRecord
 	void    map[[2]int64]bool // partition and offset of late records that a re-seed sent before their seal
@@ -82,6 +85,10 @@ type World struct {
 	applied  [][]*seal   // by partition: seals that were ever committed
 	reached  []int64     // by partition: highest offset ever committed
 	asked    []int64     // by partition: highest drop_before any closer asked for
+	disks    [][]*disk   // by partition: all there ever were
+	infos    map[store.Token]map[string]*commitInfo
+	origins  map[store.Token]store.Token // owners that took the place of another one to apply its journal
+	rewrites map[store.Token]bool        // owners whose first commit wrote everything again
 	closers  []*closerProc
 	born     int
 	ledger   *ledgerReader
@@ -112,6 +119,11 @@ func (l *Lab) Run(o Options) (out Outcome) {
 			w.crash(a.proc)
 		}
 		w.out.Steps = w.step
+		for _, disks := range w.disks {
+			for _, d := range disks {
+				_ = d.j.Close() // some of the processes were killed
+			}
+		}
 		out = w.out
 	}()
 	w.chaos()
@@ -134,12 +146,14 @@ func (l *Lab) newWorld(o Options) *World {
 	if o.Steps > 0 {
 		w.steps = o.Steps
 	}
+	w.infos, w.origins, w.rewrites = map[store.Token]map[string]*commitInfo{}, map[store.Token]store.Token{}, map[store.Token]bool{}
 	l.server.reset()
 	n := 2 + rng.IntN(2)
 	for range n {
 		w.parts = append(w.parts, &partition{now: w.now})
 		w.hints, w.asked = append(w.hints, hint{offset: -1}), append(w.asked, window.NoTime)
 	}
+	w.disks = make([][]*disk, n)
 	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*seal, n), make([]int64, n)
 	w.kafka.AddTopic(topic, n)
 	w.kafka.AddTopic(resultsTo, 2)
@@ -181,6 +195,7 @@ const (
 	Storm   Climate = "storm"   // Redis forgets all the time
 	Crowd   Climate = "crowd"   // closers come, freeze and go
 	Crashes Climate = "crashes" // processes crash, freeze and lose their lanes
+	Outage  Climate = "outage"  // Redis is out of reach again and again, and lanes have journals
 )
 
 func (w *World) settle() {
@@ -192,6 +207,8 @@ func (w *World) settle() {
 		f.rewind, f.redis, f.delay = 0.1, 0, 0
 	case Crowd:
 		f.freeze, f.closer, f.kafka, f.flushes = 0.06, 0.04, 0, 8
+	case Outage:
+		w.outage = 0.02 * w.rng.Float64()
 	case Crashes:
 		f.crash, f.revoke, f.freeze = 0.03, 0.03, 0.03
 		f.redis, f.delay, f.rewind, f.flush, f.forget = 0, 0, 0, 0, 0
@@ -269,6 +286,9 @@ func (w *World) call(args []string) (reply any, err error, cut bool) {
 	}
 	info := w.commitOf(a, args)
 	switch {
+	case a.lane != nil && a.lane.cut():
+		w.logf("redis %s: out of reach", describe(args))
+		return nil, errUnreachable, true
 	case w.faulty(w.weather.redis):
 		if w.rng.IntN(2) == 0 {
 			w.logf("redis %s: lost on its way", describe(args))
@@ -294,6 +314,9 @@ func (w *World) transaction(cmds []redis.Cmder) error {
 	if a := w.current; a != nil {
 		if !a.pause() {
 			return errCrashed
+		}
+		if a.lane != nil && a.lane.cut() {
+			return errUnreachable
 		}
 		if w.faulty(w.weather.redis) {
 			w.logf("redis transaction of %d commands: lost", len(cmds))
