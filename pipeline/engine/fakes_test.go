@@ -95,6 +95,10 @@ func (f *fakes) ReadSlice(context.Context, store.LaneID, string, store.SliceID, 
 	return store.Guard{}, nil
 }
 
+func (f *fakes) Load(context.Context, store.LaneID, string, []store.SliceID, int, func(int, []byte, []byte) error) ([]int, store.Guard, error) {
+	return nil, store.Guard{}, nil
+}
+
 func (f *fakes) ReadCtl(_ context.Context, ids ...store.LaneID) ([]store.Ctl, error) {
 	out := make([]store.Ctl, len(ids))
 	for i := range out {
