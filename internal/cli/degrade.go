@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
@@ -148,8 +149,11 @@ func (of degradation) find(ctx context.Context, c client.Client) (string, error)
 	}
 	var ids []string
 	for _, e := range found {
+		if e.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			break // those that run come first
+		}
 		l, status := listedOf[contract.DegradeStatus](ctx, c, e)
-		if l.Open && (of.worker == "" || of.worker == status.Worker) && (of.dependency == "" || of.dependency == status.Dependency) {
+		if l.Problem == "" && (of.worker == "" || of.worker == status.Worker) && (of.dependency == "" || of.dependency == status.Dependency) {
 			ids = append(ids, l.WorkflowID)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -35,6 +36,14 @@ func TestPipelineInputForms(t *testing.T) {
 	}
 }
 
+// level is a LevelRequest with the update it comes with.
+type level struct {
+	update string
+	*LevelRequest
+}
+
+func (l level) Validate() error { return l.LevelRequest.Validate(l.update) }
+
 func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 	tests := []struct {
 		name, json string
@@ -54,6 +63,14 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"stop", `{}`, &StopRequest{}, ""},
 		{"drain", `{"drain":true,"timeout_seconds":60}`, &StopRequest{}, ""},
 		{"timeout without drain", `{"timeout_seconds":60}`, &StopRequest{}, `add "drain": true`},
+		{"decide", `{"topic":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, ""},
+		{"decide without a partition", `{"topic":"orders","choice":"skip"}`, &DecideRequest{}, "topic, partition and choice are needed"},
+		{"misspelt decide", `{"topc":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, `decide: unknown field "topc"; want only topic, partition, choice, reason`},
+		{"long reason", `{"topic":"orders","partition":0,"choice":"skip","reason":"` + strings.Repeat("x", MaxText+1) + `"}`, &DecideRequest{}, "reason has 2001 bytes"},
+		{"quarantine", `{"choice":"quarantine"}`, &WALDecideRequest{}, ""},
+		{"no choice", `{}`, &WALDecideRequest{}, `choice is ""; want "quarantine"`},
+		{"hold", `{"reason":"x"}`, &level{UpdateHold, new(LevelRequest)}, ""},
+		{"misspelt auto", `{"raeson":"x"}`, &level{UpdateAuto, new(LevelRequest)}, `auto: unknown field "raeson"; want only reason`},
 		{"negative timeout", `{"drain":true,"timeout_seconds":-1}`, &StopRequest{}, "timeout_seconds is -1"},
 		{"eternal timeout", `{"drain":true,"timeout_seconds":99999999}`, &StopRequest{}, "timeout_seconds is 99999999"},
 	}
@@ -81,8 +98,46 @@ func TestCarriedStateDecodesLeniently(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(newer), &in))
 	require.EqualValues(t, 7, in.State.Generation)
 	require.Equal(t, "a", in.State.Receipts[0].RequestID)
-	for name, v := range map[string]any{"replica": &ReplicaInput{}, "close": &CloseWindowsInput{}, "window": &CloseWindowInput{}} {
+	for name, v := range map[string]any{"replica": &ReplicaInput{}, "close": &CloseWindowsInput{}, "window": &CloseWindowInput{},
+		"recover": &RecoverInput{}, "degrade": &DegradeInput{}, "replay": &ReplayWALInput{}} {
 		require.NoError(t, json.Unmarshal([]byte(`{"version":9,"pipeline":"orders","spec":{},"invented_later":{"a":[1]}}`), v), name)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	lanes := make([]RecoveredLane, MaxRecoveryLanes+50)
+	for i := range lanes {
+		lanes[i] = RecoveredLane{Topic: "orders", Partition: int32(i)}
+	}
+	lanes[len(lanes)-1].Incident = &LaneIncident{Kind: "gap", Detail: strings.Repeat("ä", MaxText), Choices: make([]IncidentChoice, 20)}
+	kept, more := BoundLanes(lanes)
+	require.Len(t, kept, MaxRecoveryLanes)
+	require.Equal(t, 50, more)
+	require.NotNil(t, kept[0].Incident, "a lane that waits is never left out")
+	require.LessOrEqual(t, len(kept[0].Incident.Detail), MaxText)
+	require.True(t, utf8.ValidString(kept[0].Incident.Detail))
+	require.Len(t, kept[0].Incident.Choices, MaxChoices)
+	require.Len(t, lanes[len(lanes)-1].Incident.Choices, 20, "the input is not changed")
+
+	b := RecoveryBatch{Lanes: make([]BatchLane, MaxRecoveryLanes+3), More: 1, Storm: &Storm{Timeline: make([]StormEvent, 90)}}
+	short := b.Bound()
+	require.Len(t, short.Lanes, MaxRecoveryLanes)
+	require.Equal(t, 4, short.More)
+	require.Len(t, short.Storm.Timeline, MaxStormEvents)
+	require.Len(t, b.Storm.Timeline, 90, "the input is not changed")
+
+	// The largest step report stays well below what Temporal takes as a payload.
+	for i := range kept {
+		kept[i].Token, kept[i].Steps = strings.Repeat("t", 40), make([]StepTime, 5)
+		kept[i].Incident = &LaneIncident{ID: "i", Detail: strings.Repeat("d", 300), Choices: make([]IncidentChoice, 3)}
+	}
+	require.Less(t, jsonSize(StepReport{Lanes: kept}), 1<<20)
+}
+
+func TestLevelsAreOrdered(t *testing.T) {
+	order := []string{LevelNormal, LevelJournal, LevelThrottled, LevelPaused, "a level of a later release"}
+	for i, level := range order {
+		require.Equal(t, i, LevelRank(level), level)
 	}
 }
 
@@ -113,6 +168,19 @@ func TestOptionsFollowTheTable(t *testing.T) {
 	require.True(t, ClaimOptions().DisableEagerExecution)
 	require.EqualValues(t, 1, NudgeOptions("q").RetryPolicy.MaximumAttempts)
 	require.Zero(t, ControlOptions().RetryPolicy.MaximumAttempts, "for ever")
+	require.EqualValues(t, 3, RecoverStepOptions("q").RetryPolicy.MaximumAttempts)
+	require.Contains(t, RecoverStepOptions("q").RetryPolicy.NonRetryableErrorTypes, ErrorStale)
+	require.EqualValues(t, 1, WatchLevelOptions("q").RetryPolicy.MaximumAttempts)
+	require.Greater(t, WatchLevelOptions("q").StartToCloseTimeout, WatchRenew)
+	require.Zero(t, ReplaySegmentOptions("d").RetryPolicy.MaximumAttempts, "for ever")
+	require.Equal(t, "millrace:d:d", ReplaySegmentOptions("d").TaskQueue)
+	for name, o := range map[string]time.Duration{
+		"step": RecoverStepOptions("q").ScheduleToStartTimeout, "decide": DecideOptions("q").ScheduleToStartTimeout,
+		"watch": WatchLevelOptions("q").ScheduleToStartTimeout, "list": ListChainsOptions("d").ScheduleToStartTimeout,
+	} {
+		require.Equal(t, HostPatience, o, name)
+	}
+	require.Less(t, RecoverRunLimit+10*time.Minute, RecoverTimeout, "one that waits continues as new in time")
 	require.Greater(t, BeatTimeout, 5*BeatEvery)
 	require.Greater(t, WorkerStopTimeout, 25*time.Second, "above the stop of a hot path")
 	require.Less(t, LeaseTTL, BeatTimeout, "a dead worker's lease has run out when its heartbeat is missed")

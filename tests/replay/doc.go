@@ -3,5 +3,6 @@
 // not. They are kept for the two previous minor releases (docs/workflows.md says how a release adds its own).
 //
 // TestLive runs the workflows, the activities and the real hot path against Temporal's development server with
-// continue-as-new made frequent. With MILLRACE_CAPTURE=DIR it writes the histories of that run to DIR.
+// continue-as-new made frequent. TestSteer does so for the workflows that steer recovery, degradation and journals, over a hot
+// path that is scripted. With MILLRACE_CAPTURE=DIR they write the histories of their runs to DIR.
 package replay

@@ -83,6 +83,7 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 	}
 	for _, name := range []string{
 		contract.WorkflowPipeline, contract.WorkflowReplica, contract.WorkflowCloseWindows, contract.WorkflowCloseWindow,
+		contract.WorkflowRecoverLanes, contract.WorkflowDegrade, contract.WorkflowReplayWAL,
 	} {
 		require.True(t, types[name], "no history of workflow %s", name)
 	}
@@ -90,19 +91,27 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 		contract.ActivityCheckStore, contract.ActivityEnsureTopics, contract.ActivityWriteDesired, contract.ActivityAwaitApplied,
 		contract.ActivityEndOffsets, contract.ActivityAwaitDrained, contract.ActivityReconcile, contract.ActivityReleaseReplica,
 		contract.ActivityClaim, contract.ActivityRun, contract.ActivityNudge, contract.ActivityCloseDue, contract.ActivityCloseOne,
-		contract.ActivityEmit,
+		contract.ActivityEmit, contract.ActivityRecoverStep, contract.ActivityDecideIncident, contract.ActivityLaneOwners,
+		contract.ActivityWatchLevel, contract.ActivityOverrideLevel, contract.ActivityJournalAccounts, contract.ActivityListChains,
+		contract.ActivityReplaySegment,
 	} {
 		require.True(t, seen["activity "+name], "no history with activity %s", name)
 	}
-	for _, name := range []string{contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop} {
+	for _, name := range []string{
+		contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop, contract.UpdateDecide,
+		contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto,
+	} {
 		require.True(t, seen["update "+name], "no history with update %s", name)
 	}
 	for _, event := range []enumspb.EventType{
 		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW,
 		enumspb.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_FAILED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
 		enumspb.EVENT_TYPE_ACTIVITY_TASK_FAILED, enumspb.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED, enumspb.EVENT_TYPE_TIMER_STARTED,
+		enumspb.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT,
 	} {
 		require.True(t, seen[event.String()], "no history with a %s event", event)
 	}
-	require.True(t, seen["continued "+contract.WorkflowPipeline], "no history of a run that continues another")
+	for _, name := range []string{contract.WorkflowPipeline, contract.WorkflowDegrade} {
+		require.True(t, seen["continued "+name], "no history of a %s that continues another run", name)
+	}
 }

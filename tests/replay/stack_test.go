@@ -44,7 +44,8 @@ type stack struct {
 	workers  map[string]func()
 }
 
-func newStack(t *testing.T) *stack {
+// newTemporal is a stack of Temporal alone.
+func newTemporal(t *testing.T) *stack {
 	t.Helper()
 	binary, err := dev.FindTemporal(context.Background(), "", func(line string) { t.Log(line) })
 	require.NoError(t, err)
@@ -52,6 +53,13 @@ func newStack(t *testing.T) *stack {
 	if os.Getenv("MILLRACE_TEST_LOG") != "" {
 		s.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	s.startTemporal()
+	return s
+}
+
+func newStack(t *testing.T) *stack {
+	t.Helper()
+	s := newTemporal(t)
 	ctx := context.Background()
 	kafka, err := dev.StartKafka(ctx, dev.KafkaConfig{DataDir: t.TempDir()})
 	require.NoError(t, err)
@@ -62,7 +70,6 @@ func newStack(t *testing.T) *stack {
 	s.kafka.Brokers = []string{kafka.Addr()}
 	s.redis = store.DefaultConfig()
 	s.redis.Addrs = []string{redis.Addr()}
-	s.startTemporal()
 	return s
 }
 

@@ -1,0 +1,233 @@
+package replay
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/workflows"
+)
+
+// process is a worker process whose hot path, state machine and journal are scripts; workflows, activities and Temporal are real.
+type process struct {
+	name string // of the process, and of its worker
+
+	mu       sync.Mutex
+	incident *contract.LaneIncident // of orders/1
+	owners   []contract.LaneOwner
+	changes  []contract.LevelChange
+	override string
+	news     chan struct{}
+	chains   []contract.WALChain
+	corrupt  bool // orders/1 cannot be read
+	books    contract.JournalAccounts
+}
+
+func newProcess(name string) *process { return &process{name: name, news: make(chan struct{})} }
+
+// RecoverStep implements activities.Recoveries.
+func (p *process) RecoverStep(_ context.Context, in contract.RecoverStepInput) (contract.StepReport, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := contract.StepReport{Step: in.Step, By: contract.ByTemporal, Began: time.Now(), Took: 900, Sums: contract.StepSums{Lanes: 2, Done: 2}}
+	for n := range int32(2) {
+		r.Lanes = append(r.Lanes, p.lane(n, in.Step))
+	}
+	return r, nil
+}
+
+func (p *process) lane(n int32, step string) contract.RecoveredLane {
+	l := contract.RecoveredLane{
+		Topic: "orders", Partition: n, State: contract.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4, Entries: 1000, Bytes: 64_000,
+		Offset: 50, LogEnd: 80, Reread: 5,
+	}
+	if step == contract.StepResume {
+		l.State = contract.LaneRunning
+	}
+	if n == 1 && p.incident != nil && (step == contract.StepVerify || step == contract.StepResume) {
+		l.State, l.Incident = contract.LaneParked, p.incident
+	}
+	return l
+}
+
+// Lane implements activities.Recoveries.
+func (p *process) Lane(_ string, _ int, _ int64, lane contract.BatchLane) (contract.RecoveredLane, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lane(lane.Partition, contract.StepResume), true
+}
+
+// Decide implements activities.Recoveries.
+func (p *process) Decide(context.Context, contract.DecideIncidentInput) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.incident = nil
+	return nil
+}
+
+// Owners implements activities.LaneTokens.
+func (p *process) Owners(context.Context, string, []contract.BatchLane) ([]contract.LaneOwner, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.owners), nil
+}
+
+// Level implements activities.Levels.
+func (p *process) Level(string, int, string) (activities.Level, bool) { return p, true }
+
+func (p *process) move(levels ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range levels[1:] {
+		p.changes = append(p.changes, contract.LevelChange{
+			Seq: int64(len(p.changes) + 1), At: time.Now(), From: levels[i], To: levels[i+1], Reason: "scripted", Override: p.override,
+			Numbers: []contract.LevelNumber{{Name: "error_rate", Value: 0.9}},
+		})
+	}
+	close(p.news)
+	p.news = make(chan struct{})
+}
+
+// Status implements activities.Level.
+func (p *process) Status() contract.LevelStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := contract.LevelStatus{Level: contract.LevelNormal, Seq: int64(len(p.changes)), Override: p.override}
+	if n := len(p.changes); n > 0 {
+		s.Level, s.Since = p.changes[n-1].To, p.changes[n-1].At
+	}
+	return s
+}
+
+// Changes implements activities.Level.
+func (p *process) Changes(after int64) []contract.LevelChange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.changes[min(int(after), len(p.changes)):])
+}
+
+// Await implements activities.Level.
+func (p *process) Await(ctx context.Context, after int64) error {
+	for len(p.Changes(after)) == 0 {
+		p.mu.Lock()
+		news := p.news
+		p.mu.Unlock()
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Override implements activities.Level. It is a change of its own.
+func (p *process) Override(override, _, _ string) error {
+	level := p.Status().Level
+	p.mu.Lock()
+	p.override = override
+	p.mu.Unlock()
+	p.move(level, level)
+	return nil
+}
+
+// Disk implements activities.Journal.
+func (p *process) Disk() string { return "disk-" + p.name }
+
+// List implements activities.Journal.
+func (p *process) List(context.Context, string) ([]contract.WALChain, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.chains), nil
+}
+
+func (p *process) hold(chains ...contract.WALChain) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.chains = chains
+}
+
+func chainAt(n int32, segment string) contract.WALChain {
+	return contract.WALChain{
+		ChainRef: contract.ChainRef{Topic: "orders", Partition: n, Chain: fmt.Sprintf("4:%02d", n)},
+		Segment:  segment, First: "1/0", Last: "3/0", From: 10, To: 20, Commits: 3, Bytes: 300,
+	}
+}
+
+// Settle implements activities.Journal.
+func (p *process) Settle(_ context.Context, _ string, ref contract.ChainRef, how activities.Settling, progress func(activities.Settled)) (contract.SettledChain, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	progress(activities.Settled{Place: "2/0", Records: 2, Bytes: 200})
+	done := contract.SettledChain{ChainRef: ref, Outcome: contract.ChainDrained, Commits: 3, Calls: 3, Entries: 30, Bytes: 300, From: 10, To: 20}
+	if ref.Partition == 1 && p.corrupt {
+		if !how.Quarantine {
+			return done, &activities.CorruptError{Range: contract.CorruptRange{Segment: "01", From: 4096, To: 8192, Records: 2, Detail: "checksum"}}
+		}
+		done.Quarantined = 4096
+	}
+	p.chains = slices.DeleteFunc(p.chains, func(c contract.WALChain) bool { return c.ChainRef == ref })
+	return done, nil
+}
+
+// Accounts implements activities.Journal.
+func (p *process) Accounts(string) (contract.JournalAccounts, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.books, nil
+}
+
+// serve polls the queues of the process until stop.
+func (s *stack) serve(p *process, queues ...string) (stop func()) {
+	var all []worker.Worker
+	for _, queue := range queues {
+		w := worker.New(s.client, queue, worker.Options{
+			DisableWorkflowWorker: queue != contract.TaskQueue, WorkerStopTimeout: 5 * time.Second, Identity: p.name,
+		})
+		switch queue {
+		case contract.TaskQueue:
+			workflows.Register(w)
+			w.RegisterActivity(activities.NewOwnership(p))
+		case contract.HostQueue(p.name):
+			w.RegisterActivity(activities.NewRecovery(p, s.client))
+			w.RegisterActivity(activities.NewDegrading(p, p, s.client))
+		default:
+			w.RegisterActivity(activities.NewReplaying(p, p.name, s.client))
+		}
+		require.NoError(s.t, w.Start())
+		all = append(all, w)
+	}
+	return func() {
+		for _, w := range all {
+			w.Stop()
+		}
+	}
+}
+
+// ask sends an update to a workflow and waits for its receipt.
+func (s *stack) ask(id, name, request string, arg, receipt any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	handle, err := s.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: id, UpdateName: name, UpdateID: request, Args: []any{arg}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = handle.Get(ctx, receipt)
+	}
+	return err
+}
+
+// outcome waits for the end of a workflow, through all its runs.
+func (s *stack) outcome(id string, within time.Duration, result any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	return s.client.GetWorkflow(ctx, id, "").Get(ctx, result)
+}

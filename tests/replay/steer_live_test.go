@@ -1,0 +1,230 @@
+package replay
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"millrace/internal/contract"
+)
+
+// TestSteer takes RecoverLanes, Degrade and ReplayWAL through what they can do on Temporal's development server: the workflows and
+// activities are the real ones, what they act on is scripted.
+func TestSteer(t *testing.T) { steer(t, false) }
+
+// The same with a workflow cache of nothing: every workflow task replays from the start.
+func TestSteerWithoutWorkflowCache(t *testing.T) { steer(t, true) }
+
+func steer(t *testing.T, noCache bool) {
+	if testing.Short() {
+		t.Skip("runs Temporal's development server")
+	}
+	if noCache {
+		worker.SetStickyWorkflowCacheSize(0)
+		defer worker.SetStickyWorkflowCacheSize(10_000)
+	}
+	s := newTemporal(t)
+	shared := newProcess("shared")
+	defer s.serve(shared, contract.TaskQueue)()
+	recoverLanes(s, shared)
+	replayWAL(s)
+	degrade(s)
+}
+
+func steerBatch(p *process, n int64) contract.RecoveryBatch {
+	return contract.RecoveryBatch{
+		Pipeline: "orders", Process: p.name, Worker: p.name, Queue: contract.HostQueue(p.name), Batch: n, Began: time.Now(), Reason: "rebalance",
+		Lanes: []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
+	}
+}
+
+func (s *stack) startRecovery(b contract.RecoveryBatch, report *contract.RecoveryReport) (id string) {
+	id = contract.RecoverLanesID(b.Pipeline, b.Process, b.Batch)
+	for range 2 { // the second one changes nothing
+		_, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
+			ID: id, TaskQueue: contract.TaskQueue, WorkflowRunTimeout: contract.RecoverTimeout,
+			WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		}, contract.WorkflowRecoverLanes, contract.RecoverInput{Version: contract.Version, Batch: b, Report: report})
+		require.NoError(s.t, err)
+	}
+	return id
+}
+
+func recoverLanes(s *stack, shared *process) {
+	host := newProcess("host-a")
+	stop := s.serve(host, contract.HostQueue(host.name))
+	host.incident = &contract.LaneIncident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
+		Choices: []contract.IncidentChoice{{Name: "skip", Text: "go on at 70", Lost: 20}}}
+	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
+	id := s.startRecovery(steerBatch(host, 1), nil)
+	s.eventually("it asks", func() bool {
+		var status contract.RecoverStatus
+		return s.query(id, &status) == nil && status.State == contract.StateDeciding
+	})
+	one := int32(1)
+	var receipt contract.DecisionReceipt
+	err := s.ask(id, contract.UpdateDecide, "", contract.DecideRequest{Topic: "orders", Partition: &one, Choice: "rebuild"}, &receipt)
+	require.ErrorContains(s.t, err, "want skip (go on at 70; loses 20 records")
+	require.NoError(s.t, s.ask(id, contract.UpdateDecide, "decide-1", contract.DecideRequest{Topic: "orders", Partition: &one, Choice: "skip"}, &receipt))
+	require.True(s.t, receipt.Applied)
+	var result contract.RecoverResult
+	require.NoError(s.t, s.outcome(id, time.Minute, &result))
+	require.Equal(s.t, contract.OutcomeRecovered, result.Outcome)
+	require.Equal(s.t, 2, result.Totals.Running)
+	s.capture("recoverlanes_decided", id, "")
+
+	done := steerBatch(host, 2)
+	report := &contract.RecoveryReport{Ended: done.Began.Add(time.Second)}
+	for _, step := range contract.RecoverySteps() {
+		report.Steps = append(report.Steps, contract.StepReport{Step: step, By: contract.ByInline, Began: done.Began, Took: 900})
+	}
+	report.Lanes = []contract.RecoveredLane{host.lane(0, contract.StepResume), host.lane(1, contract.StepResume)}
+	id = s.startRecovery(done, report)
+	require.NoError(s.t, s.outcome(id, time.Minute, &result))
+	require.Equal(s.t, contract.ByInline, result.By)
+	require.WithinDuration(s.t, report.Ended, result.Ended, 0)
+	s.capture("recoverlanes_inline", id, "")
+	stop()
+
+	// Nobody polls the host's queue: it comes back once, and then another worker has the lanes.
+	gone := newProcess("host-b")
+	id = s.startRecovery(steerBatch(gone, 1), nil)
+	s.eventually("the host is missed", func() bool {
+		var status contract.RecoverStatus
+		return s.query(id, &status) == nil && status.State == contract.StateHostGone
+	})
+	stop = s.serve(gone, contract.HostQueue(gone.name))
+	require.NoError(s.t, s.client.SignalWorkflow(context.Background(), id, "", contract.SignalHostBack, nil))
+	require.NoError(s.t, s.outcome(id, time.Minute, &result))
+	require.Equal(s.t, contract.OutcomeRecovered, result.Outcome)
+	s.capture("recoverlanes_host_back", id, "")
+	stop()
+	shared.mu.Lock()
+	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "5:bb", Epoch: 5}, {Topic: "orders", Partition: 1, Token: "6:cc", Epoch: 6}}
+	shared.mu.Unlock()
+	id = s.startRecovery(steerBatch(newProcess("host-c"), 1), nil)
+	s.eventually("the host is missed", func() bool {
+		var status contract.RecoverStatus
+		return s.query(id, &status) == nil && status.State == contract.StateHostGone
+	})
+	shared.mu.Lock()
+	shared.owners[0].Token, shared.owners[1].Token = "7:dd", "7:ee"
+	shared.mu.Unlock()
+	require.NoError(s.t, s.client.SignalWorkflow(context.Background(), id, "", contract.SignalHostBack, nil))
+	require.NoError(s.t, s.outcome(id, time.Minute, &result))
+	require.Equal(s.t, contract.OutcomeSuperseded, result.Outcome)
+	s.capture("recoverlanes_superseded", id, "")
+}
+
+func replayWAL(s *stack) {
+	host := newProcess("host-d")
+	live := chainAt(3, "02")
+	live.Live = true
+	host.hold(chainAt(0, "01"), chainAt(1, "01"), chainAt(2, "02"), live)
+	host.corrupt = true
+	defer s.serve(host, contract.DiskQueue(host.Disk()))()
+	id := contract.ReplayWALID("orders", host.Disk())
+	_, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue},
+		contract.WorkflowReplayWAL, contract.ReplayWALInput{Pipeline: "orders", Disk: host.Disk(), BytesPerSecond: 1 << 20})
+	require.NoError(s.t, err)
+	s.eventually("it asks", func() bool {
+		var status contract.ReplayWALStatus
+		return s.query(id, &status) == nil && status.State == contract.StateDeciding && status.Corrupt.From == 4096
+	})
+	var receipt contract.DecisionReceipt
+	require.NoError(s.t, s.ask(id, contract.UpdateDecide, "decide-2", contract.WALDecideRequest{Choice: contract.ChoiceQuarantine}, &receipt))
+	s.eventually("it waits for the live lane", func() bool {
+		var status contract.ReplayWALStatus
+		return s.query(id, &status) == nil && status.State == contract.StateWaiting && len(status.Live) == 1
+	})
+	host.hold()
+	var result contract.ReplayWALResult
+	require.NoError(s.t, s.outcome(id, time.Minute, &result))
+	require.Equal(s.t, contract.OutcomeDrained, result.Outcome)
+	require.EqualValues(s.t, 3, result.Totals.Drained.Chains)
+	require.EqualValues(s.t, 4096, result.Totals.Quarantined.Bytes)
+	s.capture("replaywal_quarantine", id, "")
+}
+
+func degrade(s *stack) {
+	host := newProcess("host-e")
+	host.books = contract.JournalAccounts{Spilled: account(9, "0f"), Drained: account(7, "0a"), Superseded: account(2, "05")}
+	stopHost := s.serve(host, contract.HostQueue(host.name))
+	defer s.serve(host, contract.DiskQueue(host.Disk()))()
+	host.move("normal", "journal")
+	id := contract.DegradeID("orders", host.name, contract.DependencyRedis)
+	s.leaveNormal(host, id, 0)
+	first := s.currentRun(id)
+	for range 8 { // many enough to be continued as new
+		s.told(id, host)
+		host.move("journal", "throttled")
+		s.told(id, host)
+		host.move("throttled", "journal")
+	}
+	for _, update := range []string{contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto} {
+		var receipt contract.LevelReceipt
+		require.NoError(s.t, s.ask(id, update, update+"-1", contract.LevelRequest{Reason: "test"}, &receipt), update)
+		require.True(s.t, receipt.Applied, "%+v", receipt)
+	}
+	s.told(id, host)
+	host.move("journal", "normal")
+	s.told(id, host)
+	s.eventually("it is back at normal", func() bool {
+		var status contract.DegradeStatus
+		return s.query(id, &status) == nil && status.State == contract.StateSettling && status.Proof != nil
+	})
+	host.move("normal", "journal")
+	s.leaveNormal(host, id, host.Status().Seq-1)
+	s.told(id, host)
+	host.move("journal", "normal")
+	var result contract.DegradeResult
+	require.NoError(s.t, s.outcome(id, 2*time.Minute, &result))
+	require.Equal(s.t, contract.OutcomeNormal, result.Outcome)
+	require.True(s.t, result.Proof.Balanced, result.Proof.Text)
+	require.EqualValues(s.t, host.Status().Seq, result.Changes, "every change is told once")
+	require.NotEqual(s.t, first, s.currentRun(id), "it has continued as new")
+	s.captureChain("degrade_normal", id, first)
+
+	// The worker dies away from normal: what is in its journal is looked after.
+	host.hold(chainAt(0, "01"))
+	host.move("normal", "journal")
+	s.leaveNormal(host, id, host.Status().Seq-1)
+	s.told(id, host)
+	stopHost()
+	require.NoError(s.t, s.outcome(id, time.Minute, &result))
+	require.Equal(s.t, contract.OutcomeWorkerGone, result.Outcome)
+	s.capture("degrade_worker_gone", id, "")
+	var replayed contract.ReplayWALResult
+	require.NoError(s.t, s.outcome(contract.ReplayWALID("orders", host.Disk()), time.Minute, &replayed))
+	require.EqualValues(s.t, 1, replayed.Totals.Drained.Chains)
+	s.capture("replaywal_child", contract.ReplayWALID("orders", host.Disk()), "")
+}
+
+func account(n int64, checksum string) contract.Account {
+	return contract.Account{Commits: n, Calls: n, Entries: 10 * n, Bytes: 100 * n, Checksum: checksum}
+}
+
+// leaveNormal does what a process does when a state machine leaves normal.
+func (s *stack) leaveNormal(p *process, id string, after int64) {
+	_, err := s.client.SignalWithStartWorkflow(context.Background(), id, contract.SignalLevel, contract.LevelSignal{
+		Process: p.name, Queue: contract.HostQueue(p.name), Disk: p.Disk(), After: after, At: time.Now(), Level: contract.LevelJournal,
+	}, client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, contract.WorkflowDegrade, contract.DegradeInput{
+		Version: contract.Version, Pipeline: "orders", Worker: p.name, Dependency: contract.DependencyRedis,
+	})
+	require.NoError(s.t, err)
+}
+
+// told waits until the workflow has told every change.
+func (s *stack) told(id string, p *process) {
+	s.t.Helper()
+	s.eventually("every change is told", func() bool {
+		var status contract.DegradeStatus
+		return s.query(id, &status) == nil && len(status.Machines) > 0 && status.Machines[0].Seq == p.Status().Seq
+	})
+}
