@@ -1,4 +1,4 @@
-package integration
+package rig
 
 import (
 	"io"
@@ -9,23 +9,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy is a stable address in front of a server that can be cut off or replaced.
-type proxy struct {
-	addr string
+// Proxy is a stable address in front of a server that can be cut off or replaced.
+type Proxy struct {
+	Addr string
 
 	mu     sync.Mutex
 	target string // "" refuses
 	open   map[net.Conn]struct{}
 }
 
-func startProxy(t *testing.T, target string) *proxy {
+func StartProxy(t *testing.T, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{addr: l.Addr().String(), target: target, open: make(map[net.Conn]struct{})}
+	p := &Proxy{Addr: l.Addr().String(), target: target, open: make(map[net.Conn]struct{})}
 	t.Cleanup(func() {
 		l.Close()
-		p.point("")
+		p.Point("")
 	})
 	go func() {
 		for {
@@ -39,8 +39,8 @@ func startProxy(t *testing.T, target string) *proxy {
 	return p
 }
 
-// point cuts all connections and sends new ones to target; "" refuses them.
-func (p *proxy) point(target string) {
+// Point cuts all connections and sends new ones to target; "" refuses them.
+func (p *Proxy) Point(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
@@ -49,7 +49,7 @@ func (p *proxy) point(target string) {
 	}
 }
 
-func (p *proxy) serve(c net.Conn) {
+func (p *Proxy) serve(c net.Conn) {
 	defer c.Close()
 	p.mu.Lock()
 	target := p.target
@@ -79,7 +79,7 @@ func (p *proxy) serve(c net.Conn) {
 	io.Copy(c, s)
 }
 
-func (p *proxy) forget(c net.Conn) {
+func (p *Proxy) forget(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.open, c)
