@@ -45,7 +45,7 @@ func (p *Pipeline) RequireResults() {
 		require.Equal(p.T, store.Counters{Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Filtered: c.Filtered, Late: c.Late, Folded: c.Folded},
 			m.Counters, "partition %d", lane.Partition)
 	}
-	p.requireSides(want)
+	p.RequireSides(want.Late, want.Totals)
 }
 
 // expected is what the oracle says beside the results.
@@ -100,23 +100,23 @@ type Place struct {
 	Offset    int64
 }
 
-// requireSides wants the late and the dead-letter topic to hold what the oracle says; after a crash a record may stand
+// RequireSides wants the late and the dead-letter topic to hold what the oracle says; after a crash a record may stand
 // there twice, never with two reasons.
-func (p *Pipeline) requireSides(want expected) {
+func (p *Pipeline) RequireSides(late []oracle.Late, totals oracle.Counters) {
 	p.T.Helper()
-	late := make(map[Place]string)
-	for _, l := range want.Late {
+	want := make(map[Place]string)
+	for _, l := range late {
 		reason := "late_for_some"
 		if l.All {
 			reason = "late"
 		}
-		late[Place{l.Partition, l.Offset}] = reason
+		want[Place{l.Partition, l.Offset}] = reason
 	}
 	if sink := p.Spec.Late.Kafka; sink != nil {
-		require.Equal(p.T, late, p.Side(sink.Topic))
+		require.Equal(p.T, want, p.Side(sink.Topic))
 	}
 	if sink := p.Spec.DeadLetter.Kafka; sink != nil {
-		require.Len(p.T, p.Side(sink.Topic), int(want.Totals.Invalid+want.Totals.Ahead))
+		require.Len(p.T, p.Side(sink.Topic), int(totals.Invalid+totals.Ahead))
 	}
 }
 

@@ -5,26 +5,39 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// Proxy is a stable address in front of a server that can be cut off or replaced.
+// Proxy is a stable address in front of a server that can be cut off, replaced, slowed down or silenced.
 type Proxy struct {
 	Addr string
 
-	mu     sync.Mutex
-	target string // "" refuses
-	open   map[net.Conn]struct{}
+	mu       sync.Mutex
+	target   string // "" refuses
+	weather  Weather
+	open     map[net.Conn]struct{}
+	finished chan struct{}
 }
 
+// Weather is what happens to the bytes on their way. A connection that has lost bytes stays dead, as the two ends would
+// never agree again; new ones work once the weather is fair.
+type Weather struct {
+	Delay time.Duration // of every piece, in both directions
+	Hang  bool          // nothing arrives anywhere, and nobody is told
+	Mute  bool          // requests arrive, answers do not
+}
+
+// StartProxy starts a proxy that ends with the test.
 func StartProxy(t *testing.T, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &Proxy{Addr: l.Addr().String(), target: target, open: make(map[net.Conn]struct{})}
+	p := &Proxy{Addr: l.Addr().String(), target: target, open: make(map[net.Conn]struct{}), finished: make(chan struct{})}
 	t.Cleanup(func() {
 		l.Close()
+		close(p.finished)
 		p.Point("")
 	})
 	go func() {
@@ -47,6 +60,19 @@ func (p *Proxy) Point(target string) {
 	for c := range p.open {
 		c.Close()
 	}
+}
+
+// Set changes the weather from the next byte on.
+func (p *Proxy) Set(w Weather) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.weather = w
+}
+
+func (p *Proxy) now() Weather {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.weather
 }
 
 func (p *Proxy) serve(c net.Conn) {
@@ -73,10 +99,41 @@ func (p *Proxy) serve(c net.Conn) {
 		return
 	}
 	go func() {
-		io.Copy(s, c)
+		p.carry(s, c, func(w Weather) bool { return w.Hang })
 		s.Close()
 	}()
-	io.Copy(c, s)
+	p.carry(c, s, func(w Weather) bool { return w.Hang || w.Mute })
+}
+
+// carry copies until one end is closed. From the first piece that is lost on, all are.
+func (p *Proxy) carry(to, from net.Conn, lost func(Weather) bool) {
+	buf := make([]byte, 32<<10)
+	dead := false
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			if dead && err == io.EOF {
+				<-p.finished // a peer behind a dead link is not heard to hang up
+			}
+			return
+		}
+		w := p.now()
+		if dead = dead || lost(w); dead {
+			continue
+		}
+		if w.Delay > 0 {
+			late := time.NewTimer(w.Delay)
+			select {
+			case <-late.C:
+			case <-p.finished:
+				late.Stop()
+				return
+			}
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
 }
 
 func (p *Proxy) forget(c net.Conn) {
