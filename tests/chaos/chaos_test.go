@@ -21,6 +21,7 @@ var (
 	flagSeeds = flag.String("seeds", "", "seeds to run, separated by commas")
 	flagFresh = flag.Int("fresh", 0, "so many new seeds to run")
 	flagFixed = flag.Bool("fixed", false, "run the fixed set")
+	flagKeep  = flag.Bool("keep", false, "keep the logs of exact seeds too")
 	flagJSON  = flag.String("json", os.Getenv("CHAOS_JSON"), "file for the report as JSON (or CHAOS_JSON)")
 )
 
@@ -166,12 +167,11 @@ func survive(t *testing.T, plan *Plan, scale Scale, out *Outcome) {
 	var r *run
 	defer func() {
 		out.Seconds = time.Since(began).Seconds()
-		if out.Exact = !t.Failed(); out.Exact {
+		if out.Exact = !t.Failed(); out.Exact && !*flagKeep {
 			require.NoError(t, os.RemoveAll(out.Logs))
 			out.Logs = ""
-			return
 		}
-		if r != nil && r.pipeline != nil {
+		if !out.Exact && r != nil && r.pipeline != nil {
 			a := r.world.CLI("status", r.pipeline.Spec.Name, "--spec", r.pipeline.File)
 			r.keep("status.txt", []byte(a.Out+a.Err))
 		}

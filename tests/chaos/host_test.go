@@ -95,7 +95,7 @@ type view struct {
 	lanes      map[int]bool // partitions it owns
 }
 
-var laneState = regexp.MustCompile(`^millrace_lane_state\{.*partition="(\d+)".*state="(running|blocked|paused)".*\} 1$`)
+var laneState = regexp.MustCompile(`^millrace_lane_state(?:_ratio)?\{.*partition="(\d+)".*state="(running|blocked|paused)".*\} 1$`)
 
 // look asks the worker; ok is false when it does not answer.
 func (w *worker) look() (v view, ok bool) {

@@ -132,6 +132,7 @@ func (r *run) leave() {
 		}
 	}
 	require.Empty(r.t, r.processes(), "processes are left")
+	r.say("nothing is left")
 }
 
 // processes lists the processes of this seed's workers, and those they have started.

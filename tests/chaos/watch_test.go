@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type watch struct {
 	last  time.Time
 	since time.Time // since when nothing has changed
 	what  string    // what it is that has not changed
+	why   string    // why it is not safe
 	seqs  []int64   // of the lanes' commits, then
 }
 
@@ -32,9 +34,13 @@ func (r *run) kept() bool {
 		w.what = "" // nobody has looked for a while
 	}
 	if time.Since(w.last) >= watchEvery {
-		what, seqs := r.holding()
+		what, seqs, why := r.holding()
 		w.last = time.Now()
-		if what == "" || what != w.what {
+		if why != w.why && why != "" {
+			r.say("  not safe: %s", why)
+		}
+		w.why = why
+		if why != "" || what != w.what {
 			w.what, w.since, w.seqs = what, w.last, seqs
 			return false
 		}
@@ -52,9 +58,9 @@ func (r *run) kept() bool {
 	return false
 }
 
-// holding describes who owns each lane and who is in the consumer group; "" when a lane has no owner that runs, or when
-// a replica or a member is about to move.
-func (r *run) holding() (what string, seqs []int64) {
+// holding describes who owns each lane and who is in the consumer group, or says why that is not safe: a lane has no
+// owner that runs, or a replica or a member is about to move.
+func (r *run) holding() (what string, seqs []int64, why string) {
 	holders := make([]string, r.plan.Partitions)
 	for _, w := range r.workers {
 		if !w.running() {
@@ -62,11 +68,11 @@ func (r *run) holding() (what string, seqs []int64) {
 		}
 		v, ok := w.look()
 		if !ok {
-			return "", nil
+			return "", nil, w.name + " does not answer"
 		}
 		for n := range v.lanes {
 			if holders[n] != "" {
-				return "", nil
+				return "", nil, fmt.Sprintf("%s and %s both have lane %d", w.name, holders[n], n)
 			}
 			holders[n] = w.name
 		}
@@ -74,46 +80,38 @@ func (r *run) holding() (what string, seqs []int64) {
 	for n, holder := range holders {
 		m, found := r.pipeline.Meta(int32(n))
 		if holder == "" || !found {
-			return "", nil
+			return "", nil, fmt.Sprintf("nobody has lane %d", n)
 		}
 		seqs = append(seqs, m.Cursor.Seq)
 		what += fmt.Sprintf("lane %d: %s as %s\n", n, holder, m.Owner)
 	}
-	if !r.placed() {
-		return "", nil
+	if why := r.unplaced(); why != "" {
+		return "", nil, why
 	}
-	members, ok := r.members()
-	if !ok {
-		return "", nil
-	}
-	return what + members, seqs
+	members, why := r.members()
+	return what + members, seqs, why
 }
 
-// placed tells whether every replica is where it is going to stay. While Temporal is away none can be placed anew.
-func (r *run) placed() bool {
-	away := false
-	for _, f := range r.active {
-		away = away || f.target() == temporal
+// unplaced says which replica is not where it is going to stay. While Temporal is away none can be placed anew.
+func (r *run) unplaced() string {
+	running := make(map[string]bool)
+	for _, w := range r.workers {
+		running[w.name] = w.running()
 	}
-	if away {
-		for _, w := range r.workers {
-			if !w.running() {
-				return false
+	if slices.ContainsFunc(r.active, func(f *fault) bool { return f.target() == temporal }) {
+		for name, ok := range running {
+			if !ok {
+				return name + " does not run"
 			}
 		}
-		return true
+		return ""
 	}
 	for n := range r.plan.Replicas {
-		holder := r.holder(n)
-		ok := false
-		for _, w := range r.workers {
-			ok = ok || w.running() && w.name == holder
-		}
-		if !ok {
-			return false
+		if holder := r.holder(n); !running[holder] {
+			return fmt.Sprintf("replica %d is placed on %q", n, holder)
 		}
 	}
-	return true
+	return ""
 }
 
 // holder is the worker that a replica runs on, "" when it is not known.
@@ -131,19 +129,23 @@ func (r *run) holder(n int) string {
 	return ""
 }
 
-// members lists the consumer group; ok is false while it changes or lacks a replica.
-func (r *run) members() (list string, ok bool) {
+// members lists the consumer group, or says why it is not at rest.
+func (r *run) members() (list, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = []string{engine.Group(r.pipeline.Spec.Name)}
 	resp, err := req.RequestWith(ctx, r.world.Raw)
-	if err != nil || len(resp.Groups) != 1 || resp.Groups[0].State != "Stable" || len(resp.Groups[0].Members) != r.plan.Replicas {
-		return "", false
+	if err != nil || len(resp.Groups) != 1 {
+		return "", fmt.Sprintf("the consumer group is not known: %v", err)
+	}
+	group := resp.Groups[0]
+	if group.State != "Stable" || len(group.Members) != r.plan.Replicas {
+		return "", fmt.Sprintf("the consumer group is %s with %d members", group.State, len(group.Members))
 	}
 	var ids []string
-	for _, m := range resp.Groups[0].Members {
+	for _, m := range group.Members {
 		ids = append(ids, m.MemberID)
 	}
-	return strings.Join(ids, " "), true
+	return strings.Join(ids, " "), ""
 }
