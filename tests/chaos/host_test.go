@@ -52,9 +52,10 @@ const restartPause = 500 * time.Millisecond
 func (w *worker) start() {
 	w.lives++
 	w.metrics = fmt.Sprintf("127.0.0.1:%d", rig.FreePort(w.run.t))
-	program := w.run.world.WorkerProgram(w.name)
-	program.Log = filepath.Join(w.run.logs, fmt.Sprintf("%s.%d.log", w.name, w.lives))
-	program.Dir = filepath.Join(w.run.dir, fmt.Sprintf("%s.%d", w.name, w.lives))
+	life := fmt.Sprintf("%s.%d", w.name, w.lives) // Temporal must not take it for its predecessor
+	program := w.run.world.WorkerProgram(life)
+	program.Log = filepath.Join(w.run.logs, life+".log")
+	program.Dir = filepath.Join(w.run.dir, life)
 	require.NoError(w.run.t, os.MkdirAll(program.Dir, 0o755))
 	w.dirs = append(w.dirs, program.Dir)
 	program.Args = append(program.Args, "--metrics", w.metrics)

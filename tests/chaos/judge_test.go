@@ -25,7 +25,7 @@ func (r *run) finish() {
 	r.until("everything is healed", func() bool {
 		r.tend(true)
 		for _, w := range r.workers {
-			if !w.running() || w.process.SaidOf("polling Temporal") == 0 || !r.world.Polls(w.name) {
+			if !w.running() || w.process.SaidOf("polling Temporal") == 0 || !r.world.Polls(w.process.Name) {
 				return false
 			}
 		}

@@ -148,9 +148,7 @@ func (r *run) play(records []record) {
 		r.inject(steps[0])
 		steps, free, why = steps[1:], time.Now(), ""
 	}
-	if r.loss != nil {
-		r.until("all lanes have written their state again", func() bool { return r.restored() })
-	}
+	r.until("the last faults are over", func() bool { return len(r.active) == 0 && r.restored() })
 }
 
 // tend heals what is due, or everything, and keeps the workers running.

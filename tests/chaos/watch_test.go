@@ -96,7 +96,7 @@ func (r *run) holding() (what string, seqs []int64, why string) {
 func (r *run) unplaced() string {
 	running := make(map[string]bool)
 	for _, w := range r.workers {
-		running[w.name] = w.running()
+		running[w.process.Name] = w.running()
 	}
 	if slices.ContainsFunc(r.active, func(f *fault) bool { return f.target() == temporal }) {
 		for name, ok := range running {
