@@ -36,6 +36,7 @@ type worker struct {
 	name    string
 	link    *rig.Proxy // to Redis
 	wal     string     // directory, "" without
+	walArgs []string
 	state   hostState
 	process *rig.Process
 	started time.Time
@@ -61,7 +62,7 @@ func (w *worker) start() {
 	program.Args = append(program.Args, "--metrics", w.metrics)
 	if w.wal != "" {
 		program.Args = append(program.Args, "--wal", w.wal)
-		program.Args = append(program.Args, w.run.walLimits...)
+		program.Args = append(program.Args, w.walArgs...)
 	}
 	program.Env = append(program.Env, "MILLRACE_REDIS_ADDRS="+w.link.Addr, "TMPDIR="+program.Dir, mark+"="+w.run.dir)
 	w.process = rig.Spawn(w.run.t, program)

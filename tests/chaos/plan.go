@@ -176,6 +176,7 @@ func (p *Plan) journal(rng *rand.Rand, scale Scale) {
 	if !p.Journal {
 		return
 	}
+	p.YAML = strings.Replace(p.YAML, "lane: {", "lane: {overflow: journal, ", 1)
 	for range rng.IntN(3) {
 		s := p.step(rng, scale, pick(rng, WALFull, WALTorn, WALFlip))
 		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)

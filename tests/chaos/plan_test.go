@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,7 +39,8 @@ func TestPlanWithWAL(t *testing.T) {
 			damages++
 			require.True(t, with.Journal)
 		}
-		with.Journal = false
+		require.Equal(t, with.Journal, strings.Contains(with.YAML, "overflow: journal"))
+		with.Journal, with.YAML = false, without.YAML
 		with.Steps = slices.DeleteFunc(with.Steps, func(s Step) bool { return slices.Contains([]Kind{WALFull, WALTorn, WALFlip}, s.Kind) })
 		require.Equal(t, without, with)
 	}

@@ -30,16 +30,15 @@ type run struct {
 	began time.Time
 	story *os.File
 
-	world     *rig.World
-	pipeline  *rig.Pipeline
-	redis     *rig.Redis
-	probe     *redis.Client
-	broker    broker
-	temporal  *dev.Temporal // nil when the seed leaves it alone
-	config    dev.TemporalConfig
-	workers   []*worker
-	walLimits []string
-	feed      *rig.Trickle
+	world    *rig.World
+	pipeline *rig.Pipeline
+	redis    *rig.Redis
+	probe    *redis.Client
+	broker   broker
+	temporal *dev.Temporal // nil when the seed leaves it alone
+	config   dev.TemporalConfig
+	workers  []*worker
+	feed     *rig.Trickle
 
 	active  []*fault
 	started bool

@@ -2,11 +2,11 @@ package chaos
 
 import (
 	"bytes"
-	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,44 +28,35 @@ var walSwitch = sync.OnceValue(func() bool {
 })
 
 const (
-	walDisk = "256m"    // of a file system of its own, whose free space is the test's to take
-	walSoft = "8388608" // limits where there can be none
-	walHard = "16777216"
+	walScarce = "size=1m"   // room for the log's name, not for a segment
+	walAmple  = "size=512m" // room for what a seed can journal
 )
 
-// giveWAL gives a worker a directory for its log, on a file system of its own where that is allowed.
+// giveWAL gives a worker a directory for its log. In a seed with full disks it is a file system of its own, too small
+// until the fault ends; who may not mount one gets the smallest limits instead, which a seed seldom reaches.
 func (r *run) giveWAL(w *worker) {
 	w.wal = filepath.Join(r.t.TempDir(), "wal")
 	require.NoError(r.t, os.Mkdir(w.wal, 0o755))
-	if !r.plan.Uses(WALFull) {
+	scarce := func(s Step) bool { return s.Kind == WALFull && s.Worker == w.n }
+	if !slices.ContainsFunc(r.plan.Steps, scarce) {
 		return
 	}
-	if err := syscall.Mount("tmpfs", w.wal, "tmpfs", 0, "size="+walDisk); err != nil {
-		r.say("no file system for %s (%v), its log has a hard limit instead", w.name, err)
-		r.walLimits = []string{"--wal-soft", walSoft, "--wal-hard", walHard}
+	if err := syscall.Mount("tmpfs", w.wal, "tmpfs", 0, walScarce); err != nil {
+		r.say("no file system for %s (%v), its log has the smallest limits instead", w.name, err)
+		w.walArgs = []string{"--wal-soft", "67108864", "--wal-hard", "134217728"}
 		return
 	}
 	r.t.Cleanup(func() { syscall.Unmount(w.wal, syscall.MNT_DETACH) })
 }
 
-// fillWAL takes all free space from a worker's log and its way to Redis, so that it must journal and cannot.
+// fillWAL takes a worker's way to Redis while there is no room for its log, so that it must journal and cannot. In the
+// end there is room; a later fault of this kind finds it and is a cut only.
 func (r *run) fillWAL(s Step) (end func() bool) {
 	w := r.workers[s.Worker]
-	ballast := filepath.Join(w.wal, "ballast")
-	if len(r.walLimits) == 0 {
-		f, err := os.Create(ballast)
-		require.NoError(r.t, err)
-		block := bytes.Repeat([]byte("full"), 16<<10)
-		for err == nil {
-			_, err = f.Write(block)
-		}
-		require.True(r.t, errors.Is(err, syscall.ENOSPC), "%v", err)
-		require.NoError(r.t, f.Close())
-	}
 	w.link.Point("")
 	return func() bool {
-		if err := os.Remove(ballast); !errors.Is(err, fs.ErrNotExist) {
-			require.NoError(r.t, err)
+		if w.walArgs == nil {
+			require.NoError(r.t, syscall.Mount("tmpfs", w.wal, "tmpfs", syscall.MS_REMOUNT, walAmple))
 		}
 		w.link.Point(r.redis.Addr)
 		return true
