@@ -129,10 +129,11 @@ func TestSeeds(t *testing.T) {
 // TestSmoke is a short schedule for every day.
 func TestSmoke(t *testing.T) {
 	needRedis(t)
-	scale := Scale{Events: 9_000, Faults: 3}
+	scale := Scale{Events: 7_000, Faults: 3}
 	plan := &Plan{
-		Seed: 1, Workers: 2, Replicas: 2, Partitions: 3, Variant: variants[2].name, YAML: variants[2].yaml,
-		Events: scale.Events, Feed: 6 * time.Second, Fsync: "everysec", Start: 40_000,
+		Seed: 1, Workers: 2, Replicas: 2, Partitions: 3, Variant: variants[1].name,
+		YAML:   strings.Replace(variants[1].yaml, "lane: {", "lane: {commit_interval: 200ms, chunk_fields: 4, ", 1),
+		Events: scale.Events, Feed: 5 * time.Second, Fsync: "everysec", Start: 40_000,
 		Steps: []Step{
 			{Kind: WorkerKill, Worker: 0, For: 300 * time.Millisecond},
 			{Kind: RedisMute, Worker: Everyone, After: 500 * time.Millisecond, For: 500 * time.Millisecond},

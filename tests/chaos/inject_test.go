@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/tests/rig"
+)
+
+const (
+	// midCommit is how long a worker may take to send a commit; with a lane it does so every second or more often.
+	midCommit = 1500 * time.Millisecond
+	// commitSize is more than a lease or a sign of life takes, in bytes.
+	commitSize = 1000
 )
 
 // inject begins a fault that the rules allow now.
@@ -23,7 +31,7 @@ func (r *run) inject(s Step) {
 	f := &fault{Step: s, due: time.Now().Add(s.For)}
 	switch s.Kind {
 	case WorkerKill:
-		f.end = r.killWorker(r.workers[s.Worker])
+		f.end = r.killWorker(s)
 	case WorkerFreeze:
 		f.end = r.freezeWorker(r.workers[s.Worker])
 	case WorkerTerm:
@@ -67,7 +75,25 @@ func (r *run) inject(s Step) {
 	r.active = append(r.active, f)
 }
 
-func (r *run) killWorker(w *worker) (end func() bool) {
+// killWorker kills a worker, every other time in the middle of a commit: when Redis has got half of what it last sent.
+func (r *run) killWorker(s Step) (end func() bool) {
+	w := r.workers[s.Worker]
+	free := !slices.ContainsFunc(r.active, func(f *fault) bool { return slices.Contains(f.targets(len(r.workers)), link(w.n)) })
+	if s.Dice%2 == 0 && free && w.running() {
+		w.link.Set(rig.Weather{Hang: true})
+		torn := time.NewTimer(midCommit)
+		tick := time.NewTicker(time.Millisecond)
+		for waiting := true; waiting && w.link.Lost() < commitSize; {
+			select {
+			case <-tick.C:
+			case <-torn.C: // it has no lane
+				waiting = false
+			}
+		}
+		torn.Stop()
+		tick.Stop()
+		defer w.link.Set(rig.Weather{})
+	}
 	w.process.Kill()
 	w.state = down
 	return func() bool {

@@ -55,7 +55,7 @@ const sinks = `
 results:     {kafka: {topic: chaos.results}}
 late:        {kafka: {topic: chaos.late}}
 dead_letter: {kafka: {topic: chaos.dead}}
-lane: {commit_interval: 200ms, chunk_fields: 64}
+lane: {buckets: 16}
 `
 
 var variants = []variant{

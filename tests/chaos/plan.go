@@ -117,6 +117,9 @@ func NewPlan(seed uint64, scale Scale) *Plan {
 	p.Events = scale.Events/3 + rng.IntN(scale.Events*2/3)
 	p.Feed = between(rng, 12*time.Second, 18*time.Second)
 	p.Start = rng.IntN(150_000)
+	// Small calls, so that a commit takes many of them and a fault finds it half done.
+	p.YAML = strings.Replace(p.YAML, "lane: {", fmt.Sprintf("lane: {commit_interval: %dms, chunk_fields: %d, ",
+		pick(rng, 50, 200, 1000), pick(rng, 1, 4, 32)), 1)
 	p.Quiet = v.idle && p.Partitions > 1
 	steps := max(1, scale.Faults*3/4) + rng.IntN(max(1, scale.Faults/4+1))
 	kinds := usual

@@ -17,6 +17,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	target   string // "" refuses
 	weather  Weather
+	lost     int // bytes of the largest request since the weather was set
 	open     map[net.Conn]struct{}
 	finished chan struct{}
 }
@@ -25,7 +26,7 @@ type Proxy struct {
 // never agree again; new ones work once the weather is fair.
 type Weather struct {
 	Delay time.Duration // of every piece, in both directions
-	Hang  bool          // nothing arrives anywhere, and nobody is told
+	Hang  bool          // nothing arrives anywhere, and nobody is told; of the first requests lost half arrive
 	Mute  bool          // requests arrive, answers do not
 }
 
@@ -66,13 +67,25 @@ func (p *Proxy) Point(target string) {
 func (p *Proxy) Set(w Weather) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.weather = w
+	p.weather, p.lost = w, 0
 }
 
-func (p *Proxy) now() Weather {
+// Lost is the size of the largest piece of a request that the present weather has cost.
+func (p *Proxy) Lost() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.weather
+	return p.lost
+}
+
+// next is the weather for the next piece.
+func (p *Proxy) next(request bool, size int) (delay time.Duration, lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lost = p.weather.Hang || p.weather.Mute && !request
+	if lost && request {
+		p.lost = max(p.lost, size)
+	}
+	return p.weather.Delay, lost
 }
 
 func (p *Proxy) serve(c net.Conn) {
@@ -99,14 +112,14 @@ func (p *Proxy) serve(c net.Conn) {
 		return
 	}
 	go func() {
-		p.carry(s, c, func(w Weather) bool { return w.Hang })
+		p.carry(s, c, true)
 		s.Close()
 	}()
-	p.carry(c, s, func(w Weather) bool { return w.Hang || w.Mute })
+	p.carry(c, s, false)
 }
 
 // carry copies until one end is closed. From the first piece that is lost on, all are.
-func (p *Proxy) carry(to, from net.Conn, lost func(Weather) bool) {
+func (p *Proxy) carry(to, from net.Conn, request bool) {
 	buf := make([]byte, 32<<10)
 	dead := false
 	for {
@@ -117,12 +130,18 @@ func (p *Proxy) carry(to, from net.Conn, lost func(Weather) bool) {
 			}
 			return
 		}
-		w := p.now()
-		if dead = dead || lost(w); dead {
+		if dead {
 			continue
 		}
-		if w.Delay > 0 {
-			late := time.NewTimer(w.Delay)
+		delay, lost := p.next(request, n)
+		if dead = lost; dead {
+			if request {
+				to.Write(buf[:n/2])
+			}
+			continue
+		}
+		if delay > 0 {
+			late := time.NewTimer(delay)
 			select {
 			case <-late.C:
 			case <-p.finished:
