@@ -12,7 +12,7 @@ no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_
 # Real servers: those the environment names, or the native ones of `make servers`.
 real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(tools/servers.sh up); eval "$$variables"; fi
 
-.PHONY: help run test test-real bench bench-go lint fmt build servers servers-down compose-env clean
+.PHONY: help run test test-real chaos bench bench-go lint fmt build servers servers-down compose-env clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ test: bin/temporal ## run all tests with the race detector, on embedded servers
 
 test-real: bin/temporal ## run the integration tests against real servers
 	@$(real_servers); $(GO) test -race -shuffle=on -count=1 -p 1 -timeout 25m ./tests/...
+
+chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRESH=20 so many new ones, JSON=FILE a report
+	@$(GO) test -c -trimpath -o bin/chaos.test ./tests/chaos
+	@cd tests/chaos && env -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE ../../bin/chaos.test -test.run '^TestSeeds$$' \
+		$(if $(SEEDS)$(FRESH),,-fixed) $(if $(SEEDS),-seeds '$(SEEDS)') $(if $(FRESH),-fresh '$(FRESH)') $(if $(JSON),-json '$(abspath $(JSON))')
 
 bench: build bin/temporal ## measure the pipeline on embedded and on real servers
 	@echo "== embedded servers"; $(no_servers) bin/millrace bench

@@ -13,7 +13,6 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/telemetry"
-	"millrace/pipeline/engine"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -46,11 +45,15 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 	if err := p.observe(); err != nil {
 		return err
 	}
-	return runTemporal(ctx, temporalDeps{
+	deps := temporalDeps{
 		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
 		Servers: servers{p.store, p.cluster}, Closers: p.closers, Tokens: lanes{p.store, p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
-		Ready: p.setReady, Host: p.setHost,
-	}, cfg.Temporal)
+		Recoveries: p.engines, Levels: p.engines, Tell: p.engines.setTeller, Ready: p.setReady, Host: p.setHost,
+	}
+	if p.disk != nil {
+		deps.Journal = p.disk
+	}
+	return runTemporal(ctx, deps, p.cfg.Temporal)
 }
 
 // process is what the parts of a worker share.
@@ -62,6 +65,7 @@ type process struct {
 	cluster *source.Cluster
 	engines *engines
 	closers *closers
+	disk    *disk // nil without a WAL directory
 	server  *telemetry.Server
 
 	mu  sync.Mutex
@@ -85,7 +89,15 @@ func (p *process) connect(ctx context.Context) (err error) {
 	if p.cluster, err = source.NewCluster(ctx, p.cfg.Kafka); err != nil {
 		return fmt.Errorf("cannot use Kafka: %w", err)
 	}
-	p.engines = &engines{kafka: p.cfg.Kafka, store: p.store, log: p.log, running: make(map[replica]*engine.Engine)}
+	if p.cfg.WAL.Dir != "" {
+		if p.disk, err = openDisk(p.cfg.WAL, p.store, p.cfg.Kafka, p.log); err != nil {
+			return err
+		}
+	}
+	p.engines = &engines{
+		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log,
+		running: make(map[replica]*hot),
+	}
 	p.closers = &closers{
 		kafka: p.cfg.Kafka, cluster: p.cluster, store: p.store, by: p.cfg.Temporal.Worker, log: p.log,
 		made: make(map[string]*closer),
@@ -104,7 +116,7 @@ func (p *process) observe() error {
 	}
 	p.server = server
 	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
-	return telemetry.ObserveEngines(server.Meter(), p.engines.statuses)
+	return errors.Join(telemetry.ObserveEngines(server.Meter(), p.engines.statuses), telemetry.ObserveBreakers(server.Meter(), p.engines.guards))
 }
 
 func (p *process) setHost(h *activities.Host) {
@@ -137,6 +149,9 @@ func (p *process) close() error {
 	}
 	if p.closers != nil {
 		errs = append(errs, p.closers.close())
+	}
+	if p.disk != nil {
+		errs = append(errs, p.disk.close())
 	}
 	if p.cluster != nil {
 		errs = append(errs, p.cluster.Close())

@@ -12,6 +12,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
@@ -27,12 +28,36 @@ type replica struct {
 
 // engines starts hot paths in this process and remembers those that run.
 type engines struct {
-	kafka source.Config
-	store *store.Store
-	log   *slog.Logger
+	kafka   source.Config
+	store   *store.Store
+	disk    *disk  // nil: no WAL directory
+	worker  string // for people
+	process string
+	log     *slog.Logger
 
 	mu      sync.Mutex
-	running map[replica]*engine.Engine
+	running map[replica]*hot
+	tell    teller
+}
+
+// teller is who tells Temporal what happens in this process.
+type teller struct {
+	recoveries *recoveries
+	degrades   *degrades
+}
+
+// setTeller is called once, before anything runs.
+func (e *engines) setTeller(r *recoveries, d *degrades) { e.tell = teller{r, d} }
+
+// hot is a hot path and its guard, as the control plane sees them.
+type hot struct {
+	*engine.Engine
+	guard guard
+}
+
+func (h *hot) name() string {
+	s := h.Engine.Status()
+	return engine.InstanceID(s.Pipeline, s.Replica)
 }
 
 // Start implements activities.Engines. The host never starts a replica twice at a time; different ones do not wait for
@@ -42,19 +67,51 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	e.mu.Lock()
 	running, ok := e.running[key]
 	e.mu.Unlock()
-	if ok && !ended(running) {
-		return hotPath{running}, nil
+	if ok && !ended(running.Engine) {
+		return running, nil
 	}
-	started, err := engine.Start(ctx, engine.Config{
-		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Log: e.log.With("pipeline", s.Name, "replica", number),
-	})
+	g, err := e.newGuard(s, number)
 	if err != nil {
+		return nil, err
+	}
+	h := &hot{guard: g}
+	known := make(chan struct{})
+	cfg := engine.Config{
+		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Log: e.log.With("pipeline", s.Name, "replica", number),
+		Announce: func(b engine.Batch) {
+			<-known // whoever hears of the batch will ask for its steps
+			e.tell.recoveries.Announce(e.announced(b, h.Engine.Status().Storm))
+		},
+		Report: func(r engine.BatchReport) {
+			<-known
+			g.assigned(r)
+			e.tell.recoveries.Report(e.reported(r, h.Engine.Status().Storm))
+		},
+	}
+	if e.disk != nil {
+		cfg.Journal = e.disk.Journal
+	}
+	if h.Engine, err = engine.Start(ctx, cfg); err != nil {
 		return nil, permanent(err)
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.running[key] = started
-	return hotPath{started}, nil
+	e.running[key] = h
+	e.mu.Unlock()
+	close(known)
+	go g.watch(h.Engine)
+	go e.follow(h, s.Name, number)
+	return h, nil
+}
+
+// follow tells Temporal of the hot path's degradations as long as it runs.
+func (e *engines) follow(h *hot, pipeline string, number int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-h.Done()
+		cancel()
+	}()
+	e.tell.degrades.Follow(ctx, pipeline, number, contract.DependencyRedis, level{h.guard.Machine})
 }
 
 func ended(e *engine.Engine) bool {
@@ -68,24 +125,24 @@ func ended(e *engine.Engine) bool {
 
 // statuses returns what the running hot paths say of themselves.
 func (e *engines) statuses() []engine.Status {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	var all []engine.Status
-	for key, running := range e.running {
-		if ended(running) {
-			delete(e.running, key)
-			continue
-		}
-		all = append(all, running.Status())
+	for _, h := range e.sorted() {
+		all = append(all, h.Engine.Status())
 	}
 	return all
 }
 
-// hotPath shows an engine as the control plane sees it.
-type hotPath struct{ *engine.Engine }
+// guards returns what the state machines of the running hot paths say of themselves.
+func (e *engines) guards() []breaker.Status {
+	var all []breaker.Status
+	for _, h := range e.sorted() {
+		all = append(all, h.guard.Machine.Status())
+	}
+	return all
+}
 
 // Status implements activities.Engine.
-func (h hotPath) Status() contract.EngineStatus {
+func (h *hot) Status() contract.EngineStatus {
 	s := h.Engine.Status()
 	out := contract.EngineStatus{
 		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error,
@@ -144,7 +201,7 @@ func permanent(err error) error {
 	var format *store.FormatError
 	var state *store.StateIDError
 	if errors.As(err, &format) || errors.As(err, &state) || errors.Is(err, store.ErrEviction) ||
-		errors.Is(err, store.ErrServerVersion) || errors.Is(err, source.ErrUnknownTopic) || errors.Is(err, window.ErrPlan) {
+		errors.Is(err, store.ErrServerVersion) || errors.Is(err, source.ErrUnknownTopic) || errors.Is(err, window.ErrPlan) || errors.Is(err, engine.ErrNoJournal) {
 		return fmt.Errorf("%w: %w", activities.ErrPermanent, err)
 	}
 	return err

@@ -147,9 +147,6 @@ func (e *Engine) run(ctx context.Context) {
 	var side sync.WaitGroup
 	side.Go(func() { e.poll(ctx) })
 	side.Go(func() { e.review(ctx) })
-	if e.journals() {
-		side.Go(func() { e.sweep(ctx) })
-	}
 	err := e.membership.Run(ctx, e)
 	e.cancel()
 	side.Wait()
@@ -283,28 +280,6 @@ func (e *Engine) review(ctx context.Context) {
 			return
 		case <-tick.C:
 			e.deps.Budget.Review()
-		}
-	}
-}
-
-// sweep lets the journal forget what lanes that run elsewhere by now have passed.
-func (e *Engine) sweep(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		_, err := e.cfg.Journal.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) {
-			if id.Pipeline != e.cfg.Spec.Name {
-				return store.Meta{}, false, nil
-			}
-			return e.cfg.Store.ReadMeta(ctx, id)
-		})
-		if err != nil && ctx.Err() == nil {
-			e.cfg.Log.Warn("journal not swept", "pipeline", e.cfg.Spec.Name, "error", err)
 		}
 	}
 }

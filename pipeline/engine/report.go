@@ -7,6 +7,7 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/store"
 )
 
 // Bounds of reports, so that they fit the control plane whatever the number of lanes.
@@ -50,6 +51,7 @@ type Trouble struct {
 // LaneReport is one lane of a batch.
 type LaneReport struct {
 	Lane      string             `json:"lane"`
+	Token     store.Token        `json:"token,omitempty"` // of the acquisition
 	Outcome   string             `json:"outcome,omitempty"`
 	From      int64              `json:"from"` // epoch of the owner before
 	To        int64              `json:"to"`   // epoch of the new owner
@@ -197,7 +199,7 @@ func (b *batch) describe() BatchReport {
 func describeLane(a *lane.Acquisition) LaneReport {
 	steps, outcome := a.Results()
 	row := LaneReport{
-		Lane: a.Lane().String(), Outcome: outcome, Committed: -1, Start: -1, LogStart: -1, LogEnd: -1, Steps: make(map[string]float64),
+		Lane: a.Lane().String(), Token: a.Token(), Outcome: outcome, Committed: -1, Start: -1, LogStart: -1, LogEnd: -1, Steps: make(map[string]float64),
 	}
 	for i := range steps {
 		s := &steps[i]

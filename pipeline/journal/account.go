@@ -31,6 +31,12 @@ func (t *Tally) add(o Tally) {
 	t.Checksum += o.Checksum
 }
 
+// Plus returns the sum.
+func (t Tally) Plus(o Tally) Tally {
+	t.add(o)
+	return t
+}
+
 func (t Tally) minus(o Tally) Tally {
 	return Tally{t.Commits - o.Commits, t.Calls - o.Calls, t.Entries - o.Entries, t.Bytes - o.Bytes, t.Checksum - o.Checksum}
 }

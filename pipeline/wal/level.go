@@ -65,6 +65,7 @@ type Stats struct {
 	Created, Recycled      uint64 // segments prepared from new and from released files
 	Corrupt                uint64 // corrupt ranges now in the log, those found at opening included
 	Used                   int64  // bytes of frames in the log now
+	SoftLimit, HardLimit   int64  // of Used, as configured
 	Segments               int    // with records, now
 	First, Next            uint64 // indexes in the log now: the lowest kept, the next
 	Failed                 bool
@@ -75,6 +76,7 @@ func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stats
+	s.SoftLimit, s.HardLimit = l.cfg.SoftLimit, l.cfg.HardLimit
 	s.Used, s.Segments, s.First, s.Next = l.used, len(l.segs), l.nextIndex, l.nextIndex
 	for i, seg := range l.segs {
 		if i == 0 {

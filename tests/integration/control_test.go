@@ -13,27 +13,28 @@ import (
 
 	"millrace/internal/cli"
 	"millrace/internal/contract"
+	"millrace/tests/rig"
 )
 
 // Everything an operator does to a pipeline, each answered with a receipt, and nothing of it changes the results.
 func TestControl(t *testing.T) {
 	t.Parallel()
-	yaml, lines := flights(t, 25_000)
-	w := newWorld(t, servers{})
+	yaml, lines := rig.Flights(t, 25_000)
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(yaml, 4)
-	one, two := w.worker(), w.worker()
-	w.ready(one, two)
-	name := p.spec.Name
+	one, two := w.Worker(), w.Worker()
+	w.Ready(one, two)
+	name := p.Spec.Name
 	fifth := len(lines) / 5 / 4 * 4
 
-	p.start()
-	again := p.cli("start", p.file)
-	require.Equal(t, cli.ExitFailed, again.code)
-	require.Contains(t, again.err, "is running already")
-	p.feed(lines[:fifth])
-	p.reach(int64(fifth))
+	p.Start()
+	again := p.CLI("start", p.File)
+	require.Equal(t, cli.ExitFailed, again.Code)
+	require.Contains(t, again.Err, "is running already")
+	p.Feed(lines[:fifth])
+	p.Reach(int64(fifth))
 
-	flushed := p.update("flush", name, "--request-id", "first", "--reason", "look")
+	flushed := p.Update("flush", name, "--request-id", "first", "--reason", "look")
 	require.True(t, flushed.Applied)
 	require.Equal(t, "first", flushed.RequestID)
 	require.NotNil(t, flushed.Emitted)
@@ -44,20 +45,20 @@ func TestControl(t *testing.T) {
 		covered += lane.Offset
 	}
 	require.Equal(t, int64(fifth), covered)
-	require.Equal(t, flushed, p.update("flush", name, "--request-id", "first"), "a repeated request is answered with its receipt")
-	other := p.cli("pause", name, "--request-id", "first")
-	require.Equal(t, cli.ExitFailed, other.code)
-	require.Contains(t, other.err, `request id "first" was used for flush`)
+	require.Equal(t, flushed, p.Update("flush", name, "--request-id", "first"), "a repeated request is answered with its receipt")
+	other := p.CLI("pause", name, "--request-id", "first")
+	require.Equal(t, cli.ExitFailed, other.Code)
+	require.Contains(t, other.Err, `request id "first" was used for flush`)
 
-	paused := p.update("pause", name)
+	paused := p.Update("pause", name)
 	require.True(t, paused.Applied)
 	require.Greater(t, paused.Generation, flushed.Generation)
 	require.Len(t, paused.Lanes, 4)
-	p.feed(lines[fifth : 2*fifth])
-	p.commits(3)
-	require.Equal(t, int64(fifth), p.committed(), "a paused pipeline has read on")
-	eventually(t, "status says that the lanes are paused", patience, func() bool {
-		s := p.status()
+	p.Feed(lines[fifth : 2*fifth])
+	p.Commits(3)
+	require.Equal(t, int64(fifth), p.Committed(), "a paused pipeline has read on")
+	rig.Eventually(t, "status says that the lanes are paused", patience, func() bool {
+		s := p.Status()
 		n := 0
 		for _, lane := range s.Lanes {
 			if lane.State == "paused" && lane.Lag > 0 {
@@ -66,81 +67,81 @@ func TestControl(t *testing.T) {
 		}
 		return s.State == contract.StatePaused && n == 4
 	})
-	drain := p.cli("stop", name, "--drain")
-	require.Equal(t, cli.ExitFailed, drain.code)
-	require.Contains(t, drain.err, "a paused pipeline reads nothing")
-	require.True(t, p.update("resume", name).Applied)
-	p.reach(int64(2 * fifth))
+	drain := p.CLI("stop", name, "--drain")
+	require.Equal(t, cli.ExitFailed, drain.Code)
+	require.Contains(t, drain.Err, "a paused pipeline reads nothing")
+	require.True(t, p.Update("resume", name).Applied)
+	p.Reach(int64(2 * fifth))
 
-	scaled := p.update("scale", name, "2")
+	scaled := p.Update("scale", name, "2")
 	require.Equal(t, 2, scaled.Replicas)
 	require.Equal(t, []string{contract.ReplicaID(name, 1)}, scaled.Started)
-	eventually(t, "both replicas are placed, on different workers", patience, func() bool {
-		a, b := p.holder(0), p.holder(1)
+	rig.Eventually(t, "both replicas are placed, on different workers", patience, func() bool {
+		a, b := p.Holder(0), p.Holder(1)
 		return a != "" && b != "" && a != b
 	})
-	eventually(t, "both workers have lanes", patience, func() bool {
+	rig.Eventually(t, "both workers have lanes", patience, func() bool {
 		owned := map[string]bool{}
-		for _, owner := range p.owners() {
-			for _, worker := range []*process{one, two} {
-				if worker.saidOf("lane resumes", "owner="+string(owner)) > 0 {
-					owned[worker.name] = true
+		for _, owner := range p.Owners() {
+			for _, worker := range []*rig.Process{one, two} {
+				if worker.SaidOf("lane resumes", "owner="+string(owner)) > 0 {
+					owned[worker.Name] = true
 				}
 			}
 		}
 		return len(owned) == 2
 	})
-	p.feed(lines[2*fifth : 3*fifth])
-	p.reach(int64(3 * fifth))
-	scaled = p.update("scale", name, "1")
+	p.Feed(lines[2*fifth : 3*fifth])
+	p.Reach(int64(3 * fifth))
+	scaled = p.Update("scale", name, "1")
 	require.Equal(t, 1, scaled.Replicas)
 	require.Equal(t, []string{contract.ReplicaID(name, 1)}, scaled.Stopped)
-	p.feed(lines[3*fifth : 4*fifth])
-	p.reach(int64(4 * fifth))
+	p.Feed(lines[3*fifth : 4*fifth])
+	p.Reach(int64(4 * fifth))
 
 	// A worker that is told to end gives its lanes to the other one.
 	leaving, staying := one, two
-	if p.holder(0) == two.name {
+	if p.Holder(0) == two.Name {
 		leaving, staying = two, one
 	}
-	require.Zero(t, leaving.stop())
-	eventually(t, "the other worker has the hot path", patience, func() bool { return p.holder(0) == staying.name })
+	require.Zero(t, leaving.Stop())
+	rig.Eventually(t, "the other worker has the hot path", patience, func() bool { return p.Holder(0) == staying.Name })
 
-	stopped := p.update("stop", name)
+	stopped := p.Update("stop", name)
 	require.Nil(t, stopped.Drained)
-	gone := p.cli("flush", name)
-	require.Equal(t, cli.ExitFailed, gone.code)
-	require.Contains(t, gone.err, "is not running")
-	p.feed(lines[4*fifth:])
-	p.start()
-	p.drain()
-	p.requireExact()
+	gone := p.CLI("flush", name)
+	require.Equal(t, cli.ExitFailed, gone.Code)
+	require.Contains(t, gone.Err, "is not running")
+	p.Feed(lines[4*fifth:])
+	p.Start()
+	p.Drain()
+	p.RequireExact()
 }
 
 // A lane whose log was cut off before it had read it parks and says so; the others do not notice.
 func TestDeletedRecords(t *testing.T) {
 	t.Parallel()
-	yaml, lines := flights(t, 8_000)
+	yaml, lines := rig.Flights(t, 8_000)
 	lines = lines[:8_000]
-	w := newWorld(t, servers{})
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(yaml, 4)
-	worker := w.worker()
-	w.ready(worker)
-	p.start()
-	p.feed(lines[:4_000])
-	p.reach(4_000)
-	require.True(t, p.update("pause", p.spec.Name).Applied)
+	worker := w.Worker()
+	w.Ready(worker)
+	p.Start()
+	p.Feed(lines[:4_000])
+	p.Reach(4_000)
+	require.True(t, p.Update("pause", p.Spec.Name).Applied)
 	// A fetch that was under way when the lane paused still arrives: it takes the first records and no more.
-	p.feed(lines[4_000:4_004])
-	p.feed(lines[4_004:])
-	owners := p.owners()
-	admin, err := sarama.NewClusterAdmin(p.kafka.Brokers, sarama.NewConfig())
+	p.Feed(lines[4_000:4_004])
+	p.Feed(lines[4_004:])
+	owners := p.Owners()
+	admin, err := sarama.NewClusterAdmin(p.Kafka.Brokers, sarama.NewConfig())
 	require.NoError(t, err)
 	defer admin.Close()
-	require.NoError(t, admin.DeleteRecords(p.topic(), map[int32]int64{1: 1_500}))
-	p.update("resume", p.spec.Name)
-	eventually(t, "the lane is parked, the others have read everything", patience, func() bool {
-		for _, lane := range p.status().Lanes {
+	require.NoError(t, admin.DeleteRecords(p.Topic(), map[int32]int64{1: 1_500}))
+	p.Update("resume", p.Spec.Name)
+	rig.Eventually(t, "the lane is parked, the others have read everything", patience, func() bool {
+		for _, lane := range p.Status().Lanes {
 			switch {
 			case lane.Partition == 1 && lane.State != "parked", lane.Partition != 1 && lane.Offset != 2_000:
 				return false
@@ -148,26 +149,26 @@ func TestDeletedRecords(t *testing.T) {
 		}
 		return true
 	})
-	parked := p.status().Lanes[1]
+	parked := p.Status().Lanes[1]
 	// What was fetched before it was deleted may have been read.
 	require.GreaterOrEqual(t, parked.Offset, int64(1_000))
 	require.Contains(t, parked.Reason, fmt.Sprintf("incident gap, offsets [%d, 1500)", parked.Offset))
-	require.Equal(t, owners, p.owners())
-	require.Equal(t, 4, worker.saidOf("lane resumes"), "a lane has started again")
-	require.Equal(t, 1, worker.saidOf("lane parked"))
+	require.Equal(t, owners, p.Owners())
+	require.Equal(t, 4, worker.SaidOf("lane resumes"), "a lane has started again")
+	require.Equal(t, 1, worker.SaidOf("lane parked"))
 
-	drain := p.cli("stop", p.spec.Name, "--drain", "--timeout", "3s")
-	require.Equal(t, cli.ExitIncomplete, drain.code, drain.err)
-	require.Contains(t, drain.err, "is not drained and goes on")
-	require.Contains(t, drain.err, p.topic()+"/1")
-	p.must("stop", p.spec.Name)
+	drain := p.CLI("stop", p.Spec.Name, "--drain", "--timeout", "3s")
+	require.Equal(t, cli.ExitIncomplete, drain.Code, drain.Err)
+	require.Contains(t, drain.Err, "is not drained and goes on")
+	require.Contains(t, drain.Err, p.Topic()+"/1")
+	p.Must("stop", p.Spec.Name)
 }
 
 // What cannot work says so in one line, with an exit code that scripts can decide on.
 func TestUnreachableServers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, servers{})
-	env := w.env()
+	w := newWorld(t, rig.Servers{})
+	env := w.Env()
 	nobody := net.JoinHostPort("127.0.0.1", "1")
 	with := func(variable string) []string {
 		return append(append([]string(nil), env...), variable+"="+nobody)
@@ -190,11 +191,11 @@ func TestUnreachableServers(t *testing.T) {
 		{"worker without Redis", with("MILLRACE_REDIS_ADDRS"), "worker", nil, 1, "cannot use Redis at [127.0.0.1:1]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := runProgram(t, c.env, c.program, c.args...)
-			require.Equal(t, c.code, a.code, a.err)
-			require.Empty(t, a.out)
-			require.Equal(t, 1, strings.Count(a.err, "\n"), a.err)
-			require.Contains(t, a.err, c.want)
+			a := rig.RunProgram(t, c.env, c.program, c.args...)
+			require.Equal(t, c.code, a.Code, a.Err)
+			require.Empty(t, a.Out)
+			require.Equal(t, 1, strings.Count(a.Err, "\n"), a.Err)
+			require.Contains(t, a.Err, c.want)
 		})
 	}
 }
@@ -203,28 +204,28 @@ func TestUnreachableServers(t *testing.T) {
 func TestOtherFormat(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	rdb := startRedis(t)
-	require.NoError(t, rdb.client().Set(ctx, "mr:format", "99", 0).Err())
-	w := newWorld(t, servers{redis: rdb.addr})
-	a := runProgram(t, w.env(), "worker")
-	require.Equal(t, 1, a.code)
-	require.Equal(t, 1, strings.Count(a.err, "\n"), a.err)
-	require.Contains(t, a.err, "99")
-	require.Equal(t, []string{"mr:format"}, rdb.client().Keys(ctx, "*").Val())
+	rdb := rig.StartRedis(t)
+	require.NoError(t, rdb.Client().Set(ctx, "mr:format", "99", 0).Err())
+	w := newWorld(t, rig.Servers{Redis: rdb.Addr})
+	a := rig.RunProgram(t, w.Env(), "worker")
+	require.Equal(t, 1, a.Code)
+	require.Equal(t, 1, strings.Count(a.Err, "\n"), a.Err)
+	require.Contains(t, a.Err, "99")
+	require.Equal(t, []string{"mr:format"}, rdb.Client().Keys(ctx, "*").Val())
 }
 
 // A pipeline whose source topic does not exist ends and says why.
 func TestUnknownTopic(t *testing.T) {
 	t.Parallel()
-	yaml, _ := flights(t, 1)
-	w := newWorld(t, servers{})
+	yaml, _ := rig.Flights(t, 1)
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(yaml, 0)
-	w.ready(w.worker())
-	p.start()
-	err := p.client.GetWorkflow(context.Background(), contract.PipelineID(p.spec.Name), "").Get(context.Background(), nil)
-	require.ErrorContains(t, err, "source topic "+p.topic())
+	w.Ready(w.Worker())
+	p.Start()
+	err := p.Client.GetWorkflow(context.Background(), contract.PipelineID(p.Spec.Name), "").Get(context.Background(), nil)
+	require.ErrorContains(t, err, "source topic "+p.Topic())
 	require.ErrorContains(t, err, "create it first")
-	status := p.status()
+	status := p.Status()
 	require.Equal(t, "failed", status.State)
 	require.Contains(t, status.Note, "create it first")
 }

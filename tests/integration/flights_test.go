@@ -3,22 +3,24 @@ package integration
 import (
 	"fmt"
 	"testing"
+
+	"millrace/tests/rig"
 )
 
 // The real input, badly out of order, over one, four and sixteen partitions: the results do not depend on how it was
 // spread.
 func TestFlights(t *testing.T) {
 	t.Parallel()
-	yaml, lines := flights(t, 100_000)
-	w := newWorld(t, servers{})
-	w.ready(w.worker())
+	yaml, lines := rig.Flights(t, 100_000)
+	w := newWorld(t, rig.Servers{})
+	w.Ready(w.Worker())
 	for _, partitions := range []int32{1, 4, 16} {
 		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
 			p := w.newPipeline(yaml, partitions)
-			p.start()
-			p.feed(lines)
-			p.drain()
-			p.requireExact()
+			p.Start()
+			p.Feed(lines)
+			p.Drain()
+			p.RequireExact()
 		})
 	}
 }

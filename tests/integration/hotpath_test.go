@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
+	"millrace/tests/rig"
 )
 
 // hotPath runs a pipeline's engine and closer in the test process, without Temporal, for tests that must say when
@@ -22,36 +23,36 @@ type hotPath struct {
 }
 
 func (p *pipeline) hotPath() *hotPath {
-	p.t.Helper()
+	p.T.Helper()
 	ctx := context.Background()
 	topics := []source.TopicSpec{
-		{Name: p.spec.Results.Kafka.Topic, Partitions: 2},
-		{Name: p.spec.Late.Kafka.Topic, Partitions: 2},
-		{Name: p.spec.DeadLetter.Kafka.Topic, Partitions: 2},
-		{Name: result.LedgerTopic(p.spec.Name), Partitions: result.DefaultSlots, Compacted: true},
+		{Name: p.Spec.Results.Kafka.Topic, Partitions: 2},
+		{Name: p.Spec.Late.Kafka.Topic, Partitions: 2},
+		{Name: p.Spec.DeadLetter.Kafka.Topic, Partitions: 2},
+		{Name: result.LedgerTopic(p.Spec.Name), Partitions: result.DefaultSlots, Compacted: true},
 	}
 	for _, topic := range topics {
-		_, err := p.cluster.EnsureTopic(ctx, topic)
-		require.NoError(p.t, err)
+		_, err := p.Cluster.EnsureTopic(ctx, topic)
+		require.NoError(p.T, err)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("MILLRACE_TEST_LOG") != "" {
-		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("test", p.t.Name())
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("test", p.T.Name())
 	}
 	h := &hotPath{pipeline: p}
 	var err error
-	h.engine, err = engine.Start(ctx, engine.Config{Spec: p.spec, Kafka: p.kafka, Store: p.store, Log: log})
-	require.NoError(p.t, err)
-	p.t.Cleanup(func() {
+	h.engine, err = engine.Start(ctx, engine.Config{Spec: p.Spec, Kafka: p.Kafka, Store: p.Store, Log: log})
+	require.NoError(p.T, err)
+	p.T.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		h.engine.Stop(ctx)
 	})
 	h.closer, err = result.NewCloser(result.Config{
-		Spec: p.spec, State: p.store, Kafka: result.NewKafka(p.kafka, p.cluster, p.spec.Name), By: "test", Log: log,
+		Spec: p.Spec, State: p.Store, Kafka: result.NewKafka(p.Kafka, p.Cluster, p.Spec.Name), By: "test", Log: log,
 	})
-	require.NoError(p.t, err)
-	p.t.Cleanup(func() { h.closer.Close() })
+	require.NoError(p.T, err)
+	p.T.Cleanup(func() { h.closer.Close() })
 	return h
 }
 
@@ -73,29 +74,29 @@ func (h *hotPath) closeWhile(stop <-chan struct{}) error {
 
 // finish reads and publishes everything that was fed, and stops.
 func (h *hotPath) finish() {
-	h.t.Helper()
-	h.reach(h.total())
+	h.T.Helper()
+	h.Reach(h.Total())
 	ends := make(map[source.TopicPartition]int64)
-	for n := range h.parts {
-		ends[source.TopicPartition{Topic: h.topic(), Partition: n}] = int64(len(h.fed[n].Records))
+	for n := range h.Parts {
+		ends[source.TopicPartition{Topic: h.Topic(), Partition: n}] = int64(len(h.Fed[n].Records))
 	}
-	eventually(h.t, "drained", patience, func() bool {
+	rig.Eventually(h.T, "drained", patience, func() bool {
 		_, err := h.closer.Round(context.Background())
-		require.NoError(h.t, err)
+		require.NoError(h.T, err)
 		receipt, err := h.closer.Drain(context.Background(), ends)
-		require.NoError(h.t, err)
+		require.NoError(h.T, err)
 		return receipt.Done
 	})
-	require.NoError(h.t, h.engine.Stop(context.Background()))
+	require.NoError(h.T, h.engine.Stop(context.Background()))
 }
 
 // verify looks for contradictions in what the pipeline keeps and has published.
 func (h *hotPath) verify() {
-	h.t.Helper()
+	h.T.Helper()
 	v, err := result.Verify(context.Background(), result.VerifyConfig{
-		Spec: h.spec, State: h.store, Kafka: result.NewPublished(h.cluster), Input: true,
-		Late: result.LateTopic(h.kafka, h.cluster, h.spec.Late.Kafka.Topic),
+		Spec: h.Spec, State: h.Store, Kafka: result.NewPublished(h.Cluster), Input: true,
+		Late: result.LateTopic(h.Kafka, h.Cluster, h.Spec.Late.Kafka.Topic),
 	})
-	require.NoError(h.t, err)
-	require.Empty(h.t, v.Problems)
+	require.NoError(h.T, err)
+	require.Empty(h.T, v.Problems)
 }

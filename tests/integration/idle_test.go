@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/spec"
 	"millrace/tests/oracle"
+	"millrace/tests/rig"
 )
 
 // minutes counts events by key in windows of a minute.
@@ -52,8 +53,8 @@ func events(from, to int) [][]byte {
 
 // window returns the ledger's latest row of a minute window, nil before it is published.
 func (p *pipeline) window(second int) *result.LedgerRow {
-	p.t.Helper()
-	for _, row := range p.ledger() {
+	p.T.Helper()
+	for _, row := range p.Ledger() {
 		if row.Start == noon+int64(second)*1000 {
 			return &row
 		}
@@ -65,87 +66,87 @@ func (p *pipeline) window(second int) *result.LedgerRow {
 // comes that is older than all of them: it is late, because the lane has agreed that nothing older may come.
 func TestSilentPartition(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, servers{})
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(minutes, 3)
-	w.ready(w.worker())
-	p.start()
-	p.send(2, events(0, 20)...)
-	p.send(0, events(0, 300)...)
-	p.send(1, events(0, 300)...)
-	eventually(t, "the first window is final", patience, func() bool {
+	w.Ready(w.Worker())
+	p.Start()
+	p.Send(2, events(0, 20)...)
+	p.Send(0, events(0, 300)...)
+	p.Send(1, events(0, 300)...)
+	rig.Eventually(t, "the first window is final", patience, func() bool {
 		row := p.window(0)
 		return row != nil && row.Final
 	})
-	before := slices.Clone(p.fed[2].Records)
-	p.send(2, events(30, 31)...)
-	p.reach(p.total())
-	m, _ := p.meta(2)
+	before := slices.Clone(p.Fed[2].Records)
+	p.Send(2, events(30, 31)...)
+	p.Reach(p.Total())
+	m, _ := p.Meta(2)
 	require.Equal(t, int64(1), m.Counters.Late)
 	require.Equal(t, int64(20), m.Counters.Folded)
 
-	p.send(2, events(400, 420)...) // still on time
-	p.reach(p.total())
-	p.drain()
-	require.Equal(t, map[place]string{{2, 20}: "late"}, p.side(p.spec.Late.Kafka.Topic))
-	fed := slices.Clone(p.fed)
-	fed[2].Records = append(before, p.fed[2].Records[21:]...)
+	p.Send(2, events(400, 420)...) // still on time
+	p.Reach(p.Total())
+	p.Drain()
+	require.Equal(t, map[rig.Place]string{{Partition: 2, Offset: 20}: "late"}, p.Side(p.Spec.Late.Kafka.Topic))
+	fed := slices.Clone(p.Fed)
+	fed[2].Records = append(before, p.Fed[2].Records[21:]...)
 	p.requireRows(fed)
-	p.must("verify", p.spec.Name, "--spec", p.file)
+	p.Must("verify", p.Spec.Name, "--spec", p.File)
 }
 
 // requireRows compares the results alone with those of some input.
 func (p *pipeline) requireRows(fed []oracle.Lane) {
-	p.t.Helper()
-	o, err := oracle.ReadSpec(p.yaml)
-	require.NoError(p.t, err)
-	o.Name = p.spec.Name
+	p.T.Helper()
+	o, err := oracle.ReadSpec(p.YAML)
+	require.NoError(p.T, err)
+	o.Name = p.Spec.Name
 	res, err := oracle.Run(o, fed)
-	require.NoError(p.t, err)
+	require.NoError(p.T, err)
 	var rows bytes.Buffer
-	require.NoError(p.t, res.WriteJSON(&rows))
-	diff, err := oracle.Compare(&rows, bytes.NewReader(bytes.Join(p.latest(), []byte("\n"))), oracle.Options{})
-	require.NoError(p.t, err)
-	require.True(p.t, diff.Equal(), "%s", diff)
+	require.NoError(p.T, res.WriteJSON(&rows))
+	diff, err := oracle.Compare(&rows, bytes.NewReader(bytes.Join(p.Latest(), []byte("\n"))), oracle.Options{})
+	require.NoError(p.T, err)
+	require.True(p.T, diff.Equal(), "%s", diff)
 }
 
 // The owner of an idle lane is killed, and records arrive while nobody owns the lane. It was idle up to an end that is not
 // the end any more, so no window may close without it.
 func TestOwnerOfAnIdleLaneKilled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, servers{})
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(minutes, 2, func(s *spec.Spec) { s.Replicas = 2 })
-	workers := []*process{w.worker(), w.worker()}
-	w.ready(workers...)
-	p.start()
-	eventually(t, "each worker has a lane", patience, func() bool {
+	workers := []*rig.Process{w.Worker(), w.Worker()}
+	w.Ready(workers...)
+	p.Start()
+	rig.Eventually(t, "each worker has a lane", patience, func() bool {
 		a, b := p.ownerOf(0, workers), p.ownerOf(1, workers)
 		return a != nil && b != nil && a != b
 	})
-	p.send(0, events(0, 60)...)
-	p.send(1, events(0, 60)...)
-	eventually(t, "both lanes are idle", patience, func() bool {
-		a, _ := p.meta(0)
-		b, _ := p.meta(1)
+	p.Send(0, events(0, 60)...)
+	p.Send(1, events(0, 60)...)
+	rig.Eventually(t, "both lanes are idle", patience, func() bool {
+		a, _ := p.Meta(0)
+		b, _ := p.Meta(1)
 		return a.IdleEnd == 60 && b.IdleEnd == 60
 	})
-	p.ownerOf(1, workers).kill()
-	p.send(1, events(61, 120)...)
-	p.send(0, events(61, 400)...)
-	eventually(t, "a later window is published", patience, func() bool { return p.window(60) != nil })
+	p.ownerOf(1, workers).Kill()
+	p.Send(1, events(61, 120)...)
+	p.Send(0, events(61, 400)...)
+	rig.Eventually(t, "a later window is published", patience, func() bool { return p.window(60) != nil })
 	for _, cover := range p.window(60).Lanes {
 		if cover.Partition == 1 {
 			require.Equal(t, int64(59), cover.Folded, "published without what came while nobody owned the lane")
 		}
 	}
-	p.drain()
-	p.requireExact()
+	p.Drain()
+	p.RequireExact()
 }
 
 // ownerOf is the worker that owns a lane now.
-func (p *pipeline) ownerOf(partition int32, workers []*process) *process {
-	m, found := p.meta(partition)
+func (p *pipeline) ownerOf(partition int32, workers []*rig.Process) *rig.Process {
+	m, found := p.Meta(partition)
 	for _, worker := range workers {
-		if found && worker.saidOf("lane resumes", "owner="+string(m.Owner)) > 0 {
+		if found && worker.SaidOf("lane resumes", "owner="+string(m.Owner)) > 0 {
 			return worker
 		}
 	}
@@ -155,25 +156,25 @@ func (p *pipeline) ownerOf(partition int32, workers []*process) *process {
 // The broker is away for five times the idle timeout while every lane has records to read. Nobody is idle.
 func TestBrokerAwayLongerThanTheIdleTimeout(t *testing.T) {
 	t.Parallel()
-	b := ownBroker(t)
-	w := newWorld(t, servers{kafka: b.addr})
-	yaml, lines := flights(t, 20_000)
+	b := rig.OwnBroker(t)
+	w := newWorld(t, rig.Servers{Kafka: b.Addr})
+	yaml, lines := rig.Flights(t, 20_000)
 	p := w.newPipeline(yaml, 4, func(s *spec.Spec) { s.Watermark.IdleTimeout = spec.Duration(2 * time.Second) })
-	w.ready(w.worker())
-	p.start()
-	p.commits(1)
-	require.True(t, p.update("pause", p.spec.Name).Applied)
-	p.feed(lines)
-	b.kill()
+	w.Ready(w.Worker())
+	p.Start()
+	p.Commits(1)
+	require.True(t, p.Update("pause", p.Spec.Name).Applied)
+	p.Feed(lines)
+	b.Kill()
 	var resumed sync.WaitGroup
-	resumed.Go(func() { p.cli("resume", p.spec.Name) }) // it answers when the broker is back
+	resumed.Go(func() { p.CLI("resume", p.Spec.Name) }) // it answers when the broker is back
 	absence := time.NewTimer(10 * time.Second)
 	<-absence.C
-	b.restart(t)
-	p.reach(int64(len(lines)))
+	b.Restart(t)
+	p.Reach(int64(len(lines)))
 	resumed.Wait()
-	p.drain()
-	p.requireExact()
+	p.Drain()
+	p.RequireExact()
 }
 
 // Four partitions, one with a hundred times as many records a minute, and a memory limit at a quarter of what the
@@ -183,7 +184,7 @@ func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	const span = 1200 // seconds
 	const limit = 4 << 20
-	w := newWorld(t, servers{})
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(minutes, 4, func(s *spec.Spec) {
 		s.Lane.MemoryLimit, s.Lane.FetchBytes, s.Lane.FetchBatches = limit, 16<<10, 1
 		s.Lane.CommitInterval = spec.Duration(20 * time.Millisecond)
@@ -194,7 +195,7 @@ func TestMemoryLimit(t *testing.T) {
 		sparse = append(sparse, fmt.Appendf(nil, `{"k":"%s%d","t":%d,"v":1}`, long, s, noon+int64(s)*2000))
 	}
 	for n := range int32(3) {
-		p.send(n+1, sparse...)
+		p.Send(n+1, sparse...)
 	}
 	h := p.hotPath()
 	stop := make(chan struct{})
@@ -226,12 +227,12 @@ func TestMemoryLimit(t *testing.T) {
 			dense = append(dense, fmt.Appendf(nil, `{"k":"k%d","t":%d,"v":1}`, i%10, noon+int64(s)*1000+int64(i)*20))
 		}
 		<-tick.C
-		p.send(0, dense...)
+		p.Send(0, dense...)
 		watch()
 	}
-	eventually(t, "everything is read", patience, func() bool {
+	rig.Eventually(t, "everything is read", patience, func() bool {
 		watch()
-		return p.committed() >= p.total()
+		return p.Committed() >= p.Total()
 	})
 	close(stop)
 	closing.Wait()
@@ -243,6 +244,6 @@ func TestMemoryLimit(t *testing.T) {
 	// Beyond the limit goes what a lane has fetched already, and what its tables reserve.
 	require.Less(t, most, int64(limit)*3/2, "memory of the lanes that are ahead")
 	h.finish()
-	p.requireResults()
+	p.RequireResults()
 	h.verify()
 }

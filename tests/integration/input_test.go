@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/tests/rig"
 )
 
 // Every kind of record that is no event lands in the dead-letter topic with the reason and where it came from, and
@@ -42,31 +44,31 @@ func TestBadInput(t *testing.T) {
 		{"too_far_ahead", fmt.Appendf(nil, `{"k":"a","t":%d,"v":1}`, now.Add(2*time.Hour).UnixMilli())},
 		{"too_far_ahead", []byte(`{"k":"a","t":9223372036854,"v":1}`)},
 	}
-	w := newWorld(t, servers{})
+	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(minutes, 2)
-	w.ready(w.worker())
-	p.start()
+	w.Ready(w.Worker())
+	p.Start()
 	good := events(0, len(kinds)+30)
-	want := make(map[place]string)
+	want := make(map[rig.Place]string)
 	var records []*kgo.Record
 	send := func(partition int32, key, value []byte) {
-		records = append(records, &kgo.Record{Topic: p.topic(), Partition: partition, Key: key, Value: value, Timestamp: now})
-		p.remember(partition, now.UnixMilli(), value)
+		records = append(records, &kgo.Record{Topic: p.Topic(), Partition: partition, Key: key, Value: value, Timestamp: now})
+		p.Remember(partition, now.UnixMilli(), value)
 	}
 	for i, k := range kinds {
 		for partition := range int32(2) {
 			send(partition, nil, good[i])
-			want[place{partition, int64(len(p.fed[partition].Records))}] = k.reason
+			want[rig.Place{Partition: partition, Offset: int64(len(p.Fed[partition].Records))}] = k.reason
 			send(partition, fmt.Appendf(nil, "key-%d", i), k.value)
 		}
 	}
-	require.NoError(t, p.raw.ProduceSync(context.Background(), records...).FirstErr())
-	p.reach(p.total())
-	p.drain()
-	require.Equal(t, want, p.side(p.spec.DeadLetter.Kafka.Topic))
-	for _, r := range p.read(p.spec.DeadLetter.Kafka.Topic) {
+	require.NoError(t, p.Raw.ProduceSync(context.Background(), records...).FirstErr())
+	p.Reach(p.Total())
+	p.Drain()
+	require.Equal(t, want, p.Side(p.Spec.DeadLetter.Kafka.Topic))
+	for _, r := range p.Read(p.Spec.DeadLetter.Kafka.Topic) {
 		require.True(t, bytes.HasPrefix(r.Key, []byte("key-")), "the record's own key goes with it")
-		require.NotEmpty(t, headers(r)["mr-detail"])
+		require.NotEmpty(t, rig.Headers(r)["mr-detail"])
 	}
-	p.requireExact()
+	p.RequireExact()
 }

@@ -10,36 +10,37 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
+	"millrace/tests/rig"
 )
 
 // A worker is killed and Redis loses everything: nobody has the state in memory. The next owner of every lane parks, the
 // operator lets the lanes be rebuilt, and the results are exact.
 func TestStateLostIsRebuilt(t *testing.T) {
 	t.Parallel()
-	yaml, lines := flights(t, 20_000)
-	rdb := startRedis(t)
-	w := newWorld(t, servers{redis: rdb.addr})
+	yaml, lines := rig.Flights(t, 20_000)
+	rdb := rig.StartRedis(t)
+	w := newWorld(t, rig.Servers{Redis: rdb.Addr})
 	p := w.newPipeline(yaml, 4)
-	worker := w.worker()
-	w.ready(worker)
-	p.start()
-	feed := p.trickle(lines, len(lines)/15)
-	p.reach(int64(len(lines)) / 3)
-	eventually(t, "the group's offsets follow", patience, func() bool {
-		for n := range p.parts {
-			tp := source.TopicPartition{Topic: p.topic(), Partition: n}
-			at, err := w.cluster.Committed(context.Background(), engine.Group(p.spec.Name), tp)
+	worker := w.Worker()
+	w.Ready(worker)
+	p.Start()
+	feed := p.Trickle(lines, len(lines)/15)
+	p.Reach(int64(len(lines)) / 3)
+	rig.Eventually(t, "the group's offsets follow", patience, func() bool {
+		for n := range p.Parts {
+			tp := source.TopicPartition{Topic: p.Topic(), Partition: n}
+			at, err := w.Cluster.Committed(context.Background(), engine.Group(p.Spec.Name), tp)
 			if err != nil || at[tp].Offset <= 0 {
 				return false
 			}
 		}
 		return true
 	})
-	worker.kill()
-	require.NoError(t, rdb.client().FlushAll(context.Background()).Err())
+	worker.Kill()
+	require.NoError(t, rdb.Client().FlushAll(context.Background()).Err())
 
 	h := p.hotPath()
-	eventually(t, "all lanes are parked", patience, func() bool { return h.count(lane.StateParked) == int(p.parts) })
+	rig.Eventually(t, "all lanes are parked", patience, func() bool { return h.count(lane.StateParked) == int(p.Parts) })
 	for _, l := range h.engine.Status().Lanes {
 		require.Equal(t, lane.IncidentStateLost, l.Incident.Kind)
 		require.Equal(t, lane.ChoiceRebuild, l.Incident.Choices[0].Name)
@@ -47,14 +48,14 @@ func TestStateLostIsRebuilt(t *testing.T) {
 		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
 		require.NoError(t, h.engine.Decide(context.Background(), name, l.Incident.ID, lane.ChoiceRebuild, "test"))
 	}
-	eventually(t, "all lanes go on", patience, func() bool { return h.count(lane.StateRunning) == int(p.parts) })
+	rig.Eventually(t, "all lanes go on", patience, func() bool { return h.count(lane.StateRunning) == int(p.Parts) })
 	stop, closing := make(chan struct{}), make(chan error, 1)
 	go func() { closing <- h.closeWhile(stop) }()
-	feed.finish()
+	feed.Finish()
 	close(stop)
 	require.NoError(t, <-closing)
 	h.finish()
-	p.requireResults()
+	p.RequireResults()
 	h.verify()
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/tests/rig"
 )
 
 // Hours, days and sliding hours over one stream. When windows are closed, at once or only after everything has been
@@ -34,22 +36,22 @@ late:        {kafka: {topic: windows.late}}
 dead_letter: {kafka: {topic: windows.dead}}
 lane: {commit_interval: 200ms}
 `
-	_, lines := flights(t, 4_000)
+	_, lines := rig.Flights(t, 4_000)
 	lines = lines[:min(len(lines), 20_000)]
 	for _, lateness := range []string{"0s", "2h"} {
 		for _, atOnce := range []bool{true, false} {
 			t.Run(fmt.Sprintf("lateness=%s/at_once=%t", lateness, atOnce), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, servers{})
+				w := newWorld(t, rig.Servers{})
 				p := w.newPipeline(fmt.Sprintf(windows, lateness), 4)
 				h := p.hotPath()
-				feed := p.trickle(lines, len(lines)/4)
+				feed := p.Trickle(lines, len(lines)/4)
 				if atOnce {
-					require.NoError(t, h.closeWhile(feed.done))
+					require.NoError(t, h.closeWhile(feed.Done))
 				}
-				feed.finish()
+				feed.Finish()
 				h.finish()
-				p.requireResults()
+				p.RequireResults()
 				h.verify()
 			})
 		}

@@ -1,0 +1,250 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/pipeline/breaker"
+	"millrace/pipeline/journal"
+	"millrace/pipeline/lane"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/wal"
+)
+
+// disk is the process's WAL directory.
+type disk struct {
+	*journal.Journal
+	store *store.Store
+	side  *sides
+	log   *slog.Logger
+	stop  context.CancelFunc
+	done  chan struct{}
+}
+
+var _ activities.Journal = (*disk)(nil)
+
+// openDisk opens or makes the WAL directory, repairs what a crash left there, and says what it found.
+func openDisk(cfg wal.Config, st *store.Store, kafka source.Config, log *slog.Logger) (*disk, error) {
+	j, found, err := journal.Open(journal.Config{Log: cfg})
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the WAL in %s: %w", cfg.Dir, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &disk{
+		Journal: j, store: st, side: &sides{kafka: kafka}, log: log.With("wal", cfg.Dir, "disk", j.Disk()), stop: cancel,
+		done: make(chan struct{}),
+	}
+	pending := j.Accounts().Pending
+	d.log.Info("WAL opened", "segments", found.Segments, "records", found.Records, "pending_commits", pending.Commits,
+		"pending_bytes", pending.Bytes, "torn", found.Torn != nil, "took", found.Took)
+	for _, r := range found.Corrupt {
+		d.log.Error("WAL is corrupt; what cannot be read is copied aside, and read again from Kafka", "range", r.String(), "copy", r.Copy)
+	}
+	go d.tidy(ctx)
+	return d, nil
+}
+
+func (d *disk) close() error {
+	d.stop()
+	<-d.done
+	return errors.Join(d.side.close(), d.Close())
+}
+
+// tidyEvery is how often chains are looked at that no lane of this process works on.
+const tidyEvery = 10 * time.Second
+
+// tidy settles what needs no decision: a chain whose lane has had another owner for two looks is superseded, and goes when that
+// owner has passed it. A chain whose lane nobody has taken over waits for an acquisition, or for a ReplayWAL.
+func (d *disk) tidy(ctx context.Context) {
+	defer close(d.done)
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	moved := map[contract.ChainRef]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		seen := map[contract.ChainRef]bool{}
+		for _, c := range d.Chains() {
+			meta, found, err := d.store.ReadMeta(ctx, c.Lane)
+			if c.State != journal.Pending || err != nil || !found || meta.Owner == c.Owner {
+				continue
+			}
+			ref := refOf(c)
+			if seen[ref] = true; !moved[ref] {
+				continue
+			}
+			switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: lane.Fitting(d.side)}); {
+			case err == nil:
+				d.log.Info("journalled commits are superseded: another owner has read their records again", "lane", c.Lane.String(),
+					"chain", c.Owner, "commits", r.Superseded.Commits, "outcome", r.Outcome)
+			case !errors.Is(err, journal.ErrLive) && !errors.Is(err, journal.ErrUnknown) && ctx.Err() == nil:
+				d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
+			}
+		}
+		moved = seen
+		if _, err := d.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) { return d.store.ReadMeta(ctx, id) }); err != nil && ctx.Err() == nil {
+			d.log.Warn("journal not swept, trying again", "error", err)
+		}
+	}
+}
+
+func refOf(c journal.Chain) contract.ChainRef {
+	return contract.ChainRef{Topic: c.Lane.Topic, Partition: c.Lane.Partition, Chain: string(c.Owner)}
+}
+
+// storage is what a pipeline's state machine needs to know. What waits for lanes that do not run here is not its affair.
+func (d *disk) storage(pipeline string) breaker.Storage {
+	level, stats := d.Level(), d.Stats()
+	s := breaker.Storage{
+		Journal: true, Soft: level >= wal.Soft, Hard: level == wal.Hard,
+		Used: stats.Used, SoftLimit: stats.SoftLimit, HardLimit: stats.HardLimit,
+	}
+	for _, c := range d.Chains() {
+		if c.Lane.Pipeline == pipeline && c.State == journal.Live {
+			s.PendingCommits += c.Spilled.Commits - c.Drained.Commits
+			s.PendingBytes += c.Spilled.Bytes - c.Drained.Bytes
+		}
+	}
+	return s
+}
+
+// List implements activities.Journal.
+func (d *disk) List(_ context.Context, pipeline string) ([]contract.WALChain, error) {
+	segments := d.Segments()
+	chains := slices.DeleteFunc(d.Chains(), func(c journal.Chain) bool { return c.Lane.Pipeline != pipeline })
+	slices.SortStableFunc(chains, func(a, b journal.Chain) int { return int(int64(a.FirstIndex) - int64(b.FirstIndex)) })
+	out := make([]contract.WALChain, 0, len(chains))
+	for _, c := range chains {
+		w := contract.WALChain{
+			ChainRef: refOf(c), First: c.First.String(), Last: c.Last.String(), From: -1, To: c.Offset,
+			Commits: c.Spilled.Commits - c.Drained.Commits, Bytes: c.Spilled.Bytes - c.Drained.Bytes, Live: c.State == journal.Live,
+		}
+		if c.State == journal.Superseded {
+			w.Settled = contract.ChainSuperseded
+		}
+		for _, s := range segments {
+			if c.FirstIndex >= s.First && c.FirstIndex < s.Next {
+				w.Segment = s.File
+			}
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
+
+// Settle implements activities.Journal.
+func (d *disk) Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how activities.Settling, progress func(activities.Settled)) (contract.SettledChain, error) {
+	id := store.LaneID{Pipeline: pipeline, Topic: chain.Topic, Partition: chain.Partition}
+	ticking, stop := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() { d.follow(ticking, chain, pipeline, progress) })
+	r, err := d.Journal.Settle(ctx, id, store.Token(chain.Chain), journal.SettleOptions{
+		Store: d.store, Side: lane.Fitting(d.side), Quarantine: how.Quarantine, BytesPerSecond: int(how.BytesPerSecond),
+	})
+	stop()
+	looks.Wait()
+	var corrupt *wal.CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		return contract.SettledChain{}, &activities.CorruptError{Range: corruptRange(chain, corrupt.Range)}
+	case errors.Is(err, journal.ErrLive):
+		return contract.SettledChain{}, fmt.Errorf("%w: %w", activities.ErrLive, err)
+	case errors.Is(err, journal.ErrUnknown): // an acquisition, or an attempt before this one, has settled it
+		return contract.SettledChain{ChainRef: chain, Outcome: contract.ChainNone, From: -1, To: -1}, nil
+	case err != nil:
+		return contract.SettledChain{}, permanent(err)
+	}
+	out := settledChain(r)
+	out.ChainRef = chain
+	return *out, nil
+}
+
+// follow reports how far a chain is until ctx ends.
+func (d *disk) follow(ctx context.Context, chain contract.ChainRef, pipeline string, progress func(activities.Settled)) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, c := range d.Chains() {
+			if c.Lane.Pipeline == pipeline && refOf(c) == chain {
+				progress(activities.Settled{Records: c.Drained.Calls, Bytes: c.Drained.Bytes})
+			}
+		}
+	}
+}
+
+func corruptRange(chain contract.ChainRef, r wal.Range) contract.CorruptRange {
+	out := contract.CorruptRange{
+		ChainRef: chain, Segment: fmt.Sprintf("%016x", r.Segment), From: r.Offset, To: r.Offset + r.Length, Records: -1, Detail: r.Reason,
+	}
+	if r.Lost > 0 {
+		out.Records = int64(r.Lost)
+	}
+	if r.Copy != "" {
+		out.Detail = strings.TrimSpace(out.Detail + "; its bytes are in " + r.Copy)
+	}
+	return out
+}
+
+// Accounts implements activities.Journal: the books of one pipeline's lanes.
+func (d *disk) Accounts(pipeline string) (contract.JournalAccounts, error) {
+	var spilled, drained, superseded, pending journal.Tally
+	for _, l := range d.Journal.Accounts().Lanes {
+		if l.Lane.Pipeline == pipeline {
+			spilled, drained = spilled.Plus(l.Spilled), drained.Plus(l.Drained)
+			superseded, pending = superseded.Plus(l.Superseded), pending.Plus(l.Pending)
+		}
+	}
+	return contract.JournalAccounts{
+		Spilled: account(spilled), Drained: account(drained), Superseded: account(superseded), Pending: account(pending),
+	}, nil
+}
+
+// sides publishes the side records of chains that are settled without a lane. The producer is made when it is needed.
+type sides struct {
+	kafka source.Config
+
+	mu       sync.Mutex
+	producer *source.Producer
+}
+
+// Send implements lane.SideSender.
+func (s *sides) Send(ctx context.Context, records []source.SideRecord) error {
+	s.mu.Lock()
+	if s.producer == nil {
+		p, err := source.NewProducer(ctx, s.kafka)
+		if err != nil {
+			s.mu.Unlock()
+			return err
+		}
+		s.producer = p
+	}
+	p := s.producer
+	s.mu.Unlock()
+	return p.Send(ctx, records)
+}
+
+func (s *sides) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.producer == nil {
+		return nil
+	}
+	return s.producer.Close()
+}

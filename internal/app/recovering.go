@@ -1,0 +1,241 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/pipeline/engine"
+	"millrace/pipeline/journal"
+	"millrace/pipeline/lane"
+	"millrace/pipeline/store"
+)
+
+var _ activities.Recoveries = (*engines)(nil)
+
+// RecoverStep implements activities.Recoveries.
+func (e *engines) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (contract.StepReport, error) {
+	hot, err := e.find(in.Pipeline, in.Replica)
+	if err != nil {
+		return contract.StepReport{}, err
+	}
+	step, err := hot.RecoverStep(ctx, in.Batch, in.Step)
+	if err != nil {
+		return contract.StepReport{}, stale(err)
+	}
+	out := stepReport(&step)
+	if batch, ok := hot.Batch(in.Batch); ok {
+		out.Lanes, out.More = recoveredLanes(&batch), batch.Cut
+	}
+	return out, nil
+}
+
+// Lane implements activities.Recoveries.
+func (e *engines) Lane(pipeline string, replica int, batch int64, of contract.BatchLane) (contract.RecoveredLane, bool) {
+	hot, err := e.find(pipeline, replica)
+	if err != nil {
+		return contract.RecoveredLane{}, false
+	}
+	report, ok := hot.Batch(batch)
+	if !ok {
+		return contract.RecoveredLane{}, false
+	}
+	for _, l := range recoveredLanes(&report) {
+		if l.Topic == of.Topic && l.Partition == of.Partition {
+			return hot.present(l), true
+		}
+	}
+	return contract.RecoveredLane{}, false
+}
+
+// present is what the lane is now: it may have been decided about since its batch ended.
+func (h *hot) present(l contract.RecoveredLane) contract.RecoveredLane {
+	for _, now := range h.Engine.Status().Lanes {
+		if now.Topic != l.Topic || now.Partition != l.Partition || l.Incident == nil {
+			continue
+		}
+		for _, d := range now.Decisions {
+			if d.Incident == l.Incident.ID {
+				l.Incident.Decided = d.Choice
+				l.Note = d.Void
+			}
+		}
+		if now.State == lane.StateRunning || now.State == lane.StateBlocked || now.State == lane.StatePaused {
+			l.State, l.Offset, l.ToEpoch = contract.LaneRunning, now.Committed, now.Owner.Epoch()
+		}
+	}
+	return l
+}
+
+// Decide implements activities.Recoveries.
+func (e *engines) Decide(ctx context.Context, in contract.DecideIncidentInput) error {
+	hot, err := e.find(in.Pipeline, in.Replica)
+	if err != nil {
+		return err
+	}
+	name := in.Topic + "/" + strconv.Itoa(int(in.Partition))
+	return stale(hot.Engine.Decide(ctx, name, in.Incident, in.Choice, in.By))
+}
+
+func (e *engines) find(pipeline string, number int) (*hot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h, ok := e.running[replica{pipeline, number}]
+	if !ok || ended(h.Engine) {
+		return nil, fmt.Errorf("hot path %d of %s: %w in this process", number, pipeline, activities.ErrStale)
+	}
+	return h, nil
+}
+
+// stale marks errors that say that something else is current by now.
+func stale(err error) error {
+	for _, old := range []error{engine.ErrNoBatch, engine.ErrNoLane, lane.ErrStaleStep, lane.ErrNotParked, lane.ErrOtherIncident, lane.ErrDecided, lane.ErrUnknownChoice, store.ErrFenced} {
+		if errors.Is(err, old) {
+			return fmt.Errorf("%w: %w", activities.ErrStale, err)
+		}
+	}
+	return err
+}
+
+// announced is a batch that begins, as the control plane hears of it.
+func (e *engines) announced(b engine.Batch, storm *engine.Storm) contract.RecoveryBatch {
+	out := contract.RecoveryBatch{
+		Pipeline: b.Pipeline, Replica: b.Replica, Process: e.process, Worker: e.worker, Queue: contract.HostQueue(e.process),
+		Batch: b.ID, Began: b.Opened,
+	}
+	for _, name := range b.Lanes {
+		out.Lanes = append(out.Lanes, laneOf(name))
+	}
+	if storm != nil && storm.Active {
+		out.Storm = &contract.Storm{Since: storm.Since, Changes: storm.Changes, Delay: storm.DelayMs}
+		for _, c := range storm.Timeline {
+			out.Storm.Timeline = append(out.Storm.Timeline, contract.StormEvent{At: c.At, Lanes: c.Lanes, Delay: c.DelayMs})
+		}
+	}
+	return out
+}
+
+// reported is a batch that is done.
+func (e *engines) reported(r engine.BatchReport, storm *engine.Storm) contract.RecoveryReport {
+	out := contract.RecoveryReport{Batch: e.announced(r.Batch, storm), Ended: r.Closed, Lanes: recoveredLanes(&r), More: r.Cut}
+	for i := range r.Steps {
+		out.Steps = append(out.Steps, stepReport(&r.Steps[i]))
+	}
+	out.Batch.Lanes = nil
+	for _, l := range out.Lanes {
+		out.Batch.Lanes = append(out.Batch.Lanes, contract.BatchLane{Topic: l.Topic, Partition: l.Partition})
+	}
+	out.Batch.More = r.Cut
+	return out
+}
+
+func stepReport(s *engine.StepReport) contract.StepReport {
+	return contract.StepReport{
+		Step: s.Step, By: s.By, Began: s.Started, Took: micros(s.Ms), Slowest: s.Slowest, Most: micros(s.Most),
+		Sums: contract.StepSums{
+			Lanes: s.Lanes, Done: s.Done, Parked: s.Parked, Gone: s.Gone, Entries: s.Entries, Bytes: s.Bytes, Reread: s.Reread, Drained: s.Commits,
+		},
+	}
+}
+
+func micros(ms float64) int64 { return int64(ms * float64(time.Millisecond/time.Microsecond)) }
+
+func recoveredLanes(r *engine.BatchReport) []contract.RecoveredLane {
+	lanes := make([]contract.RecoveredLane, 0, len(r.Rows))
+	for i := range r.Rows {
+		lanes = append(lanes, recoveredLane(&r.Rows[i], r.Steps))
+	}
+	return lanes
+}
+
+// laneStates says what an outcome of an acquisition is to the control plane; none yet is recovering.
+var laneStates = map[string]string{
+	"":                  contract.LaneRecovering,
+	lane.OutcomeResumed: contract.LaneRunning,
+	lane.OutcomeParked:  contract.LaneParked,
+	lane.OutcomeGone:    contract.LaneSuperseded,
+}
+
+func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) contract.RecoveredLane {
+	named := laneOf(row.Lane)
+	out := contract.RecoveredLane{
+		Topic: named.Topic, Partition: named.Partition, State: laneStates[row.Outcome], Token: string(row.Token), FromEpoch: row.From,
+		ToEpoch: row.To, Entries: row.Entries, Bytes: row.Bytes, Offset: row.Start, LogStart: row.LogStart, LogEnd: row.LogEnd,
+		Reread: row.Reread, Note: row.Error,
+	}
+	for i := range steps {
+		if ms, ok := row.Steps[steps[i].Step]; ok {
+			out.Steps = append(out.Steps, contract.StepTime{Step: steps[i].Step, By: steps[i].By, Began: steps[i].Started, Took: micros(ms)})
+		}
+	}
+	if row.Journal != nil {
+		out.Journal = settledChain(*row.Journal)
+		out.Journal.ChainRef.Topic, out.Journal.ChainRef.Partition = named.Topic, named.Partition
+	}
+	if row.Incident != nil {
+		out.Note = ""
+		out.Incident = laneIncident(row.Incident)
+		if row.Decision != nil && row.Decision.Incident == row.Incident.ID {
+			out.Incident.Decided = row.Decision.Choice
+		}
+	}
+	return out
+}
+
+func laneIncident(inc *lane.Incident) *contract.LaneIncident {
+	out := &contract.LaneIncident{ID: inc.ID, Kind: inc.Kind, From: inc.From, To: inc.To, Detail: inc.Detail}
+	for _, c := range inc.Choices {
+		out.Choices = append(out.Choices, contract.IncidentChoice{Name: c.Name, Text: c.Text, Lost: c.Lost, Reread: c.Reread})
+	}
+	return out
+}
+
+func settledChain(r journal.Resumed) *contract.SettledChain {
+	out := &contract.SettledChain{
+		Outcome: r.Outcome, Commits: r.Commits, Calls: r.Calls, Entries: r.Entries, Bytes: r.Bytes, From: r.First, To: r.Last, Reason: r.Reason,
+	}
+	out.Chain = string(r.Chain)
+	if r.Superseded.Calls > 0 {
+		a := account(r.Superseded)
+		out.Superseded = &a
+	}
+	return out
+}
+
+func account(t journal.Tally) contract.Account {
+	text, _ := t.Checksum.MarshalText() // it never fails
+	return contract.Account{Commits: t.Commits, Calls: t.Calls, Entries: t.Entries, Bytes: t.Bytes, Checksum: string(text)}
+}
+
+// laneOf reads pipeline/topic/partition; none of the names has a slash.
+func laneOf(name string) contract.BatchLane {
+	parts := strings.Split(name, "/")
+	out := contract.BatchLane{}
+	if n := len(parts); n >= 2 {
+		number, _ := strconv.ParseInt(parts[n-1], 10, 32) // it was printed from one
+		out.Topic, out.Partition = parts[n-2], int32(number)
+	}
+	return out
+}
+
+// sorted returns the running hot paths in order.
+func (e *engines) sorted() []*hot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []*hot
+	for key, h := range e.running {
+		if ended(h.Engine) {
+			delete(e.running, key)
+			continue
+		}
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b *hot) int { return strings.Compare(a.name(), b.name()) })
+	return all
+}

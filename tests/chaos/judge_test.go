@@ -1,0 +1,153 @@
+package chaos
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/store"
+	"millrace/tests/oracle"
+	"millrace/tests/rig"
+)
+
+// finish heals everything, waits until all is read, and drains.
+func (r *run) finish() {
+	r.t.Helper()
+	r.tend(true)
+	r.until("everything is healed", func() bool {
+		r.tend(true)
+		for _, w := range r.workers {
+			if !w.running() || w.process.SaidOf("polling Temporal") == 0 || !r.world.Polls(w.process.Name) {
+				return false
+			}
+		}
+		return len(r.active) == 0
+	})
+	r.say("all is healed")
+	r.feed.Finish()
+	require.Zero(r.t, r.pipeline.Reload(), "records that Kafka had acknowledged are gone; that is not Millrace's doing")
+	r.out.Events = r.pipeline.Total()
+	r.until("everything is read", func() bool { return r.pipeline.Committed() >= r.out.Events })
+	r.say("all is read")
+	r.pipeline.Drain()
+	r.say("drained")
+}
+
+// judge compares everything with the oracle, to the last count.
+func (r *run) judge() {
+	r.t.Helper()
+	o, err := oracle.ReadSpec(r.pipeline.YAML)
+	require.NoError(r.t, err)
+	o.Name = r.pipeline.Spec.Name
+	want, err := oracle.Run(o, r.pipeline.Fed)
+	require.NoError(r.t, err)
+	var expected bytes.Buffer
+	require.NoError(r.t, want.WriteJSON(&expected))
+	latest, twice := r.pipeline.Published()
+	actual := bytes.Join(latest, []byte("\n"))
+	r.keep("expected.jsonl", expected.Bytes())
+	r.keep("actual.jsonl", actual)
+	require.NoError(r.t, r.out.count(expected.Bytes(), actual))
+	r.out.Duplicated += int64(len(twice))
+	require.Empty(r.t, twice, "revisions that stand twice")
+	diff, err := oracle.Compare(&expected, bytes.NewReader(actual), oracle.Options{})
+	require.NoError(r.t, err)
+	require.True(r.t, diff.Equal(), "%s", diff)
+
+	for _, lane := range want.Lanes {
+		m, found := r.pipeline.Meta(lane.Partition)
+		require.True(r.t, found)
+		c := lane.Counters
+		require.Equal(r.t, store.Counters{Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Filtered: c.Filtered, Late: c.Late, Folded: c.Folded},
+			m.Counters, "partition %d", lane.Partition)
+	}
+	r.pipeline.RequireSides(want.Late, want.Totals())
+
+	a := r.pipeline.CLI("verify", r.pipeline.Spec.Name, "--spec", r.pipeline.File, "--json")
+	r.keep("verify.json", []byte(a.Out+a.Err))
+	require.Zero(r.t, a.Code, "millrace verify: exit code %d\n%s%s", a.Code, a.Out, a.Err)
+	var v result.Verification
+	require.NoError(r.t, json.Unmarshal([]byte(a.Out), &v))
+	require.Equal(r.t, r.out.Events, v.Totals.Read)
+}
+
+// keep writes a file beside the logs.
+func (r *run) keep(name string, text []byte) {
+	require.NoError(r.t, os.WriteFile(filepath.Join(r.logs, name), text, 0o644))
+}
+
+// settling is how long the goroutines of a stopped pipeline may take to end.
+const settling = 30 * time.Second
+
+// crashes are what a program prints that ends as it must not.
+var crashes = []string{"panic:", "fatal error:", "SIGBUS", "SIGSEGV", "DATA RACE"}
+
+// leave ends the workers and looks for what is left of them. The last one is told to say what its goroutines do: none may
+// be in the hot path or in a closer any more.
+func (r *run) leave() {
+	r.t.Helper()
+	for _, w := range r.workers {
+		before, same := 0, 0
+		rig.Eventually(r.t, w.name+" has no lanes and its goroutines have ended", settling, func() bool {
+			v, ok := w.look()
+			if !ok || len(v.lanes) > 0 || v.goroutines != before {
+				before, same = v.goroutines, 0
+				return false
+			}
+			same++
+			return same == 10
+		})
+		r.say("%s has %d goroutines, had %d without a pipeline", w.name, before, w.base)
+	}
+	last := r.workers[len(r.workers)-1]
+	last.signal(syscall.SIGQUIT)
+	rig.Eventually(r.t, last.name+" is gone", rig.Patience, last.process.Ended)
+	require.Positive(r.t, last.process.SaidOf("SIGQUIT: quit"))
+	require.Zero(r.t, last.process.SaidOf("millrace/pipeline/")-last.process.SaidOf("millrace/pipeline/", "level="), "goroutines of a pipeline that has stopped:\n%s", last.process.Tail(1000))
+	for _, w := range r.workers[:len(r.workers)-1] {
+		require.Zero(r.t, w.process.Stop(), "%s was told to end:\n%s", w.name, w.process.Tail(30))
+	}
+	logs, err := filepath.Glob(filepath.Join(r.logs, "worker-*.log"))
+	require.NoError(r.t, err)
+	for _, name := range logs {
+		text, err := os.ReadFile(name)
+		require.NoError(r.t, err)
+		for _, crash := range crashes {
+			require.NotContains(r.t, string(text), crash, "%s", name)
+		}
+	}
+	for _, w := range r.workers {
+		for _, dir := range w.dirs {
+			files, err := os.ReadDir(dir)
+			require.NoError(r.t, err)
+			require.Empty(r.t, files, "%s has left files behind", w.name)
+		}
+	}
+	require.Empty(r.t, r.processes(), "processes are left")
+	r.say("nothing is left")
+}
+
+// processes lists the processes of this seed's workers, and those they have started.
+func (r *run) processes() []string {
+	environs, err := filepath.Glob("/proc/[0-9]*/environ")
+	require.NoError(r.t, err)
+	var found []string
+	for _, name := range environs {
+		env, err := os.ReadFile(name)
+		if err != nil { // gone, or somebody else's
+			continue
+		}
+		if slices.Contains(strings.Split(string(env), "\x00"), mark+"="+r.dir) {
+			found = append(found, name)
+		}
+	}
+	return found
+}

@@ -1,0 +1,73 @@
+package rig
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Broker is an embedded Kafka in a process of its own.
+type Broker struct {
+	Addr string
+	dir  string
+	cmd  *exec.Cmd
+}
+
+// StartBroker starts a broker with the data in dir and returns when it accepts connections.
+func StartBroker(dir string, port int) (*Broker, error) {
+	path, err := Binary("broker")
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{dir: dir, cmd: exec.Command(path, "--dir", dir, "--port", strconv.Itoa(port))}
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	b.cmd.Stderr = os.Stderr
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Kill()
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	b.Addr = strings.TrimSpace(strings.TrimPrefix(line, "address: "))
+	return b, nil
+}
+
+// OwnBroker is a broker that only this test uses.
+func OwnBroker(t *testing.T) *Broker {
+	t.Helper()
+	b, err := StartBroker(filepath.Join(t.TempDir(), "kafka"), FreePort(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { b.Kill() })
+	return b
+}
+
+// Kill is kill -9.
+func (b *Broker) Kill() {
+	b.cmd.Process.Kill()
+	b.cmd.Wait()
+}
+
+// Restart brings a killed broker back at the same address with its data.
+func (b *Broker) Restart(t *testing.T) {
+	t.Helper()
+	_, port, _ := strings.Cut(b.Addr, ":")
+	n, err := strconv.Atoi(port)
+	require.NoError(t, err)
+	again, err := StartBroker(b.dir, n)
+	require.NoError(t, err)
+	b.cmd = again.cmd
+}
