@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -55,6 +56,7 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	flags.SetOutput(out)
 	conn.AddFlags(flags)
 	log.AddFlags(flags)
+	flags.DurationVar(&cfg.Breaker.OpenFor, "breaker-open", time.Minute, "how long Redis is left alone once it counts as away, before it is probed; with a WAL only")
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
 	text := flags.Bool("log-text", false, "log lines of text instead of JSON")

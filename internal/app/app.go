@@ -13,6 +13,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/telemetry"
+	"millrace/pipeline/breaker"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -24,7 +25,8 @@ type Config struct {
 	Redis    store.Config
 	Temporal TemporalConfig
 	WAL      wal.Config // Dir is empty for a worker without a WAL directory
-	Metrics  string     // address for /metrics, /healthz and /readyz; empty for none
+	Breaker  breaker.Thresholds
+	Metrics  string // address for /metrics, /healthz and /readyz; empty for none
 	Log      *slog.Logger
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
 	OnHost func(*activities.Host)
@@ -95,7 +97,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 		}
 	}
 	p.engines = &engines{
-		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log,
+		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, thresholds: p.cfg.Breaker, worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log,
 		running: make(map[replica]*hot),
 	}
 	p.closers = &closers{

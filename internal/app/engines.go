@@ -28,12 +28,13 @@ type replica struct {
 
 // engines starts hot paths in this process and remembers those that run.
 type engines struct {
-	kafka   source.Config
-	store   *store.Store
-	disk    *disk  // nil: no WAL directory
-	worker  string // for people
-	process string
-	log     *slog.Logger
+	kafka      source.Config
+	store      *store.Store
+	disk       *disk // nil: no WAL directory
+	thresholds breaker.Thresholds
+	worker     string // for people
+	process    string
+	log        *slog.Logger
 
 	mu      sync.Mutex
 	running map[replica]*hot

@@ -25,7 +25,7 @@ type guard struct{ *breaker.Machine }
 func (e *engines) newGuard(s *spec.Spec, number int) (guard, error) {
 	cfg := breaker.Config{
 		Pipeline: s.Name, Replica: number, Dependency: contract.DependencyRedis, Probe: e.store.Ping,
-		Log: e.log.With("pipeline", s.Name, "replica", number),
+		Thresholds: e.thresholds, Log: e.log.With("pipeline", s.Name, "replica", number),
 	}
 	if e.disk != nil && s.Lane.Overflow == spec.OverflowJournal {
 		cfg.Storage = func() breaker.Storage { return e.disk.storage(s.Name) }
