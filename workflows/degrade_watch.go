@@ -150,7 +150,7 @@ func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelR
 	switch {
 	case result.Outcome == contract.OutcomeMoved:
 		m.Ended = contract.OutcomeMoved
-	case result.Status.Seq == m.Seq:
+	case result.Status.Seq == m.Seq && result.Status.Level != "":
 		m.Level, m.Override = result.Status.Level, result.Status.Override
 	}
 }

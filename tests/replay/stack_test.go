@@ -288,7 +288,7 @@ func (s *stack) capture(file, id, run string) {
 	require.NoError(s.t, err)
 	host, err := os.Hostname()
 	require.NoError(s.t, err)
-	text := strings.ReplaceAll(string(out), `"`+host+":", `"host:`)
+	text := strings.NewReplacer(`"`+host+":", `"host:`, "@"+host+"@", "@host@").Replace(string(out))
 	require.NotContains(s.t, text, host, "no machine's name in a fixture")
 	require.NoError(s.t, os.WriteFile(filepath.Join(dir, file+".json"), []byte(text), 0o644))
 }

@@ -1,9 +1,11 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"millrace/activities"
+	"millrace/internal/cli"
 	"millrace/internal/contract"
 	"millrace/workflows"
 )
@@ -223,6 +226,25 @@ func (s *stack) ask(id, name, request string, arg, receipt any) error {
 		err = handle.Get(ctx, receipt)
 	}
 	return err
+}
+
+// millrace runs the command line as a user would.
+func (s *stack) millrace(args ...string) (code int, out, errs string) {
+	var o, e bytes.Buffer
+	code = cli.Main(context.Background(), append(args, "--temporal", s.temporal), &o, &e)
+	return code, o.String(), e.String()
+}
+
+// mustMillrace runs it until it succeeds: what is listed may be a moment old.
+func (s *stack) mustMillrace(says string, args ...string) {
+	s.t.Helper()
+	s.eventually("millrace "+strings.Join(args, " "), func() bool {
+		code, out, errs := s.millrace(args...)
+		if code != 0 || !strings.Contains(out, says) {
+			s.t.Logf("millrace %v: exit code %d\n%s%s", args, code, out, errs)
+		}
+		return code == 0 && strings.Contains(out, says)
+	})
 }
 
 // outcome waits for the end of a workflow, through all its runs.

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
+	"millrace/internal/cli"
 	"millrace/internal/contract"
 )
 
@@ -71,8 +72,12 @@ func recoverLanes(s *stack, shared *process) {
 	var receipt contract.DecisionReceipt
 	err := s.ask(id, contract.UpdateDecide, "", contract.DecideRequest{Topic: "orders", Partition: &one, Choice: "rebuild"}, &receipt)
 	require.ErrorContains(s.t, err, "want skip (go on at 70; loses 20 records")
-	require.NoError(s.t, s.ask(id, contract.UpdateDecide, "decide-1", contract.DecideRequest{Topic: "orders", Partition: &one, Choice: "skip"}, &receipt))
-	require.True(s.t, receipt.Applied)
+	s.mustMillrace(id, "recover", "ls", "orders")
+	s.mustMillrace("millrace recover decide "+id+" orders/1 skip", "recover", "show", id)
+	code, _, errs := s.millrace("recover", "decide", id, "orders/1", "rebuild")
+	require.Equal(s.t, cli.ExitFailed, code)
+	require.Contains(s.t, errs, "want skip (go on at 70; loses 20 records")
+	s.mustMillrace("skip, applied at", "recover", "decide", id, "orders/1", "skip", "--request-id", "decide-1", "--reason", "test")
 	var result contract.RecoverResult
 	require.NoError(s.t, s.outcome(id, time.Minute, &result))
 	require.Equal(s.t, contract.OutcomeRecovered, result.Outcome)
@@ -137,8 +142,8 @@ func replayWAL(s *stack) {
 		var status contract.ReplayWALStatus
 		return s.query(id, &status) == nil && status.State == contract.StateDeciding && status.Corrupt.From == 4096
 	})
-	var receipt contract.DecisionReceipt
-	require.NoError(s.t, s.ask(id, contract.UpdateDecide, "decide-2", contract.WALDecideRequest{Choice: contract.ChoiceQuarantine}, &receipt))
+	s.mustMillrace(id, "wal", "replay", "orders", "--disk", host.Disk()) // follows the one that runs
+	s.mustMillrace("quarantine, applied at", "wal", "decide", "orders", "quarantine", "--disk", host.Disk(), "--request-id", "decide-2")
 	s.eventually("it waits for the live lane", func() bool {
 		var status contract.ReplayWALStatus
 		return s.query(id, &status) == nil && status.State == contract.StateWaiting && len(status.Live) == 1
@@ -150,6 +155,7 @@ func replayWAL(s *stack) {
 	require.EqualValues(s.t, 3, result.Totals.Drained.Chains)
 	require.EqualValues(s.t, 4096, result.Totals.Quarantined.Bytes)
 	s.capture("replaywal_quarantine", id, "")
+	s.mustMillrace("drained, 0 segments", "wal", "replay", "orders", "--disk", host.Disk(), "--wait")
 }
 
 func degrade(s *stack) {
@@ -167,6 +173,8 @@ func degrade(s *stack) {
 		s.told(id, host)
 		host.move("throttled", "journal")
 	}
+	s.mustMillrace("journal → throttled", "degrade", "status", "orders")
+	s.mustMillrace("hold: applied by "+id, "degrade", "hold", "orders", "--reason", "maintenance", "--request-id", "hold-0")
 	for _, update := range []string{contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto} {
 		var receipt contract.LevelReceipt
 		require.NoError(s.t, s.ask(id, update, update+"-1", contract.LevelRequest{Reason: "test"}, &receipt), update)
