@@ -33,7 +33,7 @@ type Batch struct {
 	ID       int64     `json:"id"` // unique in this process
 	Pipeline string    `json:"pipeline"`
 	Replica  int       `json:"replica"`
-	Lanes    []string  `json:"lanes"`
+	Lanes    []string  `json:"lanes,omitempty"`
 	Opened   time.Time `json:"opened"`
 }
 

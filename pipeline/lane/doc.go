@@ -13,5 +13,8 @@
 //   - Counters and folded counts of slices move with the offset in the commit's last call. They are counted again on
 //     a re-read; entries are not.
 //   - A control value (seal, pause) is adopted at a snapshot, written by that commit and used for later events only.
+//   - The state goes back only by an operator's decision, in one call (Rebuild). Records below meta's decided offset are read
+//     again as they were decided: seals where they were, no side record twice, nothing new adopted.
+//   - A retry of an acquisition keeps its token; the next acquisition takes another.
 //   - The lane's watermark only ever lags what was folded: it is the largest event time minus the allowed disorder.
 package lane

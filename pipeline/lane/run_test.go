@@ -78,13 +78,14 @@ func (f *fakeLog) open(cfg source.ReaderConfig) source.Reader {
 	r := &fakeReader{out: make(chan source.Batch), stop: make(chan struct{})}
 	f.mu.Lock()
 	f.readers = append(f.readers, r)
+	records := f.records
 	f.mu.Unlock()
 	go func() {
 		defer close(r.out)
-		for at := cfg.Offset; at < int64(len(f.records)); at += 10 {
-			to := min(at+10, int64(len(f.records)))
+		for at := cfg.Offset; at < int64(len(records)); at += 10 {
+			to := min(at+10, int64(len(records)))
 			select {
-			case r.out <- source.Batch{Records: f.records[at:to], Next: to, HighWatermark: int64(len(f.records))}:
+			case r.out <- source.Batch{Records: records[at:to], Next: to, HighWatermark: int64(len(records))}:
 			case <-r.stop:
 				return
 			}
