@@ -13,5 +13,8 @@
 //   - Counters and folded counts of slices move with the offset in the commit's last call. They are counted again on
 //     a re-read; entries are not.
 //   - A control value (seal, pause) is adopted at a snapshot, written by that commit and used for later events only.
+//   - With a journal there still is one queue of commits. From the first commit in the journal until the journal is drained
+//     all go there, in order; what follows from a commit (the group's offset, dropping slices, the committed offset people
+//     see) follows from Redis having it, never from the journal having it.
 //   - The lane's watermark only ever lags what was folded: it is the largest event time minus the allowed disorder.
 package lane
