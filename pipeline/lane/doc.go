@@ -16,5 +16,8 @@
 //   - The state goes back only by an operator's decision, in one call (Rebuild). Records below meta's decided offset are read
 //     again as they were decided: seals where they were, no side record twice, nothing new adopted.
 //   - A retry of an acquisition keeps its token; the next acquisition takes another.
+//   - With a journal there still is one queue of commits. From the first commit in the journal until the journal is drained
+//     all go there, in order; what follows from a commit (the group's offset, dropping slices, the committed offset people
+//     see) follows from Redis having it, never from the journal having it.
 //   - The lane's watermark only ever lags what was folded: it is the largest event time minus the allowed disorder.
 package lane

@@ -121,6 +121,7 @@ func (c *committer) settle(ctx context.Context) bool {
 		c.owed[0].Supersede("redis forgot acknowledged writes, the lane has written its state again")
 		c.owed[0].Close()
 		c.owed = c.owed[1:]
+		c.stuck(nil)
 	}
 	return true
 }

@@ -17,6 +17,10 @@
 //
 // After the chaos faults end, every lane gets a living owner, one closer goes on until nothing is left to do, and drains.
 //
+// In the climate "outage" every process has a journal (the real one, over a disk in memory) and is cut off from Redis again
+// and again; half of them know, the others find out. Disks outlive their process, and the next owner of the partition has
+// the disk or not; now and then somebody settles what is on a disk without running the lane.
+//
 // What is judged, besides that it comes to rest:
 //
 //   - After every commit's meta call: counters and watermark are those of the records below the offset, and every entry
