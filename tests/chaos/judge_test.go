@@ -37,7 +37,7 @@ func (r *run) finish() {
 	r.out.Events = r.pipeline.Total()
 	r.until("everything is read", func() bool { return r.pipeline.Committed() >= r.out.Events })
 	r.say("all is read")
-	r.pipeline.Drain()
+	r.pipeline.Drain("--timeout", rig.Patience.String())
 	r.say("drained")
 }
 

@@ -356,10 +356,10 @@ func (p *Pipeline) Update(args ...string) contract.Receipt {
 	return r
 }
 
-// Drain stops the pipeline after everything was read and published.
-func (p *Pipeline) Drain() contract.Receipt {
+// Drain stops the pipeline after everything was read and published. Further arguments go to `millrace stop`.
+func (p *Pipeline) Drain(args ...string) contract.Receipt {
 	p.T.Helper()
-	r := p.Update("stop", p.Spec.Name, "--drain")
+	r := p.Update(append([]string{"stop", p.Spec.Name, "--drain"}, args...)...)
 	require.NotNil(p.T, r.Drained)
 	require.True(p.T, *r.Drained)
 	require.NotNil(p.T, r.Emitted)
