@@ -54,6 +54,7 @@ func (e *engines) setTeller(r *recoveries, d *degrades) { e.tell = teller{r, d} 
 type hot struct {
 	*engine.Engine
 	guard guard
+	disk  string // id of the process's WAL directory, empty for none
 }
 
 func (h *hot) name() string {
@@ -90,7 +91,7 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 		},
 	}
 	if e.disk != nil {
-		cfg.Journal = e.disk.Journal
+		cfg.Journal, h.disk = e.disk.Journal, e.disk.Disk()
 	}
 	if h.Engine, err = engine.Start(ctx, cfg); err != nil {
 		return nil, permanent(err)
@@ -147,7 +148,7 @@ func (h *hot) Status() contract.EngineStatus {
 	s := h.Engine.Status()
 	out := contract.EngineStatus{
 		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error,
-		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes),
+		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
 	}
 	paused := len(s.Lanes) > 0
 	for i := range s.Lanes {

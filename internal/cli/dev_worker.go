@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -13,6 +14,7 @@ import (
 	"millrace/internal/app"
 	"millrace/internal/connect"
 	"millrace/internal/dev"
+	"millrace/pipeline/wal"
 )
 
 // embedded says how to reach the embedded servers.
@@ -69,7 +71,7 @@ func runWorker(ctx context.Context, conn *connect.Options, logFile string) error
 		return err
 	}
 	defer closing(out)
-	cfg := app.Config{Log: slog.New(slog.NewTextHandler(out, nil))}
+	cfg := app.Config{Log: slog.New(slog.NewTextHandler(out, nil)), WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")}}
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
 		return err
 	}

@@ -9,8 +9,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/journal"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/wal"
+	"millrace/pipeline/wal/faultfs"
 )
 
 // fakeGate lets every step through and remembers the acquisitions.
@@ -35,22 +38,24 @@ func (g *fakeGate) Ended(*Acquisition) {
 	g.ended++
 }
 
-// fakeJournal fails a few times.
+// fakeJournal fails a few times to bring a chain home.
 type fakeJournal struct {
+	*journal.Journal
 	mu    sync.Mutex
 	fails int
 	calls [][2]store.Token
 }
 
-func (j *fakeJournal) Resume(_ context.Context, _ store.LaneID, _ string, previous, owner store.Token, _ store.Cursor) (JournalResult, error) {
+func (j *fakeJournal) Resume(_ context.Context, _ journal.Applier, _ journal.SideSender, _ store.LaneID, _ string,
+	previous, owner store.Token, _ store.Cursor) (journal.Resumed, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.calls = append(j.calls, [2]store.Token{previous, owner})
 	if j.fails > 0 {
 		j.fails--
-		return JournalResult{}, errors.New("redis is away")
+		return journal.Resumed{}, errors.New("redis is away")
 	}
-	return JournalResult{Outcome: "drained", Commits: 3, Entries: 7, Bytes: 9, From: 1, To: 2}, nil
+	return journal.Resumed{Outcome: journal.WasDrained, Commits: 3, Entries: 7, Bytes: 9, First: 1, Last: 2}, nil
 }
 
 func TestStepsAreRecordedAndBoundToTheirToken(t *testing.T) {
@@ -61,10 +66,13 @@ func TestStepsAreRecordedAndBoundToTheirToken(t *testing.T) {
 	require.NoError(t, b.stop(t))
 	before := b.Status().Owner
 
-	gate, journal := &fakeGate{}, &fakeJournal{fails: 2}
+	real, _, err := journal.Open(journal.Config{Log: wal.Config{Dir: "wal", FS: faultfs.New(0), SegmentSize: wal.MinSegmentSize, HardLimit: 1 << 20}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, real.Close()) })
+	gate, home := &fakeGate{}, &fakeJournal{Journal: real, fails: 2}
 	l := New(&Deps{
 		Store: st, Side: &sideLog{}, Cluster: log, Open: log.open, Group: "g", Budget: NewBudget(1 << 30), Desired: NewDesired(),
-		Log: quiet, Gate: gate, Recover: journal,
+		Log: quiet, Gate: gate, Journal: home,
 	}, mustProgram(t), log)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -73,8 +81,8 @@ func TestStepsAreRecordedAndBoundToTheirToken(t *testing.T) {
 	gate.mu.Lock()
 	a := gate.seen[0]
 	gate.mu.Unlock()
-	require.Len(t, journal.calls, 3)
-	for _, call := range journal.calls {
+	require.Len(t, home.calls, 3)
+	for _, call := range home.calls {
 		require.Equal(t, [2]store.Token{before, a.Token()}, call, "a retry asks as the first try did")
 	}
 	steps, outcome := a.Results()
