@@ -198,11 +198,9 @@ func TestJournalCarriesALaneOverAnOutage(t *testing.T) {
 	c.redis.SetError(away)
 	for upto := int64(1100); upto <= 4000; upto += 100 {
 		c.flow(t, upto)
-		s := c.Status()
-		require.Equal(t, StateRunning, s.State, s.Reason)
-		require.Equal(t, int64(1000), s.Committed, "only what Redis has is committed")
+		c.wait(t, "reading on", func(s Status) bool { return s.State == StateRunning })
+		require.Equal(t, int64(1000), c.Status().Committed, "only what Redis has is committed")
 		require.Equal(t, int64(1000), c.log.lastMark())
-		require.LessOrEqual(t, c.Status().Committed, int64(1000))
 	}
 	require.NotZero(t, c.Status().JournalBytes)
 	require.NotZero(t, c.gate.failed.Load())
@@ -414,7 +412,7 @@ func TestRedisIsSlow(t *testing.T) {
 	require.NotZero(t, c.Status().JournalCommits)
 	for upto := int64(2100); upto <= 3000; upto += 100 {
 		c.flow(t, upto)
-		require.Equal(t, StateRunning, c.Status().State)
+		c.wait(t, "reading on", func(s Status) bool { return s.State == StateRunning })
 	}
 	close(slow)
 	c.finish(t)

@@ -147,5 +147,6 @@ func (r *run) members() (list, why string) {
 	for _, m := range group.Members {
 		ids = append(ids, m.MemberID)
 	}
+	slices.Sort(ids) // a broker lists them in any order
 	return strings.Join(ids, " "), ""
 }

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -125,7 +126,7 @@ func (p *Proxy) carry(to, from net.Conn, request bool) {
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
-			if dead && err == io.EOF {
+			if dead && errors.Is(err, io.EOF) {
 				<-p.finished // a peer behind a dead link is not heard to hang up
 			}
 			return
