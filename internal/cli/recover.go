@@ -113,6 +113,14 @@ func showRecovery(ctx context.Context, sh *shell, id string) error {
 	})
 }
 
+// began is when a step began, "-" when nobody has.
+func began(at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return instant(at.UnixMilli())
+}
+
 func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error {
 	b := s.Batch
 	fmt.Fprintf(w, "recovery of %s on %s: %s", b.Pipeline, b.Worker, s.State)
@@ -124,7 +132,7 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 	t := &table{}
 	t.row("STEP", "BY", "BEGAN", "TOOK", "SLOWEST", "DONE", "PARKED", "GONE")
 	for _, step := range s.Steps {
-		t.row(step.Step, step.By, instant(step.Began.UnixMilli()), micros(step.Took), step.Slowest, step.Sums.Done, step.Sums.Parked, step.Sums.Gone)
+		t.row(step.Step, step.By, began(step.Began), micros(step.Took), step.Slowest, step.Sums.Done, step.Sums.Parked, step.Sums.Gone)
 	}
 	if err := t.write(w, "  "); err != nil {
 		return err

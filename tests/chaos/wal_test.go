@@ -43,7 +43,7 @@ func (r *run) giveWAL(w *worker) {
 	}
 	if err := syscall.Mount("tmpfs", w.wal, "tmpfs", 0, walScarce); err != nil {
 		r.say("no file system for %s (%v), its log has the smallest limits instead", w.name, err)
-		w.walArgs = []string{"--wal-soft", "67108864", "--wal-hard", "134217728"}
+		w.walArgs = []string{"--wal-soft-limit", "67108864", "--wal-hard-limit", "134217728"}
 		return
 	}
 	r.t.Cleanup(func() { syscall.Unmount(w.wal, syscall.MNT_DETACH) })
