@@ -1,0 +1,142 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// forgot tells whether an error means that Redis forgot acknowledged writes.
+func forgot(err error) bool {
+	return errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta)
+}
+
+// broken handles the end of the chain of commits. A fenced lane ends; one whose Redis forgot writes takes a new token
+// and writes its whole memory again; anything else that no retry mends parks it.
+func (r *loop) broken(err error) error {
+	switch {
+	case forgot(err):
+	case store.IsFinal(err) && !errors.Is(err, store.ErrFenced):
+		return &Incident{Kind: IncidentCorrupt, From: -1, To: -1, Detail: err.Error()}
+	default:
+		return err
+	}
+	r.deps.Log.Warn("redis forgot acknowledged writes, the lane writes its state again", "lane", r.id.String(), "error", err)
+	for {
+		assigned, askErr := r.claim.StillAssigned(r.ctx)
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		if askErr == nil && !assigned {
+			return store.ErrFenced
+		}
+		if askErr == nil {
+			if err = r.reseed(r.ctx); err == nil || errors.Is(err, store.ErrFenced) {
+				return err
+			}
+			var inc *Incident
+			if errors.As(err, &inc) {
+				return err
+			}
+			askErr = err
+		}
+		r.now.Reason = askErr.Error()
+		r.report()
+		if !pause(r.ctx, 200*time.Millisecond) {
+			return r.ctx.Err()
+		}
+	}
+}
+
+// reseed takes a new token and hands over one commit with everything in it, and the side records of every commit that
+// was under way. Those of commits in the journal go out before it.
+func (r *loop) reseed(ctx context.Context) error {
+	r.halt()
+	_, meta, err := r.take(ctx)
+	if err != nil {
+		return err
+	}
+	_, stored, err := r.deps.Store.LaneView(ctx, r.id, r.program.StateID)
+	if err != nil {
+		return err
+	}
+	if r.tail != nil {
+		r.owed, r.tail = append(r.owed, r.tail), nil
+	}
+	var side []source.SideRecord
+	for _, f := range r.flying {
+		side = append(side, f.Side...)
+	}
+	r.free = append(r.free, r.flying...)
+	c := r.free[len(r.free)-1]
+	r.free, r.flying = r.free[:len(r.free)-1], nil
+	r.state.Reseed(c, meta.Cursor, stored)
+	c.Side = append(side, c.Side...)
+	r.reseeds++
+	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
+	if meta.Offset >= 0 { // a hint beside no state at all is what tells that the state was lost
+		r.claim.ResetHint(meta.Offset, r.hintText)
+	}
+	r.failing.Store(nil)
+	r.startCommitter()
+	r.hand(c)
+	return nil
+}
+
+// release commits what the lane holds and waits for it, within the grace.
+func (r *loop) release() error {
+	r.now.State, r.now.Reason = StateReleasing, ""
+	r.report()
+	grace := time.NewTimer(releaseGrace)
+	defer grace.Stop()
+	look := time.NewTicker(routeEvery)
+	defer look.Stop()
+	r.committer.hurry.Store(true)
+	final := false
+	for {
+		if !final && len(r.free) > 0 {
+			final = true
+			r.commit(-1) // also with nothing new: it notices a Redis that forgot
+		}
+		if final && len(r.flying) == 0 && r.leave() {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case d, ok := <-r.committer.out:
+			if !ok {
+				return nil
+			}
+			if forgot(d.err) {
+				// Its successor would find nothing, or too little: nobody knows the state but this lane.
+				if err := r.reseed(r.deliver); err != nil {
+					return errors.Join(d.err, err)
+				}
+				r.committer.hurry.Store(true)
+				continue
+			}
+			if d.err != nil {
+				return d.err
+			}
+			if err := r.delivered(d, ok); err != nil {
+				return err
+			}
+		case <-grace.C:
+			if final && len(r.flying) == 0 {
+				return nil // the rest is in the journal
+			}
+			return fmt.Errorf("release lane %s: commits not accepted within %s; its next owner reads on from offset %d",
+				r.id, releaseGrace, r.now.Committed)
+		}
+	}
+}
+
+// leave tells whether a lane whose commits are all durable may go: with an empty journal, or when the journal does not
+// become empty now. What is left in it waits for whoever acquires the lane.
+func (r *loop) leave() bool {
+	return r.tail == nil || r.tail.Pending().Calls == 0 || r.failing.Load() != nil || !r.deps.route().Direct()
+}
