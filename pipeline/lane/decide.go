@@ -131,20 +131,24 @@ func (l *Lane) settled(d Decision) {
 	l.decisions = append(l.decisions[:len(l.decisions)-1:len(l.decisions)-1], d)
 }
 
+// replayOf is how the state comes back: by the group's metadata when Redis has none.
+func replayOf(d *Decision, at *position, s *State) (Replay, error) {
+	if d.Kind != IncidentStateLost {
+		return s.Replay(), nil
+	}
+	r, err := ParseReplay(at.hint.Metadata)
+	r.Decided = max(r.Decided, at.hint.Offset)
+	return r, err
+}
+
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
 // lane is one that goes on at another offset. It returns the new meta.
 func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State) (store.Meta, error) {
 	era := d.At.UnixMilli()
 	if d.Choice == ChoiceRebuild {
-		r := Replay{}
-		if d.Kind == IncidentStateLost {
-			var err error
-			if r, err = ParseReplay(at.hint.Metadata); err != nil {
-				return store.Meta{}, err
-			}
-			r.Decided = max(r.Decided, at.hint.Offset)
-		} else {
-			r = s.Replay()
+		r, err := replayOf(d, at, s)
+		if err != nil {
+			return store.Meta{}, err
 		}
 		r.TopicID = at.topicID
 		meta, err := Rebuild(ctx, l.deps.Store, l.program, l.id, l.token, r, at.ends, era)
