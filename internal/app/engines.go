@@ -31,6 +31,7 @@ type engines struct {
 	kafka      source.Config
 	store      *store.Store
 	disk       *disk // nil: no WAL directory
+	outlets    *outlets
 	thresholds breaker.Thresholds
 	worker     string // for people
 	process    string
@@ -134,13 +135,13 @@ func (e *engines) statuses() []engine.Status {
 	return all
 }
 
-// guards returns what the state machines of the running hot paths say of themselves.
+// guards returns what the state machines of the running hot paths and of the closers say of themselves.
 func (e *engines) guards() []breaker.Status {
 	var all []breaker.Status
 	for _, h := range e.sorted() {
 		all = append(all, h.guard.Machine.Status())
 	}
-	return all
+	return append(all, e.outlets.statuses()...)
 }
 
 // Status implements activities.Engine.
