@@ -67,6 +67,9 @@ func present(l contract.RecoveredLane, lanes []lane.Status) contract.RecoveredLa
 	l.Incident = &inc
 	if d := decisionOf(now, inc.ID); d != nil {
 		inc.Decided, l.Note = d.Choice, d.Void
+		if c, ok := inc.Choice(d.Choice); ok && d.Start >= 0 {
+			l.Reread = max(l.Reread, c.Reread)
+		}
 	}
 	if reads(now) {
 		l.State, l.Offset, l.ToEpoch = contract.LaneRunning, now.Committed, now.Owner.Epoch()
