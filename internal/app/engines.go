@@ -151,6 +151,9 @@ func (h *hot) Status() contract.EngineStatus {
 		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error,
 		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
 	}
+	if s.Storm != nil && s.Storm.Active {
+		out.Storm = &contract.Storm{Since: s.Storm.Since, Changes: s.Storm.Changes, Delay: s.Storm.DelayMs}
+	}
 	paused := len(s.Lanes) > 0
 	for i := range s.Lanes {
 		l := &s.Lanes[i]
@@ -192,6 +195,9 @@ func laneStatus(l *lane.Status) contract.LaneStatus {
 	}
 	if l.Incident != nil {
 		out.Reason = l.Incident.Error()
+		for _, c := range l.Incident.Choices {
+			out.Choices = append(out.Choices, c.Name)
+		}
 	}
 	if l.Watermark != nil {
 		out.Watermark = *l.Watermark

@@ -66,7 +66,9 @@ func present(l contract.RecoveredLane, lanes []lane.Status) contract.RecoveredLa
 	inc := *l.Incident
 	l.Incident = &inc
 	if d := decisionOf(now, inc.ID); d != nil {
-		inc.Decided, l.Note = d.Choice, d.Void
+		if l.Note = d.Void; d.Choice != lane.ChoiceWait {
+			inc.Decided = d.Choice
+		}
 		if c, ok := inc.Choice(d.Choice); ok && d.Start >= 0 {
 			l.Reread = max(l.Reread, c.Reread)
 		}

@@ -120,6 +120,7 @@ func TestPresentLane(t *testing.T) {
 			contract.RecoveredLane{State: contract.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
 		{"cannot be done", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{void}},
 			contract.RecoveredLane{State: contract.LaneParked, Offset: -1, ToEpoch: 7, Note: "the log was trimmed"}, "rebuild", false},
+		{"chosen to wait", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{{Incident: "state-lost:7:x", Choice: lane.ChoiceWait, Start: -1}}}, batch, "", true},
 		{"decided about another incident", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{{Incident: "gap:1", Choice: "skip"}}}, batch, "", false},
 	}
 	for _, tt := range tests {

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,7 +53,7 @@ func TestOperatorDecides(t *testing.T) {
 	rig.Eventually(t, "status says that the lanes are parked, and why", patience, func() bool {
 		parked := 0
 		for _, l := range p.Status().Lanes {
-			if l.State == lane.StateParked && len(l.Reason) > 0 {
+			if l.State == lane.StateParked && len(l.Reason) > 0 && slices.Contains(l.Choices, lane.ChoiceRebuild) {
 				parked++
 			}
 		}
@@ -74,6 +75,8 @@ func TestOperatorDecides(t *testing.T) {
 			wrong := p.CLI("recover", "decide", r.ID, name, "skip")
 			require.NotZero(t, wrong.Code)
 			require.Contains(t, wrong.Err, `"skip" is no choice for state-lost`)
+			wait := p.decide(r.ID, name, lane.ChoiceWait)
+			require.True(t, wait.Applied, "%+v", wait)
 			receipt := p.decide(r.ID, name, lane.ChoiceRebuild, "--request-id", "decide-"+name, "--reason", "Redis was emptied")
 			require.True(t, receipt.Applied, "%+v", receipt)
 			require.Equal(t, lane.IncidentStateLost, receipt.Incident)
@@ -90,7 +93,8 @@ func TestOperatorDecides(t *testing.T) {
 		p.result(r.ID, &result)
 		t.Logf("%s: %s by %s, %+v", r.ID, result.Outcome, result.By, result.Totals)
 		require.Equal(t, contract.OutcomeRecovered, result.Outcome, "%+v", result)
-		require.Len(t, result.Decisions, len(result.Lanes))
+		require.Len(t, result.Decisions, 2*len(result.Lanes))
+		require.Positive(t, result.Totals.Reread)
 		for _, l := range result.Lanes {
 			require.Equal(t, contract.LaneRunning, l.State, "%+v", l)
 			require.Equal(t, lane.ChoiceRebuild, l.Incident.Decided)
