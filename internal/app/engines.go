@@ -139,7 +139,7 @@ func (e *engines) statuses() []engine.Status {
 func (e *engines) guards() []breaker.Status {
 	var all []breaker.Status
 	for _, h := range e.sorted() {
-		all = append(all, h.guard.Machine.Status())
+		all = append(all, h.guard.Status())
 	}
 	return append(all, e.outlets.statuses()...)
 }

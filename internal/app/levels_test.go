@@ -112,7 +112,7 @@ func TestRoutes(t *testing.T) {
 		require.Equal(t, breaker.Paused, g.Level())
 		require.True(t, r.Direct())
 		require.Zero(t, r.Admit(1000))
-		require.EqualValues(t, 20, g.Machine.Status().Totals.Failed)
+		require.EqualValues(t, 20, g.Status().Totals.Failed)
 	})
 }
 
@@ -138,7 +138,7 @@ func TestWhoHasAJournal(t *testing.T) {
 			g, err := e.newGuard(&spec.Spec{Name: "orders", Lane: spec.Lane{Overflow: tt.overflow}}, 1)
 			require.NoError(t, err)
 			g.Override(breaker.ForceOpen, "test", "")
-			status := g.Machine.Status()
+			status := g.Status()
 			require.Equal(t, tt.journal, status.Storage.Journal)
 			require.Equal(t, tt.journal, status.Storage.PendingCommits == 1)
 			require.Equal(t, tt.journal, g.Level() == breaker.Journal)

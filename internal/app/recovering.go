@@ -116,7 +116,7 @@ func (e *engines) Decide(ctx context.Context, in contract.DecideIncidentInput) e
 		return err
 	}
 	name := in.Topic + "/" + strconv.Itoa(int(in.Partition))
-	if err := hot.Engine.Decide(ctx, name, in.Incident, in.Choice, in.By); err != nil {
+	if err := hot.Decide(ctx, name, in.Incident, in.Choice, in.By); err != nil {
 		return stale(err)
 	}
 	awaitDecided(ctx, func() bool { return decided(hot.Engine.Status().Lanes, in) })
@@ -241,7 +241,7 @@ func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) contract.R
 	}
 	if row.Journal != nil {
 		out.Journal = settledChain(*row.Journal)
-		out.Journal.ChainRef.Topic, out.Journal.ChainRef.Partition = named.Topic, named.Partition
+		out.Journal.Topic, out.Journal.Partition = named.Topic, named.Partition
 	}
 	if row.Incident != nil {
 		out.Note = ""
