@@ -116,7 +116,9 @@ func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*co
 	switch {
 	case err == nil:
 		incident := *l.Incident
-		incident.Decided = req.Choice
+		if incident.Decided = req.Choice; req.Choice == contract.ChoiceWait {
+			incident.Decided = "" // the lane stays parked, and can still be decided about
+		}
 		if decided.Lane != nil {
 			*l = *decided.Lane
 		}

@@ -179,6 +179,29 @@ func TestIncidentIsDecided(t *testing.T) {
 	require.Len(t, result.Decisions, 1)
 }
 
+// Whoever chooses to wait can choose again.
+func TestWaitingIsNoEnd(t *testing.T) {
+	h := &hostScript{incident: gapOf()}
+	env := recoverEnv(h)
+	request := contract.DecideRequest{Topic: "orders", Partition: partitionOf(1), Choice: contract.ChoiceWait}
+	wait := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "a", request)
+	env.RegisterDelayedCallback(func() {
+		status := statusOf[contract.RecoverStatus](t, env)
+		require.Equal(t, contract.StateDeciding, status.State)
+		require.Empty(t, status.Lanes[1].Incident.Decided)
+		require.Len(t, status.Receipts, 1)
+	}, 2*time.Minute)
+	request.Choice = "skip"
+	skip := ask[contract.DecisionReceipt](env, 3*time.Minute, contract.UpdateDecide, "b", request)
+	startRecovery(env, contract.RecoverInput{})
+	result := resultOf[contract.RecoverResult](t, env)
+	require.NoError(t, wait.err)
+	require.True(t, wait.got.Applied)
+	require.NoError(t, skip.err)
+	require.Equal(t, "skip", result.Lanes[1].Incident.Decided)
+	require.Len(t, result.Decisions, 2)
+}
+
 func TestDecisionThatTheHostDoesNotTake(t *testing.T) {
 	h := &hostScript{incident: gapOf()}
 	answers := []error{nobodyPolls, temporal.NewNonRetryableApplicationError("no such choice now", contract.ErrorRefused, nil),

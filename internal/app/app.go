@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"millrace/activities"
+	"millrace/internal/contract"
 	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/source"
@@ -96,12 +97,20 @@ func (p *process) connect(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	out := &outlets{log: p.log, made: make(map[string]*outlet)}
 	p.engines = &engines{
-		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, thresholds: p.cfg.Breaker, worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log,
+		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log,
 		running: make(map[replica]*hot),
 	}
+	out.ping = func(ctx context.Context, topic string) error {
+		_, err := p.cluster.Topic(ctx, topic)
+		return err
+	}
+	out.follow = func(ctx context.Context, pipeline string, l activities.Level) {
+		p.engines.tell.degrades.Follow(ctx, pipeline, 0, contract.DependencyResults, l)
+	}
 	p.closers = &closers{
-		kafka: p.cfg.Kafka, cluster: p.cluster, store: p.store, by: p.cfg.Temporal.Worker, log: p.log,
+		kafka: p.cfg.Kafka, cluster: p.cluster, store: p.store, outlets: out, by: p.cfg.Temporal.Worker, log: p.log,
 		made: make(map[string]*closer),
 	}
 	return nil

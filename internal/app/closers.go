@@ -24,6 +24,7 @@ type closers struct {
 	kafka   source.Config
 	cluster *source.Cluster
 	store   *store.Store
+	outlets *outlets
 	by      string
 	log     *slog.Logger
 
@@ -49,7 +50,14 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, er
 	if err != nil {
 		return nil, permanent(err)
 	}
-	made := &closer{Closer: inner, spec: s, log: c.log.With("pipeline", s.Name), skipped: make(map[window.Ref]struct{})}
+	out, err := c.outlets.of(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	made := &closer{
+		Closer: inner, outlet: out, round: inner.Round, spec: s, log: c.log.With("pipeline", s.Name),
+		skipped: make(map[window.Ref]struct{}),
+	}
 	c.made[string(text)] = made
 	return made, nil
 }
@@ -62,25 +70,32 @@ func (c *closers) close() error {
 		errs = append(errs, made.Close())
 	}
 	clear(c.made)
+	c.outlets.close()
 	return errors.Join(errs...)
 }
 
 // closer shows a pipeline's closer as the control plane sees it.
 type closer struct {
 	*result.Closer
-	spec *spec.Spec
-	log  *slog.Logger
+	outlet *outlet
+	round  func(context.Context) (result.RoundReport, error)
+	spec   *spec.Spec
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	skipped map[window.Ref]struct{}
 }
 
-// Round implements activities.Closer.
+// Round implements activities.Closer. While Kafka does not take results it leaves it alone.
 func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {
+	if why, open := c.outlet.open(); open {
+		return contract.Round{Waiting: contract.Waiting{For: why}}, nil
+	}
 	if err := c.skip(skip); err != nil {
 		return contract.Round{}, err
 	}
-	report, err := c.Closer.Round(ctx)
+	report, err := c.round(ctx)
+	c.outlet.judge(report)
 	if err != nil {
 		return contract.Round{}, permanent(err)
 	}

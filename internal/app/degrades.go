@@ -34,7 +34,10 @@ func newDegrades(client starting, worker, process, disk string, log *slog.Logger
 
 // Follow watches one state machine until ctx ends, which is when the hot path does.
 func (d *degrades) Follow(ctx context.Context, pipeline string, replica int, dependency string, level activities.Level) {
-	after := int64(0)
+	after, disk := int64(0), d.disk
+	if dependency != contract.DependencyRedis {
+		disk = "" // nothing of it goes there
+	}
 	for level.Await(ctx, after) == nil {
 		changes := level.Changes(after)
 		for i, c := range changes {
@@ -42,7 +45,7 @@ func (d *degrades) Follow(ctx context.Context, pipeline string, replica int, dep
 				continue
 			}
 			if !d.tell(ctx, pipeline, contract.LevelSignal{
-				Replica: replica, Process: d.process, Queue: contract.HostQueue(d.process), Disk: d.disk, After: c.Seq - 1,
+				Replica: replica, Process: d.process, Queue: contract.HostQueue(d.process), Disk: disk, After: c.Seq - 1,
 				At: c.At, Level: c.To, Reason: contract.Cut(c.Reason),
 			}, dependency) {
 				return

@@ -74,30 +74,35 @@ func (d *disk) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		seen := map[contract.ChainRef]bool{}
-		for _, c := range d.Chains() {
-			meta, found, err := d.store.ReadMeta(ctx, c.Lane)
-			if c.State != journal.Pending || err != nil || !found || meta.Owner == c.Owner {
-				continue
-			}
-			ref := refOf(c)
-			if seen[ref] = true; !moved[ref] {
-				continue
-			}
-			switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: lane.Fitting(d.side)}); {
-			case err == nil:
-				d.log.Info("journalled commits are superseded: another owner has read their records again", "lane", c.Lane.String(),
-					"chain", c.Owner, "commits", r.Superseded.Commits, "outcome", r.Outcome)
-			case !errors.Is(err, journal.ErrLive) && !errors.Is(err, journal.ErrUnknown) && ctx.Err() == nil:
-				d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
-			}
-		}
-		moved = seen
-		if _, err := d.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) { return d.store.ReadMeta(ctx, id) }); err != nil && ctx.Err() == nil {
-			d.log.Warn("journal not swept, trying again", "error", err)
+			moved = d.look(ctx, moved)
 		}
 	}
+}
+
+// look settles chains that had lost their lane at the look before, too, and returns those that have lost it now.
+func (d *disk) look(ctx context.Context, moved map[contract.ChainRef]bool) map[contract.ChainRef]bool {
+	seen := map[contract.ChainRef]bool{}
+	for _, c := range d.Chains() {
+		meta, found, err := d.store.ReadMeta(ctx, c.Lane)
+		if c.State != journal.Pending || err != nil || !found || meta.Owner == c.Owner {
+			continue
+		}
+		ref := refOf(c)
+		if seen[ref] = true; !moved[ref] {
+			continue
+		}
+		switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: lane.Fitting(d.side)}); {
+		case err == nil:
+			d.log.Info("journalled commits are superseded: another owner has read their records again", "lane", c.Lane.String(),
+				"chain", c.Owner, "commits", r.Superseded.Commits, "outcome", r.Outcome)
+		case !errors.Is(err, journal.ErrLive) && !errors.Is(err, journal.ErrUnknown) && ctx.Err() == nil:
+			d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
+		}
+	}
+	if _, err := d.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) { return d.store.ReadMeta(ctx, id) }); err != nil && ctx.Err() == nil {
+		d.log.Warn("journal not swept, trying again", "error", err)
+	}
+	return seen
 }
 
 func refOf(c journal.Chain) contract.ChainRef {

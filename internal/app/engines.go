@@ -31,6 +31,7 @@ type engines struct {
 	kafka      source.Config
 	store      *store.Store
 	disk       *disk // nil: no WAL directory
+	outlets    *outlets
 	thresholds breaker.Thresholds
 	worker     string // for people
 	process    string
@@ -134,13 +135,13 @@ func (e *engines) statuses() []engine.Status {
 	return all
 }
 
-// guards returns what the state machines of the running hot paths say of themselves.
+// guards returns what the state machines of the running hot paths and of the closers say of themselves.
 func (e *engines) guards() []breaker.Status {
 	var all []breaker.Status
 	for _, h := range e.sorted() {
-		all = append(all, h.guard.Machine.Status())
+		all = append(all, h.guard.Status())
 	}
-	return all
+	return append(all, e.outlets.statuses()...)
 }
 
 // Status implements activities.Engine.
@@ -149,6 +150,9 @@ func (h *hot) Status() contract.EngineStatus {
 	out := contract.EngineStatus{
 		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error,
 		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
+	}
+	if s.Storm != nil && s.Storm.Active {
+		out.Storm = &contract.Storm{Since: s.Storm.Since, Changes: s.Storm.Changes, Delay: s.Storm.DelayMs}
 	}
 	paused := len(s.Lanes) > 0
 	for i := range s.Lanes {
@@ -191,6 +195,9 @@ func laneStatus(l *lane.Status) contract.LaneStatus {
 	}
 	if l.Incident != nil {
 		out.Reason = l.Incident.Error()
+		for _, c := range l.Incident.Choices {
+			out.Choices = append(out.Choices, c.Name)
+		}
 	}
 	if l.Watermark != nil {
 		out.Watermark = *l.Watermark

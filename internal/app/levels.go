@@ -94,6 +94,9 @@ func (g guard) assigned(r engine.BatchReport) {
 
 // Level implements activities.Levels.
 func (e *engines) Level(pipeline string, number int, dependency string) (activities.Level, bool) {
+	if dependency == contract.DependencyResults && number == 0 {
+		return e.outlets.level(pipeline)
+	}
 	h, err := e.find(pipeline, number)
 	if err != nil || dependency != contract.DependencyRedis {
 		return nil, false

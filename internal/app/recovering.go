@@ -48,39 +48,104 @@ func (e *engines) Lane(pipeline string, replica int, batch int64, of contract.Ba
 	}
 	for _, l := range recoveredLanes(&report) {
 		if l.Topic == of.Topic && l.Partition == of.Partition {
-			return hot.present(l), true
+			return present(l, hot.Engine.Status().Lanes), true
 		}
 	}
 	return contract.RecoveredLane{}, false
 }
 
 // present is what the lane is now: it may have been decided about since its batch ended.
-func (h *hot) present(l contract.RecoveredLane) contract.RecoveredLane {
-	for _, now := range h.Engine.Status().Lanes {
-		if now.Topic != l.Topic || now.Partition != l.Partition || l.Incident == nil {
-			continue
+func present(l contract.RecoveredLane, lanes []lane.Status) contract.RecoveredLane {
+	if l.Incident == nil {
+		return l
+	}
+	now := statusOf(lanes, l.Topic, l.Partition)
+	if now == nil {
+		return l
+	}
+	inc := *l.Incident
+	l.Incident = &inc
+	if d := decisionOf(now, inc.ID); d != nil {
+		if l.Note = d.Void; d.Choice != lane.ChoiceWait {
+			inc.Decided = d.Choice
 		}
-		for _, d := range now.Decisions {
-			if d.Incident == l.Incident.ID {
-				l.Incident.Decided = d.Choice
-				l.Note = d.Void
-			}
+		if c, ok := inc.Choice(d.Choice); ok && d.Start >= 0 {
+			l.Reread = max(l.Reread, c.Reread)
 		}
-		if now.State == lane.StateRunning || now.State == lane.StateBlocked || now.State == lane.StatePaused {
-			l.State, l.Offset, l.ToEpoch = contract.LaneRunning, now.Committed, now.Owner.Epoch()
-		}
+	}
+	if reads(now) {
+		l.State, l.Offset, l.ToEpoch = contract.LaneRunning, now.Committed, now.Owner.Epoch()
 	}
 	return l
 }
 
-// Decide implements activities.Recoveries.
+func statusOf(lanes []lane.Status, topic string, partition int32) *lane.Status {
+	for i := range lanes {
+		if lanes[i].Topic == topic && lanes[i].Partition == partition {
+			return &lanes[i]
+		}
+	}
+	return nil
+}
+
+// decisionOf is the latest decision about an incident.
+func decisionOf(l *lane.Status, incident string) *lane.Decision {
+	for i := len(l.Decisions) - 1; i >= 0; i-- {
+		if l.Decisions[i].Incident == incident {
+			return &l.Decisions[i]
+		}
+	}
+	return nil
+}
+
+// reads tells whether a lane has its state and goes on with it.
+func reads(l *lane.Status) bool {
+	return l.State == lane.StateRunning || l.State == lane.StateBlocked || l.State == lane.StatePaused
+}
+
+// Times of waiting for a lane that goes on as decided. It does so in its own time; the wait is for the sake of the receipt.
+const (
+	decidedEvery = 50 * time.Millisecond
+	decidedMost  = 10 * time.Second
+)
+
+// Decide implements activities.Recoveries. It returns when the lane has carried the decision out, or at least has taken it.
 func (e *engines) Decide(ctx context.Context, in contract.DecideIncidentInput) error {
 	hot, err := e.find(in.Pipeline, in.Replica)
 	if err != nil {
 		return err
 	}
 	name := in.Topic + "/" + strconv.Itoa(int(in.Partition))
-	return stale(hot.Engine.Decide(ctx, name, in.Incident, in.Choice, in.By))
+	if err := hot.Decide(ctx, name, in.Incident, in.Choice, in.By); err != nil {
+		return stale(err)
+	}
+	awaitDecided(ctx, func() bool { return decided(hot.Engine.Status().Lanes, in) })
+	return nil
+}
+
+func awaitDecided(ctx context.Context, done func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, decidedMost)
+	defer cancel()
+	tick := time.NewTicker(decidedEvery)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// decided tells whether a decision leaves nothing more to wait for: the lane goes on, stays parked as was chosen, has found that
+// it cannot be done, or is gone.
+func decided(lanes []lane.Status, in contract.DecideIncidentInput) bool {
+	now := statusOf(lanes, in.Topic, in.Partition)
+	if now == nil || in.Choice == lane.ChoiceWait || reads(now) {
+		return true
+	}
+	d := decisionOf(now, in.Incident)
+	return d == nil || d.Void != ""
 }
 
 func (e *engines) find(pipeline string, number int) (*hot, error) {
@@ -176,7 +241,7 @@ func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) contract.R
 	}
 	if row.Journal != nil {
 		out.Journal = settledChain(*row.Journal)
-		out.Journal.ChainRef.Topic, out.Journal.ChainRef.Partition = named.Topic, named.Partition
+		out.Journal.Topic, out.Journal.Partition = named.Topic, named.Partition
 	}
 	if row.Incident != nil {
 		out.Note = ""

@@ -20,6 +20,7 @@ type laneLine struct {
 	Partition int32          `json:"partition"`
 	State     string         `json:"state"`
 	Reason    string         `json:"reason,omitempty"`
+	Choices   []string       `json:"choices,omitempty"` // what can be decided about it
 	Epoch     int64          `json:"epoch"`
 	Offset    int64          `json:"offset"` // committed: the next to read; -1 before the first commit
 	End       int64          `json:"end"`

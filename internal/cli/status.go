@@ -52,6 +52,7 @@ type statusView struct {
 	Waiting   int                   `json:"closed_not_final_windows"`
 	Lag       int64                 `json:"lag"`
 	Rate      float64               `json:"records_per_second"`
+	Storms    []contract.Storm      `json:"storms,omitempty"` // of replicas whose lanes move too often
 	Lanes     []laneLine            `json:"lanes"`
 }
 
@@ -144,7 +145,7 @@ func look(ctx context.Context, srv *servers, s *spec.Spec, before *lanesView, el
 	for i := range lanes.Lanes {
 		l := &lanes.Lanes[i]
 		if beat, ok := beats[l.name()]; ok {
-			l.State, l.Rate = beat.State, beat.Rate
+			l.State, l.Rate, l.Choices = beat.State, beat.Rate, beat.Choices
 			if beat.Reason != "" {
 				l.Reason = beat.Reason
 			}
@@ -184,7 +185,11 @@ func describe(ctx context.Context, c client.Client, pipeline string, view *statu
 		return
 	}
 	for n := range p.Replicas {
-		for _, lane := range heartbeat(ctx, c, contract.ReplicaID(pipeline, n)).Lanes {
+		beat := heartbeat(ctx, c, contract.ReplicaID(pipeline, n))
+		if beat.Storm != nil {
+			view.Storms = append(view.Storms, *beat.Storm)
+		}
+		for _, lane := range beat.Lanes {
 			beats[fmt.Sprintf("%s/%d", lane.Topic, lane.Partition)] = lane
 		}
 	}
@@ -211,6 +216,9 @@ func drawStatus(w io.Writer, v statusView) error {
 		}
 		fmt.Fprintln(w)
 	}
+	for _, storm := range v.Storms {
+		fmt.Fprintf(w, "  rebalance storm: %d changes of assignment since %s; held back by %d ms\n", storm.Changes, instant(storm.Since.UnixMilli()), storm.Delay)
+	}
 	t := &table{}
 	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")
 	for i := range v.Lanes {
@@ -219,12 +227,15 @@ func drawStatus(w io.Writer, v statusView) error {
 		if l.Watermark != nil {
 			mark = instant(*l.Watermark)
 		}
-		state := l.State
+		state, reason := l.State, l.Reason
 		if l.Idle {
 			state += ", idle"
 		}
+		if len(l.Choices) > 0 {
+			reason += fmt.Sprintf(" (%s: see millrace recover ls %s)", strings.Join(l.Choices, " or "), v.Pipeline)
+		}
 		t.row(l.name(), state, l.Offset, l.Lag, short(l.Rate), mark, l.Slices, l.Counters.Folded, l.Counters.Late,
-			l.Counters.Invalid+l.Counters.Ahead, l.Reason)
+			l.Counters.Invalid+l.Counters.Ahead, reason)
 	}
 	return t.write(w, "")
 }

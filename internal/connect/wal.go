@@ -46,8 +46,17 @@ func (w WAL) Config(worker string) (wal.Config, error) {
 		return wal.Config{}, nil
 	}
 	cfg := wal.Config{Dir: w.Dir, Worker: worker, SoftLimit: int64(w.SoftLimit), HardLimit: int64(w.HardLimit)}
+	if part := cfg.HardLimit / leastSegments &^ (wal.MinSegmentSize - 1); 0 < cfg.HardLimit && part < usualSegment {
+		cfg.SegmentSize = max(part, wal.MinSegmentSize)
+	}
 	return cfg, cfg.Validate()
 }
+
+// A WAL of a small hard limit has small segments, so that there are still some to release one by one.
+const (
+	leastSegments = 4
+	usualSegment  = 64 << 20 // the log's own default
+)
 
 // Size is a number of bytes, written as such or with one of KiB, MiB, GiB, TiB.
 type Size int64

@@ -131,6 +131,9 @@ const (
 // ChoiceGiveUp may be decided for a lane whose host is gone: the workflow waits for it no longer. The lane itself is not touched.
 const ChoiceGiveUp = "give-up"
 
+// ChoiceWait leaves a parked lane parked, and its incident open to another decision.
+const ChoiceWait = "wait"
+
 // States of a RecoverLanes, a Degrade and a ReplayWAL.
 const (
 	StateRecovering = "recovering"

@@ -67,6 +67,7 @@ type EngineStatus struct {
 	Rate        float64      `json:"events_per_second"`
 	Lag         int64        `json:"lag"`
 	Owned       int          `json:"owned"`           // lanes owned here
+	Storm       *Storm       `json:"storm,omitempty"` // a rebalance storm that goes on; without its timeline
 	Lanes       []LaneStatus `json:"lanes,omitempty"` // at most MaxStatusLanes, those in trouble and with the greatest lag first
 }
 
@@ -81,6 +82,8 @@ type LaneStatus struct {
 	Watermark int64   `json:"watermark"` // ms
 	Rate      float64 `json:"events_per_second"`
 	Epoch     int64   `json:"epoch"`
+
+	Choices []string `json:"choices,omitempty"` // what can be decided about a parked lane, see RecoverLanes
 }
 
 // MaxStatusLanes bounds the lanes in a heartbeat.

@@ -127,3 +127,17 @@ type SlotError struct {
 func (e *SlotError) Error() string { return fmt.Sprintf("slot %d: %v", e.Slot, e.Err) }
 
 func (e *SlotError) Unwrap() error { return e.Err }
+
+// PublishError says that the transaction with a revision failed. Whether it is published shows when the slot is taken over anew.
+type PublishError struct {
+	Window   string
+	Start    int64
+	Revision int
+	Err      error
+}
+
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, windowID{e.Window, e.Start}, e.Err)
+}
+
+func (e *PublishError) Unwrap() error { return e.Err }

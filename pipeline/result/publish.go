@@ -114,7 +114,7 @@ func (s *slot) publish(ctx context.Context, p *prepared, amend bool) error {
 	err := s.transact(ctx, p, amend)
 	if err != nil {
 		s.discard()
-		return fmt.Errorf("publish revision %d of window %s: %w", p.row.Revision, windowID{p.row.Window, p.row.Start}, err)
+		return &PublishError{Window: p.row.Window, Start: p.row.Start, Revision: p.row.Revision, Err: err}
 	}
 	s.put(p.row)
 	s.views[windowID{p.row.Window, p.row.Start}] = p.row

@@ -61,6 +61,7 @@ type Trouble struct {
 	Start  int64  `json:"start"` // ms
 	Times  int    `json:"times"` // in a row
 	Error  string `json:"error"`
+	Kafka  bool   `json:"kafka,omitempty"` // it could not be published
 }
 
 // Receipt is the answer to Flush and Drain.

@@ -33,7 +33,7 @@ const (
 )
 
 // giveWAL gives a worker a directory for its log. In a seed with full disks it is a file system of its own, too small
-// until the fault ends; who may not mount one gets the smallest limits instead, which a seed seldom reaches.
+// until the fault ends; who may not mount one gets a small limit instead.
 func (r *run) giveWAL(w *worker) {
 	w.wal = filepath.Join(r.t.TempDir(), "wal")
 	require.NoError(r.t, os.Mkdir(w.wal, 0o755))
@@ -42,8 +42,8 @@ func (r *run) giveWAL(w *worker) {
 		return
 	}
 	if err := syscall.Mount("tmpfs", w.wal, "tmpfs", 0, walScarce); err != nil {
-		r.say("no file system for %s (%v), its log has the smallest limits instead", w.name, err)
-		w.walArgs = []string{"--wal-soft-limit", "67108864", "--wal-hard-limit", "134217728"}
+		r.say("no file system for %s (%v), its log has a small limit instead", w.name, err)
+		w.walArgs = []string{"--wal-hard-limit", "4MiB"}
 		return
 	}
 	r.t.Cleanup(func() { syscall.Unmount(w.wal, syscall.MNT_DETACH) })

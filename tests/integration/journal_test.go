@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"context"
 	"net"
 	"net/http"
 	"strconv"
@@ -28,28 +27,45 @@ type journalWorker struct {
 
 func (w *world) journalWorker(dir string, args ...string) *journalWorker {
 	w.T.Helper()
+	return w.observedWorker("worker-wal", append([]string{"--wal", dir, "--breaker-open", "2s"}, args...)...)
+}
+
+// observedWorker is a worker that shows what it does.
+func (w *world) observedWorker(name string, args ...string) *journalWorker {
+	w.T.Helper()
 	metrics := net.JoinHostPort("127.0.0.1", strconv.Itoa(rig.FreePort(w.T)))
-	run := w.WorkerProgram("worker-wal")
-	run.Args = append(run.Args, append([]string{"--wal", dir, "--breaker-open", "2s", "--metrics", metrics}, args...)...)
+	run := w.WorkerProgram(name)
+	run.Args = append(run.Args, append([]string{"--metrics", metrics}, args...)...)
 	return &journalWorker{rig.Spawn(w.T, run), metrics}
 }
 
 // sum adds up the samples of a metric.
 func (j *journalWorker) sum(t *testing.T, name string) (total float64) {
 	t.Helper()
+	for _, n := range j.samples(t, name) {
+		total += n
+	}
+	return total
+}
+
+// samples are those of a metric, by their labels as written.
+func (j *journalWorker) samples(t *testing.T, name string) map[string]float64 {
+	t.Helper()
+	all := make(map[string]float64)
 	resp, err := http.Get("http://" + j.metrics + "/metrics")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		if rest, ok := strings.CutPrefix(lines.Text(), name); ok && strings.HasPrefix(rest, "{") {
-			n, err := strconv.ParseFloat(rest[strings.LastIndex(rest, " ")+1:], 64)
+			at := strings.LastIndex(rest, " ")
+			n, err := strconv.ParseFloat(rest[at+1:], 64)
 			require.NoError(t, err)
-			total += n
+			all[rest[:at]] = n
 		}
 	}
 	require.NoError(t, lines.Err())
-	return total
+	return all
 }
 
 // read is how many records the worker's lanes have taken in.
@@ -58,17 +74,9 @@ func (j *journalWorker) read(t *testing.T) float64 { return j.sum(t, "millrace_l
 // degraded is what the workflow of the pipeline's degradation tells once the level is normal again.
 func (p *pipeline) degraded(worker string) (out contract.DegradeStatus) {
 	p.T.Helper()
-	id := contract.DegradeID(p.Spec.Name, worker, contract.DependencyRedis)
 	rig.Eventually(p.T, "the degradation is over and its books are balanced", patience, func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		answer, err := p.Client.QueryWorkflow(ctx, id, "", contract.QueryStatus)
-		if err != nil {
-			return false
-		}
-		out = contract.DegradeStatus{}
-		require.NoError(p.T, answer.Get(&out))
-		return out.State == contract.StateSettling && out.Proof != nil
+		out, _ = p.degradation(worker)
+		return (out.State == contract.StateSettling || out.State == contract.StateDone) && out.Proof != nil
 	})
 	return out
 }
@@ -113,9 +121,7 @@ func TestRedisAwayIsJournalled(t *testing.T) {
 	require.Equal(t, contract.LevelJournal, story.Timeline[0].To)
 	require.Equal(t, contract.LevelNormal, story.Timeline[len(story.Timeline)-1].To)
 	t.Logf("%+v", story.Proof)
-	for _, c := range story.Timeline {
-		t.Logf("%s %s -> %s: %s", c.At.Format(time.TimeOnly), c.From, c.To, c.Reason)
-	}
+	p.tell(story.Timeline)
 	p.Drain()
 	p.RequireExact()
 }

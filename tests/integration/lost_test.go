@@ -7,9 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
-	"millrace/pipeline/source"
 	"millrace/tests/rig"
 )
 
@@ -26,16 +24,7 @@ func TestStateLostIsRebuilt(t *testing.T) {
 	p.Start()
 	feed := p.Trickle(lines, len(lines)/15)
 	p.Reach(int64(len(lines)) / 3)
-	rig.Eventually(t, "the group's offsets follow", patience, func() bool {
-		for n := range p.Parts {
-			tp := source.TopicPartition{Topic: p.Topic(), Partition: n}
-			at, err := w.Cluster.Committed(context.Background(), engine.Group(p.Spec.Name), tp)
-			if err != nil || at[tp].Offset <= 0 {
-				return false
-			}
-		}
-		return true
-	})
+	p.hintsFollow()
 	worker.Kill()
 	require.NoError(t, rdb.Client().FlushAll(context.Background()).Err())
 

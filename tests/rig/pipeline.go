@@ -297,12 +297,13 @@ func (p *Pipeline) Commits(n int64) {
 
 // laneLine is what status says about a lane.
 type laneLine struct {
-	Partition int32  `json:"partition"`
-	State     string `json:"state"`
-	Reason    string `json:"reason"`
-	Offset    int64  `json:"offset"`
-	Idle      bool   `json:"idle"`
-	Lag       int64  `json:"lag"`
+	Partition int32    `json:"partition"`
+	State     string   `json:"state"`
+	Reason    string   `json:"reason"`
+	Choices   []string `json:"choices"`
+	Offset    int64    `json:"offset"`
+	Idle      bool     `json:"idle"`
+	Lag       int64    `json:"lag"`
 }
 
 type statusLine struct {

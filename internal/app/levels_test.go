@@ -1,0 +1,160 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/breaker"
+	"millrace/pipeline/engine"
+	"millrace/pipeline/lane"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// guarded is the guard of a hot path in virtual time, over a journal that the test plays.
+func guarded(t *testing.T, storage func() breaker.Storage, test func(t *testing.T, g guard)) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := breaker.New(breaker.Config{
+			Pipeline: "orders", Replica: 2, Dependency: contract.DependencyRedis, Storage: storage,
+			Probe: func(context.Context) error { return nil },
+		})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { m.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		test(t, guard{m})
+	})
+}
+
+func withJournal() breaker.Storage { return breaker.Storage{Journal: true} }
+
+func TestLevelAsTheControlPlaneSeesIt(t *testing.T) {
+	guarded(t, withJournal, func(t *testing.T, g guard) {
+		l := level{g.Machine}
+		require.Equal(t, contract.LevelNormal, l.Status().Level)
+		require.Empty(t, l.Changes(0))
+		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, l.Await(limited, 0), context.DeadlineExceeded)
+
+		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{
+			{Steps: map[string]float64{lane.StepAcquire: 4000, lane.StepVerify: 1500, lane.StepRestore: 9}},
+			{Steps: map[string]float64{lane.StepRestore: 60_000}},
+		}})
+		require.NoError(t, l.Await(t.Context(), 0))
+		changes := l.Changes(0)
+		require.Len(t, changes, 1)
+		require.Equal(t, contract.LevelNormal, changes[0].From)
+		require.Equal(t, contract.LevelJournal, changes[0].To)
+		require.Equal(t, 2, changes[0].Replica)
+		require.Equal(t, contract.DependencyRedis, changes[0].Dependency)
+		require.EqualValues(t, 1, changes[0].Seq)
+		require.Contains(t, changes[0].Reason, "assignment took 5.5s")
+		require.NotEmpty(t, changes[0].Numbers)
+		require.IsIncreasing(t, names(changes[0].Numbers))
+		s := l.Status()
+		require.Equal(t, contract.LevelStatus{Level: contract.LevelJournal, Since: s.Since, Seq: 1, Reason: s.Reason, Breaker: "open"}, s)
+
+		require.NoError(t, l.Override(contract.OverrideClose, "operator", "I know better"))
+		require.Equal(t, contract.OverrideClose, l.Status().Override)
+		require.NoError(t, l.Override("", "operator", ""))
+		require.Empty(t, l.Status().Override)
+		require.ErrorContains(t, l.Override("ajar", "operator", ""), "ajar")
+		require.EqualValues(t, 2, l.Changes(1)[0].Seq)
+	})
+}
+
+func names(numbers []contract.LevelNumber) (all []string) {
+	for _, n := range numbers {
+		all = append(all, n.Name)
+	}
+	return all
+}
+
+// How long a state took to read says nothing of Redis being away.
+func TestRestoringIsNoTrouble(t *testing.T) {
+	guarded(t, withJournal, func(t *testing.T, g guard) {
+		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{{Steps: map[string]float64{lane.StepAcquire: 5, lane.StepRestore: 60_000}}}})
+		g.assigned(engine.BatchReport{})
+		synctest.Wait()
+		require.Equal(t, breaker.Normal, g.Level())
+	})
+}
+
+// Lanes with a journal do what the machine says. Those without one only tell it what they see: they have nowhere else to go.
+func TestRoutes(t *testing.T) {
+	fail := func(r lane.Route) {
+		for range 20 {
+			r.Report(errors.New("connection refused"))
+		}
+		synctest.Wait()
+	}
+	guarded(t, withJournal, func(t *testing.T, g guard) {
+		r := g.route(&spec.Spec{Lane: spec.Lane{Overflow: spec.OverflowJournal}})
+		require.True(t, r.Direct())
+		fail(r)
+		require.False(t, r.Direct())
+		require.Equal(t, breaker.Journal, g.Level())
+	})
+	guarded(t, nil, func(t *testing.T, g guard) {
+		r := g.route(&spec.Spec{Lane: spec.Lane{Overflow: spec.OverflowBlock}})
+		fail(r)
+		require.False(t, g.Direct())
+		require.Equal(t, breaker.Paused, g.Level())
+		require.True(t, r.Direct())
+		require.Zero(t, r.Admit(1000))
+		require.EqualValues(t, 20, g.Status().Totals.Failed)
+	})
+}
+
+// Only a pipeline that wants a journal on a worker that has one gets its state machine one.
+func TestWhoHasAJournal(t *testing.T) {
+	s := newShelf(t)
+	owner := s.acquire(orders)
+	tail := s.Tail(orders, stateID, owner)
+	defer tail.Close()
+	c := calls(store.Cursor{}, 1)[0]
+	require.NoError(t, tail.Append(t.Context(), c.Meta.Offset, []store.Call{c}, nil))
+	for _, tt := range []struct {
+		overflow string
+		disk     *disk
+		journal  bool
+	}{
+		{spec.OverflowBlock, s.disk, false},
+		{spec.OverflowJournal, s.disk, true},
+		{spec.OverflowJournal, nil, false},
+	} {
+		e := &engines{disk: tt.disk, log: quiet, store: s.store}
+		synctest.Test(t, func(t *testing.T) {
+			g, err := e.newGuard(&spec.Spec{Name: "orders", Lane: spec.Lane{Overflow: tt.overflow}}, 1)
+			require.NoError(t, err)
+			g.Override(breaker.ForceOpen, "test", "")
+			status := g.Status()
+			require.Equal(t, tt.journal, status.Storage.Journal)
+			require.Equal(t, tt.journal, status.Storage.PendingCommits == 1)
+			require.Equal(t, tt.journal, g.Level() == breaker.Journal)
+			require.Equal(t, "orders", status.Pipeline)
+			require.Equal(t, 1, status.Replica)
+		})
+	}
+}
+
+func TestProgressOf(t *testing.T) {
+	read, lag, paused := progressOf([]lane.Status{
+		{Counters: store.Counters{Read: 5}, Offset: 10, End: 30}, {Counters: store.Counters{Read: 7}, Offset: 10, End: -1},
+	})
+	require.EqualValues(t, 12, read)
+	require.EqualValues(t, 20, lag, "an end that is not known yet is no lag")
+	require.False(t, paused)
+	_, _, paused = progressOf([]lane.Status{{State: lane.StateRunning}, {State: lane.StatePaused}})
+	require.True(t, paused)
+}

@@ -1,0 +1,176 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+)
+
+// press is a pipeline's closer whose rounds the test plays, with its state machine in virtual time.
+type press struct {
+	*closer
+	outlets  *outlets
+	temporal *fakeStarts
+	report   result.RoundReport
+	err      error
+	rounds   int
+	pings    atomic.Int64
+	away     atomic.Pointer[error]
+}
+
+func pressing(t *testing.T, test func(t *testing.T, p *press)) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &press{temporal: &fakeStarts{}}
+		told := newDegrades(p.temporal, "worker-a", "p1", "d1", quiet)
+		p.outlets = &outlets{
+			log: quiet, made: make(map[string]*outlet),
+			ping: func(_ context.Context, topic string) error {
+				p.pings.Add(1)
+				require.Equal(t, result.LedgerTopic("orders"), topic)
+				if err := p.away.Load(); err != nil {
+					return *err
+				}
+				return nil
+			},
+			follow: func(ctx context.Context, pipeline string, l activities.Level) {
+				told.Follow(ctx, pipeline, 0, contract.DependencyResults, l)
+			},
+		}
+		defer p.outlets.close()
+		out, err := p.outlets.of("orders")
+		require.NoError(t, err)
+		again, err := p.outlets.of("orders")
+		require.NoError(t, err)
+		require.Same(t, out, again)
+		p.closer = &closer{outlet: out, spec: &spec.Spec{Name: "orders"}, log: quiet, round: func(context.Context) (result.RoundReport, error) {
+			p.rounds++
+			return p.report, p.err
+		}}
+		test(t, p)
+	})
+}
+
+// play plays rounds that come to the same, one a second, and returns the last.
+func (p *press) play(t *testing.T, n int, report result.RoundReport) contract.Round {
+	t.Helper()
+	p.report = report
+	var round contract.Round
+	for range n {
+		var err error
+		round, err = p.Round(t.Context(), nil)
+		require.Equal(t, p.err, err)
+		pass(time.Second)
+	}
+	return round
+}
+
+func kafkaTrouble(slots int) (r result.RoundReport) {
+	for n := range slots {
+		r.Kafka = append(r.Kafka, fmt.Sprintf("slot %d: no broker answers", n))
+	}
+	return r
+}
+
+func TestRoundsJudgeKafka(t *testing.T) {
+	published := result.RoundReport{Closed: []result.Closed{{Window: "hourly", Revision: 1}}}
+	unpublished := result.RoundReport{Failed: []result.Trouble{{Window: "hourly", Error: "publish revision 1: broken pipe", Kafka: true}}}
+	tests := []struct {
+		name   string
+		report result.RoundReport
+		err    error
+		rounds int
+		good   int64
+		bad    int64
+		opens  bool
+	}{
+		{name: "nothing to do", rounds: 100},
+		{name: "published", report: published, rounds: 100, good: 100},
+		{name: "not published", report: unpublished, rounds: 5, bad: 5, opens: true},
+		{name: "not often enough", report: unpublished, rounds: 4, bad: 4},
+		{name: "slots not taken over", report: kafkaTrouble(8), rounds: 1, bad: 8, opens: true},
+		{name: "one slot of many", report: result.RoundReport{Closed: make([]result.Closed, 7), Kafka: []string{"slot 1: away"}}, rounds: 10, good: 70, bad: 10},
+		{name: "windows that fail by themselves", report: result.RoundReport{Failed: []result.Trouble{{Error: "incident mismatch"}}}, rounds: 50},
+		{name: "no look at the lanes", err: errors.New("redis is away"), rounds: 50},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			pressing(t, func(t *testing.T, p *press) {
+				p.err = tt.err
+				p.play(t, tt.rounds, tt.report)
+				s := p.outlet.Status()
+				require.Equal(t, tt.good, s.Totals.Succeeded)
+				require.Equal(t, tt.bad, s.Totals.Failed)
+				require.Equal(t, tt.opens, !s.Direct)
+				require.Equal(t, tt.rounds, p.rounds)
+			})
+		})
+	}
+}
+
+// While the breaker is open nothing is published; it closes when Kafka answers again, and Temporal is told of it all.
+func TestResultsWaitForKafka(t *testing.T) {
+	pressing(t, func(t *testing.T, p *press) {
+		away := errors.New("no broker answers")
+		p.away.Store(&away)
+		round := p.play(t, 1, kafkaTrouble(8))
+		require.Contains(t, round.Waiting.For, "Kafka does not take results: slot 0")
+		round = p.play(t, 30, kafkaTrouble(8))
+		require.Equal(t, 1, p.rounds, "an open breaker lets nothing through")
+		require.Contains(t, round.Waiting.For, "the result producer's breaker is open: ")
+		require.Empty(t, round.Closed)
+
+		e := &engines{outlets: p.outlets}
+		l, ok := e.Level("orders", 0, contract.DependencyResults)
+		require.True(t, ok)
+		require.Equal(t, contract.LevelPaused, l.Status().Level, "there is no journal for results")
+		require.Equal(t, p.outlet.Status().Pipeline, e.guards()[0].Pipeline)
+		_, ok = e.Level("orders", 1, contract.DependencyResults)
+		require.False(t, ok)
+		_, ok = e.Level("others", 0, contract.DependencyResults)
+		require.False(t, ok)
+		_, ok = e.Level("orders", 0, contract.DependencyRedis)
+		require.False(t, ok, "no hot path runs here")
+		told := p.temporal.all()
+		require.Len(t, told, 1)
+		require.Equal(t, "degrade:orders:worker-a:results", told[0].options.ID)
+		require.Equal(t, 0, told[0].signal.Replica)
+		require.Empty(t, told[0].signal.Disk, "results do not go into the journal")
+
+		p.away.Store(nil)
+		p.play(t, 15, result.RoundReport{})
+		require.Greater(t, p.rounds, 1)
+		require.Equal(t, contract.LevelNormal, l.Status().Level)
+	})
+}
+
+// A broker that does not know the topic yet has answered; a closer that is at work elsewhere asks nothing.
+func TestResultsArePinged(t *testing.T) {
+	pressing(t, func(t *testing.T, p *press) {
+		unknown := fmt.Errorf("topic: %w", source.ErrUnknownTopic)
+		p.away.Store(&unknown)
+		p.play(t, 30, result.RoundReport{})
+		require.True(t, p.outlet.Direct())
+		require.Greater(t, p.pings.Load(), int64(10))
+		pass(2 * unused)
+		before := p.pings.Load()
+		away := errors.New("no broker answers")
+		p.away.Store(&away)
+		pass(time.Hour)
+		require.Equal(t, before, p.pings.Load())
+		require.True(t, p.outlet.Direct())
+		p.play(t, 10, result.RoundReport{})
+		require.False(t, p.outlet.Direct(), "pings alone open it")
+	})
+}
