@@ -61,7 +61,7 @@ func (w *worker) start() {
 	w.dirs = append(w.dirs, program.Dir)
 	program.Args = append(program.Args, "--metrics", w.metrics)
 	if w.wal != "" {
-		program.Args = append(program.Args, "--wal", w.wal)
+		program.Args = append(program.Args, "--wal", w.wal, "--breaker-open", "3s")
 		program.Args = append(program.Args, w.walArgs...)
 	}
 	program.Env = append(program.Env, "MILLRACE_REDIS_ADDRS="+w.link.Addr, "TMPDIR="+program.Dir, mark+"="+w.run.dir)
