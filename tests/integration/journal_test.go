@@ -68,6 +68,9 @@ func (j *journalWorker) samples(t *testing.T, name string) map[string]float64 {
 	return all
 }
 
+// memory is what the worker's lanes hold, in bytes.
+func (j *journalWorker) memory(t *testing.T) float64 { return j.sum(t, "millrace_replica_memory_bytes") }
+
 // read is how many records the worker's lanes have taken in.
 func (j *journalWorker) read(t *testing.T) float64 { return j.sum(t, "millrace_lane_records_total") }
 
@@ -103,10 +106,14 @@ func TestRedisAwayIsJournalled(t *testing.T) {
 
 	rdb.Kill()
 	gone := time.Now()
+	calm, most := worker.memory(t), 0.0
 	for time.Since(gone) < absence {
 		before := worker.read(t)
+		most = max(most, worker.memory(t))
 		rig.Eventually(t, "intake goes on without Redis", 10*time.Second, func() bool { return worker.read(t) > before })
 	}
+	t.Logf("lanes held %.0f bytes when Redis went, %.0f at the most while it was away", calm, most)
+	require.Less(t, most, worker.sum(t, "millrace_replica_memory_limit_bytes")/10, "windows stay open meanwhile, and nothing else may grow")
 	require.True(t, feed.Going(), "the feed is over before Redis is back")
 	rdb.Start()
 	feed.Finish()
