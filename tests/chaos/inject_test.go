@@ -191,7 +191,7 @@ type embeddedBroker struct {
 }
 
 func (b *embeddedBroker) address() string { return b.Addr }
-func (b *embeddedBroker) kill()           { b.Kill() }
+func (b *embeddedBroker) kill()           { b.Stop() }
 func (b *embeddedBroker) start()          { b.Restart(b.t) }
 
 type serverBroker struct {

@@ -25,7 +25,7 @@ func TestResultsWaitForKafka(t *testing.T) {
 	p.Start()
 	p.Feed(lines[:4_000])
 	p.Reach(4_000)
-	kafka.Kill()
+	kafka.Stop()
 	rig.Eventually(t, "the breaker of the result producer opens", patience, func() bool {
 		return worker.SaidOf("degradation level", "dependency=results", "to=paused") > 0
 	})
