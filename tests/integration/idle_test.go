@@ -165,7 +165,7 @@ func TestBrokerAwayLongerThanTheIdleTimeout(t *testing.T) {
 	p.Commits(1)
 	require.True(t, p.Update("pause", p.Spec.Name).Applied)
 	p.Feed(lines)
-	b.Kill()
+	b.Stop()
 	var resumed sync.WaitGroup
 	resumed.Go(func() { p.CLI("resume", p.Spec.Name) }) // it answers when the broker is back
 	absence := time.NewTimer(10 * time.Second)

@@ -69,7 +69,9 @@ func (j *journalWorker) samples(t *testing.T, name string) map[string]float64 {
 }
 
 // memory is what the worker's lanes hold, in bytes.
-func (j *journalWorker) memory(t *testing.T) float64 { return j.sum(t, "millrace_replica_memory_bytes") }
+func (j *journalWorker) memory(t *testing.T) float64 {
+	return j.sum(t, "millrace_replica_memory_bytes")
+}
 
 // read is how many records the worker's lanes have taken in.
 func (j *journalWorker) read(t *testing.T) float64 { return j.sum(t, "millrace_lane_records_total") }
