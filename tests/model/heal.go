@@ -50,6 +50,10 @@ func (w *World) heal() {
 		r := &c.report
 		if c.err == nil && r.Due == 0 && len(r.Closed)+len(r.Pending)+len(r.Failed) == 0 && w.footprint() == before {
 			w.drain(c)
+			for _, l := range w.assigned {
+				l.kick = 2 // the last look may have made windows final
+			}
+			w.rest()
 			return
 		}
 	}
