@@ -2,11 +2,13 @@ package result_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/result"
 	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store/storetest"
@@ -210,6 +212,30 @@ func TestRedisLosingTheViewChangesNothing(t *testing.T) {
 	w.settle(other)
 	require.Equal(t, []string{"r1 watermark", "r2 late"}, w.history("hourly", base))
 	w.sound()
+}
+
+// Redis loses everything while no closer runs: one that begins shows final windows again although their slots have nothing to do.
+func TestFirstLookShowsWhatRedisForgot(t *testing.T) {
+	w := hourWorld(t)
+	c := w.closer()
+	w.settle(c)
+	for _, l := range w.lanes {
+		l.event("x", 600, 1)
+		l.commit()
+	}
+	w.settle(c)
+	isFinal := func(row result.LedgerRow) bool { return row.Start == base && row.Final }
+	require.True(t, slices.ContainsFunc(w.ledger(), isFinal))
+	pattern := fmt.Sprintf("mr:{orders/hourly/%d}*", base)
+	keys, err := w.redis.Keys(w.ctx, pattern).Result()
+	require.NoError(t, err)
+	require.NotEmpty(t, keys)
+	require.NoError(t, w.redis.Del(w.ctx, keys...).Err())
+
+	w.round(w.closer())
+	again, err := w.redis.Keys(w.ctx, pattern).Result()
+	require.NoError(t, err)
+	require.NotEmpty(t, again)
 }
 
 // TestFailOverBetweenTwoReads makes Redis forget a commit while a window is being read.

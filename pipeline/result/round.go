@@ -305,9 +305,10 @@ func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
 }
 
 // flipAll shows rows in Redis that were published and could not be shown then. When a lane changed its owner or went
-// back, Redis may have forgotten what it showed.
+// back, Redis may have forgotten what it showed. A closer that begins does not know what happened before it, and looks at the
+// whole ledger: slots that have nothing to close would not be looked at otherwise.
 func (c *Closer) flipAll(ctx context.Context, v *view) {
-	check := false
+	check, begins := false, c.prev == nil
 	if c.prev != nil && len(c.prev.lanes) == len(v.lanes) {
 		for i := range v.lanes {
 			check = check || !v.lanes[i].meta.Guard().Follows(c.prev.lanes[i].meta.Guard())
@@ -316,7 +317,11 @@ func (c *Closer) flipAll(ctx context.Context, v *view) {
 	for _, s := range c.slots {
 		s.mu.Lock()
 		s.check = s.check || check
-		if err := s.flip(ctx); err != nil {
+		var err error
+		if begins && s.producer == nil {
+			err = s.catchUp(ctx)
+		}
+		if err = errors.Join(err, s.flip(ctx)); err != nil {
 			c.cfg.Log.Warn("the view in Redis lags behind the ledger", "pipeline", c.cfg.Spec.Name, "error", err)
 		}
 		s.mu.Unlock()
