@@ -34,7 +34,7 @@ func (w *World) disturb() bool {
 	case w.outage > 0 && w.faulty(w.outage):
 		w.disconnect()
 	case w.outage > 0 && w.roll(w.outage):
-		w.settleSome()
+		w.settleChains(w.rng.IntN(len(w.parts)))
 	case w.roll(f.closer):
 		w.changeClosers()
 	case w.roll(f.operator):
@@ -64,8 +64,11 @@ func (w *World) crashAny() {
 	if a.lane == nil {
 		return
 	}
-	if p := a.lane.p; w.assigned[p] == a.lane && w.rng.IntN(3) > 0 {
+	switch p := a.lane.p; {
+	case w.assigned[p] == a.lane && w.rng.IntN(3) > 0:
 		w.assign(p)
+	case a.lane.disk != nil && w.rng.IntN(2) == 0:
+		w.settleChains(p) // the worker starts again and the group has not given it the lane yet
 	}
 }
 

@@ -53,9 +53,8 @@ func (w *World) freeDisk(p int) *disk {
 	return free[n-1-min(w.rng.IntN(n), w.rng.IntN(n))]
 }
 
-// settleSome lets a process that runs no lane decide about the journal of one that is gone.
-func (w *World) settleSome() {
-	p := w.rng.IntN(len(w.parts))
+// settleChains lets a process that does not run the lane decide about the journal of one that is gone.
+func (w *World) settleChains(p int) {
 	d := w.freeDisk(p)
 	if d == nil || len(d.j.Chains()) == 0 {
 		return

@@ -17,7 +17,7 @@ import (
 var (
 	seedFlag    = flag.Uint64("model.seed", 0, "run this one seed and print every step")
 	seedsFlag   = flag.Int("model.seeds", 0, "seeds to run (default $MILLRACE_MODEL_SEEDS, else a few hundred)")
-	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 400)")
+	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 1000)")
 	ruleFlag    = flag.String("model.rule", "", "with -model.seed the rule to switch off, else the only one that TestMutants tries")
 	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes or outage")
 	workersFlag = flag.Int("model.workers", 2, "seeds to run at a time")
@@ -75,7 +75,7 @@ func TestJournal(t *testing.T) {
 	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
 	sum := explore(t, cmp.Or(*seedsFlag, env, defaultSeeds)/2, Outage)
 	require.NotZero(t, sum.Spilled)
-	require.NotZero(t, sum.Resumed, sum.Settled)
+	require.NotZero(t, sum.Resumed)
 	require.NotZero(t, sum.Superseded)
 	require.NotZero(t, sum.Settled)
 }
@@ -143,17 +143,17 @@ var mutants = []struct {
 	from uint64 // where to begin: rules that only a rare run needs begin near one
 }{
 	{tokens, Storm, 1}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
-	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 255}, {idleAsks, Silence, 110},
+	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 490}, {idleAsks, Silence, 130},
 	{sealAtEnd, Silence, 15}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
 	{basisThere, Mixed, 1},
 	{stealBack, Crashes, 1}, {closerAsks, Silence, 1}, {metaFirst, Crowd, 10}, {coverFirst, Mixed, 1}, {behind, Storm, 1},
-	{exactStamps, Crowd, 15}, {ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 1},
+	{exactStamps, Crowd, 590}, {ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 50},
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 }
 
 // mutantSeeds is within how many seeds a mutant must be found wrong.
-const mutantSeeds = 400
+const mutantSeeds = 1000
 
 // redundant are rules whose work another rule does as well, here: the model does not find them wrong alone.
 var redundant = []struct {
