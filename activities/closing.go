@@ -41,10 +41,11 @@ func (a *Closing) CloseDue(ctx context.Context, in contract.CloseDueInput) (*con
 	}
 	d := &due{in: in, began: time.Now(), sizes: sizes(s), fails: make(map[contract.WindowRef]int)}
 	err = newAttempt(ctx, a.beats, closeBeat).hold(ctx, d.details, func(ctx context.Context) error {
-		closer, err := a.closers.Closer(ctx, s)
+		closer, done, err := a.closers.Closer(ctx, s)
 		if err != nil {
 			return final(err)
 		}
+		defer done()
 		return a.rounds(ctx, closer, d)
 	})
 	if err != nil {
@@ -210,8 +211,9 @@ func (a *Closing) hold(ctx context.Context, raw []byte, work func(context.Contex
 	}
 	details := func() any { return nil }
 	return newAttempt(ctx, a.beats, closeBeat).hold(ctx, details, func(ctx context.Context) error {
-		closer, err := a.closers.Closer(ctx, s)
+		closer, done, err := a.closers.Closer(ctx, s)
 		if err == nil {
+			defer done()
 			err = a.turn(ctx, s.Name, func(ctx context.Context) error { return work(ctx, closer) })
 		}
 		if reason := reasonOf(ctx); err != nil && reason != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ type fakeCloser struct {
 	rounds []func() (contract.Round, error)
 	count  int
 	skip   []contract.WindowRef
+	users  atomic.Int64
 }
 
 func (f *fakeCloser) Round(_ context.Context, skip []contract.WindowRef) (contract.Round, error) {
@@ -40,7 +42,10 @@ func (f *fakeCloser) Emit(context.Context, string, []contract.LaneEnd) (contract
 	return contract.Emitted{Revisions: make([]contract.ClosedWindow, 2*contract.MaxEmittedRevisions)}, nil
 }
 
-func (f *fakeCloser) Closer(context.Context, *spec.Spec) (Closer, error) { return f, nil }
+func (f *fakeCloser) Closer(context.Context, *spec.Spec) (Closer, func(), error) {
+	f.users.Add(1)
+	return f, func() { f.users.Add(-1) }, nil
+}
 
 func nothing() (contract.Round, error) {
 	return contract.Round{Waiting: contract.Waiting{For: "the watermark", Lane: "orders/3"}}, nil

@@ -245,7 +245,8 @@ func TestEmitAndCloseOneThroughTemporal(t *testing.T) {
 	hub := new(fakeTemporal)
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
-	closing := NewClosing(&fakeCloser{rounds: nil}, newFakeRedis(), hub, hub, quiet)
+	closer := &fakeCloser{}
+	closing := NewClosing(closer, newFakeRedis(), hub, hub, quiet)
 	env.RegisterActivity(closing)
 	value, err := env.ExecuteActivity(closing.Emit, contract.EmitInput{Spec: []byte(specJSON), Reason: contract.ReasonFlush})
 	require.NoError(t, err)
@@ -254,6 +255,7 @@ func TestEmitAndCloseOneThroughTemporal(t *testing.T) {
 	require.Len(t, got.Revisions, contract.MaxEmittedRevisions)
 	_, err = env.ExecuteActivity(closing.CloseOne, contract.CloseOneInput{Spec: []byte(specJSON)})
 	require.ErrorContains(t, err, "connection refused")
+	require.Zero(t, closer.users.Load(), "nobody uses the closer any more")
 }
 
 type describer struct {

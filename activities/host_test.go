@@ -287,6 +287,23 @@ func TestClosedPipelineIsNoticedAtTheSecondLook(t *testing.T) {
 	}
 }
 
+// Nobody waits for an orphan whose workflow is closed: it does not hold its lanes for minutes.
+func TestOrphanOfAClosedPipelineEndsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(newFakeRedis(), "a")
+		answer := p.run()
+		pass(3 * time.Second)
+		p.temporal.set(serviceerror.NewNotFound("timed out"))
+		<-answer
+		pass(5 * time.Minute)
+		require.True(t, p.engines.get(0).running())
+		p.temporal.setClosed(contract.PipelineID("orders"))
+		pass(3 * orphanLook)
+		require.False(t, p.engines.get(0).running())
+		require.Empty(t, p.redis.leases, "the lease is given up")
+	})
+}
+
 func TestEngineThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess(newFakeRedis(), "a")

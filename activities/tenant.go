@@ -139,7 +139,8 @@ func (t *tenant) renew(ctx context.Context) {
 	}
 }
 
-// Intervals of looks at the workflows while nobody is attached, and the limit of one look.
+// Looks at the workflows: the interval while nobody is attached (contract.OpenCheckEvery else), the limit of one look, and how
+// many in a row must find them closed.
 const (
 	orphanLook = 10 * time.Second
 	lookLimit  = 5 * time.Second
@@ -171,13 +172,13 @@ func (t *tenant) lookAtWorkflows(ctx context.Context) {
 		}
 		if due {
 			last = time.Now()
-			if misses++; open {
-				misses = 0
-			}
-			if misses >= lookMisses {
-				t.end(endGone, "the workflow that wants this hot path is closed")
-				return
-			}
+		}
+		if misses++; open {
+			misses = 0
+		}
+		if misses >= lookMisses {
+			t.end(endGone, "the workflow that wants this hot path is closed")
+			return
 		}
 		if t.orphanedFor(orphanLook) >= contract.OrphanGrace {
 			t.end(endOrphaned, fmt.Sprintf("no attempt attached for %s", contract.OrphanGrace))

@@ -109,10 +109,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	out.follow = func(ctx context.Context, pipeline string, l activities.Level) {
 		p.engines.tell.degrades.Follow(ctx, pipeline, 0, contract.DependencyResults, l)
 	}
-	p.closers = &closers{
-		kafka: p.cfg.Kafka, cluster: p.cluster, store: p.store, outlets: out, by: p.cfg.Temporal.Worker, log: p.log,
-		made: make(map[string]*closer),
-	}
+	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, out, p.cfg.Temporal.Worker, p.log)
 	return nil
 }
 

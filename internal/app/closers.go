@@ -19,7 +19,7 @@ import (
 	"millrace/pipeline/window"
 )
 
-// closers hands out one closer per pipeline and spec.
+// closers hands out one closer per pipeline and spec, while somebody uses it and a little longer: its producers hold connections.
 type closers struct {
 	kafka   source.Config
 	cluster *source.Cluster
@@ -27,60 +27,141 @@ type closers struct {
 	outlets *outlets
 	by      string
 	log     *slog.Logger
+	create  func(*spec.Spec) (*closer, error)
 
 	mu   sync.Mutex
-	made map[string]*closer
+	made map[string]*closer // by the spec's JSON
+	stop context.CancelFunc
+	work sync.WaitGroup
 }
 
-// Closer implements activities.Closers.
-func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, error) {
-	text, err := s.JSON()
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if made, ok := c.made[string(text)]; ok {
-		return made, nil
-	}
+// idleFor is how long a closer is kept for its next user; between two activities of one pipeline it is seconds.
+const (
+	idleFor    = 20 * time.Second
+	sweepEvery = 5 * time.Second
+)
+
+func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, out *outlets, by string, log *slog.Logger) *closers {
+	c := &closers{kafka: kafka, cluster: cluster, store: state, outlets: out, by: by, log: log, made: make(map[string]*closer)}
+	c.create = c.newCloser
+	c.start()
+	return c
+}
+
+func (c *closers) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.stop = cancel
+	c.work.Go(func() {
+		tick := time.NewTicker(sweepEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				c.sweep(now)
+			}
+		}
+	})
+}
+
+func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
+	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: c.store, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by,
-		Log: c.log.With("pipeline", s.Name),
+		Spec: s, State: c.store, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by, Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)
 	}
-	out, err := c.outlets.of(s.Name)
+	return &closer{
+		windows: inner, spec: s, log: log, skipped: make(map[window.Ref]struct{}),
+	}, nil
+}
+
+// Closer implements activities.Closers.
+func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, func(), error) {
+	text, err := s.JSON()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	made := &closer{
-		Closer: inner, outlet: out, round: inner.Round, spec: s, log: c.log.With("pipeline", s.Name),
-		skipped: make(map[window.Ref]struct{}),
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	made, ok := c.made[string(text)]
+	if !ok {
+		if made, err = c.create(s); err != nil {
+			return nil, nil, err
+		}
+		if made.outlet, err = c.outlets.of(s.Name); err != nil {
+			return nil, nil, err
+		}
+		c.made[string(text)] = made
 	}
-	c.made[string(text)] = made
-	return made, nil
+	made.users++
+	return made, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		made.users--
+		made.left = time.Now()
+	}, nil
+}
+
+// sweep gives up the closers that nobody has used for a while, and the state machines of pipelines that have none left.
+func (c *closers) sweep(now time.Time) {
+	c.mu.Lock()
+	var idle []*closer
+	wanted := make(map[string]bool)
+	for text, made := range c.made {
+		if made.users > 0 || now.Sub(made.left) < idleFor {
+			wanted[made.spec.Name] = true
+			continue
+		}
+		idle = append(idle, made)
+		delete(c.made, text)
+	}
+	c.outlets.retain(now, wanted)
+	c.mu.Unlock()
+	for _, made := range idle {
+		if err := made.windows.Close(); err != nil {
+			made.log.Warn("a closer that is not used any more did not close cleanly", "error", err)
+		}
+	}
 }
 
 func (c *closers) close() error {
+	c.stop()
+	c.work.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
 	for _, made := range c.made {
-		errs = append(errs, made.Close())
+		errs = append(errs, made.windows.Close())
 	}
 	clear(c.made)
 	c.outlets.close()
 	return errors.Join(errs...)
 }
 
+// windows is what closes a pipeline's windows: a *result.Closer.
+type windows interface {
+	Ref(name string, start int64) (window.Ref, error)
+	Exclude(ref window.Ref)
+	Include(ref window.Ref)
+	Round(ctx context.Context) (result.RoundReport, error)
+	CloseWindow(ctx context.Context, ref window.Ref, reason string) (row result.LedgerRow, published bool, err error)
+	Flush(ctx context.Context) (result.Receipt, error)
+	Drain(ctx context.Context, ends map[source.TopicPartition]int64) (result.Receipt, error)
+	Close() error
+}
+
 // closer shows a pipeline's closer as the control plane sees it.
 type closer struct {
-	*result.Closer
-	outlet *outlet
-	round  func(context.Context) (result.RoundReport, error)
-	spec   *spec.Spec
-	log    *slog.Logger
+	windows windows
+	outlet  *outlet
+	spec    *spec.Spec
+	log     *slog.Logger
+
+	users int       // guarded by closers.mu, as left is
+	left  time.Time // when the last user was done
 
 	mu      sync.Mutex
 	skipped map[window.Ref]struct{}
@@ -94,8 +175,8 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 	if err := c.skip(skip); err != nil {
 		return contract.Round{}, err
 	}
-	report, err := c.round(ctx)
-	c.outlet.judge(report)
+	report, err := c.windows.Round(ctx)
+	c.outlet.judge(report.Closed, report.Failed, report.Kafka)
 	if err != nil {
 		return contract.Round{}, permanent(err)
 	}
@@ -120,7 +201,7 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 func (c *closer) skip(refs []contract.WindowRef) error {
 	wanted := make(map[window.Ref]struct{}, len(refs))
 	for _, r := range refs {
-		ref, err := c.Ref(r.Window, r.Start)
+		ref, err := c.windows.Ref(r.Window, r.Start)
 		if err != nil {
 			return permanent(err)
 		}
@@ -130,11 +211,11 @@ func (c *closer) skip(refs []contract.WindowRef) error {
 	defer c.mu.Unlock()
 	for ref := range c.skipped {
 		if _, ok := wanted[ref]; !ok {
-			c.Include(ref)
+			c.windows.Include(ref)
 		}
 	}
 	for ref := range wanted {
-		c.Exclude(ref)
+		c.windows.Exclude(ref)
 	}
 	c.skipped = wanted
 	return nil
@@ -161,13 +242,22 @@ func (c *closer) closed(w result.Closed) contract.ClosedWindow {
 	}
 }
 
-// CloseOne implements activities.Closer.
+// CloseOne implements activities.Closer. While Kafka does not take results it fails at once.
 func (c *closer) CloseOne(ctx context.Context, r contract.WindowRef) (contract.ClosedWindow, bool, error) {
-	ref, err := c.Ref(r.Window, r.Start)
+	if why, open := c.outlet.open(); open {
+		return contract.ClosedWindow{}, false, errors.New(why)
+	}
+	ref, err := c.windows.Ref(r.Window, r.Start)
 	if err != nil {
 		return contract.ClosedWindow{}, false, permanent(err)
 	}
-	row, published, err := c.CloseWindow(ctx, ref, "")
+	row, published, err := c.windows.CloseWindow(ctx, ref, "")
+	switch {
+	case result.Refused(err):
+		c.outlet.Report(err)
+	case published:
+		c.outlet.Report(nil)
+	}
 	if err != nil {
 		return contract.ClosedWindow{}, false, permanent(err)
 	}
@@ -176,9 +266,13 @@ func (c *closer) CloseOne(ctx context.Context, r contract.WindowRef) (contract.C
 	}, published, nil
 }
 
-// Emit implements activities.Closer.
+// Emit implements activities.Closer. While Kafka does not take results it fails at once.
 func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEnd) (contract.Emitted, error) {
+	if why, open := c.outlet.open(); open {
+		return contract.Emitted{}, errors.New(why)
+	}
 	receipt, err := c.emit(ctx, reason, ends)
+	c.outlet.judge(receipt.Closed, receipt.Failed, nil)
 	if err != nil {
 		return contract.Emitted{}, permanent(err)
 	}
@@ -207,11 +301,11 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 
 func (c *closer) emit(ctx context.Context, reason string, ends []contract.LaneEnd) (result.Receipt, error) {
 	if reason != result.ReasonDrain {
-		return c.Flush(ctx)
+		return c.windows.Flush(ctx)
 	}
 	want := make(map[source.TopicPartition]int64, len(ends))
 	for _, e := range ends {
 		want[source.TopicPartition{Topic: e.Topic, Partition: e.Partition}] = e.End
 	}
-	return c.Drain(ctx, want)
+	return c.windows.Drain(ctx, want)
 }

@@ -94,6 +94,21 @@ func (o *outlets) statuses() (all []breaker.Status) {
 	return all
 }
 
+// retain ends the machines of pipelines that have no closer here any more. One that is not at rest goes on until it is: somebody
+// watches it.
+func (o *outlets) retain(now time.Time, wanted map[string]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for pipeline, made := range o.made {
+		s := made.Status()
+		rests := s.Level == breaker.Normal && s.Override == nil && (s.Changes == 0 || now.Sub(s.Since) >= unused)
+		if !wanted[pipeline] && rests {
+			made.stop()
+			delete(o.made, pipeline)
+		}
+	}
+}
+
 // close ends all machines.
 func (o *outlets) close() {
 	o.mu.Lock()
@@ -114,16 +129,16 @@ func (o *outlet) open() (why string, open bool) {
 	return "the result producer's breaker is open: " + o.Status().Reason, true
 }
 
-// judge takes what came of a round: every window that was published and every one that could not be is a try on Kafka, and so is
-// every slot that could not be taken over. A round with nothing to publish says nothing.
-func (o *outlet) judge(report result.RoundReport) {
-	for range report.Closed {
+// judge takes what came of a round, a flush or a drain: every window that was published and every one that could not be is a try
+// on Kafka, and so is every slot that could not be taken over. Nothing to publish says nothing.
+func (o *outlet) judge(closed []result.Closed, failed []result.Trouble, slots []string) {
+	for range closed {
 		o.Report(nil)
 	}
-	for _, text := range report.Kafka {
+	for _, text := range slots {
 		o.Report(errors.New(text))
 	}
-	for _, t := range report.Failed {
+	for _, t := range failed {
 		if t.Kafka {
 			o.Report(errors.New(t.Error))
 		}

@@ -16,16 +16,47 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/window"
 )
+
+// fakeWindows plays what a test says, and counts.
+type fakeWindows struct {
+	windows
+	report result.RoundReport
+	single error // of windows closed one by one
+	err    error
+	rounds int
+	given  bool // up
+}
+
+func (f *fakeWindows) Round(context.Context) (result.RoundReport, error) {
+	f.rounds++
+	return f.report, f.err
+}
+
+func (f *fakeWindows) Ref(string, int64) (window.Ref, error) { return window.Ref{}, nil }
+
+func (f *fakeWindows) CloseWindow(context.Context, window.Ref, string) (result.LedgerRow, bool, error) {
+	f.rounds++
+	return result.LedgerRow{}, f.single == nil, f.single
+}
+
+func (f *fakeWindows) Flush(context.Context) (result.Receipt, error) {
+	f.rounds++
+	return result.Receipt{Done: len(f.report.Failed) == 0, Closed: f.report.Closed, Failed: f.report.Failed}, f.err
+}
+
+func (f *fakeWindows) Close() error {
+	f.given = true
+	return nil
+}
 
 // press is a pipeline's closer whose rounds the test plays, with its state machine in virtual time.
 type press struct {
 	*closer
+	fakeWindows
 	outlets  *outlets
 	temporal *fakeStarts
-	report   result.RoundReport
-	err      error
-	rounds   int
 	pings    atomic.Int64
 	away     atomic.Pointer[error]
 }
@@ -54,10 +85,7 @@ func pressing(t *testing.T, test func(t *testing.T, p *press)) {
 		again, err := p.outlets.of("orders")
 		require.NoError(t, err)
 		require.Same(t, out, again)
-		p.closer = &closer{outlet: out, spec: &spec.Spec{Name: "orders"}, log: quiet, round: func(context.Context) (result.RoundReport, error) {
-			p.rounds++
-			return p.report, p.err
-		}}
+		p.closer = &closer{outlet: out, spec: &spec.Spec{Name: "orders"}, log: quiet, windows: &p.fakeWindows}
 		test(t, p)
 	})
 }
@@ -69,7 +97,7 @@ func (p *press) play(t *testing.T, n int, report result.RoundReport) contract.Ro
 	var round contract.Round
 	for range n {
 		var err error
-		round, err = p.Round(t.Context(), nil)
+		round, err = p.closer.Round(t.Context(), nil)
 		require.Equal(t, p.err, err)
 		pass(time.Second)
 	}
@@ -152,6 +180,39 @@ func TestResultsWaitForKafka(t *testing.T) {
 		p.play(t, 15, result.RoundReport{})
 		require.Greater(t, p.rounds, 1)
 		require.Equal(t, contract.LevelNormal, l.Status().Level)
+	})
+}
+
+// What is asked for by name meets the same breaker as the rounds.
+func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
+	refused := &result.SlotError{Slot: 1, Err: errors.New("no broker answers")}
+	pressing(t, func(t *testing.T, p *press) {
+		p.single = refused
+		for range 5 {
+			_, _, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
+			require.ErrorIs(t, err, refused)
+		}
+		pass(time.Millisecond)
+		require.False(t, p.outlet.Direct())
+		_, _, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
+		require.ErrorContains(t, err, "breaker is open")
+		_, err = p.Emit(t.Context(), result.ReasonFlush, nil)
+		require.ErrorContains(t, err, "breaker is open")
+		require.Equal(t, 5, p.rounds, "an open breaker lets nothing through")
+		pass(30 * time.Second)
+		p.single = nil
+		_, published, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
+		require.NoError(t, err)
+		require.True(t, published)
+	})
+	pressing(t, func(t *testing.T, p *press) {
+		p.report.Failed = []result.Trouble{{Window: "hourly", Error: refused.Error(), Kafka: true}}
+		for range 5 {
+			_, err := p.Emit(t.Context(), result.ReasonFlush, nil)
+			require.ErrorContains(t, err, "no broker answers")
+		}
+		pass(time.Millisecond)
+		require.False(t, p.outlet.Direct())
 	})
 }
 

@@ -108,6 +108,13 @@ func Waits(err error) bool {
 		errors.Is(err, ErrMoved) || errors.Is(err, store.ErrSuperseded)
 }
 
+// Refused tells whether Kafka did not take a revision or a slot. A closer that another one has fenced was answered.
+func Refused(err error) bool {
+	var slot *SlotError
+	var publish *PublishError
+	return (errors.As(err, &slot) || errors.As(err, &publish)) && !errors.Is(err, ErrFenced)
+}
+
 // NotYetError says that a window cannot be closed by the watermark yet.
 type NotYetError struct {
 	Waiting Waiting

@@ -255,11 +255,7 @@ func (c *Closer) book(results []done, report *RoundReport) {
 
 func (c *Closer) trouble(d *done, times int) Trouble {
 	id := c.windowID(d.ref)
-	var publish *PublishError
-	return Trouble{
-		Window: id.Window, Start: id.Start, Times: times, Error: d.err.Error(),
-		Kafka: errors.As(d.err, &publish) && !errors.Is(d.err, ErrFenced),
-	}
+	return Trouble{Window: id.Window, Start: id.Start, Times: times, Error: d.err.Error(), Kafka: Refused(d.err)}
 }
 
 // times finds how far sealing and dropping may go. refs are sorted by deadline.

@@ -95,6 +95,7 @@ func (w *worker) signal(s syscall.Signal) { syscall.Kill(w.process.Pid(), s) } /
 type view struct {
 	goroutines int
 	lanes      map[int]bool // partitions it owns
+	guards     int          // state machines for dependencies
 }
 
 var laneState = regexp.MustCompile(`^millrace_lane_state(?:_ratio)?\{.*partition="(\d+)".*state="(running|blocked|paused)".*\} 1$`)
@@ -115,6 +116,9 @@ func (w *worker) look() (v view, ok bool) {
 	for lines.Scan() {
 		if n, is := strings.CutPrefix(lines.Text(), "go_goroutines "); is {
 			v.goroutines, _ = strconv.Atoi(n)
+		}
+		if strings.HasPrefix(lines.Text(), "millrace_dependency_level") {
+			v.guards++
 		}
 		if m := laneState.FindStringSubmatch(lines.Text()); m != nil {
 			n, _ := strconv.Atoi(m[1])

@@ -1,0 +1,108 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/activities"
+	"millrace/pipeline/breaker"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/window"
+)
+
+// workshop hands out closers over windows that only count.
+type workshop struct {
+	*closers
+	made   []*fakeWindows
+	pinged error
+}
+
+func working(t *testing.T, test func(t *testing.T, w *workshop)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &workshop{}
+		out := &outlets{
+			log: quiet, made: make(map[string]*outlet),
+			ping:   func(context.Context, string) error { return w.pinged },
+			follow: func(ctx context.Context, _ string, _ activities.Level) { <-ctx.Done() },
+		}
+		w.closers = &closers{outlets: out, log: quiet, made: make(map[string]*closer)}
+		w.create = func(s *spec.Spec) (*closer, error) {
+			f := &fakeWindows{}
+			w.made = append(w.made, f)
+			return &closer{windows: f, spec: s, log: quiet, skipped: make(map[window.Ref]struct{})}, nil
+		}
+		w.start()
+		test(t, w)
+		require.NoError(t, w.close())
+	})
+}
+
+// take is somebody who uses the closer of a spec from now on.
+func (w *workshop) take(t *testing.T, s *spec.Spec) (*closer, func()) {
+	c, done, err := w.Closer(t.Context(), s)
+	require.NoError(t, err)
+	return c.(*closer), done
+}
+
+func TestClosersAreSharedAndGivenUp(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		orders, other := &spec.Spec{Name: "orders"}, &spec.Spec{Name: "orders", Where: "true"}
+		first, firstDone := w.take(t, orders)
+		second, secondDone := w.take(t, orders)
+		require.Same(t, first, second)
+		third, thirdDone := w.take(t, other)
+		require.NotSame(t, first, third, "another spec has a closer of its own")
+		require.Same(t, first.outlet, third.outlet, "but not another Kafka")
+
+		pass(time.Hour)
+		require.Len(t, w.made, 2)
+		require.False(t, w.made[0].given || w.made[1].given, "they are in use")
+		firstDone()
+		pass(time.Hour)
+		require.False(t, w.made[0].given, "one still uses it")
+		secondDone()
+		pass(idleFor - sweepEvery)
+		again, done := w.take(t, orders)
+		require.Same(t, first, again, "the next activity comes within seconds")
+		done()
+		pass(idleFor + sweepEvery)
+		require.True(t, w.made[0].given)
+		require.False(t, w.made[1].given)
+		require.Len(t, w.outlets.statuses(), 1)
+		thirdDone()
+		pass(idleFor + sweepEvery)
+		require.True(t, w.made[1].given)
+		require.Empty(t, w.outlets.statuses(), "nobody needs the state machine")
+
+		fresh, done := w.take(t, orders)
+		require.NotSame(t, first, fresh)
+		done()
+	})
+}
+
+// A state machine that somebody watches ends only when it rests.
+func TestOpenBreakersOutliveTheirClosers(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		c, done := w.take(t, &spec.Spec{Name: "orders"})
+		for range 8 {
+			c.outlet.Report(errors.New("no broker answers"))
+		}
+		w.pinged = errors.New("no broker answers")
+		pass(time.Second)
+		require.False(t, c.outlet.Direct())
+		done()
+		pass(idleFor + sweepEvery)
+		require.True(t, w.made[0].given)
+		require.Len(t, w.outlets.statuses(), 1)
+		pass(unused)
+		require.Equal(t, breaker.Normal, c.outlet.Level(), "nobody publishes here: Kafka is left alone")
+		require.Len(t, w.outlets.statuses(), 1, "who watches may still read how it ended")
+		pass(2 * unused)
+		require.Empty(t, w.outlets.statuses())
+	})
+}
