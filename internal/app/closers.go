@@ -37,8 +37,8 @@ type closers struct {
 
 // idleFor is how long a closer is kept for its next user; between two activities of one pipeline it is seconds.
 const (
-	idleFor    = 20 * time.Second
-	sweepEvery = 5 * time.Second
+	idleFor    = 10 * time.Second
+	sweepEvery = 2 * time.Second
 )
 
 func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, out *outlets, by string, log *slog.Logger) *closers {
