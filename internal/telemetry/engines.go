@@ -28,6 +28,7 @@ func ObserveEngines(meter metric.Meter, statuses func() []engine.Status) error {
 	commit := m.float(nameCommit, "s", "Duration of the last commit")
 	gap := m.float(nameGap, "s", "Longest time between two acknowledged commits")
 	reseeds := m.counter(nameReseeds, "{reseed}", "Times Redis was found to have forgotten acknowledged writes")
+	unsent := m.counter(nameUnsent, "{commit}", "Commits, at most, whose late and dead-letter records a corrupt journal has lost")
 	state := m.gauge(nameState, "1", "1 for the state the lane is in")
 	memory := m.gauge(nameMemory, "By", "Memory held by all lanes of the replica")
 	limit := m.gauge(nameLimit, "By", "Memory limit of the replica")
@@ -59,6 +60,7 @@ func ObserveEngines(meter metric.Meter, statuses func() []engine.Status) error {
 				o.ObserveFloat64(commit, l.CommitMs/1000, at)
 				o.ObserveFloat64(gap, l.GapMs/1000, at)
 				o.ObserveInt64(reseeds, int64(l.Reseeds), at)
+				o.ObserveInt64(unsent, l.Unsent, at)
 			}
 		}
 		return nil

@@ -52,6 +52,7 @@ type delivery struct {
 	commit    *Commit  // nil when it is about the journal
 	journaled bool     // the commit is in the journal, not in Redis
 	drained   progress // what Redis has from the journal
+	unsent    int64    // commits whose side records a journal has lost
 	err       error    // nil, or an error that breaks the chain
 	took      time.Duration
 	seal      int64
@@ -79,6 +80,7 @@ type committer struct {
 
 	tail    *journal.Tail   // nil without a journal
 	owed    []*journal.Tail // of earlier owners of this lane's life: their side records go out first
+	alone   bool            // Redis had nothing of the lane's state when it was written again
 	disk    context.Context // what is on its way to the disk is waited for as long as this
 	grace   time.Duration   // after which a commit that Redis does not take goes to the journal
 	hurry   atomic.Bool     // the lane must go: the journal at the first failure

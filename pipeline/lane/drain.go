@@ -102,14 +102,24 @@ func progressOf(d journal.Drained) progress {
 }
 
 // settle publishes the side records that wait in the journals of the lane's earlier tokens: the lane has written its memory
-// again and will not read their events once more. It is false when ctx ended before.
+// again and will not read their events once more. It is false when the lane must not go on, or ctx ended before.
+//
+// What cannot be read there is read from Kafka again, by a lane that starts from what Redis has. Where Redis has nothing, nobody
+// but this lane knows the state: it goes on, and what is missing from the late and dead-letter topics is counted and said.
 func (c *committer) settle(ctx context.Context) bool {
 	side, wait := Fitting(c.deps.Side), drainAgain
 	for len(c.owed) > 0 {
-		err := c.owed[0].Sides(ctx, side)
+		owed := c.owed[0]
+		err := owed.Sides(ctx, side)
 		switch {
+		case unreadable(err) && !c.alone:
+			c.out <- delivery{err: err}
+			return false
 		case unreadable(err):
-			c.deps.Log.Error("side records in the journal cannot be read and are lost", "lane", c.id.String(), "error", err)
+			commits := owed.Pending().Commits
+			c.out <- delivery{unsent: commits, seal: none, drop: none}
+			c.deps.Log.Error("the journal cannot be read: late and dead-letter records of up to so many commits are lost",
+				"lane", c.id.String(), "commits", commits, "error", err)
 		case err != nil:
 			c.stuck(err)
 			if !pause(ctx, wait) {
@@ -118,8 +128,8 @@ func (c *committer) settle(ctx context.Context) bool {
 			wait = min(2*wait, drainSlower)
 			continue
 		}
-		c.owed[0].Supersede("redis forgot acknowledged writes, the lane has written its state again")
-		c.owed[0].Close()
+		owed.Supersede("redis forgot acknowledged writes, the lane has written its state again")
+		owed.Close()
 		c.owed = c.owed[1:]
 		c.stuck(nil)
 	}

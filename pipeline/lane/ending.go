@@ -78,7 +78,8 @@ func (r *loop) reseed(ctx context.Context) error {
 	c.Side = append(side, c.Side...)
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
-	if meta.Offset >= 0 { // a hint beside no state at all is what tells that the state was lost
+	r.alone = meta.Offset < 0
+	if !r.alone { // a hint beside no state at all is what tells that the state was lost
 		r.claim.ResetHint(meta.Offset, r.hintText)
 	}
 	r.failing.Store(nil)

@@ -29,6 +29,7 @@ type loop struct {
 	committer *committer      // nil while its lane has none
 	tail      *journal.Tail
 	owed      []*journal.Tail // of earlier tokens: their side records were not sent
+	alone     bool            // Redis had nothing of the lane when its state was last written again
 	throttle  *time.Timer
 	throttled bool // until the timer fires
 	free      []*Commit
@@ -88,7 +89,7 @@ func (r *loop) startCommitter() {
 	r.committer = &committer{
 		deps: r.deps, id: r.id, stateID: r.program.StateID,
 		in: make(chan *Commit, slots), out: make(chan delivery, slots), stuck: r.stuck, stop: stop,
-		tail: r.tail, owed: r.owed, disk: r.deliver, spilled: make(chan struct{}, 1),
+		tail: r.tail, owed: r.owed, alone: r.alone, disk: r.deliver, spilled: make(chan struct{}, 1),
 		grace: max(leastGrace, patience/2*r.program.Spec.Lane.CommitInterval.Std()),
 	}
 	go r.committer.run(ctx, r.token)
@@ -329,6 +330,11 @@ func (r *loop) delivered(d delivery, ok bool) error {
 	}
 	if d.err != nil {
 		return r.broken(d.err)
+	}
+	if d.unsent > 0 {
+		r.now.Unsent += d.unsent
+		r.report()
+		return nil
 	}
 	p := d.drained
 	if c := d.commit; c != nil {

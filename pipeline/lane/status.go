@@ -47,6 +47,7 @@ type Status struct {
 	JournalBytes   int64 `json:"journal_bytes,omitempty"`
 
 	Reseeds   int       `json:"reseeds,omitempty"` // times Redis was found to have forgotten writes
+	Unsent    int64     `json:"unsent,omitempty"`  // commits, at most, whose late and dead-letter records a corrupt journal has lost
 	UpdatedAt time.Time `json:"updated_at,omitempty"`
 }
 
