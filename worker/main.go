@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -56,7 +55,7 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	flags.SetOutput(out)
 	conn.AddFlags(flags)
 	log.AddFlags(flags)
-	flags.DurationVar(&cfg.Breaker.OpenFor, "breaker-open", time.Minute, "how long Redis is left alone once it counts as away, before it is probed; with a WAL only")
+	addTuning(flags, &cfg)
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
 	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
@@ -67,6 +66,9 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	}
 	if flags.NArg() > 0 {
 		return cfg, fmt.Errorf("unexpected argument %q; only flags are taken, see --help", flags.Arg(0))
+	}
+	if err := checkTuning(&cfg); err != nil {
+		return cfg, err
 	}
 	cfg.Log = logger(out, *text, *verbose)
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {

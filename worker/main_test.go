@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/breaker"
 	"millrace/pipeline/wal"
 )
 
@@ -22,11 +24,17 @@ func TestConfigure(t *testing.T) {
 	require.Equal(t, ":9464", cfg.Metrics)
 	require.NotNil(t, cfg.Log)
 	require.Empty(t, cfg.WAL)
+	require.Equal(t, breaker.DefaultThresholds(), cfg.Breaker)
 
 	env["MILLRACE_WAL_DIR"] = "/wal"
 	cfg, err = configure([]string{"--name", "w1", "--wal-hard-limit", "1GiB"}, func(k string) string { return env[k] }, &out)
 	require.NoError(t, err)
 	require.Equal(t, wal.Config{Dir: "/wal", Worker: "w1", HardLimit: 1 << 30}, cfg.WAL)
+
+	cfg, err = configure([]string{"--breaker-open", "30s", "--storm-changes", "9"}, func(k string) string { return env[k] }, &out)
+	require.NoError(t, err)
+	require.Equal(t, 30*time.Second, cfg.Breaker.OpenFor)
+	require.Equal(t, 9, cfg.Storm.Changes)
 }
 
 func TestWrongUsage(t *testing.T) {
@@ -41,6 +49,8 @@ func TestWrongUsage(t *testing.T) {
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
 		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},
+		{"no share", []string{"--breaker-error-rate", "80"}, 2, "breaker: Thresholds.ErrorRate is 80; want a share above 0 and up to 1"},
+		{"no storm", []string{"--storm-span", "1ms"}, 2, "--storm-changes is 5 and --storm-span 1ms; want at least 1 and 1s"},
 		{"nothing configured", nil, 2, "MILLRACE_KAFKA_BROKERS"},
 	}
 	for _, tt := range tests {

@@ -15,6 +15,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/engine"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -25,8 +26,9 @@ type Config struct {
 	Kafka    source.Config
 	Redis    store.Config
 	Temporal TemporalConfig
-	WAL      wal.Config // Dir is empty for a worker without a WAL directory
-	Breaker  breaker.Thresholds
+	WAL      wal.Config         // Dir is empty for a worker without a WAL directory
+	Breaker  breaker.Thresholds // for Redis
+	Storm    engine.StormLimit
 	Metrics  string // address for /metrics, /healthz and /readyz; empty for none
 	Log      *slog.Logger
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
@@ -99,8 +101,8 @@ func (p *process) connect(ctx context.Context) (err error) {
 	}
 	out := &outlets{log: p.log, made: make(map[string]*outlet)}
 	p.engines = &engines{
-		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log,
-		running: make(map[replica]*hot),
+		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, storm: p.cfg.Storm,
+		worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log, running: make(map[replica]*hot),
 	}
 	out.ping = func(ctx context.Context, topic string) error {
 		_, err := p.cluster.Topic(ctx, topic)

@@ -33,6 +33,7 @@ type engines struct {
 	disk       *disk // nil: no WAL directory
 	outlets    *outlets
 	thresholds breaker.Thresholds
+	storm      engine.StormLimit
 	worker     string // for people
 	process    string
 	log        *slog.Logger
@@ -80,7 +81,8 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	h := &hot{guard: g}
 	known := make(chan struct{})
 	cfg := engine.Config{
-		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Log: e.log.With("pipeline", s.Name, "replica", number),
+		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,
+		Log: e.log.With("pipeline", s.Name, "replica", number),
 		Announce: func(b engine.Batch) {
 			<-known // whoever hears of the batch will ask for its steps
 			e.tell.recoveries.Announce(e.announced(b, h.Engine.Status().Storm))

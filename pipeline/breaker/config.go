@@ -85,6 +85,19 @@ type Thresholds struct {
 	FloorRate float64
 }
 
+// DefaultThresholds are those of a zero Thresholds.
+func DefaultThresholds() Thresholds { return Thresholds{}.withDefaults() }
+
+// Validate reports every threshold that cannot be, zeros taken for their defaults.
+func (t Thresholds) Validate() error {
+	t = t.withDefaults()
+	var errs []error
+	t.validate(func(option string, value any, want string) {
+		errs = append(errs, fmt.Errorf("breaker: %s is %v; want %s", option, value, want))
+	})
+	return errors.Join(errs...)
+}
+
 func (t Thresholds) withDefaults() Thresholds {
 	orElse(&t.AssignmentTime, 5*time.Second)
 	orElse(&t.PingEvery, time.Second)

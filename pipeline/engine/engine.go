@@ -36,9 +36,8 @@ type Config struct {
 	Announce func(Batch)
 	// Report is called when all lanes of a batch have resumed, parked or gone, on a goroutine of its own.
 	Report func(BatchReport)
-	// StormChanges changes of the assignment within StormSpan are a storm (default 5 in a minute).
-	StormChanges int
-	StormSpan    time.Duration
+	// Storm is from when on the recovery of new lanes is held back.
+	Storm StormLimit
 }
 
 // ErrNoJournal means that the spec wants commits to overflow into a journal, and the worker has none.

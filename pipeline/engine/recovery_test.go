@@ -250,7 +250,7 @@ func TestACallerThatGivesUpHoldsNothingUp(t *testing.T) {
 func TestReportsAreBoundedAndBatchesForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen hooks
-		h := newHall(t, func(cfg *Config) { seen.reports(cfg); cfg.StormChanges = 1 << 20 })
+		h := newHall(t, func(cfg *Config) { seen.reports(cfg); cfg.Storm.Changes = 1 << 20 })
 		defer h.close()
 		for p := range int32(150) {
 			h.hint[p] = 1

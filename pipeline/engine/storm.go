@@ -1,17 +1,24 @@
 package engine
 
 import (
+	"cmp"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 )
 
-// Defaults of a storm, and how it is damped: the delay doubles with every change beyond the limit.
-const (
-	DefaultStormChanges = 5
-	DefaultStormSpan    = time.Minute
+// StormLimit says what a rebalance storm is: so many changes of the assignment within so long. Zeros are the defaults.
+type StormLimit struct {
+	Changes int           // default 5
+	Span    time.Duration // default a minute
+}
 
+// DefaultStormLimit is a zero StormLimit.
+var DefaultStormLimit = StormLimit{Changes: 5, Span: time.Minute}
+
+// How a storm is damped: the delay doubles with every change beyond the limit.
+const (
 	firstDelay = 500 * time.Millisecond
 	maxDelay   = 10 * time.Second
 )
@@ -48,12 +55,8 @@ type storms struct {
 }
 
 func newStorms(cfg *Config) *storms {
-	s := &storms{limit: cfg.StormChanges, span: cfg.StormSpan, log: cfg.Log}
-	if s.limit <= 0 {
-		s.limit = DefaultStormChanges
-	}
-	if s.span <= 0 {
-		s.span = DefaultStormSpan
+	s := &storms{
+		limit: cmp.Or(cfg.Storm.Changes, DefaultStormLimit.Changes), span: cmp.Or(cfg.Storm.Span, DefaultStormLimit.Span), log: cfg.Log,
 	}
 	return s
 }

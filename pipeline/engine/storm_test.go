@@ -13,7 +13,7 @@ import (
 
 func TestStormIsDampedAndReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(t, func(cfg *Config) { cfg.StormChanges, cfg.StormSpan = 3, 30*time.Second })
+		h := newHall(t, func(cfg *Config) { cfg.Storm = StormLimit{3, 30 * time.Second} })
 		defer h.close()
 		h.claim(100) // retained all the time
 		synctest.Wait()
@@ -75,7 +75,7 @@ func laneOf(h *hall, partition int32) lane.Status {
 
 func TestTimelineIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := Config{StormChanges: 2, Log: newHall(t, nil).cfg.Log}
+		cfg := Config{Storm: StormLimit{Changes: 2}, Log: newHall(t, nil).cfg.Log}
 		s := newStorms(&cfg)
 		for range 200 {
 			s.claimed()
