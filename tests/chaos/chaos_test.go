@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func fresh() []uint64 {
 
 // scale is that of `make chaos`.
 func scale() Scale {
-	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch()}
+	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch(), Clocks: true}
 	if rig.Long {
 		s.Away = 2 * time.Minute
 	}
@@ -117,6 +118,10 @@ func TestSeeds(t *testing.T) {
 	}
 	needRedis(t)
 	scale := scale()
+	if slices.ContainsFunc(seeds, func(seed uint64) bool { return NewPlan(seed, scale).Uses(ClockJump) }) {
+		_, err := rig.ClockedWorker()
+		require.NoError(t, err)
+	}
 	for _, seed := range seeds {
 		out := &Outcome{Seed: seed, Faults: make(map[Kind]int), Logs: logsOf(seed)}
 		outcomes = append(outcomes, out)

@@ -37,6 +37,7 @@ type worker struct {
 	link    *rig.Proxy // to Redis
 	wal     string     // directory, "" without
 	walArgs []string
+	clock   *rig.Clock // nil: the machine's
 	state   hostState
 	process *rig.Process
 	started time.Time
@@ -65,6 +66,9 @@ func (w *worker) start() {
 		program.Args = append(program.Args, w.walArgs...)
 	}
 	program.Env = append(program.Env, "MILLRACE_REDIS_ADDRS="+w.link.Addr, "TMPDIR="+program.Dir, mark+"="+w.run.dir)
+	if w.clock != nil {
+		w.clock.Drive(w.run.t, &program)
+	}
 	w.process = rig.Spawn(w.run.t, program)
 	w.started = time.Now()
 	w.state = up
@@ -96,6 +100,7 @@ type view struct {
 	goroutines int
 	lanes      map[int]bool // partitions it owns
 	guards     int          // state machines for dependencies
+	clock      time.Time
 }
 
 var laneState = regexp.MustCompile(`^millrace_lane_state(?:_ratio)?\{.*partition="(\d+)".*state="(running|blocked|paused)".*\} 1$`)
@@ -112,6 +117,7 @@ func (w *worker) look() (v view, ok bool) {
 	}
 	defer resp.Body.Close()
 	v.lanes = make(map[int]bool)
+	v.clock, _ = http.ParseTime(resp.Header.Get("Date"))
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		if n, is := strings.CutPrefix(lines.Text(), "go_goroutines "); is {

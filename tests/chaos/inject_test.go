@@ -70,6 +70,8 @@ func (r *run) inject(s Step) {
 		f.end = r.fillWAL(s)
 	case WALTorn, WALFlip:
 		f.end = r.damageWAL(s)
+	case ClockJump:
+		f.end = r.setClock(s)
 	}
 	r.out.Faults[s.Kind]++
 	r.active = append(r.active, f)
@@ -127,6 +129,22 @@ func (r *run) endWorker(w *worker) (end func() bool) {
 			require.Zero(r.t, w.process.ExitCode(), "%s was told to end:\n%s", w.name, w.process.Tail(30))
 		}
 		w.start()
+		return true
+	}
+}
+
+// setClock makes a worker's clock wrong; in the end it is right again. A worker that answers shows that it has happened.
+func (r *run) setClock(s Step) (end func() bool) {
+	w := r.workers[s.Worker]
+	set := func(by time.Duration) {
+		w.clock.Set(r.t, by)
+		if v, ok := w.look(); ok {
+			require.WithinDuration(r.t, time.Now().Add(by), v.clock, 3*time.Second, "the clock of %s", w.name)
+		}
+	}
+	set(s.Jump)
+	return func() bool {
+		set(0)
 		return true
 	}
 }

@@ -14,6 +14,7 @@ const (
 	temporal    target = "temporal"
 	links       target = "link/" // and of which worker
 	hosts       target = "worker/"
+	clocks      target = "clock/"
 )
 
 func link(worker int) target { return target(fmt.Sprint(links, worker)) }
@@ -30,6 +31,8 @@ func (s Step) target() target {
 		return link(s.Worker)
 	case KafkaKill:
 		return kafka
+	case ClockJump:
+		return target(fmt.Sprint(clocks, s.Worker))
 	}
 	return temporal
 }
@@ -56,7 +59,7 @@ func (s Step) loses() bool { return s.Kind == RedisWipe || s.Kind == RedisFlush 
 // moves tells whether a step may end a lane or hand it to somebody else.
 func (s Step) moves() bool {
 	switch s.Kind {
-	case RedisSlow, RedisCut, RedisHang, RedisMute, TemporalKill, TemporalAway:
+	case RedisSlow, RedisCut, RedisHang, RedisMute, TemporalKill, TemporalAway, ClockJump:
 		return false
 	}
 	return true

@@ -43,6 +43,8 @@ func TestLegal(t *testing.T) {
 		{"its link may be hit too", active(Step{Kind: WorkerFreeze, Worker: 1}), Step{Kind: RedisHang, Worker: 1}, ""},
 		{"a link is hit once at a time", active(Step{Kind: RedisHang, Worker: 1}), Step{Kind: RedisSlow, Worker: Everyone}, "the end of redis-half-open(worker-2)"},
 		{"all of them count as each", active(Step{Kind: RedisHang, Worker: Everyone}), Step{Kind: RedisSlow, Worker: 2}, "the end of redis-half-open"},
+		{"a clock is set wrong once at a time", active(Step{Kind: ClockJump, Worker: 1}), Step{Kind: ClockJump, Worker: 1}, "the end of clock-jump(worker-2)"},
+		{"of a frozen worker too", active(Step{Kind: WorkerFreeze, Worker: 1}), Step{Kind: ClockJump, Worker: 1}, ""},
 		{"damage needs the link", active(Step{Kind: RedisCut, Worker: 0}), Step{Kind: WALTorn, Worker: 0}, "the end of redis-cut(worker-1)"},
 	} {
 		t.Run(c.name, func(t *testing.T) { require.Equal(t, c.want, c.now.mayBegin(c.step)) })
@@ -52,7 +54,7 @@ func TestLegal(t *testing.T) {
 // Whatever a schedule holds, its steps are legal once everything before is over: no schedule waits for ever.
 func TestEveryStepBecomesLegal(t *testing.T) {
 	scale := full
-	scale.WAL = true
+	scale.WAL, scale.Clocks = true, true
 	over := situation{workers: 3, started: true, kept: true}
 	for seed := range uint64(2000) {
 		for _, s := range NewPlan(seed, scale).Steps {

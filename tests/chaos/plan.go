@@ -29,11 +29,12 @@ const (
 	WALFull      Kind = "wal-full"           // no room in the directory of the write-ahead log while Redis is away
 	WALTorn      Kind = "wal-torn"           // the end of a dead worker's log is torn off
 	WALFlip      Kind = "wal-flip"           // a bit in a dead worker's log is flipped
+	ClockJump    Kind = "clock-jump"         // a worker's wall clock is set wrong, and right again later
 )
 
 // Kinds are all kinds in the order of tables.
 var Kinds = []Kind{WorkerKill, WorkerFreeze, WorkerTerm, RedisKill, RedisWipe, RedisFlush, RedisSlow, RedisCut, RedisHang, RedisMute,
-	KafkaKill, TemporalKill, TemporalAway, WALFull, WALTorn, WALFlip}
+	KafkaKill, TemporalKill, TemporalAway, WALFull, WALTorn, WALFlip, ClockJump}
 
 // Everyone is the worker of faults that hit the links of all workers.
 const Everyone = -1
@@ -45,6 +46,7 @@ type Step struct {
 	After  time.Duration // since the step before began, or was over where it loses data
 	For    time.Duration // until it is healed
 	Delay  time.Duration // of RedisSlow
+	Jump   time.Duration // of ClockJump: how wrong the clock is
 	Dice   uint64        // decides what is left open here, such as which bit is flipped
 }
 
@@ -55,6 +57,9 @@ func (s Step) String() string {
 	}
 	if s.Delay > 0 {
 		text += " by " + s.Delay.String()
+	}
+	if s.Jump != 0 {
+		text += " by " + s.Jump.String()
 	}
 	if s.For > 0 {
 		text += " for " + s.For.String()
@@ -103,10 +108,11 @@ type Scale struct {
 	Faults int           // at most
 	Away   time.Duration // how long Temporal is away
 	WAL    bool          // workers have a write-ahead log
+	Clocks bool          // workers' clocks are set
 }
 
-// NewPlan decides everything from the seed. What concerns the write-ahead log comes from a sequence of its own, so that
-// the rest of a seed is the same with and without.
+// NewPlan decides everything from the seed. What concerns the write-ahead log, and what concerns clocks, comes from a sequence of
+// its own, so that the rest of a seed is the same with and without.
 func NewPlan(seed uint64, scale Scale) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p := &Plan{Seed: seed, Workers: 2 + rng.IntN(2), Fsync: pick(rng, "everysec", "always")}
@@ -131,6 +137,9 @@ func NewPlan(seed uint64, scale Scale) *Plan {
 	}
 	if scale.WAL {
 		p.journal(rand.New(rand.NewPCG(seed, 1)), scale)
+	}
+	if scale.Clocks {
+		p.clocks(rand.New(rand.NewPCG(seed, 2)), scale)
 	}
 	return p
 }
@@ -166,6 +175,9 @@ func (p *Plan) step(rng *rand.Rand, scale Scale, kind Kind) Step {
 		s.For = between(rng, 3*time.Second, 6*time.Second)
 	case WALTorn, WALFlip:
 		s.For = between(rng, 2*time.Second, 5*time.Second)
+	case ClockJump:
+		s.For = between(rng, 2*time.Second, 8*time.Second)
+		s.Jump = pick(rng, time.Second, -time.Second) * time.Duration(pick(rng, 2, 61, 3_601, 90_000))
 	}
 	if s.target() == link(s.Worker) && rng.IntN(2) == 0 {
 		s.Worker = Everyone
@@ -182,6 +194,17 @@ func (p *Plan) journal(rng *rand.Rand, scale Scale) {
 	p.YAML = strings.Replace(p.YAML, "lane: {", "lane: {overflow: journal, ", 1)
 	for range rng.IntN(3) {
 		s := p.step(rng, scale, pick(rng, WALFull, WALTorn, WALFlip))
+		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)
+	}
+}
+
+// clocks sets clocks in one seed of two.
+func (p *Plan) clocks(rng *rand.Rand, scale Scale) {
+	if rng.IntN(2) > 0 {
+		return
+	}
+	for range 1 + rng.IntN(3) {
+		s := p.step(rng, scale, ClockJump)
 		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)
 	}
 }

@@ -50,9 +50,26 @@ func TestPlanWithWAL(t *testing.T) {
 	require.Greater(t, damages, 60)
 }
 
+// So it is with clocks.
+func TestPlanWithClocks(t *testing.T) {
+	jumps := 0
+	for seed := range uint64(200) {
+		without := NewPlan(seed, full)
+		scale := full
+		scale.Clocks = true
+		with := NewPlan(seed, scale)
+		if with.Uses(ClockJump) {
+			jumps++
+		}
+		with.Steps = slices.DeleteFunc(with.Steps, func(s Step) bool { return s.Kind == ClockJump })
+		require.Equal(t, without, with)
+	}
+	require.Greater(t, jumps, 40)
+}
+
 func TestPlansStayWithinBounds(t *testing.T) {
 	scale := full
-	scale.WAL = true
+	scale.WAL, scale.Clocks = true, true
 	for seed := range uint64(2000) {
 		p := NewPlan(seed, scale)
 		require.GreaterOrEqual(t, p.Workers, 2)
@@ -70,6 +87,7 @@ func TestPlansStayWithinBounds(t *testing.T) {
 			if s.Kind == RedisSlow {
 				require.Positive(t, s.Delay)
 			}
+			require.Equal(t, s.Kind == ClockJump, s.Jump != 0)
 		}
 	}
 }
@@ -78,13 +96,15 @@ func TestPlansStayWithinBounds(t *testing.T) {
 func TestFixedSetHasEverything(t *testing.T) {
 	kinds, names := make(map[Kind]int), make(map[string]int)
 	for seed := range uint64(fixed) {
-		p := NewPlan(seed+1, full)
+		scale := full
+		scale.WAL, scale.Clocks = true, true
+		p := NewPlan(seed+1, scale)
 		names[p.Variant]++
 		for _, s := range p.Steps {
 			kinds[s.Kind]++
 		}
 	}
-	for _, kind := range usual {
+	for _, kind := range Kinds {
 		require.GreaterOrEqual(t, kinds[kind], 3, "%s", kind)
 	}
 	for _, v := range variants {

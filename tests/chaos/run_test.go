@@ -91,6 +91,9 @@ func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *ru
 		if plan.Journal {
 			r.giveWAL(w)
 		}
+		if plan.Uses(ClockJump) {
+			w.clock = rig.NewClock(t, filepath.Join(r.dir, w.name+".clock"))
+		}
 		r.workers = append(r.workers, w)
 		w.start()
 	}
