@@ -174,8 +174,12 @@ func (d *degrade) linger(ctx workflow.Context) (over bool, err error) {
 	return true, nil
 }
 
-// prove asks the processes for their journals' books; those of several processes are added up.
+// prove asks the processes for their journals' books; those of several processes are added up. Nothing of a dependency other than
+// Redis goes into a journal.
 func (d *degrade) prove(ctx workflow.Context) {
+	if d.in.Dependency != contract.DependencyRedis {
+		return
+	}
 	var books []contract.JournalAccounts
 	var missing string
 	asked := make(map[string]bool)

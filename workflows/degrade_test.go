@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -148,6 +149,25 @@ func TestDegradationFromBeginningToEnd(t *testing.T) {
 		asked = append(asked, in.After)
 	}
 	require.Equal(t, []int64{0, 1, 2, 5}, asked, "every watch asks for what comes after the last change told")
+}
+
+// Results do not go into a journal: there are no books to look at.
+func TestResultsHaveNoProof(t *testing.T) {
+	s := &levelScript{books: []contract.JournalAccounts{books(9, 7, 2, 0)}, looks: map[int][]look{0: {
+		moves(time.Second, 1, "normal", "paused"), moves(time.Minute, 2, "paused", "normal"),
+	}}}
+	env := degradeEnv(s)
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{
+		ID: contract.DegradeID("orders", "worker-a", contract.DependencyResults), TaskQueue: contract.TaskQueue,
+	})
+	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalLevel, levelSignal(0)) }, 0)
+	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{
+		Version: contract.Version, Pipeline: "orders", Worker: "worker-a", Dependency: contract.DependencyResults,
+	})
+	result := resultOf[contract.DegradeResult](t, env)
+	require.Equal(t, contract.OutcomeNormal, result.Outcome)
+	require.Nil(t, result.Proof)
+	require.Zero(t, s.asked)
 }
 
 func TestFlappingIsOneRun(t *testing.T) {
