@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -18,6 +19,7 @@ type Tail struct {
 	owner   store.Token
 	fenced  bool  // another owner was found in this process; the journal's mutex guards it
 	feed    *feed // nil while there is nothing to drain
+	held    atomic.Int64
 }
 
 // Tail begins the part of owner, which has just acquired the lane and resumed what there was before. Close it.
@@ -93,6 +95,7 @@ func (t *Tail) ready() (bool, error) {
 		c := t.s.find(t.owner)
 		t.j.mu.Unlock()
 		t.feed = t.j.newFeed(t.s, c)
+		t.held.Store(batchBytes)
 	}
 	if err := t.feed.fill(); err != nil {
 		return false, err
@@ -109,8 +112,12 @@ func (t *Tail) Rest() {
 	if t.feed != nil {
 		t.feed.close()
 		t.feed = nil
+		t.held.Store(0)
 	}
 }
+
+// Held is about how many bytes of memory draining takes now. It may be called by anybody.
+func (t *Tail) Held() int64 { return t.held.Load() }
 
 // Sides publishes the side records that were never drained, in order. A lane that writes its memory again after Redis
 // forgot writes will not read their events again, so it must call it, until it succeeds, before the commit that does so.

@@ -31,7 +31,11 @@ func TestDrainIsTheSameCallsInTheSameOrder(t *testing.T) {
 		require.NoError(t, tail.Append(ctx, c.offset, c.calls, c.side))
 	}
 	require.Equal(t, sum(all[:20]), counts(tail.Pending()))
+	require.Zero(t, tail.Held())
 	d := drainAll(t, tail, r)
+	require.EqualValues(t, batchBytes, tail.Held(), "counted against the memory limit while there is a drain")
+	tail.Rest()
+	require.Zero(t, tail.Held())
 	require.Equal(t, sum(all[:20]), counts(d.Tally))
 	require.Equal(t, int64(200), d.Meta.Offset)
 

@@ -223,6 +223,9 @@ func (r *loop) bytes() int64 {
 	for _, c := range r.flying {
 		n += c.footprint()
 	}
+	if r.tail != nil {
+		n += r.tail.Held()
+	}
 	return n + max(0, r.state.Pending()-spare)
 }
 
