@@ -88,6 +88,9 @@ func (r *run) keep(name string, text []byte) {
 // by itself, and a breaker that was open stays for a minute.
 const settling = 2 * time.Minute
 
+// resting is for how long nothing may change then: whoever watches a breaker looks every five seconds whether it is still there.
+const resting = 6 * time.Second
+
 // crashes are what a program prints that ends as it must not.
 var crashes = []string{"panic:", "fatal error:", "SIGBUS", "SIGSEGV", "DATA RACE"}
 
@@ -95,18 +98,18 @@ var crashes = []string{"panic:", "fatal error:", "SIGBUS", "SIGSEGV", "DATA RACE
 // be in the hot path or in a closer any more.
 func (r *run) leave() {
 	r.t.Helper()
-	for _, w := range r.workers {
-		before, same := 0, 0
-		rig.Eventually(r.t, w.name+" has no lanes and no closers, and its goroutines have ended", settling, func() bool {
+	counts, since := make([]int, len(r.workers)), time.Now()
+	rig.Eventually(r.t, "no worker has lanes or closers, and their goroutines have ended", settling, func() bool {
+		for n, w := range r.workers {
 			v, ok := w.look()
-			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines != before {
-				before, same = v.goroutines, 0
-				return false
+			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines != counts[n] {
+				counts[n], since = v.goroutines, time.Now()
 			}
-			same++
-			return same == 10
-		})
-		r.say("%s has %d goroutines, had %d without a pipeline", w.name, before, w.base)
+		}
+		return time.Since(since) > resting
+	})
+	for n, w := range r.workers {
+		r.say("%s has %d goroutines, had %d without a pipeline", w.name, counts[n], w.base)
 	}
 	last := r.workers[len(r.workers)-1]
 	last.signal(syscall.SIGQUIT)
