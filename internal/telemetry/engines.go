@@ -28,7 +28,7 @@ func ObserveEngines(meter metric.Meter, statuses func() []engine.Status) error {
 	commit := m.float(nameCommit, "s", "Duration of the last commit")
 	gap := m.float(nameGap, "s", "Longest time between two acknowledged commits")
 	reseeds := m.counter(nameReseeds, "{reseed}", "Times Redis was found to have forgotten acknowledged writes")
-	unsent := m.counter(nameUnsent, "{commit}", "Commits, at most, whose late and dead-letter records a corrupt journal has lost")
+	unsent := m.counter(nameUnsent, "{record}", "Records of a corrupt journal that were lost, with the late and dead-letter records in them")
 	state := m.gauge(nameState, "1", "1 for the state the lane is in")
 	memory := m.gauge(nameMemory, "By", "Memory held by all lanes of the replica")
 	limit := m.gauge(nameLimit, "By", "Memory limit of the replica")

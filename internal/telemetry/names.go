@@ -14,7 +14,7 @@ const (
 	nameCommit    = "millrace.lane.commit.duration" // seconds, of the last commit
 	nameGap       = "millrace.lane.commit.gap"      // seconds, longest between two commits
 	nameReseeds   = "millrace.lane.reseeds"         // times Redis had forgotten writes
-	nameUnsent    = "millrace.lane.unsent"          // commits whose side records a corrupt journal has lost
+	nameUnsent    = "millrace.lane.unsent"          // records of a corrupt journal whose side records are lost
 	nameState     = "millrace.lane.state"           // 1 for the state the lane is in
 	nameMemory    = "millrace.replica.memory"       // bytes of all lanes of a replica
 	nameLimit     = "millrace.replica.memory.limit" // bytes

@@ -33,6 +33,7 @@ type feed struct {
 	at     store.Cursor // place of the last call read, or applied before
 	placed bool         // at is known
 	strict bool         // a corrupt range ends the feed
+	loose  bool         // only side records are wanted: what cannot be read is passed over
 	batch  batch
 	broken error // why nothing more can be read
 }
@@ -45,6 +46,13 @@ func (j *Journal) newFeed(s *stream, c *chain) *feed {
 }
 
 func (f *feed) close() { f.reader.Close() }
+
+// loosen goes on at a record, with side records only.
+func (f *feed) loosen(from uint64) {
+	f.reader.Close()
+	f.reader = f.j.log.StreamReader(f.s.key, from)
+	f.loose, f.broken = true, nil
+}
 
 // end is the index of the chain's last record.
 func (f *feed) end() uint64 {
@@ -64,11 +72,11 @@ func (f *feed) fill() error {
 		var corrupt *wal.CorruptError
 		switch {
 		case err == nil && rec.Index > end, errors.Is(err, io.EOF):
-			if f.settledTo(end) {
+			if f.loose || f.settledTo(end) {
 				return nil
 			}
 			f.broken = fmt.Errorf("%w: records up to %d are missing", ErrBroken, end)
-		case errors.As(err, &corrupt) && f.strict:
+		case errors.As(err, &corrupt) && f.strict && !f.loose:
 			f.broken = err
 		case errors.As(err, &corrupt):
 			f.reader.Skip()
@@ -102,6 +110,9 @@ func (f *feed) settledTo(end uint64) bool {
 // take adds a record to the batch if it follows what was read before. One that is in Redis already counts as drained.
 func (f *feed) take(rec *wal.Record) {
 	call, side, err := f.batch.add(rec.Data)
+	if err != nil && f.loose {
+		return
+	}
 	if err != nil {
 		f.broken = fmt.Errorf("lane %s, record %d: %w", f.s.id, rec.Index, err)
 		return
@@ -109,6 +120,9 @@ func (f *feed) take(rec *wal.Record) {
 	h, _, _ := readHead(rec.Data)
 	r := record{index: rec.Index, pos: rec.Pos, side: side, tally: tallyOf(&h, rec.Data)}
 	switch {
+	case f.loose:
+		f.batch.recs = append(f.batch.recs, r)
+		return
 	case f.placed && !f.at.Less(call.Next):
 		f.batch.calls = f.batch.calls[:len(f.batch.calls)-1]
 		if len(f.batch.recs) == 0 {

@@ -20,6 +20,8 @@ type Tail struct {
 	fenced  bool  // another owner was found in this process; the journal's mutex guards it
 	feed    *feed // nil while there is nothing to drain
 	held    atomic.Int64
+	sent    int64  // calls whose side records were published by Sides
+	sentTo  uint64 // index behind the last of them
 }
 
 // Tail begins the part of owner, which has just acquired the lane and resumed what there was before. Close it.
@@ -95,8 +97,8 @@ func (t *Tail) ready() (bool, error) {
 		c := t.s.find(t.owner)
 		t.j.mu.Unlock()
 		t.feed = t.j.newFeed(t.s, c)
-		t.held.Store(batchBytes)
 	}
+	t.held.Store(min(batchBytes, t.Pending().Bytes))
 	if err := t.feed.fill(); err != nil {
 		return false, err
 	}
@@ -122,24 +124,39 @@ func (t *Tail) Held() int64 { return t.held.Load() }
 // Sides publishes the side records that were never drained, in order. A lane that writes its memory again after Redis
 // forgot writes will not read their events again, so it must call it, until it succeeds, before the commit that does so.
 // Nothing of the chain can be applied any more after it was called.
-func (t *Tail) Sides(ctx context.Context, side SideSender) error {
+//
+// Where the chain cannot be read it fails as Drain does. With salvage it passes over what cannot be read, publishes the rest, and
+// returns how many records are lost.
+func (t *Tail) Sides(ctx context.Context, side SideSender, salvage bool) (lost int64, err error) {
 	for {
 		ok, err := t.ready()
-		if err != nil || !ok {
-			return err
+		switch {
+		case err != nil && salvage && t.feed != nil && t.feed.broken != nil:
+			t.feed.loosen(max(t.sentTo, t.feed.first()))
+			continue
+		case err != nil:
+			return 0, err
+		case !ok:
+			return t.unsent(), nil
 		}
 		b := &t.feed.batch
 		for b.rest() > 0 {
-			if err := t.feed.sides(ctx, side, &b.recs[b.from]); err != nil {
-				return err
+			r := &b.recs[b.from]
+			if err := t.feed.sides(ctx, side, r); err != nil {
+				return 0, err
 			}
+			t.sent += r.tally.Calls
+			t.sentTo = r.index + 1
 			b.from++
 		}
-		if b.recs[len(b.recs)-1].index >= t.feed.end() {
-			return nil
+		if t.sentTo > t.feed.end() {
+			return t.unsent(), nil
 		}
 	}
 }
+
+// unsent is how many records of the chain Sides has not seen.
+func (t *Tail) unsent() int64 { return max(0, t.Pending().Calls-t.sent) }
 
 // Supersede makes sure that the chain is never applied.
 func (t *Tail) Supersede(reason string) {

@@ -33,7 +33,7 @@ func TestDrainIsTheSameCallsInTheSameOrder(t *testing.T) {
 	require.Equal(t, sum(all[:20]), counts(tail.Pending()))
 	require.Zero(t, tail.Held())
 	d := drainAll(t, tail, r)
-	require.EqualValues(t, batchBytes, tail.Held(), "counted against the memory limit while there is a drain")
+	require.Positive(t, tail.Held(), "counted against the memory limit while there is a drain")
 	tail.Rest()
 	require.Zero(t, tail.Held())
 	require.Equal(t, sum(all[:20]), counts(d.Tally))

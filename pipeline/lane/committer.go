@@ -52,7 +52,7 @@ type delivery struct {
 	commit    *Commit  // nil when it is about the journal
 	journaled bool     // the commit is in the journal, not in Redis
 	drained   progress // what Redis has from the journal
-	unsent    int64    // commits whose side records a journal has lost
+	unsent    int64    // records of a journal that are lost with their side records; such a delivery says nothing else
 	err       error    // nil, or an error that breaks the chain
 	took      time.Duration
 	seal      int64

@@ -110,23 +110,23 @@ func (c *committer) settle(ctx context.Context) bool {
 	side, wait := Fitting(c.deps.Side), drainAgain
 	for len(c.owed) > 0 {
 		owed := c.owed[0]
-		err := owed.Sides(ctx, side)
-		switch {
-		case unreadable(err) && !c.alone:
+		lost, err := owed.Sides(ctx, side, c.alone)
+		if unreadable(err) {
 			c.out <- delivery{err: err}
 			return false
-		case unreadable(err):
-			commits := owed.Pending().Commits
-			c.out <- delivery{unsent: commits, seal: none, drop: none}
-			c.deps.Log.Error("the journal cannot be read: late and dead-letter records of up to so many commits are lost",
-				"lane", c.id.String(), "commits", commits, "error", err)
-		case err != nil:
+		}
+		if err != nil {
 			c.stuck(err)
 			if !pause(ctx, wait) {
 				return false
 			}
 			wait = min(2*wait, drainSlower)
 			continue
+		}
+		if lost > 0 {
+			c.out <- delivery{unsent: lost}
+			c.deps.Log.Error("records of the journal cannot be read: the late and dead-letter records in them are lost",
+				"lane", c.id.String(), "records", lost)
 		}
 		owed.Supersede("redis forgot acknowledged writes, the lane has written its state again")
 		owed.Close()

@@ -15,11 +15,33 @@ func forgot(err error) bool {
 	return errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta)
 }
 
-// broken handles the end of the chain of commits. A fenced lane ends; one whose Redis forgot writes takes a new token
+// onlyHere tells whether an error ends the chain of commits while nobody but this lane knows the state: Redis forgot it, or has
+// none and the journal cannot be read. It asks Redis until it answers or ctx ends.
+func (r *loop) onlyHere(ctx context.Context, err error) bool {
+	if !unreadable(err) {
+		return forgot(err)
+	}
+	for {
+		meta, found, askErr := r.deps.Store.ReadMeta(ctx, r.id)
+		if askErr == nil {
+			return !found || meta.Offset < 0
+		}
+		r.now.Reason = askErr.Error()
+		r.report()
+		if !pause(ctx, reseedAgain) {
+			return false
+		}
+	}
+}
+
+// reseedAgain is the pause before another try to write the state again.
+const reseedAgain = 200 * time.Millisecond
+
+// broken handles the end of the chain of commits. A fenced lane ends; one that alone knows the state takes a new token
 // and writes its whole memory again; anything else that no retry mends parks it.
 func (r *loop) broken(err error) error {
 	switch {
-	case forgot(err):
+	case r.onlyHere(r.ctx, err):
 	case store.IsFinal(err) && !errors.Is(err, store.ErrFenced):
 		return &Incident{Kind: IncidentCorrupt, From: -1, To: -1, Detail: err.Error()}
 	default:
@@ -46,7 +68,7 @@ func (r *loop) broken(err error) error {
 		}
 		r.now.Reason = askErr.Error()
 		r.report()
-		if !pause(r.ctx, 200*time.Millisecond) {
+		if !pause(r.ctx, reseedAgain) {
 			return r.ctx.Err()
 		}
 	}
@@ -112,7 +134,7 @@ func (r *loop) release() error {
 			if !ok {
 				return nil
 			}
-			if forgot(d.err) {
+			if d.err != nil && r.onlyHere(r.deliver, d.err) {
 				// Its successor would find nothing, or too little: nobody knows the state but this lane.
 				if err := r.reseed(r.deliver); err != nil {
 					return errors.Join(d.err, err)

@@ -47,7 +47,7 @@ type Status struct {
 	JournalBytes   int64 `json:"journal_bytes,omitempty"`
 
 	Reseeds   int       `json:"reseeds,omitempty"` // times Redis was found to have forgotten writes
-	Unsent    int64     `json:"unsent,omitempty"`  // commits, at most, whose late and dead-letter records a corrupt journal has lost
+	Unsent    int64     `json:"unsent,omitempty"`  // records of a corrupt journal that were lost, with the late and dead-letter records in them
 	UpdatedAt time.Time `json:"updated_at,omitempty"`
 }
 

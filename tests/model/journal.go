@@ -253,7 +253,7 @@ func (l *laneProc) owe() {
 func (l *laneProc) settle(a *actor, token store.Token) bool {
 	for len(l.owed) > 0 && l.token == token {
 		if !l.w.is(owedSides) {
-			if err := l.owed[0].Sides(l.w.ctx, lane.Fitting(l)); err != nil {
+			if _, err := l.owed[0].Sides(l.w.ctx, lane.Fitting(l), false); err != nil {
 				if errors.Is(err, journal.ErrBroken) {
 					l.w.fail("journal of lane %d: %v", l.p, err)
 				}
