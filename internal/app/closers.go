@@ -253,6 +253,7 @@ func (c *closer) CloseOne(ctx context.Context, r contract.WindowRef) (contract.C
 	}
 	row, published, err := c.windows.CloseWindow(ctx, ref, "")
 	switch {
+	case ctx.Err() != nil: // says nothing about Kafka
 	case result.Refused(err):
 		c.outlet.Report(err)
 	case published:
@@ -272,7 +273,9 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 		return contract.Emitted{}, errors.New(why)
 	}
 	receipt, err := c.emit(ctx, reason, ends)
-	c.outlet.judge(receipt.Closed, receipt.Failed, nil)
+	if ctx.Err() == nil {
+		c.outlet.judge(receipt.Closed, receipt.Failed, nil)
+	}
 	if err != nil {
 		return contract.Emitted{}, permanent(err)
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,8 @@ import (
 // workshop hands out closers over windows that only count.
 type workshop struct {
 	*closers
-	made   []*fakeWindows
-	pinged error
+	made []*fakeWindows
+	away atomic.Bool
 }
 
 func working(t *testing.T, test func(t *testing.T, w *workshop)) {
@@ -27,7 +28,12 @@ func working(t *testing.T, test func(t *testing.T, w *workshop)) {
 		w := &workshop{}
 		out := &outlets{
 			log: quiet, made: make(map[string]*outlet),
-			ping:   func(context.Context, string) error { return w.pinged },
+			ping: func(context.Context, string) error {
+				if w.away.Load() {
+					return errors.New("no broker answers")
+				}
+				return nil
+			},
 			follow: func(ctx context.Context, _ string, _ activities.Level) { <-ctx.Done() },
 		}
 		w.closers = &closers{outlets: out, log: quiet, made: make(map[string]*closer)}
@@ -92,7 +98,7 @@ func TestOpenBreakersOutliveTheirClosers(t *testing.T) {
 		for range 8 {
 			c.outlet.Report(errors.New("no broker answers"))
 		}
-		w.pinged = errors.New("no broker answers")
+		w.away.Store(true)
 		pass(time.Second)
 		require.False(t, c.outlet.Direct())
 		done()

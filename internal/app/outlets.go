@@ -130,17 +130,21 @@ func (o *outlet) open() (why string, open bool) {
 }
 
 // judge takes what came of a round, a flush or a drain: every window that was published and every one that could not be is a try
-// on Kafka, and so is every slot that could not be taken over. Nothing to publish says nothing.
+// on Kafka, and so is every slot that could not be taken over, however many windows it has. Nothing to publish says nothing.
 func (o *outlet) judge(closed []result.Closed, failed []result.Trouble, slots []string) {
 	for range closed {
 		o.Report(nil)
 	}
+	refused := make(map[string]struct{})
 	for _, text := range slots {
-		o.Report(errors.New(text))
+		refused[text] = struct{}{}
 	}
 	for _, t := range failed {
 		if t.Kafka {
-			o.Report(errors.New(t.Error))
+			refused[t.Error] = struct{}{}
 		}
+	}
+	for text := range refused {
+		o.Report(errors.New(text))
 	}
 }

@@ -206,8 +206,11 @@ func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
 		require.True(t, published)
 	})
 	pressing(t, func(t *testing.T, p *press) {
-		p.report.Failed = []result.Trouble{{Window: "hourly", Error: refused.Error(), Kafka: true}}
-		for range 5 {
+		for start := range int64(60) {
+			p.report.Failed = append(p.report.Failed, result.Trouble{Window: "hourly", Start: start, Error: refused.Error(), Kafka: true})
+		}
+		for n := range int64(5) {
+			require.Equal(t, n, p.outlet.Status().Totals.Failed, "one slot, however many windows it has")
 			_, err := p.Emit(t.Context(), result.ReasonFlush, nil)
 			require.ErrorContains(t, err, "no broker answers")
 		}
