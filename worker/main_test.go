@@ -35,6 +35,8 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 30*time.Second, cfg.Breaker.OpenFor)
 	require.Equal(t, 9, cfg.Storm.Changes)
+	_, err = configure([]string{"--breaker-error-window", "30m"}, func(k string) string { return env[k] }, &out)
+	require.NoError(t, err)
 }
 
 func TestWrongUsage(t *testing.T) {
@@ -49,7 +51,8 @@ func TestWrongUsage(t *testing.T) {
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
 		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},
-		{"no share", []string{"--breaker-error-rate", "80"}, 2, "breaker: Thresholds.ErrorRate is 80; want a share above 0 and up to 1"},
+		{"no share", []string{"--breaker-error-rate", "80"}, 2, "worker: --breaker-error-rate is 80; want a share above 0 and up to 1"},
+		{"nothing", []string{"--breaker-error-rate", "0"}, 2, "worker: --breaker-error-rate is 0; want more"},
 		{"no storm", []string{"--storm-span", "1ms"}, 2, "--storm-changes is 5 and --storm-span 1ms; want at least 1 and 1s"},
 		{"nothing configured", nil, 2, "MILLRACE_KAFKA_BROKERS"},
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -30,9 +32,32 @@ func addTuning(flags *pflag.FlagSet, cfg *app.Config) {
 	flags.DurationVar(&cfg.Storm.Span, "storm-span", cfg.Storm.Span, "... within so long: the recovery of new lanes is then held back for a moment")
 }
 
+// checkTuning refuses what cannot be, by the names of the flags.
 func checkTuning(cfg *app.Config) error {
 	if cfg.Storm.Changes < 1 || cfg.Storm.Span < time.Second {
 		return fmt.Errorf("--storm-changes is %d and --storm-span %v; want at least 1 and 1s", cfg.Storm.Changes, cfg.Storm.Span)
 	}
-	return cfg.Breaker.Validate()
+	b := &cfg.Breaker
+	b.ErrorStep = b.ErrorWindow / 10
+	flags := []struct {
+		field, flag string
+		zero        bool // which the breaker takes for its default
+	}{
+		{"OpenFor", "open", b.OpenFor == 0}, {"Probes", "probes", b.Probes == 0}, {"AssignmentTime", "assignment", b.AssignmentTime == 0},
+		{"PingTimeout", "ping-timeout", b.PingTimeout == 0}, {"PingRounds", "ping-rounds", b.PingRounds == 0},
+		{"PingFailing", "ping-failing", b.PingFailing == 0}, {"ThroughputWindow", "throughput-window", b.ThroughputWindow == 0},
+		{"ThroughputDrop", "throughput-drop", b.ThroughputDrop == 0}, {"ErrorWindow", "error-window", b.ErrorWindow == 0},
+		{"ErrorMin", "error-min", b.ErrorMin == 0}, {"ErrorRate", "error-rate", b.ErrorRate == 0},
+	}
+	var names []string
+	for _, f := range flags {
+		if f.zero {
+			return fmt.Errorf("--breaker-%s is 0; want more", f.flag)
+		}
+		names = append(names, "breaker: Thresholds."+f.field+" ", "--breaker-"+f.flag+" ")
+	}
+	if err := b.Validate(); err != nil {
+		return errors.New(strings.NewReplacer(names...).Replace(err.Error()))
+	}
+	return nil
 }
