@@ -88,8 +88,12 @@ func (r *run) keep(name string, text []byte) {
 // by itself, and a breaker that was open stays for a minute.
 const settling = 2 * time.Minute
 
-// resting is for how long nothing may change then: whoever watches a breaker looks every five seconds whether it is still there.
-const resting = 6 * time.Second
+// resting is for how long they must be gone: whoever watches a breaker looks every five seconds whether it is still there. slack is how
+// many goroutines more than before come and go with connections.
+const (
+	resting = 6 * time.Second
+	slack   = 20
+)
 
 // crashes are what a program prints that ends as it must not.
 var crashes = []string{"panic:", "fatal error:", "SIGBUS", "SIGSEGV", "DATA RACE"}
@@ -102,8 +106,9 @@ func (r *run) leave() {
 	rig.Eventually(r.t, "no worker has lanes or closers, and their goroutines have ended", settling, func() bool {
 		for n, w := range r.workers {
 			v, ok := w.look()
-			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines != counts[n] {
-				counts[n], since = v.goroutines, time.Now()
+			counts[n] = v.goroutines
+			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines > w.base+slack {
+				since = time.Now()
 			}
 		}
 		return time.Since(since) > resting
