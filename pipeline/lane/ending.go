@@ -114,8 +114,8 @@ func (r *loop) reseed(ctx context.Context) error {
 func (r *loop) release() error {
 	r.now.State, r.now.Reason = StateReleasing, ""
 	r.report()
-	grace := time.NewTimer(releaseGrace)
-	defer grace.Stop()
+	ctx, cancel := context.WithTimeout(r.deliver, releaseGrace)
+	defer cancel()
 	look := time.NewTicker(routeEvery)
 	defer look.Stop()
 	r.committer.hurry.Store(true)
@@ -134,9 +134,9 @@ func (r *loop) release() error {
 			if !ok {
 				return nil
 			}
-			if d.err != nil && r.onlyHere(r.deliver, d.err) {
+			if d.err != nil && r.onlyHere(ctx, d.err) {
 				// Its successor would find nothing, or too little: nobody knows the state but this lane.
-				if err := r.reseed(r.deliver); err != nil {
+				if err := r.reseed(ctx); err != nil {
 					return errors.Join(d.err, err)
 				}
 				r.committer.hurry.Store(true)
@@ -148,7 +148,7 @@ func (r *loop) release() error {
 			if err := r.delivered(d, ok); err != nil {
 				return err
 			}
-		case <-grace.C:
+		case <-ctx.Done():
 			if final && len(r.flying) == 0 {
 				return nil // the rest is in the journal
 			}
