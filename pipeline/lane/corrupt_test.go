@@ -17,10 +17,7 @@ func TestCorruptJournalUnderARunningLane(t *testing.T) {
 	c := launch(t, 33, 5000)
 	c.flow(t, 1000)
 	c.wait(t, "committed", func(s Status) bool { return s.Committed == 1000 })
-	c.gate.shut.Store(true)
-	for upto := int64(1100); upto <= 3000; upto += 100 {
-		c.flow(t, upto)
-	}
+	c.overflow(t)
 	c.spoil(bytes.Index)
 	c.gate.shut.Store(false)
 	err := <-c.done
@@ -32,6 +29,15 @@ func TestCorruptJournalUnderARunningLane(t *testing.T) {
 	c.bench = next
 	c.finish(t)
 	require.NotZero(t, c.balanced(t).Superseded.Commits)
+}
+
+// overflow lets records 1000 to 3000 through, commit by commit, while all of them go to the journal.
+func (c *course) overflow(t *testing.T) {
+	t.Helper()
+	c.gate.shut.Store(true)
+	for upto := int64(1100); upto <= 3000; upto += 100 {
+		c.flow(t, upto)
+	}
 }
 
 // spoil flips a bit of a journalled record: find says where in a segment its key stands.
@@ -91,10 +97,7 @@ func TestCorruptJournalAndLostWrites(t *testing.T) {
 	back := imageOf(t, c.redis)
 	c.flow(t, 1000)
 	c.wait(t, "committed", func(s Status) bool { return s.Committed == 1000 })
-	c.gate.shut.Store(true)
-	for upto := int64(1100); upto <= 3000; upto += 100 {
-		c.flow(t, upto)
-	}
+	c.overflow(t)
 	c.spoil(bytes.LastIndex)
 	back()
 	c.gate.shut.Store(false)
@@ -120,10 +123,7 @@ func TestCorruptJournalAndEmptyRedis(t *testing.T) {
 			c := launch(t, 36, 5000)
 			c.flow(t, 1000)
 			c.wait(t, "committed", func(s Status) bool { return s.Committed == 1000 })
-			c.gate.shut.Store(true)
-			for upto := int64(1100); upto <= 3000; upto += 100 {
-				c.flow(t, upto)
-			}
+			c.overflow(t)
 			c.spoil(find)
 			c.redis.FlushAll()
 			c.gate.shut.Store(false)
