@@ -315,6 +315,36 @@ func TestDamageFoundWhileReading(t *testing.T) {
 	require.Equal(t, err, again, "the range is not passed over by itself")
 }
 
+// TestDamageAtAnOldEnd lets the log grow between a reader's last look at its end and the moment it finds damage just before
+// that end: only the record that cannot be read is lost, however much was appended since.
+func TestDamageAtAnOldEnd(t *testing.T) {
+	for _, stream := range []string{"", "a"} {
+		fs := faultfs.New(0)
+		cfg := small(fs, "d", wal.Write)
+		cfg.SegmentSize, cfg.MarkAfter = 1<<20, time.Hour
+		l, _ := open(t, cfg)
+		write := func(from, to int) {
+			for i := from; i <= to; i++ {
+				_, err := l.Append(deadline(t), record("a", i, 30_000)) // a reader reads some two of these ahead
+				require.NoError(t, err)
+			}
+		}
+		write(1, 10)
+		r := l.Reader(0)
+		if stream != "" {
+			r = l.StreamReader([]byte(stream), 0)
+		}
+		_, err := r.Next()
+		require.NoError(t, err)
+		(&patient{t: t, fs: fs}).in(10, flip(300, 8))
+		write(11, 20)
+		got, corrupt := read(t, r)
+		require.Len(t, got, 18)
+		require.Len(t, corrupt, 1)
+		require.Equal(t, []uint64{10, 1}, []uint64{corrupt[0].First, corrupt[0].Lost})
+	}
+}
+
 func TestFailedSyncIsFinal(t *testing.T) {
 	backends(t, func(t *testing.T, backend wal.Backend) {
 		for name, fault := range map[string]faultfs.Fault{"sync": {Sync: 1}, "write": {Write: 1}, "torn write": {Tear: 1}} {

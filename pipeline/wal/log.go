@@ -10,6 +10,13 @@ import (
 )
 
 // Log is a write-ahead log. All methods are safe for concurrent use.
+//
+// Three kinds of goroutines share it: appenders (callers of Submit, Release and the like), the syncer, which alone writes
+// and syncs records, and the housekeeper, which alone creates, renames and deletes files. Readers run beside all of them.
+// The fields above mu are set before the log is shared and never change. mu guards everything from segs to stats, the
+// streams reachable from there, and the fields of segments and stages that say so. A segment's own mutex is taken before
+// mu (the syncer notes its statistics while it holds the segment); nobody takes a segment's mutex while holding mu. No
+// file is read, written or synced under mu.
 type Log struct {
 	cfg   Config
 	view  bool // only looked at: no lock, no goroutines, nothing is written

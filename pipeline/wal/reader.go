@@ -10,6 +10,9 @@ import (
 
 // Reader reads durable records in order, beside appends and releases. It is used by one goroutine. A reader keeps the
 // file it is on, and every later one, from being recycled; so close it.
+//
+// The syncer moves a segment's end while a reader is on it. A reader therefore decides by what look copied under the
+// log's mutex, and touches only the immutable fields of seg (see segment) without that mutex.
 type Reader struct {
 	l      *Log
 	key    string // "" reads every stream
@@ -17,9 +20,12 @@ type Reader struct {
 	seg    *segment
 	off    int64  // of the next frame
 	expect uint64 // index of the next frame, 0 when not known
-	limit  int64  // durable end of seg when last asked
-	ended  bool   // and whether it is final
-	holes  []Range
+
+	limit int64   // durable end of seg when look last copied it
+	next  uint64  // index of the frame at limit
+	ended bool    // whether limit is final
+	holes []Range // of seg; noteHole replaces the list and never changes one
+
 	passed int64 // offset of a hole without bytes that was skipped, else -1
 	block  int64 // the block a stream reader last asked about
 	buf    []byte
@@ -171,9 +177,10 @@ func (r *Reader) on(seg *segment, off int64, index uint64) {
 	r.look()
 }
 
-// look takes a fresh view of the segment. Callers hold l.mu.
+// look copies what the segment holds now, as one consistent view. Callers hold l.mu.
 func (r *Reader) look() {
-	r.limit, r.ended = r.seg.durable, r.seg.ended && r.seg.durable == r.seg.staged
+	r.limit, r.next = r.seg.durable, r.seg.next
+	r.ended = r.seg.ended && r.seg.durable == r.seg.staged
 	r.holes = r.seg.holes[:len(r.seg.holes):len(r.seg.holes)]
 }
 
@@ -208,7 +215,7 @@ func (r *Reader) refresh() (more bool, err error) {
 		if seg.id <= r.seg.id {
 			continue
 		}
-		if last := r.seg.next; r.key == "" && seg.first > last && (len(seg.holes) == 0 || seg.holes[0].First != last) {
+		if last := r.next; r.key == "" && seg.first > last && (len(seg.holes) == 0 || seg.holes[0].First != last) {
 			return false, fmt.Errorf("index %d, the first one left is %d: %w", last, seg.first, ErrTrimmed)
 		}
 		r.on(seg, dataStart, seg.first)
@@ -223,7 +230,7 @@ func (r *Reader) jump() {
 	r.l.mu.Lock()
 	defer r.l.mu.Unlock()
 	r.look()
-	to := blockStart{off: r.limit, index: r.seg.next}
+	to := blockStart{off: r.limit, index: r.next}
 	if p := r.seg.streams[r.l.streams[r.key]]; p != nil {
 		if b, ok := r.seg.nextBlock(p, r.off); ok {
 			to = b
@@ -295,13 +302,14 @@ func (r *Reader) load(n int64) error {
 	return nil
 }
 
-// damaged notes that acknowledged bytes at off cannot be read: up to the next frame, or to the durable end. They are copied
-// aside, counted, and shown to this and every later reader.
+// damaged notes that acknowledged bytes at off cannot be read: up to the next frame, or to the durable end the reader
+// knows. They are copied aside, counted, and shown to this and every later reader. Frames that became durable since the
+// reader's last look lie behind that end and are not lost, so they must not be counted.
 func (r *Reader) damaged(reason string) error {
 	rest := make([]byte, r.limit-r.off)
 	readChunked(io.NewSectionReader(r.seg.file, r.off, int64(len(rest))), rest, int64(len(rest)))
 	h := Range{Segment: r.seg.id, Offset: r.off, Length: r.limit - r.off, First: r.expect, Reason: reason}
-	after := r.seg.next
+	after := r.next
 	if f, ok := nextFrame(rest, r.off, r.seg.salt, r.expect); ok {
 		h.Length, after = f.off-r.off, f.index
 	}

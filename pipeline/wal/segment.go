@@ -10,14 +10,17 @@ import (
 	"time"
 )
 
-// segment is one file of frames. Fields below mu belong to it, the others to the log's mutex unless said otherwise.
+// segment is one file of frames. Whoever takes both of its mutexes takes the segment's own first, then the log's.
 type segment struct {
+	// Set before the segment is shared; they never change and anybody may read them.
 	id   uint64
-	path string
 	size int64
 	salt uint32
-	file File // immutable; safe for concurrent reads
+	file File // safe for concurrent reads
 
+	// The log's mutex guards what follows. Once the segment is released and no reader is on it, it is the housekeeper's
+	// alone, which then renames the file and copies holes aside without the mutex.
+	path     string
 	first    uint64 // index of the first frame
 	next     uint64 // index after the last durable frame
 	durable  int64  // every byte before it is durable; readers stop here
@@ -34,6 +37,7 @@ type segment struct {
 	holes    []Range
 	damaged  []Range // header pages that could not be read
 
+	// The segment's own mutex guards what follows. It is held while bytes go to the disk.
 	mu   sync.Mutex
 	dev  device // nil when not appended to (any more)
 	slot slot   // the one last written

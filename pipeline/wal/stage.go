@@ -6,7 +6,8 @@ type group struct {
 	err  error
 }
 
-// stage gathers encoded frames for one stretch of a segment, to be written and synced together.
+// stage gathers encoded frames for one stretch of a segment, to be written and synced together. The log's mutex guards it
+// while it is open or queued; once take has handed it out it belongs to the syncer, and then to the teller.
 type stage struct {
 	seg    *segment
 	start  int64 // in the segment
