@@ -58,7 +58,7 @@ func randomSpec(r *rand.Rand) string {
 	fmt.Fprintf(&b, `
 name: random
 source: {topics: [in], format: json}
-event: {key: %s, time: {field: t.at, unit: ms}, max_future: 1h, max_key_bytes: %d}
+event: {key: %s, time: {field: t.at, unit: ms}, max_future: 1h, max_key_bytes: %d%s}
 aggregates:
   n: {func: count}
   isum: {func: sum, field: i, type: int}
@@ -72,7 +72,7 @@ aggregates:
   lst_s: {func: last, field: s, type: string}
 windows:
   - {name: a, size: %s}
-`, pick(r, "[k]", "[k, n.m]", "[n.m]"), pick(r, 1024, 8), pick(r, "10s", "1m", "7s"))
+`, pick(r, "[k]", "[k, n.m]", "[n.m]"), pick(r, 1024, 8), pick(r, "", ", max_value_bytes: 12"), pick(r, "10s", "1m", "7s"))
 	if r.IntN(3) > 0 {
 		fmt.Fprintf(&b, "  - {name: b, size: 1m, slide: %s, offset: %s}\n", pick(r, "20s", "10s", "30s"), pick(r, "0s", "5s", "9s"))
 	}

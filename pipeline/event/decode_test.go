@@ -20,6 +20,7 @@ event:
   key: [shop.id, country]
   time: {field: at, unit: ms}
   max_key_bytes: 64
+  max_value_bytes: 40
 aggregates:
   orders: {func: count}
   total:  {func: sum, field: order.amount, type: int}
@@ -104,6 +105,11 @@ func TestDecodeRefuses(t *testing.T) {
 		{"array key", with(`"DE"`, `["DE"]`), WrongType, "country"},
 		{"key not inside an object", with(`{"id":7}`, `7`), Missing, "shop.id"},
 		{"key beyond float64", with(`7}`, `1e999}`), NumberRange, "shop.id"},
+		{"long text", with(`"n"`, `"`+strings.Repeat("n", 39)+`"`), ValueTooLarge, "note"},
+		{"text that grows in JSON", with(`"n"`, `"`+strings.Repeat(`\u0001`, 7)+`"`), ValueTooLarge, "note"},
+		{"text that grows by a quote", with(`"n"`, `"`+strings.Repeat("n", 37)+`\""`), ValueTooLarge, "note"},
+		{"long text of a typed aggregate", with(`"new"`, `"`+strings.Repeat("n", 39)+`"`), ValueTooLarge, "state"},
+		{"long integer", with(`"n"`, strings.Repeat("7", 41)), ValueTooLarge, "note"},
 		{"large key", with(`DE`, strings.Repeat("D", 60)), KeyTooLarge, "shop.id"},
 		{"no aggregate field", with(`"amount"`, `"price"`), Missing, "order.amount"},
 		{"aggregate field not inside an object", with(`{"amount":250}`, `250`), Missing, "order.amount"},
@@ -180,7 +186,7 @@ func TestDecodeAccepts(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, err := NewDecoder(testSpec(t))
+			d, err := NewDecoder(testSpec(t, func(s *spec.Spec) { s.Event.MaxValueBytes = 2 << 20 }))
 			require.NoError(t, err)
 			var want, ev Event
 			require.NoError(t, d.Decode([]byte(good), &want))

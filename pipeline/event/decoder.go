@@ -56,6 +56,9 @@ func NewDecoder(s *spec.Spec) (*Decoder, error) {
 	for i := range s.Aggregates {
 		if slot := SlotOf(s, i); slot >= 0 {
 			d.slots[slot].need |= demandOf(&s.Aggregates[i])
+			if s.Aggregates[i].KeepsText() {
+				d.slots[slot].limit = s.Event.MaxValueBytes
+			}
 		}
 	}
 	if s.Where != "" {
@@ -90,35 +93,35 @@ func NewDecoder(s *spec.Spec) (*Decoder, error) {
 // before the filter is asked, and ev then holds nothing of use.
 func (d *Decoder) Decode(value []byte, ev *Event) error {
 	if value == nil {
-		return d.refuse(Tombstone, "")
+		return d.refuse(Tombstone, "", 0)
 	}
 	object, ok := d.scan.document(value, d.root)
 	if !ok {
 		return &Invalid{Reason: d.scan.reason, Offset: d.scan.offset}
 	}
 	if !object {
-		return d.refuse(NotObject, "")
+		return d.refuse(NotObject, "", 0)
 	}
 	tokens := d.scan.tokens
 
 	var reason Reason
 	if ev.Time, reason = d.eventTime(&tokens[d.timeLeaf], value); reason != "" {
-		return d.refuse(reason, d.timePath)
+		return d.refuse(reason, d.timePath, 0)
 	}
 	d.key = d.key[:0]
 	for i, leaf := range d.keyLeafs {
 		if d.key, reason = d.keys.append(d.key, &tokens[leaf], value); reason != "" {
-			return d.refuse(reason, d.keyPaths[i])
+			return d.refuse(reason, d.keyPaths[i], 0)
 		}
 	}
 	if len(d.key) > d.keyLimit {
-		return d.refuse(KeyTooLarge, d.keyPaths[0])
+		return d.refuse(KeyTooLarge, d.keyPaths[0], d.keyLimit)
 	}
 	d.text = d.text[:0]
 	for i := range d.slots {
 		slot := &d.slots[i]
 		if d.text, reason = slot.read(&d.values[i], &tokens[slot.leaf], value, d.text); reason != "" {
-			return d.refuse(reason, slot.path)
+			return d.refuse(reason, slot.path, slot.limit)
 		}
 	}
 	ev.Key, ev.Values, ev.Filtered = d.key, d.values, false
@@ -161,12 +164,16 @@ func (d *Decoder) eventTime(t *token, data []byte) (ns int64, reason Reason) {
 	return ns, ""
 }
 
-// refuse returns the one Invalid of that reason and field, so that a stream of bad records costs no memory.
-func (d *Decoder) refuse(reason Reason, field string) error {
+// refuse returns the one Invalid of that reason and field, so that a stream of bad records costs no memory. The limit is
+// the one that belongs to the reason and the field.
+func (d *Decoder) refuse(reason Reason, field string, limit int) error {
 	what := refusal{reason, field}
 	known := d.refused[what]
 	if known == nil {
 		known = &Invalid{Reason: reason, Field: field}
+		if reason == KeyTooLarge || reason == ValueTooLarge {
+			known.Limit = limit
+		}
 		d.refused[what] = known
 	}
 	return known

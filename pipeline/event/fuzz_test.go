@@ -151,7 +151,7 @@ func expected(s *spec.Spec, object map[string]any, ev *Event, t *testing.T) (Rea
 		if !found {
 			return Missing, path
 		}
-		if reason := expectedValue(path, value, &ev.Values, slot, t); reason != "" {
+		if reason := expectedValue(path, value, &ev.Values, slot, s.Event.MaxValueBytes, t); reason != "" {
 			return reason, path
 		}
 	}
@@ -159,7 +159,7 @@ func expected(s *spec.Spec, object map[string]any, ev *Event, t *testing.T) (Rea
 	return "", ""
 }
 
-func expectedValue(path string, value any, values *[]Value, slot int, t *testing.T) Reason {
+func expectedValue(path string, value any, values *[]Value, slot, limit int, t *testing.T) Reason {
 	kinds := map[string]string{"order.amount": "int", "weight": "float", "note": "any", "state": "string", "paid": "bool"}
 	want := Value{}
 	switch value := value.(type) {
@@ -169,6 +169,9 @@ func expectedValue(path string, value any, values *[]Value, slot int, t *testing
 			return WrongType
 		}
 		want = Value{Kind: String, Str: []byte(value)}
+		if len(AppendString(nil, want.Str)) > limit {
+			return ValueTooLarge
+		}
 	case bool:
 		if kinds[path] != "any" && kinds[path] != "bool" {
 			return WrongType
@@ -205,6 +208,9 @@ func expectedValue(path string, value any, values *[]Value, slot int, t *testing
 			return NumberRange
 		case !strings.ContainsAny(value.String(), ".eE"):
 			want = Value{Kind: Int, Big: true, Float: f, Str: []byte(value)}
+			if kinds[path] == "any" && len(value) > limit {
+				return ValueTooLarge
+			}
 		default:
 			want = Value{Kind: Float, Float: f}
 		}

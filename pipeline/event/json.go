@@ -47,3 +47,24 @@ func AppendString(dst, text []byte) []byte {
 	}
 	return append(append(dst, text[start:]...), '"')
 }
+
+// longerThan reports whether AppendString would append more than limit bytes.
+func longerThan(limit int, text []byte) bool {
+	const most = 6 // \u0000
+	limit -= 2 + len(text)
+	if limit < 0 {
+		return true
+	}
+	if len(text) <= limit/(most-1) {
+		return false
+	}
+	for _, c := range text {
+		switch {
+		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
+			limit--
+		case c < 0x20:
+			limit -= most - 1
+		}
+	}
+	return limit < 0
+}

@@ -28,9 +28,10 @@ func demandOf(a *spec.Aggregate) demand {
 
 // slotReader turns a token into the Value of one slot.
 type slotReader struct {
-	path string
-	leaf int
-	need demand
+	path  string
+	leaf  int
+	need  demand
+	limit int // most bytes of a published text; 0 when the text is only looked at
 }
 
 // read fills v. The text of escaped strings is appended to buf, which is returned.
@@ -49,7 +50,13 @@ func (r *slotReader) read(v *Value, t *token, data, buf []byte) ([]byte, Reason)
 			v.Kind, v.Int, v.Float = Int, t.num, float64(t.num)
 			return buf, ""
 		}
-		return buf, r.number(v, data[t.start:t.end])
+		if reason := r.number(v, data[t.start:t.end]); reason != "" {
+			return buf, reason
+		}
+		if r.limit > 0 && len(v.Str) > r.limit {
+			return buf, ValueTooLarge
+		}
+		return buf, ""
 	case plain, escaped:
 		if r.need&^needString != 0 {
 			return buf, WrongType
@@ -59,6 +66,9 @@ func (r *slotReader) read(v *Value, t *token, data, buf []byte) ([]byte, Reason)
 			start := len(buf)
 			buf = unescape(buf, v.Str)
 			v.Str = buf[start:len(buf):len(buf)]
+		}
+		if r.limit > 0 && longerThan(r.limit, v.Str) {
+			return buf, ValueTooLarge
 		}
 		return buf, ""
 	case boolean:

@@ -71,6 +71,7 @@ func check(s *Spec, fail report) {
 		}
 	}
 	checkAggregates(s, fail)
+	checkSizes(s, fail)
 	checkPaths(s, fail)
 	checkWindows(s.Windows, fail)
 	checkDuration("watermark.out_of_orderness", s.Watermark.OutOfOrderness, 0, fail)
@@ -152,6 +153,27 @@ func checkEvent(e *Event, fail report) {
 	}
 	checkDuration("event.max_future", e.MaxFuture, 0, fail)
 	checkInt("event.max_key_bytes", int64(e.MaxKeyBytes), 1, 1<<16, fail)
+}
+
+// checkSizes proves that every result row fits a record that Kafka can be made to take.
+func checkSizes(s *Spec, fail report) {
+	const path = "event.max_value_bytes"
+	given := s.Event.MaxValueBytes
+	if most := s.valueBytes(MaxRecordBytes); s.texts() > 0 && given > most {
+		fail(path, strconv.Itoa(given), fmt.Sprintf("makes result rows of up to %d bytes: %s keep a text",
+			s.RecordBytes(), counted(s.texts(), "aggregate")), fmt.Sprintf("1 to %d, for rows of up to 64 MiB", most))
+		return
+	}
+	if s.texts() > 0 {
+		checkInt(path, int64(given), 1, MaxRecordBytes, fail)
+	}
+}
+
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func checkLane(l *Lane, fail report) {

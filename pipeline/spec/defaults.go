@@ -36,6 +36,9 @@ func (s *Spec) complete() {
 			a.Type = "any"
 		}
 	}
+	if s.Event.MaxValueBytes == 0 {
+		s.Event.MaxValueBytes = s.defaultValueBytes()
+	}
 	for i := range s.Windows {
 		if w := &s.Windows[i]; w.Slide == 0 {
 			w.Slide = w.Size

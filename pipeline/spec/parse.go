@@ -116,6 +116,7 @@ func (r *reader) event(n *yaml.Node, path string, e *Event) {
 		}},
 		field{"max_future", r.duration(&e.MaxFuture)},
 		field{"max_key_bytes", r.bytes(func(v int64) { e.MaxKeyBytes = clamp(v) })},
+		field{"max_value_bytes", r.bytes(func(v int64) { e.MaxValueBytes = clamp(v) })},
 	)
 }
 

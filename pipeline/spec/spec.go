@@ -34,6 +34,10 @@ type Event struct {
 	Time        EventTime `json:"time"`
 	MaxFuture   Duration  `json:"max_future"`    // how far an event time may lie beyond the record's own timestamp
 	MaxKeyBytes int       `json:"max_key_bytes"` // longest encoded key that is accepted, in bytes
+
+	// MaxValueBytes is the longest text, or integer beyond int64, that first and last take, in bytes as it is published:
+	// with quotes and escapes. 0 when no aggregate takes any.
+	MaxValueBytes int `json:"max_value_bytes,omitempty"`
 }
 
 // EventTime says where the event time stands and in which unit: s, ms, us, ns or rfc3339.

@@ -90,7 +90,7 @@ func TestFlights(t *testing.T) {
 		Name:   "flights",
 		Source: Source{Topics: []string{"flights"}, Format: "json"},
 		Event: Event{
-			Key: []string{"origin"}, Time: EventTime{Field: "scheduled", Unit: "s"}, MaxFuture: hour, MaxKeyBytes: 1024,
+			Key: []string{"origin"}, Time: EventTime{Field: "scheduled", Unit: "s"}, MaxFuture: hour, MaxKeyBytes: 1024, MaxValueBytes: 1010 << 10,
 		},
 		Aggregates: []Aggregate{
 			{Name: "flights", Func: "count"},
@@ -158,6 +158,7 @@ func TestStateID(t *testing.T) {
 		"time unit":        func(s *Spec) { s.Event.Time.Unit = "ms" },
 		"max_future":       func(s *Spec) { s.Event.MaxFuture++ },
 		"max_key_bytes":    func(s *Spec) { s.Event.MaxKeyBytes++ },
+		"max_value_bytes":  func(s *Spec) { s.Event.MaxValueBytes-- },
 		"where":            func(s *Spec) { s.Where = "delay > 0" },
 		"aggregates":       func(s *Spec) { s.Aggregates = s.Aggregates[1:] },
 		"windows":          func(s *Spec) { s.Windows[0].Size *= 2 },

@@ -16,6 +16,10 @@ const stateFormat = 1
 // and entries depend on. Topics, sinks and tunables other than the bucket count are left out: they may change without
 // giving up state.
 func (s *Spec) StateID() string {
+	event := s.Event
+	if event.MaxValueBytes == s.defaultValueBytes() || s.texts() == 0 {
+		event.MaxValueBytes = 0 // it follows from the rest, and specs from before it have kept their state
+	}
 	text, err := encode(struct {
 		Format     int
 		Encoding   string
@@ -27,7 +31,7 @@ func (s *Spec) StateID() string {
 		Disorder   Duration
 		Buckets    int
 	}{
-		Format: stateFormat, Encoding: s.Source.Format, Event: s.Event, Where: s.Where, Aggregates: s.Aggregates,
+		Format: stateFormat, Encoding: s.Source.Format, Event: event, Where: s.Where, Aggregates: s.Aggregates,
 		Windows: s.Windows, Lateness: s.AllowedLateness, Disorder: s.Watermark.OutOfOrderness, Buckets: s.Lane.Buckets,
 	})
 	if err != nil { // structs of strings and numbers always encode

@@ -72,6 +72,9 @@ func (d *decoder) decode(value []byte) (*event, error) {
 		if err := typed(lookup(ev.fields, a.Field), a.Type); err != nil {
 			return nil, fmt.Errorf("%s: %w", a.Field, err)
 		}
+		if d.tooLong(a, lookup(ev.fields, a.Field)) {
+			return nil, fmt.Errorf("%s: text too long", a.Field)
+		}
 	}
 	if d.where != nil {
 		out, err := expr.Run(d.where, plain(ev.fields))
@@ -85,6 +88,20 @@ func (d *decoder) decode(value []byte) (*event, error) {
 		ev.filtered = !keep
 	}
 	return ev, nil
+}
+
+// tooLong reports whether a first or last would publish more of a text, or of an integer beyond int64, than the spec allows.
+func (d *decoder) tooLong(a Aggregate, v any) bool {
+	if d.spec.MaxValue == 0 || a.Func != "first" && a.Func != "last" {
+		return false
+	}
+	switch v := v.(type) {
+	case string:
+		return len(encode(v)) > d.spec.MaxValue
+	case json.Number:
+		return !strings.ContainsAny(v.String(), ".eE") && len(v) > d.spec.MaxValue
+	}
+	return false
 }
 
 func parse(value []byte) (map[string]any, error) {

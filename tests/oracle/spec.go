@@ -23,6 +23,7 @@ type Spec struct {
 	TimeUnit   string
 	MaxFuture  time.Duration
 	MaxKey     int // bytes of the longest accepted key
+	MaxValue   int // bytes of the longest accepted text of first and last, as published; 0 when the file does not say
 	Where      string
 	Aggregates []Aggregate
 	Windows    []Window
@@ -55,6 +56,9 @@ func ReadSpec(data []byte) (*Spec, error) {
 	var err error
 	if n, ok := event["max_key_bytes"].(int); ok {
 		s.MaxKey = n
+	}
+	if n, ok := event["max_value_bytes"].(int); ok {
+		s.MaxValue = n
 	}
 	if v, ok := event["max_future"]; ok {
 		s.MaxFuture = 0

@@ -1,0 +1,83 @@
+package spec
+
+import "encoding/json"
+
+// Bounds on the size of what a pipeline publishes, in bytes.
+const (
+	// DefaultRecordBytes is what the record of a result row may take by default: a topic whose max.message.bytes nobody
+	// has set takes it (Kafka's default is 1048588).
+	DefaultRecordBytes = 1 << 20
+
+	// MaxRecordBytes is the largest result record that a spec may ask for. Clients send requests of up to 100 MiB.
+	MaxRecordBytes = 64 << 20
+
+	// rowOverhead bounds what a result record has besides its key and values: the framing of record and batch, a header
+	// with the window's name, and in the row the names of pipeline and window, two times, the revision and the flags.
+	rowOverhead = 1 << 10
+
+	// numberBytes bounds a published number, true, false or null.
+	numberBytes = 48
+
+	// escapedByte is how many bytes one byte of a text may take in JSON: \u0000.
+	escapedByte = 6
+)
+
+// KeepsText reports whether the aggregate publishes a text of the event, or an integer of any length, as it is.
+func (a *Aggregate) KeepsText() bool {
+	return (a.Func == "first" || a.Func == "last") && (a.Type == "any" || a.Type == "string")
+}
+
+// RecordBytes bounds the bytes of any record with a result row: key, value, headers and the framing of a batch of its own.
+func (s *Spec) RecordBytes() int { return s.fixedBytes() + s.texts()*s.Event.MaxValueBytes }
+
+// fixedBytes is RecordBytes with every text left out.
+func (s *Spec) fixedBytes() int {
+	key := 2 + escapedByte*s.Event.MaxKeyBytes
+	for _, name := range s.Event.Key {
+		key += jsonBytes(name) + 2
+	}
+	n := rowOverhead + 2*key // the key of the row is the key of its record too
+	for i := range s.Aggregates {
+		if n += jsonBytes(s.Aggregates[i].Name) + 2; !s.Aggregates[i].KeepsText() {
+			n += numberBytes
+		}
+	}
+	return n
+}
+
+// texts counts the aggregates whose values max_value_bytes bounds.
+func (s *Spec) texts() int {
+	n := 0
+	for i := range s.Aggregates {
+		if s.Aggregates[i].KeepsText() {
+			n++
+		}
+	}
+	return n
+}
+
+// defaultValueBytes is the greatest max_value_bytes, in KiB where there is that much, with which every row fits
+// DefaultRecordBytes; 0 when nothing publishes a text. It depends on nothing that the state id does not depend on.
+func (s *Spec) defaultValueBytes() int { return s.valueBytes(DefaultRecordBytes) }
+
+// valueBytes is the greatest max_value_bytes with which every row fits a record of so many bytes.
+func (s *Spec) valueBytes(record int) int {
+	texts := s.texts()
+	if texts == 0 {
+		return 0
+	}
+	n := max(1, (record-s.fixedBytes())/texts)
+	if n > 1<<10 {
+		n &^= 1<<10 - 1
+	}
+	return n
+}
+
+// jsonBytes is the length of a text in JSON with its quotes, or a little more.
+func jsonBytes(text string) int {
+	b, err := json.Marshal(text)
+	if err != nil { // a string always encodes
+		return 2 + escapedByte*len(text)
+	}
+	return len(b)
+}
