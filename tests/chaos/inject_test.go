@@ -25,7 +25,7 @@ const (
 func (r *run) inject(s Step) {
 	r.t.Helper()
 	r.say("%s", s)
-	if s.loses() {
+	if s.forgets() {
 		r.lose()
 	}
 	f := &fault{Step: s, due: time.Now().Add(s.For)}
@@ -72,6 +72,10 @@ func (r *run) inject(s Step) {
 		f.end = r.damageWAL(s)
 	case ClockJump:
 		f.end = r.setClock(s)
+	case RedisKeyLoss:
+		f.end = r.deleteKey(s)
+	case RedisEvict:
+		f.end = r.evictKeys(s)
 	}
 	r.out.Faults[s.Kind]++
 	r.active = append(r.active, f)

@@ -25,7 +25,7 @@ func (s Step) target() target {
 	switch s.Kind {
 	case WorkerKill, WorkerFreeze, WorkerTerm, WALFull, WALTorn, WALFlip:
 		return host(s.Worker)
-	case RedisKill, RedisWipe, RedisFlush:
+	case RedisKill, RedisWipe, RedisFlush, RedisKeyLoss, RedisEvict:
 		return redisServer
 	case RedisSlow, RedisCut, RedisHang, RedisMute:
 		return link(s.Worker)
@@ -53,8 +53,14 @@ func (s Step) targets(workers int) []target {
 	return []target{s.target()}
 }
 
-// loses tells whether Redis forgets everything.
-func (s Step) loses() bool { return s.Kind == RedisWipe || s.Kind == RedisFlush }
+// forgets reports whether Redis forgets everything.
+func (s Step) forgets() bool { return s.Kind == RedisWipe || s.Kind == RedisFlush }
+
+// losesKeys reports whether Redis loses some of its keys and keeps the others.
+func (s Step) losesKeys() bool { return s.Kind == RedisKeyLoss || s.Kind == RedisEvict }
+
+// loses reports whether Redis loses what it acknowledged long ago.
+func (s Step) loses() bool { return s.forgets() || s.losesKeys() }
 
 // moves tells whether a step may end a lane or hand it to somebody else.
 func (s Step) moves() bool {

@@ -45,6 +45,10 @@ func TestLegal(t *testing.T) {
 		{"all of them count as each", active(Step{Kind: RedisHang, Worker: Everyone}), Step{Kind: RedisSlow, Worker: 2}, "the end of redis-half-open"},
 		{"a clock is set wrong once at a time", active(Step{Kind: ClockJump, Worker: 1}), Step{Kind: ClockJump, Worker: 1}, "the end of clock-jump(worker-2)"},
 		{"of a frozen worker too", active(Step{Kind: WorkerFreeze, Worker: 1}), Step{Kind: ClockJump, Worker: 1}, ""},
+		{"a key is lost while every lane is held", safe, Step{Kind: RedisKeyLoss}, ""},
+		{"and not while a lane is not", with(func(s *situation) { s.kept = false }), Step{Kind: RedisEvict}, "every lane to be held by a running worker"},
+		{"nothing is evicted from a dead Redis", active(Step{Kind: RedisKill}), Step{Kind: RedisEvict}, "the end of redis-kill"},
+		{"a worker may be killed right after a key was lost", active(Step{Kind: RedisEvict}), Step{Kind: WorkerKill}, ""},
 		{"damage needs the link", active(Step{Kind: RedisCut, Worker: 0}), Step{Kind: WALTorn, Worker: 0}, "the end of redis-cut(worker-1)"},
 	} {
 		t.Run(c.name, func(t *testing.T) { require.Equal(t, c.want, c.now.mayBegin(c.step)) })
@@ -54,7 +58,7 @@ func TestLegal(t *testing.T) {
 // Whatever a schedule holds, its steps are legal once everything before is over: no schedule waits for ever.
 func TestEveryStepBecomesLegal(t *testing.T) {
 	scale := full
-	scale.WAL, scale.Clocks = true, true
+	scale.WAL, scale.Clocks, scale.Losses = true, true, true
 	over := situation{workers: 3, started: true, kept: true}
 	for seed := range uint64(2000) {
 		for _, s := range NewPlan(seed, scale).Steps {

@@ -30,11 +30,16 @@ const (
 	WALTorn      Kind = "wal-torn"           // the end of a dead worker's log is torn off
 	WALFlip      Kind = "wal-flip"           // a bit in a dead worker's log is flipped
 	ClockJump    Kind = "clock-jump"         // a worker's wall clock is set wrong, and right again later
+	RedisKeyLoss Kind = "redis-key-loss"     // one key of a lane's state is deleted
+	RedisEvict   Kind = "redis-evict"        // Redis is short of memory and allowed to evict: some keys are gone
+	StoresGone   Kind = "stores-gone"        // a stopped pipeline's Redis is emptied and its consumer group deleted
+	TopicAgain   Kind = "topic-again"        // the source topic is deleted and made again while the pipeline is paused
 )
 
 // Kinds are all kinds in the order of tables.
 var Kinds = []Kind{WorkerKill, WorkerFreeze, WorkerTerm, RedisKill, RedisWipe, RedisFlush, RedisSlow, RedisCut, RedisHang, RedisMute,
-	KafkaKill, TemporalKill, TemporalAway, WALFull, WALTorn, WALFlip, ClockJump}
+	KafkaKill, TemporalKill, TemporalAway, WALFull, WALTorn, WALFlip, ClockJump,
+	RedisKeyLoss, RedisEvict, StoresGone, TopicAgain}
 
 // Everyone is the worker of faults that hit the links of all workers.
 const Everyone = -1
@@ -82,6 +87,7 @@ type Plan struct {
 	Quiet      bool          // the last partition falls silent after a third of the feed
 	Journal    bool          // lane.overflow: journal, and write-ahead logs
 	Steps      []Step
+	Epilogue   Kind // what happens when everything is read and healed, "" for nothing: an operator has to decide then
 }
 
 func (p *Plan) String() string {
@@ -93,13 +99,16 @@ func (p *Plan) String() string {
 	if p.Journal {
 		journal = ", journal"
 	}
+	if p.Epilogue != "" {
+		steps = append(steps, "then "+string(p.Epilogue))
+	}
 	return fmt.Sprintf("%s, %d events over %d partitions, %d workers, %d replicas, appendfsync %s%s: %s", p.Variant, p.Events,
 		p.Partitions, p.Workers, p.Replicas, p.Fsync, journal, strings.Join(steps, ", "))
 }
 
-// Uses tells whether a step is of one of these kinds.
+// Uses reports whether a step or the epilogue is of one of these kinds.
 func (p *Plan) Uses(kinds ...Kind) bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool { return slices.Contains(kinds, s.Kind) })
+	return slices.Contains(kinds, p.Epilogue) || slices.ContainsFunc(p.Steps, func(s Step) bool { return slices.Contains(kinds, s.Kind) })
 }
 
 // Scale says how large a schedule is.
@@ -109,10 +118,11 @@ type Scale struct {
 	Away   time.Duration // how long Temporal is away
 	WAL    bool          // workers have a write-ahead log
 	Clocks bool          // workers' clocks are set
+	Losses bool          // Redis loses part of what it holds
 }
 
-// NewPlan decides everything from the seed. What concerns the write-ahead log, and what concerns clocks, comes from a sequence of
-// its own, so that the rest of a seed is the same with and without.
+// NewPlan decides everything from the seed. The write-ahead log, clocks and losses of single keys each have a random sequence
+// of their own, so that the rest of a seed is the same with and without them.
 func NewPlan(seed uint64, scale Scale) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	p := &Plan{Seed: seed, Workers: 2 + rng.IntN(2), Fsync: pick(rng, "everysec", "always")}
@@ -140,6 +150,9 @@ func NewPlan(seed uint64, scale Scale) *Plan {
 	}
 	if scale.Clocks {
 		p.clocks(rand.New(rand.NewPCG(seed, 2)), scale)
+	}
+	if scale.Losses {
+		p.addLosses(rand.New(rand.NewPCG(seed, 3)), scale)
 	}
 	return p
 }
@@ -178,6 +191,8 @@ func (p *Plan) step(rng *rand.Rand, scale Scale, kind Kind) Step {
 	case ClockJump:
 		s.For = between(rng, 2*time.Second, 8*time.Second)
 		s.Jump = pick(rng, time.Second, -time.Second) * time.Duration(pick(rng, 2, 61, 3_601, 90_000))
+	case RedisEvict:
+		s.For = between(rng, 500*time.Millisecond, 3*time.Second)
 	}
 	if s.target() == link(s.Worker) && rng.IntN(2) == 0 {
 		s.Worker = Everyone
@@ -205,6 +220,25 @@ func (p *Plan) clocks(rng *rand.Rand, scale Scale) {
 	}
 	for range 1 + rng.IntN(3) {
 		s := p.step(rng, scale, ClockJump)
+		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)
+	}
+}
+
+// addLosses makes Redis lose part of its keys in one seed of two, and gives one seed of three an epilogue. A lane that was
+// idle has adopted seals that only its state knows, and a rebuild may decide events between them anew; so pipelines with
+// idle lanes lose none.
+func (p *Plan) addLosses(rng *rand.Rand, scale Scale) {
+	if p.variant().idle {
+		return
+	}
+	if rng.IntN(3) == 0 {
+		p.Epilogue = pick(rng, StoresGone, TopicAgain)
+	}
+	if rng.IntN(2) > 0 {
+		return
+	}
+	for range 1 + rng.IntN(2) {
+		s := p.step(rng, scale, pick(rng, RedisKeyLoss, RedisKeyLoss, RedisEvict))
 		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)
 	}
 }

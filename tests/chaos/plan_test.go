@@ -67,9 +67,32 @@ func TestPlanWithClocks(t *testing.T) {
 	require.Greater(t, jumps, 40)
 }
 
+// So it is with losses of keys.
+func TestPlanWithLosses(t *testing.T) {
+	losses, epilogues := 0, 0
+	for seed := range uint64(200) {
+		without := NewPlan(seed, full)
+		scale := full
+		scale.Losses = true
+		with := NewPlan(seed, scale)
+		if with.Uses(RedisKeyLoss, RedisEvict) {
+			losses++
+			require.False(t, with.variant().idle)
+		}
+		if with.Epilogue != "" {
+			epilogues++
+			require.False(t, with.variant().idle)
+		}
+		with.Steps, with.Epilogue = slices.DeleteFunc(with.Steps, Step.losesKeys), ""
+		require.Equal(t, without, with)
+	}
+	require.Greater(t, losses, 40)
+	require.Greater(t, epilogues, 40)
+}
+
 func TestPlansStayWithinBounds(t *testing.T) {
 	scale := full
-	scale.WAL, scale.Clocks = true, true
+	scale.WAL, scale.Clocks, scale.Losses = true, true, true
 	for seed := range uint64(2000) {
 		p := NewPlan(seed, scale)
 		require.GreaterOrEqual(t, p.Workers, 2)
@@ -97,12 +120,13 @@ func TestFixedSetHasEverything(t *testing.T) {
 	kinds, names := make(map[Kind]int), make(map[string]int)
 	for seed := range uint64(fixed) {
 		scale := full
-		scale.WAL, scale.Clocks = true, true
+		scale.WAL, scale.Clocks, scale.Losses = true, true, true
 		p := NewPlan(seed+1, scale)
 		names[p.Variant]++
 		for _, s := range p.Steps {
 			kinds[s.Kind]++
 		}
+		kinds[p.Epilogue]++
 	}
 	for _, kind := range Kinds {
 		require.GreaterOrEqual(t, kinds[kind], 3, "%s", kind)

@@ -44,6 +44,9 @@ type run struct {
 	started bool
 	watch   watch
 	loss    *loss
+	asked   time.Time // when the recoveries were last looked through for incidents
+	decided map[incidentOf]int
+	former  *former
 }
 
 // fault is a step that has begun and is not healed.
@@ -59,7 +62,7 @@ const limit = 6 * time.Minute
 // begin starts everything a plan needs.
 func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *run {
 	t.Helper()
-	r := &run{t: t, plan: plan, scale: scale, out: out, dir: t.TempDir(), logs: logs, began: time.Now()}
+	r := &run{t: t, plan: plan, scale: scale, out: out, dir: t.TempDir(), logs: logs, began: time.Now(), decided: make(map[incidentOf]int)}
 	var err error
 	require.NoError(t, os.RemoveAll(logs))
 	require.NoError(t, os.MkdirAll(logs, 0o755))
@@ -169,6 +172,7 @@ func (r *run) tend(all bool) {
 	for _, w := range r.workers {
 		w.tend()
 	}
+	r.decideLost()
 }
 
 // until waits for a condition and keeps everything going meanwhile.
