@@ -2,6 +2,7 @@ package event
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 
@@ -164,6 +165,16 @@ func TestDecodeAccepts(t *testing.T) {
 		{"integral float as key", with(`7}`, `7.0}`), nil},
 		{"big integer for float", with(`1.5`, `100000000000000000000`), func(t *testing.T, ev *Event) {
 			require.Equal(t, Value{Kind: Int, Big: true, Float: 1e20, Str: []byte("100000000000000000000")}, ev.Values[1])
+		}},
+		{"an integer for float, whatever its form", with(`1.5`, `17090071993781977840e-1`), func(t *testing.T, ev *Event) {
+			require.Equal(t, Value{Kind: Int, Int: 1709007199378197784, Float: 1709007199378197784}, ev.Values[1])
+		}},
+		{"an integer for any, whatever its form", with(`"n"`, `1709007199378197784.0`), func(t *testing.T, ev *Event) {
+			require.Equal(t, Value{Kind: Int, Int: 1709007199378197784, Float: 1709007199378197784}, ev.Values[2])
+		}},
+		{"a negative zero is a zero", with(`1.5`, `-0.0`), func(t *testing.T, ev *Event) {
+			require.Equal(t, Value{Kind: Int}, ev.Values[1])
+			require.False(t, math.Signbit(ev.Values[1].Float))
 		}},
 		{"largest int64", with(`250`, `9223372036854775807`), func(t *testing.T, ev *Event) {
 			require.Equal(t, int64(9223372036854775807), ev.Values[0].Int)

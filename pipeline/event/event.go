@@ -13,7 +13,7 @@ type Kind uint8
 // The kinds of a Value.
 const (
 	Null   Kind = iota // the field is null: there is no value to aggregate
-	Int                // a number that is an integer
+	Int                // a number that is an integer within int64, however it is written, or an integer literal beyond
 	Float              // any other number
 	String             // a string
 	Bool               // true or false

@@ -185,25 +185,21 @@ func expectedValue(path string, value any, values *[]Value, slot, limit int, t *
 			return WrongType
 		}
 		f, err := value.Float64()
-		n, intErr := value.Int64()
+		exact, ok := rat(value)
+		if !ok {
+			_, _ = skip(t)
+		}
 		switch {
-		case kinds[path] == "int" && intErr != nil:
-			exact, ok := rat(value)
-			switch {
-			case !ok:
-				_, _ = skip(t)
-			case !exact.IsInt():
-				if exact.Num().BitLen()-exact.Denom().BitLen() > 70 {
-					_, _ = skip(t) // a fraction of a number that is too large as well
-				}
-				return WrongType
-			case !exact.Num().IsInt64():
-				return NumberRange
+		case exact.IsInt() && exact.Num().IsInt64():
+			n := exact.Num().Int64()
+			want = Value{Kind: Int, Int: n, Float: float64(n)}
+		case kinds[path] == "int" && exact.IsInt():
+			return NumberRange
+		case kinds[path] == "int":
+			if exact.Num().BitLen()-exact.Denom().BitLen() > 70 {
+				_, _ = skip(t) // a fraction of a number that is too large as well
 			}
-			n = exact.Num().Int64()
-			want = Value{Kind: Int, Int: n, Float: float64(n)}
-		case intErr == nil:
-			want = Value{Kind: Int, Int: n, Float: float64(n)}
+			return WrongType
 		case err != nil:
 			return NumberRange
 		case !strings.ContainsAny(value.String(), ".eE"):

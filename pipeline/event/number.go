@@ -143,9 +143,12 @@ func (d decimal) floor(shift int) (int64, bool) {
 }
 
 // parseFloat returns the float64 nearest to a literal that the scanner has accepted, and false when it is beyond float64.
-func parseFloat(literal []byte) (float64, bool) {
+func parseFloat(literal []byte) (float64, bool) { return parseDecimal(literal).float(literal) }
+
+// float is parseFloat for a literal that is taken apart already.
+func (d decimal) float(literal []byte) (float64, bool) {
 	// A mantissa and a power of ten that are both exact as float64 give a correctly rounded result in one operation.
-	if d := parseDecimal(literal); !d.inexact && d.mantissa <= 1<<53 && d.exponent > -len(floatPowers) && d.exponent < len(floatPowers) {
+	if !d.inexact && d.mantissa <= 1<<53 && d.exponent > -len(floatPowers) && d.exponent < len(floatPowers) {
 		f := float64(d.mantissa)
 		if d.exponent < 0 {
 			f /= floatPowers[-d.exponent]

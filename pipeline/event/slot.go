@@ -81,25 +81,24 @@ func (r *slotReader) read(v *Value, t *token, data, buf []byte) ([]byte, Reason)
 	return buf, WrongType
 }
 
-// number reads a literal that has a point, an exponent or more than 18 digits.
+// number reads a literal that has a point, an exponent or more than 18 digits. An integer within int64 keeps its digits
+// however it is written, whoever else reads the field; every other number is the nearest float64.
 func (r *slotReader) number(v *Value, literal []byte) Reason {
-	written := isInteger(literal)
-	if written || r.need&needInt != 0 {
-		n, reason := parseDecimal(literal).integer()
-		if reason == "" {
-			v.Kind, v.Int, v.Float = Int, n, float64(n)
-			return ""
-		}
-		if r.need&needInt != 0 {
-			return reason
-		}
+	d := parseDecimal(literal)
+	n, reason := d.integer()
+	if reason == "" {
+		v.Kind, v.Int, v.Float = Int, n, float64(n)
+		return ""
 	}
-	f, ok := parseFloat(literal)
+	if r.need&needInt != 0 {
+		return reason
+	}
+	f, ok := d.float(literal)
 	if !ok {
 		return NumberRange
 	}
 	v.Kind, v.Float = Float, f
-	if written {
+	if isInteger(literal) {
 		v.Kind, v.Big, v.Str = Int, true, literal
 	}
 	return ""

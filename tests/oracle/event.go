@@ -210,12 +210,7 @@ func (d *decoder) key(fields map[string]any) (string, error) {
 		default:
 			return "", fmt.Errorf("key field %s is missing or not a scalar", path)
 		}
-		if n, ok := v.(json.Number); ok { // 10, 10.0 and 1e1 are one key
-			if r := rational(n); r.IsInt() && r.Num().IsInt64() {
-				v = r.Num()
-			}
-		}
-		text := encode(scalar(v))
+		text := encode(scalar(v)) // 10, 10.0 and 1e1 are one key
 		b.WriteString(map[bool]string{true: "{", false: ","}[i == 0] + encode(path) + ":" + text)
 		n := len(text)
 		if s, ok := v.(string); ok {
@@ -274,10 +269,17 @@ func rational(n json.Number) *big.Rat {
 	return r
 }
 
-// scalar brings numbers into one form: integers exact, everything else as float64, and no negative zero.
+// scalar brings numbers into one form: integers within int64 and integer literals exact, everything else as float64, and
+// no negative zero.
 func scalar(v any) any {
 	n, ok := v.(json.Number)
-	if !ok || integer(n) && n != "-0" {
+	if !ok {
+		return v
+	}
+	if r := rational(n); r.IsInt() && r.Num().IsInt64() {
+		return r.Num()
+	}
+	if integer(n) {
 		return v
 	}
 	f, _ := n.Float64()
