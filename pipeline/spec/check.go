@@ -17,6 +17,7 @@ const (
 	maxReplicas   = 256
 	maxBuckets    = 1024
 	maxDuration   = Duration(3650 * day)
+	minRetention  = Duration(time.Second)
 
 	minMemory = 1 << 20
 	maxMemory = 1 << 40
@@ -77,6 +78,7 @@ func check(s *Spec, fail report) {
 	checkDuration("watermark.out_of_orderness", s.Watermark.OutOfOrderness, 0, fail)
 	checkDuration("watermark.idle_timeout", s.Watermark.IdleTimeout, 0, fail)
 	checkDuration("allowed_lateness", s.AllowedLateness, 0, fail)
+	checkRetention(s.Retention, fail)
 	checkLane(&s.Lane, fail)
 	checkInt("replicas", int64(s.Replicas), 1, maxReplicas, fail)
 }
@@ -174,6 +176,26 @@ func counted(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// checkRetention also refuses to give up a row before the contents that only the row can vouch for.
+func checkRetention(r Retention, fail report) {
+	for _, d := range []struct {
+		path  string
+		value Duration
+	}{{"retention.results", r.Results}, {"retention.ledger", r.Ledger}} {
+		switch {
+		case d.value < minRetention || d.value > maxDuration:
+			fail(d.path, d.value.String(), "is out of range",
+				fmt.Sprintf("%s to %s; nothing is kept for ever", minRetention, maxDuration))
+		case d.value%minRetention != 0:
+			fail(d.path, d.value.String(), "is finer than a second", "whole seconds")
+		}
+	}
+	if r.Ledger < r.Results {
+		fail("retention.ledger", r.Ledger.String(), "is shorter than retention.results, which is "+r.Results.String(),
+			"at least "+r.Results.String())
+	}
 }
 
 func checkLane(l *Lane, fail report) {

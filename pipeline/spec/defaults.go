@@ -8,6 +8,7 @@ func defaults() *Spec {
 		Source:    Source{Format: "json"},
 		Event:     Event{MaxFuture: Duration(time.Hour), MaxKeyBytes: 1024},
 		Watermark: Watermark{IdleTimeout: Duration(30 * time.Second)},
+		Retention: Retention{Results: Duration(7 * day), Ledger: Duration(90 * day)},
 		Lane: Lane{
 			CommitInterval: Duration(time.Second),
 			ChunkFields:    512,

@@ -101,6 +101,11 @@ func (r *reader) spec(n *yaml.Node, s *Spec) {
 		field{"results", r.sink(&s.Results, topic)},
 		field{"late", r.sink(&s.Late, topic)},
 		field{"dead_letter", r.sink(&s.DeadLetter, topic)},
+		field{"retention", func(n *yaml.Node, path string) {
+			r.mapping(n, path, "e.g. {results: 7d, ledger: 90d}",
+				field{"results", r.duration(&s.Retention.Results)},
+				field{"ledger", r.duration(&s.Retention.Ledger)})
+		}},
 		field{"lane", func(n *yaml.Node, path string) { r.lane(n, path, &s.Lane) }},
 		field{"replicas", r.integer(&s.Replicas, "a whole number from 1 to 256")},
 	)

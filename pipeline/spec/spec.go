@@ -18,6 +18,7 @@ type Spec struct {
 	Results         Sink        `json:"results"`
 	Late            Sink        `json:"late"`
 	DeadLetter      Sink        `json:"dead_letter"`
+	Retention       Retention   `json:"retention"`
 	Lane            Lane        `json:"lane"`
 	Replicas        int         `json:"replicas"` // hot paths to place, at least 1
 }
@@ -77,6 +78,13 @@ type Sink struct {
 // KafkaSink is a Kafka topic; the pipeline creates it when it is missing.
 type KafkaSink struct {
 	Topic string `json:"topic"`
+}
+
+// Retention says how long what was published of a final window is kept, counted from when its final row was written
+// (closed_at), never from event time: old data that is loaded today would expire at once. Both are whole seconds.
+type Retention struct {
+	Results Duration `json:"results"` // contents and view in Redis
+	Ledger  Duration `json:"ledger"`  // the row in the ledger topic, at least Results
 }
 
 // Lane holds the tunables of the hot path. Their defaults are measured; see docs/performance.md.

@@ -106,6 +106,7 @@ func TestFlights(t *testing.T) {
 		Results:         Sink{Kafka: &KafkaSink{Topic: "flights.windows"}},
 		Late:            Sink{Kafka: &KafkaSink{Topic: "flights.late"}},
 		DeadLetter:      Sink{Kafka: &KafkaSink{Topic: "flights.dead"}},
+		Retention:       Retention{Results: 7 * 24 * hour, Ledger: 90 * 24 * hour},
 		Lane: Lane{
 			CommitInterval: Duration(time.Second), ChunkFields: 512, CommitQueue: 1, MemoryLimit: 512 << 20, Buckets: 16,
 			FetchBatches: 2, FetchBytes: 1 << 20, Overflow: OverflowBlock,
@@ -178,10 +179,45 @@ func TestStateID(t *testing.T) {
 		"commit":   func(s *Spec) { s.Lane.CommitInterval++ },
 		"replicas": func(s *Spec) { s.Replicas++ },
 		"overflow": func(s *Spec) { s.Lane.Overflow = OverflowJournal },
+		"kept":     func(s *Spec) { s.Retention = Retention{Results: Duration(time.Hour), Ledger: Duration(time.Hour)} },
 	} {
 		s := parseFlights(t)
 		change(s)
 		require.Equal(t, flights.StateID(), s.StateID(), name)
+	}
+}
+
+func TestRetention(t *testing.T) {
+	parse := func(retention string) (*Spec, error) {
+		return Parse("x.yaml", []byte(`
+name: a
+source: {topics: [a]}
+event: {key: [k], time: {field: at, unit: ms}}
+aggregates: {n: {func: count}}
+windows: [{name: m, size: 1m}]
+results: {kafka: {topic: a.windows}}
+retention: `+retention+"\n"))
+	}
+	s, err := parse("{results: 30s}")
+	require.NoError(t, err)
+	require.Equal(t, Retention{Results: Duration(30 * time.Second), Ledger: Duration(90 * 24 * time.Hour)}, s.Retention)
+	s, err = parse("{results: 1d12h, ledger: 36h}")
+	require.NoError(t, err)
+	require.Equal(t, s.Retention.Results, s.Retention.Ledger)
+
+	for retention, want := range map[string]string{
+		"{results: 0s}":               `retention.results: "0s" is out of range; want 1s to 3650d; nothing is kept for ever`,
+		"{results: never}":            `retention.results: "never" is not a duration`,
+		"{results: 1500ms}":           `retention.results: "1.5s" is finer than a second; want whole seconds`,
+		"{ledger: 4000d}":             `retention.ledger: "4000d" is out of range`,
+		"{ledger: 6d}":                `retention.ledger: "6d" is shorter than retention.results, which is 7d; want at least 7d`,
+		"{result: 1d}":                `retention: "result" is no field here (did you mean results?)`,
+		"7d":                          `retention: "7d" is a text, not a mapping; want e.g. {results: 7d, ledger: 90d}`,
+		"{results: 100d}":             `retention.ledger: "90d" is shorter than retention.results, which is 100d`,
+		"{results: 1h, ledger: -30m}": `retention.ledger: "-30m" is out of range`,
+	} {
+		_, err := parse(retention)
+		require.ErrorContains(t, err, want, retention)
 	}
 }
 

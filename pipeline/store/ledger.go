@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A window's ledger is one hash: "current", "final" (1 once its row is), "row:<revision>" for every revision, and
@@ -151,21 +150,4 @@ func (s *Store) Trim(ctx context.Context, id WindowID) (unlinked int, err error)
 		first = last + 1
 	}
 	return unlinked, nil
-}
-
-// ExpireWindow lets the view of the window, and the content of its current and previous revision, vanish after d. The
-// Kafka topics keep them.
-func (s *Store) ExpireWindow(ctx context.Context, id WindowID, d time.Duration) error {
-	p, found, err := s.Published(ctx, id)
-	if err != nil || !found {
-		return err
-	}
-	pipe := s.client.Pipeline()
-	for _, key := range []string{id.revisionKey(p.Current), id.revisionKey(p.Current - 1), id.ledgerKey()} {
-		pipe.PExpire(ctx, key, d)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("expire %s: %w", id, err)
-	}
-	return nil
 }

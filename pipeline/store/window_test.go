@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -134,8 +133,6 @@ func TestFlipOnlyUpwards(t *testing.T) {
 		n, err := s.Trim(ctx, window)
 		require.NoError(t, err)
 		require.Zero(t, n)
-		require.NoError(t, s.ExpireWindow(ctx, window, time.Hour))
-
 		for rev := 1; rev <= 12; rev++ {
 			_, _, err := s.Prepare(ctx, window, rev, pages("h", "p"))
 			require.NoError(t, err)
@@ -164,11 +161,5 @@ func TestFlipOnlyUpwards(t *testing.T) {
 		require.ErrorIs(t, err, store.ErrNoRevision)
 		content(t, s, 11)
 		content(t, s, 12)
-
-		require.NoError(t, s.ExpireWindow(ctx, window, time.Hour))
-		for _, key := range []string{"r:11", "r:12", "ledger"} {
-			ttl := client.PTTL(ctx, "mr:{"+window.String()+"}:"+key).Val()
-			require.InDelta(t, time.Hour, ttl, float64(time.Minute), key)
-		}
 	})
 }

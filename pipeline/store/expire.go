@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// expireScript lets the view and every content that may be left of a window vanish together, unless a higher revision than
+// the given one is shown. Answers {1 unless a higher revision is shown, 1 if the view shows the given revision's final row}.
+//
+// KEYS[1] ledger
+// KEYS[2...] revisions
+// ARGV[1] revision
+// ARGV[2] ms to keep them, at most 0 to unlink them now
+var expireScript = newScript(`
+local shown = redis.call('HMGET', KEYS[1], 'current', 'final')
+if shown[1] and tonumber(shown[1]) > tonumber(ARGV[1]) then return {0, 0} end
+if tonumber(ARGV[2]) <= 0 then
+  redis.call('UNLINK', unpack(KEYS))
+else
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[2]) end
+end
+if shown[1] == ARGV[1] and shown[2] == '1' then return {1, 1} end
+return {1, 0}
+`)
+
+// ExpireWindow lets the view of a window whose final row has revision rev, and the contents of rev and the revision before,
+// vanish together after d, or now when d is not positive. The attempt at a further revision that an overtaken closer may
+// have left goes with them. Repeating is safe, and a longer d renews. A window that shows a higher revision stays as it
+// is: it was corrected since, and whoever corrected it expires it.
+//
+// shown reports whether the view showed the final row of rev at that moment; without it there was nothing, or an older
+// row, to expire.
+func (s *Store) ExpireWindow(ctx context.Context, id WindowID, rev int, d time.Duration) (shown bool, err error) {
+	fail := func(err error) (bool, error) { return false, fmt.Errorf("expire %s: %w", id, err) }
+	if rev > 2 {
+		if _, err := s.Trim(ctx, id); err != nil { // revisions below are unlinked once they are shown, unless the closer died
+			return fail(err)
+		}
+	}
+	keys := []string{id.ledgerKey(), id.revisionKey(rev - 1), id.revisionKey(rev), id.revisionKey(rev + 1)}
+	reply, err := s.run(ctx, expireScript, keys, rev, d.Milliseconds())
+	if err != nil {
+		return fail(err)
+	}
+	if len(reply) != 2 {
+		return fail(fmt.Errorf("%w: reply has %d parts", ErrCorrupt, len(reply)))
+	}
+	return reply[1] == int64(1), nil
+}
