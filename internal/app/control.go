@@ -179,16 +179,27 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 	}
 	for _, topic := range wanted {
 		_, err := v.cluster.Topic(ctx, topic.Name)
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, source.ErrUnknownTopic) {
+		made := errors.Is(err, source.ErrUnknownTopic)
+		if err != nil && !made {
 			return out, err
 		}
-		if _, err := v.cluster.EnsureTopic(ctx, topic); err != nil {
-			return out, fmt.Errorf("create topic %s: %w", topic.Name, err)
+		if made {
+			if _, err := v.cluster.EnsureTopic(ctx, topic); err != nil {
+				return out, fmt.Errorf("create topic %s: %w", topic.Name, err)
+			}
+			out.Created = append(out.Created, topic.Name)
 		}
-		out.Created = append(out.Created, topic.Name)
+		switch {
+		case topic.Compacted:
+			err = checkLedgerTopic(ctx, v.cluster, topic.Name)
+		case s.Results.Kafka != nil && topic.Name == s.Results.Kafka.Topic:
+			err = checkResultTopic(ctx, v.cluster, s, made)
+		default:
+			continue
+		}
+		if err != nil {
+			return out, err
+		}
 	}
 	return out, nil
 }

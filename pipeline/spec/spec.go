@@ -87,6 +87,10 @@ type Retention struct {
 	Ledger  Duration `json:"ledger"`  // the row in the ledger topic, at least Results
 }
 
+// KeepResults is how long the result topic must keep rows: a window's first revision has to be there as long as the
+// window takes late events and what is final of it is shown.
+func (s *Spec) KeepResults() Duration { return s.AllowedLateness + s.Retention.Results }
+
 // Lane holds the tunables of the hot path. Their defaults are measured; see docs/performance.md.
 type Lane struct {
 	CommitInterval Duration `json:"commit_interval"` // how often dirty entries and the offset become durable

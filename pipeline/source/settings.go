@@ -1,0 +1,85 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// TopicSettings asks for settings of a topic by their Kafka names, as they are in force: what the topic does not set is
+// the broker's default. A setting that the broker does not know is left out.
+func (c *Cluster) TopicSettings(ctx context.Context, topic string, names ...string) (map[string]string, error) {
+	req := &sarama.DescribeConfigsRequest{
+		Version:   2,
+		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: names}},
+	}
+	settings := make(map[string]string, len(names))
+	err := c.again(ctx, func(ctx context.Context) error {
+		var resp *sarama.DescribeConfigsResponse
+		err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
+			resp, err = b.DescribeConfigs(req)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range resp.Resources {
+			if code := sarama.KError(r.ErrorCode); code != sarama.ErrNoError {
+				return &sarama.DescribeConfigError{Err: code, ErrMsg: r.ErrorMsg}
+			}
+			for _, entry := range r.Configs {
+				settings[entry.Name] = entry.Value
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("settings of topic %s: %w", topic, err)
+	}
+	return settings, nil
+}
+
+// SetTopic gives one setting of a topic a value of its own and leaves the others as they are.
+func (c *Cluster) SetTopic(ctx context.Context, topic, name, value string) error {
+	req := &sarama.IncrementalAlterConfigsRequest{
+		Version: 1,
+		Resources: []*sarama.IncrementalAlterConfigsResource{{
+			Type: sarama.TopicResource, Name: topic,
+			ConfigEntries: map[string]sarama.IncrementalAlterConfigsEntry{
+				name: {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value},
+			},
+		}},
+	}
+	err := c.again(ctx, func(ctx context.Context) error {
+		var resp *sarama.IncrementalAlterConfigsResponse
+		err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
+			resp, err = b.IncrementalAlterConfigs(req)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range resp.Resources {
+			if code := sarama.KError(r.ErrorCode); code != sarama.ErrNoError {
+				return &sarama.AlterConfigError{Err: code, ErrMsg: r.ErrorMsg}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("set %s of topic %s to %s: %w", name, topic, value, err)
+	}
+	return nil
+}
+
+// Denied reports whether the cluster's access rules refused a request.
+func Denied(err error) bool {
+	for _, code := range []sarama.KError{sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
