@@ -54,6 +54,8 @@ func BenchmarkDecode(b *testing.B) {
 	plain := flightsSpec(b)
 	filtered := flightsSpec(b)
 	filtered.Where = `delay > 15 && origin != "ATL"`
+	reckoned := flightsSpec(b)
+	reckoned.Where = `delay * 60 + 1 > 900 && origin != destination`
 	for _, c := range []struct {
 		name  string
 		spec  *spec.Spec
@@ -63,6 +65,7 @@ func BenchmarkDecode(b *testing.B) {
 		{"changing fields", plain, shuffled},
 		{"spaced", plain, spaced},
 		{"where", filtered, lines},
+		{"where reckons", reckoned, lines},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			d, err := NewDecoder(c.spec)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/spec"
+	"millrace/pipeline/where"
 )
 
 // Decoder turns records into events. It is compiled for one spec and serves one goroutine. It learns how a producer
@@ -62,12 +63,12 @@ func NewDecoder(s *spec.Spec) (*Decoder, error) {
 		}
 	}
 	if s.Where != "" {
-		where, err := spec.CompileWhere(s.Where)
+		expression, err := where.Compile(s.Where)
 		if err != nil {
 			return nil, fmt.Errorf("event: where: %w", err)
 		}
-		d.filter = &filter{where: where, env: make(map[string]any, len(where.Fields))}
-		for _, name := range where.Fields {
+		d.filter = &filter{where: expression, env: make(map[string]any, len(expression.Fields))}
+		for _, name := range expression.Fields {
 			whereNodes = append(whereNodes, t.add(name))
 		}
 	}

@@ -8,12 +8,12 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
 
-	"millrace/pipeline/spec"
+	"millrace/pipeline/where"
 )
 
 // filter runs a spec's where expression. It belongs to one Decoder.
 type filter struct {
-	where  *spec.Where
+	where  *where.Expression
 	leaves []int // by field of the expression
 	vm     vm.VM
 	env    map[string]any

@@ -1,12 +1,16 @@
 package spec
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"millrace/pipeline/where"
 )
 
 // Bounds on what a pipeline may ask for.
@@ -67,9 +71,7 @@ func check(s *Spec, fail report) {
 	checkTopics(s, fail)
 	checkEvent(&s.Event, fail)
 	if s.Where != "" {
-		if _, err := CompileWhere(s.Where); err != nil {
-			fail("where", s.Where, err.Error(), wantWhere)
-		}
+		checkWhere(s.Where, fail)
 	}
 	checkAggregates(s, fail)
 	checkSizes(s, fail)
@@ -81,6 +83,13 @@ func check(s *Spec, fail report) {
 	checkRetention(s.Retention, fail)
 	checkLane(&s.Lane, fail)
 	checkInt("replicas", int64(s.Replicas), 1, maxReplicas, fail)
+}
+
+func checkWhere(expression string, fail report) {
+	var refused *where.Error
+	if _, err := where.Compile(expression); errors.As(err, &refused) {
+		fail("where", expression, refused.Problem, cmp.Or(refused.Want, wantWhere))
+	}
 }
 
 func checkName(path, name string, fail report) {

@@ -248,24 +248,6 @@ func TestErrorsAreBounded(t *testing.T) {
 	require.LessOrEqual(t, len(errs), maxErrors)
 }
 
-func TestWhere(t *testing.T) {
-	w, err := CompileWhere(`amount > 10 && order.state in ["new", "paid"] && $env["user id"] != nil && any(lines, .qty > least)`)
-	require.NoError(t, err)
-	require.Equal(t, []string{"amount", "least", "lines", "order", "user id"}, w.Fields)
-	for source, problem := range map[string]string{
-		`amount >`:              "does not compile: unexpected token EOF (at 1:8 of the expression)",
-		`"text"`:                "does not compile: expected bool, but got string",
-		`now().Year() > 2000`:   "does not compile: now() is not available: reading an event again must decide as the first time",
-		`keys(order)[0] == "a"`: "does not compile: keys() is not available: reading an event again must decide as the first time",
-		`check(amount)`:         "does not compile: check is not a function",
-		`$env == nil`:           `does not compile: $env must name its field, as in $env["order id"]`,
-		`$env[name] == nil`:     `does not compile: $env must name its field, as in $env["order id"]`,
-	} {
-		_, err := CompileWhere(source)
-		require.EqualError(t, err, problem, source)
-	}
-}
-
 func TestDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"0": 0, "1h": time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "1d": day, "2d12h": 60 * time.Hour,

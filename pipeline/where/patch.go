@@ -1,0 +1,226 @@
+package where
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+
+	"github.com/expr-lang/expr/ast"
+)
+
+// operators replaces the operators of the language. The types of the functions are among those that the VM calls
+// without reflection and without allocating.
+var operators = map[string]any{
+	"+": add, "-": subtract, "*": multiply, "/": divide, "%": modulo, "**": power, "^": power,
+	"==": equal, "!=": notEqual, "<": less, "<=": lessOrEqual, ">": more, ">=": moreOrEqual, "in": contains,
+}
+
+// unaries replaces functions of one argument.
+var unaries = map[string]func(any) any{
+	"abs": absolute, "int": toInt, "float": toFloatOrFail, "fromJSON": fromJSON, "uniq": unique,
+	"ceil": rounding("ceil", math.Ceil), "floor": rounding("floor", math.Floor), "round": rounding("round", math.Round),
+}
+
+// lists replaces functions of any number of arguments, which are handed on as one list.
+var lists = map[string]func(any) any{"max": extreme("max", 1), "min": extreme("min", -1)}
+
+// counts says which argument of a function is a count or an index.
+var counts = map[string]int{"get": 1, "take": 1, "split": 2, "splitAfter": 2, "replace": 3, "repeat": 1}
+
+// exactPatch replaces what wraps, rounds or depends on the machine. It leaves alone what cannot do so, above all a
+// comparison with a literal up to 2^53: the VM's own operators are fast.
+type exactPatch struct{ err error }
+
+// Visit implements ast.Visitor; children come before their parents, so that operands are patched already.
+func (p *exactPatch) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.UnaryNode:
+		p.unary(node, n)
+	case *ast.BinaryNode:
+		p.binary(node, n)
+	case *ast.MemberNode:
+		wrap(&n.Property, place, isInt)
+	case *ast.SliceNode:
+		for _, end := range []*ast.Node{&n.From, &n.To} {
+			if *end != nil {
+				wrap(end, place, isInt)
+			}
+		}
+	case *ast.BuiltinNode:
+		p.function(node, n)
+	}
+}
+
+func (p *exactPatch) unary(node *ast.Node, n *ast.UnaryNode) {
+	if n.Operator != "-" {
+		return
+	}
+	if v, ok := literal(n.Node); ok {
+		p.fold(node, func() any { return negate(v) })
+		return
+	}
+	ast.Patch(node, call(negate, n.Node))
+}
+
+func (p *exactPatch) binary(node *ast.Node, n *ast.BinaryNode) {
+	switch n.Operator {
+	case "==", "!=", "<", "<=", ">", ">=":
+		if exactlyCompared(n.Left, n.Right) {
+			return
+		}
+	case "in":
+		if array, ok := n.Right.(*ast.ArrayNode); ok && allHarmless(array.Nodes) {
+			return
+		}
+	case "+":
+		if isString(n.Left) && isString(n.Right) {
+			return
+		}
+	case "..":
+		wrap(&n.Left, rangeEnd, harmless)
+		wrap(&n.Right, rangeEnd, harmless)
+		return
+	}
+	replacement, ok := operators[n.Operator]
+	if !ok {
+		return
+	}
+	if apply, ok := replacement.(func(a, b any) any); ok {
+		left, first := literal(n.Left)
+		right, second := literal(n.Right)
+		if first && second {
+			p.fold(node, func() any { return apply(left, right) })
+			return
+		}
+	}
+	ast.Patch(node, call(replacement, n.Left, n.Right))
+}
+
+func (p *exactPatch) function(node *ast.Node, n *ast.BuiltinNode) {
+	if at, ok := counts[n.Name]; ok && at < len(n.Arguments) {
+		wrap(&n.Arguments[at], place, isInt)
+	}
+	if replacement, ok := unaries[n.Name]; ok {
+		ast.Patch(node, call(replacement, n.Arguments...))
+		return
+	}
+	if replacement, ok := lists[n.Name]; ok {
+		ast.Patch(node, call(replacement, &ast.ArrayNode{Nodes: n.Arguments}))
+		return
+	}
+	switch n.Name {
+	case "sum":
+		list := n.Arguments[0]
+		if len(n.Arguments) == 2 {
+			list = &ast.BuiltinNode{Name: "map", Arguments: n.Arguments}
+		}
+		ast.Patch(node, call(total, list))
+	case "sort":
+		ast.Patch(node, call(sortList, n.Arguments[0], orderOf(n.Arguments, 1)))
+	case "sortBy":
+		by := &ast.BuiltinNode{Name: "map", Arguments: n.Arguments[:2:2]}
+		two := &ast.ArrayNode{Nodes: []ast.Node{n.Arguments[0], by}}
+		ast.Patch(node, call(sortByValues, two, orderOf(n.Arguments, 2)))
+	case "mean", "median":
+		ast.Patch(node, call(finiteMean, n))
+	case "bitshl":
+		ast.Patch(node, call(shiftLeft, n.Arguments...))
+	case "repeat":
+		n.Arguments[0] = call(repeatable, n.Arguments[0], n.Arguments[1])
+	}
+}
+
+func orderOf(arguments []ast.Node, at int) ast.Node {
+	if at < len(arguments) {
+		return arguments[at]
+	}
+	return &ast.StringNode{Value: "asc"}
+}
+
+// fold puts the value of an operation between literals in its place.
+func (p *exactPatch) fold(node *ast.Node, evaluate func() any) {
+	defer func() {
+		if r := recover(); r != nil && p.err == nil {
+			p.err = &Error{Problem: fmt.Sprintf("does not compile: %v", r)}
+		}
+	}()
+	switch v := evaluate().(type) {
+	case int:
+		ast.Patch(node, &ast.IntegerNode{Value: v})
+	case float64:
+		ast.Patch(node, &ast.FloatNode{Value: v})
+	}
+}
+
+func call(function any, arguments ...ast.Node) *ast.CallNode {
+	return &ast.CallNode{Callee: &ast.ConstantNode{Value: function}, Arguments: arguments}
+}
+
+// wrap hands a part of the expression through a function, unless it is a literal text or of a type that needs none.
+func wrap(part *ast.Node, function func(any) any, unless func(ast.Node) bool) {
+	if _, ok := (*part).(*ast.StringNode); ok || unless(*part) {
+		return
+	}
+	ast.Patch(part, call(function, *part))
+}
+
+// exactlyCompared reports whether the VM compares two operands exactly: because their types are known and the same, or
+// because one is a literal that no rounding of the other can reach.
+func exactlyCompared(a, b ast.Node) bool {
+	if harmless(a) || harmless(b) {
+		return true
+	}
+	t := a.Type()
+	if t == nil || t != b.Type() {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Float64, reflect.String:
+		return true
+	}
+	return false
+}
+
+// harmless reports whether comparing any value with a literal is exact. A float64 has a place for every integer up to
+// 2^53 and rounds what lies beyond to that or more.
+func harmless(node ast.Node) bool {
+	const limit = 1 << 53
+	switch n := node.(type) {
+	case *ast.NilNode, *ast.BoolNode, *ast.StringNode:
+		return true
+	case *ast.IntegerNode:
+		return n.Value >= -limit && n.Value <= limit
+	case *ast.FloatNode:
+		return n.Value > -limit && n.Value < limit
+	}
+	return false
+}
+
+func allHarmless(nodes []ast.Node) bool {
+	for _, n := range nodes {
+		if !harmless(n) {
+			return false
+		}
+	}
+	return true
+}
+
+func literal(node ast.Node) (any, bool) {
+	switch n := node.(type) {
+	case *ast.IntegerNode:
+		return n.Value, true
+	case *ast.FloatNode:
+		return n.Value, true
+	}
+	return nil, false
+}
+
+func isInt(node ast.Node) bool {
+	t := node.Type()
+	return t != nil && t.Kind() == reflect.Int
+}
+
+func isString(node ast.Node) bool {
+	t := node.Type()
+	return t != nil && t.Kind() == reflect.String
+}

@@ -1,0 +1,62 @@
+package where
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// maxRepeat bounds the text that repeat() makes, in bytes.
+const maxRepeat = 1 << 20
+
+// repeatable passes on a text that may be repeated so often.
+func repeatable(text, times any) any {
+	s, ok := text.(string)
+	n, whole := toWhole(times)
+	if ok && whole && n > 0 && len(s) > maxRepeat/n {
+		fail(fmt.Errorf("repeat: a text of %d bytes %d times is longer than %d bytes", len(s), n, maxRepeat))
+	}
+	return text
+}
+
+// fromJSON reads a text of the event as the event itself is read: an integer within int64 keeps its digits.
+func fromJSON(v any) any {
+	text, ok := v.(string)
+	if !ok {
+		fail(fmt.Errorf("invalid argument for fromJSON (type %T)", v))
+	}
+	in := json.NewDecoder(strings.NewReader(text))
+	in.UseNumber()
+	var value any
+	err := in.Decode(&value)
+	if err == nil {
+		if _, err = in.Token(); err == io.EOF { //nolint:errorlint // Token returns io.EOF itself
+			return plainNumbers(value)
+		}
+		err = fmt.Errorf("something follows the document")
+	}
+	fail(fmt.Errorf("fromJSON: %w", err))
+	return nil
+}
+
+func plainNumbers(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := strconv.Atoi(string(v)); err == nil {
+			return n
+		}
+		f, _ := strconv.ParseFloat(string(v), 64) // beyond float64 it is an infinity, as in the event
+		return f
+	case []any:
+		for i := range v {
+			v[i] = plainNumbers(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = plainNumbers(v[name])
+		}
+	}
+	return v
+}
