@@ -40,6 +40,7 @@ type fetcher struct {
 	asked    time.Time // age of leader
 	distrust time.Time // a leader looked up before this moment led nowhere
 	pause    backoff
+	proof    proof
 	bad      int // failures to decode in a row at pos
 	beyond   int // times in a row the log was seen to end below pos
 }
@@ -107,7 +108,7 @@ func (f *fetcher) run(ctx context.Context) {
 	defer close(f.out)
 	defer f.hangUp()
 	for f.unpaused(ctx) {
-		batch, err := f.fetch(ctx)
+		batch, err := f.fetchProven(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -147,6 +148,7 @@ func (f *fetcher) unpaused(ctx context.Context) bool {
 	}
 	select {
 	case <-resume:
+		f.proof.holds = false
 		return f.unpaused(ctx)
 	case <-ctx.Done():
 		return false
@@ -173,17 +175,18 @@ func (f *fetcher) connect(ctx context.Context) error {
 		}
 		return err
 	}
-	if f.cfg.TopicID != "" && l.topicID != "" && l.topicID != f.cfg.TopicID {
-		return &OtherTopicError{Topic: f.tp.Topic, Want: f.cfg.TopicID, Have: l.topicID}
-	}
 	if !connected || l.addr != f.leader.addr {
 		f.hangUp()
+		f.proof.holds = false
 		if f.link, err = dial(ctx, f.cfg.Cluster.conf, l.addr); err != nil {
 			f.link = nil
 			return err
 		}
 	}
 	f.leader, f.asked = l, asked
+	if f.cfg.TopicID != "" && l.topicID != "" && l.topicID != f.cfg.TopicID {
+		return f.prove(ctx) // the view may be older than the topic that was asked for
+	}
 	return nil
 }
 
@@ -192,6 +195,23 @@ func (f *fetcher) hangUp() {
 		f.link.close()
 		f.link = nil
 	}
+}
+
+// fetchProven brings the next batch of the topic that the position belongs to, and of no other that has its name.
+func (f *fetcher) fetchProven(ctx context.Context) (Batch, error) {
+	batch, err := f.fetch(ctx)
+	if err != nil {
+		f.proof.holds = false
+		return batch, err
+	}
+	if f.proof.holds || batch.Next == f.pos {
+		return batch, nil
+	}
+	if err := f.prove(ctx); err != nil {
+		batch.Release()
+		return Batch{}, err
+	}
+	return batch, nil
 }
 
 // fetch brings the next batch. An empty one that leaves the position where it is means there was nothing new.
@@ -209,6 +229,7 @@ func (f *fetcher) fetch(ctx context.Context) (Batch, error) {
 	}
 	req.AddBlock(f.tp.Topic, f.tp.Partition, f.pos, f.size, f.leader.epoch)
 	var resp *sarama.FetchResponse
+	sent := f.cfg.now()
 	err := f.link.do(ctx, func(b *sarama.Broker) (err error) {
 		resp, err = b.Fetch(req)
 		return err
@@ -233,6 +254,7 @@ func (f *fetcher) fetch(ctx context.Context) (Batch, error) {
 	case block.Err != sarama.ErrNoError:
 		return Batch{}, block.Err
 	}
+	f.proof.seen(sent, f.cfg.now(), block)
 	f.answered(block)
 	batch, err := decode(block, f.pos, &f.pool)
 	if errors.Is(err, errPartial) {
@@ -285,14 +307,14 @@ func (f *fetcher) judge(ctx context.Context, err error) error {
 
 // outOfRange finds out what the log holds. nil means that the position is all right after all, or not known.
 func (f *fetcher) outOfRange(ctx context.Context) error {
-	if f.cfg.TopicID != "" {
-		l, err := f.cfg.Cluster.leader(ctx, f.tp, time.Now())
-		if err == nil && l.topicID != "" && l.topicID != f.cfg.TopicID {
-			return &OtherTopicError{Topic: f.tp.Topic, Want: f.cfg.TopicID, Have: l.topicID}
-		}
-	}
 	ends, err := f.cfg.Cluster.Ends(ctx, f.tp)
 	if err != nil {
+		return nil
+	}
+	if err := f.prove(ctx); err != nil { // asked last, so that these are the ends of the topic it names
+		if errors.Is(err, ErrOtherTopic) {
+			return err
+		}
 		return nil
 	}
 	e := ends[f.tp]

@@ -42,7 +42,9 @@ type ReaderConfig struct {
 	// Offset of the first record wanted.
 	Offset int64
 	// TopicID, when set, is the incarnation the offset belongs to: with another one the reader ends with an
-	// *OtherTopicError instead of reading another log. Looked at when the reader opens, every 30 s and after trouble.
+	// *OtherTopicError and delivers nothing of the other log. The first batch, and the first one after every pause, blocked
+	// hand-over or trouble, is delivered only once the broker has named this id in answer to a later request. Empty reads
+	// whatever log has the topic's name.
 	TopicID string
 	// FetchBytes is what one fetch asks for at most (default 1 MiB); a larger record batch is fetched all the same.
 	FetchBytes int
@@ -52,6 +54,8 @@ type ReaderConfig struct {
 	// OnTrouble, when set, is called from the reader's goroutine for every failed try, and with nil once it is over. It
 	// must not block.
 	OnTrouble func(err error)
+
+	now func() time.Time // what the proof of the topic's id goes by; time.Now but in tests
 }
 
 func (c ReaderConfig) withDefaults() ReaderConfig {
@@ -60,6 +64,9 @@ func (c ReaderConfig) withDefaults() ReaderConfig {
 	}
 	if c.FetchBatches <= 0 {
 		c.FetchBatches = 2
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	return c
 }

@@ -103,7 +103,9 @@ func (c *Cluster) learn(name string, resp *sarama.MetadataResponse, asked time.T
 		for _, p := range t.Partitions {
 			v.partitions[p.ID] = leaderView{broker: p.Leader, epoch: p.LeaderEpoch}
 		}
-		c.known.topics[name] = v
+		if old, ok := c.known.topics[name]; !ok || !old.asked.After(asked) {
+			c.known.topics[name] = v
+		}
 		return v, nil
 	}
 	return topicView{}, errors.New("the broker's answer leaves the topic out")
