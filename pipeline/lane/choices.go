@@ -77,7 +77,7 @@ func (s *State) offerRebuild(inc *Incident) Choice {
 func (p *position) offerReturn() Choice {
 	end := min(p.hint.Offset, p.ends.HighWatermark)
 	r, err := ParseReplay(p.hint.Metadata)
-	if err == nil && r.Basis.Known && (r.TopicID == "" || p.topicID == "" || r.TopicID == p.topicID) {
+	if err == nil && r.Basis.Known && sameTopic(r.TopicID, p.topicID) {
 		c := Choice{
 			Name: ChoiceRebuild, Lost: max(0, p.ends.Start-r.From), Reread: max(0, end-max(r.From, p.ends.Start)),
 			Exact: r.Exact() && r.From <= p.ends.HighWatermark && p.hint.Offset <= p.ends.HighWatermark,

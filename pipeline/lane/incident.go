@@ -53,6 +53,9 @@ type position struct {
 // fresh tells whether the lane has never committed.
 func (p *position) fresh() bool { return p.meta.Offset < 0 }
 
+// sameTopic reports whether two topic ids may stand for one incarnation of a topic: "" is not known.
+func sameTopic(a, b string) bool { return a == "" || b == "" || a == b }
+
 // verify compares the committed position with the log. A nil result means that reading may go on at start.
 func (p *position) verify() (start int64, inc *Incident) {
 	at := p.meta.Offset
@@ -63,7 +66,7 @@ func (p *position) verify() (start int64, inc *Incident) {
 			p.topicRef, p.hint.Offset, p.hint.Metadata)}
 	case p.fresh():
 		return p.ends.Start, nil
-	case p.meta.TopicID != "" && p.topicID != "" && p.meta.TopicID != p.topicID:
+	case !sameTopic(p.meta.TopicID, p.topicID):
 		return 0, &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
 			"topic %s is now %s, the state belongs to %s: it was deleted and made again", p.topicRef.Topic, p.topicID, p.meta.TopicID)}
 	case p.ends.Start > at:

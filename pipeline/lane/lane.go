@@ -352,15 +352,11 @@ func (l *Lane) take(ctx context.Context) (before store.Token, meta store.Meta, e
 
 // locate asks the broker and the group where the lane's log and hint stand.
 func (l *Lane) locate(ctx context.Context, meta store.Meta) (*position, error) {
-	at := &position{meta: meta, topicRef: l.tp, hint: source.Committed{Offset: -1}}
-	ends, err := l.deps.Cluster.Ends(ctx, l.tp)
+	at, err := l.standing(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask the broker for the ends of %s: %w", l.tp, err)
+		return nil, err
 	}
-	at.ends = ends[l.tp]
-	if at.topicID, err = l.deps.Cluster.TopicID(ctx, l.tp.Topic); err != nil {
-		return nil, fmt.Errorf("ask the broker for the id of topic %s: %w", l.tp.Topic, err)
-	}
+	at.meta = meta
 	if at.fresh() {
 		hints, err := l.deps.Cluster.Committed(ctx, l.deps.Group, l.tp)
 		if err != nil {
@@ -370,5 +366,27 @@ func (l *Lane) locate(ctx context.Context, meta store.Meta) (*position, error) {
 			at.hint = hint
 		}
 	}
+	return at, nil
+}
+
+// standing asks the broker for the bounds of the lane's log and the id of the topic they belong to. Bounds are asked for
+// by name, so the id is asked for before and after: only when both answers agree are these the bounds of that topic.
+func (l *Lane) standing(ctx context.Context) (*position, error) {
+	at := &position{topicRef: l.tp, hint: source.Committed{Offset: -1}}
+	before, err := l.deps.Cluster.TopicID(ctx, l.tp.Topic)
+	if err != nil {
+		return nil, fmt.Errorf("ask the broker for the id of topic %s: %w", l.tp.Topic, err)
+	}
+	ends, err := l.deps.Cluster.Ends(ctx, l.tp)
+	if err != nil {
+		return nil, fmt.Errorf("ask the broker for the ends of %s: %w", l.tp, err)
+	}
+	if at.topicID, err = l.deps.Cluster.TopicID(ctx, l.tp.Topic); err != nil {
+		return nil, fmt.Errorf("ask the broker for the id of topic %s: %w", l.tp.Topic, err)
+	}
+	if before != at.topicID {
+		return nil, fmt.Errorf("topic %s was made again while it was asked about: its id was %s and is %s", l.tp.Topic, before, at.topicID)
+	}
+	at.ends = ends[l.tp]
 	return at, nil
 }

@@ -291,12 +291,13 @@ func (r *loop) askIdle() {
 		return
 	}
 	r.asked = true
+	topicID := r.state.topicID
 	go func() {
 		end := int64(-1)
 		ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
 		defer cancel()
-		if ends, err := r.deps.Cluster.Ends(ctx, r.tp); err == nil {
-			end = ends[r.tp].HighWatermark
+		if at, err := r.standing(ctx); err == nil && sameTopic(at.topicID, topicID) {
+			end = at.ends.HighWatermark
 		}
 		r.idle <- end
 	}()

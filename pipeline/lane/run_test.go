@@ -25,6 +25,9 @@ type fakeLog struct {
 	marks    []int64
 	reset    string // metadata of the last hint that was set back
 	readers  []*fakeReader
+	measured int    // how often the log's ends were asked for
+	named    int    // how often the topic's id was
+	name     func() // when set, called under mu before each such answer
 }
 
 func newFakeLog(records []source.Record) *fakeLog {
@@ -37,6 +40,7 @@ func newFakeLog(records []source.Record) *fakeLog {
 func (f *fakeLog) Ends(context.Context, ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.measured++
 	return map[source.TopicPartition]source.Ends{{Topic: "orders"}: f.ends}, nil
 }
 
@@ -44,7 +48,15 @@ func (f *fakeLog) Committed(context.Context, string, ...source.TopicPartition) (
 	return map[source.TopicPartition]source.Committed{{Topic: "orders"}: f.hint}, nil
 }
 
-func (f *fakeLog) TopicID(context.Context, string) (string, error) { return f.topicID, nil }
+func (f *fakeLog) TopicID(context.Context, string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.named++
+	if f.name != nil {
+		f.name()
+	}
+	return f.topicID, nil
+}
 
 func (f *fakeLog) Topic() string     { return "orders" }
 func (f *fakeLog) Partition() int32  { return 0 }
@@ -402,6 +414,46 @@ func TestIdleLaneProvesItselfAndAdoptsTheSeal(t *testing.T) {
 	log.mu.Unlock()
 	eventually(t, "idle", func() bool { return meta().IdleEnd == 50 })
 	eventually(t, "sealed", func() bool { return meta().Sealed == kafkaTime })
+}
+
+func TestIdlenessAtAnotherLogsEndProvesNothing(t *testing.T) {
+	log := newFakeLog(randomLog(rand.New(rand.NewPCG(17, 17)), 50))
+	log.ends.HighWatermark = 51
+	st, redis := testStore(t)
+	b := start(t, log, st, redis)
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 50 })
+	log.mu.Lock()
+	log.topicID, log.ends.HighWatermark = "another", 50 // the new log ends just where the lane stands in the old one
+	asked := log.measured
+	log.mu.Unlock()
+	eventually(t, "two answers", func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.measured >= asked+3
+	})
+	commits := b.Status().Commits
+	b.wait(t, "what was decided is committed", func(s Status) bool { return s.Commits > commits+1 })
+	meta, _, err := st.ReadMeta(context.Background(), testLane)
+	require.NoError(t, err)
+	require.Equal(t, int64(store.NotIdle), meta.IdleEnd)
+}
+
+// A lane that starts from nothing would otherwise skip what the new log holds below the old one's start.
+func TestNewLaneOfATopicMadeAgainMeanwhile(t *testing.T) {
+	log := newFakeLog(randomLog(rand.New(rand.NewPCG(18, 18)), 50))
+	log.ends.Start = 20
+	log.name = func() {
+		if log.named == 2 {
+			log.topicID, log.ends.Start = "another", 0
+		}
+	}
+	st, redis := testStore(t)
+	b := start(t, log, st, redis)
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 50 })
+	require.Equal(t, int64(50), b.Status().Counters.Read)
+	meta, _, err := st.ReadMeta(context.Background(), testLane)
+	require.NoError(t, err)
+	require.Equal(t, "another", meta.TopicID)
 }
 
 func TestNewLaneRespectsFinalWindows(t *testing.T) {
