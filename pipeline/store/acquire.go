@@ -25,7 +25,7 @@ func (s *Store) ReadMeta(ctx context.Context, id LaneID) (m Meta, found bool, er
 // new owner follows the returned cursor. found is false when the lane has never committed, no matter who created its
 // meta: a lane whose consumer group has an offset all the same has lost its state.
 //
-// Repeating a call with the same next is safe. Errors: ErrOwnerChanged, ErrExpires, *FormatError, *StateIDError.
+// Repeating a call with the same next is safe. Errors: ErrOwnerChanged, ErrRemoved, ErrExpires, *FormatError, *StateIDError.
 func (s *Store) Acquire(ctx context.Context, id LaneID, stateID string, expected, next Token) (m Meta, found bool, err error) {
 	args := make([]any, 0, 4+len(metaDefaults))
 	args = append(args, Format, stateID, string(expected), string(next))
@@ -51,6 +51,8 @@ func acquireError(id LaneID, stateID string, status int64, detail string) error 
 		return &FormatError{Key: id.metaKey(), Found: int(found[0]), Want: Format}
 	case statusStateID:
 		return &StateIDError{Lane: id, Found: detail, Want: stateID}
+	case statusRemoved:
+		return fmt.Errorf("%w: owner is %q", ErrRemoved, detail)
 	case statusExpires:
 		return fmt.Errorf("%w: %s", ErrExpires, detail)
 	default:
@@ -61,7 +63,7 @@ func acquireError(id LaneID, stateID string, status int64, detail string) error 
 // IsFinal reports whether err is a decision of the protocol rather than a failure to reach Redis: sending the same call
 // again would give the same answer.
 func IsFinal(err error) bool {
-	for _, final := range []error{ErrFenced, ErrLostWrites, ErrNoMeta, ErrNotSealed, ErrOwnerChanged, ErrCorrupt, ErrExpires, ErrRevisionBack} {
+	for _, final := range []error{ErrFenced, ErrLostWrites, ErrNoMeta, ErrNotSealed, ErrOwnerChanged, ErrCorrupt, ErrExpires, ErrRevisionBack, ErrRemoved} {
 		if errors.Is(err, final) {
 			return true
 		}

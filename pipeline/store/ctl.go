@@ -32,21 +32,24 @@ func (s *Store) ReadCtl(ctx context.Context, ids ...LaneID) ([]Ctl, error) {
 }
 
 // SetSeal asks the lane's owner to treat everything before `before` (ms) as late, and returns the requests then stored.
-// A lower value than the stored one changes nothing.
+// A lower value than the stored one changes nothing. ErrRemoved: nobody owns the lane any more.
 func (s *Store) SetSeal(ctx context.Context, id LaneID, before int64) (Ctl, error) {
 	return s.raise(ctx, id, "seal_before", before)
 }
 
 // SetDrop asks the lane's owner to drop the slices whose last deadline is at or before `before` (ms), and returns the
-// requests then stored. A lower value than the stored one changes nothing.
+// requests then stored. A lower value than the stored one changes nothing. ErrRemoved: nobody owns the lane any more.
 func (s *Store) SetDrop(ctx context.Context, id LaneID, before int64) (Ctl, error) {
 	return s.raise(ctx, id, "drop_before", before)
 }
 
 func (s *Store) raise(ctx context.Context, id LaneID, field string, value int64) (Ctl, error) {
-	reply, err := s.run(ctx, raiseScript, []string{id.ctlKey()}, field, value)
+	reply, err := s.run(ctx, raiseScript, []string{id.ctlKey(), id.metaKey()}, field, value)
 	if err != nil {
 		return Ctl{}, fmt.Errorf("set %s of lane %s: %w", field, id, err)
+	}
+	if _, refused := reply[0].(int64); refused {
+		return Ctl{}, fmt.Errorf("set %s of lane %s: %w", field, id, ErrRemoved)
 	}
 	return parseCtl(id, reply)
 }

@@ -23,6 +23,7 @@ const (
 	statusFormat    = -5
 	statusStateID   = -6
 	statusExpires   = -7
+	statusRemoved   = -8
 )
 
 // newScript returns a script whose @name@ marks are replaced by the constants above.

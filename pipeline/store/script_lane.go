@@ -21,10 +21,11 @@ var scriptConstants = strings.NewReplacer(
 	"@format@", strconv.Itoa(statusFormat),
 	"@stateid@", strconv.Itoa(statusStateID),
 	"@expires@", strconv.Itoa(statusExpires),
+	"@removed@", strconv.Itoa(statusRemoved),
 )
 
 // acquireScript makes ARGV[4] the owner if the owner still is ARGV[3], and creates the meta when there is none and none
-// was expected. A repeated call with the same new token succeeds.
+// was expected. A repeated call with the same new token succeeds. A lane that a removal owns is nobody's any more.
 //
 // KEYS[1] meta
 // KEYS[2] slices
@@ -42,6 +43,7 @@ if not m[1] then
 	redis.call('HSET', KEYS[1], 'format', ARGV[1], 'state', ARGV[2], 'owner', ARGV[4], unpack(ARGV, 5))
 	return redis.call('HGETALL', KEYS[1])
 end
+if string.sub(m[1], 1, 8) == 'removed:' then return {@removed@, m[1]} end
 if m[2] ~= ARGV[1] then return {@format@, m[2] or '0'} end
 if m[3] ~= ARGV[2] then return {@stateid@, m[3] or ''} end
 for i = 1, #KEYS do
@@ -127,12 +129,16 @@ var viewScript = newScript(`
 return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('HGETALL', KEYS[3])}
 `)
 
-// raiseScript sets a field to a number if it is missing or lower, and answers both requests to the lane.
+// raiseScript sets a field to a number if it is missing or lower, and answers both requests to the lane. A lane that a
+// removal owns is asked for nothing.
 //
 // KEYS[1] ctl
+// KEYS[2] meta
 // ARGV[1] field
 // ARGV[2] value, ms
 var raiseScript = newScript(`
+local owner = redis.call('HGET', KEYS[2], 'owner')
+if owner and string.sub(owner, 1, 8) == 'removed:' then return {@removed@, owner} end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old or tonumber(old) < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return redis.call('HMGET', KEYS[1], 'seal_before', 'drop_before')
