@@ -18,6 +18,9 @@ type Claim interface {
 	// StillAssigned asks the group coordinator with a heartbeat whether this member is still one, and whether it still
 	// holds this partition. An error means nobody knows: ask again.
 	StillAssigned(ctx context.Context) (bool, error)
+	// StillMember asks the group coordinator with a heartbeat whether it still knows this member, also after the claim has
+	// ended. Only a member may write the state of a lane that is on its way to a successor. An error means nobody knows.
+	StillMember(ctx context.Context) (bool, error)
 	// MarkHint moves the group's offset of this partition forwards (a lower or equal offset does nothing), ResetHint
 	// backwards, or keeps it and replaces the metadata (a higher one does nothing). Hints are committed in the background
 	// about once a second and when the claim ends; one may be lost. metadata is at most 4 KiB.
@@ -51,7 +54,7 @@ func (c *claim) StillAssigned(ctx context.Context) (bool, error) {
 		switch verdict {
 		case sarama.ErrNoError, sarama.ErrRebalanceInProgress:
 			return c.ctx.Err() == nil && slices.Contains(sess.Claims()[c.tp.Topic], c.tp.Partition), nil
-		case sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId:
+		case sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId, sarama.ErrGroupIDNotFound:
 			if member == sess.MemberID() {
 				return false, nil
 			}
@@ -65,6 +68,21 @@ func (c *claim) StillAssigned(ctx context.Context) (bool, error) {
 			return false, context.Cause(ctx)
 		}
 	}
+}
+
+func (c *claim) StillMember(ctx context.Context) (bool, error) {
+	m, sess := c.session.m, c.session.sess
+	verdict, err := m.cfg.Cluster.heartbeat(ctx, m.cfg.Group, m.cfg.InstanceID, sess.MemberID(), sess.GenerationID())
+	if err != nil {
+		return false, err
+	}
+	switch verdict {
+	case sarama.ErrNoError, sarama.ErrRebalanceInProgress, sarama.ErrIllegalGeneration:
+		return true, nil
+	case sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId, sarama.ErrGroupIDNotFound:
+		return false, nil
+	}
+	return false, verdict
 }
 
 func (c *claim) MarkHint(offset int64, metadata string) {

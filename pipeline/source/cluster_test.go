@@ -35,6 +35,22 @@ func TestEnsureTopicIsIdempotent(t *testing.T) {
 	}
 }
 
+func TestDeleteTopic(t *testing.T) {
+	k := anyKafka(t)
+	name, other := k.topic(t, 3), k.topic(t, 1)
+	all, err := k.cluster.Topics(t.Context())
+	require.NoError(t, err)
+	require.Subset(t, all, []string{name, other})
+	require.NoError(t, k.cluster.DeleteTopic(t.Context(), name))
+	_, err = k.cluster.Topic(t.Context(), name)
+	require.ErrorIs(t, err, ErrUnknownTopic)
+	require.NoError(t, k.cluster.DeleteTopic(t.Context(), name), "repeating it is fine")
+	all, err = k.cluster.Topics(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, all, other)
+	require.NotContains(t, all, name)
+}
+
 func TestTopicIDTellsIncarnationsApart(t *testing.T) {
 	k := fakeKafka(t)
 	name := k.topic(t, 1)

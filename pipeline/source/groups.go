@@ -77,30 +77,6 @@ func (c *Cluster) RemoveMember(ctx context.Context, group, instanceID string) er
 	return nil
 }
 
-// GroupExists tells whether the coordinator knows the group: it has members or committed offsets.
-func (c *Cluster) GroupExists(ctx context.Context, group string) (bool, error) {
-	exists := false
-	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
-		resp, err := b.DescribeGroups(&sarama.DescribeGroupsRequest{Version: 5, Groups: []string{group}})
-		if err != nil {
-			return sarama.ErrNoError, err
-		}
-		if len(resp.Groups) != 1 {
-			return sarama.ErrNoError, sarama.ErrIncompleteResponse
-		}
-		g := resp.Groups[0]
-		if g.Err == sarama.ErrGroupIDNotFound {
-			return sarama.ErrNoError, nil
-		}
-		exists = g.Err == sarama.ErrNoError && g.State != "Dead"
-		return g.Err, nil
-	})
-	if err != nil {
-		return false, fmt.Errorf("describe: %w", err)
-	}
-	return exists, nil
-}
-
 // heartbeat sends one heartbeat for a member and returns the coordinator's verdict.
 func (c *Cluster) heartbeat(ctx context.Context, group, instanceID, memberID string, generation int32) (sarama.KError, error) {
 	var verdict sarama.KError

@@ -80,9 +80,10 @@ func NewMembership(cfg MembershipConfig) (*Membership, error) {
 }
 
 // Run is a member of the group until ctx ends, and then returns nil once every Own has returned. It rejoins after any
-// trouble, for ever, with one exception: ErrFencedInstance means that another process joined with the same instance id.
-// That is final: a membership of that id must not be run again by this process, or it would throw the successor out.
-// Call Run once.
+// trouble, for ever, with two exceptions, both final. ErrFencedInstance means that another process joined with the same
+// instance id: a membership of that id must not be run again by this process, or it would throw the successor out.
+// ErrGroupGone means that somebody deleted the group since this member joined it, which is how the removal of a pipeline
+// begins. Call Run once.
 func (m *Membership) Run(ctx context.Context, handler Handler) error {
 	conf, wires := wireUp(m.conf)
 	defer wires.cut()
@@ -107,7 +108,19 @@ func (m *Membership) Run(ctx context.Context, handler Handler) error {
 	defer closeGroup()
 
 	pause := newBackoff(100*time.Millisecond, 10*time.Second)
+	member := false // it has been one
 	for ctx.Err() == nil {
+		if member {
+			exists, err := m.cfg.Cluster.GroupExists(ctx, m.cfg.Group)
+			if err != nil {
+				watch.note(err)
+				pause.wait(ctx)
+				continue
+			}
+			if !exists {
+				return fmt.Errorf("%w: group %s; nothing more is read or written for it here", ErrGroupGone, m.cfg.Group)
+			}
+		}
 		s := &session{m: m, watch: watch, group: group, handler: handler}
 		err := group.Consume(ctx, m.cfg.Topics, s)
 		watch.note(err)
@@ -116,6 +129,7 @@ func (m *Membership) Run(ctx context.Context, handler Handler) error {
 			return fmt.Errorf("%w: group %s, instance id %s", ErrFencedInstance, m.cfg.Group, m.cfg.InstanceID)
 		}
 		if s.joined {
+			member = true
 			pause.reset()
 		}
 		pause.wait(ctx)

@@ -210,6 +210,42 @@ func TestStillAssignedAsksTheCoordinator(t *testing.T) {
 	require.False(t, still)
 }
 
+// A member that was frozen while its group was deleted does not make the group again.
+func TestADeletedGroupIsNotMadeAgain(t *testing.T) {
+	k := anyKafka(t)
+	topic, group := k.topic(t, 1), unique("g")
+	cfg := k.cfg
+	k.cfg.HeartbeatInterval = 2 * time.Second // late to notice
+	a := k.join(t, group, "a", topic, newLanes())
+	k.cfg = cfg
+	a.untilOwned(t, 1)
+	claim := a.claim(0)
+	known, err := claim.StillMember(within(t))
+	require.NoError(t, err)
+	require.True(t, known)
+	require.ErrorIs(t, k.cluster.DeleteGroup(t.Context(), group), ErrGroupInUse)
+	members, exists, err := k.cluster.Members(t.Context(), group)
+	require.NoError(t, err)
+	require.True(t, exists)
+	require.Len(t, members, 1)
+	require.Equal(t, "a", members[0].Instance)
+	require.NotEmpty(t, members[0].ID)
+	require.NotEmpty(t, members[0].Host)
+
+	require.NoError(t, k.cluster.RemoveMember(t.Context(), group, "a"))
+	require.NoError(t, k.cluster.DeleteGroup(t.Context(), group))
+	require.NoError(t, k.cluster.DeleteGroup(t.Context(), group), "repeating it is fine")
+	known, err = claim.StillMember(within(t))
+	require.NoError(t, err)
+	require.False(t, known)
+	require.ErrorIs(t, await(t, "the end of Run", a.done), ErrGroupGone)
+	exists, err = k.cluster.GroupExists(t.Context(), group)
+	require.NoError(t, err)
+	require.False(t, exists)
+	require.Equal(t, 1, a.counts()[0])
+	a.done <- nil // for the end of the test
+}
+
 func TestAnEarlyReturnRestartsNobody(t *testing.T) {
 	k := anyKafka(t)
 	topic, group := k.topic(t, 4), unique("g")

@@ -76,6 +76,9 @@ var (
 	ErrOtherTopic = errors.New("topic was deleted and made again")
 	// ErrFencedInstance ends a membership for good: another process joined with the same instance id.
 	ErrFencedInstance = errors.New("consumer group instance id was taken over by another member")
+	// ErrGroupGone ends a membership for good: its consumer group was deleted, as a removal of the pipeline does. Joining
+	// would make the group again.
+	ErrGroupGone = errors.New("consumer group was deleted")
 	// ErrClosed is returned by calls on something closed.
 	ErrClosed = errors.New("closed")
 )
