@@ -72,7 +72,7 @@ type Engine struct {
 }
 
 // Start connects and begins. ctx bounds only the start; the engine runs until Stop, or until its group membership is
-// fenced for good. An error names what could not be reached.
+// fenced for good or its group was deleted. An error names what could not be reached.
 func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, started: time.Now(),
@@ -116,6 +116,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	e.deps = lane.Deps{
 		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Group: Group(name), Log: e.cfg.Log,
 		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
+		Wanted: func() bool { return time.Since(e.started) < wantedFor },
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = e.cluster
 			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}
@@ -128,6 +129,10 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	}
 	return e.follow(ctx)
 }
+
+// wantedFor is how long after its start an engine takes for granted that its pipeline exists: somebody has just asked for it.
+// Later, and after a freeze, Redis must have the pipeline's desired state before a lane begins from nothing.
+const wantedFor = time.Minute
 
 func (e *Engine) journals() bool { return e.cfg.Spec.Lane.Overflow == spec.OverflowJournal }
 
@@ -298,7 +303,8 @@ func (e *Engine) Stop(ctx context.Context) error {
 // Done is closed when the engine has ended.
 func (e *Engine) Done() <-chan struct{} { return e.done }
 
-// Err tells, after Done, why the engine ended by itself: source.ErrFencedInstance is final. It is nil after Stop.
+// Err tells, after Done, why the engine ended by itself: source.ErrFencedInstance and source.ErrGroupGone are final. It is nil
+// after Stop.
 func (e *Engine) Err() error {
 	select {
 	case <-e.done:

@@ -64,6 +64,8 @@ func (f *fakes) ReadMeta(_ context.Context, id store.LaneID) (store.Meta, bool, 
 	return f.meta(id), true, nil
 }
 
+func (f *fakes) Abandon(context.Context, store.LaneID, store.Token) error { return nil }
+
 func (f *fakes) Acquire(_ context.Context, id store.LaneID, _ string, _, next store.Token) (store.Meta, bool, error) {
 	f.mu.Lock()
 	if f.away > 0 {
@@ -152,6 +154,7 @@ func (c fakeClaim) Partition() int32                            { return c.parti
 func (c fakeClaim) Generation() int32                           { return 1 }
 func (c fakeClaim) MemberID() string                            { return "m" }
 func (c fakeClaim) StillAssigned(context.Context) (bool, error) { return true, nil }
+func (c fakeClaim) StillMember(context.Context) (bool, error)   { return true, nil }
 func (c fakeClaim) MarkHint(int64, string)                      {}
 func (c fakeClaim) ResetHint(int64, string)                     {}
 

@@ -85,11 +85,14 @@ type committer struct {
 	grace   time.Duration   // after which a commit that Redis does not take goes to the journal
 	hurry   atomic.Bool     // the lane must go: the journal at the first failure
 	spilled chan struct{}   // capacity 1: something was put into the journal
+
+	acked atomic.Pointer[time.Time] // when Redis last named this lane's owner
 }
 
 // run delivers until in is closed, the chain breaks or ctx ends. It closes out at its end.
 func (c *committer) run(ctx context.Context, owner store.Token) {
 	defer close(c.out)
+	c.acknowledge()
 	if !c.settle(ctx) {
 		return
 	}
@@ -174,10 +177,13 @@ func (c *committer) try(ctx context.Context, owner store.Token, commit *Commit, 
 
 // direct is Deliver, and tells the route what Redis said.
 func (c *committer) direct(ctx context.Context, owner store.Token, commit *Commit) error {
-	if err := commit.publish(ctx, c.deps.Side); err != nil {
+	if err := commit.publish(ctx, &trustedSide{c, owner, c.deps.Side}); err != nil {
 		return err
 	}
 	_, err := c.deps.Store.Apply(ctx, c.id, c.stateID, owner, commit.Calls)
+	if err == nil {
+		c.acknowledge()
+	}
 	c.report(ctx, err)
 	return err
 }

@@ -20,6 +20,8 @@ type Store interface {
 	entryReader
 	ReadMeta(ctx context.Context, id store.LaneID) (store.Meta, bool, error)
 	Acquire(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token) (store.Meta, bool, error)
+	// Abandon takes back the meta that Acquire has created, if nothing was committed under it.
+	Abandon(ctx context.Context, id store.LaneID, owner store.Token) error
 	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
 	PipelineCtl(ctx context.Context, pipeline string) (store.PipelineCtl, error)
 }
@@ -44,6 +46,9 @@ type Deps struct {
 	Route   Route   // nil: Redis is always tried
 	Log     *slog.Logger
 	Gate    Gate // nil: every step runs at once
+	// Wanted reports whether somebody has just asked for the pipeline. While it does not, a lane begins from nothing only where
+	// Redis has the pipeline's desired state. Nil: it is always wanted.
+	Wanted func() bool
 }
 
 // Control values of the pipeline that all lanes of a replica follow.

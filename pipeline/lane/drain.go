@@ -20,7 +20,7 @@ const (
 // drain brings the journal to Redis whenever there is something in it and Redis may be tried, until ctx ends or the chain
 // breaks.
 func (c *committer) drain(ctx context.Context, owner store.Token) {
-	side, wait := Fitting(c.deps.Side), drainAgain
+	side, wait := Fitting(&trustedSide{c, owner, c.deps.Side}), drainAgain
 	for {
 		for c.tail.Pending().Calls == 0 {
 			c.tail.Rest()
@@ -50,6 +50,9 @@ func (c *committer) drain(ctx context.Context, owner store.Token) {
 			return
 		}
 		if err == nil {
+			if step.Calls > 0 {
+				c.acknowledge()
+			}
 			c.stuck(nil)
 			wait = drainAgain
 			continue

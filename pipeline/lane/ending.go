@@ -136,7 +136,7 @@ func (r *loop) release() error {
 			}
 			if d.err != nil && r.onlyHere(ctx, d.err) {
 				// Its successor would find nothing, or too little: nobody knows the state but this lane.
-				if err := r.reseed(ctx); err != nil {
+				if err := r.reseedForSuccessor(ctx); err != nil {
 					return errors.Join(d.err, err)
 				}
 				r.committer.hurry.Store(true)
@@ -154,6 +154,25 @@ func (r *loop) release() error {
 			}
 			return fmt.Errorf("release lane %s: commits not accepted within %s; its next owner reads on from offset %d",
 				r.id, releaseGrace, r.now.Committed)
+		}
+	}
+}
+
+// reseedForSuccessor writes the state of a lane that must go again, if the coordinator still knows this member. A worker that
+// was thrown out while it was frozen has a successor, or its pipeline was removed and nothing of it may come back.
+func (r *loop) reseedForSuccessor(ctx context.Context) error {
+	for {
+		member, err := r.claim.StillMember(ctx)
+		switch {
+		case err == nil && member:
+			return r.reseed(ctx)
+		case err == nil:
+			return store.ErrFenced
+		}
+		r.now.Reason = err.Error()
+		r.report()
+		if !pause(ctx, reseedAgain) {
+			return err
 		}
 	}
 }

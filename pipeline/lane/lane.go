@@ -26,6 +26,7 @@ type Lane struct {
 	acquisition *Acquisition
 	token       store.Token // "" before this acquisition has taken one
 	previous    store.Token // whom it was taken from
+	unproved    store.Token // of a meta that this lane has created and not been able to prove or to take back
 	state       *State
 	reader      source.Reader
 	now         Status // what publish hands out; the lane's goroutine alone writes it
@@ -307,6 +308,9 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 		}
 		l.state.topicID, l.state.offset = at.topicID, start
 		if at.fresh() {
+			if err := l.proveWanted(ctx); err != nil {
+				return nil, err
+			}
 			if err := l.bind(ctx, l.state); err != nil {
 				return nil, err
 			}
@@ -335,19 +339,25 @@ func (l *Lane) bind(ctx context.Context, s *State) error {
 	return nil
 }
 
-// take writes a new owner token over the one that was read, which it returns with the lane's meta.
+// take writes a new owner token over the one that was read, which it returns with the lane's meta. A lane that Redis did not
+// know is given back unless this process is a member of the group.
 func (l *Lane) take(ctx context.Context) (before store.Token, meta store.Meta, err error) {
-	found, _, err := l.deps.Store.ReadMeta(ctx, l.id)
+	read, found, err := l.deps.Store.ReadMeta(ctx, l.id)
 	if err != nil {
 		return "", store.Meta{}, corruptIncident(err)
 	}
-	token := store.NextToken(found.Owner)
-	meta, _, err = l.deps.Store.Acquire(ctx, l.id, l.program.StateID, found.Owner, token)
+	token := store.NextToken(read.Owner)
+	meta, _, err = l.deps.Store.Acquire(ctx, l.id, l.program.StateID, read.Owner, token)
 	if err != nil {
 		return "", store.Meta{}, corruptIncident(err)
+	}
+	if !found || read.Owner == l.unproved {
+		if err := l.proveMember(ctx, token); err != nil {
+			return "", store.Meta{}, err
+		}
 	}
 	l.token = token
-	return found.Owner, meta, nil
+	return read.Owner, meta, nil
 }
 
 // locate asks the broker and the group where the lane's log and hint stand.

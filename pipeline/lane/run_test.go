@@ -67,6 +67,7 @@ func (f *fakeLog) StillAssigned(context.Context) (bool, error) {
 	defer f.mu.Unlock()
 	return f.assigned, nil
 }
+func (f *fakeLog) StillMember(ctx context.Context) (bool, error) { return f.StillAssigned(ctx) }
 func (f *fakeLog) MarkHint(offset int64, _ string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

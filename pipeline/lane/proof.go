@@ -1,0 +1,82 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// A lane that Redis knows nothing of may be new, it may have been forgotten, or its pipeline was removed while this process
+// was frozen. Only in the first two cases may it write. A removal deletes the consumer group and the desired state before it
+// takes the lanes, so whoever has created a lane's meta asks for both afterwards: if they are there, a removal that comes
+// later finds the meta and fences it.
+
+// errNoDesired holds back a lane that would begin from nothing in a pipeline of which Redis has no desired state.
+var errNoDesired = errors.New("the pipeline has no desired state in Redis: it was removed, or Redis has forgotten it and " +
+	"the pipeline's workflow writes it again within ten minutes")
+
+// proveMember takes a meta that was created for token back unless the coordinator still knows this member.
+func (l *Lane) proveMember(ctx context.Context, token store.Token) error {
+	l.unproved = token
+	member, err := l.claim.StillMember(ctx)
+	if err == nil && member {
+		l.unproved = ""
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("lane %s is not in Redis and this member not in group %s: %w", l.id, l.deps.Group, store.ErrFenced)
+	}
+	return errors.Join(err, l.deps.Store.Abandon(ctx, l.id, token))
+}
+
+// proveWanted takes the meta of a lane that would begin from nothing back while nothing says that its pipeline exists.
+func (l *Lane) proveWanted(ctx context.Context) error {
+	if l.deps.Wanted == nil || l.deps.Wanted() {
+		return nil
+	}
+	ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
+	switch {
+	case err != nil:
+		return err
+	case ctl.Gen > 0:
+		return nil
+	}
+	return errors.Join(errNoDesired, l.deps.Store.Abandon(ctx, l.id, l.token))
+}
+
+// sideTrust is how long after an acknowledged commit late and dead-letter records go out without another look at who owns the
+// lane. A process that was frozen for longer may have been replaced, or its pipeline removed.
+const sideTrust = 10 * time.Second
+
+// trustedSide sends side records of a lane, after a look at its owner when nothing was acknowledged for a while.
+type trustedSide struct {
+	c     *committer
+	owner store.Token
+	to    SideSender
+}
+
+func (t *trustedSide) Send(ctx context.Context, records []source.SideRecord) error {
+	if time.Since(*t.c.acked.Load()) > sideTrust {
+		meta, found, err := t.c.deps.Store.ReadMeta(ctx, t.c.id)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return fmt.Errorf("send late and dead-letter records of lane %s: %w", t.c.id, store.ErrNoMeta)
+		case meta.Owner != t.owner:
+			return fmt.Errorf("send late and dead-letter records of lane %s: %w", t.c.id, store.ErrFenced)
+		}
+		t.c.acknowledge()
+	}
+	return t.to.Send(ctx, records)
+}
+
+// acknowledge notes that Redis has just named this lane's owner.
+func (c *committer) acknowledge() {
+	now := time.Now()
+	c.acked.Store(&now)
+}
