@@ -199,18 +199,26 @@ func (s *State) sortByBucket(t *agg.Table, rows []uint32) {
 	s.counts[0] = 0
 }
 
-// cut turns groups into calls of at most ChunkFields entries.
+// callBytes bounds the entries of one call, unless a single one has more: what Redis takes within any timeout, and far
+// below what the journal takes as one record.
+const callBytes = 1 << 20
+
+// cut turns groups into calls of at most ChunkFields entries and callBytes bytes.
 func (s *State) cut(c *Commit) {
-	limit, room := s.program.Spec.Lane.ChunkFields, 0
-	// A group is cut at most once per call, so this many writes never move.
-	c.writes = slices.Grow(c.writes[:0], len(c.groups)+c.Entries/limit+1)
+	limit, room, space := s.program.Spec.Lane.ChunkFields, 0, 0
+	// A group is cut at most once per call. Two calls in a row that are full of bytes hold more than callBytes together,
+	// so this many writes never move.
+	c.writes = slices.Grow(c.writes[:0], len(c.groups)+c.Entries/limit+2*(c.Bytes/callBytes)+2)
 	for _, g := range c.groups {
 		for from := g.from; from < g.to; {
-			if room == 0 {
+			if room == 0 || c.entryBytes(from) > space {
 				c.Calls = append(c.Calls, store.Call{})
-				room = limit
+				room, space = limit, callBytes
 			}
-			to := min(g.to, from+room)
+			to := from
+			for ; to < min(g.to, from+room) && (to == from || c.entryBytes(to) <= space); to++ {
+				space -= c.entryBytes(to)
+			}
 			c.writes = append(c.writes, store.Write{Slice: g.slice, Bucket: g.bucket, Fields: c.fields[2*from : 2*to]})
 			call := &c.Calls[len(c.Calls)-1]
 			call.Writes = c.writes[len(c.writes)-1-len(call.Writes):]
@@ -219,6 +227,9 @@ func (s *State) cut(c *Commit) {
 		}
 	}
 }
+
+// entryBytes is the size of the commit's i-th pair of key and entry.
+func (c *Commit) entryBytes(i int) int { return len(c.fields[2*i]) + len(c.fields[2*i+1]) }
 
 // finish adds the meta to the last call and gives every call its place in the chain.
 func (s *State) finish(c *Commit) {

@@ -29,10 +29,14 @@ func (p *Producer) Feed(ctx context.Context, topic string, next func() (key, val
 // first failure or when ctx ends, and always says how much was acknowledged by then. progress, when set, is called now and then from other goroutines and
 // must not block. next is called from this goroutine; it must not reuse the bytes it returned.
 func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next func() (key, value []byte, err error), progress func(FeedProgress)) (FeedProgress, error) {
-	if err := p.client.RefreshMetadata(topic); err != nil {
+	a, err := p.appender(ctx, topic)
+	if err != nil {
 		return FeedProgress{}, fmt.Errorf("feed topic %s: %w", topic, err)
 	}
-	partitions, err := p.client.Partitions(topic)
+	if err := a.client.RefreshMetadata(topic); err != nil {
+		return FeedProgress{}, fmt.Errorf("feed topic %s: %w", topic, err)
+	}
+	partitions, err := a.client.Partitions(topic)
 	if err != nil {
 		return FeedProgress{}, fmt.Errorf("feed topic %s: %w", topic, err)
 	}
@@ -49,7 +53,7 @@ func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next
 	}
 	turn := int(first % int64(len(partitions)))
 	partitions = slices.Concat(partitions[turn:], partitions[:turn])
-	err = p.feed(ctx, topic, partitions, next, d)
+	err = a.feed(ctx, topic, partitions, next, d)
 	if err == nil {
 		err = d.wait(ctx)
 	}
@@ -69,7 +73,7 @@ func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next
 	return done, nil
 }
 
-func (p *Producer) feed(ctx context.Context, topic string, partitions []int32, next func() (key, value []byte, err error), d *delivery) error {
+func (a *appender) feed(ctx context.Context, topic string, partitions []int32, next func() (key, value []byte, err error), d *delivery) error {
 	for i := 0; ; i++ {
 		key, value, err := next()
 		if errors.Is(err, io.EOF) {
@@ -79,7 +83,7 @@ func (p *Producer) feed(ctx context.Context, topic string, partitions []int32, n
 			return err
 		}
 		msg := &sarama.ProducerMessage{Topic: topic, Partition: partitions[i%len(partitions)], Key: bytesOrNil(key), Value: bytesOrNil(value)}
-		if err := p.input(ctx, msg, d); err != nil {
+		if err := a.input(ctx, msg, d); err != nil {
 			return err
 		}
 		if i%256 == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -27,45 +28,126 @@ type Header struct {
 	Value []byte
 }
 
-// Producer appends records: idempotent, acknowledged by all in-sync replicas, in batches. Its methods may be called from
-// any goroutine; Close only when nobody calls any other.
+// Producer appends records: idempotent, acknowledged by all in-sync replicas, in batches. Records and batches may be as
+// large as each topic takes. Its methods may be called from any goroutine; Close only when nobody calls any other.
 type Producer struct {
+	cfg     Config
+	cluster *Cluster
+
+	mu     sync.Mutex
+	topics map[string]*topicAppender
+	sizes  map[int]*appender // by the size of the largest record: sarama has one limit for a producer
+}
+
+// topicAppender is the appender of a topic, and when the topic's limit was looked up.
+type topicAppender struct {
+	*appender
+	asked time.Time
+}
+
+// NewProducer connects. When no broker answers the error is ErrUnreachable.
+func NewProducer(ctx context.Context, cfg Config) (*Producer, error) {
+	cluster, err := NewCluster(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Producer{cfg: cfg, cluster: cluster, topics: make(map[string]*topicAppender), sizes: make(map[int]*appender)}, nil
+}
+
+// Close waits for what was sent to be acknowledged or to fail, then disconnects.
+func (p *Producer) Close() error {
+	var errs []error
+	for _, a := range p.sizes {
+		errs = append(errs, a.close())
+	}
+	return errors.Join(append(errs, p.cluster.Close())...)
+}
+
+// appender returns what appends to the topic. The lock is not held while brokers are asked: an answer that comes second
+// finds the appender that the first has made, or makes one more of the same size and gives it up.
+func (p *Producer) appender(ctx context.Context, topic string) (*appender, error) {
+	p.mu.Lock()
+	known := p.topics[topic]
+	p.mu.Unlock()
+	if known != nil {
+		return known.appender, nil
+	}
+	asked := time.Now()
+	bytes, err := p.cluster.MaxMessageBytes(ctx, topic)
+	if errors.Is(err, ErrUnknownTopic) {
+		bytes, err = defaultMessageBytes, nil // the append will say so
+	}
+	if err != nil {
+		return nil, err
+	}
+	limit := RecordLimit(bytes)
+	p.mu.Lock()
+	a := p.sizes[limit]
+	p.mu.Unlock()
+	if a == nil {
+		if a, err = newAppender(ctx, p.cfg, limit); err != nil {
+			return nil, err
+		}
+	}
+	p.mu.Lock()
+	first := p.sizes[limit]
+	if first == nil {
+		p.sizes[limit], first = a, a
+	}
+	p.topics[topic] = &topicAppender{first, asked}
+	p.mu.Unlock()
+	if first != a {
+		err = a.close()
+	}
+	return first, err
+}
+
+// forget lets the next record of a topic look its limit up anew: somebody may have changed it.
+func (p *Producer) forget(topic string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.topics[topic]; known != nil && time.Since(known.asked) > metadataAge {
+		delete(p.topics, topic)
+	}
+}
+
+// appender is one sarama producer.
+type appender struct {
 	client sarama.Client
 	async  sarama.AsyncProducer
 	done   sync.WaitGroup
 }
 
-// NewProducer connects. When no broker answers the error is ErrUnreachable.
-func NewProducer(ctx context.Context, cfg Config) (*Producer, error) {
+func newAppender(ctx context.Context, cfg Config, limit int) (*appender, error) {
 	client, err := NewClient(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	client.Config().Producer.Partitioner = newPartitioner
+	client.Config().Producer.MaxMessageBytes = limit
 	async, err := sarama.NewAsyncProducerFromClient(client)
 	if err != nil {
 		_ = client.Close()
 		return nil, fmt.Errorf("open Kafka producer: %w", err)
 	}
-	p := &Producer{client: client, async: async}
-	p.done.Go(func() {
+	a := &appender{client: client, async: async}
+	a.done.Go(func() {
 		for msg := range async.Successes() {
 			msg.Metadata.(*delivery).settle(msg, nil)
 		}
 	})
-	p.done.Go(func() {
+	a.done.Go(func() {
 		for failed := range async.Errors() {
 			failed.Msg.Metadata.(*delivery).settle(failed.Msg, failed.Err)
 		}
 	})
-	return p, nil
+	return a, nil
 }
 
-// Close waits for what was sent to be acknowledged or to fail, then disconnects.
-func (p *Producer) Close() error {
-	p.async.AsyncClose()
-	p.done.Wait()
-	return p.client.Close()
+func (a *appender) close() error {
+	a.async.AsyncClose()
+	a.done.Wait()
+	return a.client.Close()
 }
 
 // Send appends the records and returns when all are acknowledged; those of one partition are in the order given. After
@@ -78,23 +160,33 @@ func (p *Producer) Send(ctx context.Context, records []SideRecord) error {
 	d := newDelivery()
 	for i := range records {
 		r := &records[i]
+		a, err := p.appender(ctx, r.Topic)
+		if err != nil {
+			return fmt.Errorf("append to Kafka: %w", err)
+		}
 		msg := &sarama.ProducerMessage{Topic: r.Topic, Partition: anyPartition, Key: bytesOrNil(r.Key), Value: bytesOrNil(r.Value)}
 		for _, h := range r.Headers {
 			msg.Headers = append(msg.Headers, sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
 		}
-		if err := p.input(ctx, msg, d); err != nil {
+		if err := a.input(ctx, msg, d); err != nil {
 			return err
 		}
 	}
-	return d.wait(ctx)
+	err := d.wait(ctx)
+	if errors.Is(err, ErrRecordTooLarge) {
+		for i := range records {
+			p.forget(records[i].Topic)
+		}
+	}
+	return err
 }
 
 // input hands a message over; d learns what became of it.
-func (p *Producer) input(ctx context.Context, msg *sarama.ProducerMessage, d *delivery) error {
+func (a *appender) input(ctx context.Context, msg *sarama.ProducerMessage, d *delivery) error {
 	msg.Metadata = d
 	d.expect()
 	select {
-	case p.async.Input() <- msg:
+	case a.async.Input() <- msg:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

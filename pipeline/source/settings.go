@@ -9,7 +9,7 @@ import (
 )
 
 // TopicSettings asks for settings of a topic by their Kafka names, as they are in force: what the topic does not set is
-// the broker's default. A setting that the broker does not know is left out.
+// the broker's default. A setting that the broker does not know is left out. ErrUnknownTopic when there is no such topic.
 func (c *Cluster) TopicSettings(ctx context.Context, topic string, names ...string) (map[string]string, error) {
 	req := &sarama.DescribeConfigsRequest{
 		Version:   2,
@@ -26,7 +26,11 @@ func (c *Cluster) TopicSettings(ctx context.Context, topic string, names ...stri
 			return err
 		}
 		for _, r := range resp.Resources {
-			if code := sarama.KError(r.ErrorCode); code != sarama.ErrNoError {
+			switch code := sarama.KError(r.ErrorCode); code {
+			case sarama.ErrNoError:
+			case sarama.ErrUnknownTopicOrPartition, sarama.ErrInvalidTopic:
+				return ErrUnknownTopic
+			default:
 				return &sarama.DescribeConfigError{Err: code, ErrMsg: r.ErrorMsg}
 			}
 			for _, entry := range r.Configs {

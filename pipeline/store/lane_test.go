@@ -84,7 +84,7 @@ func (o *owner) mustApply(calls []store.Call) {
 func entries(t *testing.T, s *store.Store, slice store.SliceID) string {
 	var got []string
 	for bucket := range buckets {
-		_, err := s.ReadEntries(ctx, lane, stateID, slice, bucket, func(key, entry []byte) error {
+		_, err := s.ReadSlice(ctx, lane, stateID, slice, bucket, bucket+1, func(_ int, key, entry []byte) error {
 			got = append(got, string(key)+"="+string(entry))
 			return nil
 		})
@@ -128,7 +128,7 @@ func TestCommit(t *testing.T) {
 		require.Equal(t, []store.SliceStat{
 			{SliceID: hour0, LastOffset: 9, Folded: 10}, {SliceID: hour1, LastOffset: 9, Folded: 10}}, stats, "by end")
 		require.Equal(t, "k0=a/0 k1=a/1 k2=a/2 k3=a/3", entries(t, s, hour0))
-		guard, err := s.ReadEntries(ctx, lane, stateID, hour0, 0, func(_, _ []byte) error { return nil })
+		guard, err := s.ReadSlice(ctx, lane, stateID, hour0, 0, 1, func(_ int, _, _ []byte) error { return nil })
 		require.NoError(t, err)
 		require.Equal(t, meta.Guard(), guard)
 

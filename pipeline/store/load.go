@@ -48,7 +48,7 @@ func (s *Store) Load(ctx context.Context, id LaneID, stateID string, slices []Sl
 				}
 			}
 			if part.counted {
-				sizes[part.slice] += part.size
+				sizes[part.slice] += part.extent.entries
 			}
 		}
 	}
@@ -68,9 +68,10 @@ type load struct {
 
 // part is one bucket of a load.
 type part struct {
-	slice, size int
-	key         string
-	counted     bool // size counts here, not at another page of the same bucket
+	slice   int
+	extent  extent
+	key     string
+	counted bool // its entries count here, not at another page of the same bucket
 }
 
 type scan struct{ cmd *redis.ScanCmd }
@@ -95,12 +96,12 @@ func (s *Store) loads(ctx context.Context, id LaneID, stateID string, slices []S
 		}
 	}
 	for len(all) > 0 {
-		n, entries := 1, all[0].size
-		for n < len(all) && entries+all[n].size <= s.pageEntries {
-			entries += all[n].size
+		n, size := 1, all[0].extent
+		for n < len(all) && s.fitsPage(size.plus(all[n].extent)) {
+			size = size.plus(all[n].extent)
 			n++
 		}
-		if entries <= s.pageEntries {
+		if s.fitsPage(size) {
 			l, _, err := s.loadPage(ctx, id, all[:n], 0, wholeBucket)
 			if err != nil {
 				return err
@@ -114,7 +115,7 @@ func (s *Store) loads(ctx context.Context, id LaneID, stateID string, slices []S
 		big := all[:1:1]
 		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
 			var l load
-			if l, cursor, err = s.loadPage(ctx, id, big, cursor, int64(s.pageEntries)); err != nil {
+			if l, cursor, err = s.loadPage(ctx, id, big, cursor, s.scanCount(size)); err != nil {
 				return err
 			}
 			if err := send(l); err != nil {
@@ -131,13 +132,13 @@ func (s *Store) loads(ctx context.Context, id LaneID, stateID string, slices []S
 func (s *Store) parts(ctx context.Context, prefix string, slices []SliceID, buckets int) ([]part, error) {
 	var all []part
 	for i, slice := range slices {
-		sizes, err := s.bucketSizes(ctx, prefix, slice, 0, buckets)
+		extents, err := s.extents(ctx, prefix, slice, 0, buckets)
 		if err != nil {
 			return nil, err
 		}
-		for b, size := range sizes {
-			if size > 0 {
-				all = append(all, part{slice: i, size: size, key: entryKey(prefix, slice, b), counted: true})
+		for b, size := range extents {
+			if size.entries > 0 {
+				all = append(all, part{slice: i, extent: size, key: entryKey(prefix, slice, b), counted: true})
 			}
 		}
 	}

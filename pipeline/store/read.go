@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// scanAttempts bounds how often a bucket that keeps growing is scanned anew within one ReadEntries.
+// scanAttempts bounds how often a bucket that keeps growing is scanned anew within one readEntries.
 const scanAttempts = 8
 
 // LaneView returns the lane's meta and its slices, by end, as they were at one instant. A stateID other than "" must be
@@ -41,14 +41,15 @@ func (s *Store) LaneView(ctx context.Context, id LaneID, stateID string) (Meta, 
 	return meta, stats, nil
 }
 
-// ReadEntries passes every entry of one bucket to fn, each key once, in no particular order; key and entry are valid only
-// during the call. A bucket that fits a page is read at one instant, a bigger one page by page, in which case an entry is
+// readEntries passes every entry of one bucket to fn, each key once, in no particular order, about count of them a call; key
+// and entry are valid only during the call. A bucket that fits a page is read at one instant, a bigger one page by page, in which case an entry is
 // as new as its page. In either case the guard, returned as of the last page, was read in the same call as each page;
 // ErrLaneMoved means that owner, cursor or offset did not follow from one page to the next. An error of fn is returned as
 // it is. A missing bucket has no entries.
-func (s *Store) ReadEntries(ctx context.Context, id LaneID, stateID string, slice SliceID, bucket int, fn func(key, entry []byte) error) (Guard, error) {
+func (s *Store) readEntries(ctx context.Context, id LaneID, stateID string, slice SliceID, bucket int, count int64,
+	fn func(key, entry []byte) error) (Guard, error) {
 	keys := []string{id.metaKey(), entryKey(id.entryPrefix(stateID), slice, bucket)}
-	p, err := s.page(ctx, id, keys, 0)
+	p, err := s.page(ctx, id, keys, 0, count)
 	if err != nil {
 		return Guard{}, err
 	}
@@ -73,14 +74,14 @@ func (s *Store) ReadEntries(ctx context.Context, id LaneID, stateID string, slic
 			if p.next == 0 {
 				break
 			}
-			if p, err = s.nextPage(ctx, id, keys, p, p.next); err != nil {
+			if p, err = s.nextPage(ctx, id, keys, p, p.next, count); err != nil {
 				return p.guard, err
 			}
 		}
 		if len(seen) == p.size {
 			return p.guard, nil
 		}
-		if p, err = s.nextPage(ctx, id, keys, p, 0); err != nil {
+		if p, err = s.nextPage(ctx, id, keys, p, 0, count); err != nil {
 			return p.guard, err
 		}
 	}
@@ -106,8 +107,8 @@ func (p *page) each(fn func(key, entry []byte) error) error {
 // bytesOf returns the bytes of s without a copy. They must not be written to.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-func (s *Store) nextPage(ctx context.Context, id LaneID, keys []string, before page, cursor uint64) (page, error) {
-	p, err := s.page(ctx, id, keys, cursor)
+func (s *Store) nextPage(ctx context.Context, id LaneID, keys []string, before page, cursor uint64, count int64) (page, error) {
+	p, err := s.page(ctx, id, keys, cursor, count)
 	if err == nil && !p.guard.Follows(before.guard) {
 		err = fmt.Errorf("read %s: %w: from %+v to %+v", keys[1], ErrLaneMoved, before.guard, p.guard)
 	}
@@ -115,11 +116,11 @@ func (s *Store) nextPage(ctx context.Context, id LaneID, keys []string, before p
 }
 
 // page reads in a transaction rather than in a script, which costs the server half as much per entry.
-func (s *Store) page(ctx context.Context, id LaneID, keys []string, cursor uint64) (page, error) {
+func (s *Store) page(ctx context.Context, id LaneID, keys []string, cursor uint64, count int64) (page, error) {
 	tx := s.client.TxPipeline()
 	guard := tx.HMGet(ctx, keys[0], guardFields...)
 	size := tx.HLen(ctx, keys[1])
-	scan := tx.HScan(ctx, keys[1], cursor, "", int64(s.pageEntries))
+	scan := tx.HScan(ctx, keys[1], cursor, "", count)
 	if _, err := tx.Exec(ctx); err != nil {
 		return page{}, fmt.Errorf("read %s: %w", keys[1], err)
 	}

@@ -8,25 +8,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ReadSlice is ReadEntries for buckets [from, to) of a slice generation: buckets that fit a page together come in one
+// ReadSlice is readEntries for buckets [from, to) of a slice generation: buckets that fit a page together come in one
 // call, at one instant, bigger ones by pages of their own. Entries are passed bucket by bucket in ascending order.
 func (s *Store) ReadSlice(ctx context.Context, id LaneID, stateID string, slice SliceID, from, to int,
 	fn func(bucket int, key, entry []byte) error) (Guard, error) {
 	prefix := id.entryPrefix(stateID)
-	sizes, err := s.bucketSizes(ctx, prefix, slice, from, to)
+	extents, err := s.extents(ctx, prefix, slice, from, to)
 	if err != nil {
 		return Guard{}, fmt.Errorf("read slice %s of lane %s: %w", slice, id, err)
 	}
 	var last Guard
 	for b := from; b < to; {
-		n, entries := 1, sizes[b-from]
-		for b+n < to && entries+sizes[b+n-from] <= s.pageEntries {
-			entries += sizes[b+n-from]
+		n, size := 1, extents[b-from]
+		for b+n < to && s.fitsPage(size.plus(extents[b+n-from])) {
+			size = size.plus(extents[b+n-from])
 			n++
 		}
 		var next Guard
-		if entries > s.pageEntries {
-			next, err = s.ReadEntries(ctx, id, stateID, slice, b, func(key, entry []byte) error { return fn(b, key, entry) })
+		if !s.fitsPage(size) {
+			next, err = s.readEntries(ctx, id, stateID, slice, b, s.scanCount(size),
+				func(key, entry []byte) error { return fn(b, key, entry) })
 		} else {
 			next, err = s.readBuckets(ctx, id, prefix, slice, b, b+n, fn)
 		}
@@ -40,22 +41,6 @@ func (s *Store) ReadSlice(ctx context.Context, id LaneID, stateID string, slice 
 		b += n
 	}
 	return last, nil
-}
-
-func (s *Store) bucketSizes(ctx context.Context, prefix string, slice SliceID, from, to int) ([]int, error) {
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.IntCmd, 0, to-from)
-	for b := from; b < to; b++ {
-		cmds = append(cmds, pipe.HLen(ctx, entryKey(prefix, slice, b)))
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, err
-	}
-	sizes := make([]int, len(cmds))
-	for i, cmd := range cmds {
-		sizes[i] = int(cmd.Val())
-	}
-	return sizes, nil
 }
 
 // wholeBucket as the COUNT of a scan makes one call return all entries. Unlike HGETALL a scan answers alike in every

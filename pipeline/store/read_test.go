@@ -34,7 +34,7 @@ func TestReadBucketByPages(t *testing.T) {
 		a := acquire(t, s)
 		a.mustApply(a.bulk(0, keys, "old"))
 		read := func(fn func(key, entry []byte) error) (store.Guard, error) {
-			return s.ReadEntries(ctx, lane, stateID, hour0, 0, fn)
+			return s.ReadSlice(ctx, lane, stateID, hour0, 0, 1, func(_ int, key, entry []byte) error { return fn(key, entry) })
 		}
 		got := map[string]string{}
 		collect := func(key, entry []byte) error {

@@ -181,6 +181,12 @@ func (s *server) command(args []string) (any, error) {
 			return []any{"0", list}, nil
 		}
 		return list, nil
+	case "memory": // usage
+		n := 0
+		for field, value := range t.hashes[args[2]] {
+			n += len(field) + len(value)
+		}
+		return int64(n), nil
 	case "hlen":
 		return int64(len(t.hashes[key])), nil
 	case "hset":
@@ -293,8 +299,11 @@ func orNil(h map[string]string, field string) any {
 // hashTag returns what stands in braces in the first key of the command.
 func hashTag(args []string) string {
 	key := 1
-	if strings.HasPrefix(args[0], "eval") {
+	switch {
+	case strings.HasPrefix(args[0], "eval"):
 		key = 3
+	case args[0] == "memory":
+		key = 2
 	}
 	if key >= len(args) {
 		return ""

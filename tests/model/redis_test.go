@@ -24,6 +24,9 @@ func TestRedisAnswersAsMiniredis(t *testing.T) {
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
 			return // the other one was not told to forget
 		}
+		if args[0] == "memory" {
+			return // each server has its own idea of what a hash takes
+		}
 		in := make([]any, len(args))
 		for i := range args {
 			in[i] = args[i]

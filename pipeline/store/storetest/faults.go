@@ -213,6 +213,6 @@ var readOnly = map[string]bool{
 	"hello": true, "auth": true, "client": true, "select": true, "readonly": true, "cluster": true, "command": true,
 	"ping": true, "info": true, "time": true, "script": true, "evalsha_ro": true, "eval_ro": true,
 	"get": true, "mget": true, "exists": true, "ttl": true, "pttl": true, "type": true, "keys": true, "scan": true, "dbsize": true,
-	"hget": true, "hmget": true, "hgetall": true, "hlen": true, "hexists": true, "hscan": true,
+	"hget": true, "hmget": true, "hgetall": true, "hlen": true, "hexists": true, "hscan": true, "memory": true,
 	"zscore": true, "zcard": true, "zrange": true,
 }
