@@ -12,6 +12,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -68,7 +69,7 @@ func (c *closers) start() {
 func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: c.store, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by, Log: log,
+		Spec: s, State: c.store, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)
@@ -147,7 +148,7 @@ type windows interface {
 	Exclude(ref window.Ref)
 	Include(ref window.Ref)
 	Round(ctx context.Context) (result.RoundReport, error)
-	CloseWindow(ctx context.Context, ref window.Ref, reason string) (row result.LedgerRow, published bool, err error)
+	CloseWindow(ctx context.Context, ref window.Ref, reason string) (row ledger.Row, published bool, err error)
 	Flush(ctx context.Context) (result.Receipt, error)
 	Drain(ctx context.Context, ends map[source.TopicPartition]int64) (result.Receipt, error)
 	Close() error
@@ -303,7 +304,7 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 }
 
 func (c *closer) emit(ctx context.Context, reason string, ends []contract.LaneEnd) (result.Receipt, error) {
-	if reason != result.ReasonDrain {
+	if reason != ledger.ReasonDrain {
 		return c.windows.Flush(ctx)
 	}
 	want := make(map[source.TopicPartition]int64, len(ends))

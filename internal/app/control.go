@@ -9,6 +9,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -171,7 +172,7 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
 		width = max(width, int32(len(numbers)))
 	}
-	wanted := []source.TopicSpec{{Name: result.LedgerTopic(s.Name), Partitions: result.DefaultSlots, Compacted: true}}
+	wanted := []source.TopicSpec{{Name: ledger.Topic(s.Name), Partitions: result.DefaultSlots, Compacted: true}}
 	for _, sink := range []spec.Sink{s.Results, s.Late, s.DeadLetter} {
 		if sink.Kafka != nil {
 			wanted = append(wanted, source.TopicSpec{Name: sink.Kafka.Topic, Partitions: width})

@@ -13,6 +13,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 )
@@ -56,7 +57,7 @@ func (o *outlets) of(pipeline string) (*outlet, error) {
 			if time.Since(time.Unix(0, made.used.Load())) > unused {
 				return nil
 			}
-			if err := o.ping(ctx, result.LedgerTopic(pipeline)); !errors.Is(err, source.ErrUnknownTopic) {
+			if err := o.ping(ctx, ledger.Topic(pipeline)); !errors.Is(err, source.ErrUnknownTopic) {
 				return err
 			}
 			return nil // which is an answer

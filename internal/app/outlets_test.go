@@ -13,6 +13,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -36,9 +37,9 @@ func (f *fakeWindows) Round(context.Context) (result.RoundReport, error) {
 
 func (f *fakeWindows) Ref(string, int64) (window.Ref, error) { return window.Ref{}, nil }
 
-func (f *fakeWindows) CloseWindow(context.Context, window.Ref, string) (result.LedgerRow, bool, error) {
+func (f *fakeWindows) CloseWindow(context.Context, window.Ref, string) (ledger.Row, bool, error) {
 	f.rounds++
-	return result.LedgerRow{}, f.single == nil, f.single
+	return ledger.Row{}, f.single == nil, f.single
 }
 
 func (f *fakeWindows) Flush(context.Context) (result.Receipt, error) {
@@ -69,7 +70,7 @@ func pressing(t *testing.T, test func(t *testing.T, p *press)) {
 			log: quiet, made: make(map[string]*outlet),
 			ping: func(_ context.Context, topic string) error {
 				p.pings.Add(1)
-				require.Equal(t, result.LedgerTopic("orders"), topic)
+				require.Equal(t, ledger.Topic("orders"), topic)
 				if err := p.away.Load(); err != nil {
 					return *err
 				}
@@ -196,7 +197,7 @@ func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
 		require.False(t, p.outlet.Direct())
 		_, _, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
 		require.ErrorContains(t, err, "breaker is open")
-		_, err = p.Emit(t.Context(), result.ReasonFlush, nil)
+		_, err = p.Emit(t.Context(), ledger.ReasonFlush, nil)
 		require.ErrorContains(t, err, "breaker is open")
 		require.Equal(t, 5, p.rounds, "an open breaker lets nothing through")
 		pass(30 * time.Second)
@@ -211,7 +212,7 @@ func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
 		}
 		for n := range int64(5) {
 			require.Equal(t, n, p.outlet.Status().Totals.Failed, "one slot, however many windows it has")
-			_, err := p.Emit(t.Context(), result.ReasonFlush, nil)
+			_, err := p.Emit(t.Context(), ledger.ReasonFlush, nil)
 			require.ErrorContains(t, err, "no broker answers")
 		}
 		pass(time.Millisecond)

@@ -8,7 +8,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/dev"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 )
@@ -58,7 +58,7 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 		require.ErrorContains(t, err, "cleanup.policy="+policy+", want delete: compaction keeps only one window for each key")
 	}
 	set("orders.windows", "cleanup.policy", "delete")
-	set(result.LedgerTopic("orders"), "cleanup.policy", "delete")
+	set(ledger.Topic("orders"), "cleanup.policy", "delete")
 	err = start()
 	require.ErrorIs(t, err, activities.ErrPermanent)
 	require.ErrorContains(t, err, "topic orders.ledger has cleanup.policy=delete, want compact")

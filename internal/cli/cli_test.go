@@ -19,7 +19,7 @@ import (
 	"millrace/internal/connect"
 	"millrace/internal/contract"
 	"millrace/internal/dev"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 )
 
@@ -194,9 +194,9 @@ func TestFeed(t *testing.T) {
 	require.Contains(t, errs, "topic in has 3 partitions, not 4")
 
 	got := map[int32]string{}
-	f := newFollower(result.NewPublished(srv.cluster), "p", "in")
+	f := newFollower(srv.cluster, "p", "in")
 	for p := range int32(3) {
-		_, err := f.kafka.Read(t.Context(), partition("in", p), 0, collect(got, p))
+		_, err := f.kafka.ReadCommitted(t.Context(), partition("in", p), 0, collect(got, p))
 		require.NoError(t, err)
 	}
 	// Line 9 has number 8 and belongs to partition 2, also in the second feed.
@@ -235,17 +235,17 @@ func TestReceipts(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	row := result.Row{Pipeline: "p", Window: "w", Start: 0, End: 1000, Key: json.RawMessage(`{"k":"a"}`), Revision: 2,
+	row := ledger.ResultRow{Pipeline: "p", Window: "w", Start: 0, End: 1000, Key: json.RawMessage(`{"k":"a"}`), Revision: 2,
 		Values: json.RawMessage(`{"n":3,"x":null}`)}
 	file := filepath.Join(t.TempDir(), "out.jsonl")
-	require.NoError(t, saveRows(file, []result.Row{row}))
+	require.NoError(t, saveRows(file, []ledger.ResultRow{row}))
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.Equal(t, `{"pipeline":"p","window":"w","start":"1970-01-01T00:00:00Z","end":"1970-01-01T00:00:01Z","key":{"k":"a"},"revision":2,"values":{"n":3,"x":null}}`+"\n", string(text))
 	require.ErrorContains(t, saveRows(filepath.Join(file, "below"), nil), "write results")
 
 	var b bytes.Buffer
-	require.NoError(t, drawRows(&b, []result.Row{row}))
+	require.NoError(t, drawRows(&b, []ledger.ResultRow{row}))
 	require.Equal(t, "WINDOW  START                 k  REV  n  x\nw       1970-01-01T00:00:00Z  a    2  3  null\n", b.String())
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/internal/dev"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -169,7 +169,7 @@ func work(ctx context.Context, sh *shell, job devJob, s *spec.Spec, worker *devW
 		}
 	}
 	if !job.drain {
-		return show(ctx, sh, newFollower(result.NewPublished(srv.cluster), s.Name, s.Results.Kafka.Topic), worker, servers)
+		return show(ctx, sh, newFollower(srv.cluster, s.Name, s.Results.Kafka.Topic), worker, servers)
 	}
 	return drained(ctx, sh, job, s, tc, srv)
 }
@@ -229,7 +229,7 @@ func drained(ctx context.Context, sh *shell, job devJob, s *spec.Spec, tc client
 		return err
 	}
 	report := drainReport{Receipt: receipt, Counters: lanes.totals(), Results: job.results}
-	rows, err := result.Results(ctx, result.NewPublished(srv.cluster), s.Results.Kafka.Topic, s.Name)
+	rows, err := ledger.Results(ctx, srv.cluster, s.Results.Kafka.Topic, s.Name)
 	if err != nil {
 		return err
 	}
@@ -262,9 +262,9 @@ func show(ctx context.Context, sh *shell, f *follower, worker *devWorker, server
 		case err != nil && !errors.Is(err, source.ErrUnreachable):
 			return err
 		case sh.json:
-			rows := make([]result.LedgerRow, len(closed))
+			rows := make([]ledger.Row, len(closed))
 			for i := range closed {
-				rows[i] = closed[i].LedgerRow
+				rows[i] = closed[i].Row
 			}
 			err = printLines(sh.out, rows)
 		case len(closed) > 0:

@@ -15,6 +15,7 @@ import (
 	"millrace/internal/connect"
 	"millrace/internal/dev"
 	"millrace/pipeline/engine"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -51,7 +52,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	require.NoError(t, os.WriteFile(feedFile, lines, 0o600))
 	for _, topic := range []source.TopicSpec{
 		{Name: s.Results.Kafka.Topic, Partitions: 2}, {Name: s.Late.Kafka.Topic, Partitions: 1}, {Name: s.DeadLetter.Kafka.Topic, Partitions: 1},
-		{Name: result.LedgerTopic(s.Name), Partitions: result.DefaultSlots, Compacted: true},
+		{Name: ledger.Topic(s.Name), Partitions: result.DefaultSlots, Compacted: true},
 	} {
 		_, err := srv.cluster.EnsureTopic(ctx, topic)
 		require.NoError(t, err)
@@ -67,7 +68,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	closer, err := result.NewCloser(result.Config{Spec: s, State: srv.store, Kafka: kafka, By: "test"})
 	require.NoError(t, err)
 	defer closing(closer)
-	follow := newFollower(result.NewPublished(srv.cluster), s.Name, s.Results.Kafka.Topic)
+	follow := newFollower(srv.cluster, s.Name, s.Results.Kafka.Topic)
 	ends := map[source.TopicPartition]int64{}
 	for p := range int32(partitions) {
 		ends[source.TopicPartition{Topic: "flights", Partition: p}] = records / partitions
@@ -78,7 +79,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	}, 60*time.Second, 50*time.Millisecond, "never drained")
 
 	// What was published is what the oracle says.
-	published, err := result.Results(ctx, result.NewPublished(srv.cluster), s.Results.Kafka.Topic, s.Name)
+	published, err := ledger.Results(ctx, srv.cluster, s.Results.Kafka.Topic, s.Name)
 	require.NoError(t, err)
 	naive, err := oracle.ReadSpec(text)
 	require.NoError(t, err)

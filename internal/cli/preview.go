@@ -12,7 +12,7 @@ import (
 	"millrace/pipeline/agg"
 	"millrace/pipeline/event"
 	"millrace/pipeline/lane"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -60,7 +60,7 @@ partition's own order, as it would in Kafka.`,
 // previewed is what a sample gives.
 type previewed struct {
 	spec     *spec.Spec
-	rows     []result.Row // by window, start, key
+	rows     []ledger.ResultRow // by window, start, key
 	counters store.Counters
 	windows  int
 	refused  []string // the first reasons for which records were not folded
@@ -202,7 +202,7 @@ func (m *merger) take(lane int32, calls []store.Call) {
 }
 
 // rows renders every window that has entries.
-func (m *merger) rows() (rows []result.Row, windows int, err error) {
+func (m *merger) rows() (rows []ledger.ResultRow, windows int, err error) {
 	refs := map[window.Ref]bool{}
 	for id := range m.slices {
 		for _, ref := range m.plan.WindowsOf(id.Start) {
@@ -229,7 +229,7 @@ func (m *merger) rows() (rows []result.Row, windows int, err error) {
 			if err != nil {
 				return nil, 0, err
 			}
-			rows = append(rows, result.Row{
+			rows = append(rows, ledger.ResultRow{
 				Pipeline: m.spec.Name, Window: m.spec.Windows[ref.Window].Name, Start: ref.Start, End: m.plan.End(ref),
 				Key: key, Revision: 1, Values: table.AppendValues(nil, row), Overflow: table.Overflow(row),
 			})

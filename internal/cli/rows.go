@@ -12,11 +12,11 @@ import (
 	"slices"
 	"strings"
 
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 )
 
 // writeRows writes one JSON object a line.
-func writeRows(w io.Writer, rows []result.Row) error {
+func writeRows(w io.Writer, rows []ledger.ResultRow) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	for _, r := range rows {
 		line, err := r.MarshalJSON()
@@ -30,7 +30,7 @@ func writeRows(w io.Writer, rows []result.Row) error {
 }
 
 // saveRows writes the file beside its place and moves it there, so that a reader sees all of it or nothing.
-func saveRows(name string, rows []result.Row) (err error) {
+func saveRows(name string, rows []ledger.ResultRow) (err error) {
 	if name == "-" {
 		return writeRows(os.Stdout, rows)
 	}
@@ -86,8 +86,8 @@ func cells(object json.RawMessage) (names, values []string) {
 }
 
 // sortRows sorts by window, start and key.
-func sortRows(rows []result.Row) {
-	slices.SortFunc(rows, func(a, b result.Row) int {
+func sortRows(rows []ledger.ResultRow) {
+	slices.SortFunc(rows, func(a, b ledger.ResultRow) int {
 		return cmp.Or(strings.Compare(a.Window, b.Window), cmp.Compare(a.Start, b.Start), bytes.Compare(a.Key, b.Key))
 	})
 }

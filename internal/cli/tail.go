@@ -10,17 +10,17 @@ import (
 	"slices"
 	"strings"
 
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 )
 
 // follower reads a pipeline's ledger and results as they grow. It is not safe for concurrent use.
 type follower struct {
-	kafka    result.Published
+	kafka    ledger.Log
 	pipeline string
 	topic    string // results
 	next     map[source.TopicPartition]int64
-	rows     map[revisionName][]result.Row // of revisions whose ledger row has not been seen
+	rows     map[revisionName][]ledger.ResultRow // of revisions whose ledger row has not been seen
 }
 
 type revisionName struct {
@@ -29,36 +29,38 @@ type revisionName struct {
 	revision int
 }
 
-func newFollower(k result.Published, pipeline, topic string) *follower {
+func newFollower(k ledger.Log, pipeline, topic string) *follower {
 	return &follower{kafka: k, pipeline: pipeline, topic: topic,
-		next: map[source.TopicPartition]int64{}, rows: map[revisionName][]result.Row{}}
+		next: map[source.TopicPartition]int64{}, rows: map[revisionName][]ledger.ResultRow{}}
 }
 
 // closedRevision is a ledger row with the rows it was published with; none when only its attributes changed.
 type closedRevision struct {
-	result.LedgerRow
-	rows []result.Row
+	ledger.Row
+	rows []ledger.ResultRow
 }
 
 // look returns what was published since the last look, by window end. The ledger is read first: results and ledger of a
 // revision appear in one transaction, so every row of what it names is there already.
 func (f *follower) look(ctx context.Context) ([]closedRevision, error) {
 	var found []closedRevision
-	err := f.read(ctx, result.LedgerTopic(f.pipeline), func(value []byte) error {
-		var row result.LedgerRow
-		if err := json.Unmarshal(value, &row); err != nil {
-			return err
+	err := f.read(ctx, ledger.Topic(f.pipeline), func(tp source.TopicPartition, r source.Record) error {
+		rec, err := ledger.ParseRecord(tp, r)
+		if err == nil && rec.Row != nil {
+			found = append(found, closedRevision{Row: *rec.Row})
 		}
-		found = append(found, closedRevision{LedgerRow: row})
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = f.read(ctx, f.topic, func(value []byte) error {
-		var row result.Row
-		if err := json.Unmarshal(value, &row); err != nil {
-			return err
+	err = f.read(ctx, f.topic, func(tp source.TopicPartition, r source.Record) error {
+		if r.Value == nil {
+			return nil
+		}
+		var row ledger.ResultRow
+		if err := json.Unmarshal(r.Value, &row); err != nil {
+			return fmt.Errorf("%s, offset %d: %w", tp, r.Offset, err)
 		}
 		name := revisionName{row.Window, row.Start, row.Revision}
 		f.rows[name] = append(f.rows[name], row)
@@ -77,7 +79,7 @@ func (f *follower) look(ctx context.Context) ([]closedRevision, error) {
 }
 
 // read passes every new record of a topic to fn. A topic that does not exist yet holds nothing.
-func (f *follower) read(ctx context.Context, topic string, fn func(value []byte) error) error {
+func (f *follower) read(ctx context.Context, topic string, fn func(source.TopicPartition, source.Record) error) error {
 	partitions, err := f.kafka.Partitions(ctx, topic)
 	if errors.Is(err, source.ErrUnknownTopic) {
 		return nil
@@ -87,15 +89,7 @@ func (f *follower) read(ctx context.Context, topic string, fn func(value []byte)
 	}
 	for _, p := range partitions {
 		tp := source.TopicPartition{Topic: topic, Partition: p}
-		next, err := f.kafka.Read(ctx, tp, f.next[tp], func(r source.Record) error {
-			if r.Value == nil {
-				return nil
-			}
-			if err := fn(r.Value); err != nil {
-				return fmt.Errorf("%s, offset %d: %w", tp, r.Offset, err)
-			}
-			return nil
-		})
+		next, err := f.kafka.ReadCommitted(ctx, tp, f.next[tp], func(r source.Record) error { return fn(tp, r) })
 		if err != nil {
 			return err
 		}
@@ -123,7 +117,7 @@ func drawClosed(w io.Writer, closed []closedRevision, most int) error {
 }
 
 // greatest names the keys with the greatest first value.
-func greatest(rows []result.Row, most int) string {
+func greatest(rows []ledger.ResultRow, most int) string {
 	type entry struct {
 		key   string
 		value float64

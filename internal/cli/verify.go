@@ -46,7 +46,7 @@ func verify(ctx context.Context, sh *shell, pipeline, file string, input bool) e
 		return err
 	}
 	defer srv.Close()
-	cfg := result.VerifyConfig{Spec: s, State: srv.store, Kafka: result.NewPublished(srv.cluster), Input: input}
+	cfg := result.VerifyConfig{Spec: s, State: srv.store, Kafka: srv.cluster, Input: input}
 	if input && s.Late.Kafka != nil {
 		cfg.Late = result.LateTopic(srv.kafka, srv.cluster, s.Late.Kafka.Topic)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 )
 
@@ -35,7 +35,7 @@ how many keys and events it holds and whether it is final.`,
 				return err
 			}
 			defer srv.Close()
-			return listWindows(cmd.Context(), sh, result.NewPublished(srv.cluster), args[0], list)
+			return listWindows(cmd.Context(), sh, srv.cluster, args[0], list)
 		},
 	}
 	ls.Flags().StringVar(&list.window, "window", "", "only windows of this name")
@@ -60,7 +60,7 @@ how many keys and events it holds and whether it is final.`,
 			}
 			defer srv.Close()
 			want := rowFilter{pipeline: args[0], topic: topic, window: args[1], start: at, revision: revision, key: key}
-			return getWindow(cmd.Context(), sh, result.NewPublished(srv.cluster), want)
+			return getWindow(cmd.Context(), sh, srv.cluster, want)
 		},
 	}
 	get.Flags().StringVar(&topic, "topic", "", "result topic (default: where the ledger says it was published)")
@@ -75,19 +75,19 @@ type listFilter struct {
 	last   int
 }
 
-func listWindows(ctx context.Context, sh *shell, k result.Published, pipeline string, f listFilter) error {
-	ledger, err := result.Ledger(ctx, k, pipeline)
+func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, f listFilter) error {
+	latest, err := ledger.Latest(ctx, k, pipeline)
 	if err != nil {
 		return noLedger(pipeline, err)
 	}
-	rows := ledger[:0]
-	for _, row := range ledger {
+	rows := latest[:0]
+	for _, row := range latest {
 		if f.window == "" || row.Window == f.window {
 			rows = append(rows, row)
 		}
 	}
 	if f.last > 0 && len(rows) > f.last {
-		slices.SortStableFunc(rows, func(a, b result.LedgerRow) int { return cmp.Compare(a.Start, b.Start) })
+		slices.SortStableFunc(rows, func(a, b ledger.Row) int { return cmp.Compare(a.Start, b.Start) })
 		rows = rows[len(rows)-f.last:]
 	}
 	if sh.json {
@@ -113,7 +113,7 @@ type rowFilter struct {
 }
 
 // getWindow prints one window. Nothing found is an error.
-func getWindow(ctx context.Context, sh *shell, k result.Published, f rowFilter) error {
+func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error {
 	if f.topic == "" {
 		topic, err := publishedTo(ctx, k, f)
 		if err != nil {
@@ -121,9 +121,9 @@ func getWindow(ctx context.Context, sh *shell, k result.Published, f rowFilter) 
 		}
 		f.topic = topic
 	}
-	latest := map[string]result.Row{}
+	latest := map[string]ledger.ResultRow{}
 	var order []string
-	err := result.ReadResults(ctx, k, f.topic, f.pipeline, func(r result.Row) error {
+	err := ledger.ReadResults(ctx, k, f.topic, f.pipeline, func(r ledger.ResultRow) error {
 		if r.Window != f.window || r.Start != f.start || f.key != "" && string(r.Key) != f.key {
 			return nil
 		}
@@ -142,7 +142,7 @@ func getWindow(ctx context.Context, sh *shell, k result.Published, f rowFilter) 
 	if err != nil {
 		return err
 	}
-	rows := make([]result.Row, 0, len(order))
+	rows := make([]ledger.ResultRow, 0, len(order))
 	for _, key := range order {
 		if !latest[key].Deleted {
 			rows = append(rows, latest[key])
@@ -159,8 +159,8 @@ func getWindow(ctx context.Context, sh *shell, k result.Published, f rowFilter) 
 }
 
 // publishedTo finds the result topic in the ledger.
-func publishedTo(ctx context.Context, k result.Published, f rowFilter) (string, error) {
-	rows, err := result.Ledger(ctx, k, f.pipeline)
+func publishedTo(ctx context.Context, k ledger.Log, f rowFilter) (string, error) {
+	rows, err := ledger.Latest(ctx, k, f.pipeline)
 	if err != nil {
 		return "", noLedger(f.pipeline, err)
 	}
@@ -191,7 +191,7 @@ func parseStart(text string) (int64, error) {
 }
 
 // drawRows prints rows as a table with a column for every key field and value.
-func drawRows(w io.Writer, rows []result.Row) error {
+func drawRows(w io.Writer, rows []ledger.ResultRow) error {
 	t := &table{}
 	for i, r := range rows {
 		keyNames, keys := cells(r.Key)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/pipeline/agg"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -20,6 +21,7 @@ type Closer struct {
 	cfg     Config
 	plan    *window.Plan
 	stateID string
+	version string // of the spec
 	topics  []string
 	tables  sync.Pool // of *agg.Table
 	slots   []*slot
@@ -50,7 +52,7 @@ const (
 type task struct {
 	ref    window.Ref
 	view   *view
-	reason string // ReasonFlush, ReasonDrain, or "" to close by the watermark
+	reason string // ledger.ReasonFlush, ledger.ReasonDrain, or "" to close by the watermark
 }
 
 // NewCloser compiles the spec. It connects to nothing before the first use.
@@ -67,7 +69,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
 	}
 	c := &Closer{
-		cfg: cfg, plan: plan, stateID: cfg.Spec.StateID(),
+		cfg: cfg, plan: plan, stateID: cfg.Spec.StateID(), version: cfg.Spec.Version(),
 		topics:   slices.Compact(slices.Sorted(slices.Values(cfg.Spec.Source.Topics))),
 		states:   make(map[window.Ref]state),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
@@ -121,28 +123,28 @@ func (c *Closer) Ref(name string, start int64) (window.Ref, error) {
 	return window.Ref{}, fmt.Errorf("%w: %q", ErrWindow, name)
 }
 
-func (c *Closer) windowID(ref window.Ref) windowID {
-	return windowID{c.cfg.Spec.Windows[ref.Window].Name, ref.Start}
+func (c *Closer) windowID(ref window.Ref) ledger.WindowID {
+	return ledger.WindowID{Window: c.cfg.Spec.Windows[ref.Window].Name, Start: ref.Start}
 }
 
 func (c *Closer) storeID(ref window.Ref) store.WindowID {
 	return store.WindowID{Pipeline: c.cfg.Spec.Name, Window: c.cfg.Spec.Windows[ref.Window].Name, Start: ref.Start}
 }
 
-func (c *Closer) slotOf(ref window.Ref) int { return c.windowID(ref).slot(len(c.slots)) }
+func (c *Closer) slotOf(ref window.Ref) int { return c.windowID(ref).Slot(len(c.slots)) }
 
 // CloseWindow looks at the lanes and brings one window up to date: it publishes what it lacks, and makes it final when
 // nothing can change it any more. It is idempotent; it returns the latest ledger row and whether anything was published.
-// reason is ReasonFlush, ReasonDrain, or "" to close by the watermark. See Waits and Incident for its errors.
-func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string) (row LedgerRow, published bool, err error) {
+// reason is ledger.ReasonFlush, ledger.ReasonDrain, or "" to close by the watermark. See Waits and Incident for its errors.
+func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string) (row ledger.Row, published bool, err error) {
 	for try := 1; ; try++ {
 		v, err := c.look(ctx)
 		if err != nil {
-			return LedgerRow{}, false, err
+			return ledger.Row{}, false, err
 		}
 		if reason == "" {
 			if err := c.passed(v, ref); err != nil {
-				return LedgerRow{}, false, err
+				return ledger.Row{}, false, err
 			}
 		}
 		o, err := c.close(ctx, &task{ref: ref, view: v, reason: reason}, try > c.cfg.Patience)
@@ -167,10 +169,10 @@ func (c *Closer) passed(v *view, ref window.Ref) error {
 
 // outcome is what became of one task.
 type outcome struct {
-	row       *LedgerRow // the window's latest, nil when there is none
-	published bool       // row was written just now
-	frozen    bool       // row and content were frozen by an earlier attempt
-	stale     bool       // row is older than the task's view, or not exact: the window needs another look
+	row       *ledger.Row // the window's latest, nil when there is none
+	published bool        // row was written just now
+	frozen    bool        // row and content were frozen by an earlier attempt
+	stale     bool        // row is older than the task's view, or not exact: the window needs another look
 }
 
 // close does one task under its view. early allows a first revision that is not exact.
@@ -210,9 +212,10 @@ func (c *Closer) closeIn(ctx context.Context, s *slot, t *task, early bool) (out
 	if !n.changed && last.Exact {
 		row := c.newRow(t, last)
 		row.Revision, row.Exact, row.Keys, row.Events, row.Checksum = last.Revision, true, last.Keys, last.Events, last.Checksum
+		row.Algorithm, row.Links = last.Algorithm, last.Links
 		return c.commit(ctx, s, &prepared{row: row}, true)
 	}
-	p, err := c.prepare(ctx, t, last, last != nil || finalise || t.reason == ReasonDrain || !early)
+	p, err := c.prepare(ctx, t, last, last != nil || finalise || t.reason == ledger.ReasonDrain || !early)
 	same := errors.Is(err, errSame)
 	if err != nil && !same {
 		return outcome{row: last}, err
@@ -232,10 +235,11 @@ func (c *Closer) commit(ctx context.Context, s *slot, p *prepared, amend bool) (
 }
 
 // newRow is the ledger row of the window's next revision under the task's view, without what reading it will tell.
-func (c *Closer) newRow(t *task, last *LedgerRow) *LedgerRow {
+func (c *Closer) newRow(t *task, last *ledger.Row) *ledger.Row {
 	id := c.windowID(t.ref)
-	row := &LedgerRow{
-		Pipeline: c.cfg.Spec.Name, Window: id.Window, Start: id.Start, End: c.plan.End(t.ref),
+	row := &ledger.Row{
+		Version: ledger.RowVersion, Pipeline: c.cfg.Spec.Name, Window: id.Window, Start: id.Start, End: c.plan.End(t.ref),
+		Edition: ledger.Edition, Spec: c.version, Build: c.cfg.Build, Algorithm: ledger.ChecksumAlgorithm,
 		Revision: 1, Reason: t.reason, By: c.cfg.By, ClosedAt: c.cfg.Now().UnixMilli(), Lanes: c.covers(t.view, t.ref),
 	}
 	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
@@ -249,12 +253,12 @@ func (c *Closer) newRow(t *task, last *LedgerRow) *LedgerRow {
 	}
 	row.Final = t.view.sealed(c.plan.Deadline(t.ref))
 	switch {
-	case last == nil || last.Reason == ReasonFlush || last.Reason == ReasonDrain:
-		row.Reason = ReasonWatermark
+	case last == nil || last.Reason == ledger.ReasonFlush || last.Reason == ledger.ReasonDrain:
+		row.Reason = ledger.ReasonWatermark
 	case row.Final:
-		row.Reason = ReasonFinal
+		row.Reason = ledger.ReasonFinal
 	default:
-		row.Reason = ReasonLate
+		row.Reason = ledger.ReasonLate
 	}
 	return row
 }
@@ -263,7 +267,7 @@ func (c *Closer) newRow(t *task, last *LedgerRow) *LedgerRow {
 func (c *Closer) grew(t *task) error {
 	ranges := c.plan.SlicesOf(t.ref)
 	for i := range t.view.lanes {
-		if offset, folded := t.view.lanes[i].share(ranges); folded > 0 {
+		if _, offset, folded := t.view.lanes[i].share(ranges); folded > 0 {
 			id := c.windowID(t.ref)
 			return &GrewError{Lane: t.view.lanes[i].id, Window: id.Window, Start: id.Start, Offset: offset}
 		}

@@ -25,6 +25,8 @@ type Config struct {
 	Kafka Kafka
 	// By names the closer in ledger rows, for people.
 	By string
+	// Build names the program in ledger rows; "" when it is not known.
+	Build string
 	// Slots is the number of partitions of the ledger topic. It is fixed for the life of a pipeline: a window's slot is
 	// where its ledger is looked for.
 	Slots int

@@ -3,6 +3,7 @@ package result
 import (
 	"context"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -34,14 +35,6 @@ type Topics interface {
 	TopicID(ctx context.Context, topic string) (string, error)
 }
 
-// Log reads a partition as a read_committed consumer does.
-type Log interface {
-	// Read passes the records from offset from up to the last stable offset as of the call to fn, in order, and returns
-	// the position after them. From below the log's start it begins there; from above its end is
-	// source.ErrOffsetOutOfRange.
-	Read(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (next int64, err error)
-}
-
 // Producers makes the transactional producers of window slots.
 type Producers interface {
 	// Open returns a producer for the slot's transactional id after InitProducerId: every earlier producer of the slot is
@@ -53,7 +46,8 @@ type Producers interface {
 // It is not safe for concurrent use.
 type Producer interface {
 	Begin() error
-	// Send returns when all records are acknowledged as part of the open transaction.
+	// Send returns when all records are acknowledged as part of the open transaction, and sets their Partition and Offset
+	// to where they stand.
 	Send(ctx context.Context, records []Record) error
 	// Commit ends the transaction. After an error the outcome is unknown.
 	Commit() error
@@ -67,11 +61,18 @@ type Record struct {
 	Partition  int32
 	Key, Value []byte
 	Headers    []source.Header
+	Offset     int64 // set by Send
 }
 
 // Kafka is everything the closer needs of Kafka; NewKafka connects to one.
 type Kafka interface {
 	Topics
-	Log
+	ledger.Log
 	Producers
+}
+
+// Published is how readers see Kafka: partition lists, ends and committed records.
+type Published interface {
+	Topics
+	ledger.Log
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/window"
 )
@@ -22,9 +23,9 @@ func (c *Closer) Flush(ctx context.Context) (Receipt, error) {
 	defer c.turn.Unlock()
 	v, err := c.look(ctx)
 	if err != nil {
-		return Receipt{Reason: ReasonFlush}, err
+		return Receipt{Reason: ledger.ReasonFlush}, err
 	}
-	return c.publishOpen(ctx, v, ReasonFlush, nil)
+	return c.publishOpen(ctx, v, ledger.ReasonFlush, nil)
 }
 
 // Drain closes every open window once every lane's committed offset has reached its end offset. An offset is a position:
@@ -35,12 +36,12 @@ func (c *Closer) Drain(ctx context.Context, ends map[source.TopicPartition]int64
 	defer c.turn.Unlock()
 	v, err := c.look(ctx)
 	if err != nil {
-		return Receipt{Reason: ReasonDrain}, err
+		return Receipt{Reason: ledger.ReasonDrain}, err
 	}
 	if missing := c.missing(v, ends); len(missing) > 0 {
-		return Receipt{Reason: ReasonDrain, Missing: missing, Lanes: lanesOf(v)}, nil
+		return Receipt{Reason: ledger.ReasonDrain, Missing: missing, Lanes: lanesOf(v)}, nil
 	}
-	return c.publishOpen(ctx, v, ReasonDrain, func(v *view, _ window.Ref) error {
+	return c.publishOpen(ctx, v, ledger.ReasonDrain, func(v *view, _ window.Ref) error {
 		if missing := c.missing(v, ends); len(missing) > 0 {
 			return fmt.Errorf("lane %s: %s: %w", missing[0].Lane, missing[0].Why, ErrMoved)
 		}
@@ -77,11 +78,11 @@ func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWa
 	return missing
 }
 
-func lanesOf(v *view) []LaneCover {
-	lanes := make([]LaneCover, len(v.lanes))
+func lanesOf(v *view) []LanePosition {
+	lanes := make([]LanePosition, len(v.lanes))
 	for i := range v.lanes {
 		l := &v.lanes[i]
-		lanes[i] = LaneCover{Topic: l.id.Topic, Partition: l.id.Partition, Offset: -1, LastOffset: -1}
+		lanes[i] = LanePosition{Topic: l.id.Topic, Partition: l.id.Partition, Offset: -1, LastOffset: -1}
 		if l.found {
 			lanes[i].Offset, lanes[i].Folded = l.meta.Offset, l.meta.Counters.Folded
 			for _, s := range l.slices {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
+	"millrace/pipeline/window"
 )
 
 var (
@@ -16,9 +18,6 @@ var (
 
 	// ErrWindow means a window that the spec does not have.
 	ErrWindow = errors.New("no such window")
-
-	// ErrLedger means that a record of the ledger topic cannot be read or contradicts the others.
-	ErrLedger = errors.New("corrupt ledger")
 )
 
 // AheadError says that a lane is in the middle of a commit: entries of the window are newer than its meta. The next meta
@@ -73,7 +72,7 @@ type GrewError struct {
 
 func (e *GrewError) Error() string {
 	return fmt.Sprintf("incident final-grew: lane %s folded offset %d into window %s %s, which is final up to offset %d",
-		e.Lane, e.Offset, e.Window, formatTime(e.Start), e.Cover)
+		e.Lane, e.Offset, e.Window, window.FormatTime(e.Start), e.Cover)
 }
 
 // ShrunkError is an incident: a lane holds fewer events of a window than a revision that it has not fallen behind of.
@@ -87,7 +86,7 @@ type ShrunkError struct {
 
 func (e *ShrunkError) Error() string {
 	return fmt.Sprintf("incident shrunk: lane %s holds %d events of window %s %s, revision %d had %d; the window is not published",
-		e.Lane, e.Folded, e.Window, formatTime(e.Start), e.Revision, e.Was)
+		e.Lane, e.Folded, e.Window, window.FormatTime(e.Start), e.Revision, e.Was)
 }
 
 // Incident tells whether an error will not go away by trying again: somebody has to look.
@@ -95,7 +94,7 @@ func Incident(err error) bool {
 	var mismatch *MismatchError
 	var grew *GrewError
 	var shrunk *ShrunkError
-	return errors.As(err, &mismatch) || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ErrLedger)
+	return errors.As(err, &mismatch) || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ledger.ErrCorrupt)
 }
 
 // Waits tells whether an error only means that the lanes are not there yet: looking again later is the answer, and it
@@ -122,7 +121,7 @@ type NotYetError struct {
 }
 
 func (e *NotYetError) Error() string {
-	return fmt.Sprintf("the window ends at %s, %s", formatTime(e.End), e.Waiting)
+	return fmt.Sprintf("the window ends at %s, %s", window.FormatTime(e.End), e.Waiting)
 }
 
 // SlotError says that a window's slot could not be taken over: Kafka is in trouble, not the window.
@@ -144,7 +143,7 @@ type PublishError struct {
 }
 
 func (e *PublishError) Error() string {
-	return fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, windowID{e.Window, e.Start}, e.Err)
+	return fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, ledger.WindowID{Window: e.Window, Start: e.Start}, e.Err)
 }
 
 func (e *PublishError) Unwrap() error { return e.Err }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 )
 
@@ -27,64 +28,19 @@ func NewKafka(cfg source.Config, cluster *source.Cluster, pipeline string) Kafka
 	return &kafka{Cluster: cluster, cfg: cfg, pipeline: pipeline}
 }
 
-// Read implements Log.
-func (k *kafka) Read(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
-	return readCommitted(ctx, k.Cluster, tp, from, fn)
-}
-
-// readCommitted passes the records of a partition from offset from to its last stable offset, as of now, to fn.
-func readCommitted(ctx context.Context, cluster *source.Cluster, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
-	all, err := cluster.Ends(ctx, tp)
-	if err != nil {
-		return from, err
-	}
-	ends := all[tp]
-	if from > ends.End {
-		return from, &source.OutOfRangeError{TopicPartition: tp, Offset: from, Ends: ends}
-	}
-	if from = max(from, ends.Start); from == ends.End {
-		return from, nil
-	}
-	r := source.OpenReader(source.ReaderConfig{Cluster: cluster, Topic: tp.Topic, Partition: tp.Partition, Offset: from})
-	defer r.Close()
-	for from < ends.End {
-		select {
-		case <-ctx.Done():
-			return from, context.Cause(ctx)
-		case batch, ok := <-r.Batches():
-			if !ok {
-				if err := r.Err(); err != nil {
-					return from, err
-				}
-				return from, fmt.Errorf("read %s: %w", tp, source.ErrClosed)
-			}
-			for _, record := range batch.Records {
-				if record.Offset >= ends.End {
-					break
-				}
-				if err := fn(record); err != nil {
-					return from, err
-				}
-			}
-			from = batch.Next
-		}
-	}
-	return ends.End, nil
-}
-
 // Open implements Producers: creating the producer sends InitProducerId, which fences and decides.
 func (k *kafka) Open(ctx context.Context, slot int) (Producer, error) {
 	conf, err := source.NewConfig(k.cfg)
 	if err != nil {
 		return nil, err
 	}
-	ledger := LedgerTopic(k.pipeline)
-	conf.Producer.Transaction.ID = TransactionalID(k.pipeline, slot)
+	ledgerTopic := ledger.Topic(k.pipeline)
+	conf.Producer.Transaction.ID = ledger.TransactionalID(k.pipeline, slot)
 	conf.Producer.Transaction.Timeout = transactionTimeout
 	conf.Producer.Transaction.Retry.Max = 20
 	conf.Producer.Transaction.Retry.Backoff = 100 * time.Millisecond
 	conf.Producer.Partitioner = func(topic string) sarama.Partitioner {
-		if topic == ledger {
+		if topic == ledgerTopic {
 			return sarama.NewManualPartitioner(topic)
 		}
 		return sarama.NewMurmur2Partitioner(topic) // as Java's default: whoever joins by key finds it where it expects
@@ -142,7 +98,13 @@ func (p *producer) Send(ctx context.Context, records []Record) error {
 		}
 		messages[i] = m
 	}
-	return producerError(p.sync.SendMessages(messages))
+	if err := p.sync.SendMessages(messages); err != nil {
+		return producerError(err)
+	}
+	for i, m := range messages {
+		records[i].Partition, records[i].Offset = m.Partition, m.Offset
+	}
+	return nil
 }
 
 func (p *producer) Commit() error {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/dev"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 )
@@ -26,14 +27,14 @@ func withKafka(t *testing.T, w *world, partitions int32) (result.Kafka, *source.
 		_, err := cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: topic, Partitions: n})
 		require.NoError(t, err)
 	}
-	_, err = cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: result.LedgerTopic("orders"), Partitions: result.DefaultSlots, Compacted: true})
+	_, err = cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: ledger.Topic("orders"), Partitions: result.DefaultSlots, Compacted: true})
 	require.NoError(t, err)
 	return result.NewKafka(cfg, cluster, "orders"), cluster, cfg
 }
 
 func results(t *testing.T, w *world, k result.Kafka) map[string]string {
 	t.Helper()
-	rows, err := result.Results(w.ctx, k, "orders.windows", "orders")
+	rows, err := ledger.Results(w.ctx, k, "orders.windows", "orders")
 	require.NoError(t, err)
 	out := map[string]string{}
 	for _, r := range rows {
@@ -76,7 +77,7 @@ func TestTransactionsOverARealClient(t *testing.T) {
 	l.commit()
 	w.round(c)
 
-	rows, err := result.Ledger(w.ctx, k, "orders")
+	rows, err := ledger.Latest(w.ctx, k, "orders")
 	require.NoError(t, err)
 	require.Len(t, rows, 1)
 	require.True(t, rows[0].Final)
@@ -114,10 +115,10 @@ func TestTransactionLeftOpenIsAbortedByTheNextCloser(t *testing.T) {
 	tp := source.TopicPartition{Topic: "orders.ledger", Partition: int32(slot)}
 	ends, err := cluster.Ends(w.ctx, tp)
 	require.NoError(t, err)
-	next, err := k.Read(w.ctx, tp, 0, func(source.Record) error { return nil })
+	next, err := k.ReadCommitted(w.ctx, tp, 0, func(source.Record) error { return nil })
 	require.NoError(t, err)
 	require.Equal(t, ends[tp].End, next)
-	_, err = k.Read(w.ctx, tp, next+1, nil)
+	_, err = k.ReadCommitted(w.ctx, tp, next+1, nil)
 	require.ErrorIs(t, err, source.ErrOffsetOutOfRange)
 }
 

@@ -1,6 +1,8 @@
 package result
 
 import (
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
 
@@ -12,7 +14,7 @@ type need struct {
 
 // need compares a window with its last ledger row, which is nil for a window that was never published. Errors:
 // *BehindError, *ShrunkError, and *GrewError for a window that is final.
-func (c *Closer) need(v *view, ref window.Ref, last *LedgerRow) (need, error) {
+func (c *Closer) need(v *view, ref window.Ref, last *ledger.Row) (need, error) {
 	n := need{sealed: v.sealed(c.plan.Deadline(ref))}
 	if last == nil {
 		n.changed = true
@@ -21,7 +23,7 @@ func (c *Closer) need(v *view, ref window.Ref, last *LedgerRow) (need, error) {
 	ranges := c.plan.SlicesOf(ref)
 	for i := range v.lanes {
 		l := &v.lanes[i]
-		cover, _ := last.cover(l.id.Topic, l.id.Partition)
+		cover, _ := last.Cover(l.id.Topic, l.id.Partition)
 		offset := int64(0)
 		if l.found {
 			offset = max(l.meta.Offset, 0) // store.NotStarted
@@ -44,7 +46,7 @@ func (c *Closer) need(v *view, ref window.Ref, last *LedgerRow) (need, error) {
 			}
 			return n, &BehindError{Lane: l.id, Offset: offset, Cover: cover.Offset, Revision: last.Revision}
 		}
-		lastOffset, folded := l.share(ranges)
+		_, lastOffset, folded := l.share(ranges)
 		if lastOffset >= cover.Offset && folded > 0 {
 			n.changed = true
 			if last.Final {
@@ -62,36 +64,44 @@ func (c *Closer) need(v *view, ref window.Ref, last *LedgerRow) (need, error) {
 	return n, nil
 }
 
-// share sums up what the lane folded into the slice generations that a window merges.
-func (l *laneView) share(ranges []window.SliceRange) (lastOffset, folded int64) {
+// share sums up what the lane folded into the slice generations that a window merges; first is the one with the first
+// event, nil without one.
+func (l *laneView) share(ranges []window.SliceRange) (first *store.SliceStat, lastOffset, folded int64) {
 	lastOffset = -1
 	if len(l.slices) == 0 {
-		return lastOffset, 0
+		return nil, lastOffset, 0
 	}
 	for _, r := range ranges {
 		for gen := 0; gen <= r.MaxGen; gen++ {
-			if s, ok := l.slices[sliceKey{r.Start, gen}]; ok {
-				lastOffset = max(lastOffset, s.LastOffset)
-				folded += s.Folded
+			s, ok := l.slices[sliceKey{r.Start, gen}]
+			if !ok {
+				continue
+			}
+			lastOffset = max(lastOffset, s.LastOffset)
+			folded += s.Folded
+			if first == nil || s.FirstOffset < first.FirstOffset {
+				first = &s
 			}
 		}
 	}
-	return lastOffset, folded
+	return first, lastOffset, folded
 }
 
 // covers is what a revision read under this view covers of every lane.
-func (c *Closer) covers(v *view, ref window.Ref) []LaneCover {
+func (c *Closer) covers(v *view, ref window.Ref) []ledger.Cover {
 	ranges := c.plan.SlicesOf(ref)
-	covers := make([]LaneCover, len(v.lanes))
+	covers := make([]ledger.Cover, len(v.lanes))
 	for i := range v.lanes {
 		l := &v.lanes[i]
-		lastOffset, folded := l.share(ranges)
-		covers[i] = LaneCover{
-			Topic: l.id.Topic, Partition: l.id.Partition, LastOffset: lastOffset, Folded: folded,
+		first, lastOffset, folded := l.share(ranges)
+		cover := ledger.Cover{
+			Topic: l.id.Topic, Partition: l.id.Partition, LastOffset: lastOffset, Folded: folded, FirstOffset: -1,
 		}
 		if l.found {
-			covers[i].Offset, covers[i].Era = max(l.meta.Offset, 0), l.meta.Era
+			cover.Offset, cover.Era = max(l.meta.Offset, 0), l.meta.Era
+			cover.SetAnchor(&l.meta, first)
 		}
+		covers[i] = cover
 	}
 	return covers
 }

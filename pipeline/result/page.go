@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"millrace/pipeline/ledger"
 )
 
 // pageFormat is the version of a page of prepared content. A page is this byte, then rows: flags (1 overflow, 2
@@ -16,7 +18,7 @@ const maxPage = 256 << 10
 // ErrPage means that a page of prepared content cannot be read.
 var ErrPage = errors.New("corrupt page of prepared content")
 
-func appendPageRow(dst []byte, c content) []byte {
+func appendPageRow(dst []byte, c ledger.Content) []byte {
 	if len(dst) == 0 {
 		dst = append(dst, pageFormat)
 	}
@@ -33,7 +35,7 @@ func appendPageRow(dst []byte, c content) []byte {
 }
 
 // eachPageRow passes the rows of a page to fn; they alias the page.
-func eachPageRow(page []byte, fn func(content) error) error {
+func eachPageRow(page []byte, fn func(ledger.Content) error) error {
 	if len(page) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrPage)
 	}
@@ -41,7 +43,7 @@ func eachPageRow(page []byte, fn func(content) error) error {
 		return fmt.Errorf("%w: format %d, this version of millrace reads %d", ErrPage, page[0], pageFormat)
 	}
 	for rest := page[1:]; len(rest) > 0; {
-		c := content{Overflow: rest[0]&1 != 0, Deleted: rest[0]&2 != 0}
+		c := ledger.Content{Overflow: rest[0]&1 != 0, Deleted: rest[0]&2 != 0}
 		if rest[0] > 3 {
 			return fmt.Errorf("%w: flags %d", ErrPage, rest[0])
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -22,14 +23,16 @@ var errSame = errors.New("same content as the last revision")
 
 // prepared is a frozen revision.
 type prepared struct {
-	row    *LedgerRow
+	row    *ledger.Row
 	pages  [][]byte // the content, when it is small and was read just now
 	frozen bool     // by an earlier attempt, maybe from an older state
+
+	topicID string // of the result topic, as of the look at the lanes
 }
 
 // freezer writes a window's content as pages.
 type freezer struct {
-	sum  Checksum
+	sum  ledger.Checksum
 	page []byte
 	kept [][]byte
 	size int
@@ -37,8 +40,8 @@ type freezer struct {
 	add  func(page []byte) error
 }
 
-func (f *freezer) emit(row content) error {
-	f.sum.add(row)
+func (f *freezer) emit(row ledger.Content) error {
+	f.sum.AddContent(row)
 	f.page = appendPageRow(f.page, row)
 	if len(f.page) < maxPage {
 		return nil
@@ -65,7 +68,7 @@ func (f *freezer) flush() error {
 
 // prepare freezes the next revision of a window, or returns the one an earlier attempt froze. errSame comes with the row
 // that the last revision gets instead.
-func (c *Closer) prepare(ctx context.Context, t *task, last *LedgerRow, exact bool) (*prepared, error) {
+func (c *Closer) prepare(ctx context.Context, t *task, last *ledger.Row, exact bool) (*prepared, error) {
 	row := c.newRow(t, last)
 	f := &freezer{}
 	rev, fresh, err := c.cfg.State.Prepare(ctx, c.storeID(t.ref), row.Revision, func(add func([]byte) error) ([]byte, error) {
@@ -76,7 +79,7 @@ func (c *Closer) prepare(ctx context.Context, t *task, last *LedgerRow, exact bo
 		}
 		row.Events, row.Exact, row.Keys, row.Checksum = events, isExact, f.sum.Rows(), f.sum.String()
 		if last != nil && last.Checksum == row.Checksum && last.Keys == row.Keys {
-			row.Revision = last.Revision
+			row.Revision, row.Links = last.Revision, last.Links
 			return nil, errSame
 		}
 		if err := f.flush(); err != nil {
@@ -91,21 +94,21 @@ func (c *Closer) prepare(ctx context.Context, t *task, last *LedgerRow, exact bo
 		return nil, err
 	}
 	if fresh {
-		p := &prepared{row: row}
+		p := &prepared{row: row, topicID: t.view.resultID}
 		if !f.full {
 			p.pages = f.kept
 		}
 		return p, nil
 	}
-	frozen := new(LedgerRow)
+	frozen := new(ledger.Row)
 	if err := json.Unmarshal(rev.Header, frozen); err != nil {
 		return nil, fmt.Errorf("revision %d prepared earlier: %w", rev.Number, err)
 	}
 	if frozen.Window != row.Window || frozen.Start != row.Start || frozen.Revision != row.Revision {
 		return nil, fmt.Errorf("revision %d prepared earlier belongs to window %s, revision %d: %w",
-			rev.Number, windowID{frozen.Window, frozen.Start}, frozen.Revision, store.ErrCorrupt)
+			rev.Number, frozen.ID(), frozen.Revision, store.ErrCorrupt)
 	}
-	return &prepared{row: frozen, frozen: true}, nil
+	return &prepared{row: frozen, frozen: true, topicID: t.view.resultID}, nil
 }
 
 // publish sends the content and the ledger row in one transaction. A nil p.pages of a new revision means that the
@@ -117,15 +120,11 @@ func (s *slot) publish(ctx context.Context, p *prepared, amend bool) error {
 		return &PublishError{Window: p.row.Window, Start: p.row.Start, Revision: p.row.Revision, Err: err}
 	}
 	s.put(p.row)
-	s.views[windowID{p.row.Window, p.row.Start}] = p.row
+	s.views[p.row.ID()] = p.row
 	return nil
 }
 
 func (s *slot) transact(ctx context.Context, p *prepared, amend bool) error {
-	text, err := json.Marshal(p.row)
-	if err != nil {
-		return err
-	}
 	if err := s.producer.Begin(); err != nil {
 		return err
 	}
@@ -134,20 +133,25 @@ func (s *slot) transact(ctx context.Context, p *prepared, amend bool) error {
 			return err
 		}
 	}
-	id := windowID{p.row.Window, p.row.Start}
-	record := Record{Topic: s.ledger.Topic, Partition: s.ledger.Partition, Key: id.key(), Value: text}
+	text, err := json.Marshal(p.row) // where the content stands is known now
+	if err != nil {
+		return err
+	}
+	record := Record{Topic: s.topic.Topic, Partition: s.topic.Partition, Key: p.row.ID().Key(), Value: text}
 	if err := s.producer.Send(ctx, []Record{record}); err != nil {
 		return err
 	}
 	return s.producer.Commit()
 }
 
-// sendContent sends one record per row to the result topic, and checks that the content is what the ledger row says.
+// sendContent sends one record per row to the result topic, links the ledger row to them, and checks that the content is
+// what the ledger row says.
 func (s *slot) sendContent(ctx context.Context, p *prepared) error {
 	row := p.row
-	prefix := newRowPrefix(row.Pipeline, row.Window, row.Start, row.End)
+	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End)
 	headers := []source.Header{{Key: "mr-window", Value: []byte(row.Window)}}
-	var sum Checksum
+	var sum ledger.Checksum
+	link := ledger.Link{Revision: row.Revision, TopicID: p.topicID, Whole: true}
 	records := make([]Record, 0, min(sendRecords, row.Keys))
 	send := func() error {
 		if len(records) == 0 || row.PublishedTo == "" {
@@ -155,14 +159,17 @@ func (s *slot) sendContent(ctx context.Context, p *prepared) error {
 			return nil
 		}
 		err := s.producer.Send(ctx, records)
+		for i := range records {
+			link.Extend(records[i].Partition, records[i].Offset)
+		}
 		records = records[:0]
 		return err
 	}
 	page := func(page []byte) error {
-		err := eachPageRow(page, func(c content) error {
-			sum.add(c)
+		err := eachPageRow(page, func(c ledger.Content) error {
+			sum.AddContent(c)
 			records = append(records, Record{
-				Topic: row.PublishedTo, Key: c.Key, Value: prefix.append(nil, row.Revision, c), Headers: headers,
+				Topic: row.PublishedTo, Key: c.Key, Value: prefix.Append(nil, row.Revision, c), Headers: headers,
 			})
 			if len(records) < sendRecords {
 				return nil
@@ -191,6 +198,9 @@ func (s *slot) sendContent(ctx context.Context, p *prepared) error {
 	if sum.Rows() != row.Keys || sum.String() != row.Checksum {
 		return fmt.Errorf("content prepared in Redis has %d keys and checksum %s, its ledger row says %d and %s: %w",
 			sum.Rows(), &sum, row.Keys, row.Checksum, store.ErrCorrupt)
+	}
+	if row.Links = nil; row.PublishedTo != "" {
+		row.Links = []ledger.Link{link}
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store/storetest"
@@ -224,7 +224,7 @@ func TestFirstLookShowsWhatRedisForgot(t *testing.T) {
 		l.commit()
 	}
 	w.settle(c)
-	isFinal := func(row result.LedgerRow) bool { return row.Start == base && row.Final }
+	isFinal := func(row ledger.Row) bool { return row.Start == base && row.Final }
 	require.True(t, slices.ContainsFunc(w.ledger(), isFinal))
 	pattern := fmt.Sprintf("mr:{orders/hourly/%d}*", base)
 	keys, err := w.redis.Keys(w.ctx, pattern).Result()

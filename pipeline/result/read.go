@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"millrace/pipeline/agg"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -72,7 +73,7 @@ func groupSize(parts []part, buckets int) int {
 // read merges a window group by group of buckets and passes its rows, by bucket and by key within a bucket, to emit. It
 // returns the events merged and whether the content is exactly the events below the offsets of the view. Memory is
 // bounded by one group of the merged window plus ReadAhead groups of single lanes.
-func (c *Closer) read(ctx context.Context, v *view, ref window.Ref, exact bool, emit func(content) error) (events int64, isExact bool, err error) {
+func (c *Closer) read(ctx context.Context, v *view, ref window.Ref, exact bool, emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 	r := &reading{c: c, v: v, parts: c.parts(v, ref), exact: exact, table: c.tables.Get().(*agg.Table)}
 	defer func() {
 		r.table.Reset()

@@ -3,6 +3,9 @@ package result
 import (
 	"fmt"
 	"math"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/window"
 )
 
 // RoundReport is what one Round did and what it waits for.
@@ -36,7 +39,7 @@ type Waiting struct {
 func (w Waiting) String() string {
 	mark := "there is no watermark yet"
 	if w.Watermark != math.MinInt64 {
-		mark = "the watermark is " + formatTime(w.Watermark)
+		mark = "the watermark is " + window.FormatTime(w.Watermark)
 	}
 	if w.Lane == "" {
 		return fmt.Sprintf("%s: %s", mark, w.Why)
@@ -66,14 +69,23 @@ type Trouble struct {
 
 // Receipt is the answer to Flush and Drain.
 type Receipt struct {
-	Reason    string      `json:"reason"`
-	Done      bool        `json:"done"` // everything committed (Flush), everything up to the end offsets (Drain) is published
-	Missing   []LaneWait  `json:"missing,omitempty"`
-	Lanes     []LaneCover `json:"lanes"` // what each lane had committed; Folded counts its whole life
-	Windows   int         `json:"windows"`
-	Unchanged int         `json:"unchanged"` // windows whose last revision already says everything
-	Closed    []Closed    `json:"closed,omitempty"`
-	Failed    []Trouble   `json:"failed,omitempty"`
+	Reason    string         `json:"reason"`
+	Done      bool           `json:"done"` // everything committed (Flush), everything up to the end offsets (Drain) is published
+	Missing   []LaneWait     `json:"missing,omitempty"`
+	Lanes     []LanePosition `json:"lanes"`
+	Windows   int            `json:"windows"`
+	Unchanged int            `json:"unchanged"` // windows whose last revision already says everything
+	Closed    []Closed       `json:"closed,omitempty"`
+	Failed    []Trouble      `json:"failed,omitempty"`
+}
+
+// LanePosition is what a lane had committed at a look.
+type LanePosition struct {
+	Topic      string `json:"topic"`
+	Partition  int32  `json:"partition"`
+	Offset     int64  `json:"offset"`      // committed; -1 when the lane has committed nothing
+	LastOffset int64  `json:"last_offset"` // of the last event in a slice it holds; -1 without one
+	Folded     int64  `json:"folded"`      // in its whole life
 }
 
 // LaneWait is a lane that is not where it has to be.
@@ -84,7 +96,7 @@ type LaneWait struct {
 	Why    string `json:"why"`
 }
 
-func closedOf(row *LedgerRow) Closed {
+func closedOf(row *ledger.Row) Closed {
 	return Closed{
 		Window: row.Window, Start: row.Start, Revision: row.Revision, Reason: row.Reason, Final: row.Final,
 		Keys: row.Keys, Events: row.Events,

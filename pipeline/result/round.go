@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -153,7 +154,7 @@ func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reaso
 					return err
 				}
 				d := &results[i]
-				early := c.early[d.ref] >= c.cfg.Patience || reason == ReasonFlush && look == looks
+				early := c.early[d.ref] >= c.cfg.Patience || reason == ledger.ReasonFlush && look == looks
 				if look > 1 && still != nil {
 					if d.err = still(v, d.ref); d.err != nil {
 						d.again = again(d.err)

@@ -1,11 +1,13 @@
 package result_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
@@ -39,7 +41,7 @@ func TestRoundClosesWhatEveryLaneHasPassed(t *testing.T) {
 	b.commit()
 	r = w.round(c)
 	require.Equal(t, []result.Closed{{
-		Window: "hourly", Start: base, Revision: 1, Reason: result.ReasonWatermark, Keys: 2, Events: 3,
+		Window: "hourly", Start: base, Revision: 1, Reason: ledger.ReasonWatermark, Keys: 2, Events: 3,
 	}}, r.Closed)
 	require.Equal(t, map[string]string{
 		`hourly+0m {"k":"x"}`: `{"n":2,"sum":11,"avg":5.5,"last":10}`,
@@ -59,11 +61,109 @@ func TestResultRowsAndLedgerRowAsPublished(t *testing.T) {
 	require.Equal(t, `{"pipeline":"orders","window":"hourly","start":"2023-11-14T00:00:00Z","end":"2023-11-14T01:00:00Z",`+
 		`"key":{"k":"x"},"revision":1,"values":{"n":1,"sum":1,"avg":1,"last":1}}`, mustJSON(t, w.results()[0]))
 	row := w.ledger()[0]
-	require.Equal(t, []result.LaneCover{{Topic: "orders", Offset: 2, LastOffset: 0, Folded: 1}}, row.Lanes)
-	require.Equal(t, `{"pipeline":"orders","window":"hourly","start":"2023-11-14T00:00:00Z","end":"2023-11-14T01:00:00Z",`+
-		`"revision":1,"reason":"watermark","final":false,"exact":true,"by":"test","closed_at":"2023-11-14T00:00:00Z",`+
-		`"keys":1,"events":1,"checksum":"`+row.Checksum+`","published_to":"orders.windows",`+
-		`"lanes":[{"topic":"orders","partition":0,"offset":2,"last_offset":0,"folded":1}]}`, mustJSON(t, row))
+	require.Equal(t, `{"version":2,"pipeline":"orders","window":"hourly","start":"2023-11-14T00:00:00Z","end":"2023-11-14T01:00:00Z",`+
+		`"edition":1,"spec":"`+w.spec.Version()+`","build":"v0","revision":1,"reason":"watermark","final":false,"exact":true,`+
+		`"by":"test","closed_at":"2023-11-14T00:00:00Z","keys":1,"events":1,"checksum":"`+row.Checksum+`",`+
+		`"checksum_algorithm":"sha256-sum128","published_to":"orders.windows",`+
+		`"links":[{"revision":1,"topic_id":"made-first","whole":true,"partitions":[{"partition":1,"first":0,"last":0}]}],`+
+		`"lanes":[{"topic":"orders","partition":0,"offset":2,"last_offset":0,"folded":1,"topic_id":"topic","first_offset":0,`+
+		`"basis":{"counters":{"read":0,"invalid":0,"ahead":0,"filtered":0,"duplicate":0,"late":0,"folded":0}},"recountable":true}]}`,
+		mustJSON(t, row))
+}
+
+// TestRowsLinkToTheRowsOfTheirContent: a row that is written again keeps the links of the revision, and each revision has
+// its own.
+func TestRowsLinkToTheRowsOfTheirContent(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	for i := range 9 {
+		l.event(fmt.Sprint("k", i), 10, 1)
+	}
+	l.event("k0", 61, 1)
+	l.commit()
+	w.round(c)
+	l.event("k0", 12, 1)
+	l.commit()
+	w.round(c)
+	l.event("k0", 95, 1)
+	l.commit()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 late", "r2 final final"}, w.history("hourly", base))
+	require.NoError(t, ledger.Read(w.ctx, w.kafka, "orders", func(rec ledger.Record) error {
+		if rec.Row.Start != base {
+			return nil
+		}
+		require.Len(t, rec.Row.Links, 1)
+		link := rec.Row.Links[0]
+		require.Equal(t, rec.Row.Revision, link.Revision)
+		rows := int64(0)
+		for _, span := range link.Partitions {
+			tp := source.TopicPartition{Topic: "orders.windows", Partition: span.Partition}
+			_, err := w.kafka.ReadCommitted(w.ctx, tp, 0, func(r source.Record) error {
+				var row ledger.ResultRow
+				require.NoError(t, row.UnmarshalJSON(r.Value))
+				if within := r.Offset >= span.First && r.Offset <= span.Last; within || row.Revision == link.Revision {
+					require.True(t, within && row.Revision == link.Revision, "offset %d, %s", r.Offset, r.Value)
+					rows++
+				}
+				return nil
+			})
+			require.NoError(t, err)
+		}
+		require.Equal(t, rec.Row.Keys, rows)
+		return nil
+	}))
+}
+
+// TestLedgerRowNamesTheSealsInBetween: what a lane adopted between the first event of a window and the offset covered.
+func TestLedgerRowNamesTheSealsInBetween(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	a, b := w.lanes[0], w.lanes[1]
+	a.event("x", 10, 1)
+	a.event("x", 130, 1)
+	a.commit()
+	b.event("y", 70, 1)
+	b.idle()
+	w.round(c) // asks b, which is idle at 70 minutes, to seal what ends before 130
+	b.idle()
+	b.event("y", 75, 1)
+	b.event("y", 140, 1)
+	b.commit()
+	a.event("x", 160, 1)
+	a.commit()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 late"}, w.history("hourly", base+hour))
+	for _, row := range w.ledger() {
+		if row.Start != base+hour {
+			continue
+		}
+		cover, ok := row.Cover("orders", 1)
+		require.True(t, ok)
+		require.True(t, cover.Recountable)
+		require.Equal(t, int64(0), cover.FirstOffset)
+		require.Equal(t, []store.Seal{{Offset: 1, Before: at(90)}}, cover.Seals)
+	}
+}
+
+// TestLedgerRecordsOfOtherTypesArePassedOver: floors, and what later versions may write.
+func TestLedgerRecordsOfOtherTypesArePassedOver(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	floor := ledger.Floor{Pipeline: "orders", Window: "hourly", Edition: ledger.Edition, End: base}
+	for slot := range int32(result.DefaultSlots) {
+		tp := source.TopicPartition{Topic: "orders.ledger", Partition: slot}
+		w.kafka.Append(tp, source.Record{Key: floor.Key(), Value: []byte(mustJSON(t, floor))})
+		w.kafka.Append(tp, source.Record{Key: []byte("x"), Value: []byte(`{"type":"decision","version":7}`)})
+		w.kafka.Append(tp, source.Record{Key: ledger.WindowID{Window: "hourly", Start: base - hour}.Key()})
+	}
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	require.Len(t, w.round(w.closer()).Closed, 1)
+	require.Len(t, w.ledger(), 1)
+	w.sound()
 }
 
 func TestLateEventsMakeRevisionsWithoutGaps(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"millrace/pipeline/agg"
 	"millrace/pipeline/event"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/spec"
 )
 
@@ -28,7 +29,7 @@ type placed struct {
 func newRowWriter(s *spec.Spec) *rowWriter { return &rowWriter{spec: s} }
 
 // write passes the table's rows to emit, sorted by bucket and key. A row is valid during the call.
-func (w *rowWriter) write(t *agg.Table, emit func(content) error) error {
+func (w *rowWriter) write(t *agg.Table, emit func(ledger.Content) error) error {
 	w.order = w.order[:0]
 	for row := range uint32(t.Len()) {
 		w.order = append(w.order, placed{row, agg.Bucket(t.Hash(row), w.spec.Lane.Buckets)})
@@ -43,7 +44,7 @@ func (w *rowWriter) write(t *agg.Table, emit func(content) error) error {
 			return fmt.Errorf("key %x: %w", t.Key(row), err)
 		}
 		w.buf = t.AppendValues(w.buf[:0], row)
-		if err := emit(content{Key: w.key, Values: w.buf, Overflow: t.Overflow(row)}); err != nil {
+		if err := emit(ledger.Content{Key: w.key, Values: w.buf, Overflow: t.Overflow(row)}); err != nil {
 			return err
 		}
 	}

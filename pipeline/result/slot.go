@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -21,27 +22,27 @@ const maxFinals = 4096
 // slot owns one partition of the ledger topic: its transactional producer and what the ledger says. What it knows is
 // the truth as long as its transactions succeed, because whoever else publishes in the slot fences its producer first.
 type slot struct {
-	n      int
-	ledger source.TopicPartition
-	kafka  Kafka
-	state  State
+	n     int
+	topic source.TopicPartition // of the ledger
+	kafka Kafka
+	state State
 
 	mu       sync.Mutex // held while a window of the slot is closed
 	producer Producer   // nil before the first use and after a failure
 	next     int64      // position in the ledger partition up to which rows holds everything
-	rows     map[windowID]*LedgerRow
+	rows     map[ledger.WindowID]*ledger.Row
 	finals   int
-	gone     int64                   // greatest end of a final window that was forgotten
-	forgot   bool                    // gone is set
-	views    map[windowID]*LedgerRow // rows whose Redis view may lag behind
-	check    bool                    // Redis may have forgotten rows that it has shown
+	gone     int64                           // greatest end of a final window that was forgotten
+	forgot   bool                            // gone is set
+	views    map[ledger.WindowID]*ledger.Row // rows whose Redis view may lag behind
+	check    bool                            // Redis may have forgotten rows that it has shown
 }
 
 func newSlot(n int, pipeline string, kafka Kafka, state State) *slot {
 	return &slot{
 		n: n, kafka: kafka, state: state,
-		ledger: source.TopicPartition{Topic: LedgerTopic(pipeline), Partition: int32(n)},
-		rows:   make(map[windowID]*LedgerRow), views: make(map[windowID]*LedgerRow),
+		topic: source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(n)},
+		rows:  make(map[ledger.WindowID]*ledger.Row), views: make(map[ledger.WindowID]*ledger.Row),
 	}
 }
 
@@ -64,31 +65,32 @@ func (s *slot) open(ctx context.Context) error {
 // catchUp reads the ledger partition from where the slot stands to its end. The last row read may belong to a
 // transaction whose view was never flipped.
 func (s *slot) catchUp(ctx context.Context) error {
-	var last *LedgerRow
+	var last *ledger.Row
 	read := func(r source.Record) error {
-		row, err := parseLedgerRecord(s.ledger, r)
-		if err != nil || row == nil {
+		rec, err := ledger.ParseRecord(s.topic, r)
+		if err != nil || rec.Row == nil {
 			return err
 		}
+		row := rec.Row
 		last = row
 		s.put(row)
-		if id := (windowID{row.Window, row.Start}); s.views[id] != nil {
+		if id := row.ID(); s.views[id] != nil {
 			s.views[id] = row // what waited to be shown is not the latest any more
 		}
 		return nil
 	}
-	next, err := s.kafka.Read(ctx, s.ledger, s.next, read)
+	next, err := s.kafka.ReadCommitted(ctx, s.topic, s.next, read)
 	if errors.Is(err, source.ErrOffsetOutOfRange) {
 		clear(s.rows)
 		s.finals, s.forgot = 0, false
-		next, err = s.kafka.Read(ctx, s.ledger, 0, read)
+		next, err = s.kafka.ReadCommitted(ctx, s.topic, 0, read)
 	}
 	if err != nil {
-		return fmt.Errorf("read ledger %s: %w", s.ledger, err)
+		return fmt.Errorf("read ledger %s: %w", s.topic, err)
 	}
 	s.next = next
 	if last != nil {
-		s.views[windowID{last.Window, last.Start}] = last
+		s.views[last.ID()] = last
 	}
 	s.check = true
 	return nil
@@ -103,29 +105,29 @@ func (s *slot) discard() {
 }
 
 // last returns the latest row of a window, nil when it was never published. The slot is open.
-func (s *slot) last(ctx context.Context, id windowID, end int64) (*LedgerRow, error) {
+func (s *slot) last(ctx context.Context, id ledger.WindowID, end int64) (*ledger.Row, error) {
 	if row, ok := s.rows[id]; ok {
 		return row, nil
 	}
 	if !s.forgot || end > s.gone {
 		return nil, nil
 	}
-	var found *LedgerRow
-	_, err := s.kafka.Read(ctx, s.ledger, 0, func(r source.Record) error {
-		row, err := parseLedgerRecord(s.ledger, r)
-		if err == nil && row != nil && row.Window == id.Window && row.Start == id.Start {
-			found = row
+	var found *ledger.Row
+	_, err := s.kafka.ReadCommitted(ctx, s.topic, 0, func(r source.Record) error {
+		rec, err := ledger.ParseRecord(s.topic, r)
+		if rec.Row != nil && rec.Row.ID() == id {
+			found = rec.Row
 		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read ledger %s: %w", s.ledger, err)
+		return nil, fmt.Errorf("read ledger %s: %w", s.topic, err)
 	}
 	return found, nil
 }
 
-func (s *slot) put(row *LedgerRow) {
-	id := windowID{row.Window, row.Start}
+func (s *slot) put(row *ledger.Row) {
+	id := row.ID()
 	if old, ok := s.rows[id]; ok && old.Final {
 		s.finals--
 	}
@@ -140,17 +142,17 @@ func (s *slot) put(row *LedgerRow) {
 
 // forget drops the older half of the final windows.
 func (s *slot) forget() {
-	finals := make([]*LedgerRow, 0, s.finals)
+	finals := make([]*ledger.Row, 0, s.finals)
 	for _, row := range s.rows {
 		if row.Final {
 			finals = append(finals, row)
 		}
 	}
-	slices.SortFunc(finals, func(a, b *LedgerRow) int {
+	slices.SortFunc(finals, func(a, b *ledger.Row) int {
 		return cmp.Or(cmp.Compare(a.End, b.End), cmp.Compare(a.Window, b.Window))
 	})
 	for _, row := range finals[:len(finals)/2] {
-		delete(s.rows, windowID{row.Window, row.Start})
+		delete(s.rows, row.ID())
 		s.finals--
 		if !s.forgot || row.End > s.gone {
 			s.gone, s.forgot = row.End, true
@@ -179,13 +181,13 @@ func (s *slot) recall(ctx context.Context) error {
 }
 
 func showsFinal(text []byte) bool {
-	var row LedgerRow
+	var row ledger.Row
 	return json.Unmarshal(text, &row) == nil && row.Final
 }
 
 // sorted lists windows in a fixed order, so that equal runs make equal calls.
-func sorted(rows map[windowID]*LedgerRow) []windowID {
-	return slices.SortedFunc(maps.Keys(rows), func(a, b windowID) int {
+func sorted(rows map[ledger.WindowID]*ledger.Row) []ledger.WindowID {
+	return slices.SortedFunc(maps.Keys(rows), func(a, b ledger.WindowID) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Window, b.Window))
 	})
 }
@@ -216,16 +218,4 @@ func (s *slot) flip(ctx context.Context) error {
 		delete(s.views, id)
 	}
 	return nil
-}
-
-// parseLedgerRecord reads a record of the ledger topic; nil without error is a tombstone.
-func parseLedgerRecord(tp source.TopicPartition, r source.Record) (*LedgerRow, error) {
-	if r.Value == nil {
-		return nil, nil
-	}
-	row := new(LedgerRow)
-	if err := json.Unmarshal(r.Value, row); err != nil {
-		return nil, fmt.Errorf("%w: %s, offset %d: %w", ErrLedger, tp, r.Offset, err)
-	}
-	return row, nil
 }

@@ -6,17 +6,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 )
 
 // ledgerLog is a ledger partition of final windows, one hour each.
 type ledgerLog struct {
 	Kafka
-	rows  []LedgerRow
+	rows  []ledger.Row
 	reads int
 }
 
-func (l *ledgerLog) Read(_ context.Context, _ source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+func (l *ledgerLog) ReadCommitted(_ context.Context, _ source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
 	l.reads++
 	for i := from; i < int64(len(l.rows)); i++ {
 		text, err := l.rows[i].MarshalJSON()
@@ -40,7 +41,7 @@ func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
 	const hour = 3_600_000
 	log := &ledgerLog{}
 	for i := range int64(3 * maxFinals) {
-		log.rows = append(log.rows, LedgerRow{Window: "w", Start: i * hour, End: (i + 1) * hour, Revision: 2, Final: i != 5})
+		log.rows = append(log.rows, ledger.Row{Window: "w", Start: i * hour, End: (i + 1) * hour, Revision: 2, Final: i != 5})
 	}
 	s := newSlot(0, "p", log, nil)
 	ctx := t.Context()
@@ -62,7 +63,7 @@ func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := log.reads
-			row, err := s.last(ctx, windowID{"w", c.hour * hour}, (c.hour+1)*hour)
+			row, err := s.last(ctx, ledger.WindowID{Window: "w", Start: c.hour * hour}, (c.hour+1)*hour)
 			require.NoError(t, err)
 			require.Equal(t, c.known, row != nil)
 			require.Equal(t, c.reads, log.reads-before)
@@ -71,13 +72,13 @@ func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
 }
 
 func TestSlotReadsOnAfterAFailure(t *testing.T) {
-	log := &ledgerLog{rows: []LedgerRow{{Window: "w", Revision: 1}}}
+	log := &ledgerLog{rows: []ledger.Row{{Window: "w", Revision: 1}}}
 	s := newSlot(0, "p", log, nil)
 	require.NoError(t, s.open(t.Context()))
 	s.discard()
-	log.rows = append(log.rows, LedgerRow{Window: "w", Revision: 2})
-	require.Equal(t, 1, s.rows[windowID{"w", 0}].Revision)
+	log.rows = append(log.rows, ledger.Row{Window: "w", Revision: 2})
+	require.Equal(t, 1, s.rows[ledger.WindowID{Window: "w", Start: 0}].Revision)
 	require.NoError(t, s.open(t.Context()))
-	require.Equal(t, 2, s.rows[windowID{"w", 0}].Revision)
+	require.Equal(t, 2, s.rows[ledger.WindowID{Window: "w", Start: 0}].Revision)
 	require.Equal(t, int64(2), s.next)
 }

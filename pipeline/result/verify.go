@@ -117,16 +117,16 @@ func (v *Verification) published(ctx context.Context, cfg *VerifyConfig) error {
 	var found []Problem
 	for look := 1; ; look++ {
 		now := &Verification{}
-		ledger, err := now.ledger(ctx, cfg)
+		windows, err := now.ledger(ctx, cfg)
 		if err != nil {
 			return err
 		}
 		if sink := cfg.Spec.Results.Kafka; sink != nil {
-			if err := now.results(ctx, cfg, sink.Topic, ledger); err != nil {
+			if err := now.results(ctx, cfg, sink.Topic, windows); err != nil {
 				return err
 			}
 		}
-		if err := now.view(ctx, cfg, ledger); err != nil {
+		if err := now.view(ctx, cfg, windows); err != nil {
 			return err
 		}
 		v.Windows, v.Final, v.Revisions, v.Rows = now.Windows, now.Final, now.Revisions, now.Rows
@@ -150,7 +150,7 @@ func countRecords(ctx context.Context, k Published, tp source.TopicPartition, en
 		return -1, nil
 	}
 	n := int64(0)
-	_, err := k.Read(ctx, tp, 0, func(r source.Record) error {
+	_, err := k.ReadCommitted(ctx, tp, 0, func(r source.Record) error {
 		if r.Offset < offset {
 			n++
 		}

@@ -7,25 +7,30 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
 )
 
 // ledgerState is what the ledger topic says about one window.
 type ledgerState struct {
-	last LedgerRow
-	rows map[int]LedgerRow // by revision, as far as compaction left them; of a revision the last
+	last ledger.Row
+	rows map[int]ledger.Row // by revision, as far as compaction left them; of a revision the last
 }
 
-func (v *Verification) ledger(ctx context.Context, cfg *VerifyConfig) (map[windowID]*ledgerState, error) {
-	windows := make(map[windowID]*ledgerState)
-	err := ReadLedger(ctx, cfg.Kafka, cfg.Spec.Name, func(e LedgerEntry) error {
-		id := windowID{e.Window, e.Start}
-		if want := id.slot(cfg.Slots); int(e.Partition) != want {
-			v.problem(ProblemLedger, id.String(), "a row stands in partition %d, its slot is %d", e.Partition, want)
+func (v *Verification) ledger(ctx context.Context, cfg *VerifyConfig) (map[ledger.WindowID]*ledgerState, error) {
+	windows := make(map[ledger.WindowID]*ledgerState)
+	err := ledger.Read(ctx, cfg.Kafka, cfg.Spec.Name, func(rec ledger.Record) error {
+		if rec.Row == nil {
+			return nil
+		}
+		e := *rec.Row
+		id := e.ID()
+		if want := id.Slot(cfg.Slots); int(rec.Partition) != want {
+			v.problem(ProblemLedger, id.String(), "a row stands in partition %d, its slot is %d", rec.Partition, want)
 		}
 		s, ok := windows[id]
 		if !ok {
-			windows[id] = &ledgerState{last: e.LedgerRow, rows: map[int]LedgerRow{e.Revision: e.LedgerRow}}
+			windows[id] = &ledgerState{last: e, rows: map[int]ledger.Row{e.Revision: e}}
 			return nil
 		}
 		switch last := s.last; {
@@ -38,7 +43,7 @@ func (v *Verification) ledger(ctx context.Context, cfg *VerifyConfig) (map[windo
 		case last.Final:
 			v.problem(ProblemLedger, id.String(), "revision %d follows the final one", e.Revision)
 		}
-		s.last, s.rows[e.Revision] = e.LedgerRow, e.LedgerRow
+		s.last, s.rows[e.Revision] = e, e
 		return nil
 	})
 	v.Windows = len(windows)
@@ -54,26 +59,26 @@ func (v *Verification) ledger(ctx context.Context, cfg *VerifyConfig) (map[windo
 }
 
 type revisionID struct {
-	windowID
+	ledger.WindowID
 	revision int
 }
 
 // results compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
-func (v *Verification) results(ctx context.Context, cfg *VerifyConfig, topic string, ledger map[windowID]*ledgerState) error {
-	sums := make(map[revisionID]*Checksum)
-	lowest := make(map[windowID]int)
+func (v *Verification) results(ctx context.Context, cfg *VerifyConfig, topic string, windows map[ledger.WindowID]*ledgerState) error {
+	sums := make(map[revisionID]*ledger.Checksum)
+	lowest := make(map[ledger.WindowID]int)
 	seen := make(map[uint64]struct{})
-	err := ReadResults(ctx, cfg.Kafka, topic, cfg.Spec.Name, func(r Row) error {
+	err := ledger.ReadResults(ctx, cfg.Kafka, topic, cfg.Spec.Name, func(r ledger.ResultRow) error {
 		v.Rows++
-		id := revisionID{windowID{r.Window, r.Start}, r.Revision}
+		id := revisionID{ledger.WindowID{Window: r.Window, Start: r.Start}, r.Revision}
 		sum := sums[id]
 		if sum == nil {
-			sum = new(Checksum)
+			sum = new(ledger.Checksum)
 			sums[id] = sum
 		}
 		sum.Add(r)
-		if low, ok := lowest[id.windowID]; !ok || r.Revision < low {
-			lowest[id.windowID] = r.Revision
+		if low, ok := lowest[id.WindowID]; !ok || r.Revision < low {
+			lowest[id.WindowID] = r.Revision
 		}
 		hash := rowHash(id, r.Key)
 		if _, twice := seen[hash]; twice {
@@ -87,7 +92,7 @@ func (v *Verification) results(ctx context.Context, cfg *VerifyConfig, topic str
 	}
 	v.Revisions = len(sums)
 	for id, sum := range sums {
-		s, ok := ledger[id.windowID]
+		s, ok := windows[id.WindowID]
 		if !ok || id.revision > s.last.Revision {
 			v.problem(ProblemResults, id.String(), "revision %d has no ledger row", id.revision)
 			continue
@@ -100,7 +105,7 @@ func (v *Verification) results(ctx context.Context, cfg *VerifyConfig, topic str
 	}
 	// Retention takes the oldest rows away; what is missing above them is a gap.
 	for id, low := range lowest {
-		s, ok := ledger[id]
+		s, ok := windows[id]
 		for rev := low; ok && rev <= s.last.Revision; rev++ {
 			if sums[revisionID{id, rev}] == nil {
 				v.problem(ProblemResults, id.String(), "revision %d is in the ledger's range and has no rows", rev)
@@ -120,8 +125,8 @@ func rowHash(id revisionID, key []byte) uint64 {
 }
 
 // view compares the ledger rows that Redis shows with the latest of the ledger topic.
-func (v *Verification) view(ctx context.Context, cfg *VerifyConfig, ledger map[windowID]*ledgerState) error {
-	for id, s := range ledger {
+func (v *Verification) view(ctx context.Context, cfg *VerifyConfig, windows map[ledger.WindowID]*ledgerState) error {
+	for id, s := range windows {
 		p, found, err := cfg.State.Published(ctx, store.WindowID{Pipeline: cfg.Spec.Name, Window: id.Window, Start: id.Start})
 		if err != nil {
 			return err
@@ -130,7 +135,7 @@ func (v *Verification) view(ctx context.Context, cfg *VerifyConfig, ledger map[w
 			v.problem(ProblemView, id.String(), "Redis does not show it; the ledger has revision %d", s.last.Revision)
 			continue
 		}
-		var shown LedgerRow
+		var shown ledger.Row
 		if err := json.Unmarshal(p.Row, &shown); err != nil {
 			v.problem(ProblemView, id.String(), "Redis shows something that is no ledger row: %v", err)
 			continue

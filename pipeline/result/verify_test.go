@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -45,7 +46,7 @@ func TestVerifyCounts(t *testing.T) {
 
 func TestVerifyFinds(t *testing.T) {
 	slot := func() int32 { return int32(result.SlotOf("hourly", base, result.DefaultSlots)) }
-	row := func(w *world, change func(*result.LedgerRow)) {
+	row := func(w *world, change func(*ledger.Row)) {
 		r := w.ledger()[0]
 		change(&r)
 		w.kafka.Append(source.TopicPartition{Topic: "orders.ledger", Partition: slot()}, source.Record{Value: []byte(mustJSON(w.t, r))})
@@ -76,19 +77,19 @@ func TestVerifyFinds(t *testing.T) {
 			w.kafka.Append(source.TopicPartition{Topic: "orders.windows"}, source.Record{Value: []byte(mustJSON(w.t, r))})
 		}, "results: revision 3 has no ledger row"},
 		{"a revision after the final one", func(w *world) {
-			row(w, func(r *result.LedgerRow) { r.Revision, r.Checksum = 3, "other" })
+			row(w, func(r *ledger.Row) { r.Revision, r.Checksum = 3, "other" })
 		}, "ledger: revision 3 follows the final one"},
 		{"a gap", func(w *world) {
-			row(w, func(r *result.LedgerRow) { r.Revision, r.Checksum = 4, "other" })
+			row(w, func(r *ledger.Row) { r.Revision, r.Checksum = 4, "other" })
 		}, "results: revision 3 is in the ledger's range and has no rows"},
 		{"a lower revision", func(w *world) {
-			row(w, func(r *result.LedgerRow) { r.Revision = 1 })
+			row(w, func(r *ledger.Row) { r.Revision = 1 })
 		}, "ledger: revision 1 follows revision 2"},
 		{"another content", func(w *world) {
-			row(w, func(r *result.LedgerRow) { r.Checksum = "other" })
+			row(w, func(r *ledger.Row) { r.Checksum = "other" })
 		}, "ledger: revision 2 has checksums"},
 		{"the same content again", func(w *world) {
-			row(w, func(r *result.LedgerRow) { r.Revision = 3 })
+			row(w, func(r *ledger.Row) { r.Revision = 3 })
 		}, "ledger: revisions 2 and 3 have the same content"},
 		{"a lost view", func(w *world) {
 			keys, err := w.redis.Keys(w.ctx, "*:ledger").Result()

@@ -18,6 +18,7 @@ type view struct {
 	watermark int64      // the pipeline's, ms; window.NoTime while a lane gives none
 	holder    int        // index of the lane that holds the watermark back, -1 when there are no lanes
 	why       string     // what the holder waits for
+	resultID  string     // of the result topic; "" when there is none or it is not known
 }
 
 // laneView is a lane's meta and slices, read together.
@@ -87,6 +88,10 @@ func (c *Closer) look(ctx context.Context) (*view, error) {
 	}
 	if err := c.proveIdle(ctx, v); err != nil {
 		return nil, err
+	}
+	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
+		// A topic that is not there shows when something is published.
+		v.resultID, _ = c.cfg.Kafka.TopicID(ctx, sink.Topic)
 	}
 	v.settle()
 	return v, nil

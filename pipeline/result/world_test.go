@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
@@ -80,7 +81,8 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 	w.store = store.New(w.redis)
 	w.kafka.AddTopic("orders", partitions)
 	w.kafka.AddTopic("orders.windows", 3)
-	w.kafka.AddTopic(result.LedgerTopic("orders"), result.DefaultSlots)
+	w.kafka.SetTopicID("orders.windows", "made-first")
+	w.kafka.AddTopic(ledger.Topic("orders"), result.DefaultSlots)
 	for p := range partitions {
 		w.lanes = append(w.lanes, w.newLane(p))
 	}
@@ -89,7 +91,7 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 
 func (w *world) config() result.Config {
 	return result.Config{
-		Spec: w.spec, State: w.store, Kafka: w.kafka, By: "test", Parallel: 1, ReadAhead: 1,
+		Spec: w.spec, State: w.store, Kafka: w.kafka, By: "test", Build: "v0", Parallel: 1, ReadAhead: 1,
 		Now: func() time.Time { return time.UnixMilli(base) },
 	}
 }
@@ -129,9 +131,9 @@ func (w *world) settle(c *result.Closer) {
 	require.Fail(w.t, "rounds never settle")
 }
 
-func (w *world) results() []result.Row {
+func (w *world) results() []ledger.ResultRow {
 	w.t.Helper()
-	rows, err := result.Results(w.ctx, w.kafka, "orders.windows", "orders")
+	rows, err := ledger.Results(w.ctx, w.kafka, "orders.windows", "orders")
 	require.NoError(w.t, err)
 	return rows
 }
@@ -145,9 +147,9 @@ func (w *world) values() map[string]string {
 	return out
 }
 
-func (w *world) ledger() []result.LedgerRow {
+func (w *world) ledger() []ledger.Row {
 	w.t.Helper()
-	rows, err := result.Ledger(w.ctx, w.kafka, "orders")
+	rows, err := ledger.Latest(w.ctx, w.kafka, "orders")
 	require.NoError(w.t, err)
 	return rows
 }
@@ -156,8 +158,8 @@ func (w *world) ledger() []result.LedgerRow {
 func (w *world) history(name string, start int64) []string {
 	w.t.Helper()
 	var out []string
-	require.NoError(w.t, result.ReadLedger(w.ctx, w.kafka, "orders", func(e result.LedgerEntry) error {
-		if e.Window == name && e.Start == start {
+	require.NoError(w.t, ledger.Read(w.ctx, w.kafka, "orders", func(rec ledger.Record) error {
+		if e := rec.Row; e != nil && e.Window == name && e.Start == start {
 			text := fmt.Sprintf("r%d %s", e.Revision, e.Reason)
 			if e.Final {
 				text += " final"

@@ -60,3 +60,14 @@ func encode(v any) ([]byte, error) {
 	}
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
+
+// Version names the whole spec: 16 hexadecimal digits of a hash over its canonical form. Unlike StateID it changes with
+// every option.
+func (s *Spec) Version() string {
+	text, err := encode(s)
+	if err != nil { // structs of strings and numbers always encode
+		text = []byte(err.Error())
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}

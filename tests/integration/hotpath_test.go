@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/engine"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/tests/rig"
@@ -29,7 +30,7 @@ func (p *pipeline) hotPath() *hotPath {
 		{Name: p.Spec.Results.Kafka.Topic, Partitions: 2},
 		{Name: p.Spec.Late.Kafka.Topic, Partitions: 2},
 		{Name: p.Spec.DeadLetter.Kafka.Topic, Partitions: 2},
-		{Name: result.LedgerTopic(p.Spec.Name), Partitions: result.DefaultSlots, Compacted: true},
+		{Name: ledger.Topic(p.Spec.Name), Partitions: result.DefaultSlots, Compacted: true},
 	}
 	for _, topic := range topics {
 		_, err := p.Cluster.EnsureTopic(ctx, topic)
@@ -94,7 +95,7 @@ func (h *hotPath) finish() {
 func (h *hotPath) verify() {
 	h.T.Helper()
 	v, err := result.Verify(context.Background(), result.VerifyConfig{
-		Spec: h.Spec, State: h.Store, Kafka: result.NewPublished(h.Cluster), Input: true,
+		Spec: h.Spec, State: h.Store, Kafka: h.Cluster, Input: true,
 		Late: result.LateTopic(h.Kafka, h.Cluster, h.Spec.Late.Kafka.Topic),
 	})
 	require.NoError(h.T, err)

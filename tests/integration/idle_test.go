@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/spec"
 	"millrace/tests/oracle"
 	"millrace/tests/rig"
@@ -52,7 +52,7 @@ func events(from, to int) [][]byte {
 }
 
 // window returns the ledger's latest row of a minute window, nil before it is published.
-func (p *pipeline) window(second int) *result.LedgerRow {
+func (p *pipeline) window(second int) *ledger.Row {
 	p.T.Helper()
 	for _, row := range p.Ledger() {
 		if row.Start == noon+int64(second)*1000 {

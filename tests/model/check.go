@@ -1,14 +1,13 @@
 package model
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"millrace/pipeline/agg"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -207,11 +206,11 @@ func (w *World) refOf(id windowID) window.Ref {
 type ledgerReader struct {
 	w    *World
 	next []int64
-	rows map[windowID][]result.LedgerRow
+	rows map[windowID][]ledger.Row
 }
 
 func newLedgerReader(w *World) *ledgerReader {
-	return &ledgerReader{w: w, next: make([]int64, slots), rows: map[windowID][]result.LedgerRow{}}
+	return &ledgerReader{w: w, next: make([]int64, slots), rows: map[windowID][]ledger.Row{}}
 }
 
 // read takes in what was committed since the last call.
@@ -220,15 +219,14 @@ func (l *ledgerReader) read() error {
 	l.w.current = nil
 	defer func() { l.w.current = before }()
 	for p := range l.next {
-		tp := source.TopicPartition{Topic: result.LedgerTopic(pipeline), Partition: int32(p)}
-		next, err := l.w.kafka.Read(l.w.ctx, tp, l.next[p], func(r source.Record) error {
-			var row result.LedgerRow
-			if err := json.Unmarshal(r.Value, &row); err != nil {
-				return err
+		tp := source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(p)}
+		next, err := l.w.kafka.ReadCommitted(l.w.ctx, tp, l.next[p], func(r source.Record) error {
+			rec, err := ledger.ParseRecord(tp, r)
+			if err == nil && rec.Row != nil {
+				id := windowID{rec.Row.Window, rec.Row.Start}
+				l.rows[id] = append(l.rows[id], *rec.Row)
 			}
-			id := windowID{row.Window, row.Start}
-			l.rows[id] = append(l.rows[id], row)
-			return nil
+			return err
 		})
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -153,10 +154,10 @@ func (w *World) judgeLate(lost int64) {
 }
 
 // judgeResults collects the rows of every revision; none may stand twice.
-func (w *World) judgeResults() map[revisionID][]result.Row {
-	revisions := map[revisionID][]result.Row{}
+func (w *World) judgeResults() map[revisionID][]ledger.ResultRow {
+	revisions := map[revisionID][]ledger.ResultRow{}
 	seen := map[string]bool{}
-	err := result.ReadResults(w.ctx, w.kafka, resultsTo, pipeline, func(r result.Row) error {
+	err := ledger.ReadResults(w.ctx, w.kafka, resultsTo, pipeline, func(r ledger.ResultRow) error {
 		id := revisionID{windowID{r.Window, r.Start}, r.Revision}
 		name := fmt.Sprint(id, r.Revision, string(r.Key))
 		if seen[name] {
@@ -175,9 +176,9 @@ func (w *World) judgeResults() map[revisionID][]result.Row {
 }
 
 // judgeWindow follows the ledger rows of one window.
-func (w *World) judgeWindow(id windowID, revisions map[revisionID][]result.Row, exempt bool) {
+func (w *World) judgeWindow(id windowID, revisions map[revisionID][]ledger.ResultRow, exempt bool) {
 	rows := w.ledger.rows[id]
-	var last *result.LedgerRow
+	var last *ledger.Row
 	for i := range rows {
 		row := &rows[i]
 		switch {
@@ -192,7 +193,7 @@ func (w *World) judgeWindow(id windowID, revisions map[revisionID][]result.Row, 
 		case row.Final && !row.Exact:
 			w.fail("%s: the final row is not exact", id)
 		}
-		var sum result.Checksum
+		var sum ledger.Checksum
 		for _, r := range revisions[revisionID{id, row.Revision}] {
 			sum.Add(r)
 		}
@@ -217,7 +218,7 @@ func (w *World) judgeWindow(id windowID, revisions map[revisionID][]result.Row, 
 }
 
 // judgeContent compares a revision with the events below the offsets it covers.
-func (w *World) judgeContent(id windowID, row *result.LedgerRow, published []result.Row) {
+func (w *World) judgeContent(id windowID, row *ledger.Row, published []ledger.ResultRow) {
 	ref := w.refOf(id)
 	want := map[string]values{}
 	events := int64(0)
@@ -256,8 +257,8 @@ func (w *World) judgeContent(id windowID, row *result.LedgerRow, published []res
 }
 
 // judgeWatermark: what is closed by the watermark was closed when every lane that was not idle had passed its end.
-func (w *World) judgeWatermark(id windowID, row *result.LedgerRow) {
-	if row.Reason == result.ReasonFlush || row.Reason == result.ReasonDrain {
+func (w *World) judgeWatermark(id windowID, row *ledger.Row) {
+	if row.Reason == ledger.ReasonFlush || row.Reason == ledger.ReasonDrain {
 		return
 	}
 	i := slices.IndexFunc(w.closers, func(c *closerProc) bool { return c.name == row.By })
@@ -277,7 +278,7 @@ func (w *World) judgeWatermark(id windowID, row *result.LedgerRow) {
 }
 
 // judgeOracle compares the last revision of every window with the oracle, which shares no code with the pipeline.
-func (w *World) judgeOracle(revisions map[revisionID][]result.Row, exempt func(window.Ref) bool) {
+func (w *World) judgeOracle(revisions map[revisionID][]ledger.ResultRow, exempt func(window.Ref) bool) {
 	var lanes []oracle.Lane
 	for p := range w.parts {
 		l := oracle.Lane{Topic: topic, Partition: int32(p)}
@@ -311,7 +312,7 @@ func (w *World) judgeOracle(revisions map[revisionID][]result.Row, exempt func(w
 	}
 	for _, id := range sortedWindows(w.ledger.rows) {
 		rows := w.ledger.rows[id]
-		published := slices.SortedFunc(slices.Values(revisions[revisionID{id, rows[len(rows)-1].Revision}]), func(a, b result.Row) int {
+		published := slices.SortedFunc(slices.Values(revisions[revisionID{id, rows[len(rows)-1].Revision}]), func(a, b ledger.ResultRow) int {
 			return bytes.Compare(a.Key, b.Key)
 		})
 		for _, r := range published {
@@ -347,7 +348,7 @@ func (w *World) judgeViews() {
 		rows := w.ledger.rows[id]
 		last := rows[len(rows)-1]
 		p, _, err := w.lab.store.Published(w.ctx, wid)
-		var shown result.LedgerRow
+		var shown ledger.Row
 		if err == nil && p.Current > 0 {
 			err = json.Unmarshal(p.Row, &shown)
 		}
@@ -357,7 +358,7 @@ func (w *World) judgeViews() {
 			continue
 		}
 		rev, err := w.lab.store.ReadRevision(w.ctx, wid, last.Revision, func([]byte) error { return nil })
-		var prepared result.LedgerRow
+		var prepared ledger.Row
 		if err == nil {
 			err = json.Unmarshal(rev.Header, &prepared)
 		}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -194,9 +195,9 @@ func (k *closerKafka) Ends(ctx context.Context, tps ...source.TopicPartition) (m
 	return ends, err
 }
 
-func (k *closerKafka) Read(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
-	ledger := tp.Topic == result.LedgerTopic(pipeline)
-	if records, ok := k.cache[tp.Partition]; ok && ledger {
+func (k *closerKafka) ReadCommitted(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+	isLedger := tp.Topic == ledger.Topic(pipeline)
+	if records, ok := k.cache[tp.Partition]; ok && isLedger {
 		delete(k.cache, tp.Partition)
 		for _, r := range records {
 			if r.Offset >= from {
@@ -207,21 +208,21 @@ func (k *closerKafka) Read(ctx context.Context, tp source.TopicPartition, from i
 		}
 		return max(from, k.next[tp.Partition]), nil
 	}
-	if ledger && k.w.is(finals) {
+	if isLedger && k.w.is(finals) {
 		inner := fn
 		fn = func(r source.Record) error {
 			r.Value = bytes.Replace(r.Value, []byte(`"final":true`), []byte(`"final":false`), 1)
 			return inner(r)
 		}
 	}
-	return k.Kafka.Read(ctx, tp, from, fn)
+	return k.Kafka.ReadCommitted(ctx, tp, from, fn)
 }
 
 func (k *closerKafka) Open(ctx context.Context, slot int) (result.Producer, error) {
 	if k.w.is(ledgerAfter) {
-		tp := source.TopicPartition{Topic: result.LedgerTopic(pipeline), Partition: int32(slot)}
+		tp := source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(slot)}
 		var records []source.Record
-		next, err := k.Kafka.Read(ctx, tp, 0, func(r source.Record) error {
+		next, err := k.Kafka.ReadCommitted(ctx, tp, 0, func(r source.Record) error {
 			records = append(records, r)
 			return nil
 		})
@@ -258,7 +259,7 @@ func (p *closerProducer) Send(ctx context.Context, records []result.Record) erro
 				return err
 			}
 		case coverFirst:
-			var row result.LedgerRow
+			var row ledger.Row
 			if err := json.Unmarshal(records[0].Value, &row); err != nil {
 				return err
 			}

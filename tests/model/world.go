@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -157,7 +157,7 @@ func (l *Lab) newWorld(o Options) *World {
 	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*seal, n), make([]int64, n)
 	w.kafka.AddTopic(topic, n)
 	w.kafka.AddTopic(resultsTo, 2)
-	w.kafka.AddTopic(result.LedgerTopic(pipeline), slots)
+	w.kafka.AddTopic(ledger.Topic(pipeline), slots)
 	w.kafka.Plan(w.kafkaStep)
 	w.ledger = newLedgerReader(w)
 	w.weather = newWeather(rng)

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/result"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -371,9 +371,9 @@ func (p *Pipeline) Drain(args ...string) contract.Receipt {
 }
 
 // Ledger returns the latest row of every window; none before the pipeline has made its topic.
-func (p *Pipeline) Ledger() []result.LedgerRow {
+func (p *Pipeline) Ledger() []ledger.Row {
 	p.T.Helper()
-	rows, err := result.Ledger(context.Background(), result.NewPublished(p.Cluster), p.Spec.Name)
+	rows, err := ledger.Latest(context.Background(), p.Cluster, p.Spec.Name)
 	if errors.Is(err, source.ErrUnknownTopic) {
 		return nil
 	}

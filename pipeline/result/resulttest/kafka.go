@@ -173,8 +173,8 @@ func (k *Kafka) Ends(_ context.Context, tps ...source.TopicPartition) (map[sourc
 	return ends, err
 }
 
-// Read implements result.Log.
-func (k *Kafka) Read(_ context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+// ReadCommitted implements ledger.Log.
+func (k *Kafka) ReadCommitted(_ context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
 	var records []source.Record
 	next := from
 	err := k.do("read", -1, func() error {
@@ -286,7 +286,8 @@ func (p *producer) Send(_ context.Context, records []result.Record) error {
 		if txn == nil {
 			return errors.New("no transaction is open")
 		}
-		for _, r := range records {
+		for i := range records {
+			r := &records[i]
 			n := len(p.k.topics[r.Topic])
 			if n == 0 {
 				return fmt.Errorf("%s: %w", r.Topic, source.ErrUnknownTopic)
@@ -300,7 +301,8 @@ func (p *producer) Send(_ context.Context, records []result.Record) error {
 			}
 			part := p.k.topics[r.Topic][at]
 			txn.partitions[part] = struct{}{}
-			part.append(entry{txn: txn, record: source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}})
+			r.Partition = at
+			r.Offset = part.append(entry{txn: txn, record: source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}})
 		}
 		return nil
 	})

@@ -1,4 +1,4 @@
-package result
+package ledger
 
 import (
 	"crypto/sha256"
@@ -6,6 +6,9 @@ import (
 	"encoding/hex"
 	"math/bits"
 )
+
+// ChecksumAlgorithm names what Checksum computes, in ledger rows.
+const ChecksumAlgorithm = "sha256-sum128"
 
 // Checksum identifies the content of a revision: the set of its keys with their values, flags included, revision number
 // and window excluded. It is a sum, modulo 2^128, of truncated SHA-256 hashes of the rows, so it does not depend on the
@@ -17,7 +20,8 @@ type Checksum struct {
 	buf    []byte
 }
 
-func (c *Checksum) add(row content) {
+// AddContent counts one row in.
+func (c *Checksum) AddContent(row Content) {
 	c.buf = binary.AppendUvarint(c.buf[:0], uint64(len(row.Key)))
 	c.buf = append(c.buf, row.Key...)
 	c.buf = append(c.buf, row.Values...)
@@ -35,8 +39,8 @@ func (c *Checksum) add(row content) {
 	c.rows++
 }
 
-// Add counts one row in.
-func (c *Checksum) Add(r Row) { c.add(r.content()) }
+// Add counts one published row in.
+func (c *Checksum) Add(r ResultRow) { c.AddContent(r.content()) }
 
 // Rows is how many rows were added.
 func (c *Checksum) Rows() int64 { return c.rows }

@@ -1,15 +1,17 @@
-package result
+package ledger
 
 import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"time"
+
+	"millrace/pipeline/window"
 )
 
-// Row is one published line: the values of one key in one revision of a window. Its JSON is the value of a record in the
-// result topic and a line of every results file. Start and End are milliseconds since the epoch, in JSON RFC 3339 in UTC.
-type Row struct {
+// ResultRow is one published line: the values of one key in one revision of a window. Its JSON is the value of a record
+// in the result topic and a line of every results file. Start and End are milliseconds since the epoch, in JSON RFC 3339
+// in UTC.
+type ResultRow struct {
 	Pipeline   string
 	Window     string
 	Start, End int64
@@ -20,7 +22,7 @@ type Row struct {
 	Deleted    bool            // the key has left the window with this revision
 }
 
-type rowJSON struct {
+type resultRowJSON struct {
 	Pipeline string          `json:"pipeline"`
 	Window   string          `json:"window"`
 	Start    string          `json:"start"`
@@ -33,54 +35,55 @@ type rowJSON struct {
 }
 
 // MarshalJSON writes the published form.
-func (r Row) MarshalJSON() ([]byte, error) {
-	return newRowPrefix(r.Pipeline, r.Window, r.Start, r.End).append(nil, r.Revision, r.content()), nil
+func (r ResultRow) MarshalJSON() ([]byte, error) {
+	return NewResultPrefix(r.Pipeline, r.Window, r.Start, r.End).Append(nil, r.Revision, r.content()), nil
 }
 
 // UnmarshalJSON reads the published form. Fields it does not know are ignored: rows may gain attributes.
-func (r *Row) UnmarshalJSON(data []byte) error {
-	var in rowJSON
+func (r *ResultRow) UnmarshalJSON(data []byte) error {
+	var in resultRowJSON
 	if err := json.Unmarshal(data, &in); err != nil {
 		return fmt.Errorf("result row: %w", err)
 	}
-	start, err := parseTime(in.Start)
+	start, err := window.ParseTime(in.Start)
 	if err != nil {
 		return fmt.Errorf("result row: start: %w", err)
 	}
-	end, err := parseTime(in.End)
+	end, err := window.ParseTime(in.End)
 	if err != nil {
 		return fmt.Errorf("result row: end: %w", err)
 	}
-	*r = Row{
+	*r = ResultRow{
 		Pipeline: in.Pipeline, Window: in.Window, Start: start, End: end, Key: in.Key,
 		Revision: in.Revision, Values: in.Values, Overflow: in.Overflow, Deleted: in.Deleted,
 	}
 	return nil
 }
 
-func (r Row) content() content {
-	return content{Key: r.Key, Values: r.Values, Overflow: r.Overflow, Deleted: r.Deleted}
+func (r ResultRow) content() Content {
+	return Content{Key: r.Key, Values: r.Values, Overflow: r.Overflow, Deleted: r.Deleted}
 }
 
-// content is what a revision says about one key, without the window it belongs to.
-type content struct {
+// Content is what a revision says about one key, without the window it belongs to.
+type Content struct {
 	Key, Values       []byte
 	Overflow, Deleted bool
 }
 
-// rowPrefix is the part of a row that all rows of a window share, encoded once.
-type rowPrefix []byte
+// ResultPrefix is the part of a result row that all rows of a window share, encoded once.
+type ResultPrefix []byte
 
-func newRowPrefix(pipeline, window string, start, end int64) rowPrefix {
+// NewResultPrefix encodes what the rows of a window share.
+func NewResultPrefix(pipeline, name string, start, end int64) ResultPrefix {
 	p := append([]byte(`{"pipeline":`), jsonString(pipeline)...)
-	p = append(append(p, `,"window":`...), jsonString(window)...)
-	p = appendTime(append(p, `,"start":"`...), start)
-	p = appendTime(append(p, `","end":"`...), end)
+	p = append(append(p, `,"window":`...), jsonString(name)...)
+	p = window.AppendTime(append(p, `,"start":"`...), start)
+	p = window.AppendTime(append(p, `","end":"`...), end)
 	return append(p, `","key":`...)
 }
 
-// append writes one row as JSON.
-func (p rowPrefix) append(dst []byte, revision int, c content) []byte {
+// Append appends one row as JSON.
+func (p ResultPrefix) Append(dst []byte, revision int, c Content) []byte {
 	dst = append(dst, p...)
 	dst = append(dst, c.Key...)
 	dst = append(dst, `,"revision":`...)
@@ -102,18 +105,4 @@ func jsonString(s string) []byte {
 		return []byte(`""`)
 	}
 	return b
-}
-
-func appendTime(dst []byte, ms int64) []byte {
-	return time.UnixMilli(ms).UTC().AppendFormat(dst, time.RFC3339Nano)
-}
-
-func formatTime(ms int64) string { return string(appendTime(nil, ms)) }
-
-func parseTime(s string) (int64, error) {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return 0, err
-	}
-	return t.UnixMilli(), nil
 }

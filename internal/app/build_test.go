@@ -1,0 +1,22 @@
+package app
+
+import (
+	"runtime/debug"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBuildNamesVersionAndRevision(t *testing.T) {
+	info := func(version string, settings ...string) *debug.BuildInfo {
+		b := &debug.BuildInfo{Main: debug.Module{Version: version}}
+		for i := 0; i < len(settings); i += 2 {
+			b.Settings = append(b.Settings, debug.BuildSetting{Key: settings[i], Value: settings[i+1]})
+		}
+		return b
+	}
+	require.Equal(t, "v1.2.3", describeBuild(info("v1.2.3")))
+	require.Equal(t, "0123456789ab", describeBuild(info("(devel)", "vcs.revision", "0123456789abcdef")))
+	require.Equal(t, "v1.2.3 (0123456789ab+modified)",
+		describeBuild(info("v1.2.3", "vcs.revision", "0123456789abcdef", "vcs.modified", "true")))
+}

@@ -1,0 +1,31 @@
+package result
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/ledger"
+)
+
+func FuzzPage(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(appendPageRow(nil, ledger.Content{Key: []byte(`{"k":1}`), Values: []byte(`{}`), Deleted: true}))
+	f.Add([]byte{pageFormat, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, page []byte) {
+		var again []byte
+		err := eachPageRow(page, func(c ledger.Content) error {
+			again = appendPageRow(again, c)
+			return nil
+		})
+		if err != nil {
+			require.ErrorIs(t, err, ErrPage)
+			return
+		}
+		var rows int
+		if len(again) > 0 {
+			require.NoError(t, eachPageRow(again, func(ledger.Content) error { rows++; return nil }))
+			require.LessOrEqual(t, len(again), len(page))
+		}
+	})
+}
