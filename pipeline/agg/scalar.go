@@ -3,7 +3,6 @@ package agg
 import (
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"millrace/pipeline/event"
 )
@@ -72,7 +71,7 @@ func (s *scalar) read(r *reader) {
 		}
 	default:
 		s.text = r.bytes(maxText)
-		if s.kind == scalarBig && !isInteger(s.text) || !utf8.Valid(s.text) {
+		if s.kind == scalarBig && !isInteger(s.text) || !event.ValidText(s.text) {
 			r.fail("text that JSON cannot hold")
 		}
 	}

@@ -18,7 +18,7 @@ const (
 	EmptyKey      Reason = "empty_key"       // a key field is an empty string
 	KeyTooLarge   Reason = "key_too_large"   // the encoded key is longer than max_key_bytes
 	ValueTooLarge Reason = "value_too_large" // a text for first or last is longer than max_value_bytes
-	NumberRange   Reason = "number_range"    // a number is too large for its type: an integer beyond int64, a float beyond float64
+	NumberRange   Reason = "number_range"    // a number is too large for its type: an integer beyond int64, a float beyond float64, a key with no canonical text
 	FilterError   Reason = "filter_error"    // the where expression failed or gave no boolean
 )
 

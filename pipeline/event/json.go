@@ -21,13 +21,21 @@ func AppendFloat(dst []byte, f float64) []byte {
 	return strconv.AppendFloat(dst, f+0, 'f', -1, 64) // -0 + 0 is 0
 }
 
-// AppendString appends text as a JSON string. Bytes that JSON need not escape stay as they are.
+// AppendString appends text as a JSON string. Bytes that JSON need not escape stay as they are; a surrogate without its
+// other half is written as the escape that it came from.
 func AppendString(dst, text []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	start := 0
 	for i, c := range text {
-		if c >= 0x20 && c != '"' && c != '\\' {
+		if c >= 0x20 && c != '"' && c != '\\' && c != 0xED {
+			continue
+		}
+		if c == 0xED {
+			if r, lone := surrogateAt(text[i:]); lone {
+				dst = append(append(dst, text[start:i]...), '\\', 'u', 'd', hex[r>>8&15], hex[r>>4&15], hex[r&15])
+				start = i + surrogateBytes
+			}
 			continue
 		}
 		dst = append(dst, text[start:i]...)
@@ -58,12 +66,16 @@ func longerThan(limit int, text []byte) bool {
 	if len(text) <= limit/(most-1) {
 		return false
 	}
-	for _, c := range text {
+	for i, c := range text {
 		switch {
 		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
 			limit--
 		case c < 0x20:
 			limit -= most - 1
+		case c == 0xED: // a surrogate's three bytes become six
+			if _, lone := surrogateAt(text[i:]); lone {
+				limit -= most - surrogateBytes
+			}
 		}
 	}
 	return limit < 0

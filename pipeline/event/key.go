@@ -3,7 +3,6 @@ package event
 import (
 	"encoding/binary"
 	"errors"
-	"strconv"
 
 	"millrace/pipeline/spec"
 )
@@ -12,11 +11,12 @@ import (
 var ErrKey = errors.New("event: not an encoded key")
 
 // An encoded key holds, for every key field in the order of the spec, one kind byte, the length of the text as an
-// unsigned varint, and the text. Keys have equal bytes exactly when they have equal JSON: 10, 10.0 and 1e1 are one key.
+// unsigned varint, and the text. Keys have equal bytes exactly when their fields are equal: 10, 10.0 and 1e1 are one key,
+// "10" is another, and texts are compared by code points, without normalising them.
 const (
-	keyString = 's' // UTF-8
-	keyInt    = 'i' // decimal digits, also beyond int64
-	keyFloat  = 'f' // the shortest text that reads back as the same float64
+	keyString = 's' // UTF-8; a surrogate without its other half as in unescape
+	keyInt    = 'i' // the canonical text of a number that is an integer in digits
+	keyFloat  = 'f' // the canonical text of any other number
 	keyBool   = 'b' // true or false
 )
 
@@ -59,22 +59,15 @@ func (k *keyReader) append(dst []byte, t *token, data []byte) ([]byte, Reason) {
 }
 
 func (k *keyReader) number(literal []byte) (kind byte, text []byte, reason Reason) {
-	n, reason := parseDecimal(literal).integer()
+	text, integer, ok := appendCanonical(k.text[:0], literal)
+	k.text = text
 	switch {
-	case reason == "":
-		k.text = strconv.AppendInt(k.text[:0], n, 10)
-		return keyInt, k.text, ""
-	case isInteger(literal):
-		return keyInt, literal, ""
-	}
-	f, ok := parseFloat(literal)
-	if !ok {
+	case !ok:
 		return 0, nil, NumberRange
+	case integer:
+		return keyInt, text, ""
 	}
-	if k.text = AppendFloat(k.text[:0], f); isInteger(k.text) {
-		return keyInt, k.text, ""
-	}
-	return keyFloat, k.text, ""
+	return keyFloat, text, ""
 }
 
 // isInteger reports whether a literal is written without a point and an exponent.

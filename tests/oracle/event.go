@@ -204,13 +204,13 @@ func (d *decoder) key(fields map[string]any) (string, error) {
 			}
 		case bool:
 		case json.Number:
-			if _, err := strconv.ParseFloat(v.String(), 64); err != nil {
-				return "", err
-			}
 		default:
 			return "", fmt.Errorf("key field %s is missing or not a scalar", path)
 		}
-		text := encode(scalar(v)) // 10, 10.0 and 1e1 are one key
+		text := encode(v)
+		if number, ok := v.(json.Number); ok {
+			text = canonical(rational(number)) // 10, 10.0 and 1e1 are one key
+		}
 		b.WriteString(map[bool]string{true: "{", false: ","}[i == 0] + encode(path) + ":" + text)
 		n := len(text)
 		if s, ok := v.(string); ok {
@@ -223,6 +223,28 @@ func (d *decoder) key(fields map[string]any) (string, error) {
 		return "", fmt.Errorf("key too large")
 	}
 	return b.String(), nil
+}
+
+// canonical writes a number exactly, with an exponent when it is an integer of more than 309 digits or closer to 0 than
+// 0.000001.
+func canonical(r *big.Rat) string {
+	digits, _ := r.FloatPrec()
+	text := r.FloatString(digits)
+	plain := strings.TrimPrefix(text, "-")
+	sign := text[:len(text)-len(plain)]
+	whole, fraction, _ := strings.Cut(plain, ".")
+	exponent := len(whole) - 1
+	switch {
+	case r.IsInt() && len(whole) <= 309, fraction != "" && (whole != "0" || !strings.HasPrefix(fraction, "000000")):
+		return text
+	case !r.IsInt():
+		exponent = -1 - strings.IndexFunc(fraction, func(c rune) bool { return c != '0' })
+	}
+	mantissa := strings.Trim(whole+fraction, "0")
+	if len(mantissa) > 1 {
+		mantissa = mantissa[:1] + "." + mantissa[1:]
+	}
+	return fmt.Sprintf("%s%se%+d", sign, mantissa, exponent)
 }
 
 // typed says whether a field may be aggregated as typ. A null may: it is a field without a value, which the aggregate
