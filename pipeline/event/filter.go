@@ -64,14 +64,15 @@ func tokenValue(t *token, data []byte) any {
 // view is the text of a record without a copy. Record bytes never change, so it may be kept as long as one likes.
 func view(text []byte) string { return unsafe.String(unsafe.SliceData(text), len(text)) }
 
+// numberValue keeps the digits of every integer within int64. One that is written with a point or an exponent is a float
+// where a float64 holds it exactly.
 func numberValue(literal []byte) any {
-	if isInteger(literal) {
-		if n, reason := parseDecimal(literal).integer(); reason == "" {
-			return int(n)
-		}
-	}
 	f, _ := parseFloat(literal) // beyond float64 it is an infinity, which compares as it should
-	return f
+	n, reason := parseDecimal(literal).integer()
+	if reason != "" || !isInteger(literal) && f < 1<<63 && int64(f) == n {
+		return f
+	}
+	return int(n)
 }
 
 // anyValue reads the value at i of a document that the scanner has accepted, and returns the place behind it.
