@@ -285,9 +285,7 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 		return contract.Emitted{}, fmt.Errorf("not drained: lane %s: %s", m.Lane, m.Why)
 	}
 	if !receipt.Done {
-		f := receipt.Failed[0]
-		return contract.Emitted{}, fmt.Errorf("%d of %d windows were not published, the first is %s: %s",
-			len(receipt.Failed), receipt.Windows, f.Window, f.Error)
+		return contract.Emitted{}, unpublished(receipt)
 	}
 	out := contract.Emitted{Reason: reason, Windows: receipt.Windows, Published: len(receipt.Closed)}
 	for _, w := range receipt.Closed {
@@ -301,6 +299,22 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 		out.Covered = append(out.Covered, contract.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset})
 	}
 	return out, nil
+}
+
+// unpublished says why a flush or a drain did not publish everything. An incident is told at once: it waits for somebody,
+// and nobody should wait for it.
+func unpublished(receipt result.Receipt) error {
+	for _, f := range receipt.Failed {
+		if f.Incident {
+			return fmt.Errorf("%w: %d of %d windows were not published; window %s %s: %s", activities.ErrPermanent,
+				len(receipt.Failed), receipt.Windows, f.Window, time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
+		}
+	}
+	if len(receipt.Failed) == 0 {
+		return errors.New("lanes are in the middle of commits")
+	}
+	f := receipt.Failed[0]
+	return fmt.Errorf("%d of %d windows were not published, the first is %s: %s", len(receipt.Failed), receipt.Windows, f.Window, f.Error)
 }
 
 func (c *closer) emit(ctx context.Context, reason string, ends []contract.LaneEnd) (result.Receipt, error) {

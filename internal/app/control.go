@@ -163,7 +163,7 @@ func (v servers) CheckStore(ctx context.Context, s *spec.Spec) error {
 // EnsureTopics implements activities.Servers.
 func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topics, error) {
 	var out contract.Topics
-	width := int32(1)
+	width, lanes := int32(1), 0
 	for _, topic := range s.Source.Topics {
 		numbers, err := v.cluster.Partitions(ctx, topic)
 		if err != nil {
@@ -171,6 +171,11 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 		}
 		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
 		width = max(width, int32(len(numbers)))
+		lanes += len(numbers)
+	}
+	need, err := topicBytes(ctx, v.cluster, s, lanes)
+	if err != nil {
+		return out, err
 	}
 	wanted := []source.TopicSpec{{Name: ledger.Topic(s.Name), Partitions: result.DefaultSlots, Compacted: true}}
 	for _, sink := range []spec.Sink{s.Results, s.Late, s.DeadLetter} {
@@ -196,9 +201,12 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 		case s.Results.Kafka != nil && topic.Name == s.Results.Kafka.Topic:
 			err = checkResultTopic(ctx, v.cluster, s, made)
 		default:
-			continue
+			err = nil
 		}
 		if err != nil {
+			return out, err
+		}
+		if err := fitTopic(ctx, v.cluster, s, topic.Name, need[topic.Name], made); err != nil {
 			return out, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/activities"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 )
@@ -70,4 +71,58 @@ func checkLedgerTopic(ctx context.Context, cluster *source.Cluster, topic string
 func refusedTopic(topic, setting, value, want, why, or string) error {
 	return fmt.Errorf("%w: topic %s has %s=%s, want %s: %s; set it with kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=..., or %s",
 		activities.ErrPermanent, topic, setting, value, want, why, topic, setting, or)
+}
+
+const (
+	// sideHeaders bounds what a side record has beyond the source record: headers with the windows it missed, or with
+	// what was wrong.
+	sideHeaders = 64 << 10
+
+	// ledgerLane is about what a lane takes of a ledger row, and ledgerRow what a row takes besides, in bytes.
+	ledgerLane, ledgerRow = 1 << 10, 1 << 20
+)
+
+// topicBytes is what max.message.bytes has to be for each topic that the pipeline writes: any result row the spec can
+// produce, any source record with the headers of a side record, a ledger row of so many lanes.
+func topicBytes(ctx context.Context, cluster *source.Cluster, s *spec.Spec, lanes int) (map[string]int, error) {
+	need := map[string]int{ledger.Topic(s.Name): ledgerRow + lanes*ledgerLane}
+	if s.Results.Kafka != nil {
+		need[s.Results.Kafka.Topic] = s.RecordBytes()
+	}
+	largest := 0
+	for _, topic := range s.Source.Topics {
+		limit, err := cluster.MaxMessageBytes(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		largest = max(largest, limit)
+	}
+	for _, sink := range []spec.Sink{s.Late, s.DeadLetter} {
+		if sink.Kafka != nil {
+			need[sink.Kafka.Topic] = largest + sideHeaders
+		}
+	}
+	return need, nil
+}
+
+// fitTopic makes sure that a topic takes what the pipeline writes to it. A topic that the pipeline has made, and the ledger,
+// which is its own, is changed; another result topic is refused. A late or dead-letter topic that takes less is left as it is:
+// records that do not fit are cut there, and say so.
+func fitTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, topic string, need int, made bool) error {
+	has, err := cluster.MaxMessageBytes(ctx, topic)
+	if err != nil || has >= need {
+		return err
+	}
+	switch {
+	case made || topic == ledger.Topic(s.Name):
+		err := cluster.SetTopic(ctx, topic, source.SettingMaxMessageBytes, strconv.Itoa(need))
+		if source.Denied(err) {
+			return nil // a row that does not fit is an incident that says so
+		}
+		return err
+	case s.Results.Kafka != nil && topic == s.Results.Kafka.Topic:
+		return refusedTopic(topic, source.SettingMaxMessageBytes, strconv.Itoa(has), fmt.Sprintf("at least %d", need),
+			"a result row may be that large, and could never be published", "give a smaller event.max_value_bytes or event.max_key_bytes")
+	}
+	return nil
 }

@@ -82,3 +82,51 @@ func TestTopicsThatAreMadeKeepEnough(t *testing.T) {
 	require.NoError(t, checkResultTopic(t.Context(), cluster, s, true))
 	require.NoError(t, checkResultTopic(t.Context(), cluster, s, false))
 }
+
+// Every topic takes what the pipeline may write to it, or the start says what to change.
+func TestTopicsTakeWhatThePipelineWrites(t *testing.T) {
+	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, broker.Close()) })
+	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{
+		Name: "in", Partitions: 4, Config: map[string]string{source.SettingMaxMessageBytes: "3000000"},
+	})
+	require.NoError(t, err)
+	parse := func(limit string) *spec.Spec {
+		s, err := spec.Parse("wide.yaml", []byte(`{name: wide, source: {topics: [in]}, event: {key: [k], time: {field: t, unit: s}`+limit+`},
+  aggregates: {f: {func: first, field: v}, l: {func: last, field: v}}, windows: [{name: w, size: 1h}],
+  results: {kafka: {topic: out}}, late: {kafka: {topic: late}}, dead_letter: {kafka: {topic: dead}}}`))
+		require.NoError(t, err)
+		return s
+	}
+	v := servers{cluster: cluster}
+	has := func(topic string) int {
+		t.Helper()
+		n, err := cluster.MaxMessageBytes(t.Context(), topic)
+		require.NoError(t, err)
+		return n
+	}
+	wide := parse(", max_value_bytes: 2MiB")
+	_, err = v.EnsureTopics(t.Context(), wide)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, has("out"), wide.RecordBytes())
+	require.GreaterOrEqual(t, has("late"), 3_000_000+sideHeaders)
+	require.GreaterOrEqual(t, has("dead"), 3_000_000+sideHeaders)
+	require.GreaterOrEqual(t, has(ledger.Topic("wide")), ledgerRow+4*ledgerLane)
+
+	wider := parse(", max_value_bytes: 4MiB")
+	_, err = v.EnsureTopics(t.Context(), wider)
+	require.ErrorIs(t, err, activities.ErrPermanent)
+	require.ErrorContains(t, err, "topic out has max.message.bytes=")
+	require.ErrorContains(t, err, "a result row may be that large, and could never be published")
+	require.ErrorContains(t, err, "or give a smaller event.max_value_bytes")
+	require.NoError(t, cluster.SetTopic(t.Context(), "out", source.SettingMaxMessageBytes, "1048588"))
+	_, err = v.EnsureTopics(t.Context(), parse(""))
+	require.NoError(t, err, "what a spec takes by default fits what a topic takes by default")
+	require.NoError(t, cluster.SetTopic(t.Context(), "dead", source.SettingMaxMessageBytes, "1000"))
+	_, err = v.EnsureTopics(t.Context(), parse(""))
+	require.NoError(t, err, "dead letters are cut")
+}

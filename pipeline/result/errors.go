@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -94,7 +95,8 @@ func Incident(err error) bool {
 	var mismatch *MismatchError
 	var grew *GrewError
 	var shrunk *ShrunkError
-	return errors.As(err, &mismatch) || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ledger.ErrCorrupt)
+	return errors.As(err, &mismatch) || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ledger.ErrCorrupt) ||
+		errors.Is(err, source.ErrRecordTooLarge)
 }
 
 // Waits tells whether an error only means that the lanes are not there yet: looking again later is the answer, and it
@@ -107,11 +109,12 @@ func Waits(err error) bool {
 		errors.Is(err, ErrMoved) || errors.Is(err, store.ErrSuperseded)
 }
 
-// Refused tells whether Kafka did not take a revision or a slot. A closer that another one has fenced was answered.
+// Refused tells whether Kafka did not take a revision or a slot. A closer that another one has fenced was answered, and so
+// was one whose row is larger than its topic takes.
 func Refused(err error) bool {
 	var slot *SlotError
 	var publish *PublishError
-	return (errors.As(err, &slot) || errors.As(err, &publish)) && !errors.Is(err, ErrFenced)
+	return (errors.As(err, &slot) || errors.As(err, &publish)) && !errors.Is(err, ErrFenced) && !errors.Is(err, source.ErrRecordTooLarge)
 }
 
 // NotYetError says that a window cannot be closed by the watermark yet.
@@ -143,7 +146,11 @@ type PublishError struct {
 }
 
 func (e *PublishError) Error() string {
-	return fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, ledger.WindowID{Window: e.Window, Start: e.Start}, e.Err)
+	text := fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, ledger.WindowID{Window: e.Window, Start: e.Start}, e.Err)
+	if errors.Is(e.Err, source.ErrRecordTooLarge) {
+		return "incident row-too-large: " + text + "; the window is published by itself once the topic takes it"
+	}
+	return text
 }
 
 func (e *PublishError) Unwrap() error { return e.Err }

@@ -1,9 +1,11 @@
 package result
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -35,6 +37,7 @@ func (k *kafka) Open(ctx context.Context, slot int) (Producer, error) {
 		return nil, err
 	}
 	ledgerTopic := ledger.Topic(k.pipeline)
+	conf.Producer.MaxMessageBytes = source.RecordLimit(math.MaxInt) // Send asks each topic
 	conf.Producer.Transaction.ID = ledger.TransactionalID(k.pipeline, slot)
 	conf.Producer.Transaction.Timeout = transactionTimeout
 	conf.Producer.Transaction.Retry.Max = 20
@@ -59,7 +62,7 @@ func (k *kafka) Open(ctx context.Context, slot int) (Producer, error) {
 		if o.err != nil {
 			return nil, producerError(o.err)
 		}
-		return &producer{sync: o.p}, nil
+		return &producer{sync: o.p, cluster: k.Cluster, limits: make(map[string]int)}, nil
 	case <-ctx.Done():
 		go func() {
 			if o := <-done; o.err == nil {
@@ -72,8 +75,10 @@ func (k *kafka) Open(ctx context.Context, slot int) (Producer, error) {
 
 // producer is a sarama transactional producer.
 type producer struct {
-	sync sarama.SyncProducer
-	open bool // a transaction is
+	sync    sarama.SyncProducer
+	open    bool // a transaction is
+	cluster *source.Cluster
+	limits  map[string]int // of records, by topic, as of the producer's first use of it
 }
 
 func (p *producer) Begin() error {
@@ -82,8 +87,48 @@ func (p *producer) Begin() error {
 	return producerError(err)
 }
 
-// Send implements Producer. It cannot be interrupted: sarama gives up by itself.
+// Send implements Producer. What is under way cannot be interrupted: sarama gives up by itself. Records go out together as
+// long as they fit one batch of their topic, wherever their keys lead. A record that its topic does not take is a
+// *source.TooLargeError before anything of it is sent.
 func (p *producer) Send(ctx context.Context, records []Record) error {
+	batch := make(map[string]int) // bytes by topic
+	from := 0
+	for i := range records {
+		r := &records[i]
+		limit, err := p.limit(ctx, r.Topic)
+		if err != nil {
+			return err
+		}
+		size := source.RecordSize(r.Key, r.Value, r.Headers)
+		if size > limit {
+			return &source.TooLargeError{Topic: r.Topic, Key: bytes.Clone(r.Key), Size: size, Limit: limit}
+		}
+		if batch[r.Topic]+size > limit {
+			if err := p.send(ctx, records[from:i]); err != nil {
+				return err
+			}
+			clear(batch)
+			from = i
+		}
+		batch[r.Topic] += size
+	}
+	return p.send(ctx, records[from:])
+}
+
+// limit is the size of the largest record that the topic takes.
+func (p *producer) limit(ctx context.Context, topic string) (int, error) {
+	if known, ok := p.limits[topic]; ok {
+		return known, nil
+	}
+	setting, err := p.cluster.MaxMessageBytes(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	p.limits[topic] = source.RecordLimit(setting)
+	return p.limits[topic], nil
+}
+
+func (p *producer) send(ctx context.Context, records []Record) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -131,6 +176,9 @@ func producerError(err error) error {
 	var many sarama.ProducerErrors
 	if errors.As(err, &many) && len(many) > 0 {
 		err = fmt.Errorf("%d records not delivered, the first: %w", len(many), many[0])
+	}
+	if source.TooLarge(err) {
+		return fmt.Errorf("%w: %w", source.ErrRecordTooLarge, err)
 	}
 	var code sarama.KError
 	if errors.As(err, &code) && (code == sarama.ErrProducerFenced || code == sarama.ErrInvalidProducerEpoch) {

@@ -65,6 +65,9 @@ type Trouble struct {
 	Times  int    `json:"times"` // in a row
 	Error  string `json:"error"`
 	Kafka  bool   `json:"kafka,omitempty"` // it could not be published
+
+	// Incident says that trying again does not help: somebody has to look.
+	Incident bool `json:"incident,omitempty"`
 }
 
 // Receipt is the answer to Flush and Drain.

@@ -256,7 +256,7 @@ func (c *Closer) book(results []done, report *RoundReport) {
 
 func (c *Closer) trouble(d *done, times int) Trouble {
 	id := c.windowID(d.ref)
-	return Trouble{Window: id.Window, Start: id.Start, Times: times, Error: d.err.Error(), Kafka: Refused(d.err)}
+	return Trouble{Window: id.Window, Start: id.Start, Times: times, Error: d.err.Error(), Kafka: Refused(d.err), Incident: Incident(d.err)}
 }
 
 // times finds how far sealing and dropping may go. refs are sorted by deadline.

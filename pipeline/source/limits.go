@@ -2,8 +2,10 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/IBM/sarama"
 )
@@ -45,6 +47,35 @@ func (c *Cluster) MaxMessageBytes(ctx context.Context, topic string) (int, error
 		return 0, fmt.Errorf("settings of topic %s: %s is %q, want a number", topic, SettingMaxMessageBytes, text)
 	}
 	return n, nil
+}
+
+// TooLargeError says that a topic does not take a record. It is ErrRecordTooLarge.
+type TooLargeError struct {
+	Topic       string
+	Key         []byte
+	Size, Limit int // as RecordSize counts; Limit is the topic's RecordLimit
+}
+
+func (e *TooLargeError) Error() string {
+	const most = 80
+	key := e.Key
+	if len(key) > most {
+		key = append(key[:most:most], "..."...)
+	}
+	return fmt.Sprintf("the record of key %s takes %d bytes, topic %s takes %d: raise its limit with "+
+		"kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%d",
+		strings.ToValidUTF8(string(key), "?"), e.Size, e.Topic, e.Limit, e.Topic, SettingMaxMessageBytes, MessageBytes(e.Size))
+}
+
+// Is makes it ErrRecordTooLarge.
+func (e *TooLargeError) Is(target error) bool { return target == ErrRecordTooLarge }
+
+// TooLarge reports whether a producer's error says that the topic, or the client itself, takes no record of that size.
+func TooLarge(err error) bool {
+	var code sarama.KError
+	var local sarama.ConfigurationError // sarama's own check of the size
+	return errors.As(err, &code) && (code == sarama.ErrMessageSizeTooLarge || code == sarama.ErrInvalidMessageSize) ||
+		errors.As(err, &local)
 }
 
 // RecordLimit is the size of the largest record, as RecordSize counts it, that a topic with so many max.message.bytes takes

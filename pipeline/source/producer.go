@@ -224,10 +224,7 @@ func (d *delivery) settle(msg *sarama.ProducerMessage, err error) {
 	defer d.mu.Unlock()
 	if err != nil && d.err == nil {
 		d.err = err
-		var code sarama.KError
-		tooLarge := errors.As(err, &code) && (code == sarama.ErrMessageSizeTooLarge || code == sarama.ErrInvalidMessageSize)
-		var local sarama.ConfigurationError // sarama's own check of the size
-		if tooLarge || errors.As(err, &local) {
+		if TooLarge(err) {
 			d.err = fmt.Errorf("%w: %w", ErrRecordTooLarge, err)
 		}
 	}
