@@ -10,7 +10,6 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -177,7 +176,7 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 	if err != nil {
 		return out, err
 	}
-	wanted := []source.TopicSpec{{Name: ledger.Topic(s.Name), Partitions: result.DefaultSlots, Compacted: true}}
+	wanted := []source.TopicSpec{{Name: ledger.Topic(s.Name), Partitions: ledger.DefaultSlots, Compacted: true}}
 	for _, sink := range []spec.Sink{s.Results, s.Late, s.DeadLetter} {
 		if sink.Kafka != nil {
 			wanted = append(wanted, source.TopicSpec{Name: sink.Kafka.Topic, Partitions: width})

@@ -63,7 +63,7 @@ func newBenchRun(ctx context.Context, out io.Writer, srv *servers, load benchLoa
 	for _, t := range []source.TopicSpec{
 		{Name: name, Partitions: load.partitions},
 		{Name: s.Results.Kafka.Topic, Partitions: load.partitions},
-		{Name: ledger.Topic(name), Partitions: result.DefaultSlots, Compacted: true},
+		{Name: ledger.Topic(name), Partitions: ledger.DefaultSlots, Compacted: true},
 	} {
 		if _, err := srv.cluster.EnsureTopic(ctx, t); err != nil {
 			r.cleanUp()

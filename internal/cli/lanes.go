@@ -168,20 +168,9 @@ func (v *lanesView) rates(before *lanesView, elapsed time.Duration) {
 func (v *lanesView) totals() store.Counters {
 	var sum store.Counters
 	for i := range v.Lanes {
-		addCounters(&sum, v.Lanes[i].Counters)
+		sum.Add(v.Lanes[i].Counters)
 	}
 	return sum
-}
-
-func addCounters(sum *store.Counters, c store.Counters) {
-	sum.Read += c.Read
-	sum.Invalid += c.Invalid
-	sum.Ahead += c.Ahead
-	sum.Filtered += c.Filtered
-	sum.Duplicate += c.Duplicate
-	sum.Late += c.Late
-	sum.Folded += c.Folded
-	sum.Skipped += c.Skipped
 }
 
 // sentence says what became of the records.

@@ -52,7 +52,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	require.NoError(t, os.WriteFile(feedFile, lines, 0o600))
 	for _, topic := range []source.TopicSpec{
 		{Name: s.Results.Kafka.Topic, Partitions: 2}, {Name: s.Late.Kafka.Topic, Partitions: 1}, {Name: s.DeadLetter.Kafka.Topic, Partitions: 1},
-		{Name: ledger.Topic(s.Name), Partitions: result.DefaultSlots, Compacted: true},
+		{Name: ledger.Topic(s.Name), Partitions: ledger.DefaultSlots, Compacted: true},
 	} {
 		_, err := srv.cluster.EnsureTopic(ctx, topic)
 		require.NoError(t, err)

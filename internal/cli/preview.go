@@ -111,7 +111,7 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 	for p, state := range lanes {
 		state.Snapshot(&c, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
 		merged.take(int32(p), c.Calls)
-		addCounters(&out.counters, state.Counters())
+		out.counters.Add(state.Counters())
 		out.refuse(c.Side)
 	}
 	if out.rows, out.windows, err = merged.rows(); err != nil {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/spf13/cobra"
+	"millrace/pipeline/verify"
 
-	"millrace/pipeline/result"
+	"github.com/spf13/cobra"
 )
 
 func verifyCommand(sh *shell) *cobra.Command {
@@ -25,7 +25,7 @@ It exits with 4 when something is wrong.`,
 		Example: "  millrace verify flights\n  millrace verify flights --json | jq .problems",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return verify(cmd.Context(), sh, args[0], file, !quick)
+			return verifyPipeline(cmd.Context(), sh, args[0], file, !quick)
 		},
 	}
 	cmd.Flags().StringVar(&file, "spec", "", "the pipeline's spec file; default: what Temporal knows")
@@ -33,7 +33,7 @@ It exits with 4 when something is wrong.`,
 	return cmd
 }
 
-func verify(ctx context.Context, sh *shell, pipeline, file string, input bool) error {
+func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input bool) error {
 	s, tc, err := sh.findSpec(ctx, pipeline, file)
 	if err != nil {
 		return err
@@ -46,11 +46,11 @@ func verify(ctx context.Context, sh *shell, pipeline, file string, input bool) e
 		return err
 	}
 	defer srv.Close()
-	cfg := result.VerifyConfig{Spec: s, State: srv.store, Kafka: srv.cluster, Input: input}
+	cfg := verify.Config{Spec: s, State: srv.store, Kafka: srv.cluster, Input: input}
 	if input && s.Late.Kafka != nil {
-		cfg.Late = result.LateTopic(srv.kafka, srv.cluster, s.Late.Kafka.Topic)
+		cfg.Late = verify.LateTopic(srv.cluster, s.Late.Kafka.Topic)
 	}
-	v, err := result.Verify(ctx, cfg)
+	v, err := verify.Run(ctx, cfg)
 	if err != nil {
 		return noLedger(pipeline, err)
 	}
@@ -65,7 +65,7 @@ func verify(ctx context.Context, sh *shell, pipeline, file string, input bool) e
 	return err
 }
 
-func drawVerification(w io.Writer, v *result.Verification) error {
+func drawVerification(w io.Writer, v *verify.Report) error {
 	t := &table{}
 	t.row("LANE", "OFFSET", "END", "RECORDS", "READ", "FOLDED", "LATE", "FILTERED", "INVALID", "AHEAD", "DUPLICATE", "ENTRIES", "NOTE")
 	for _, l := range v.Lanes {

@@ -11,6 +11,9 @@ import (
 // Topic is the compacted topic that holds a pipeline's ledger, one partition per slot.
 func Topic(pipeline string) string { return pipeline + ".ledger" }
 
+// DefaultSlots is how many slots, and so partitions of the ledger topic, a pipeline has.
+const DefaultSlots = 8
+
 // TransactionalID is fixed per window slot, never per process: whoever publishes next fences whoever published before.
 func TransactionalID(pipeline string, slot int) string {
 	return "millrace." + pipeline + ".close." + strconv.Itoa(slot)

@@ -6,12 +6,12 @@ import (
 	"log/slog"
 	"time"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/spec"
 )
 
 // Defaults of Config.
 const (
-	DefaultSlots       = 8
 	DefaultParallel    = 4
 	DefaultReadAhead   = 8
 	DefaultMaxPerRound = 200
@@ -62,7 +62,7 @@ func (c *Config) Validate() error {
 		value *int
 		def   int
 	}{
-		{"Slots", &c.Slots, DefaultSlots}, {"Parallel", &c.Parallel, DefaultParallel},
+		{"Slots", &c.Slots, ledger.DefaultSlots}, {"Parallel", &c.Parallel, DefaultParallel},
 		{"ReadAhead", &c.ReadAhead, DefaultReadAhead}, {"MaxPerRound", &c.MaxPerRound, DefaultMaxPerRound},
 		{"Patience", &c.Patience, DefaultPatience},
 	} {

@@ -70,9 +70,3 @@ type Kafka interface {
 	ledger.Log
 	Producers
 }
-
-// Published is how readers see Kafka: partition lists, ends and committed records.
-type Published interface {
-	Topics
-	ledger.Log
-}

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane"
-	"millrace/pipeline/result"
 	"millrace/pipeline/source"
+	"millrace/pipeline/verify"
 )
 
 // The log lost its tail and the operator let the lane be rebuilt from what is left: windows that are not final get a
@@ -62,19 +62,19 @@ func TestLaneWithAnotherPast(t *testing.T) {
 func TestVerifyShowsWhatWasSkipped(t *testing.T) {
 	w := published(t)
 	require.NoError(t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "3", "folded", "3", "skipped", "2").Err())
-	verify := func() *result.Verification {
-		v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: w.kafka})
+	check := func() *verify.Report {
+		v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka})
 		require.NoError(t, err)
 		return v
 	}
-	v := verify()
+	v := check()
 	require.Equal(t, int64(2), v.Totals.Skipped)
 	for _, p := range v.Problems {
-		require.NotContains(t, []string{result.ProblemConservation, result.ProblemInput}, p.Kind, p.Detail)
+		require.NotContains(t, []string{verify.ProblemConservation, verify.ProblemInput}, p.Kind, p.Detail)
 	}
 	require.NoError(t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "skipped", "3").Err())
 	found := ""
-	for _, p := range verify().Problems {
+	for _, p := range check().Problems {
 		found += p.Detail
 	}
 	require.Contains(t, found, "read 3 records and skipped 3, its offset is only 5")

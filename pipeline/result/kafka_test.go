@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
+	"millrace/pipeline/verify"
 )
 
 // withKafka replaces the Kafka in memory by a real client of an embedded broker.
@@ -27,7 +28,7 @@ func withKafka(t *testing.T, w *world, partitions int32) (result.Kafka, *source.
 		_, err := cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: topic, Partitions: n})
 		require.NoError(t, err)
 	}
-	_, err = cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: ledger.Topic("orders"), Partitions: result.DefaultSlots, Compacted: true})
+	_, err = cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: ledger.Topic("orders"), Partitions: ledger.DefaultSlots, Compacted: true})
 	require.NoError(t, err)
 	return result.NewKafka(cfg, cluster, "orders"), cluster, cfg
 }
@@ -82,7 +83,7 @@ func TestTransactionsOverARealClient(t *testing.T) {
 	require.Len(t, rows, 1)
 	require.True(t, rows[0].Final)
 	require.Equal(t, 4, rows[0].Revision)
-	v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: k})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: k})
 	require.NoError(t, err)
 	require.Empty(t, v.Problems)
 	require.Equal(t, 4, v.Revisions)
@@ -139,24 +140,24 @@ func TestLateTopicIsComparedWithTheLanes(t *testing.T) {
 			{Key: "mr-partition", Value: []byte("0")}, {Key: "mr-offset", Value: []byte(offset)},
 		}}
 	}
-	verify := func() *result.Verification {
-		v, err := result.Verify(w.ctx, result.VerifyConfig{
-			Spec: w.spec, State: w.store, Kafka: k, Late: result.LateTopic(cfg, cluster, "orders.late"),
+	check := func() *verify.Report {
+		v, err := verify.Run(w.ctx, verify.Config{
+			Spec: w.spec, State: w.store, Kafka: k, Late: verify.LateTopic(cluster, "orders.late"),
 		})
 		require.NoError(t, err)
 		return v
 	}
 	require.NoError(t, send.Send(w.ctx, []source.SideRecord{late("1")}))
-	v := verify()
-	require.Equal(t, []result.Problem{{Kind: result.ProblemLate, Where: "orders/orders/0",
+	v := check()
+	require.Equal(t, []verify.Problem{{Kind: verify.ProblemLate, Where: "orders/orders/0",
 		Detail: "2 events were late, the late topic holds 1 of them"}}, v.Problems)
 	require.NoError(t, send.Send(w.ctx, []source.SideRecord{late("2"), late("1"), late("77")}))
-	v = verify()
+	v = check()
 	require.Empty(t, v.Problems)
 	require.Equal(t, int64(2), v.Lanes[0].Late)
 	require.Zero(t, v.Lanes[0].Void)
 	require.NoError(t, send.Send(w.ctx, []source.SideRecord{late("0")}))
-	v = verify()
+	v = check()
 	require.Equal(t, int64(1), v.Lanes[0].Void, "folded after all")
 }
 

@@ -151,7 +151,7 @@ func TestLedgerRowNamesTheSealsInBetween(t *testing.T) {
 func TestLedgerRecordsOfOtherTypesArePassedOver(t *testing.T) {
 	w := newWorld(t, hourly, 1)
 	floor := ledger.Floor{Pipeline: "orders", Window: "hourly", Edition: ledger.Edition, End: base}
-	for slot := range int32(result.DefaultSlots) {
+	for slot := range int32(ledger.DefaultSlots) {
 		tp := source.TopicPartition{Topic: "orders.ledger", Partition: slot}
 		w.kafka.Append(tp, source.Record{Key: floor.Key(), Value: []byte(mustJSON(t, floor))})
 		w.kafka.Append(tp, source.Record{Key: []byte("x"), Value: []byte(`{"type":"decision","version":7}`)})

@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/verify"
 )
 
 // published is a world with one final window of two revisions.
@@ -33,11 +34,11 @@ func published(t *testing.T) *world {
 
 func TestVerifyCounts(t *testing.T) {
 	w := published(t)
-	v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
 	require.NoError(t, err)
 	require.True(t, v.OK())
 	require.Equal(t, store.Counters{Read: 5, Folded: 5}, v.Totals)
-	require.Equal(t, []result.LaneCheck{{
+	require.Equal(t, []verify.LaneCheck{{
 		Lane: "orders/orders/0", Offset: 5, End: 5, Counters: store.Counters{Read: 5, Folded: 5}, Slices: 2, Entries: 3, Records: 5, Late: -1,
 	}}, v.Lanes)
 	require.Equal(t, []int{1, 1, 2}, []int{v.Windows, v.Final, v.Revisions})
@@ -45,7 +46,7 @@ func TestVerifyCounts(t *testing.T) {
 }
 
 func TestVerifyFinds(t *testing.T) {
-	slot := func() int32 { return int32(result.SlotOf("hourly", base, result.DefaultSlots)) }
+	slot := func() int32 { return int32(result.SlotOf("hourly", base, ledger.DefaultSlots)) }
 	row := func(w *world, change func(*ledger.Row)) {
 		r := w.ledger()[0]
 		change(&r)
@@ -106,7 +107,7 @@ func TestVerifyFinds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := published(t)
 			c.do(w)
-			v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
+			v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
 			require.NoError(t, err)
 			var found []string
 			for _, p := range v.Problems {

@@ -20,6 +20,7 @@ import (
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
+	"millrace/pipeline/verify"
 	"millrace/pipeline/window"
 )
 
@@ -82,7 +83,7 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 	w.kafka.AddTopic("orders", partitions)
 	w.kafka.AddTopic("orders.windows", 3)
 	w.kafka.SetTopicID("orders.windows", "made-first")
-	w.kafka.AddTopic(ledger.Topic("orders"), result.DefaultSlots)
+	w.kafka.AddTopic(ledger.Topic("orders"), ledger.DefaultSlots)
 	for p := range partitions {
 		w.lanes = append(w.lanes, w.newLane(p))
 	}
@@ -177,7 +178,7 @@ func (w *world) history(name string, start int64) []string {
 // sound checks what must hold whatever happened: no row twice, no gap, checksums as the ledger says.
 func (w *world) sound() {
 	w.t.Helper()
-	v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.store, Kafka: w.kafka})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka})
 	require.NoError(w.t, err)
 	require.Empty(w.t, v.Problems)
 }
@@ -319,7 +320,7 @@ type (
 )
 
 func (w *world) slotOf(name string, start int64) int {
-	return result.SlotOf(name, start, result.DefaultSlots)
+	return result.SlotOf(name, start, ledger.DefaultSlots)
 }
 
 func newCommit() *lane.Commit { return new(lane.Commit) }

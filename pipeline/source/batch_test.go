@@ -131,7 +131,7 @@ func TestDecode(t *testing.T) {
 				test.block.AbortedTransactions = append(test.block.AbortedTransactions, &sarama.AbortedTransaction{ProducerID: a[0], FirstOffset: a[1]})
 			}
 			pool := newRecordPool(1)
-			b, err := decode(test.block, test.pos, &pool)
+			b, err := decode(test.block, test.pos, &pool, false)
 			require.ErrorIs(t, err, test.err)
 			if test.err != nil {
 				return
@@ -153,20 +153,20 @@ func TestDecodeRefusesBrokenMarkers(t *testing.T) {
 	b := marker(5, 1, 0)
 	b.Records[0].Key = []byte{0}
 	pool := newRecordPool(1)
-	_, err := decode(block(b), 5, &pool)
+	_, err := decode(block(b), 5, &pool, false)
 	var bad *undecodable
 	require.ErrorAs(t, err, &bad)
 }
 
 func TestReleasedSlicesAreUsedAgain(t *testing.T) {
 	pool := newRecordPool(1)
-	one, err := decode(block(batch(0, -1, 0, 1, 2)), 0, &pool)
+	one, err := decode(block(batch(0, -1, 0, 1, 2)), 0, &pool, false)
 	require.NoError(t, err)
 	first := &one.Records[0]
 	one.Release()
 	one.Release()
 	require.Nil(t, one.Records)
-	two, err := decode(block(batch(3, -1, 3, 4)), 3, &pool)
+	two, err := decode(block(batch(3, -1, 3, 4)), 3, &pool, false)
 	require.NoError(t, err)
 	require.Same(t, first, &two.Records[0])
 	require.EqualValues(t, 3, two.Records[0].Offset)

@@ -9,6 +9,15 @@ import (
 // order, and returns the position after them. From below the log's start it begins there; from above its end is
 // ErrOffsetOutOfRange.
 func (c *Cluster) ReadCommitted(ctx context.Context, tp TopicPartition, from int64, fn func(Record) error) (int64, error) {
+	return c.readCommitted(ctx, tp, from, false, func(r Record, _ []Header) error { return fn(r) })
+}
+
+// ReadCommittedHeaders is ReadCommitted with the headers of every record.
+func (c *Cluster) ReadCommittedHeaders(ctx context.Context, tp TopicPartition, from int64, fn func(Record, []Header) error) (int64, error) {
+	return c.readCommitted(ctx, tp, from, true, fn)
+}
+
+func (c *Cluster) readCommitted(ctx context.Context, tp TopicPartition, from int64, headers bool, fn func(Record, []Header) error) (int64, error) {
 	all, err := c.Ends(ctx, tp)
 	if err != nil {
 		return from, err
@@ -20,7 +29,7 @@ func (c *Cluster) ReadCommitted(ctx context.Context, tp TopicPartition, from int
 	if from = max(from, ends.Start); from == ends.End {
 		return from, nil
 	}
-	r := OpenReader(ReaderConfig{Cluster: c, Topic: tp.Topic, Partition: tp.Partition, Offset: from})
+	r := OpenReader(ReaderConfig{Cluster: c, Topic: tp.Topic, Partition: tp.Partition, Offset: from, Headers: headers})
 	defer r.Close()
 	for from < ends.End {
 		select {
@@ -33,11 +42,15 @@ func (c *Cluster) ReadCommitted(ctx context.Context, tp TopicPartition, from int
 				}
 				return from, fmt.Errorf("read %s: %w", tp, ErrClosed)
 			}
-			for _, record := range batch.Records {
+			for i, record := range batch.Records {
 				if record.Offset >= ends.End {
 					break
 				}
-				if err := fn(record); err != nil {
+				var own []Header
+				if headers {
+					own = batch.Headers[i]
+				}
+				if err := fn(record, own); err != nil {
 					return from, err
 				}
 			}

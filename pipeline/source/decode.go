@@ -24,7 +24,7 @@ var errPartial = errors.New("partial record batch")
 //
 // The bytes of the records point into the response (or, compressed, into the batch as unpacked for it). sarama allocates
 // both per response and never touches them again, so they are immutable and live as long as somebody points at them.
-func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool) (Batch, error) {
+func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, headers bool) (Batch, error) {
 	b := Batch{
 		Next:          pos,
 		HighWatermark: block.HighWaterMarkOffset,
@@ -62,6 +62,9 @@ func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool) (Batc
 		case batch.IsTransactional && aborts.open[batch.ProducerID]:
 		default:
 			b.Records = appendRecords(b.Records, batch, pos)
+			if headers {
+				b.Headers = appendHeaders(b.Headers, batch, pos)
+			}
 		}
 		// A compacted batch keeps its last offset when its last records are gone.
 		b.Next = max(b.Next, batch.LastOffset()+1)
@@ -81,6 +84,21 @@ func appendRecords(dst []Record, batch *sarama.RecordBatch, pos int64) []Record 
 			timestamp = millis(batch.MaxTimestamp)
 		}
 		dst = append(dst, Record{Offset: offset, Timestamp: timestamp, Key: r.Key, Value: r.Value})
+	}
+	return dst
+}
+
+// appendHeaders adds the headers of the records that appendRecords adds.
+func appendHeaders(dst [][]Header, batch *sarama.RecordBatch, pos int64) [][]Header {
+	for _, r := range batch.Records {
+		if batch.FirstOffset+r.OffsetDelta < pos {
+			continue
+		}
+		headers := make([]Header, len(r.Headers))
+		for i, h := range r.Headers {
+			headers[i] = Header{Key: string(h.Key), Value: h.Value}
+		}
+		dst = append(dst, headers)
 	}
 	return dst
 }

@@ -256,7 +256,7 @@ func (f *fetcher) fetch(ctx context.Context) (Batch, error) {
 	}
 	f.proof.seen(sent, f.cfg.now(), block)
 	f.answered(block)
-	batch, err := decode(block, f.pos, &f.pool)
+	batch, err := decode(block, f.pos, &f.pool, f.cfg.Headers)
 	if errors.Is(err, errPartial) {
 		return f.grow()
 	}

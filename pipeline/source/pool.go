@@ -34,5 +34,5 @@ func (b *Batch) Release() {
 	if b.pool != nil && b.Records != nil {
 		b.pool.put(b.Records)
 	}
-	b.Records, b.pool = nil, nil
+	b.Records, b.Headers, b.pool = nil, nil, nil
 }

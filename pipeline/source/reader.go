@@ -51,6 +51,8 @@ type ReaderConfig struct {
 	// FetchBatches is how many fetched batches may wait for the lane (default 2). One more is in the reader's hands, so
 	// a lane that falls behind holds about FetchBytes * (FetchBatches + 2), uncompressed.
 	FetchBatches int
+	// Headers asks for the records' headers too. Nothing is spent on them otherwise.
+	Headers bool
 	// OnTrouble, when set, is called from the reader's goroutine for every failed try, and with nil once it is over. It
 	// must not block.
 	OnTrouble func(err error)

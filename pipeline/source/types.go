@@ -55,6 +55,8 @@ type Record struct {
 // transactions or compacted offsets.
 type Batch struct {
 	Records []Record
+	// Headers has the headers of each of Records when ReaderConfig.Headers asks for them, and is nil otherwise.
+	Headers [][]Header
 	// Next is the position after the batch. "Everything below E has been read" is exactly Next >= E.
 	Next int64
 	// HighWatermark, LastStable and LogStart as of this fetch; -1 when the broker did not say.

@@ -38,6 +38,18 @@ type Counters struct {
 	Skipped int64 `json:"skipped,omitempty"`
 }
 
+// Add sums up the counters of several lanes.
+func (c *Counters) Add(o Counters) {
+	c.Read += o.Read
+	c.Invalid += o.Invalid
+	c.Ahead += o.Ahead
+	c.Filtered += o.Filtered
+	c.Duplicate += o.Duplicate
+	c.Late += o.Late
+	c.Folded += o.Folded
+	c.Skipped += o.Skipped
+}
+
 // Basis is what a lane had come to just before it decided the record at some offset: reading again from there under it
 // decides as the first read did.
 type Basis struct {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/result"
 	"millrace/pipeline/store"
+	"millrace/pipeline/verify"
 	"millrace/tests/oracle"
 	"millrace/tests/rig"
 )
@@ -77,7 +77,7 @@ func (r *run) judge() {
 	a := r.pipeline.CLI("verify", r.pipeline.Spec.Name, "--spec", r.pipeline.File, "--json")
 	r.keep("verify.json", []byte(a.Out+a.Err))
 	require.Zero(r.t, a.Code, "millrace verify: exit code %d\n%s%s", a.Code, a.Out, a.Err)
-	var v result.Verification
+	var v verify.Report
 	require.NoError(r.t, json.Unmarshal([]byte(a.Out), &v))
 	if r.former == nil {
 		require.Equal(r.t, r.out.Events, v.Totals.Read)

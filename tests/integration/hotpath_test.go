@@ -12,6 +12,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
+	"millrace/pipeline/verify"
 	"millrace/tests/rig"
 )
 
@@ -30,7 +31,7 @@ func (p *pipeline) hotPath() *hotPath {
 		{Name: p.Spec.Results.Kafka.Topic, Partitions: 2},
 		{Name: p.Spec.Late.Kafka.Topic, Partitions: 2},
 		{Name: p.Spec.DeadLetter.Kafka.Topic, Partitions: 2},
-		{Name: ledger.Topic(p.Spec.Name), Partitions: result.DefaultSlots, Compacted: true},
+		{Name: ledger.Topic(p.Spec.Name), Partitions: ledger.DefaultSlots, Compacted: true},
 	}
 	for _, topic := range topics {
 		_, err := p.Cluster.EnsureTopic(ctx, topic)
@@ -94,9 +95,9 @@ func (h *hotPath) finish() {
 // verify looks for contradictions in what the pipeline keeps and has published.
 func (h *hotPath) verify() {
 	h.T.Helper()
-	v, err := result.Verify(context.Background(), result.VerifyConfig{
+	v, err := verify.Run(context.Background(), verify.Config{
 		Spec: h.Spec, State: h.Store, Kafka: h.Cluster, Input: true,
-		Late: result.LateTopic(h.Kafka, h.Cluster, h.Spec.Late.Kafka.Topic),
+		Late: verify.LateTopic(h.Cluster, h.Spec.Late.Kafka.Topic),
 	})
 	require.NoError(h.T, err)
 	require.Empty(h.T, v.Problems)

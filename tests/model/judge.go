@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/result"
 	"millrace/pipeline/store"
+	"millrace/pipeline/verify"
 	"millrace/pipeline/window"
 	"millrace/tests/oracle"
 )
@@ -371,13 +371,13 @@ func (w *World) judgeViews() {
 
 // verify runs what `millrace verify` runs.
 func (w *World) verify() {
-	v, err := result.Verify(w.ctx, result.VerifyConfig{Spec: w.spec, State: w.lab.store, Kafka: w.kafka, Slots: slots, Input: true})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.lab.store, Kafka: w.kafka, Slots: slots, Input: true})
 	if err != nil {
 		w.fail("verify: %v", err)
 		return
 	}
 	for _, p := range v.Problems {
-		if p.Kind == result.ProblemView && w.redisLost() {
+		if p.Kind == verify.ProblemView && w.redisLost() {
 			continue
 		}
 		w.fail("verify finds: %+v", p)

@@ -1,10 +1,11 @@
-package result
+package verify
 
 import (
 	"context"
 	"fmt"
 	"slices"
 
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -21,17 +22,31 @@ const (
 	ProblemLate         = "late"         // late events are missing in the late topic
 )
 
-// VerifyConfig says what to verify.
-type VerifyConfig struct {
+// State is what verifying reads of Redis; *store.Store is one.
+type State interface {
+	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
+	ReadSlice(ctx context.Context, id store.LaneID, stateID string, slice store.SliceID, from, to int,
+		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
+	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
+}
+
+// Kafka is what verifying reads of a cluster; *source.Cluster is one.
+type Kafka interface {
+	ledger.Log
+	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
+}
+
+// Config says what to verify.
+type Config struct {
 	Spec  *spec.Spec
 	State State
-	Kafka Published
+	Kafka Kafka
 	// Input reads every source partition up to its lane's offset and counts the records. It is exact for logs of which
 	// nothing has been deleted yet.
 	Input bool
 	// Late reads the late topic; nil leaves it out.
 	Late LateReader
-	// Slots is the number of partitions of the ledger topic (default DefaultSlots).
+	// Slots is the number of partitions of the ledger topic (default ledger.DefaultSlots).
 	Slots int
 }
 
@@ -60,8 +75,8 @@ type LaneCheck struct {
 	Busy bool `json:"busy,omitempty"`
 }
 
-// Verification is what Verify found.
-type Verification struct {
+// Report is what Run found.
+type Report struct {
 	Pipeline  string         `json:"pipeline"`
 	Totals    store.Counters `json:"totals"`
 	Lanes     []LaneCheck    `json:"lanes"`
@@ -72,28 +87,28 @@ type Verification struct {
 	Problems  []Problem      `json:"problems"`
 }
 
-// OK tells whether everything is as it must be.
-func (v *Verification) OK() bool { return len(v.Problems) == 0 }
+// OK reports whether everything is as it must be.
+func (v *Report) OK() bool { return len(v.Problems) == 0 }
 
-func (v *Verification) problem(kind, where, format string, args ...any) {
+func (v *Report) problem(kind, where, format string, args ...any) {
 	v.Problems = append(v.Problems, Problem{Kind: kind, Where: where, Detail: fmt.Sprintf(format, args...)})
 }
 
-// Verify checks a pipeline's invariants: per lane every record is counted once and the entries add up; the ledger is
+// Run checks a pipeline's invariants: per lane every record is counted once and the entries add up; the ledger is
 // without gaps and contradictions; published rows are what the ledger says, each once; Redis shows what the ledger says.
 // It only reads, and may run at any time. An error means that something could not be read.
-func Verify(ctx context.Context, cfg VerifyConfig) (*Verification, error) {
+func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.Slots == 0 {
-		cfg.Slots = DefaultSlots
+		cfg.Slots = ledger.DefaultSlots
 	}
-	v := &Verification{Pipeline: cfg.Spec.Name, Problems: []Problem{}}
+	v := &Report{Pipeline: cfg.Spec.Name, Problems: []Problem{}}
 	for _, topic := range slices.Compact(slices.Sorted(slices.Values(cfg.Spec.Source.Topics))) {
 		partitions, err := cfg.Kafka.Partitions(ctx, topic)
 		if err != nil {
 			return nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
 		}
 		for _, p := range slices.Sorted(slices.Values(partitions)) {
-			check, err := v.lane(ctx, &cfg, store.LaneID{Pipeline: cfg.Spec.Name, Topic: topic, Partition: p})
+			check, err := v.checkLane(ctx, &cfg, store.LaneID{Pipeline: cfg.Spec.Name, Topic: topic, Partition: p})
 			if err != nil {
 				return nil, err
 			}
@@ -101,32 +116,32 @@ func Verify(ctx context.Context, cfg VerifyConfig) (*Verification, error) {
 		}
 	}
 	if cfg.Late != nil {
-		if err := v.late(ctx, &cfg); err != nil {
+		if err := v.checkLate(ctx, &cfg); err != nil {
 			return nil, err
 		}
 	}
-	return v, v.published(ctx, &cfg)
+	return v, v.checkPublished(ctx, &cfg)
 }
 
 // publishedLooks is how often what was published is read before a contradiction in it counts.
 const publishedLooks = 3
 
-// published compares ledger, results and view. They cannot be read at one instant, and an open transaction hides those
+// checkPublished compares ledger, results and view. They cannot be read at one instant, and an open transaction hides those
 // behind it, so of a pipeline that goes on closing only the windows count that every look finds something wrong with.
-func (v *Verification) published(ctx context.Context, cfg *VerifyConfig) error {
+func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 	var found []Problem
 	for look := 1; ; look++ {
-		now := &Verification{}
-		windows, err := now.ledger(ctx, cfg)
+		now := &Report{}
+		windows, err := now.checkLedger(ctx, cfg)
 		if err != nil {
 			return err
 		}
 		if sink := cfg.Spec.Results.Kafka; sink != nil {
-			if err := now.results(ctx, cfg, sink.Topic, windows); err != nil {
+			if err := now.checkResults(ctx, cfg, sink.Topic, windows); err != nil {
 				return err
 			}
 		}
-		if err := now.view(ctx, cfg, windows); err != nil {
+		if err := now.checkView(ctx, cfg, windows); err != nil {
 			return err
 		}
 		v.Windows, v.Final, v.Revisions, v.Rows = now.Windows, now.Final, now.Revisions, now.Rows
@@ -145,7 +160,7 @@ func (v *Verification) published(ctx context.Context, cfg *VerifyConfig) error {
 }
 
 // countRecords counts what a read_committed reader finds below offset; -1 when the log does not begin at 0 any more.
-func countRecords(ctx context.Context, k Published, tp source.TopicPartition, ends source.Ends, offset int64) (int64, error) {
+func countRecords(ctx context.Context, k Kafka, tp source.TopicPartition, ends source.Ends, offset int64) (int64, error) {
 	if ends.Start > 0 {
 		return -1, nil
 	}

@@ -1,4 +1,4 @@
-package result
+package verify
 
 import (
 	"context"
@@ -17,7 +17,7 @@ type ledgerState struct {
 	rows map[int]ledger.Row // by revision, as far as compaction left them; of a revision the last
 }
 
-func (v *Verification) ledger(ctx context.Context, cfg *VerifyConfig) (map[ledger.WindowID]*ledgerState, error) {
+func (v *Report) checkLedger(ctx context.Context, cfg *Config) (map[ledger.WindowID]*ledgerState, error) {
 	windows := make(map[ledger.WindowID]*ledgerState)
 	err := ledger.Read(ctx, cfg.Kafka, cfg.Spec.Name, func(rec ledger.Record) error {
 		if rec.Row == nil {
@@ -63,8 +63,8 @@ type revisionID struct {
 	revision int
 }
 
-// results compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
-func (v *Verification) results(ctx context.Context, cfg *VerifyConfig, topic string, windows map[ledger.WindowID]*ledgerState) error {
+// checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
+func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, windows map[ledger.WindowID]*ledgerState) error {
 	sums := make(map[revisionID]*ledger.Checksum)
 	lowest := make(map[ledger.WindowID]int)
 	seen := make(map[uint64]struct{})
@@ -124,8 +124,8 @@ func rowHash(id revisionID, key []byte) uint64 {
 	return h.Sum64()
 }
 
-// view compares the ledger rows that Redis shows with the latest of the ledger topic.
-func (v *Verification) view(ctx context.Context, cfg *VerifyConfig, windows map[ledger.WindowID]*ledgerState) error {
+// checkView compares the ledger rows that Redis shows with the latest of the ledger topic.
+func (v *Report) checkView(ctx context.Context, cfg *Config, windows map[ledger.WindowID]*ledgerState) error {
 	for id, s := range windows {
 		p, found, err := cfg.State.Published(ctx, store.WindowID{Pipeline: cfg.Spec.Name, Window: id.Window, Start: id.Start})
 		if err != nil {

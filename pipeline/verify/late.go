@@ -1,12 +1,9 @@
-package result
+package verify
 
 import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
-
-	"github.com/IBM/sarama"
 
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -26,37 +23,22 @@ type LateReader func(ctx context.Context, fn func(LateRecord) error) error
 // reasonLate is the mr-reason of events that were late for all their windows, as lanes write it.
 const reasonLate = "late"
 
-// lateWait is how long the reader of the late topic waits for a record that the topic's end promises. Only the marker of
-// a foreign transaction can make it wait.
-const lateWait = 5 * time.Second
-
-// LateTopic reads a late topic of a cluster.
-func LateTopic(cfg source.Config, cluster *source.Cluster, topic string) LateReader {
+// LateTopic reads a late topic of a cluster. Records that no lane wrote are passed over.
+func LateTopic(cluster *source.Cluster, topic string) LateReader {
 	return func(ctx context.Context, fn func(LateRecord) error) error {
 		partitions, err := cluster.Partitions(ctx, topic)
 		if err != nil {
 			return fmt.Errorf("late topic %s: %w", topic, err)
 		}
-		client, err := source.NewClient(ctx, cfg)
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		consumer, err := sarama.NewConsumerFromClient(client)
-		if err != nil {
-			return err
-		}
-		defer consumer.Close()
 		for _, p := range partitions {
 			tp := source.TopicPartition{Topic: topic, Partition: p}
-			ends, err := cluster.Ends(ctx, tp)
+			_, err := cluster.ReadCommittedHeaders(ctx, tp, 0, func(_ source.Record, headers []source.Header) error {
+				if late, ok := parseLate(headers); ok {
+					return fn(late)
+				}
+				return nil
+			})
 			if err != nil {
-				return fmt.Errorf("end of %s: %w", tp, err)
-			}
-			if ends[tp].Start == ends[tp].End {
-				continue
-			}
-			if err := readLate(ctx, consumer, tp, ends[tp], fn); err != nil {
 				return fmt.Errorf("read %s: %w", tp, err)
 			}
 		}
@@ -64,44 +46,11 @@ func LateTopic(cfg source.Config, cluster *source.Cluster, topic string) LateRea
 	}
 }
 
-func readLate(ctx context.Context, consumer sarama.Consumer, tp source.TopicPartition, ends source.Ends, fn func(LateRecord) error) error {
-	pc, err := consumer.ConsumePartition(tp.Topic, tp.Partition, ends.Start)
-	if err != nil {
-		return err
-	}
-	defer pc.Close()
-	idle := time.NewTimer(lateWait)
-	defer idle.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-idle.C:
-			return nil
-		case err := <-pc.Errors():
-			return err
-		case m, ok := <-pc.Messages():
-			if !ok || m.Offset >= ends.End {
-				return nil
-			}
-			idle.Reset(lateWait)
-			if late, ok := parseLate(m.Headers); ok {
-				if err := fn(late); err != nil {
-					return err
-				}
-			}
-			if m.Offset+1 >= ends.End {
-				return nil
-			}
-		}
-	}
-}
-
-func parseLate(headers []*sarama.RecordHeader) (LateRecord, bool) {
+func parseLate(headers []source.Header) (LateRecord, bool) {
 	var r LateRecord
 	seen := 0
 	for _, h := range headers {
-		switch value := string(h.Value); string(h.Key) {
+		switch value := string(h.Value); h.Key {
 		case "mr-reason":
 			r.Reason = value
 			seen++
@@ -127,11 +76,11 @@ func parseLate(headers []*sarama.RecordHeader) (LateRecord, bool) {
 	return r, seen == 4
 }
 
-// late compares the late topic with the lanes' counters. A late record is sent before its commit, and again when the
+// checkLate compares the late topic with the lanes' counters. A late record is sent before its commit, and again when the
 // commit is repeated, so the topic is read as a set of source offsets; records above the committed offset belong to
 // commits that are not there yet. More late offsets than the lane counts means that Redis lost a seal: events that were
 // late under it were read again, on time. Such records are void, the revisions are right. Fewer are missing.
-func (v *Verification) late(ctx context.Context, cfg *VerifyConfig) error {
+func (v *Report) checkLate(ctx context.Context, cfg *Config) error {
 	type place struct {
 		lane   int
 		offset int64

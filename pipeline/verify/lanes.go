@@ -1,4 +1,4 @@
-package result
+package verify
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 	"millrace/pipeline/store"
 )
 
-// verifyLooks is how many looks are taken at a lane that is in the middle of a commit.
-const verifyLooks = 5
+// laneLooks is how many looks are taken at a lane that is in the middle of a commit.
+const laneLooks = 5
 
-func (v *Verification) lane(ctx context.Context, cfg *VerifyConfig, id store.LaneID) (LaneCheck, error) {
+func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (LaneCheck, error) {
 	check := LaneCheck{Lane: id.String(), Offset: -1, Records: -1, Late: -1}
 	var meta store.Meta
 	for look := 1; ; look++ {
@@ -34,7 +34,7 @@ func (v *Verification) lane(ctx context.Context, cfg *VerifyConfig, id store.Lan
 			v.Problems = append(v.Problems, problems...)
 			break
 		}
-		if look == verifyLooks {
+		if look == laneLooks {
 			check.Busy = true
 			break
 		}
@@ -46,7 +46,7 @@ func (v *Verification) lane(ctx context.Context, cfg *VerifyConfig, id store.Lan
 	}
 	check.End = ends[tp].End
 	c := meta.Counters
-	add(&v.Totals, c)
+	v.Totals.Add(c)
 	if sum := c.Invalid + c.Ahead + c.Filtered + c.Duplicate + c.Late + c.Folded; sum != c.Read {
 		v.problem(ProblemConservation, check.Lane, "read %d, but invalid+ahead+filtered+duplicate+late+folded is %d: %+v", c.Read, sum, c)
 	}
@@ -70,7 +70,7 @@ func (v *Verification) lane(ctx context.Context, cfg *VerifyConfig, id store.Lan
 
 // checkEntries compares entries with folded counts. It is not quiet when the lane went on or backwards meanwhile, which
 // makes the comparison worthless.
-func checkEntries(ctx context.Context, cfg *VerifyConfig, id store.LaneID, m store.Meta, stats []store.SliceStat, entries *int64) (quiet bool, problems []Problem, err error) {
+func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Meta, stats []store.SliceStat, entries *int64) (quiet bool, problems []Problem, err error) {
 	folded := int64(0)
 	for _, s := range stats {
 		folded += s.Folded
@@ -102,15 +102,4 @@ func checkEntries(ctx context.Context, cfg *VerifyConfig, id store.LaneID, m sto
 			Detail: fmt.Sprintf("its slices hold %d events, it folded %d in its whole life", folded, m.Counters.Folded)})
 	}
 	return true, problems, nil
-}
-
-func add(sum *store.Counters, c store.Counters) {
-	sum.Read += c.Read
-	sum.Invalid += c.Invalid
-	sum.Ahead += c.Ahead
-	sum.Filtered += c.Filtered
-	sum.Duplicate += c.Duplicate
-	sum.Late += c.Late
-	sum.Folded += c.Folded
-	sum.Skipped += c.Skipped
 }
