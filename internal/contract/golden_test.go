@@ -112,7 +112,7 @@ func TestNames(t *testing.T) {
 		"HostQueue": HostQueue("uuid"), "TaskQueue": TaskQueue, "PipelineID": PipelineID("orders"), "ReplicaID": ReplicaID("orders", 3),
 		"DiskQueue": DiskQueue("uuid"), "RecoverLanesID": RecoverLanesID("orders", "uuid", 3), "ReplayWALID": ReplayWALID("orders", "uuid"),
 		"DegradeID":      DegradeID("orders", "eu/w1", DependencyRedis),
-		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref), "GroupInstanceID": GroupInstanceID("orders", 3),
+		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref),
 	} {
 		require.NotContains(t, id, "/", "Temporal's HTTP API refuses it")
 		lines = append(lines, name+" -> "+id)

@@ -49,9 +49,6 @@ func DegradePrefix(pipeline string) string { return "degrade:" + pipeline + ":" 
 // ReplayWALID is the workflow id of the replay of a pipeline's journal on one disk.
 func ReplayWALID(pipeline, disk string) string { return "replay-wal:" + pipeline + ":" + disk }
 
-// GroupInstanceID is the static member id of a replica in the pipeline's consumer group.
-func GroupInstanceID(pipeline string, n int) string { return pipeline + "-" + strconv.Itoa(n) }
-
 // PipelineOf returns the pipeline's name from the workflow id of a pipeline; ok is false for any other id.
 func PipelineOf(workflowID string) (name string, ok bool) {
 	return strings.CutPrefix(workflowID, "pipeline:")

@@ -122,7 +122,7 @@ func TestReReadIsCounted(t *testing.T) {
 	c := &Commit{}
 	s.Fold(batch(eventAt(0, "a", kafkaTime-600_000, 1)))
 	s.Snapshot(c, quiet)
-	require.NoError(t, Deliver(t.Context(), st, &sideLog{}, testLane, p.StateID, owner, c))
+	require.NoError(t, deliverCommit(t.Context(), st, &sideLog{}, testLane, p.StateID, owner, c))
 	begin(t, st, p, s, owner, 20, quiet)
 
 	log := newFakeLog(make([]source.Record, 20))

@@ -23,19 +23,9 @@ type SideSender interface {
 	Send(ctx context.Context, records []source.SideRecord) error
 }
 
-// Deliver makes one commit durable: first its side records, all acknowledged, then its calls in order. It may be
-// called again after an error; calls that were applied are acknowledged without effect. store.ErrFenced,
-// store.ErrLostWrites and store.ErrNoMeta are final for the chain the commit belongs to; anything else may be tried again.
-func Deliver(ctx context.Context, st Applier, side SideSender, id store.LaneID, stateID string, owner store.Token, c *Commit) error {
-	if err := c.publish(ctx, side); err != nil {
-		return err
-	}
-	_, err := st.Apply(ctx, id, stateID, owner, c.Calls)
-	return err
-}
-
-// publish sends the side records that were not sent yet.
-func (c *Commit) publish(ctx context.Context, side SideSender) error {
+// PublishSides sends the side records of the commit that were not sent yet and returns when all are acknowledged. It comes
+// before the commit's calls are applied, and may be called again after an error.
+func (c *Commit) PublishSides(ctx context.Context, side SideSender) error {
 	if len(c.Side) == 0 {
 		return nil
 	}
@@ -175,9 +165,9 @@ func (c *committer) try(ctx context.Context, owner store.Token, commit *Commit, 
 	return false, c.direct(ctx, owner, commit)
 }
 
-// direct is Deliver, and tells the route what Redis said.
+// direct delivers past the journal, and tells the route what Redis said.
 func (c *committer) direct(ctx context.Context, owner store.Token, commit *Commit) error {
-	if err := commit.publish(ctx, &trustedSide{c, owner, c.deps.Side}); err != nil {
+	if err := commit.PublishSides(ctx, &trustedSide{c, owner, c.deps.Side}); err != nil {
 		return err
 	}
 	_, err := c.deps.Store.Apply(ctx, c.id, c.stateID, owner, commit.Calls)

@@ -19,7 +19,7 @@ func begin(t *testing.T, st *store.Store, p *Program, s *State, owner store.Toke
 	s.Snapshot(c, ctl)
 	require.Greater(t, len(c.Calls), 1)
 	c.Calls = c.Calls[:len(c.Calls)-1]
-	require.NoError(t, Deliver(context.Background(), st, &sideLog{}, testLane, p.StateID, owner, c))
+	require.NoError(t, deliverCommit(context.Background(), st, &sideLog{}, testLane, p.StateID, owner, c))
 }
 
 func takeOver(t *testing.T, st *store.Store, p *Program) (store.Meta, store.Token) {
@@ -51,7 +51,7 @@ func TestLeftoversOfALaneThatNeverCommitted(t *testing.T) {
 	c := &Commit{}
 	s.Snapshot(c, quiet)
 	require.NotEmpty(t, c.Calls[0].Purge)
-	require.NoError(t, Deliver(ctx, st, &sideLog{}, testLane, p.StateID, owner, c))
+	require.NoError(t, deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, owner, c))
 	got, sum, err := Restore(ctx, st, p, testLane, owner)
 	require.NoError(t, err)
 	require.Equal(t, 1, sum.Entries)
@@ -70,7 +70,7 @@ func TestFinalWindowsBindOnlyBehindRestoredStamps(t *testing.T) {
 	c := &Commit{}
 	quiet := Control{IdleAt: -1, SealBefore: none, DropBefore: none}
 	s.Snapshot(c, quiet)
-	require.NoError(t, Deliver(ctx, st, &sideLog{}, testLane, p.StateID, owner, c))
+	require.NoError(t, deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, owner, c))
 	begin(t, st, p, s, owner, 20, quiet)
 
 	_, owner = takeOver(t, st, p)

@@ -112,7 +112,7 @@ func (r *rebuilding) commit(t *testing.T, ctl Control, crash int) {
 	}
 	r.sides += len(c.Side)
 	side := &sideLog{}
-	require.NoError(t, Deliver(context.Background(), r.st, side, testLane, r.program.StateID, r.token, c))
+	require.NoError(t, deliverCommit(context.Background(), r.st, side, testLane, r.program.StateID, r.token, c))
 	if crash < 0 {
 		r.s.Acknowledged(c)
 		return

@@ -34,7 +34,7 @@ func stored(tb testing.TB, p *Program, slices, entries int) (redis.UniversalClie
 		s.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-slice*p.plan.Width, 1)))
 		if i%100_000 == 99_999 || i == int64(entries)-1 {
 			s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
-			require.NoError(tb, Deliver(ctx, st, &sideLog{}, testLane, p.StateID, meta.Owner, c))
+			require.NoError(tb, deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, meta.Owner, c))
 		}
 	}
 	return client, meta.Owner

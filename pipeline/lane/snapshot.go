@@ -249,7 +249,7 @@ func (s *State) finish(c *Commit) {
 	c.Side = append(c.Side, s.sides.take()...)
 	slices := c.meta.Slices
 	c.meta = store.MetaUpdate{
-		Offset: s.offset, Watermark: c.Watermark, Sealed: s.sealed, IdleEnd: s.idleEnd,
+		Offset: s.offset, Watermark: c.Watermark, MaxTime: s.maxTime, Sealed: s.sealed, IdleEnd: s.idleEnd,
 		Counters: s.counters, TopicID: s.topicID, CtlGen: s.ctlGen, SpecGen: s.specGen, Slices: slices,
 		Decided: s.decided, Era: s.era, Seals: c.Replay.Seals, Hint: c.Replay.String(),
 	}

@@ -105,7 +105,7 @@ func TestRestoreAfterCrashAtAnyCall(t *testing.T) {
 					crashed = true
 					c.Calls = c.Calls[:rng.IntN(len(c.Calls)+1)]
 				}
-				require.NoError(t, Deliver(ctx, st, side, testLane, p.StateID, owner, c))
+				require.NoError(t, deliverCommit(ctx, st, side, testLane, p.StateID, owner, c))
 				s.Acknowledged(c)
 			}
 		}
@@ -139,7 +139,7 @@ func TestReseedAfterLostWrites(t *testing.T) {
 					server.HSet("mr:{orders/orders/0}:meta", "cursor", "2:0")
 				}
 			}
-			err2 = Deliver(ctx, st, &sideLog{}, testLane, p.StateID, owner, c)
+			err2 = deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, owner, c)
 			if i != 200 {
 				require.NoError(t, err2)
 				continue
@@ -158,7 +158,7 @@ func TestReseedAfterLostWrites(t *testing.T) {
 			require.NoError(t, err)
 			owner = next
 			s.Reseed(c, meta.Cursor, stored)
-			require.NoError(t, Deliver(ctx, st, &sideLog{}, testLane, p.StateID, owner, c))
+			require.NoError(t, deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, owner, c))
 		}
 		got, _, err := Restore(ctx, st, p, testLane, owner)
 		require.NoError(t, err)
@@ -205,13 +205,13 @@ func TestSideRecordsLeaveFirst(t *testing.T) {
 	c := &Commit{}
 	s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
 	side := &sideLog{fail: errors.New("broker away")}
-	require.Error(t, Deliver(ctx, st, side, testLane, p.StateID, meta.Owner, c))
+	require.Error(t, deliverCommit(ctx, st, side, testLane, p.StateID, meta.Owner, c))
 	got, _, err := st.ReadMeta(ctx, testLane)
 	require.NoError(t, err)
 	require.Equal(t, int64(store.NotStarted), got.Offset)
 	side.fail = nil
-	require.NoError(t, Deliver(ctx, st, side, testLane, p.StateID, meta.Owner, c))
-	require.NoError(t, Deliver(ctx, st, side, testLane, p.StateID, meta.Owner, c))
+	require.NoError(t, deliverCommit(ctx, st, side, testLane, p.StateID, meta.Owner, c))
+	require.NoError(t, deliverCommit(ctx, st, side, testLane, p.StateID, meta.Owner, c))
 	require.Equal(t, 1, side.count("not_json"))
 }
 

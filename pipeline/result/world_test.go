@@ -247,7 +247,9 @@ func (l *testLane) control() lane.Control {
 
 func (l *testLane) deliver(c *lane.Commit) {
 	l.w.t.Helper()
-	require.NoError(l.w.t, lane.Deliver(l.w.ctx, l.w.store, noSides{}, l.id, l.program.StateID, l.token, c))
+	require.NoError(l.w.t, c.PublishSides(l.w.ctx, noSides{}))
+	_, err := l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls)
+	require.NoError(l.w.t, err)
 	l.state.Acknowledged(c)
 	l.committed = c.Offset
 }

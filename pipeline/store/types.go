@@ -82,7 +82,7 @@ type Meta struct {
 	Cursor    Cursor
 	Offset    int64 // the next record to read; everything below is in the state. NotStarted before the first commit
 	Watermark int64 // ms, NoTime before the first event
-	MaxTime   int64 // greatest event time, ns, NoTime before the first event
+	MaxTime   int64 // greatest event time, ms, NoTime before the first event; 0 in what versions before 0.3 wrote
 	Sealed    int64 // ms; lateness uses max(Watermark, Sealed). NoTime when no seal was adopted
 	IdleEnd   int64 // broker's end offset at which the lane is idle, or NotIdle
 	Counters  Counters
@@ -91,7 +91,7 @@ type Meta struct {
 	SpecGen   int64
 	UpdatedAt int64 // ms, the writer's clock; for people only, nothing is decided by it
 	Decided   int64 // records below were decided before and are read again: nothing new is adopted among them
-	Era       int64 // times the state went back to another past by an operator's decision
+	Era       int64 // id of the lane's past: when an operator's decision gave it another one, ms; 0 for its first
 	Seals     []Seal
 }
 

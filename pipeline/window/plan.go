@@ -16,12 +16,6 @@ import (
 // NoTime is the watermark, in milliseconds, of a lane that has seen no event yet. Nothing is late under it.
 const NoTime = math.MinInt64
 
-// Bounds of a plan. A spec beyond them would make every event or every close touch more keys than any store can hold.
-const (
-	MaxWindowsPerSlice = 10_000
-	MaxSlicesPerWindow = 100_000
-)
-
 // ErrPlan is wrapped by every error of NewPlan.
 var ErrPlan = errors.New("windows cannot be planned")
 
@@ -51,7 +45,7 @@ type family struct {
 	size, slide, phase int64
 }
 
-// NewPlan derives the slice plan. Its errors wrap ErrPlan and name window, value and what would be valid.
+// NewPlan derives the slice plan. How many slices and windows there may be is for the check of the spec to say. Its errors wrap ErrPlan and name window, value and what would be valid.
 func NewPlan(s *spec.Spec) (*Plan, error) {
 	p := &Plan{lateness: s.AllowedLateness.Millis()}
 	if len(s.Windows) == 0 {
@@ -69,7 +63,7 @@ func NewPlan(s *spec.Spec) (*Plan, error) {
 		p.Width = gcd(gcd(p.Width, f.size), gcd(f.slide, f.phase))
 	}
 	p.onTime = p.Width + p.lateness
-	return p, p.checkBounds(s)
+	return p, nil
 }
 
 func newFamily(i int, w spec.Window) (family, error) {
@@ -100,21 +94,6 @@ func whole(field string, d spec.Duration, least int64) error {
 	}
 	if d.Millis() < least {
 		return fmt.Errorf("%w: %s: %s is too short; want at least %dms", ErrPlan, field, d.Std(), least)
-	}
-	return nil
-}
-
-func (p *Plan) checkBounds(s *spec.Spec) error {
-	var overlap int64
-	for i, f := range p.families {
-		overlap += (f.size + f.slide - 1) / f.slide
-		if n := f.size / p.Width; n > MaxSlicesPerWindow {
-			return fmt.Errorf("%w: windows[%d].size: %s consists of %d slices of %dms, more than %d; give all sizes, slides and offsets a larger common divisor",
-				ErrPlan, i, s.Windows[i].Size.Std(), n, p.Width, MaxSlicesPerWindow)
-		}
-	}
-	if overlap > MaxWindowsPerSlice {
-		return fmt.Errorf("%w: an event would belong to %d windows, more than %d; give longer slides", ErrPlan, overlap, MaxWindowsPerSlice)
 	}
 	return nil
 }

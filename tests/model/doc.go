@@ -1,6 +1,6 @@
 // Package model explores the protocol of lanes and closing at random, with the real code.
 //
-// What is real: lane.State with Snapshot, Deliver, Restore and Reseed; store.Store with its Lua scripts; result.Closer with
+// What is real: lane.State with Snapshot, Restore and Reseed; store.Store with its Lua scripts; result.Closer with
 // Round, CloseWindow, Flush and Drain; specs, decoder, windows, aggregates. What is not: Redis (redis.go: a server in
 // memory that runs the scripts and can take back any suffix of the calls of a hash tag; redis_test.go holds its answers
 // against miniredis), Kafka (resulttest.Kafka), the group coordinator, and the loop around lane.State, whose decisions

@@ -303,7 +303,10 @@ func (l *laneProc) deliver(a *actor, token store.Token, c *lane.Commit) (journal
 			return journaled, err
 		}
 		if err == nil {
-			err = lane.Deliver(l.w.ctx, l.st, l, l.id, l.w.program.StateID, token, c)
+			err = c.PublishSides(l.w.ctx, l)
+		}
+		if err == nil {
+			_, err = l.st.Apply(l.w.ctx, l.id, l.w.program.StateID, token, c.Calls)
 		}
 		if err == nil || chainEnds(err) {
 			return false, err
