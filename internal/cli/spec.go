@@ -72,10 +72,12 @@ func checkSpec(sh *shell, name string) error {
 }
 
 type specReport struct {
-	OK      bool          `json:"ok"`
-	Name    string        `json:"name,omitempty"`
-	StateID string        `json:"state_id,omitempty"`
-	Errors  []specProblem `json:"errors"`
+	OK      bool   `json:"ok"`
+	Name    string `json:"name,omitempty"`
+	StateID string `json:"state_id,omitempty"`
+	// RecordBytes bounds a record with a result row: what the result topic's max.message.bytes must be at the least.
+	RecordBytes int           `json:"record_bytes,omitempty"`
+	Errors      []specProblem `json:"errors"`
 }
 
 type specProblem struct {
@@ -91,7 +93,7 @@ type specProblem struct {
 func checkReport(s *spec.Spec, invalid spec.Errors) specReport {
 	report := specReport{OK: s != nil, Errors: []specProblem{}}
 	if s != nil {
-		report.Name, report.StateID = s.Name, s.StateID()
+		report.Name, report.StateID, report.RecordBytes = s.Name, s.StateID(), s.RecordBytes()
 	}
 	for _, e := range invalid {
 		report.Errors = append(report.Errors, specProblem(*e))
@@ -110,6 +112,10 @@ func describeSpec(w io.Writer, file string, s *spec.Spec) error {
 	}
 	_, err := fmt.Fprintf(w, "%s is valid: pipeline %s, key %s, %s, windows %s, state %s\n", file, s.Name,
 		strings.Join(s.Event.Key, "+"), counted(len(s.Aggregates), "aggregate"), strings.Join(windows, ", "), s.StateID())
+	if err == nil && s.RecordBytes() > spec.DefaultRecordBytes {
+		_, err = fmt.Fprintf(w, "result rows may take %d bytes: topic %s needs max.message.bytes of as many; the start creates it so, or refuses one that takes less\n",
+			s.RecordBytes(), s.Results.Kafka.Topic)
+	}
 	return err
 }
 

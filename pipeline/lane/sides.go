@@ -118,8 +118,8 @@ func (s *sides) add(topic string, r *source.Record, reason string, more ...heade
 // HeaderCut stands on a side record that its topic would not take whole: the lengths of key and value as they were.
 const HeaderCut = "mr-cut-from"
 
-// leastSide is the length in bytes below which neither key nor value is cut.
-const leastSide = 1 << 10
+// leastSide and leastHeader are the lengths in bytes below which neither key nor value, and no header, is cut.
+const leastSide, leastHeader = 256, 64
 
 // sendFitting publishes records. One that its topic will never take would stop the lane for ever, so such records are
 // found by halving and then cut until they fit; their headers say where the original is.
@@ -140,10 +140,11 @@ func sendFitting(ctx context.Context, side SideSender, records []source.SideReco
 	return err
 }
 
-// shorten halves the longer of key and value, and tells whether there was enough to cut.
+// shorten halves the longer of key and value and, when both are short, the longest header: a detail, or the names of many
+// windows. It reports whether there was enough to cut.
 func shorten(r *source.SideRecord) bool {
 	if max(len(r.Key), len(r.Value)) < leastSide {
-		return false
+		return shortenHeader(r)
 	}
 	if n := len(r.Headers); n == 0 || r.Headers[n-1].Key != HeaderCut {
 		r.Headers = append(r.Headers, source.Header{Key: HeaderCut, Value: fmt.Appendf(nil, "%d,%d", len(r.Key), len(r.Value))})
@@ -153,6 +154,21 @@ func shorten(r *source.SideRecord) bool {
 	} else {
 		r.Value = r.Value[:len(r.Value)/2]
 	}
+	return true
+}
+
+func shortenHeader(r *source.SideRecord) bool {
+	longest := 0
+	for i := range r.Headers {
+		if len(r.Headers[i].Value) > len(r.Headers[longest].Value) {
+			longest = i
+		}
+	}
+	if len(r.Headers) == 0 || len(r.Headers[longest].Value) < leastHeader {
+		return false
+	}
+	h := &r.Headers[longest]
+	h.Value = append(h.Value[:len(h.Value)/2:len(h.Value)/2], "..."...)
 	return true
 }
 

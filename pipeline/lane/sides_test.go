@@ -19,7 +19,13 @@ type smallTopic struct {
 
 func (s *smallTopic) Send(ctx context.Context, records []source.SideRecord) error {
 	for _, r := range records {
-		if len(r.Key)+len(r.Value) > s.most {
+		size := len(r.Key) + len(r.Value)
+		for _, h := range r.Headers {
+			if h.Key != HeaderCut {
+				size += len(h.Value)
+			}
+		}
+		if size > s.most {
 			return source.ErrRecordTooLarge
 		}
 	}
@@ -46,6 +52,13 @@ func TestRecordTooLargeForItsTopicIsCut(t *testing.T) {
 		}
 	}
 	require.ErrorIs(t, sendFitting(context.Background(), &smallTopic{most: 1}, []source.SideRecord{side(1, 5000)}), source.ErrRecordTooLarge)
+	named := side(3, 10)
+	named.Headers = []source.Header{{Key: "mr-reason", Value: []byte("late")}, {Key: "mr-windows", Value: []byte(strings.Repeat("w@", 45_000))}}
+	narrow := &smallTopic{most: 1000}
+	require.NoError(t, sendFitting(context.Background(), narrow, []source.SideRecord{named}), "long headers are cut as well")
+	require.Equal(t, "late", headerOf(narrow.records[0], "mr-reason"))
+	require.True(t, strings.HasSuffix(headerOf(narrow.records[0], "mr-windows"), "@..."))
+	require.Equal(t, []int{3, 10}, []int{len(narrow.records[0].Key), len(narrow.records[0].Value)})
 	away := errors.New("away")
 	require.ErrorIs(t, sendFitting(context.Background(), &sideLog{fail: away}, records), away)
 }
