@@ -239,3 +239,29 @@ func TestResultsArePinged(t *testing.T) {
 		require.False(t, p.outlet.Direct(), "pings alone open it")
 	})
 }
+
+// A drain or flush that meets an incident says so at once instead of trying again, and Kafka's breaker hears nothing of it.
+func TestEmitTellsIncidentsAtOnce(t *testing.T) {
+	pressing(t, func(t *testing.T, p *press) {
+		const large = "incident row-too-large: publish revision 1 of window w/2023-11-14T22:00:00Z: the record of key k"
+		failed := result.Trouble{Window: "w", Start: 1_700_000_400_000, Error: "Redis is away"}
+		p.report.Failed = []result.Trouble{failed}
+		_, err := p.closer.Emit(t.Context(), ledger.ReasonFlush, nil)
+		require.ErrorContains(t, err, "Redis is away")
+		require.NotErrorIs(t, err, activities.ErrPermanent)
+		failed.Error, failed.Incident = large, true
+		p.report.Failed = append(p.report.Failed, failed)
+		for range 50 {
+			_, err = p.closer.Emit(t.Context(), ledger.ReasonFlush, nil)
+			require.ErrorIs(t, err, activities.ErrPermanent)
+			require.ErrorContains(t, err, "2 of 0 windows were not published; window w 2023-11-14T22:20:00Z: "+large)
+		}
+		_, open := p.outlet.open()
+		require.False(t, open)
+	})
+}
+
+// A flush under which lanes keep committing has nothing that failed, and is not done.
+func TestEmitWhileLanesCommit(t *testing.T) {
+	require.EqualError(t, unpublished(result.Receipt{Windows: 3}), "lanes are in the middle of commits")
+}
