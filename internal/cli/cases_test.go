@@ -23,6 +23,10 @@ var cases = []struct {
 			`(at 1:1 of the expression); want times compared as the event has them, as numbers or as texts: at >= "2024-01-01T00:00:00Z"`,
 	},
 	{
+		name:    "arr2",
+		refused: `aggregates.s.field: "items[0].p" names an element of a list, which a path cannot reach; want a field name`,
+	},
+	{
 		name:    "where-wraps",
 		letters: map[string]int{"filter_error (filter_error: where: 9223372036854775807 * 4 is beyond int64)": 1},
 	},

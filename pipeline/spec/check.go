@@ -48,6 +48,7 @@ func wantCount(most int) string { return fmt.Sprintf("1 to %d", most) }
 var (
 	namePattern      = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
 	aggregatePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+	elementPattern   = regexp.MustCompile(`\[-?[0-9*]*\](\.|$)`)
 	topicPattern     = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 )
 
@@ -244,6 +245,8 @@ func checkPath(path, name string, fail report) {
 		fail(path, "", missing, wantPath)
 	case slices.Contains(strings.Split(name, "."), ""):
 		fail(path, name, "has an empty part between its dots", wantPath)
+	case elementPattern.MatchString(name):
+		fail(path, name, "names an element of a list, which a path cannot reach", wantPath)
 	case len(name) > 1024 || strings.Count(name, ".") >= 32:
 		fail(path, name, "is too long a path", "up to 1024 bytes and 32 parts")
 	}
