@@ -224,7 +224,7 @@ func drained(ctx context.Context, sh *shell, job devJob, s *spec.Spec, tc client
 	if err := unmet(s.Name, receipt); err != nil {
 		return err
 	}
-	lanes, err := readLanes(ctx, srv, s)
+	lanes, err := readLanes(ctx, srv.store, srv.cluster, s)
 	if err != nil {
 		return err
 	}

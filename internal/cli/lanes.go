@@ -2,14 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -43,45 +41,21 @@ type lanesView struct {
 	Waiting   int   // windows past their end that still take late events
 }
 
-// readLanes looks at every lane once.
-func readLanes(ctx context.Context, srv *servers, s *spec.Spec) (lanesView, error) {
+// readLanes looks at every lane once, as the closer does.
+func readLanes(ctx context.Context, state survey.State, topics survey.Topics, s *spec.Spec) (lanesView, error) {
 	plan, err := window.NewPlan(s)
 	if err != nil {
 		return lanesView{}, err
 	}
-	var tps []source.TopicPartition
-	for _, topic := range s.Source.Topics {
-		partitions, err := srv.cluster.Partitions(ctx, topic)
-		if errors.Is(err, source.ErrUnknownTopic) {
-			continue
-		}
-		if err != nil {
-			return lanesView{}, reached(ctx, err)
-		}
-		for _, p := range partitions {
-			tps = append(tps, source.TopicPartition{Topic: topic, Partition: p})
-		}
-	}
-	ends, err := srv.cluster.Ends(ctx, tps...)
+	v, err := survey.Take(ctx, survey.Config{Spec: s, Plan: plan, State: state, Topics: topics, Parallel: 4, Lenient: true})
 	if err != nil {
 		return lanesView{}, reached(ctx, err)
 	}
-	view := lanesView{Watermark: window.NoTime}
-	windows := map[window.Ref]bool{}
-	for _, tp := range tps {
-		line, starts, err := readLane(ctx, srv.store, s, tp, ends[tp])
-		if err != nil {
-			return lanesView{}, reached(ctx, err)
-		}
-		view.Lanes = append(view.Lanes, line)
-		for _, start := range starts {
-			for _, ref := range plan.WindowsOf(start) {
-				windows[ref] = true
-			}
-		}
+	view := lanesView{Watermark: v.Watermark}
+	for i := range v.Lanes {
+		view.Lanes = append(view.Lanes, newLaneLine(&v.Lanes[i], s))
 	}
-	view.Watermark = least(view.Lanes)
-	for ref := range windows {
+	for _, ref := range v.Open(plan) {
 		switch {
 		case plan.End(ref) > view.Watermark:
 			view.Open++
@@ -92,59 +66,24 @@ func readLanes(ctx context.Context, srv *servers, s *spec.Spec) (lanesView, erro
 	return view, nil
 }
 
-// readLane also lists the starts of the slices the lane holds.
-func readLane(ctx context.Context, st *store.Store, s *spec.Spec, tp source.TopicPartition, ends source.Ends) (laneLine, []int64, error) {
-	line := laneLine{Topic: tp.Topic, Partition: tp.Partition, State: "new", Offset: store.NotStarted, End: ends.End}
-	meta, stats, err := st.LaneView(ctx, store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition}, "")
-	if errors.Is(err, store.ErrNoMeta) {
-		line.Lag = ends.End - ends.Start
-		return line, nil, nil
+func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
+	line := laneLine{
+		Topic: l.ID.Topic, Partition: l.ID.Partition, State: "new", Offset: store.NotStarted, End: l.Ends.End,
+		Lag: l.Ends.End - l.Ends.Start,
 	}
-	if err != nil {
-		return line, nil, err
+	if !l.Found {
+		return line
 	}
-	line.State, line.Epoch, line.Offset = "committed", meta.Owner.Epoch(), meta.Offset
-	line.Lag = max(0, ends.End-max(meta.Offset, ends.Start))
-	if meta.Watermark != store.NoTime {
-		line.Watermark = &meta.Watermark
+	line.State, line.Epoch, line.Offset = "committed", l.Meta.Owner.Epoch(), l.Meta.Offset
+	line.Lag = max(0, l.Ends.End-max(l.Meta.Offset, l.Ends.Start))
+	if l.Meta.Watermark != store.NoTime {
+		line.Watermark = &l.Meta.Watermark
 	}
-	line.Idle = meta.IdleEnd != store.NotIdle && meta.IdleEnd == ends.End
-	line.Counters, line.UpdatedAt = meta.Counters, meta.UpdatedAt
-	line.Slices = len(stats)
-	if meta.StateID != s.StateID() {
-		line.Reason = "state of another spec (" + meta.StateID + ")"
-		return line, nil, nil
+	line.Idle, line.Slices, line.Counters, line.UpdatedAt = l.Idle, l.Held, l.Meta.Counters, l.Meta.UpdatedAt
+	if l.Meta.StateID != s.StateID() {
+		line.Reason = "state of another spec (" + l.Meta.StateID + ")"
 	}
-	starts := make([]int64, len(stats))
-	for i := range stats {
-		starts[i] = stats[i].Start
-	}
-	slices.Sort(starts)
-	return line, slices.Compact(starts), nil
-}
-
-// least is the pipeline's watermark as the closer sees it: idle lanes do not hold it back, and when all are idle the
-// greatest counts.
-func least(lanes []laneLine) int64 {
-	least, greatest, busy := int64(window.NoTime), int64(window.NoTime), 0
-	for _, l := range lanes {
-		mark := int64(window.NoTime)
-		if l.Watermark != nil {
-			mark = *l.Watermark
-		}
-		greatest = max(greatest, mark)
-		if l.Idle {
-			continue
-		}
-		if busy == 0 || mark < least {
-			least = mark
-		}
-		busy++
-	}
-	if busy == 0 {
-		return greatest
-	}
-	return least
+	return line
 }
 
 // rates fills in what only two looks can tell.

@@ -133,7 +133,7 @@ func watch(ctx context.Context, w io.Writer, srv *servers, s *spec.Spec) error {
 
 // look gathers one view. Temporal not answering is part of it, not an error.
 func look(ctx context.Context, srv *servers, s *spec.Spec, before *lanesView, elapsed time.Duration) (statusView, *lanesView, error) {
-	lanes, err := readLanes(ctx, srv, s)
+	lanes, err := readLanes(ctx, srv.store, srv.cluster, s)
 	if err != nil {
 		return statusView{}, nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,8 +20,7 @@ type Closer struct {
 	cfg     Config
 	plan    *window.Plan
 	stateID string
-	version string // of the spec
-	topics  []string
+	version string    // of the spec
 	tables  sync.Pool // of *agg.Table
 	slots   []*slot
 
@@ -70,7 +68,6 @@ func NewCloser(cfg Config) (*Closer, error) {
 	}
 	c := &Closer{
 		cfg: cfg, plan: plan, stateID: cfg.Spec.StateID(), version: cfg.Spec.Version(),
-		topics:   slices.Compact(slices.Sorted(slices.Values(cfg.Spec.Source.Topics))),
 		states:   make(map[window.Ref]state),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
 		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),
@@ -161,8 +158,8 @@ func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string)
 
 // passed is a *NotYetError unless the watermark has passed the window's end.
 func (c *Closer) passed(v *view, ref window.Ref) error {
-	if v.watermark < c.plan.End(ref) {
-		return &NotYetError{Waiting: v.waiting(), End: c.plan.End(ref)}
+	if v.Watermark < c.plan.End(ref) {
+		return &NotYetError{Waiting: v.Waiting(), End: c.plan.End(ref)}
 	}
 	return nil
 }
@@ -202,7 +199,7 @@ func (c *Closer) closeIn(ctx context.Context, s *slot, t *task, early bool) (out
 	if err != nil || last != nil && last.Final {
 		return outcome{row: last}, err
 	}
-	if t.view.dropped(c.plan.Deadline(t.ref)) {
+	if t.view.Dropped(c.plan.Deadline(t.ref)) {
 		return outcome{row: last}, c.grew(t)
 	}
 	finalise := n.sealed && t.reason == ""
@@ -251,7 +248,7 @@ func (c *Closer) newRow(t *task, last *ledger.Row) *ledger.Row {
 	if t.reason != "" {
 		return row
 	}
-	row.Final = t.view.sealed(c.plan.Deadline(t.ref))
+	row.Final = t.view.Sealed(c.plan.Deadline(t.ref))
 	switch {
 	case last == nil || last.Reason == ledger.ReasonFlush || last.Reason == ledger.ReasonDrain:
 		row.Reason = ledger.ReasonWatermark
@@ -266,10 +263,10 @@ func (c *Closer) newRow(t *task, last *ledger.Row) *ledger.Row {
 // grew describes a window that the lanes were told is final, although the ledger has no final row of it.
 func (c *Closer) grew(t *task) error {
 	ranges := c.plan.SlicesOf(t.ref)
-	for i := range t.view.lanes {
-		if _, offset, folded := t.view.lanes[i].share(ranges); folded > 0 {
+	for i := range t.view.Lanes {
+		if _, offset, folded := t.view.Lanes[i].Share(ranges); folded > 0 {
 			id := c.windowID(t.ref)
-			return &GrewError{Lane: t.view.lanes[i].id, Window: id.Window, Start: id.Start, Offset: offset}
+			return &GrewError{Lane: t.view.Lanes[i].ID, Window: id.Window, Start: id.Start, Offset: offset}
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 )
 
 // State is what the closer needs of Redis; *store.Store is one.
@@ -25,14 +26,6 @@ type State interface {
 	Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error
 	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
 	Trim(ctx context.Context, id store.WindowID) (unlinked int, err error)
-}
-
-// Topics answers what the brokers know now; *source.Cluster does. Answers must not come from a cache.
-type Topics interface {
-	Partitions(ctx context.Context, topic string) ([]int32, error)
-	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
-	// TopicID tells one incarnation of a topic from the next; "" when the brokers know no ids.
-	TopicID(ctx context.Context, topic string) (string, error)
 }
 
 // Producers makes the transactional producers of window slots.
@@ -66,7 +59,7 @@ type Record struct {
 
 // Kafka is everything the closer needs of Kafka; NewKafka connects to one.
 type Kafka interface {
-	Topics
+	survey.Topics
 	ledger.Log
 	Producers
 }

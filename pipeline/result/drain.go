@@ -9,6 +9,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -51,9 +52,9 @@ func (c *Closer) Drain(ctx context.Context, ends map[source.TopicPartition]int64
 
 // missing lists the lanes that have not reached their ends, by name.
 func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWait {
-	lanes := make(map[source.TopicPartition]*laneView, len(v.lanes))
-	for i := range v.lanes {
-		lanes[source.TopicPartition{Topic: v.lanes[i].id.Topic, Partition: v.lanes[i].id.Partition}] = &v.lanes[i]
+	lanes := make(map[source.TopicPartition]*survey.Lane, len(v.Lanes))
+	for i := range v.Lanes {
+		lanes[source.TopicPartition{Topic: v.Lanes[i].ID.Topic, Partition: v.Lanes[i].ID.Partition}] = &v.Lanes[i]
 	}
 	var missing []LaneWait
 	for tp, end := range ends {
@@ -64,11 +65,11 @@ func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWa
 			continue
 		case !ok:
 			w.Why = "the partition is not one of the source topics'"
-		case !l.found || l.meta.Offset < 0:
+		case !l.Found || l.Meta.Offset < 0:
 			w.Why = "it has committed nothing yet"
-		case l.meta.Offset < end:
-			w.Offset = l.meta.Offset
-			w.Why = fmt.Sprintf("it has committed up to offset %d of %d", l.meta.Offset, end)
+		case l.Meta.Offset < end:
+			w.Offset = l.Meta.Offset
+			w.Why = fmt.Sprintf("it has committed up to offset %d of %d", l.Meta.Offset, end)
 		default:
 			continue
 		}
@@ -79,13 +80,13 @@ func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWa
 }
 
 func lanesOf(v *view) []LanePosition {
-	lanes := make([]LanePosition, len(v.lanes))
-	for i := range v.lanes {
-		l := &v.lanes[i]
-		lanes[i] = LanePosition{Topic: l.id.Topic, Partition: l.id.Partition, Offset: -1, LastOffset: -1}
-		if l.found {
-			lanes[i].Offset, lanes[i].Folded = l.meta.Offset, l.meta.Counters.Folded
-			for _, s := range l.slices {
+	lanes := make([]LanePosition, len(v.Lanes))
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		lanes[i] = LanePosition{Topic: l.ID.Topic, Partition: l.ID.Partition, Offset: -1, LastOffset: -1}
+		if l.Found {
+			lanes[i].Offset, lanes[i].Folded = l.Meta.Offset, l.Meta.Counters.Folded
+			for _, s := range l.Slices {
 				lanes[i].LastOffset = max(lanes[i].LastOffset, s.LastOffset)
 			}
 		}
@@ -95,7 +96,7 @@ func lanesOf(v *view) []LanePosition {
 
 func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still func(*view, window.Ref) error) (Receipt, error) {
 	c.flipAll(ctx, v)
-	refs := c.open(v)
+	refs := v.Open(c.plan)
 	c.remember(v, refs)
 	refs = slices.DeleteFunc(refs, func(ref window.Ref) bool { return c.states[ref] == final })
 	receipt := Receipt{Reason: reason, Lanes: lanesOf(v), Windows: len(refs)}

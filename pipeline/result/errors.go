@@ -7,6 +7,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -119,7 +120,7 @@ func Refused(err error) bool {
 
 // NotYetError says that a window cannot be closed by the watermark yet.
 type NotYetError struct {
-	Waiting Waiting
+	Waiting survey.Waiting
 	End     int64
 }
 

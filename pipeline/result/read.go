@@ -9,7 +9,9 @@ import (
 
 	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/parallel"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -26,8 +28,8 @@ func (c *Closer) parts(v *view, ref window.Ref) []part {
 	var parts []part
 	for _, r := range c.plan.SlicesOf(ref) {
 		for gen := 0; gen <= r.MaxGen; gen++ {
-			for i := range v.lanes {
-				if s, ok := v.lanes[i].slices[sliceKey{r.Start, gen}]; ok {
+			for i := range v.Lanes {
+				if s, ok := v.Lanes[i].Slices[survey.SliceKey{Start: r.Start, Gen: gen}]; ok {
 					parts = append(parts, part{lane: i, slice: s.SliceID, folded: s.Folded})
 				}
 			}
@@ -153,10 +155,10 @@ func (r *reading) fetch(ctx context.Context, k int) *fetched {
 	}
 	*f = fetched{part: k % len(r.parts), buf: f.buf[:0]}
 	p := &r.parts[f.part]
-	l := &r.v.lanes[p.lane]
+	l := &r.v.Lanes[p.lane]
 	from := k / len(r.parts) * r.group
 	to := min(from+r.group, r.c.cfg.Spec.Lane.Buckets)
-	guard, err := r.c.cfg.State.ReadSlice(ctx, l.id, r.c.stateID, p.slice, from, to, func(_ int, key, entry []byte) error {
+	guard, err := r.c.cfg.State.ReadSlice(ctx, l.ID, r.c.stateID, p.slice, from, to, func(_ int, key, entry []byte) error {
 		_, stamp, count, err := agg.EntryHeader(entry)
 		if err != nil {
 			return err
@@ -169,21 +171,21 @@ func (r *reading) fetch(ctx context.Context, k int) *fetched {
 	})
 	switch {
 	case errors.Is(err, store.ErrLaneMoved), errors.Is(err, store.ErrNoMeta):
-		f.err = fmt.Errorf("lane %s: %w: %w", l.id, ErrMoved, err)
+		f.err = fmt.Errorf("lane %s: %w: %w", l.ID, ErrMoved, err)
 	case err != nil:
-		f.err = fmt.Errorf("lane %s, slice %s, buckets %d to %d: %w", l.id, p.slice, from, to-1, err)
-	case !guard.Follows(l.meta.Guard()):
-		f.err = fmt.Errorf("lane %s: %w", l.id, ErrMoved)
+		f.err = fmt.Errorf("lane %s, slice %s, buckets %d to %d: %w", l.ID, p.slice, from, to-1, err)
+	case !guard.Follows(l.Meta.Guard()):
+		f.err = fmt.Errorf("lane %s: %w", l.ID, ErrMoved)
 	}
 	return f
 }
 
 func (r *reading) merge(f *fetched) error {
 	p := &r.parts[f.part]
-	l := &r.v.lanes[p.lane]
+	l := &r.v.Lanes[p.lane]
 	p.counted += f.count
-	if f.stamp > l.meta.Offset && r.ahead == nil {
-		r.ahead = &AheadError{Lane: l.id, Slice: p.slice, Stamp: f.stamp, Meta: l.meta.Offset}
+	if f.stamp > l.Meta.Offset && r.ahead == nil {
+		r.ahead = &AheadError{Lane: l.ID, Slice: p.slice, Stamp: f.stamp, Meta: l.Meta.Offset}
 		if r.exact {
 			return r.ahead
 		}
@@ -192,7 +194,7 @@ func (r *reading) merge(f *fetched) error {
 		key, tail, _ := cutField(rest)
 		entry, tail, _ := cutField(tail)
 		if err := r.table.MergeEntry(key, entry, int32(p.lane)); err != nil {
-			return fmt.Errorf("lane %s, slice %s: %w", l.id, p.slice, err)
+			return fmt.Errorf("lane %s, slice %s: %w", l.ID, p.slice, err)
 		}
 		rest = tail
 	}
@@ -202,7 +204,7 @@ func (r *reading) merge(f *fetched) error {
 // again reads the metas of the lanes merged once more: with the same owner and nothing gone backwards, what was read in
 // between belongs together.
 func (r *reading) again(ctx context.Context) error {
-	seen := make(map[int]struct{}, len(r.v.lanes))
+	seen := make(map[int]struct{}, len(r.v.Lanes))
 	var lanes []int
 	for i := range r.parts {
 		if _, ok := seen[r.parts[i].lane]; !ok {
@@ -210,14 +212,14 @@ func (r *reading) again(ctx context.Context) error {
 			lanes = append(lanes, r.parts[i].lane)
 		}
 	}
-	return parallel(ctx, r.c.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
-		l := &r.v.lanes[lanes[i]]
-		meta, found, err := r.c.cfg.State.ReadMeta(ctx, l.id)
+	return parallel.Do(ctx, r.c.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
+		l := &r.v.Lanes[lanes[i]]
+		meta, found, err := r.c.cfg.State.ReadMeta(ctx, l.ID)
 		if err != nil {
-			return fmt.Errorf("lane %s: %w", l.id, err)
+			return fmt.Errorf("lane %s: %w", l.ID, err)
 		}
-		if !found || !meta.Guard().Follows(l.meta.Guard()) {
-			return fmt.Errorf("lane %s: %w", l.id, ErrMoved)
+		if !found || !meta.Guard().Follows(l.Meta.Guard()) {
+			return fmt.Errorf("lane %s: %w", l.ID, ErrMoved)
 		}
 		return nil
 	})
@@ -239,7 +241,7 @@ func (r *reading) check(ctx context.Context) (events int64, err error) {
 
 // mismatch tells an incident from a slice that its lane dropped meanwhile: another closer has made the window final.
 func (r *reading) mismatch(ctx context.Context, p *part) error {
-	id := r.v.lanes[p.lane].id
+	id := r.v.Lanes[p.lane].ID
 	_, stats, err := r.c.cfg.State.LaneView(ctx, id, r.c.stateID)
 	if err != nil {
 		return fmt.Errorf("lane %s: %w", id, err)

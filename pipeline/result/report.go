@@ -1,24 +1,21 @@
 package result
 
 import (
-	"fmt"
-	"math"
-
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/window"
+	"millrace/pipeline/survey"
 )
 
 // RoundReport is what one Round did and what it waits for.
 type RoundReport struct {
-	Waiting   Waiting     `json:"waiting"`
-	Open      int         `json:"open"` // windows that lanes still hold events of, final ones included
-	Due       int         `json:"due"`  // of these, windows that had to be looked at
-	Closed    []Closed    `json:"closed,omitempty"`
-	Pending   []Trouble   `json:"pending,omitempty"`   // windows that wait for a lane; not failures
-	Failed    []Trouble   `json:"failed,omitempty"`    // windows that could not be closed, with how often in a row
-	Incidents []Trouble   `json:"incidents,omitempty"` // what somebody has to look at; each is reported when it is found
-	Kafka     []string    `json:"kafka,omitempty"`     // slots that could not be taken over; their windows were not tried
-	Progress  WindowTimes `json:"progress"`
+	Waiting   survey.Waiting `json:"waiting"`
+	Open      int            `json:"open"` // windows that lanes still hold events of, final ones included
+	Due       int            `json:"due"`  // of these, windows that had to be looked at
+	Closed    []Closed       `json:"closed,omitempty"`
+	Pending   []Trouble      `json:"pending,omitempty"`   // windows that wait for a lane; not failures
+	Failed    []Trouble      `json:"failed,omitempty"`    // windows that could not be closed, with how often in a row
+	Incidents []Trouble      `json:"incidents,omitempty"` // what somebody has to look at; each is reported when it is found
+	Kafka     []string       `json:"kafka,omitempty"`     // slots that could not be taken over; their windows were not tried
+	Progress  WindowTimes    `json:"progress"`
 }
 
 // WindowTimes says how far the pipeline is, in milliseconds; math.MinInt64 where there is nothing yet.
@@ -26,25 +23,6 @@ type WindowTimes struct {
 	NextEnd    int64 `json:"next_end"`    // end of the next window to close by the watermark
 	SealBefore int64 `json:"seal_before"` // greatest deadline the watermark has passed
 	DropBefore int64 `json:"drop_before"` // greatest deadline up to which every window is final
-}
-
-// Waiting says what the pipeline's watermark waits for.
-type Waiting struct {
-	Watermark int64  `json:"watermark"` // ms; math.MinInt64 while there is none
-	Lane      string `json:"lane,omitempty"`
-	Why       string `json:"why"`
-}
-
-// String is one line for people.
-func (w Waiting) String() string {
-	mark := "there is no watermark yet"
-	if w.Watermark != math.MinInt64 {
-		mark = "the watermark is " + window.FormatTime(w.Watermark)
-	}
-	if w.Lane == "" {
-		return fmt.Sprintf("%s: %s", mark, w.Why)
-	}
-	return fmt.Sprintf("%s: lane %s: %s", mark, w.Lane, w.Why)
 }
 
 // Closed is one ledger row written.

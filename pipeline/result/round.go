@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/parallel"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -40,9 +42,9 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 		return RoundReport{}, err
 	}
 	c.flipAll(ctx, v)
-	refs := c.open(v)
+	refs := v.Open(c.plan)
 	c.remember(v, refs)
-	report := RoundReport{Waiting: v.waiting(), Open: len(refs)}
+	report := RoundReport{Waiting: v.Waiting(), Open: len(refs)}
 	due := c.due(v, refs)
 	report.Due = len(due)
 	results, err := c.closeAll(ctx, v, due, "", 2, c.passed)
@@ -60,20 +62,20 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 // remember forgets what is known of windows that a lane has folded into since the last round, and of those that are
 // gone.
 func (c *Closer) remember(v *view, refs []window.Ref) {
-	before := make(map[store.LaneID]*laneView)
+	before := make(map[store.LaneID]*survey.Lane)
 	if c.prev != nil {
-		for i := range c.prev.lanes {
-			before[c.prev.lanes[i].id] = &c.prev.lanes[i]
+		for i := range c.prev.Lanes {
+			before[c.prev.Lanes[i].ID] = &c.prev.Lanes[i]
 		}
 	}
-	for i := range v.lanes {
-		l := &v.lanes[i]
-		old := before[l.id]
-		for k, s := range l.slices {
-			if old != nil && old.slices[k] == s {
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		old := before[l.ID]
+		for k, s := range l.Slices {
+			if old != nil && old.Slices[k] == s {
 				continue
 			}
-			for _, ref := range c.windowsFrom(k.start, k.gen) {
+			for _, ref := range survey.WindowsFrom(c.plan, k.Start, k.Gen) {
 				delete(c.states, ref)
 			}
 		}
@@ -99,9 +101,9 @@ func (c *Closer) due(v *view, refs []window.Ref) []window.Ref {
 		}
 		f := c.failures[ref]
 		switch {
-		case v.watermark < c.plan.End(ref), f != nil && f.next > c.round, c.isExcluded(ref):
+		case v.Watermark < c.plan.End(ref), f != nil && f.next > c.round, c.isExcluded(ref):
 		case c.states[ref] == final:
-		case (c.states[ref] == settled || c.rests(ref)) && !v.sealed(c.plan.Deadline(ref)):
+		case (c.states[ref] == settled || c.rests(ref)) && !v.Sealed(c.plan.Deadline(ref)):
 		default:
 			due = append(due, ref)
 		}
@@ -148,7 +150,7 @@ func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reaso
 			slots[n] = append(slots[n], i)
 		}
 		order := slices.Sorted(maps.Keys(slots))
-		err := parallel(ctx, c.cfg.Parallel, len(order), func(ctx context.Context, k int) error {
+		err := parallel.Do(ctx, c.cfg.Parallel, len(order), func(ctx context.Context, k int) error {
 			for _, i := range slots[order[k]] {
 				if err := ctx.Err(); err != nil {
 					return err
@@ -265,14 +267,14 @@ func (c *Closer) times(v *view, refs []window.Ref) WindowTimes {
 	allFinal := true
 	for i, ref := range refs {
 		deadline := c.plan.Deadline(ref)
-		if end := c.plan.End(ref); end > v.watermark && (t.NextEnd == window.NoTime || end < t.NextEnd) {
+		if end := c.plan.End(ref); end > v.Watermark && (t.NextEnd == window.NoTime || end < t.NextEnd) {
 			t.NextEnd = end
 		}
-		if deadline <= v.watermark {
+		if deadline <= v.Watermark {
 			t.SealBefore = deadline
 		}
 		// What a round remembers is not enough: a lane that lost its state lacks windows that are not final yet.
-		if allFinal = allFinal && c.states[ref] == final && v.sealed(deadline); !allFinal {
+		if allFinal = allFinal && c.states[ref] == final && v.Sealed(deadline); !allFinal {
 			continue
 		}
 		if i+1 == len(refs) || c.plan.Deadline(refs[i+1]) > deadline {
@@ -285,16 +287,16 @@ func (c *Closer) times(v *view, refs []window.Ref) WindowTimes {
 // request writes the requests to the lanes that have not been asked yet. A lane that its own watermark seals needs no
 // request for it.
 func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
-	return parallel(ctx, c.cfg.Parallel, len(v.lanes), func(ctx context.Context, i int) error {
-		l := &v.lanes[i]
-		if t.SealBefore > l.passed() && t.SealBefore > l.ctl.SealBefore {
-			if _, err := c.cfg.State.SetSeal(ctx, l.id, t.SealBefore); err != nil {
-				return fmt.Errorf("ask lane %s to seal: %w", l.id, err)
+	return parallel.Do(ctx, c.cfg.Parallel, len(v.Lanes), func(ctx context.Context, i int) error {
+		l := &v.Lanes[i]
+		if t.SealBefore > l.Passed() && t.SealBefore > l.Ctl.SealBefore {
+			if _, err := c.cfg.State.SetSeal(ctx, l.ID, t.SealBefore); err != nil {
+				return fmt.Errorf("ask lane %s to seal: %w", l.ID, err)
 			}
 		}
-		if t.DropBefore > l.ctl.DropBefore {
-			if _, err := c.cfg.State.SetDrop(ctx, l.id, t.DropBefore); err != nil {
-				return fmt.Errorf("let lane %s drop: %w", l.id, err)
+		if t.DropBefore > l.Ctl.DropBefore {
+			if _, err := c.cfg.State.SetDrop(ctx, l.ID, t.DropBefore); err != nil {
+				return fmt.Errorf("let lane %s drop: %w", l.ID, err)
 			}
 		}
 		return nil
@@ -306,9 +308,9 @@ func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
 // whole ledger: slots that have nothing to close would not be looked at otherwise.
 func (c *Closer) flipAll(ctx context.Context, v *view) {
 	check, begins := false, c.prev == nil
-	if c.prev != nil && len(c.prev.lanes) == len(v.lanes) {
-		for i := range v.lanes {
-			check = check || !v.lanes[i].meta.Guard().Follows(c.prev.lanes[i].meta.Guard())
+	if c.prev != nil && len(c.prev.Lanes) == len(v.Lanes) {
+		for i := range v.Lanes {
+			check = check || !v.Lanes[i].Meta.Guard().Follows(c.prev.Lanes[i].Meta.Guard())
 		}
 	}
 	for _, s := range c.slots {

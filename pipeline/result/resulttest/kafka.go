@@ -129,7 +129,7 @@ func (k *Kafka) do(name string, slot int, fn func() error) error {
 	return err
 }
 
-// Partitions implements result.Topics.
+// Partitions implements survey.Topics.
 func (k *Kafka) Partitions(_ context.Context, topic string) (ids []int32, err error) {
 	err = k.do("partitions", -1, func() error {
 		if len(k.topics[topic]) == 0 {
@@ -143,7 +143,7 @@ func (k *Kafka) Partitions(_ context.Context, topic string) (ids []int32, err er
 	return ids, err
 }
 
-// TopicID implements result.Topics. SetTopicID says what it answers.
+// TopicID implements survey.Topics. SetTopicID says what it answers.
 func (k *Kafka) TopicID(_ context.Context, topic string) (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -157,7 +157,7 @@ func (k *Kafka) SetTopicID(topic, id string) {
 	k.ids[topic] = id
 }
 
-// Ends implements result.Topics.
+// Ends implements survey.Topics.
 func (k *Kafka) Ends(_ context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
 	ends := map[source.TopicPartition]source.Ends{}
 	err := k.do("ends", -1, func() error {

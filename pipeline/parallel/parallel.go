@@ -1,13 +1,14 @@
-package result
+// Package parallel runs a bounded number of calls at a time.
+package parallel
 
 import (
 	"context"
 	"sync"
 )
 
-// parallel calls fn for 0..n-1, at most width at a time, and returns the first error after all calls have ended; the
+// Do calls fn for 0..n-1, at most width at a time, and returns the first error after all calls have ended; the
 // context of the others ends with it. With width 1 everything runs in order in the calling goroutine.
-func parallel(ctx context.Context, width, n int, fn func(ctx context.Context, i int) error) error {
+func Do(ctx context.Context, width, n int, fn func(ctx context.Context, i int) error) error {
 	if width <= 1 || n <= 1 {
 		for i := range n {
 			if err := fn(ctx, i); err != nil {

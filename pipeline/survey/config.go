@@ -1,0 +1,39 @@
+// Package survey says how the lanes of a pipeline stand: what each has committed, which are idle, what the pipeline's
+// watermark is and which windows are open. Windows close by what it says, and status shows the same.
+package survey
+
+import (
+	"context"
+
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// State is what a survey reads of Redis; *store.Store is one.
+type State interface {
+	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
+	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
+}
+
+// Topics answers what the brokers know now; *source.Cluster does. Answers must not come from a cache.
+type Topics interface {
+	Partitions(ctx context.Context, topic string) ([]int32, error)
+	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
+	// TopicID distinguishes one incarnation of a topic from the next; "" when the brokers know no ids.
+	TopicID(ctx context.Context, topic string) (string, error)
+}
+
+// Config says what to look at.
+type Config struct {
+	Spec     *spec.Spec
+	Plan     *window.Plan // of Spec
+	State    State
+	Topics   Topics
+	Parallel int // lanes read at a time; with 1 everything happens in the calling goroutine, in a fixed order
+	// Lenient is for people, who want to see what there is: a topic that does not exist has no lanes, a lane whose state is
+	// of another spec shows its meta alone, and the ends of all partitions are asked for. Without it the first two are
+	// errors.
+	Lenient bool
+}

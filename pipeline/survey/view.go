@@ -1,0 +1,315 @@
+package survey
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"millrace/pipeline/parallel"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// View is one look at all lanes of a pipeline. It is immutable once taken.
+type View struct {
+	Lanes     []Lane // by topic and partition: the index is the lane's rank in merges
+	Watermark int64  // the pipeline's, ms; window.NoTime while a lane gives none
+	Holder    int    // index of the lane that holds the watermark back, -1 when there are no lanes
+	Why       string // what the holder waits for
+}
+
+// Lane is a lane's meta and slices, read together.
+type Lane struct {
+	ID     store.LaneID
+	Found  bool // the lane has a meta
+	Meta   store.Meta
+	Slices map[SliceKey]store.SliceStat // with events; of the spec's own state only
+	Held   int                          // slices that the lane holds, of whatever spec
+	Ctl    store.Ctl
+	Idle   bool        // left out: proved by the broker in this look
+	Ends   source.Ends // asked for when the lane claims to be idle, or Config.Lenient
+	Why    string      // what the lane waits for, "" when it only reads
+}
+
+// SliceKey is a slice generation of the spec's width.
+type SliceKey struct {
+	Start int64 // ms
+	Gen   int
+}
+
+// Waiting says what the pipeline's watermark waits for.
+type Waiting struct {
+	Watermark int64  `json:"watermark"` // ms; math.MinInt64 while there is none
+	Lane      string `json:"lane,omitempty"`
+	Why       string `json:"why"`
+}
+
+// String is one line for people.
+func (w Waiting) String() string {
+	mark := "there is no watermark yet"
+	if w.Watermark != window.NoTime {
+		mark = "the watermark is " + window.FormatTime(w.Watermark)
+	}
+	if w.Lane == "" {
+		return fmt.Sprintf("%s: %s", mark, w.Why)
+	}
+	return fmt.Sprintf("%s: lane %s: %s", mark, w.Lane, w.Why)
+}
+
+// Passed is what the lane's lateness is decided with: no event it folds from now on belongs to a window whose deadline
+// is at or before it.
+func (l *Lane) Passed() int64 {
+	if !l.Found {
+		return window.NoTime
+	}
+	return max(l.Meta.Watermark, l.Meta.Sealed)
+}
+
+// Sealed reports whether every lane's committed state has passed a deadline. Nothing can change such a window any more.
+func (v *View) Sealed(deadline int64) bool {
+	for i := range v.Lanes {
+		if v.Lanes[i].Passed() < deadline {
+			return false
+		}
+	}
+	return len(v.Lanes) > 0
+}
+
+// Dropped reports whether the lanes were told that a window of this deadline is final.
+func (v *View) Dropped(deadline int64) bool {
+	for i := range v.Lanes {
+		if v.Lanes[i].Ctl.DropBefore >= deadline {
+			return true
+		}
+	}
+	return false
+}
+
+// Take reads the partition lists, then the lanes, then the broker's ends of those that claim to be idle: in this order,
+// and never from a cache.
+func Take(ctx context.Context, cfg Config) (*View, error) {
+	ids, err := cfg.lanes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Lanes: make([]Lane, len(ids)), Watermark: window.NoTime, Holder: -1}
+	err = parallel.Do(ctx, cfg.Parallel, len(ids), func(ctx context.Context, i int) error {
+		return cfg.readLane(ctx, ids[i], &v.Lanes[i])
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctls, err := cfg.State.ReadCtl(ctx, ids...)
+	if err != nil {
+		return nil, fmt.Errorf("read requests of the lanes: %w", err)
+	}
+	for i := range ctls {
+		v.Lanes[i].Ctl = ctls[i]
+	}
+	if err := cfg.proveIdle(ctx, v); err != nil {
+		return nil, err
+	}
+	v.findWatermark()
+	return v, nil
+}
+
+// lanes lists the lanes by topic and partition, as the cluster has them now.
+func (c *Config) lanes(ctx context.Context) ([]store.LaneID, error) {
+	var ids []store.LaneID
+	for _, topic := range slices.Compact(slices.Sorted(slices.Values(c.Spec.Source.Topics))) {
+		partitions, err := c.Topics.Partitions(ctx, topic)
+		if c.Lenient && errors.Is(err, source.ErrUnknownTopic) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
+		}
+		partitions = slices.Sorted(slices.Values(partitions))
+		for _, p := range partitions {
+			ids = append(ids, store.LaneID{Pipeline: c.Spec.Name, Topic: topic, Partition: p})
+		}
+	}
+	return ids, nil
+}
+
+func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
+	*l = Lane{ID: id}
+	stateID := c.Spec.StateID()
+	if c.Lenient {
+		stateID = "" // of any spec
+	}
+	meta, stats, err := c.State.LaneView(ctx, id, stateID)
+	if errors.Is(err, store.ErrNoMeta) {
+		l.Why = "it has committed nothing yet"
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("lane %s: %w", id, err)
+	}
+	l.Found, l.Meta, l.Held = true, meta, len(stats)
+	if meta.Offset < 0 {
+		l.Why = "it has committed nothing yet"
+	}
+	if meta.StateID != c.Spec.StateID() {
+		l.Why = "its state is of another spec (" + meta.StateID + ")"
+		return nil
+	}
+	l.Slices = make(map[SliceKey]store.SliceStat, len(stats))
+	for _, s := range stats {
+		if s.Width != c.Plan.Width {
+			return fmt.Errorf("lane %s: slice %s is %d ms wide, the spec's are %d ms", id, s.SliceID, s.Width, c.Plan.Width)
+		}
+		if s.Folded > 0 {
+			l.Slices[SliceKey{s.Start, s.Gen}] = s
+		}
+	}
+	return nil
+}
+
+// proveIdle asks the brokers for the ends of all lanes that claim to be idle. The claim was read before, so a lane that
+// is idle at the end found now has no event waiting.
+func (c *Config) proveIdle(ctx context.Context, v *View) error {
+	var tps []source.TopicPartition
+	for i := range v.Lanes {
+		if l := &v.Lanes[i]; c.Lenient || l.Found && l.Meta.IdleEnd >= 0 {
+			tps = append(tps, source.TopicPartition{Topic: l.ID.Topic, Partition: l.ID.Partition})
+		}
+	}
+	if len(tps) == 0 {
+		return nil
+	}
+	ends, err := c.Topics.Ends(ctx, tps...)
+	if err != nil {
+		return fmt.Errorf("end offsets of idle lanes: %w", err)
+	}
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		end, ok := ends[source.TopicPartition{Topic: l.ID.Topic, Partition: l.ID.Partition}]
+		if l.Ends = end; !l.Found || l.Meta.IdleEnd < 0 {
+			continue
+		}
+		id, err := c.Topics.TopicID(ctx, l.ID.Topic)
+		if err != nil {
+			return fmt.Errorf("id of topic %s: %w", l.ID.Topic, err)
+		}
+		if l.Meta.TopicID != "" && id != "" && l.Meta.TopicID != id {
+			l.Why = "its topic was deleted and made again"
+			continue
+		}
+		// The high watermark, not the last stable offset: records of a transaction that is still open lie between the two.
+		if l.Idle = ok && end.HighWatermark == l.Meta.IdleEnd && l.Meta.Offset >= 0; !l.Idle {
+			l.Why = fmt.Sprintf("it was idle at offset %d, the log ends at %d", l.Meta.IdleEnd, end.HighWatermark)
+		}
+	}
+	return nil
+}
+
+// findWatermark finds the pipeline's watermark: the lowest of the lanes that are not idle, the greatest when all are.
+func (v *View) findWatermark() {
+	idle := true
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		if l.Idle {
+			continue
+		}
+		mark := int64(window.NoTime)
+		if l.Found {
+			mark = l.Meta.Watermark
+		}
+		if idle || mark < v.Watermark {
+			v.Watermark, v.Holder = mark, i
+			v.Why = cmp.Or(l.Why, "its watermark is the lowest")
+			if l.Why == "" && mark == window.NoTime {
+				v.Why = "it has seen no event and is not proved idle"
+			}
+		}
+		idle = false
+	}
+	if !idle {
+		return
+	}
+	for i := range v.Lanes {
+		if l := &v.Lanes[i]; v.Holder < 0 || l.Meta.Watermark > v.Watermark {
+			v.Watermark, v.Holder, v.Why = l.Meta.Watermark, i, "all lanes are idle"
+		}
+	}
+}
+
+// Waiting describes what the watermark waits for.
+func (v *View) Waiting() Waiting {
+	w := Waiting{Watermark: v.Watermark, Why: v.Why}
+	if v.Holder >= 0 {
+		w.Lane = v.Lanes[v.Holder].ID.String()
+	} else {
+		w.Why = "the source topics have no partitions"
+	}
+	return w
+}
+
+// Open lists the windows that at least one lane has events of, by deadline.
+func (v *View) Open(plan *window.Plan) []window.Ref {
+	lowest := make(map[int64]int) // slice start -> lowest generation
+	for i := range v.Lanes {
+		for k := range v.Lanes[i].Slices {
+			if gen, ok := lowest[k.Start]; !ok || k.Gen < gen {
+				lowest[k.Start] = k.Gen
+			}
+		}
+	}
+	seen := make(map[window.Ref]struct{})
+	for start, gen := range lowest {
+		for _, ref := range WindowsFrom(plan, start, gen) {
+			seen[ref] = struct{}{}
+		}
+	}
+	refs := make([]window.Ref, 0, len(seen))
+	for ref := range seen {
+		refs = append(refs, ref)
+	}
+	slices.SortFunc(refs, func(a, b window.Ref) int {
+		return cmp.Or(cmp.Compare(plan.Deadline(a), plan.Deadline(b)), cmp.Compare(a.Window, b.Window))
+	})
+	return refs
+}
+
+// WindowsFrom lists the windows that merge generation gen of a slice: those that have at least gen deadlines of the slice
+// strictly before their own.
+func WindowsFrom(plan *window.Plan, start int64, gen int) []window.Ref {
+	refs := plan.WindowsOf(start)
+	before := 0 // windows with a deadline strictly before that of refs[i]
+	for i := range refs {
+		if i > 0 && plan.Deadline(refs[i]) > plan.Deadline(refs[i-1]) {
+			before = i
+		}
+		if before >= gen {
+			return refs[i:]
+		}
+	}
+	return nil
+}
+
+// Share sums up what the lane folded into the slice generations that a window merges; first is the one with the first
+// event, nil without one.
+func (l *Lane) Share(ranges []window.SliceRange) (first *store.SliceStat, lastOffset, folded int64) {
+	lastOffset = -1
+	if len(l.Slices) == 0 {
+		return nil, lastOffset, 0
+	}
+	for _, r := range ranges {
+		for gen := 0; gen <= r.MaxGen; gen++ {
+			s, ok := l.Slices[SliceKey{r.Start, gen}]
+			if !ok {
+				continue
+			}
+			lastOffset = max(lastOffset, s.LastOffset)
+			folded += s.Folded
+			if first == nil || s.FirstOffset < first.FirstOffset {
+				first = &s
+			}
+		}
+	}
+	return first, lastOffset, folded
+}
