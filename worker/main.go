@@ -56,6 +56,9 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	conn.AddFlags(flags)
 	log.AddFlags(flags)
 	addTuning(flags, &cfg)
+	reports := connect.Size(app.DefaultReportsLimit)
+	flags.Var(&reports, "reports-limit", "bytes that "+app.ReportsFile+" in the WAL directory may take; beyond it the oldest reports of recoveries "+
+		"that wait for Temporal are dropped")
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
 	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
@@ -69,6 +72,9 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	}
 	if err := checkTuning(&cfg); err != nil {
 		return cfg, err
+	}
+	if cfg.Temporal.ReportsLimit = int64(reports); reports < app.LeastReportsLimit {
+		return cfg, fmt.Errorf("--reports-limit is %d bytes; want at least %d", reports, app.LeastReportsLimit)
 	}
 	cfg.Log = logger(out, *text, *verbose)
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {

@@ -68,6 +68,7 @@ func (d *disk) tidy(ctx context.Context) {
 	defer close(d.done)
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
+	d.sweepAside(time.Now())
 	moved := map[contract.ChainRef]bool{}
 	for {
 		select {
@@ -75,6 +76,7 @@ func (d *disk) tidy(ctx context.Context) {
 			return
 		case <-tick.C:
 			moved = d.look(ctx, moved)
+			d.sweepAside(time.Now())
 		}
 	}
 }
@@ -99,10 +101,26 @@ func (d *disk) look(ctx context.Context, moved map[contract.ChainRef]bool) map[c
 			d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
 		}
 	}
-	if _, err := d.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) { return d.store.ReadMeta(ctx, id) }); err != nil && ctx.Err() == nil {
+	passed, err := d.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) { return d.store.ReadMeta(ctx, id) })
+	if err != nil && ctx.Err() == nil {
 		d.log.Warn("journal not swept, trying again", "error", err)
 	}
+	if passed > 0 {
+		d.log.Info("superseded journals deleted: their lanes have passed them", "chains", passed)
+	}
 	return seen
+}
+
+// sweepAside keeps the copies of what could not be read within their bounds.
+func (d *disk) sweepAside(now time.Time) {
+	deleted, err := d.SweepAside(now)
+	for _, c := range deleted {
+		d.log.Warn("copy of an unreadable part of the WAL deleted to keep the bounds of --wal-aside-age and --wal-aside-limit",
+			"file", c.File, "bytes", c.Bytes, "written", c.Modified)
+	}
+	if err != nil {
+		d.log.Warn("copies of unreadable parts of the WAL not swept, trying again", "error", err)
+	}
 }
 
 func refOf(c journal.Chain) contract.ChainRef {

@@ -114,7 +114,7 @@ func running(t *testing.T, r *recoveries) (stop func()) {
 
 func inDir(t *testing.T, dir string) *reportLog {
 	t.Helper()
-	l, err := openReports(dir, quiet)
+	l, err := openReports(dir, DefaultReportsLimit, quiet)
 	require.NoError(t, err)
 	return l
 }
@@ -213,7 +213,7 @@ func TestReportsSurviveTheProcess(t *testing.T) {
 		pass(time.Minute)
 		require.Len(t, temporal.all(), 3, "what was delivered is not started again, the rest is")
 	})
-	info, err := os.Stat(filepath.Join(dir, reportsFile))
+	info, err := os.Stat(filepath.Join(dir, ReportsFile))
 	require.NoError(t, err)
 	require.Zero(t, info.Size(), "all are delivered, so the file is empty")
 }
@@ -252,7 +252,7 @@ func TestReportsFile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			require.NoError(t, os.WriteFile(filepath.Join(dir, reportsFile), []byte(c.text), 0o644))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, ReportsFile), []byte(c.text), 0o644))
 			l := inDir(t, dir)
 			defer l.close()
 			var ids []string
@@ -272,8 +272,61 @@ func TestReportsFile(t *testing.T) {
 			require.Len(t, again.waiting, 1, "what is added after a torn end can be read")
 		})
 	}
-	_, err := openReports(filepath.Join(t.TempDir(), "missing"), quiet)
+	_, err := openReports(filepath.Join(t.TempDir(), "missing"), DefaultReportsLimit, quiet)
 	require.ErrorContains(t, err, "open recovery reports")
+}
+
+// However long Temporal is away, the file keeps its limit: what was delivered goes first, then the oldest reports.
+func TestReportsFileKeepsItsLimit(t *testing.T) {
+	dir := t.TempDir()
+	one, err := json.Marshal(reportNumber(1000))
+	require.NoError(t, err)
+	limit := int64(100 * len(one))
+	l, err := openReports(dir, limit, quiet)
+	require.NoError(t, err)
+	size := func() int64 {
+		info, err := os.Stat(filepath.Join(dir, ReportsFile))
+		require.NoError(t, err)
+		require.Equal(t, l.size, info.Size())
+		return info.Size()
+	}
+	const added = 1000
+	for n := range int64(added) {
+		l.add(reportNumber(n))
+		require.LessOrEqual(t, size(), limit)
+	}
+	require.Equal(t, added, l.dropped+len(l.waiting), "counted")
+	require.Greater(t, len(l.waiting), 50)
+	first := int64(l.dropped)
+
+	require.NoError(t, l.close())
+	l, err = openReports(dir, limit, quiet)
+	require.NoError(t, err)
+	next := first
+	deliver := func() {
+		got, ok := l.next()
+		require.True(t, ok)
+		require.Equal(t, next, got.Batch.Batch, "in order, from the oldest that was kept")
+		next++
+		l.done(recoveryID(got.Batch))
+	}
+	for range 40 {
+		deliver()
+	}
+	for n := range int64(500) { // something always waits, so the file is never simply emptied
+		deliver()
+		l.add(reportNumber(added + n))
+		require.LessOrEqual(t, size(), limit)
+	}
+	require.Zero(t, l.dropped, "what was delivered made room")
+
+	require.NoError(t, l.close())
+	less, err := openReports(dir, limit/4, quiet)
+	require.NoError(t, err)
+	defer less.close()
+	require.LessOrEqual(t, less.size, limit/4, "a smaller limit holds at once")
+	require.Positive(t, less.dropped)
+	require.NoFileExists(t, filepath.Join(dir, ReportsFile+unfinished))
 }
 
 func TestReportsInMemoryWhereTheDiskTakesNone(t *testing.T) {

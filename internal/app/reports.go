@@ -15,17 +15,26 @@ import (
 	"millrace/internal/contract"
 )
 
-// reportsFile holds recoveries that were done while Temporal was away, a line each, until their workflows are started.
-const reportsFile = "reports.jsonl"
+// ReportsFile holds recoveries that were done while Temporal was away, a line each, until their workflows are started.
+const ReportsFile = "reports.jsonl"
 
 // memoryReports bounds the reports that are kept where there is no directory to keep them in.
 const memoryReports = 1000
 
+// DefaultReportsLimit is how large the file of reports may become, in bytes. A report has a few kilobytes.
+const DefaultReportsLimit = 64 << 20
+
+// LeastReportsLimit is the smallest limit that makes sense: room for a report of very many lanes.
+const LeastReportsLimit = 1 << 20
+
 // reportLog keeps reports until they are delivered: on disk, appended and synced, or in memory only. It is not safe for concurrent
 // use.
 type reportLog struct {
+	path    string
 	file    *os.File // nil: in memory only
 	size    int64    // of the file up to the last whole line
+	limit   int64    // of size
+	dropped int      // reports that were never delivered, to keep the limit
 	waiting []waitingReport
 	log     *slog.Logger
 }
@@ -48,13 +57,17 @@ func recoveryID(b contract.RecoveryBatch) string {
 }
 
 // openReports opens the log in dir; an empty dir is none. Reports of an earlier process that were not delivered wait again. A last
-// line that a crash cut off is taken away.
-func openReports(dir string, log *slog.Logger) (*reportLog, error) {
-	l := &reportLog{log: log}
+// line that a crash cut off is taken away. limit is how large the file may become.
+func openReports(dir string, limit int64, log *slog.Logger) (*reportLog, error) {
+	l := &reportLog{log: log, limit: limit}
 	if dir == "" {
 		return l, nil
 	}
-	file, err := os.OpenFile(filepath.Join(dir, reportsFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err := os.Remove(filepath.Join(dir, ReportsFile) + unfinished); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open recovery reports: %w", err)
+	}
+	l.path = filepath.Join(dir, ReportsFile)
+	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open recovery reports: %w", err)
 	}
@@ -78,7 +91,7 @@ func (l *reportLog) load() error {
 		var line reportLine
 		switch err := json.Unmarshal(bytes.TrimSpace(text), &line); {
 		case err != nil || line.ID == "":
-			l.log.Warn("a line of the recovery reports cannot be read; it is passed over", "file", l.file.Name(), "byte", l.size, "error", err)
+			l.log.Warn("a line of the recovery reports cannot be read; it is passed over", "file", l.path, "byte", l.size, "error", err)
 		case line.Report != nil:
 			l.waiting = append(l.waiting, waitingReport{id: line.ID, at: l.size, n: int64(len(text))})
 		default:
@@ -89,7 +102,10 @@ func (l *reportLog) load() error {
 	if err := l.file.Truncate(l.size); err != nil {
 		return err
 	}
-	return l.shrink()
+	if err := l.shrink(); err != nil {
+		return err
+	}
+	return l.makeRoom(0)
 }
 
 // add keeps a report. It returns after the disk has it; where the disk does not take it, it is kept in memory.
@@ -120,6 +136,9 @@ func (l *reportLog) write(line reportLine) (at, n int64, err error) {
 		return 0, 0, err
 	}
 	text = append(text, '\n')
+	if err := l.makeRoom(int64(len(text))); err != nil {
+		return 0, 0, err
+	}
 	if _, err = l.file.WriteAt(text, l.size); err == nil {
 		err = l.file.Sync()
 	}

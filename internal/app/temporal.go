@@ -81,7 +81,7 @@ func tell(temporal client.Client, deps temporalDeps, cfg TemporalConfig) (stop f
 	if deps.Tell == nil {
 		return func() {}, nil
 	}
-	reports, err := openReports(deps.Data, deps.Log)
+	reports, err := openReports(deps.Data, cfg.ReportsLimit, deps.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,8 @@ type TemporalConfig struct {
 	Process string
 	// RetryFirst and RetryMost bound the pauses between tries while Temporal does not take workers. Defaults: 500 ms and 10 s.
 	RetryFirst, RetryMost time.Duration
+	// ReportsLimit is how many bytes ReportsFile may take. Default DefaultReportsLimit.
+	ReportsLimit int64
 	// NoWorkflowCache replays every workflow task from the start of its history. It is for tests: it holds for the whole process.
 	NoWorkflowCache bool
 }
@@ -42,7 +44,13 @@ func (c *TemporalConfig) Validate() error {
 	if c.RetryMost == 0 {
 		c.RetryMost = 10 * time.Second
 	}
+	if c.ReportsLimit == 0 {
+		c.ReportsLimit = DefaultReportsLimit
+	}
 	var errs []error
+	if c.ReportsLimit < LeastReportsLimit {
+		errs = append(errs, fmt.Errorf("the reports limit is %d bytes; want at least %d", c.ReportsLimit, LeastReportsLimit))
+	}
 	if c.Client.HostPort == "" {
 		errs = append(errs, errors.New("no Temporal: Client.HostPort is empty; set TEMPORAL_ADDRESS or give --temporal HOST:PORT"))
 	}

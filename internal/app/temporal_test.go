@@ -20,6 +20,7 @@ func TestTemporalConfig(t *testing.T) {
 	require.Len(t, c.Process, 36)
 	require.Equal(t, 500*time.Millisecond, c.RetryFirst)
 	require.Equal(t, 10*time.Second, c.RetryMost)
+	require.EqualValues(t, DefaultReportsLimit, c.ReportsLimit)
 
 	c = TemporalConfig{RetryFirst: time.Minute, RetryMost: time.Second}
 	err := c.Validate()

@@ -23,7 +23,7 @@ Replay and decide steer the worker that has the log, through Temporal.`,
 	}
 	ls := &cobra.Command{
 		Use:     "ls DIR",
-		Short:   "List a log's segments and streams",
+		Short:   "List a log's segments, streams, and copies of what could not be read",
 		Example: "  millrace wal ls /var/lib/millrace/wal\n  millrace wal ls /var/lib/millrace/wal --json | jq .streams",
 		Args:    exactly("DIR"),
 		RunE:    func(_ *cobra.Command, args []string) error { return listLog(sh, args[0]) },
@@ -85,9 +85,13 @@ func listLog(sh *shell, dir string) error {
 	}
 	defer v.Close()
 	id, segments, streams := v.Identity(), v.Segments(), v.Streams()
+	aside, err := v.Aside()
+	if err != nil {
+		return err
+	}
 	if sh.json {
 		return printJSON(sh.out, map[string]any{
-			"disk": id.Disk.String(), "owner": id.Owner, "segments": segments, "streams": streams, "recovery": rep,
+			"disk": id.Disk.String(), "owner": id.Owner, "segments": segments, "streams": streams, "recovery": rep, "aside": aside,
 		})
 	}
 	fmt.Fprintf(sh.out, "log %s, next index %d; last held by worker %q, incarnation %s, since %s\n",
@@ -107,7 +111,33 @@ func listLog(sh *shell, dir string) error {
 			t.row(s.Stream, c.Chain, c.First, c.Last, c.Records, c.Bytes, c.Pos, c.Gaps)
 		}
 	}
-	return t.write(sh.out, "")
+	if err := t.write(sh.out, ""); err != nil {
+		return err
+	}
+	return drawAside(sh.out, aside)
+}
+
+// drawAside lists the copies of what could not be read; nothing when there are none.
+func drawAside(w io.Writer, aside []wal.AsideCopy) error {
+	if len(aside) == 0 {
+		return nil
+	}
+	t := &table{}
+	t.row("COPY", "BYTES", "WRITTEN", "KEPT")
+	total := int64(0)
+	for _, c := range aside {
+		kept := "until --wal-aside-age or --wal-aside-limit"
+		if c.Held {
+			kept = "until its records are decided about"
+		}
+		t.row(c.File, c.Bytes, instant(c.Modified.UnixMilli()), kept)
+		total += c.Bytes
+	}
+	if err := t.write(w, ""); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d bytes of unreadable parts in %s\n", total, counted(len(aside), "file"))
+	return err
 }
 
 type dumpFilter struct {

@@ -69,4 +69,15 @@ func TestWAL(t *testing.T) {
 	code, out, _ = millrace(t, "wal", "dump", dir, "--data")
 	require.Equal(t, ExitIncomplete, code)
 	require.Contains(t, out, "CORRUPT")
+
+	code, out, _ = millrace(t, "wal", "ls", dir)
+	require.Equal(t, ExitOK, code)
+	require.NotContains(t, out, "COPY", "looking copies nothing")
+	l, _, err = wal.Open(wal.Config{Dir: dir, SegmentSize: wal.MinSegmentSize})
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	code, out, _ = millrace(t, "wal", "ls", dir)
+	require.Equal(t, ExitOK, code)
+	require.Regexp(t, `(?m)^corrupt/\S+\.corrupt +\d+ .* until its records are decided about$`, out)
+	require.Contains(t, out, "bytes of unreadable parts in 1 file")
 }

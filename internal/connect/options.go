@@ -29,9 +29,11 @@ const (
 	EnvRedisCA       = "MILLRACE_REDIS_CA"    // PEM file of the authorities to trust; implies TLS
 	EnvRedisUser     = "MILLRACE_REDIS_USER"
 	EnvRedisPassword = "MILLRACE_REDIS_PASSWORD"
-	EnvWALDir        = "MILLRACE_WAL_DIR"        // a directory of this worker's own on a local disk
-	EnvWALSoftLimit  = "MILLRACE_WAL_SOFT_LIMIT" // bytes, or with KiB, MiB, GiB
-	EnvWALHardLimit  = "MILLRACE_WAL_HARD_LIMIT" // likewise
+	EnvWALDir        = "MILLRACE_WAL_DIR"         // a directory of this worker's own on a local disk
+	EnvWALSoftLimit  = "MILLRACE_WAL_SOFT_LIMIT"  // bytes, or with KiB, MiB, GiB
+	EnvWALHardLimit  = "MILLRACE_WAL_HARD_LIMIT"  // likewise
+	EnvWALAsideLimit = "MILLRACE_WAL_ASIDE_LIMIT" // likewise
+	EnvWALAsideAge   = "MILLRACE_WAL_ASIDE_AGE"   // such as 720h
 )
 
 // Endpoint is one kind of server. An empty Addrs means that it was not configured.

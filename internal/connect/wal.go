@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -15,16 +16,26 @@ type WAL struct {
 	Dir       string
 	SoftLimit Size // 0: the log's own default
 	HardLimit Size // likewise
+	// Bounds of the copies of what could not be read; 0: the log's own defaults.
+	AsideLimit Size
+	AsideAge   time.Duration
 }
 
 // WALFromEnv reads the environment through getenv.
 func WALFromEnv(getenv func(string) string) (w WAL, err error) {
 	w.Dir = getenv(EnvWALDir)
-	for name, limit := range map[string]*Size{EnvWALSoftLimit: &w.SoftLimit, EnvWALHardLimit: &w.HardLimit} {
+	for name, limit := range map[string]*Size{
+		EnvWALSoftLimit: &w.SoftLimit, EnvWALHardLimit: &w.HardLimit, EnvWALAsideLimit: &w.AsideLimit,
+	} {
 		if text := getenv(name); text != "" {
 			if err := limit.Set(text); err != nil {
 				return w, fmt.Errorf("%s: %w", name, err)
 			}
+		}
+	}
+	if text := getenv(EnvWALAsideAge); text != "" {
+		if w.AsideAge, err = time.ParseDuration(text); err != nil {
+			return w, fmt.Errorf("%s is %q; want a duration such as 720h", EnvWALAsideAge, text)
 		}
 	}
 	return w, nil
@@ -35,17 +46,23 @@ func (w *WAL) AddFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&w.Dir, "wal", w.Dir, "directory on a local disk for commits that Redis cannot take, of this worker alone (or "+EnvWALDir+")")
 	flags.Var(&w.SoftLimit, "wal-soft-limit", "size of the WAL from which on intake is throttled (or "+EnvWALSoftLimit+"; default 3/4 of the hard limit)")
 	flags.Var(&w.HardLimit, "wal-hard-limit", "size of the WAL at which intake is paused (or "+EnvWALHardLimit+"; default 4GiB)")
+	flags.Var(&w.AsideLimit, "wal-aside-limit", "bytes of copies of unreadable parts of the WAL to keep in its folder corrupt; the oldest go first, "+
+		"those of records nobody has decided about never (or "+EnvWALAsideLimit+"; default 1GiB)")
+	flags.DurationVar(&w.AsideAge, "wal-aside-age", w.AsideAge, "how long to keep such copies at most (or "+EnvWALAsideAge+"; default 720h)")
 }
 
 // Config says how to open the directory for a worker. It is the zero value when there is none.
 func (w WAL) Config(worker string) (wal.Config, error) {
 	if w.Dir == "" {
-		if w.SoftLimit != 0 || w.HardLimit != 0 {
+		if w.SoftLimit != 0 || w.HardLimit != 0 || w.AsideLimit != 0 || w.AsideAge != 0 {
 			return wal.Config{}, fmt.Errorf("WAL limits without a directory: give --wal DIR or set %s", EnvWALDir)
 		}
 		return wal.Config{}, nil
 	}
-	cfg := wal.Config{Dir: w.Dir, Worker: worker, SoftLimit: int64(w.SoftLimit), HardLimit: int64(w.HardLimit)}
+	cfg := wal.Config{
+		Dir: w.Dir, Worker: worker, SoftLimit: int64(w.SoftLimit), HardLimit: int64(w.HardLimit),
+		AsideLimit: int64(w.AsideLimit), AsideAge: w.AsideAge,
+	}
 	if part := cfg.HardLimit / leastSegments &^ (wal.MinSegmentSize - 1); 0 < cfg.HardLimit && part < usualSegment {
 		cfg.SegmentSize = max(part, wal.MinSegmentSize)
 	}

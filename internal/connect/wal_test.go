@@ -2,6 +2,7 @@ package connect
 
 import (
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
@@ -27,6 +28,10 @@ func TestWALOptions(t *testing.T) {
 		{"smallest segments", nil, []string{"--wal", "/wal", "--wal-hard-limit", "128KiB"},
 			wal.Config{Dir: "/wal", Worker: "w", HardLimit: 128 << 10, SegmentSize: 64 << 10}, ""},
 		{"too small", nil, []string{"--wal", "/wal", "--wal-hard-limit", "127KiB"}, wal.Config{}, "HardLimit"},
+		{"bounds of copies", map[string]string{EnvWALDir: "/wal", EnvWALAsideAge: "24h"}, []string{"--wal-aside-limit", "64MiB"},
+			wal.Config{Dir: "/wal", Worker: "w", AsideLimit: 64 << 20, AsideAge: 24 * time.Hour}, ""},
+		{"no age", map[string]string{EnvWALAsideAge: "a month"}, nil, wal.Config{}, `MILLRACE_WAL_ASIDE_AGE is "a month"; want a duration such as 720h`},
+		{"negative age", map[string]string{EnvWALDir: "/wal"}, []string{"--wal-aside-age", "-1h"}, wal.Config{}, "AsideAge"},
 		{"limit without a directory", nil, []string{"--wal-hard-limit", "1GiB"}, wal.Config{}, "give --wal DIR or set MILLRACE_WAL_DIR"},
 		{"soft above hard", map[string]string{EnvWALDir: "/wal"}, []string{"--wal-soft-limit", "2GiB", "--wal-hard-limit", "1GiB"}, wal.Config{}, "SoftLimit"},
 		{"no size", map[string]string{EnvWALSoftLimit: "lots"}, nil, wal.Config{}, `MILLRACE_WAL_SOFT_LIMIT: "lots" is no size`},

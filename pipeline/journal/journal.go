@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -215,6 +216,9 @@ func (j *Journal) Err() error { return j.log.Err() }
 
 // Stats returns the log's counters.
 func (j *Journal) Stats() wal.Stats { return j.log.Stats() }
+
+// SweepAside is wal.Log.SweepAside.
+func (j *Journal) SweepAside(now time.Time) ([]wal.AsideCopy, error) { return j.log.SweepAside(now) }
 
 // Segments describes the log's segments, oldest first.
 func (j *Journal) Segments() []wal.SegmentInfo { return j.log.Segments() }

@@ -52,6 +52,10 @@ type Config struct {
 	MarkAfter time.Duration
 	// RetryAfter is how long the housekeeper waits after it could not prepare a segment. Default 1 s.
 	RetryAfter time.Duration
+	// AsideLimit and AsideAge bound the copies of unreadable ranges and torn tails beside the segments, in bytes and in time
+	// since they were written; see SweepAside. Defaults 1 GiB and 30 days.
+	AsideLimit int64
+	AsideAge   time.Duration
 	// FS is the file system. Default OS.
 	FS FS
 }
@@ -68,6 +72,10 @@ func (c Config) withDefaults() Config {
 	def(&c.SegmentSize, 64<<20)
 	def(&c.HardLimit, max(4<<30, 4*c.SegmentSize))
 	def(&c.SoftLimit, c.HardLimit/4*3)
+	def(&c.AsideLimit, 1<<30)
+	if c.AsideAge == 0 {
+		c.AsideAge = 30 * 24 * time.Hour
+	}
 	if c.Backend == "" {
 		c.Backend = DefaultBackend
 	}
@@ -110,6 +118,12 @@ func (c Config) Validate() error {
 	}
 	if c.RetryAfter < 0 {
 		bad("RetryAfter", c.RetryAfter, "a positive duration")
+	}
+	if c.AsideLimit < 0 {
+		bad("AsideLimit", c.AsideLimit, "a number of bytes")
+	}
+	if c.AsideAge < 0 {
+		bad("AsideAge", c.AsideAge, "a positive duration")
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // FS is all the log asks of a file system. Paths are those of package filepath. Implementations are safe for concurrent
@@ -33,6 +34,8 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	Size() (int64, error)
+	// Modified is when the file's bytes were last written.
+	Modified() (time.Time, error)
 	// Allocate reserves size bytes on disk, so that writing them cannot run out of space where the file system can promise
 	// that. It extends the file.
 	Allocate(size int64) error

@@ -54,6 +54,9 @@ func (v *View) Segments() []SegmentInfo { return v.l.Segments() }
 // Streams sums up every stream with records not released.
 func (v *View) Streams() []StreamInfo { return v.l.Streams() }
 
+// Aside is Log.Aside.
+func (v *View) Aside() ([]AsideCopy, error) { return v.l.Aside() }
+
 // Reader is Log.Reader.
 func (v *View) Reader(from uint64) *Reader { return v.l.Reader(from) }
 

@@ -64,6 +64,8 @@ type Stats struct {
 	RollWaits              uint64 // times an appender found no segment prepared
 	Created, Recycled      uint64 // segments prepared from new and from released files
 	Corrupt                uint64 // corrupt ranges now in the log, those found at opening included
+	AsideDeleted           uint64 // copies of unreadable ranges and torn tails that were deleted to keep their bounds
+	AsideDeletedBytes      int64
 	Used                   int64  // bytes of frames in the log now
 	SoftLimit, HardLimit   int64  // of Used, as configured
 	Segments               int    // with records, now

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"millrace/pipeline/wal"
 )
@@ -54,6 +55,7 @@ type Fault struct {
 
 type node struct {
 	data, disk []byte
+	modified   time.Time
 	dirty      map[int64]bool // sectors
 	bad        map[int64]bool // sectors that cannot be read
 }
@@ -193,7 +195,7 @@ func (s *FS) Clone() *FS {
 	defer s.mu.Unlock()
 	c := New(s.space)
 	for name, n := range s.names {
-		c.names[name] = &node{data: slices.Clone(n.data), disk: slices.Clone(n.disk), dirty: maps.Clone(n.dirty)}
+		c.names[name] = &node{data: slices.Clone(n.data), disk: slices.Clone(n.disk), dirty: maps.Clone(n.dirty), modified: n.modified}
 	}
 	c.onDisk = maps.Clone(c.names)
 	return c
@@ -225,7 +227,7 @@ func (s *FS) Create(name string) (wal.File, error) {
 	if err := s.alive(); err != nil {
 		return nil, err
 	}
-	n := &node{dirty: map[int64]bool{}}
+	n := &node{dirty: map[int64]bool{}, modified: time.Now()}
 	s.change(change{name: name, node: n})
 	return &file{fs: s, node: n, write: true}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"millrace/pipeline/wal"
 )
@@ -66,6 +67,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	copy(f.node.data[off:], p)
+	f.node.modified = time.Now()
 	f.touch(off, int64(len(p)))
 	if tear {
 		return len(p), ErrInjected
@@ -97,6 +99,12 @@ func (f *file) Size() (int64, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
 	return int64(len(f.node.data)), f.check()
+}
+
+func (f *file) Modified() (time.Time, error) {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.node.modified, f.check()
 }
 
 func (f *file) Allocate(size int64) error {
