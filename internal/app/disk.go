@@ -90,12 +90,13 @@ func (d *disk) look(ctx context.Context, moved map[contract.ChainRef]bool) map[c
 			continue
 		}
 		ref := refOf(c)
-		if seen[ref] = true; !moved[ref] {
+		// A removal takes the owner's token away soon, and nobody else will take over: one look is enough.
+		if seen[ref] = true; !moved[ref] && !meta.Owner.Removed() {
 			continue
 		}
 		switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: lane.Fitting(d.side)}); {
 		case err == nil:
-			d.log.Info("journalled commits are superseded: another owner has read their records again", "lane", c.Lane.String(),
+			d.log.Info("journalled commits are superseded: another owner has taken the lane", "lane", c.Lane.String(),
 				"chain", c.Owner, "commits", r.Superseded.Commits, "outcome", r.Outcome)
 		case !errors.Is(err, journal.ErrLive) && !errors.Is(err, journal.ErrUnknown) && ctx.Err() == nil:
 			d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
@@ -106,7 +107,7 @@ func (d *disk) look(ctx context.Context, moved map[contract.ChainRef]bool) map[c
 		d.log.Warn("journal not swept, trying again", "error", err)
 	}
 	if passed > 0 {
-		d.log.Info("superseded journals deleted: their lanes have passed them", "chains", passed)
+		d.log.Info("superseded journals deleted: their lanes have passed them, or are removed", "chains", passed)
 	}
 	return seen
 }

@@ -253,6 +253,18 @@ func TestTidy(t *testing.T) {
 	require.EqualValues(t, 3, s.books().Superseded.Commits)
 }
 
+// The lanes of a pipeline that is being removed pass nothing any more, and soon Redis does not know them.
+func TestTidyOfARemovedPipeline(t *testing.T) {
+	s := newShelf(t)
+	ctx := context.Background()
+	s.spill(orders, s.acquire(orders), 3)
+	_, err := s.store.Fence(ctx, orders, store.RemovedToken("rm-1"))
+	require.NoError(t, err)
+	s.look(ctx, nil)
+	require.Empty(t, s.list(), "one look settles it and lets it go")
+	require.EqualValues(t, 3, s.books().Superseded.Commits)
+}
+
 func TestStorageOfAFullDisk(t *testing.T) {
 	s := newShelf(t)
 	owner := s.acquire(orders)

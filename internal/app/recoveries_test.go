@@ -290,7 +290,7 @@ func TestReportsFileKeepsItsLimit(t *testing.T) {
 		require.Equal(t, l.size, info.Size())
 		return info.Size()
 	}
-	const added = 1000
+	const added = 300
 	for n := range int64(added) {
 		l.add(reportNumber(n))
 		require.LessOrEqual(t, size(), limit)
@@ -313,7 +313,7 @@ func TestReportsFileKeepsItsLimit(t *testing.T) {
 	for range 40 {
 		deliver()
 	}
-	for n := range int64(500) { // something always waits, so the file is never simply emptied
+	for n := range int64(150) { // something always waits, so the file is never simply emptied
 		deliver()
 		l.add(reportNumber(added + n))
 		require.LessOrEqual(t, size(), limit)

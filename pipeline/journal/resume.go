@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -154,8 +155,9 @@ func (j *Journal) pass(s *stream, offset int64) {
 	}
 }
 
-// Sweep lets superseded chains go that their lanes have passed. meta returns a lane's meta as it is now; a lane that it does
-// not find keeps its chains. It returns how many chains went, and the errors of meta.
+// Sweep lets superseded chains go that their lanes have passed, and those of pipelines that are being removed, whose lanes
+// never will. meta returns a lane's meta as it is now; a lane that it does not find keeps its chains. It returns how many
+// chains went, and the errors of meta.
 func (j *Journal) Sweep(ctx context.Context, meta func(store.LaneID) (store.Meta, bool, error)) (int, error) {
 	var errs []error
 	before := 0
@@ -168,10 +170,14 @@ func (j *Journal) Sweep(ctx context.Context, meta func(store.LaneID) (store.Meta
 			errs = append(errs, err)
 			continue
 		}
+		passed := m.Offset
+		if m.Owner.Removed() {
+			passed = math.MaxInt64
+		}
 		j.mu.Lock()
 		s := j.streamOf(c.Lane)
 		had := len(s.chains)
-		j.pass(s, m.Offset)
+		j.pass(s, passed)
 		before += had - len(s.chains)
 		j.mu.Unlock()
 	}

@@ -263,6 +263,25 @@ func TestSupersededChainIsKeptUntilTheLaneHasPassedIt(t *testing.T) {
 	require.Empty(t, j.Chains(), "released for good")
 }
 
+func TestSupersededChainGoesWithItsPipeline(t *testing.T) {
+	fs := faultfs.New(0)
+	j := open(t, fs)
+	appendAll(t, j, lane0, "1:a", commits(0, 10))
+	j = reopen(t, &fs, j)
+	r := newRedis(lane0, "2:b", store.Cursor{})
+	r.take(t, j, "3:c")
+	meta := store.Meta{Offset: 5, Owner: "3:c"}
+	sweep := func() int {
+		n, err := j.Sweep(ctx, func(store.LaneID) (store.Meta, bool, error) { return meta, true, nil })
+		require.NoError(t, err)
+		return n
+	}
+	require.Zero(t, sweep())
+	meta.Owner = store.RemovedToken("rm-1")
+	require.Equal(t, 1, sweep(), "a lane of a removed pipeline never passes it")
+	require.Empty(t, j.Chains())
+}
+
 func states(j *Journal) (all []string) {
 	for _, c := range j.Chains() {
 		all = append(all, c.State)
