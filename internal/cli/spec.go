@@ -20,6 +20,7 @@ func specCommand(sh *shell) *cobra.Command {
 	check := &cobra.Command{
 		Use:     "check FILE",
 		Short:   "Check a spec and name everything that is wrong with it",
+		Long:    "Check reads a spec and names everything that is wrong with it, with line, field, value and what would be valid.\n\n" + functionHelp(),
 		Example: "  millrace spec check flights.yaml",
 		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,6 +48,16 @@ func specCommand(sh *shell) *cobra.Command {
 	}
 	cmd.AddCommand(check, print, previewCommand(sh))
 	return cmd
+}
+
+// functionHelp lists the aggregate functions of a spec.
+func functionHelp() string {
+	var b strings.Builder
+	b.WriteString("Aggregate functions, the types of their field (the default first) and what they publish:\n")
+	for _, f := range spec.Functions() {
+		fmt.Fprintf(&b, "  %-6s %-29s %s\n", f.Name, strings.Join(f.Types, ", "), strings.ReplaceAll(f.Publishes, "`", ""))
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // checkSpec prints a summary, or as JSON {"ok":..., "errors":[...]}. An invalid spec is an error in both forms.

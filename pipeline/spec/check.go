@@ -37,7 +37,6 @@ const (
 	wantTopic     = "a Kafka topic: 1 to 249 of a-z A-Z 0-9 . _ -"
 	wantPath      = "a field name, with dots to reach nested fields, such as amount or order.customer.id"
 	wantUnit      = "s, ms, us, ns (a number since 1970) or rfc3339 (a text)"
-	wantFunc      = "count, sum, avg, min, max, first or last"
 	wantBuckets   = "a power of two from 1 to 1024"
 	wantOverflow  = "block or journal"
 	wantWhere     = "an expression that gives true or false, such as amount > 10 && country == \"DE\""

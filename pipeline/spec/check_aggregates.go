@@ -32,33 +32,30 @@ func checkAggregates(s *Spec, fail report) {
 }
 
 func checkFunc(path string, a *Aggregate, fail report) {
-	types := []string{"int", "float"}
-	switch a.Func {
-	case "count":
-		if a.Field != "" {
-			fail(path+".field", a.Field, "is not for count, which counts events", "no field")
-		}
-		if a.Type != "" {
-			fail(path+".type", a.Type, "is not for count, which is an integer", "no type")
-		}
+	f, known := functionNamed(a.Func)
+	switch {
+	case a.Func == "":
+		fail(path+".func", "", missing, wantFunc())
 		return
-	case "sum", "avg", "min", "max":
-	case "first", "last":
-		types = []string{"any", "int", "float", "string", "bool"}
-	case "":
-		fail(path+".func", "", missing, wantFunc)
-		return
-	default:
+	case !known:
 		problem := "is not a function"
-		if near := nearest(a.Func, []string{"count", "sum", "avg", "min", "max", "first", "last"}); near != "" {
+		if near := nearest(a.Func, functionNames()); near != "" {
 			problem += fmt.Sprintf(" (did you mean %s?)", near)
 		}
-		fail(path+".func", a.Func, problem, wantFunc)
+		fail(path+".func", a.Func, problem, wantFunc())
+		return
+	case f.Takes == "":
+		if a.Field != "" {
+			fail(path+".field", a.Field, "is not for "+f.Name+", which publishes "+f.Publishes, "no field")
+		}
+		if a.Type != "" {
+			fail(path+".type", a.Type, "is not for "+f.Name+", which publishes "+f.Publishes, "no type")
+		}
 		return
 	}
 	checkPath(path+".field", a.Field, fail)
-	if !slices.Contains(types, a.Type) {
-		fail(path+".type", a.Type, "is not a type of "+a.Func, "one of "+strings.Join(types, ", "))
+	if !slices.Contains(f.Types, a.Type) {
+		fail(path+".type", a.Type, "is not a type of "+a.Func, "one of "+strings.Join(f.Types, ", "))
 	}
 }
 

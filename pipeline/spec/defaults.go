@@ -26,15 +26,9 @@ func defaults() *Spec {
 // complete fills in the defaults that depend on other fields.
 func (s *Spec) complete() {
 	for i := range s.Aggregates {
-		a := &s.Aggregates[i]
-		if a.Type != "" {
-			continue
-		}
-		switch a.Func {
-		case "sum", "avg", "min", "max":
-			a.Type = "float"
-		case "first", "last":
-			a.Type = "any"
+		if a := &s.Aggregates[i]; a.Type == "" {
+			f, _ := functionNamed(a.Func)
+			a.Type = f.DefaultType()
 		}
 	}
 	if s.Event.MaxValueBytes == 0 {

@@ -131,7 +131,7 @@ func (r *reader) aggregates(n *yaml.Node, path string, s *Spec) {
 	const want = "e.g. {total: {func: sum, field: amount, type: int}}"
 	one := func(n *yaml.Node, path string, a *Aggregate, more ...field) {
 		r.mapping(n, path, want, append(more,
-			field{"func", r.text(&a.Func, wantFunc)},
+			field{"func", r.text(&a.Func, wantFunc())},
 			field{"field", r.text(&a.Field, wantPath)},
 			field{"type", r.text(&a.Type, "int or float")})...)
 		s.Aggregates = append(s.Aggregates, *a)

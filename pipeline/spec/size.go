@@ -24,7 +24,8 @@ const (
 
 // KeepsText reports whether the aggregate publishes a text of the event, or an integer of any length, as it is.
 func (a *Aggregate) KeepsText() bool {
-	return (a.Func == "first" || a.Func == "last") && (a.Type == "any" || a.Type == "string")
+	f, _ := functionNamed(a.Func)
+	return f.Texts && (a.Type == "any" || a.Type == "string")
 }
 
 // RecordBytes bounds the bytes of any record with a result row: key, value, headers and the framing of a batch of its own.

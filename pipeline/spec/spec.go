@@ -50,9 +50,9 @@ type EventTime struct {
 // Aggregate is one published value per window and key.
 type Aggregate struct {
 	Name  string `json:"name"`
-	Func  string `json:"func"`            // count, sum, avg, min, max, first, last
-	Field string `json:"field,omitempty"` // empty for count
-	Type  string `json:"type,omitempty"`  // int or float; for first and last also string, bool or any (the default there)
+	Func  string `json:"func"`            // the name of one of Functions
+	Field string `json:"field,omitempty"` // empty when the function takes none
+	Type  string `json:"type,omitempty"`  // one of the function's
 }
 
 // Window is one family of windows [start, start+size) with start = offset + k*slide. Slide equals Size for tumbling

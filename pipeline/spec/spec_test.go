@@ -232,7 +232,7 @@ func TestValidateWithoutAFile(t *testing.T) {
 	s.Aggregates[1].Type = "text"
 	var errs Errors
 	require.ErrorAs(t, s.Validate(), &errs)
-	require.EqualError(t, errs, `flights: aggregates[1].type: "text" is not a type of sum; want one of int, float`+"\n"+
+	require.EqualError(t, errs, `flights: aggregates[1].type: "text" is not a type of sum; want one of float, int`+"\n"+
 		`flights: replicas: "0" is out of range; want 1 to 256`)
 }
 
