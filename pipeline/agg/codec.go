@@ -16,9 +16,9 @@ func appendFloat64(dst []byte, v float64) []byte {
 	return appendUint(dst, bits.ReverseBytes64(math.Float64bits(v)))
 }
 
-// appendNulls appends how many of a row's events had no value; the number of values stands at st[16:].
-func appendNulls(dst, st []byte, count int64) []byte {
-	return appendUint(dst, uint64(count-getInt(st[16:])))
+// appendNulls appends how many of count events had no value, when values of them had one.
+func appendNulls(dst []byte, count, values int64) []byte {
+	return appendUint(dst, uint64(count-values))
 }
 
 // scales are the units in which an event time may be written, in ns.
@@ -34,8 +34,9 @@ func scaleTime(ns int64) (scale byte, t int64) {
 // reader decodes an entry. After the first failure err is set and everything reads as zero. It never allocates more
 // than its error.
 type reader struct {
-	buf []byte
-	err error
+	buf     []byte
+	version byte // of the entry
+	err     error
 }
 
 func (r *reader) fail(problem string) {
@@ -107,8 +108,17 @@ func (r *reader) time(scale byte) int64 {
 // bytes reads a length and as many bytes, which alias the entry.
 func (r *reader) bytes(limit int) []byte {
 	n := r.uvarint()
-	if n > uint64(len(r.buf)) || n > uint64(limit) {
-		r.fail("text longer than the entry")
+	if n > uint64(limit) {
+		r.fail("text too long")
+		return nil
+	}
+	return r.take(n)
+}
+
+// take reads n bytes, which alias the entry.
+func (r *reader) take(n uint64) []byte {
+	if n > uint64(len(r.buf)) {
+		r.fail("cut short")
 		return nil
 	}
 	b := r.buf[:n:n]

@@ -24,19 +24,38 @@ type column interface {
 
 	// value appends the published JSON value; null when overflow.
 	value(t *Table, dst, st []byte, count int64) []byte
-	overflow(st []byte) bool
+	overflow(t *Table, st []byte) bool
+}
+
+// folder is a column with the opcode opCall, which folds a value by a call of its own. An opcode with a case in
+// Table.fold costs less, and is for columns that many pipelines have for every event.
+type folder interface {
+	column
+	// fold adds a value that is not null, of the event with that time in ns at that offset of the lane.
+	fold(t *Table, st []byte, v *event.Value, time, offset int64)
+}
+
+// owner is a column that may own a block of the arena.
+type owner interface {
+	column
+	release(t *Table, st []byte) // gives the block at st back
 }
 
 // partial is a decoded column. Which fields count depends on the column.
 type partial struct {
-	n      int64  // values, not counting null
-	sum    int128 // int sums
-	whole  int64  // int extremes
-	float  float64
-	comp   float64 // compensation of a float sum
-	time   int64   // first and last: event time in ns
-	offset int64   // first and last
-	scalar scalar
+	n        int64  // values, not counting null
+	sum      int128 // int sums
+	whole    int64  // int extremes
+	number   number // float extremes
+	digits   []byte // float sums: the magnitude, low byte first, as part of the entry
+	exponent int    // of its lowest bit
+	sign     uint64 // 1 when it is negative
+	beyond   bool   // the sum is beyond float64, and nothing else is known of it
+	float    float64
+	comp     float64 // float sums of format 1: running sum and compensation
+	time     int64   // first and last: event time in ns
+	offset   int64   // first and last
+	scalar   scalar
 }
 
 // op folds one field of an event into one column.
@@ -44,12 +63,14 @@ type op struct {
 	code   opcode
 	slot   uint32 // index in Event.Values
 	offset uint32 // of the column's state in the row
+	folder folder // of opCall
 }
 
 type opcode uint8
 
 const (
 	opNone opcode = iota // folds nothing: the row's count is enough
+	opCall               // the column is a folder
 	opSumInt
 	opSumFloat
 	opAvgInt
@@ -58,8 +79,6 @@ const (
 	opMinFloat
 	opMaxInt
 	opMaxFloat
-	opFirst
-	opLast
 )
 
 // fold adds one event to every column of a row. A null has no value and is passed over.
@@ -75,29 +94,23 @@ func (t *Table) fold(row []byte, ev *event.Event, offset int64) {
 		case opSumInt:
 			addInt(st, v.Int)
 		case opSumFloat:
-			addFloat(st, v.Float)
+			t.addNumber(st, v)
 		case opAvgInt:
 			addInt(st, v.Int)
-			putInt(st[16:], getInt(st[16:])+1)
+			putInt(st[avgIntCount:], getInt(st[avgIntCount:])+1)
 		case opAvgFloat:
-			addFloat(st, v.Float)
-			putInt(st[16:], getInt(st[16:])+1)
+			t.addNumber(st, v)
+			putInt(st[avgFloatCount:], getInt(st[avgFloatCount:])+1)
 		case opMinInt:
 			minInt(st, v.Int)
 		case opMinFloat:
-			minFloat(st, v.Float)
+			minNumber(st, numberOf(v))
 		case opMaxInt:
 			maxInt(st, v.Int)
 		case opMaxFloat:
-			maxFloat(st, v.Float)
-		case opFirst:
-			if before(ev.Time, 0, offset, st) {
-				t.setEdge(st, ev.Time, 0, offset, scalarOf(v))
-			}
-		case opLast:
-			if after(ev.Time, 0, offset, st) {
-				t.setEdge(st, ev.Time, 0, offset, scalarOf(v))
-			}
+			maxNumber(st, numberOf(v))
+		case opCall:
+			o.folder.fold(t, st, v, ev.Time, offset)
 		}
 	}
 }

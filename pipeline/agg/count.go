@@ -2,6 +2,8 @@ package agg
 
 import "strconv"
 
+func newCount(string) column { return count{} }
+
 // count publishes the number of events. It has no state: every row counts.
 type count struct{}
 
@@ -11,6 +13,6 @@ func (count) init([]byte)                                    {}
 func (count) encode(_ *Table, dst, _ []byte, _ int64) []byte { return dst }
 func (count) decode(*reader, int64, *partial)                {}
 func (count) merge(*Table, []byte, *partial, int32)          {}
-func (count) overflow([]byte) bool                           { return false }
+func (count) overflow(*Table, []byte) bool                   { return false }
 
 func (count) value(_ *Table, dst, _ []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

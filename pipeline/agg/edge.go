@@ -1,6 +1,10 @@
 package agg
 
-import "cmp"
+import (
+	"cmp"
+
+	"millrace/pipeline/event"
+)
 
 // edge is the first or last value by event time, ties by lane rank, then offset. Its state is 32 bytes:
 //
@@ -18,24 +22,27 @@ const (
 	maxText   = 1<<29 - 1
 )
 
-func (c edge) op() opcode {
-	if c.last {
-		return opLast
+func newFirst(string) column { return edge{} }
+func newLast(string) column  { return edge{last: true} }
+
+func (edge) op() opcode                   { return opCall }
+func (edge) size() int                    { return 32 }
+func (edge) init([]byte)                  {}
+func (edge) overflow(*Table, []byte) bool { return false }
+
+func (c edge) fold(t *Table, st []byte, v *event.Value, at int64, offset int64) {
+	c.offer(t, st, at, 0, offset, scalarOf(v))
+}
+
+// offer takes a value over when its place in the order is before, for last after, that of the one held at st; no value
+// has the last place to be first and the first to be last.
+func (c edge) offer(t *Table, st []byte, time int64, lane int32, offset int64, s scalar) {
+	if get32(st[edgeKind:]) != 0 {
+		if order := compareEdge(time, lane, offset, st); order == 0 || order > 0 != c.last {
+			return
+		}
 	}
-	return opFirst
-}
-
-func (edge) size() int            { return 32 }
-func (edge) init([]byte)          {}
-func (edge) overflow([]byte) bool { return false }
-
-// before and after compare a value's place with the one held at st; everything comes before and after no value.
-func before(time int64, lane int32, offset int64, st []byte) bool {
-	return get32(st[edgeKind:]) == 0 || compareEdge(time, lane, offset, st) < 0
-}
-
-func after(time int64, lane int32, offset int64, st []byte) bool {
-	return get32(st[edgeKind:]) == 0 || compareEdge(time, lane, offset, st) > 0
+	t.setEdge(st, time, lane, offset, s)
 }
 
 func compareEdge(time int64, lane int32, offset int64, st []byte) int {
@@ -58,12 +65,12 @@ func (t *Table) setEdge(st []byte, time int64, lane int32, offset int64, s scala
 	put32(st[edgeKind:], uint32(s.kind)|uint32(len(s.text))<<3)
 	switch {
 	case len(s.text) > 8:
-		ref := t.texts.resize(uint64(getInt(st[edgeValue:])), was, len(s.text))
-		copy(t.texts.at(ref, len(s.text)), s.text)
+		ref := t.blocks.resize(uint64(getInt(st[edgeValue:])), was, len(s.text))
+		copy(t.blocks.at(ref, len(s.text)), s.text)
 		putInt(st[edgeValue:], int64(ref))
 		return
 	case was > 0:
-		t.texts.release(uint64(getInt(st[edgeValue:])), was)
+		t.blocks.release(uint64(getInt(st[edgeValue:])), was)
 	}
 	putInt(st[edgeValue:], int64(s.bits))
 	if s.kind.isText() {
@@ -91,7 +98,7 @@ func (t *Table) held(st []byte) scalar {
 	case n <= 8:
 		s.text = st[edgeValue : edgeValue+n]
 	default:
-		s.text = t.texts.at(uint64(getInt(st[edgeValue:])), n)
+		s.text = t.blocks.at(uint64(getInt(st[edgeValue:])), n)
 	}
 	return s
 }
@@ -128,8 +135,13 @@ func (c edge) merge(t *Table, st []byte, p *partial, lane int32) {
 	if s.kind == scalarNone {
 		return
 	}
-	if c.last && after(p.time, lane, p.offset, st) || !c.last && before(p.time, lane, p.offset, st) {
-		t.setEdge(st, p.time, lane, p.offset, s)
+	c.offer(t, st, p.time, lane, p.offset, s)
+}
+
+// release gives the block of the value back to the arena.
+func (edge) release(t *Table, st []byte) {
+	if n := heldBlock(st); n > 0 {
+		t.blocks.release(uint64(getInt(st[edgeValue:])), n)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // entryVersion is the format that AppendEntry writes.
-const entryVersion = 1
+const entryVersion = 2
 
 // ErrEntryVersion reports an entry written by a newer release: it may be sound, this release cannot tell.
 var ErrEntryVersion = errors.New("entry has a newer format version")
@@ -24,6 +24,7 @@ func EntryHeader(entry []byte) (version byte, stamp, count int64, err error) {
 
 func (r *reader) header() (version byte, stamp, count int64) {
 	version = r.byte()
+	r.version = version
 	if r.err == nil && version > entryVersion {
 		r.err = fmt.Errorf("%w: %d, this release knows up to %d; upgrade it", ErrEntryVersion, version, entryVersion)
 		r.buf = nil
@@ -59,8 +60,8 @@ func (t *Table) LoadEntry(key, entry []byte) error {
 		return err
 	}
 	rec := t.rec(t.Row(key))
-	for _, offset := range t.layout.edges {
-		t.releaseEdge(rec[offset:])
+	for _, o := range t.layout.owners {
+		o.release(t, rec[o.offset:])
 	}
 	copy(rec[headerSize:], t.layout.template[headerSize:])
 	putInt(rec[offStamp:], stamp)
@@ -106,12 +107,5 @@ func (t *Table) merge(rec []byte, lane int32) {
 	for i := range t.layout.fields {
 		f := &t.layout.fields[i]
 		f.column.merge(t, rec[f.offset:], &t.partials[i], lane)
-	}
-}
-
-// releaseEdge gives the block of a first or last value back to the arena.
-func (t *Table) releaseEdge(st []byte) {
-	if n := heldBlock(st); n > 0 {
-		t.texts.release(uint64(getInt(st[edgeValue:])), n)
 	}
 }

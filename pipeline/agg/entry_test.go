@@ -13,7 +13,7 @@ import (
 	"millrace/pipeline/spec"
 )
 
-// The format is stored: these bytes must be read for as long as version 1 is.
+// The format is stored: these bytes must be read for as long as version 2 is.
 func TestEntryFormat(t *testing.T) {
 	table := newTable(t, flightsSpec())
 	row := table.Row([]byte("s\x03ATL"))
@@ -23,16 +23,16 @@ func TestEntryFormat(t *testing.T) {
 		table.Add(row, &ev, 300+int64(i))
 	}
 	entry := table.AppendEntry(nil, row, 302)
-	require.Equal(t, "01"+"ae02"+"02"+ // version, stamp 302, count 2
+	require.Equal(t, "02"+"ae02"+"02"+ // version, stamp 302, count 2
 		"14"+ // sum 10
-		"00"+"c048"+"00"+ // no nulls, sum 10.0, compensation 0
-		"c045"+"c066"+ // -9.0, 19.0
+		"00"+"02"+"02"+"05"+ // no nulls, one byte, exponent 1, 5
+		"0111"+"0126"+ // integers -9, 19
 		"1b"+"80a2fea407"+"ad02"+"03534156", // string and seconds, time, offset 301, "SAV"
 		hex.EncodeToString(entry))
 
 	version, stamp, count, err := EntryHeader(entry)
 	require.NoError(t, err)
-	require.Equal(t, []int64{1, 302, 2}, []int64{int64(version), stamp, count})
+	require.Equal(t, []int64{2, 302, 2}, []int64{int64(version), stamp, count})
 	require.Less(t, len(entry), 64, "Redis keeps short values in a compact encoding")
 }
 
@@ -46,7 +46,7 @@ func TestLoadEntryReplaces(t *testing.T) {
 	require.Equal(t, int64(1), table.Count(0))
 	require.Equal(t, int64(7), table.Stamp(0))
 	require.Equal(t, entry, table.AppendEntry(nil, 0, 0))
-	require.Len(t, table.texts.chunks, 1)
+	require.Len(t, table.blocks.chunks, 1)
 }
 
 func TestEntriesThatAreRefused(t *testing.T) {
@@ -65,7 +65,7 @@ func TestEntriesThatAreRefused(t *testing.T) {
 	}{
 		{"empty", nil, ErrEntryCorrupt},
 		{"version 0", edit(0, 0), ErrEntryCorrupt},
-		{"newer version", edit(0, 2), ErrEntryVersion},
+		{"newer version", edit(0, 3), ErrEntryVersion},
 		{"newer version of other shape", []byte{9}, ErrEntryVersion},
 		{"bytes at the end", append(good[:len(good):len(good)], 0), ErrEntryCorrupt},
 		{"stamp beyond int64", append([]byte{1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1}, good[2:]...), ErrEntryCorrupt},

@@ -5,6 +5,16 @@ import (
 	"strconv"
 )
 
+func newMin(typ string) column { return newExtreme(typ, false) }
+func newMax(typ string) column { return newExtreme(typ, true) }
+
+func newExtreme(typ string, greatest bool) column {
+	if typ == "int" {
+		return extremeInt{greatest: greatest}
+	}
+	return extremeFloat{greatest: greatest}
+}
+
 // extremeInt is the least or greatest integer (16 bytes: value, 1 when there is one).
 type extremeInt struct{ greatest bool }
 
@@ -15,9 +25,9 @@ func (c extremeInt) op() opcode {
 	return opMinInt
 }
 
-func (extremeInt) size() int            { return 16 }
-func (extremeInt) init([]byte)          {}
-func (extremeInt) overflow([]byte) bool { return false }
+func (extremeInt) size() int                    { return 16 }
+func (extremeInt) init([]byte)                  {}
+func (extremeInt) overflow(*Table, []byte) bool { return false }
 
 func minInt(st []byte, v int64) {
 	if st = st[:16]; v < getInt(st) || getInt(st[8:]) == 0 {
@@ -67,7 +77,7 @@ func (extremeInt) value(_ *Table, dst, st []byte, _ int64) []byte {
 	return strconv.AppendInt(dst, getInt(st), 10)
 }
 
-// extremeFloat is the least or greatest float (8 bytes; NaN when there is none).
+// extremeFloat is the least or greatest number, with all its digits (16 bytes: its bits and its kind).
 type extremeFloat struct{ greatest bool }
 
 func (c extremeFloat) op() opcode {
@@ -77,47 +87,75 @@ func (c extremeFloat) op() opcode {
 	return opMinFloat
 }
 
-func (extremeFloat) size() int            { return 8 }
-func (extremeFloat) init(st []byte)       { putFloat(st, math.NaN()) }
-func (extremeFloat) overflow([]byte) bool { return false }
+func (extremeFloat) size() int                    { return 16 }
+func (extremeFloat) init([]byte)                  {}
+func (extremeFloat) overflow(*Table, []byte) bool { return false }
 
-// minFloat and maxFloat compare so that NaN loses. Adding 0 turns -0 into 0: the two are equal, and which of them came
-// first must not show.
-func minFloat(st []byte, v float64) {
-	if !(v >= getFloat(st)) {
-		putFloat(st, v+0)
+func getNumber(st []byte) number {
+	return number{kind: numberKind(getInt(st[8:])), bits: uint64(getInt(st))}
+}
+
+func putNumber(st []byte, v number) {
+	putInt(st, int64(v.bits))
+	putInt(st[8:], int64(v.kind))
+}
+
+func minNumber(st []byte, v number) {
+	if held := getNumber(st); held.kind == numberNone || v.less(held) {
+		putNumber(st, v)
 	}
 }
 
-func maxFloat(st []byte, v float64) {
-	if !(v <= getFloat(st)) {
-		putFloat(st, v+0)
+func maxNumber(st []byte, v number) {
+	if held := getNumber(st); held.kind == numberNone || held.less(v) {
+		putNumber(st, v)
 	}
 }
 
 func (extremeFloat) encode(_ *Table, dst, st []byte, _ int64) []byte {
-	return appendFloat64(dst, getFloat(st))
+	v := getNumber(st)
+	switch dst = append(dst, byte(v.kind)); v.kind {
+	case numberInt:
+		return appendInt(dst, int64(v.bits))
+	case numberFloat:
+		return appendFloat64(dst, math.Float64frombits(v.bits))
+	}
+	return dst
 }
 
 func (extremeFloat) decode(r *reader, _ int64, p *partial) {
-	if p.float = r.float64(); math.IsInf(p.float, 0) {
-		r.fail("infinite number")
+	p.number = number{}
+	kind := numberFloat // format 1 has floats only
+	if r.version > 1 {
+		kind = numberKind(r.byte())
+	}
+	switch kind {
+	case numberNone:
+	case numberInt:
+		p.number = intNumber(r.varint())
+	case numberFloat:
+		f := r.float64()
+		switch {
+		case math.IsInf(f, 0) || f != f && r.version > 1:
+			r.fail("extreme that is not a number")
+		case f == f: // format 1 wrote NaN for no value
+			p.number = floatNumber(f)
+		}
+	default:
+		r.fail("unknown kind of number")
 	}
 }
 
 func (c extremeFloat) merge(_ *Table, st []byte, p *partial, _ int32) {
 	switch {
-	case p.float != p.float:
+	case p.number.kind == numberNone:
 	case c.greatest:
-		maxFloat(st, p.float)
+		maxNumber(st, p.number)
 	default:
-		minFloat(st, p.float)
+		minNumber(st, p.number)
 	}
 }
 
 func (extremeFloat) value(_ *Table, dst, st []byte, _ int64) []byte {
-	if v := getFloat(st); v == v {
-		return appendNumber(dst, v)
-	}
-	return append(dst, "null"...)
+	return getNumber(st).appendJSON(dst)
 }

@@ -33,7 +33,7 @@ const chunkBytes = 128 << 10
 type Layout struct {
 	fields   []field
 	ops      []op
-	edges    []int  // row offsets of columns that may own a block of the arena
+	owners   []owned
 	template []byte // a row of a key without events
 	stride   int    // bytes of a row
 	shift    uint   // rows in a full chunk, as a power of two
@@ -46,23 +46,42 @@ type field struct {
 	prefix []byte
 }
 
+// owned is a column that may own a block of the arena, and where its state begins in a row.
+type owned struct {
+	owner
+	offset int
+}
+
+// columns make the state of the functions that spec.Functions lists. The type is one of the function's.
+var columns = map[string]func(typ string) column{
+	"count": newCount,
+	"sum":   newSum,
+	"avg":   newAvg,
+	"min":   newMin,
+	"max":   newMax,
+	"first": newFirst,
+	"last":  newLast,
+}
+
 // NewLayout compiles the aggregates of a validated spec. Its errors wrap ErrLayout and name the aggregate.
 func NewLayout(s *spec.Spec) (*Layout, error) {
 	l := &Layout{stride: headerSize}
 	for i, a := range s.Aggregates {
-		c, err := newColumn(a)
-		if err != nil {
-			return nil, err
+		construct := columns[a.Func]
+		if construct == nil || !spec.HasFunction(a.Func, a.Type) {
+			return nil, fmt.Errorf("%w: %s: func %q with type %q does not exist", ErrLayout, a.Name, a.Func, a.Type)
 		}
+		c := construct(a.Type)
 		slot := event.SlotOf(s, i)
 		if code := c.op(); code != opNone {
 			if slot < 0 {
 				return nil, fmt.Errorf("%w: %s: %s needs a field", ErrLayout, a.Name, a.Func)
 			}
-			l.ops = append(l.ops, op{code: code, slot: uint32(slot), offset: uint32(l.stride)})
+			folds, _ := c.(folder)
+			l.ops = append(l.ops, op{code: code, slot: uint32(slot), offset: uint32(l.stride), folder: folds})
 		}
-		if _, ok := c.(edge); ok {
-			l.edges = append(l.edges, l.stride)
+		if c, ok := c.(owner); ok {
+			l.owners = append(l.owners, owned{c, l.stride})
 		}
 		prefix := []byte{','}
 		if i == 0 {
@@ -78,39 +97,6 @@ func NewLayout(s *spec.Spec) (*Layout, error) {
 	}
 	l.shift = uint(max(bits.Len(uint(chunkBytes/l.stride))-1, 4))
 	return l, nil
-}
-
-func newColumn(a spec.Aggregate) (column, error) {
-	typ := a.Type
-	if typ == "" {
-		typ = "float"
-	}
-	switch key := a.Func + " " + typ; {
-	case a.Func == "count":
-		return count{}, nil
-	case a.Func == "first":
-		return edge{}, nil
-	case a.Func == "last":
-		return edge{last: true}, nil
-	case key == "sum int":
-		return sumInt{}, nil
-	case key == "sum float":
-		return sumFloat{}, nil
-	case key == "avg int":
-		return avgInt{}, nil
-	case key == "avg float":
-		return avgFloat{}, nil
-	case key == "min int":
-		return extremeInt{}, nil
-	case key == "min float":
-		return extremeFloat{}, nil
-	case key == "max int":
-		return extremeInt{greatest: true}, nil
-	case key == "max float":
-		return extremeFloat{greatest: true}, nil
-	}
-	return nil, fmt.Errorf("%w: %s: func %q with type %q does not exist; want count, sum, avg, min, max (int or float), first or last",
-		ErrLayout, a.Name, a.Func, a.Type)
 }
 
 // RowBytes is the memory of one entry in a table, without its share of the index and without long keys and strings.

@@ -42,7 +42,7 @@ func float(v float64) event.Value { return event.Value{Kind: event.Float, Float:
 
 func text(v string) event.Value { return event.Value{Kind: event.String, Str: []byte(v)} }
 
-// later tells whether a comes after b by event time, lane, offset.
+// later reports whether a comes after b by event time, lane, offset.
 func later(a, b *occurrence) bool {
 	switch {
 	case a.Time != b.Time:
@@ -80,7 +80,13 @@ func naive(t testing.TB, events []*occurrence) string {
 		}
 	}
 	nearest := func(r *big.Rat) any { f, _ := r.Float64(); return f + 0 }
-	out := []any{"n", len(events), "sum_i", nil, "sum_f", nearest(sumF), "avg_i", nil, "avg_f", nil,
+	digits := func(r *big.Rat) any {
+		if r.IsInt() && r.Num().IsInt64() {
+			return r.Num()
+		}
+		return nearest(r)
+	}
+	out := []any{"n", len(events), "sum_i", nil, "sum_f", digits(sumF), "avg_i", nil, "avg_f", nil,
 		"min_i", nil, "min_f", nil, "max_i", nil, "max_f", nil, "first", scalarJSON(t, first), "last", scalarJSON(t, last)}
 	if sumI.IsInt64() {
 		out[3] = sumI.Int64()

@@ -2,6 +2,13 @@ package agg
 
 import "strconv"
 
+func newSum(typ string) column {
+	if typ == "int" {
+		return sumInt{}
+	}
+	return sumFloat{}
+}
+
 // sumInt is an exact sum of integers, 128 bits wide (16 bytes: low, high). A sum beyond int64 is published as null.
 type sumInt struct{}
 
@@ -43,7 +50,7 @@ func (c sumInt) value(_ *Table, dst, st []byte, _ int64) []byte {
 	return append(dst, "null"...)
 }
 
-func (sumInt) overflow(st []byte) bool {
+func (sumInt) overflow(_ *Table, st []byte) bool {
 	_, ok := getInt128(st).int64()
 	return !ok
 }

@@ -23,7 +23,7 @@ type Table struct {
 	rowBytes int      // memory of chunks
 	index    index
 	keys     arena
-	texts    blocks
+	blocks   blocks // texts of first and last, sums of many limbs
 	dirty    []uint32
 	epoch    uint64    // rows that carry it are in dirty
 	reader   reader    // of the entry being decoded
@@ -39,16 +39,16 @@ func (l *Layout) NewTable() *Table {
 func (t *Table) Reset() {
 	t.len = 0
 	t.index.reset()
-	t.keys, t.texts = arena{}, blocks{}
+	t.keys, t.blocks = arena{}, blocks{}
 	t.ClearDirty()
 }
 
 // Bytes is the memory in use. It changes only by Row, Add, LoadEntry, MergeEntry, MarkAllDirty and Reset.
 func (t *Table) Bytes() int {
 	return int(unsafe.Sizeof(*t)) + cap(t.partials)*int(unsafe.Sizeof(partial{})) +
-		t.rowBytes + t.index.bytes + t.keys.bytes + t.texts.bytes +
-		cap(t.dirty)*4 + cap(t.index.dir)*8 + cap(t.texts.spare)*4 +
-		(cap(t.chunks)+cap(t.keys.chunks)+cap(t.texts.chunks))*int(unsafe.Sizeof([]byte(nil)))
+		t.rowBytes + t.index.bytes + t.keys.bytes + t.blocks.bytes +
+		cap(t.dirty)*4 + cap(t.index.dir)*8 + cap(t.blocks.spare)*4 +
+		(cap(t.chunks)+cap(t.keys.chunks)+cap(t.blocks.chunks))*int(unsafe.Sizeof([]byte(nil)))
 }
 
 // Hash returns the hash of a key, which decides its bucket. It is part of the stored format.

@@ -224,3 +224,29 @@ func TestLayoutRefuses(t *testing.T) {
 		require.ErrorContains(t, err, "a: ")
 	}
 }
+
+// Every function and type that a spec may name has a column, and there are no others.
+func TestEveryFunctionHasItsColumn(t *testing.T) {
+	named := map[string]bool{}
+	for _, f := range spec.Functions() {
+		named[f.Name] = true
+		for _, typ := range append([]string{""}, f.Types...) {
+			a := spec.Aggregate{Name: "a", Func: f.Name, Type: typ}
+			if f.Takes != "" {
+				a.Field = "x"
+			}
+			l, err := NewLayout(&spec.Spec{Aggregates: []spec.Aggregate{a}})
+			require.NoError(t, err)
+			c := l.fields[0].column
+			require.Zero(t, c.size()%8)
+			require.Equal(t, f.Takes == "", c.op() == opNone)
+			_, folds := c.(folder)
+			require.Equal(t, c.op() == opCall, folds)
+		}
+		_, err := NewLayout(&spec.Spec{Aggregates: []spec.Aggregate{{Name: "a", Func: f.Name, Field: "x", Type: "decimal"}}})
+		require.ErrorIs(t, err, ErrLayout)
+	}
+	for name := range columns {
+		require.True(t, named[name], name)
+	}
+}

@@ -20,13 +20,13 @@ func (t *Table) AppendValues(dst []byte, row uint32) []byte {
 	return append(dst, '}')
 }
 
-// Overflow tells whether a value of the row is published as null because it is out of range: an integer sum beyond
+// Overflow reports whether a value of the row is published as null because it is out of range: an integer sum beyond
 // int64, or a float sum beyond float64.
 func (t *Table) Overflow(row uint32) bool {
 	rec := t.rec(row)
 	for i := range t.layout.fields {
 		f := &t.layout.fields[i]
-		if f.column.overflow(rec[f.offset:]) {
+		if f.column.overflow(t, rec[f.offset:]) {
 			return true
 		}
 	}

@@ -62,7 +62,7 @@ func (a *accumulator) add(ev *event, at place) {
 		c.n++
 		switch agg.Func {
 		case "sum", "avg", "min", "max":
-			c.number(number(v.(json.Number), agg.Type))
+			c.number(number(v.(json.Number)))
 		case "first":
 			if c.n == 1 || at.before(c.at) {
 				c.which, c.at = v, at
@@ -88,10 +88,12 @@ func (c *column) number(n *big.Float) {
 	}
 }
 
-func number(n json.Number, typ string) *big.Float {
+// number is what a numeric aggregate takes a literal for: an integer within int64 as it is, however it is written, and
+// every other number as the nearest float64.
+func number(n json.Number) *big.Float {
 	out := new(big.Float).SetPrec(exact)
-	if typ == "int" {
-		return out.SetInt(rational(n).Num())
+	if r := rational(n); r.IsInt() && r.Num().IsInt64() {
+		return out.SetInt(r.Num())
 	}
 	f, _ := n.Float64()
 	return out.SetFloat64(f)
@@ -116,7 +118,7 @@ func (a *accumulator) values() (object string, overflow bool) {
 		case agg.Func == "max":
 			v = publish(c.max, agg.Type, &overflow)
 		case agg.Func == "avg":
-			v = publish(new(big.Float).Quo(c.sum, new(big.Float).SetPrec(exact).SetInt64(c.n)), "float", &overflow)
+			v = c.mean()
 		default:
 			v = scalar(c.which)
 		}
@@ -125,19 +127,22 @@ func (a *accumulator) values() (object string, overflow bool) {
 	return "{" + strings.Join(parts, ",") + "}", overflow
 }
 
+// mean is the float64 nearest to the exact quotient.
+func (c *column) mean() float64 {
+	sum, _ := c.sum.Rat(nil)
+	f, _ := sum.Quo(sum, new(big.Rat).SetInt64(c.n)).Float64()
+	return f + 0 // no negative zero
+}
+
+// publish renders an exact result: an integer within int64 with all its digits, everything else as the nearest float64.
+// What does not fit the type is null.
 func publish(n *big.Float, typ string, overflow *bool) any {
-	if typ != "int" {
-		f, _ := n.Float64()
-		if math.IsInf(f, 0) {
-			*overflow = true
-			return nil
-		}
+	if i, accuracy := n.Int64(); accuracy == big.Exact {
+		return i
+	}
+	if f, _ := n.Float64(); typ != "int" && !math.IsInf(f, 0) {
 		return f + 0 // no negative zero
 	}
-	i, _ := n.Int(nil)
-	if !i.IsInt64() {
-		*overflow = true
-		return nil
-	}
-	return i.Int64()
+	*overflow = true
+	return nil
 }

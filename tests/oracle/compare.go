@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
 	"sort"
 	"strings"
@@ -16,8 +15,7 @@ import (
 
 // Options of a comparison.
 type Options struct {
-	Tolerance float64 // relative difference allowed between two fractional numbers; 0: equal
-	Show      int     // differences to describe; 0: 20
+	Show int // differences to describe; 0: 20
 }
 
 // Diff is the outcome of a comparison.
@@ -96,7 +94,7 @@ func Compare(expected, actual io.Reader, opt Options) (*Diff, error) {
 			say("missing: %s %s", name, encode(want.byName[name]["values"]))
 			continue
 		}
-		if diffs := fields("", want.byName[name], row, opt.Tolerance); len(diffs) > 0 {
+		if diffs := fields("", want.byName[name], row); len(diffs) > 0 {
 			d.Different++
 			say("differs: %s: %s", name, strings.Join(diffs, "; "))
 		}
@@ -138,11 +136,11 @@ func readRows(r io.Reader, twice func(name string)) (*rows, error) {
 }
 
 // fields lists what differs between two values, by path.
-func fields(path string, want, got any, tolerance float64) []string {
+func fields(path string, want, got any) []string {
 	w, isObject := want.(map[string]any)
 	g, ok := got.(map[string]any)
 	if !isObject || !ok {
-		if same(want, got, tolerance) {
+		if same(want, got) {
 			return nil
 		}
 		return []string{fmt.Sprintf("%s: expected %s, found %s", strings.TrimPrefix(path, "."), encode(want), encode(got))}
@@ -169,28 +167,23 @@ func fields(path string, want, got any, tolerance float64) []string {
 		case !inWant:
 			out = append(out, fmt.Sprintf("%s.%s is extra: %s", strings.TrimPrefix(path, "."), name, encode(g[name])))
 		default:
-			out = append(out, fields(path+"."+name, w[name], g[name], tolerance)...)
+			out = append(out, fields(path+"."+name, w[name], g[name])...)
 		}
 	}
 	return out
 }
 
-func same(want, got any, tolerance float64) bool {
+// same compares numbers by value: integers digit by digit, others as the nearest float64.
+func same(want, got any) bool {
 	w, ok := want.(json.Number)
 	g, both := got.(json.Number)
-	if !ok || !both {
+	if !ok || !both || w == g {
 		return reflect.DeepEqual(want, got)
-	}
-	if w == g {
-		return true
 	}
 	if integer(w) && integer(g) {
 		return false // equal integers are written equally
 	}
 	a, errA := w.Float64()
 	b, errB := g.Float64()
-	if errA != nil || errB != nil {
-		return false
-	}
-	return a == b || math.Abs(a-b) <= tolerance*math.Max(math.Abs(a), math.Abs(b))
+	return errA == nil && errB == nil && a == b
 }

@@ -24,7 +24,6 @@ type options struct {
 	spec, feed, compare string
 	partitions          int
 	counts              bool
-	tolerance           float64
 }
 
 func main() {
@@ -34,7 +33,6 @@ func main() {
 	flag.IntVar(&o.partitions, "partitions", 4, "partitions the lines are spread over, round-robin")
 	flag.BoolVar(&o.counts, "counts", false, "print the counters and late events, instead of the rows or before the comparison")
 	flag.StringVar(&o.compare, "compare", "", "results to compare with, JSON lines")
-	flag.Float64Var(&o.tolerance, "float-tolerance", 0, "relative difference allowed between fractional numbers")
 	flag.Parse()
 	equal, err := run(o, os.Stdout)
 	switch {
@@ -85,7 +83,7 @@ func run(o options, out io.Writer) (equal bool, err error) {
 		return false, err
 	}
 	defer actual.Close()
-	diff, err := oracle.Compare(&expected, actual, oracle.Options{Tolerance: o.tolerance})
+	diff, err := oracle.Compare(&expected, actual, oracle.Options{})
 	if err != nil {
 		return false, err
 	}
