@@ -62,6 +62,8 @@ func TestVerifyFinds(t *testing.T) {
 			require.NoError(w.t, err)
 			require.NoError(w.t, w.redis.Del(w.ctx, keys...).Err())
 		}, "entries: slice 3600000:1699920000000:0: the entries count 0 events, the lane folded 3"},
+		{"a topic made again", func(w *world) { w.kafka.SetTopicID("orders", "made again") },
+			"the cluster's topic orders has id made again: it was deleted and made again"},
 		{"a row twice", func(w *world) {
 			r := w.results()[0]
 			w.kafka.Append(source.TopicPartition{Topic: "orders.windows"}, source.Record{Value: []byte(mustJSON(w.t, r))})

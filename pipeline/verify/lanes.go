@@ -45,6 +45,15 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 		return check, fmt.Errorf("end of %s: %w", tp, err)
 	}
 	check.End = ends[tp].End
+	topicID, err := cfg.Kafka.TopicID(ctx, id.Topic) // after the ends: they are of this topic, or of one before it
+	if err != nil {
+		return check, fmt.Errorf("id of topic %s: %w", id.Topic, err)
+	}
+	sameLog := meta.TopicID == "" || topicID == "" || meta.TopicID == topicID
+	if !sameLog {
+		v.problem(ProblemTopic, check.Lane, "its state belongs to topic id %s, the cluster's topic %s has id %s: it was deleted and made again, "+
+			"so offset %d says nothing about the log of now", meta.TopicID, id.Topic, topicID, check.Offset)
+	}
 	c := meta.Counters
 	v.Totals.Add(c)
 	if sum := c.Invalid + c.Ahead + c.Filtered + c.Duplicate + c.Late + c.Folded; sum != c.Read {
@@ -57,7 +66,7 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 	if check.Offset >= 0 && c.Read+skipped > check.Offset {
 		v.problem(ProblemInput, check.Lane, "read %d records and skipped %d, its offset is only %d", c.Read, skipped, check.Offset)
 	}
-	if cfg.Input && check.Offset >= 0 {
+	if cfg.Input && check.Offset >= 0 && sameLog {
 		if check.Records, err = countRecords(ctx, cfg.Kafka, tp, ends[tp], check.Offset); err != nil {
 			return check, fmt.Errorf("count records of %s: %w", tp, err)
 		}

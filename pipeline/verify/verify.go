@@ -14,6 +14,7 @@ import (
 // Kinds of Problem.
 const (
 	ProblemConservation = "conservation" // a lane's counters do not add up
+	ProblemTopic        = "topic"        // a lane's state belongs to a topic that was deleted and made again
 	ProblemInput        = "input"        // a lane has not read each record below its offset exactly once
 	ProblemEntries      = "entries"      // a slice's entries do not add up to what the lane folded there
 	ProblemLedger       = "ledger"       // ledger records contradict each other
@@ -34,6 +35,8 @@ type State interface {
 type Kafka interface {
 	ledger.Log
 	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
+	// TopicID asks for the id of the topic's incarnation of now; "" when the brokers know no ids.
+	TopicID(ctx context.Context, topic string) (string, error)
 }
 
 // Config says what to verify.
