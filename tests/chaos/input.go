@@ -1,8 +1,10 @@
 package chaos
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -122,9 +124,32 @@ func (p *Plan) input(lines [][]byte) []record {
 		if p.Quiet && n == p.Partitions-1 && i > p.Events/3 {
 			n = rng.Int32N(p.Partitions - 1)
 		}
-		records[i] = record{n, synthetic(rng, i, noon+int64(span)/1e6*int64(i)/int64(p.Events), keys, i > p.Events/10)}
+		value := synthetic(rng, i, noon+int64(span)/1e6*int64(i)/int64(p.Events), keys, i > p.Events/10)
+		if p.Wide && i%widePause == 0 {
+			value = widen(value, widest/2+i/widePause*widest/50)
+		}
+		records[i] = record{n, value}
 	}
 	return records
+}
+
+const (
+	// widest is the limit of a text in pipelines with wide texts, in bytes.
+	widest = 300 << 10
+	// widePause is how many events come for one with a wide text.
+	widePause = 1000
+)
+
+// widen makes the id of an event a text of so many bytes as it is published. Those above the limit belong on the
+// dead-letter topic.
+func widen(value []byte, size int) []byte {
+	head, id, found := bytes.Cut(value, []byte(`"id":`))
+	if !found {
+		return value
+	}
+	id = bytes.TrimSuffix(id, []byte("}"))
+	wide := bytes.Repeat([]byte("w"), size-len(id)-2)
+	return slices.Concat(head, []byte(`"id":"`), id, wide, []byte(`"}`))
 }
 
 // synthetic makes one record at about time ms: seldom one that is no event, or far ahead, or, once the pipeline is warm, late.

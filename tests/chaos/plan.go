@@ -86,6 +86,7 @@ type Plan struct {
 	Start      int           // where in the flights the input begins
 	Quiet      bool          // the last partition falls silent after a third of the feed
 	Journal    bool          // lane.overflow: journal, and write-ahead logs
+	Wide       bool          // some events carry texts of hundreds of kilobytes
 	Steps      []Step
 	Epilogue   Kind // what happens when everything is read and healed, "" for nothing: an operator has to decide then
 }
@@ -98,6 +99,9 @@ func (p *Plan) String() string {
 	journal := ""
 	if p.Journal {
 		journal = ", journal"
+	}
+	if p.Wide {
+		journal += ", wide texts"
 	}
 	if p.Epilogue != "" {
 		steps = append(steps, "then "+string(p.Epilogue))
@@ -224,7 +228,8 @@ func (p *Plan) clocks(rng *rand.Rand, scale Scale) {
 	}
 }
 
-// addLosses makes Redis lose part of its keys in one seed of two, and gives one seed of three an epilogue. A lane that was
+// addLosses makes Redis lose part of its keys in one seed of two, gives one seed of three an epilogue, and makes some texts
+// of synthetic events wide: large calls and rows are slow, and half of them is lost with a connection. A lane that was
 // idle has adopted seals that only its state knows, and a rebuild may decide events between them anew; so pipelines with
 // idle lanes lose none.
 func (p *Plan) addLosses(rng *rand.Rand, scale Scale) {
@@ -233,6 +238,9 @@ func (p *Plan) addLosses(rng *rand.Rand, scale Scale) {
 	}
 	if rng.IntN(3) == 0 {
 		p.Epilogue = pick(rng, StoresGone, TopicAgain)
+	}
+	if p.Wide = !p.variant().flights; p.Wide {
+		p.YAML = strings.Replace(p.YAML, "event:", fmt.Sprintf("event:\n  max_value_bytes: %d", widest), 1)
 	}
 	if rng.IntN(2) > 0 {
 		return

@@ -83,7 +83,9 @@ func TestPlanWithLosses(t *testing.T) {
 			epilogues++
 			require.False(t, with.variant().idle)
 		}
+		require.Equal(t, with.Wide, with.Variant == "synthetic by minute")
 		with.Steps, with.Epilogue = slices.DeleteFunc(with.Steps, Step.losesKeys), ""
+		with.Wide, with.YAML = false, without.YAML
 		require.Equal(t, without, with)
 	}
 	require.Greater(t, losses, 40)
