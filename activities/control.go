@@ -28,6 +28,12 @@ func NewControl(servers Servers, desired DesiredStates, lanes Lanes, leases Leas
 	return &Control{servers: servers, desired: desired, lanes: lanes, leases: leases, watch: watch, beats: beats}
 }
 
+// confirm ends an attempt that Temporal has given up. A worker that was frozen has such ones, and the pipeline may have been
+// removed since: what they wrote would stay.
+func (a *Control) confirm(ctx context.Context) error {
+	return newAttempt(ctx, a.beats, awaitBeat).open(ctx)
+}
+
 // CheckStore fails for good when Redis can never hold the pipeline's state.
 func (a *Control) CheckStore(ctx context.Context, in contract.SpecInput) error {
 	s, err := parse(in.Spec)
@@ -43,12 +49,18 @@ func (a *Control) EnsureTopics(ctx context.Context, in contract.SpecInput) (*con
 	if err != nil {
 		return nil, err
 	}
+	if err := a.confirm(ctx); err != nil {
+		return nil, err
+	}
 	topics, err := a.servers.EnsureTopics(ctx, s)
 	return &topics, final(err)
 }
 
 // WriteDesired changes desired state once per request id, and looks up where the hot paths run.
 func (a *Control) WriteDesired(ctx context.Context, in contract.WriteDesiredInput) (*contract.WrittenDesired, error) {
+	if err := a.confirm(ctx); err != nil {
+		return nil, err
+	}
 	generation, err := a.desired.Change(ctx, in.Pipeline, in.Change)
 	if err != nil {
 		return nil, final(err)
@@ -75,6 +87,9 @@ func (a *Control) EndOffsets(ctx context.Context, in contract.SpecInput) (*contr
 
 // Reconcile tells which children are not open and, given desired state, puts it back if Redis has less.
 func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*contract.Reconciled, error) {
+	if err := a.confirm(ctx); err != nil {
+		return nil, err
+	}
 	found := new(contract.Reconciled)
 	for _, id := range in.Children {
 		open, err := a.watch.Open(ctx, id)

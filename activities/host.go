@@ -112,7 +112,7 @@ func (h *Host) start(ctx context.Context, s *spec.Spec, key tenantKey) (*tenant,
 		return nil, final(fmt.Errorf("start replica %d of %s: %w", key.replica, key.pipeline, err))
 	}
 	return &tenant{
-		key: key, lease: lease, engine: engine, leases: h.leases, watch: h.watch, log: h.log,
+		key: key, lease: lease, engine: engine, leases: h.leases, watch: h.watch, log: h.log, renewed: time.Now(),
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}, nil
 }

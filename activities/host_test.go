@@ -267,6 +267,32 @@ func TestRedisAwayStopsNothing(t *testing.T) {
 	})
 }
 
+// A process that was frozen has lost its lease, and its pipeline may be gone: nothing is written before Temporal has said that it
+// is not.
+func TestAnExpiredLeaseIsTakenAgainOnlyWhileItIsWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(newFakeRedis(), "a")
+		answer := p.run()
+		pass(3 * time.Second)
+		p.redis.setAway(errUnavailable)
+		pass(2 * contract.LeaseTTL)
+		p.temporal.setAway(errUnavailable)
+		p.redis.setAway(nil)
+		pass(3 * time.Second)
+		_, found, err := p.redis.ReadLease(context.Background(), "orders", 0)
+		require.NoError(t, err)
+		require.False(t, found, "nobody knows whether it is wanted")
+		require.True(t, isRunning(answer), "which is no reason to stop")
+		p.temporal.setAway(nil)
+		pass(3 * time.Second)
+		_, found, err = p.redis.ReadLease(context.Background(), "orders", 0)
+		require.NoError(t, err)
+		require.True(t, found)
+		p.drain(t)
+		<-answer
+	})
+}
+
 func TestClosedPipelineIsNoticedAtTheSecondLook(t *testing.T) {
 	for _, id := range []string{contract.PipelineID("orders"), contract.ReplicaID("orders", 0)} {
 		t.Run(id, func(t *testing.T) {

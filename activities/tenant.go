@@ -35,6 +35,8 @@ type tenant struct {
 	watch  Watch
 	log    *slog.Logger
 
+	renewed time.Time // when the lease was last held; only keep uses it
+
 	quit chan struct{} // closed when the tenant should end
 	done chan struct{} // closed when it has ended; kind and why are final then
 
@@ -129,14 +131,31 @@ func (t *tenant) renewUntilEnd(ctx context.Context) {
 	}
 }
 
-// renew keeps the lease. Redis being away is no reason to stop: a lane's token decides who may write.
+// renew keeps the lease. Redis being away is no reason to stop: a lane's token decides who may write. A lease that must have
+// expired meanwhile, because Redis was away or this process was frozen, is taken again only while the workflows want the hot
+// path: the pipeline may have been removed.
 func (t *tenant) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, contract.LeaseTTL)
 	defer cancel()
-	holder, held, err := t.leases.AcquireLease(ctx, t.key.pipeline, t.key.replica, t.lease, contract.LeaseTTL)
-	if err == nil && !held {
-		t.end(endLeaseLost, fmt.Sprintf("worker %s holds the replica", holder.Worker))
+	if time.Since(t.renewed) > contract.LeaseTTL {
+		if open, err := t.workflowsOpen(ctx); err != nil || !open {
+			if holder, found, err := t.leases.ReadLease(ctx, t.key.pipeline, t.key.replica); err == nil && found && holder.Token != t.lease.Token {
+				t.loseTo(holder)
+			}
+			return
+		}
 	}
+	holder, held, err := t.leases.AcquireLease(ctx, t.key.pipeline, t.key.replica, t.lease, contract.LeaseTTL)
+	switch {
+	case err == nil && held:
+		t.renewed = time.Now()
+	case err == nil:
+		t.loseTo(holder)
+	}
+}
+
+func (t *tenant) loseTo(holder Lease) {
+	t.end(endLeaseLost, fmt.Sprintf("worker %s holds the replica", holder.Worker))
 }
 
 // Looks at the workflows: the interval while nobody is attached (contract.OpenCheckEvery else), the limit of one look, and how

@@ -16,4 +16,5 @@ func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflowWithOptions(RecoverLanes, workflow.RegisterOptions{Name: contract.WorkflowRecoverLanes})
 	r.RegisterWorkflowWithOptions(Degrade, workflow.RegisterOptions{Name: contract.WorkflowDegrade})
 	r.RegisterWorkflowWithOptions(ReplayWAL, workflow.RegisterOptions{Name: contract.WorkflowReplayWAL})
+	r.RegisterWorkflowWithOptions(Remove, workflow.RegisterOptions{Name: contract.WorkflowRemove})
 }

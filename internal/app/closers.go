@@ -68,14 +68,15 @@ func (c *closers) start() {
 
 func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
+	state := newCloserStore(c.store)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: c.store, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
+		Spec: s, State: state, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)
 	}
 	return &closer{
-		windows: inner, spec: s, log: log, skipped: make(map[window.Ref]struct{}),
+		windows: inner, state: state, spec: s, log: log, skipped: make(map[window.Ref]struct{}),
 	}, nil
 }
 
@@ -88,6 +89,11 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, fu
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	made, ok := c.made[string(text)]
+	if ok && made.state.outlived() {
+		c.retire(made)
+		delete(c.made, string(text))
+		ok = false
+	}
 	if !ok {
 		if made, err = c.create(s); err != nil {
 			return nil, nil, err
@@ -103,7 +109,22 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, fu
 		defer c.mu.Unlock()
 		made.users--
 		made.left = time.Now()
+		if c.made[string(text)] != made {
+			c.retire(made)
+		}
 	}, nil
+}
+
+// retire closes a closer that nobody is to use any more, when its last user has left. c.mu is held.
+func (c *closers) retire(made *closer) {
+	if made.users > 0 {
+		return
+	}
+	c.work.Go(func() {
+		if err := made.windows.Close(); err != nil {
+			made.log.Warn("a closer that may have outlived its pipeline did not close cleanly", "error", err)
+		}
+	})
 }
 
 // sweep gives up the closers that nobody has used for a while, and the state machines of pipelines that have none left.
@@ -157,6 +178,7 @@ type windows interface {
 // closer shows a pipeline's closer as the control plane sees it.
 type closer struct {
 	windows windows
+	state   *closerStore // nil: it outlives nothing
 	outlet  *outlet
 	spec    *spec.Spec
 	log     *slog.Logger

@@ -152,6 +152,14 @@ func (v servers) CheckStore(ctx context.Context, s *spec.Spec) error {
 	}
 	for _, tp := range tps {
 		id := store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition}
+		meta, _, err := v.store.ReadMeta(ctx, id)
+		if err != nil {
+			return permanent(err)
+		}
+		if meta.Owner.Removed() {
+			return fmt.Errorf("%w: pipeline %s is being removed: wait until the workflow %s has ended, or finish it with millrace rm %s",
+				activities.ErrPermanent, s.Name, contract.RemoveID(s.Name), s.Name)
+		}
 		if _, _, err := v.store.LaneView(ctx, id, s.StateID()); err != nil && !errors.Is(err, store.ErrNoMeta) {
 			return permanent(err)
 		}

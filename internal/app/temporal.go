@@ -25,6 +25,7 @@ type temporalDeps struct {
 	Servers activities.Servers
 	Closers activities.Closers
 	Tokens  activities.LaneTokens
+	Remains activities.Remains
 	// Recoveries and Levels are those of the hot paths; Journal is the WAL directory. Nil: nobody asks them anything here.
 	Recoveries activities.Recoveries
 	Levels     activities.Levels
@@ -197,6 +198,7 @@ func (f *fleet) build(fatal func(error)) *trio {
 	shared.RegisterActivity(activities.NewClosing(f.deps.Closers, f.deps.Leases, f.watch, f.client, f.deps.Log))
 	shared.RegisterActivity(activities.NewPlacement(f.host))
 	shared.RegisterActivity(activities.NewOwnership(f.deps.Tokens))
+	shared.RegisterActivity(activities.NewRemoving(f.deps.Remains, activities.NewSpecs(f.client), f.watch, f.client))
 
 	bound := worker.Options{
 		DisableWorkflowWorker:            true,

@@ -53,7 +53,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or invalid spec; 3 a server does not
 	})
 	root.AddCommand(
 		devCommand(sh), specCommand(sh), startCommand(sh), statusCommand(sh), windowsCommand(sh),
-		flushCommand(sh), pauseCommand(sh), resumeCommand(sh), scaleCommand(sh), stopCommand(sh),
+		flushCommand(sh), pauseCommand(sh), resumeCommand(sh), scaleCommand(sh), stopCommand(sh), rmCommand(sh),
 		recoverCommand(sh), degradeCommand(sh),
 		feedCommand(sh), verifyCommand(sh), benchCommand(sh), walCommand(sh),
 	)

@@ -38,6 +38,9 @@ var structs = []any{
 	ChainRef{}, WALChain{}, ListChainsInput{}, WALListing{}, ReplaySegmentInput{}, SettledChain{}, SegmentProgress{},
 	ReplaySegmentResult{}, CorruptRange{}, ReplayWALInput{}, ReplayWALState{}, SettledRef{}, ReplayTotals{}, ReplayTotal{},
 	ReplayWALResult{}, ReplayWALStatus{}, SegmentStatus{}, WALDecideRequest{},
+	RemoveInput{}, RemoveTarget{}, Remains{}, KeyCount{}, TopicRemains{}, Holders{}, GroupMember{}, LeaseHolder{}, AwaitReleasedInput{},
+	FenceLanesInput{}, EndLedgerInput{}, DeleteKeysInput{}, DeleteTopicsInput{}, Removed{}, RemoveStep{}, RemoveStatus{}, RemoveResult{},
+	ApproveRequest{}, ApproveReceipt{},
 	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{},
 }
 
@@ -111,6 +114,7 @@ func TestNames(t *testing.T) {
 	for name, id := range map[string]string{
 		"HostQueue": HostQueue("uuid"), "TaskQueue": TaskQueue, "PipelineID": PipelineID("orders"), "ReplicaID": ReplicaID("orders", 3),
 		"DiskQueue": DiskQueue("uuid"), "RecoverLanesID": RecoverLanesID("orders", "uuid", 3), "ReplayWALID": ReplayWALID("orders", "uuid"),
+		"RemoveID":       RemoveID("orders"),
 		"DegradeID":      DegradeID("orders", "eu/w1", DependencyRedis),
 		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref),
 	} {

@@ -49,6 +49,9 @@ func DegradePrefix(pipeline string) string { return "degrade:" + pipeline + ":" 
 // ReplayWALID is the workflow id of the replay of a pipeline's journal on one disk.
 func ReplayWALID(pipeline, disk string) string { return "replay-wal:" + pipeline + ":" + disk }
 
+// RemoveID is the workflow id of a pipeline's removal.
+func RemoveID(pipeline string) string { return "remove:" + pipeline }
+
 // PipelineOf returns the pipeline's name from the workflow id of a pipeline; ok is false for any other id.
 func PipelineOf(workflowID string) (name string, ok bool) {
 	return strings.CutPrefix(workflowID, "pipeline:")

@@ -9,6 +9,7 @@ const (
 	WorkflowRecoverLanes = "RecoverLanes"
 	WorkflowDegrade      = "Degrade"
 	WorkflowReplayWAL    = "ReplayWAL"
+	WorkflowRemove       = "Remove"
 )
 
 // Activity names are bare method names, unique over all activity structs.
@@ -36,6 +37,14 @@ const (
 	ActivityJournalAccounts = "JournalAccounts"
 	ActivityListChains      = "ListChains"
 	ActivityReplaySegment   = "ReplaySegment"
+
+	ActivitySurveyRemains = "SurveyRemains"
+	ActivityAwaitReleased = "AwaitReleased"
+	ActivityDeleteGroup   = "DeleteGroup"
+	ActivityFenceLanes    = "FenceLanes"
+	ActivityEndLedger     = "EndLedger"
+	ActivityDeleteKeys    = "DeleteKeys"
+	ActivityDeleteTopics  = "DeleteTopics"
 )
 
 // Updates of Pipeline. Every one is answered with a Receipt.
@@ -56,6 +65,9 @@ const (
 	UpdateClose  = "close" // treat it as well
 	UpdateAuto   = "auto"  // let the state machine decide again
 )
+
+// UpdateApprove lets a Remove go on after it has shown what it will delete.
+const UpdateApprove = "approve"
 
 // Signals. SignalStop asks a child to end; SignalReport is how a child tells its parent where it stands; SignalHostBack tells a
 // RecoverLanes that its host polls again; SignalLevel tells a Degrade that a state machine has left normal.
@@ -144,6 +156,40 @@ const (
 	StateReplaying  = "replaying"
 	StateWaiting    = "waiting" // for lanes that drain their journal themselves
 	StateDone       = "done"
+)
+
+// States of a Remove; it is done in StateDone.
+const (
+	StateSurveying = "surveying"
+	StateAsking    = "asking"    // waits for an approval
+	StateReleasing = "releasing" // waits until nobody holds anything of the pipeline
+	StateRemoving  = "removing"
+	StateGrace     = "grace" // only fenced metas are left
+)
+
+// Steps of a Remove, in their order.
+const (
+	RemoveGroup  = "group"  // delete the consumer group
+	RemoveFence  = "fence"  // take the lanes away from whoever owns them
+	RemoveLedger = "ledger" // fence the closers, end the incarnation
+	RemoveKeys   = "keys"   // delete all keys but the fenced metas
+	RemoveTopics = "topics"
+	RemoveMetas  = "metas" // delete the fenced metas and whatever came meanwhile
+)
+
+// Roles of the topics that a pipeline writes.
+const (
+	RoleLedger     = "ledger"
+	RoleResults    = "results"
+	RoleLate       = "late"
+	RoleDeadLetter = "dead letter"
+)
+
+// Outcomes of a Remove.
+const (
+	OutcomeRemoved     = "removed"
+	OutcomeDryRun      = "dry-run"
+	OutcomeNotApproved = "not-approved"
 )
 
 // Outcomes of a RecoverLanes, a Degrade, WatchLevel and a ReplayWAL.

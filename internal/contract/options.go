@@ -42,6 +42,10 @@ const (
 	DegradeLinger        = time.Minute      // a Degrade stays open so long at normal, so that flapping is one run
 	StartJitter          = time.Second      // a Degrade's start is spread over this
 	WALPatience          = 24 * time.Hour   // a ReplayWAL waits so long for somebody who has the disk
+	ApprovalPatience     = time.Hour        // a Remove waits so long for an approval
+	ReleasePatience      = 15 * time.Minute // and so long for workers that still hold something of the pipeline
+	MinRemoveGrace       = 15 * time.Second // longer than a closer writes without a look at its lanes
+	MaxRemoveGrace       = 24 * time.Hour
 )
 
 func retry(first, most time.Duration) *temporal.RetryPolicy {
@@ -125,6 +129,30 @@ func EmitOptions() workflow.ActivityOptions {
 	o.ScheduleToCloseTimeout = 30 * time.Minute
 	o.RetryPolicy = retry(time.Second, 30*time.Second)
 	return o
+}
+
+// SurveyOptions are for SurveyRemains, which reads and asks only.
+func SurveyOptions() workflow.ActivityOptions {
+	o := RemovalOptions()
+	o.RetryPolicy.MaximumAttempts = 5
+	return o
+}
+
+// AwaitReleasedOptions are for AwaitReleased, which returns by itself when the patience is over.
+func AwaitReleasedOptions(patience time.Duration) workflow.ActivityOptions {
+	o := RemovalOptions()
+	o.StartToCloseTimeout = patience + time.Minute
+	return o
+}
+
+// RemovalOptions are for the steps of a Remove. Each may be repeated, and is until it succeeds.
+func RemovalOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: 6 * time.Hour,
+		HeartbeatTimeout:    BeatTimeout,
+		WaitForCancellation: true,
+		RetryPolicy:         retry(time.Second, time.Minute),
+	}
 }
 
 // ChildOptions are for all children: they outlive the run that started them and are adopted by the next one.

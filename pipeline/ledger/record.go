@@ -12,14 +12,16 @@ import (
 const (
 	TypeRow   = ""
 	TypeFloor = "floor"
+	TypeEnded = "ended"
 )
 
-// Record is a record of the ledger topic. At most one of Row, Floor and Tombstone is set; none is for a record of a type
+// Record is a record of the ledger topic. At most one of Row, Floor, Ended and Tombstone is set; none is for a record of a type
 // that this version does not know.
 type Record struct {
 	Type      string
 	Row       *Row
 	Floor     *Floor
+	Ended     *Ended
 	Tombstone *WindowID // the window whose rows were given up
 	Partition int32
 	Offset    int64
@@ -50,6 +52,11 @@ func ParseRecord(tp source.TopicPartition, r source.Record) (Record, error) {
 	case TypeFloor:
 		rec.Floor = new(Floor)
 		if err := json.Unmarshal(r.Value, rec.Floor); err != nil {
+			return corrupt(err)
+		}
+	case TypeEnded:
+		rec.Ended = new(Ended)
+		if err := json.Unmarshal(r.Value, rec.Ended); err != nil {
 			return corrupt(err)
 		}
 	}

@@ -48,9 +48,10 @@ const (
 
 // task is one window to be closed.
 type task struct {
-	ref    window.Ref
-	view   *view
-	reason string // ledger.ReasonFlush, ledger.ReasonDrain, or "" to close by the watermark
+	ref     window.Ref
+	view    *view
+	reason  string // ledger.ReasonFlush, ledger.ReasonDrain, or "" to close by the watermark
+	edition int    // of the slot it is closed in, set when that is open
 }
 
 // NewCloser compiles the spec. It connects to nothing before the first use.
@@ -191,6 +192,7 @@ func (c *Closer) closeIn(ctx context.Context, s *slot, t *task, early bool) (out
 	if err := s.open(ctx); err != nil {
 		return outcome{}, &SlotError{Slot: s.n, Err: err}
 	}
+	t.edition = s.edition
 	last, err := s.last(ctx, c.windowID(t.ref), c.plan.End(t.ref))
 	if err != nil {
 		return outcome{}, &SlotError{Slot: s.n, Err: err}
@@ -236,7 +238,7 @@ func (c *Closer) newRow(t *task, last *ledger.Row) *ledger.Row {
 	id := c.windowID(t.ref)
 	row := &ledger.Row{
 		Version: ledger.RowVersion, Pipeline: c.cfg.Spec.Name, Window: id.Window, Start: id.Start, End: c.plan.End(t.ref),
-		Edition: ledger.Edition, Spec: c.version, Build: c.cfg.Build, Algorithm: ledger.ChecksumAlgorithm,
+		Edition: t.edition, Spec: c.version, Build: c.cfg.Build, Algorithm: ledger.ChecksumAlgorithm,
 		Revision: 1, Reason: t.reason, By: c.cfg.By, ClosedAt: c.cfg.Now().UnixMilli(), Lanes: c.covers(t.view, t.ref),
 	}
 	if sink := c.cfg.Spec.Results.Kafka; sink != nil {

@@ -136,7 +136,10 @@ func (p *producer) send(ctx context.Context, records []Record) error {
 	for i := range records {
 		r := &records[i]
 		m := &sarama.ProducerMessage{
-			Topic: r.Topic, Partition: r.Partition, Key: sarama.ByteEncoder(r.Key), Value: sarama.ByteEncoder(r.Value),
+			Topic: r.Topic, Partition: r.Partition, Key: sarama.ByteEncoder(r.Key),
+		}
+		if r.Value != nil { // nil is a tombstone
+			m.Value = sarama.ByteEncoder(r.Value)
 		}
 		for _, h := range r.Headers {
 			m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})

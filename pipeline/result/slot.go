@@ -31,6 +31,7 @@ type slot struct {
 	producer Producer   // nil before the first use and after a failure
 	next     int64      // position in the ledger partition up to which rows holds everything
 	rows     map[ledger.WindowID]*ledger.Row
+	edition  int // of what is published next
 	finals   int
 	gone     int64                           // greatest end of a final window that was forgotten
 	forgot   bool                            // gone is set
@@ -40,7 +41,7 @@ type slot struct {
 
 func newSlot(n int, pipeline string, kafka Kafka, state State) *slot {
 	return &slot{
-		n: n, kafka: kafka, state: state,
+		n: n, kafka: kafka, state: state, edition: ledger.Edition,
 		topic: source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(n)},
 		rows:  make(map[ledger.WindowID]*ledger.Row), views: make(map[ledger.WindowID]*ledger.Row),
 	}
@@ -68,6 +69,10 @@ func (s *slot) catchUp(ctx context.Context) error {
 	var last *ledger.Row
 	read := func(r source.Record) error {
 		rec, err := ledger.ParseRecord(s.topic, r)
+		if rec.Ended != nil && err == nil {
+			last = nil
+			s.begin(rec.Ended.Edition + 1)
+		}
 		if err != nil || rec.Row == nil {
 			return err
 		}
@@ -81,8 +86,7 @@ func (s *slot) catchUp(ctx context.Context) error {
 	}
 	next, err := s.kafka.ReadCommitted(ctx, s.topic, s.next, read)
 	if errors.Is(err, source.ErrOffsetOutOfRange) {
-		clear(s.rows)
-		s.finals, s.forgot = 0, false
+		s.begin(s.edition)
 		next, err = s.kafka.ReadCommitted(ctx, s.topic, 0, read)
 	}
 	if err != nil {
@@ -94,6 +98,13 @@ func (s *slot) catchUp(ctx context.Context) error {
 	}
 	s.check = true
 	return nil
+}
+
+// begin forgets what earlier editions have published.
+func (s *slot) begin(edition int) {
+	clear(s.rows)
+	clear(s.views)
+	s.edition, s.finals, s.forgot = edition, 0, false
 }
 
 // discard gives the producer up after a failure: the next use takes the slot over anew and reads the ledger on.
@@ -115,7 +126,10 @@ func (s *slot) last(ctx context.Context, id ledger.WindowID, end int64) (*ledger
 	var found *ledger.Row
 	_, err := s.kafka.ReadCommitted(ctx, s.topic, 0, func(r source.Record) error {
 		rec, err := ledger.ParseRecord(s.topic, r)
-		if rec.Row != nil && rec.Row.ID() == id {
+		switch {
+		case rec.Ended != nil:
+			found = nil
+		case rec.Row != nil && rec.Row.ID() == id:
 			found = rec.Row
 		}
 		return err

@@ -1,0 +1,291 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/engine"
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// remains finds and deletes what pipelines have left.
+type remains struct {
+	store   *store.Store
+	cluster *source.Cluster
+	kafka   source.Config
+}
+
+// Count implements activities.Remains.
+func (r remains) Count(ctx context.Context, pipeline string, progress func(int64)) ([]contract.KeyCount, int, error) {
+	counts := make(map[string]*contract.KeyCount)
+	lanes := make(map[store.LaneID]bool)
+	total := int64(0)
+	err := r.store.ScanPipeline(ctx, pipeline, func(keys []store.PipelineKey) error {
+		sizes, err := r.store.KeyBytes(ctx, keys)
+		if err != nil {
+			return err
+		}
+		for i, k := range keys {
+			c := counts[k.Kind]
+			if c == nil {
+				c = &contract.KeyCount{Kind: k.Kind}
+				counts[k.Kind] = c
+			}
+			c.Keys++
+			c.Bytes += sizes[i]
+			if k.Lane.Pipeline != "" {
+				lanes[k.Lane] = true
+			}
+		}
+		total += int64(len(keys))
+		progress(total)
+		return nil
+	})
+	var list []contract.KeyCount
+	for _, kind := range store.KeyKinds {
+		if c := counts[kind]; c != nil {
+			list = append(list, *c)
+		}
+	}
+	return list, len(lanes), err
+}
+
+// Group implements activities.Remains.
+func (r remains) Group(ctx context.Context, pipeline string) (string, []contract.GroupMember, bool, error) {
+	group := engine.Group(pipeline)
+	found, exists, err := r.cluster.Members(ctx, group)
+	var members []contract.GroupMember
+	for _, m := range found {
+		members = append(members, contract.GroupMember{ID: m.ID, Instance: m.Instance, ClientID: m.ClientID, Host: m.Host})
+	}
+	return group, members, exists, err
+}
+
+// Leases implements activities.Remains.
+func (r remains) Leases(ctx context.Context, pipeline string) ([]contract.LeaseHolder, error) {
+	held, err := r.store.Leases(ctx, pipeline, -1, contract.MaxReplicas)
+	var holders []contract.LeaseHolder
+	for _, l := range held {
+		holders = append(holders, contract.LeaseHolder{Replica: l.Replica, Worker: l.Worker, Millis: l.TTL.Milliseconds()})
+	}
+	return holders, err
+}
+
+// DeleteGroup implements activities.Remains.
+func (r remains) DeleteGroup(ctx context.Context, pipeline string) error {
+	return r.cluster.DeleteGroup(ctx, engine.Group(pipeline))
+}
+
+// Fence implements activities.Remains. The desired state goes first: a lane that is begun later finds none, and gives up; one
+// that was begun before is found here.
+func (r remains) Fence(ctx context.Context, pipeline, token string, sources []string, progress func(int64)) error {
+	if err := r.store.DeleteControl(ctx, pipeline); err != nil {
+		return err
+	}
+	fenced := make(map[store.LaneID]bool)
+	fence := func(id store.LaneID) error {
+		if fenced[id] {
+			return nil
+		}
+		if _, err := r.store.Fence(ctx, id, store.Token(token)); err != nil {
+			return err
+		}
+		fenced[id] = true
+		progress(int64(len(fenced)))
+		return nil
+	}
+	for _, topic := range sources {
+		partitions, err := r.cluster.Partitions(ctx, topic)
+		if err != nil && !errors.Is(err, source.ErrUnknownTopic) {
+			return err
+		}
+		for _, n := range partitions {
+			if err := fence(store.LaneID{Pipeline: pipeline, Topic: topic, Partition: n}); err != nil {
+				return err
+			}
+		}
+	}
+	return r.store.ScanPipeline(ctx, pipeline, func(keys []store.PipelineKey) error {
+		for _, k := range keys {
+			if k.Lane.Pipeline == pipeline {
+				if err := fence(k.Lane); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// EndLedger implements activities.Remains.
+func (r remains) EndLedger(ctx context.Context, pipeline string, rows bool, progress func(int64)) error {
+	return result.EndIncarnation(ctx, result.NewKafka(r.kafka, r.cluster, pipeline), pipeline, rows, progress)
+}
+
+// DeleteKeys implements activities.Remains.
+func (r remains) DeleteKeys(ctx context.Context, pipeline string, progress func(int64)) error {
+	deleted := int64(0)
+	return r.store.ScanPipeline(ctx, pipeline, func(keys []store.PipelineKey) error {
+		n, err := r.store.DeleteKeys(ctx, keys, false)
+		deleted += n
+		progress(deleted)
+		return err
+	})
+}
+
+// sweeps bounds how often Sweep looks again: who writes a pipeline's keys now is none that Remove has fenced.
+const sweeps = 10
+
+// Sweep implements activities.Remains.
+func (r remains) Sweep(ctx context.Context, pipeline, token string, progress func(int64)) error {
+	deleted := int64(0)
+	example := ""
+	for range sweeps {
+		found := 0
+		err := r.store.ScanPipeline(ctx, pipeline, func(keys []store.PipelineKey) error {
+			found += len(keys)
+			example = keys[0].Name
+			for _, k := range keys {
+				if k.Kind != store.KeyMeta || k.Lane.Pipeline != pipeline {
+					continue
+				}
+				if _, err := r.store.Fence(ctx, k.Lane, store.Token(token)); err != nil {
+					return err
+				}
+			}
+			n, err := r.store.DeleteKeys(ctx, keys, true)
+			deleted += n
+			progress(deleted)
+			return err
+		})
+		if err != nil || found == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("somebody goes on writing keys of pipeline %s, such as %s; find the process that does and stop it", pipeline, example)
+}
+
+// DeleteTopic implements activities.Remains.
+func (r remains) DeleteTopic(ctx context.Context, topic string) error {
+	return r.cluster.DeleteTopic(ctx, topic)
+}
+
+// Topics implements activities.Remains.
+func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, others []*spec.Spec, progress func(int64)) ([]contract.TopicRemains, error) {
+	all, err := r.cluster.Topics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	roles, err := r.written(ctx, pipeline, own, all)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := r.namedElsewhere(ctx, pipeline, own, others, all, roles, progress)
+	if err != nil {
+		return nil, err
+	}
+	var list []contract.TopicRemains
+	for _, topic := range slices.Sorted(maps.Keys(roles)) {
+		if slices.Contains(all, topic) {
+			list = append(list, contract.TopicRemains{Topic: topic, Role: roles[topic], Delete: kept[topic] == "", Why: kept[topic]})
+		}
+	}
+	return list, nil
+}
+
+// written are the topics that the pipeline writes, as its spec and its own ledger say.
+func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec, all []string) (roles map[string]string, err error) {
+	book := ledger.Topic(pipeline)
+	roles = map[string]string{book: contract.RoleLedger}
+	if slices.Contains(all, book) {
+		if err := r.publishedTo(ctx, pipeline, func(topic string) bool {
+			roles[topic] = contract.RoleResults
+			return true
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if own != nil {
+		for role, sink := range sinksOf(own) {
+			if sink.Kafka != nil {
+				roles[sink.Kafka.Topic] = role
+			}
+		}
+	}
+	return roles, nil
+}
+
+func sinksOf(s *spec.Spec) map[string]spec.Sink {
+	return map[string]spec.Sink{contract.RoleResults: s.Results, contract.RoleLate: s.Late, contract.RoleDeadLetter: s.DeadLetter}
+}
+
+// errEnough ends the reading of a ledger.
+var errEnough = errors.New("enough")
+
+// publishedTo passes the result topics that a pipeline's ledger names, until fn is false.
+func (r remains) publishedTo(ctx context.Context, pipeline string, fn func(topic string) bool) error {
+	err := ledger.Read(ctx, r.cluster, pipeline, func(rec ledger.Record) error {
+		if rec.Row != nil && rec.Row.PublishedTo != "" && !fn(rec.Row.PublishedTo) {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// namedElsewhere says of those of the topics that must stay why: a spec reads them, or another pipeline writes them.
+func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.Spec, others []*spec.Spec, all []string, roles map[string]string,
+	progress func(int64)) (kept map[string]string, err error) {
+	kept = make(map[string]string)
+	keep := func(topic, why string, args ...any) {
+		if roles[topic] != "" && kept[topic] == "" {
+			kept[topic] = fmt.Sprintf(why, args...)
+		}
+	}
+	if own != nil {
+		for _, topic := range own.Source.Topics {
+			keep(topic, "the pipeline reads it")
+		}
+	}
+	for _, other := range others {
+		for _, topic := range other.Source.Topics {
+			keep(topic, "pipeline %s reads it", other.Name)
+		}
+		for _, sink := range sinksOf(other) {
+			if sink.Kafka != nil {
+				keep(sink.Kafka.Topic, "pipeline %s writes it", other.Name)
+			}
+		}
+	}
+	suffix := ledger.Topic("")
+	for i, topic := range all {
+		other, ok := strings.CutSuffix(topic, suffix)
+		if !ok || other == "" || other == pipeline {
+			continue
+		}
+		keep(topic, "it is the ledger of pipeline %s", other)
+		if len(kept) == len(roles) {
+			continue
+		}
+		progress(int64(i))
+		if err := r.publishedTo(ctx, other, func(published string) bool {
+			keep(published, "the ledger of pipeline %s names it", other)
+			return len(kept) < len(roles)
+		}); err != nil && !errors.Is(err, ledger.ErrCorrupt) {
+			return nil, err
+		}
+	}
+	return kept, nil
+}

@@ -1,0 +1,136 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"millrace/pipeline/store"
+)
+
+// closerTrust is how long a closer writes to Redis after it has last seen a lane of its pipeline. A process that was frozen
+// for longer looks again: the pipeline may have been removed.
+const closerTrust = 10 * time.Second
+
+// closerStore is the store as a closer uses it. Windows have no owner that a removal could fence, but a window without lanes
+// is none: every write follows a look at a living lane. It is safe for concurrent use.
+type closerStore struct {
+	*store.Store
+	now func() time.Time
+
+	mu   sync.Mutex
+	lane store.LaneID // the one that was seen last
+	seen time.Time    // when; zero before the first
+	gap  bool         // there was a time without a look that was longer than closerTrust
+}
+
+func newCloserStore(s *store.Store) *closerStore { return &closerStore{Store: s, now: time.Now} }
+
+// note takes what was read of a lane as evidence that its pipeline exists, unless a removal owns it.
+func (s *closerStore) note(id store.LaneID, meta store.Meta) error {
+	if meta.Owner.Removed() {
+		return fmt.Errorf("close windows of %s: %w", id.Pipeline, store.ErrRemoved)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gap = s.gap || s.stale()
+	s.lane, s.seen = id, s.now()
+	return nil
+}
+
+// stale reports whether no lane was seen for too long. s.mu is held.
+func (s *closerStore) stale() bool { return !s.seen.IsZero() && s.now().Sub(s.seen) > closerTrust }
+
+// outlived reports whether the pipeline may have been removed and begun anew since the closer was made: what it remembers of
+// windows is of no use then. A removal takes longer than closerTrust, whatever its grace.
+func (s *closerStore) outlived() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gap || s.stale()
+}
+
+// prove looks for the pipeline again if it was last seen long ago.
+func (s *closerStore) prove(ctx context.Context) error {
+	s.mu.Lock()
+	id, stale := s.lane, s.stale()
+	s.mu.Unlock()
+	if !stale {
+		return nil
+	}
+	_, found, err := s.ReadMeta(ctx, id)
+	if err == nil && !found {
+		err = fmt.Errorf("close windows of %s: lane %s: %w", id.Pipeline, id, store.ErrNoMeta)
+	}
+	return err
+}
+
+// LaneView implements result.State.
+func (s *closerStore) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
+	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
+	if err != nil {
+		return meta, stats, err
+	}
+	return meta, stats, s.note(id, meta)
+}
+
+// ReadMeta implements result.State.
+func (s *closerStore) ReadMeta(ctx context.Context, id store.LaneID) (store.Meta, bool, error) {
+	meta, found, err := s.Store.ReadMeta(ctx, id)
+	if err != nil || !found {
+		return meta, found, err
+	}
+	return meta, found, s.note(id, meta)
+}
+
+// SetSeal implements result.State.
+func (s *closerStore) SetSeal(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {
+	if err := s.prove(ctx); err != nil {
+		return store.Ctl{}, err
+	}
+	return s.Store.SetSeal(ctx, id, before)
+}
+
+// SetDrop implements result.State.
+func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {
+	if err := s.prove(ctx); err != nil {
+		return store.Ctl{}, err
+	}
+	return s.Store.SetDrop(ctx, id, before)
+}
+
+// Prepare implements result.State.
+func (s *closerStore) Prepare(ctx context.Context, id store.WindowID, rev int,
+	build func(add func(page []byte) error) (header []byte, err error),
+) (store.Revision, bool, error) {
+	if err := s.prove(ctx); err != nil {
+		return store.Revision{}, false, err
+	}
+	return s.Store.Prepare(ctx, id, rev, func(add func(page []byte) error) ([]byte, error) {
+		return build(func(page []byte) error {
+			if err := s.prove(ctx); err != nil {
+				return err
+			}
+			return add(page)
+		})
+	})
+}
+
+// Flip implements result.State.
+func (s *closerStore) Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error {
+	if err := s.prove(ctx); err != nil {
+		return err
+	}
+	return s.Store.Flip(ctx, id, rev, final, row)
+}
+
+// Trim implements result.State.
+func (s *closerStore) Trim(ctx context.Context, id store.WindowID) (int, error) {
+	if err := s.prove(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.Trim(ctx, id)
+}

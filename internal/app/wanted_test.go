@@ -1,0 +1,69 @@
+package app
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/store"
+)
+
+// A closer that was frozen and thaws must not write views of a pipeline that was removed meanwhile.
+func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
+	ctx := context.Background()
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { client.Close() })
+	now := time.Unix(0, 0)
+	s := newCloserStore(store.New(client))
+	s.now = func() time.Time { return now }
+	lane := store.LaneID{Pipeline: "orders", Topic: "orders"}
+	window := store.WindowID{Pipeline: "orders", Window: "hourly"}
+	writes := func() (errs []error) {
+		_, seal := s.SetSeal(ctx, lane, 1)
+		_, drop := s.SetDrop(ctx, lane, 1)
+		_, _, prepare := s.Prepare(ctx, window, 1, func(add func([]byte) error) ([]byte, error) { return nil, add([]byte("p")) })
+		_, trim := s.Trim(ctx, window)
+		return []error{seal, drop, prepare, trim, s.Flip(ctx, window, 1, false, []byte("{}"))}
+	}
+	_, _, err := s.Acquire(ctx, lane, "s", "", "1:aa")
+	require.NoError(t, err)
+	_, _, err = s.LaneView(ctx, lane, "s")
+	require.NoError(t, err)
+	for range 2 {
+		for _, err := range writes() {
+			require.NoError(t, err)
+		}
+		require.False(t, s.outlived())
+		now = now.Add(closerTrust)
+	}
+	now = now.Add(time.Minute)
+	require.True(t, s.outlived())
+	for _, err := range writes() {
+		require.NoError(t, err, "the lane is there: it looks and goes on")
+	}
+	require.True(t, s.outlived(), "it may be another life of the pipeline, though")
+
+	_, err = s.Fence(ctx, lane, "removed:x")
+	require.NoError(t, err)
+	_, _, err = s.LaneView(ctx, lane, "")
+	require.ErrorIs(t, err, store.ErrRemoved)
+	_, _, err = s.ReadMeta(ctx, lane)
+	require.ErrorIs(t, err, store.ErrRemoved)
+	now = now.Add(time.Minute)
+	server.Del("mr:{orders/hourly/0}:r:1")
+	server.Del("mr:{orders/hourly/0}:ledger")
+	for _, err := range writes() {
+		require.ErrorIs(t, err, store.ErrRemoved)
+	}
+	require.Equal(t, []string{"mr:{orders/orders/0}:ctl", "mr:{orders/orders/0}:meta"}, server.Keys())
+	server.FlushAll()
+	for _, err := range writes() {
+		require.ErrorIs(t, err, store.ErrNoMeta)
+	}
+	require.Empty(t, server.Keys())
+}

@@ -1,0 +1,219 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/activities"
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+)
+
+// Remove deletes everything that a stopped pipeline has left. It shows what that is and asks, waits until nobody holds anything of
+// the pipeline, and then takes it away in an order in which a worker that was frozen all the while finds itself fenced: first the
+// group, then the lanes, the closers and the keys, and after a grace the fenced metas. A Remove that was cancelled leaves the lanes
+// fenced; the next one goes on.
+func Remove(ctx workflow.Context, in contract.RemoveInput) (*contract.RemoveResult, error) {
+	r, err := newRemoval(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	result, err := r.run(ctx)
+	r.leaving = true
+	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	if waiting := handlersFinished(lasting); waiting != nil {
+		return nil, waiting
+	}
+	return result, err
+}
+
+type removal struct {
+	in       contract.RemoveInput
+	began    time.Time
+	removing *activities.Removing
+
+	phase    string
+	note     string
+	until    *time.Time
+	remains  *contract.Remains
+	steps    []contract.RemoveStep
+	approval *contract.ApproveReceipt
+	leaving  bool
+}
+
+func newRemoval(ctx workflow.Context, in contract.RemoveInput) (*removal, error) {
+	r := &removal{in: in, began: workflow.Now(ctx), phase: contract.StateSurveying}
+	if err := in.Validate(); err != nil {
+		return nil, invalid(contract.ErrorInvalidInput, "%v", err)
+	}
+	if id := workflow.GetInfo(ctx).WorkflowExecution.ID; id != contract.RemoveID(in.Pipeline) {
+		return nil, invalid(contract.ErrorInvalidInput, "workflow id is %q; the input makes it %q", id, contract.RemoveID(in.Pipeline))
+	}
+	if len(in.Spec) > 0 {
+		//workflowcheck:ignore parsing reads nothing but its argument
+		s, err := spec.Parse("spec", in.Spec)
+		if err != nil {
+			return nil, invalid(contract.ErrorInvalidSpec, "%v", err)
+		}
+		if s.Name != in.Pipeline {
+			return nil, invalid(contract.ErrorInvalidInput, "the spec describes pipeline %q, not %q", s.Name, in.Pipeline)
+		}
+	}
+	if err := workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, r.status,
+		workflow.QueryHandlerOptions{Description: "what is left of the pipeline, what was deleted, and what it waits for"}); err != nil {
+		return nil, err
+	}
+	return r, workflow.SetUpdateHandlerWithOptions(ctx, contract.UpdateApprove, r.approve, workflow.UpdateHandlerOptions{
+		Validator: r.admit, Description: "delete what the status shows",
+	})
+}
+
+func (r *removal) run(ctx workflow.Context) (*contract.RemoveResult, error) {
+	r.show(ctx)
+	act := workflow.WithActivityOptions(ctx, contract.SurveyOptions())
+	var remains contract.Remains
+	if err := workflow.ExecuteActivity(act, r.removing.SurveyRemains, contract.RemoveTarget{
+		Pipeline: r.in.Pipeline, Topics: r.in.Topics, Spec: r.in.Spec,
+	}).Get(ctx, &remains); err != nil {
+		return nil, err
+	}
+	r.remains = &remains
+	switch {
+	case r.in.DryRun:
+		return r.result(ctx, contract.OutcomeDryRun, "nothing was deleted"), nil
+	case len(remains.Holders.Workflows) > 0:
+		return nil, r.running(remains.Holders)
+	}
+	if approved, err := r.ask(ctx); err != nil || !approved {
+		return r.result(ctx, contract.OutcomeNotApproved, "nobody approved it; nothing was deleted"), err
+	}
+	if err := r.release(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.remove(ctx); err != nil {
+		return nil, err
+	}
+	return r.result(ctx, contract.OutcomeRemoved, r.journals()), nil
+}
+
+// ask waits for an approval, unless there is one.
+func (r *removal) ask(ctx workflow.Context) (approved bool, err error) {
+	if r.in.Approved {
+		return true, nil
+	}
+	until := workflow.Now(ctx).Add(contract.ApprovalPatience)
+	r.set(ctx, contract.StateAsking, fmt.Sprintf("waits for an approval: millrace rm %s, or temporal workflow update execute --workflow-id %s --name %s",
+		r.in.Pipeline, contract.RemoveID(r.in.Pipeline), contract.UpdateApprove), &until)
+	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
+		Timeout: contract.ApprovalPatience, TimerOptions: workflow.TimerOptions{Summary: "waits for an approval"},
+	}, func() bool { return r.approval != nil })
+}
+
+// release waits until nobody holds anything of the pipeline, and fails with their names when that takes too long.
+func (r *removal) release(ctx workflow.Context) error {
+	until := workflow.Now(ctx).Add(contract.ReleasePatience)
+	note := "makes sure that nobody holds anything of the pipeline"
+	if h := r.remains.Holders; !h.Free() {
+		note = "waits until nobody holds anything of the pipeline: " + h.String()
+	}
+	r.set(ctx, contract.StateReleasing, note, &until)
+	options := contract.AwaitReleasedOptions(contract.ReleasePatience)
+	options.Summary = "waits until nobody holds anything of " + r.in.Pipeline
+	var left contract.Holders
+	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.removing.AwaitReleased,
+		contract.AwaitReleasedInput{Pipeline: r.in.Pipeline, Until: until}).Get(ctx, &left); err != nil {
+		return err
+	}
+	switch {
+	case len(left.Workflows) > 0:
+		return r.running(left)
+	case !left.Free():
+		return invalid(contract.ErrorRefused, "remove %s: still held after %s: %s. Stop or restart those workers, then remove it again",
+			r.in.Pipeline, contract.ReleasePatience, left)
+	}
+	return nil
+}
+
+func (r *removal) running(h contract.Holders) error {
+	return invalid(contract.ErrorRefused, "remove %s: %s; stop it first with `millrace stop %s`", r.in.Pipeline, h, r.in.Pipeline)
+}
+
+// remove carries out the steps in their order.
+func (r *removal) remove(ctx workflow.Context) error {
+	token := "removed:" + workflow.GetInfo(ctx).OriginalRunID
+	name := r.in.Pipeline
+	if err := r.step(ctx, contract.RemoveGroup, r.removing.DeleteGroup, contract.RemoveTarget{Pipeline: name}); err != nil {
+		return err
+	}
+	if err := r.step(ctx, contract.RemoveFence, r.removing.FenceLanes, contract.FenceLanesInput{Pipeline: name, Token: token, Sources: r.remains.Sources}); err != nil {
+		return err
+	}
+	var doomed []string
+	ledger := false
+	for _, t := range r.remains.Topics {
+		if r.in.Topics && t.Delete {
+			doomed = append(doomed, t.Topic)
+			ledger = ledger || t.Role == contract.RoleLedger
+		}
+	}
+	if err := r.step(ctx, contract.RemoveLedger, r.removing.EndLedger, contract.EndLedgerInput{Pipeline: name, Rows: !ledger}); err != nil {
+		return err
+	}
+	if err := r.step(ctx, contract.RemoveKeys, r.removing.DeleteKeys, contract.DeleteKeysInput{Pipeline: name}); err != nil {
+		return err
+	}
+	until := workflow.Now(ctx).Add(r.in.Grace())
+	r.set(ctx, contract.StateGrace, "keeps the lanes fenced for workers that may be frozen; only their metas are left", &until)
+	if err := workflow.NewTimerWithOptions(ctx, r.in.Grace(), workflow.TimerOptions{Summary: "grace for frozen workers"}).Get(ctx, nil); err != nil {
+		return err
+	}
+	// A worker that thawed and knew no better may have made the group again.
+	if err := r.release(ctx); err != nil {
+		return err
+	}
+	if err := r.step(ctx, contract.RemoveGroup, r.removing.DeleteGroup, contract.RemoveTarget{Pipeline: name}); err != nil {
+		return err
+	}
+	if len(doomed) > 0 {
+		if err := r.step(ctx, contract.RemoveTopics, r.removing.DeleteTopics, contract.DeleteTopicsInput{Pipeline: name, Topics: doomed}); err != nil {
+			return err
+		}
+	}
+	return r.step(ctx, contract.RemoveMetas, r.removing.DeleteKeys, contract.DeleteKeysInput{Pipeline: name, Metas: true, Token: token})
+}
+
+var removeNotes = map[string]string{
+	contract.RemoveGroup:  "deletes the consumer group",
+	contract.RemoveFence:  "fences every lane",
+	contract.RemoveLedger: "fences the closers and ends the incarnation in the ledger",
+	contract.RemoveKeys:   "deletes all keys but the fenced metas",
+	contract.RemoveTopics: "deletes the topics",
+	contract.RemoveMetas:  "deletes the fenced metas and looks for anything left",
+}
+
+func (r *removal) step(ctx workflow.Context, step string, activity, input any) error {
+	r.set(ctx, contract.StateRemoving, removeNotes[step], nil)
+	options := contract.RemovalOptions()
+	options.Summary = removeNotes[step]
+	var done contract.Removed
+	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input).Get(ctx, &done); err != nil {
+		return err
+	}
+	r.steps = append(r.steps, contract.RemoveStep{Step: step, Count: done.Count, Ended: workflow.Now(ctx)})
+	r.show(ctx)
+	return nil
+}
+
+// journals says what no Remove can reach.
+func (r *removal) journals() string {
+	return "journals of the pipeline on workers' disks are out of reach; none of it will be applied, since no lane has their owners any more"
+}
+
+func (r *removal) result(ctx workflow.Context, outcome, note string) *contract.RemoveResult {
+	r.set(ctx, contract.StateDone, note, nil)
+	return &contract.RemoveResult{
+		Pipeline: r.in.Pipeline, Outcome: outcome, Note: note, Began: r.began, Ended: workflow.Now(ctx), Remains: *r.remains, Steps: r.steps,
+	}
+}

@@ -1,0 +1,76 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+func (r *removal) admit(ctx workflow.Context, req contract.ApproveRequest) error {
+	if err := req.Validate(); err != nil {
+		return err
+	}
+	if r.approval != nil && r.approval.RequestID == workflow.GetCurrentUpdateInfo(ctx).ID {
+		return nil
+	}
+	if r.leaving || r.phase != contract.StateAsking || r.approval != nil {
+		return refused("approve: nothing waits for an approval; the removal is %s", r.phase)
+	}
+	return nil
+}
+
+func (r *removal) approve(ctx workflow.Context, req contract.ApproveRequest) (*contract.ApproveReceipt, error) {
+	id := workflow.GetCurrentUpdateInfo(ctx).ID
+	if r.approval == nil {
+		r.approval = &contract.ApproveReceipt{RequestID: id, At: workflow.Now(ctx), Reason: req.Reason}
+	}
+	if r.approval.RequestID != id {
+		return nil, refused("approve: it is approved already")
+	}
+	return r.approval, nil
+}
+
+func (r *removal) status() (*contract.RemoveStatus, error) {
+	return &contract.RemoveStatus{
+		Pipeline: r.in.Pipeline, State: r.phase, Note: r.note, Until: r.until, Remains: r.remains, Steps: r.steps,
+	}, nil
+}
+
+func (r *removal) set(ctx workflow.Context, phase, note string, until *time.Time) {
+	r.phase, r.note, r.until = phase, note, until
+	r.show(ctx)
+}
+
+func (r *removal) show(ctx workflow.Context) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "The removal of **%s** is **%s**: %s", r.in.Pipeline, r.phase, r.note)
+	if r.until != nil {
+		fmt.Fprintf(&b, ", until %s at the longest", stamp(*r.until))
+	}
+	b.WriteString("\n\n")
+	if left := r.remains; left != nil {
+		fmt.Fprintf(&b, "%d lanes, group `%s`\n\n| keys | number | bytes |\n|---|---|---|\n", left.Lanes, left.Group)
+		for _, k := range left.Keys {
+			fmt.Fprintf(&b, "| %s | %d | %d |\n", k.Kind, k.Keys, k.Bytes)
+		}
+		b.WriteString("\n| topic | role | |\n|---|---|---|\n")
+		for _, t := range left.Topics {
+			fate := "stays: " + t.Why
+			if t.Delete {
+				fate = "**will be deleted**"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", t.Topic, t.Role, fate)
+		}
+		for _, note := range left.Notes {
+			fmt.Fprintf(&b, "\n%s\n", note)
+		}
+	}
+	for _, s := range r.steps {
+		fmt.Fprintf(&b, "\n%s **%s** %d", stamp(s.Ended), s.Step, s.Count)
+	}
+	workflow.SetCurrentDetails(ctx, b.String())
+}
