@@ -134,7 +134,7 @@ func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error 
 		if !ok {
 			order = append(order, string(r.Key))
 		}
-		if !ok || r.Revision > old.Revision {
+		if !ok || r.Supersedes(old) {
 			latest[string(r.Key)] = r
 		}
 		return nil

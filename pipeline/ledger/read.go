@@ -72,7 +72,7 @@ func ReadResults(ctx context.Context, log Log, topic, pipeline string, fn func(R
 	})
 }
 
-// Results returns the last revision of every window and key in the order of SortResults. It holds all of them in memory.
+// Results returns the last revision of every window and key, in the latest edition that has published any, in the order of SortResults. It holds all of them in memory.
 func Results(ctx context.Context, log Log, topic, pipeline string) ([]ResultRow, error) {
 	type place struct {
 		WindowID
@@ -81,7 +81,7 @@ func Results(ctx context.Context, log Log, topic, pipeline string) ([]ResultRow,
 	latest := make(map[place]ResultRow)
 	err := ReadResults(ctx, log, topic, pipeline, func(row ResultRow) error {
 		p := place{WindowID{row.Window, row.Start}, string(row.Key)}
-		if old, ok := latest[p]; !ok || row.Revision > old.Revision {
+		if old, ok := latest[p]; !ok || row.Supersedes(old) {
 			latest[p] = row
 		}
 		return nil

@@ -15,6 +15,7 @@ type ResultRow struct {
 	Pipeline   string
 	Window     string
 	Start, End int64
+	Edition    int             // of the pipeline; the first is left out, and read as 0
 	Key        json.RawMessage // object in the order of the spec's key fields; also the key of the Kafka record
 	Revision   int
 	Values     json.RawMessage // object in the order of the spec's aggregates
@@ -27,6 +28,7 @@ type resultRowJSON struct {
 	Window   string          `json:"window"`
 	Start    string          `json:"start"`
 	End      string          `json:"end"`
+	Edition  int             `json:"edition,omitempty"`
 	Key      json.RawMessage `json:"key"`
 	Revision int             `json:"revision"`
 	Values   json.RawMessage `json:"values"`
@@ -36,7 +38,7 @@ type resultRowJSON struct {
 
 // MarshalJSON writes the published form.
 func (r ResultRow) MarshalJSON() ([]byte, error) {
-	return NewResultPrefix(r.Pipeline, r.Window, r.Start, r.End).Append(nil, r.Revision, r.content()), nil
+	return NewResultPrefix(r.Pipeline, r.Window, r.Start, r.End, r.Edition).Append(nil, r.Revision, r.content()), nil
 }
 
 // UnmarshalJSON reads the published form. Fields it does not know are ignored: rows may gain attributes.
@@ -54,10 +56,16 @@ func (r *ResultRow) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("result row: end: %w", err)
 	}
 	*r = ResultRow{
-		Pipeline: in.Pipeline, Window: in.Window, Start: start, End: end, Key: in.Key,
+		Pipeline: in.Pipeline, Window: in.Window, Start: start, End: end, Edition: in.Edition, Key: in.Key,
 		Revision: in.Revision, Values: in.Values, Overflow: in.Overflow, Deleted: in.Deleted,
 	}
 	return nil
+}
+
+// Supersedes reports whether r is of a later edition than o, or of a later revision of the same edition.
+func (r ResultRow) Supersedes(o ResultRow) bool {
+	mine, other := max(r.Edition, Edition), max(o.Edition, Edition)
+	return mine > other || mine == other && r.Revision > o.Revision
 }
 
 func (r ResultRow) content() Content {
@@ -74,12 +82,16 @@ type Content struct {
 type ResultPrefix []byte
 
 // NewResultPrefix encodes what the rows of a window share.
-func NewResultPrefix(pipeline, name string, start, end int64) ResultPrefix {
+func NewResultPrefix(pipeline, name string, start, end int64, edition int) ResultPrefix {
 	p := append([]byte(`{"pipeline":`), jsonString(pipeline)...)
 	p = append(append(p, `,"window":`...), jsonString(name)...)
 	p = window.AppendTime(append(p, `,"start":"`...), start)
 	p = window.AppendTime(append(p, `","end":"`...), end)
-	return append(p, `","key":`...)
+	p = append(p, '"')
+	if edition > Edition {
+		p = strconv.AppendInt(append(p, `,"edition":`...), int64(edition), 10)
+	}
+	return append(p, `,"key":`...)
 }
 
 // Append appends one row as JSON.

@@ -49,6 +49,12 @@ func TestEndIncarnation(t *testing.T) {
 	}))
 	require.Equal(t, ledger.DefaultSlots, ended)
 
+	views := func() { // as a removal does, besides
+		for _, key := range w.redis.Keys(w.ctx, "mr:{orders/hourly/*").Val() {
+			w.redis.Del(w.ctx, key)
+		}
+	}
+	views()
 	l.event("x", 12, 5)
 	l.commit()
 	next := w.closer(use)
@@ -59,10 +65,15 @@ func TestEndIncarnation(t *testing.T) {
 	require.EqualValues(t, 2, latest()[0].Events)
 
 	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", true, func(int64) {}))
+	views()
 	l.event("x", 13, 5)
 	l.commit()
 	require.Len(t, w.round(w.closer(use)).Closed, 1)
 	require.Equal(t, 3, latest()[0].Edition, "numbers only grow")
+	rows, err := ledger.Results(w.ctx, cluster, "orders.windows", "orders")
+	require.NoError(t, err)
+	require.Len(t, rows, 1)
+	require.Equal(t, 3, rows[0].Edition, "rows of editions that ended are passed over")
 }
 
 // A closer that thaws takes its slot over again: it finds the end of its edition, and nothing of what it knew binds it.
@@ -76,6 +87,9 @@ func TestAFencedCloserForgetsTheEditionThatEnded(t *testing.T) {
 	c := w.closer(func(c *result.Config) { c.Kafka = k })
 	require.Len(t, w.round(c).Closed, 1)
 	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", true, func(int64) {}))
+	for _, key := range w.redis.Keys(w.ctx, "mr:{orders/hourly/*").Val() {
+		w.redis.Del(w.ctx, key)
+	}
 	l.event("x", 12, 5)
 	l.commit()
 	w.round(c)

@@ -148,7 +148,7 @@ func (s *slot) transact(ctx context.Context, p *prepared, amend bool) error {
 // what the ledger row says.
 func (s *slot) sendContent(ctx context.Context, p *prepared) error {
 	row := p.row
-	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End)
+	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
 	headers := []source.Header{{Key: "mr-window", Value: []byte(row.Window)}}
 	var sum ledger.Checksum
 	link := ledger.Link{Revision: row.Revision, TopicID: p.topicID, Whole: true}

@@ -121,6 +121,11 @@ func TestAPipelineBeginsAnewAfterARemoval(t *testing.T) {
 	p.Drain()
 	require.Zero(t, worker.SaidOf("lane parked"))
 	p.RequireExact()
+	require.NotEmpty(t, p.Ledger())
+	for _, row := range p.Ledger() {
+		require.Equal(t, 1, row.Revision, "it begins anew")
+		require.Equal(t, 2, row.Edition)
+	}
 }
 
 // A worker is frozen in the middle of its work, the pipeline is stopped and removed, and then the worker thaws.
