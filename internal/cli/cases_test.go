@@ -36,6 +36,19 @@ var cases = []struct {
 		letters: map[string]int{"filter_error (filter_error: where: division by zero)": 1},
 	},
 	{
+		name: "bigint-default",
+		rows: map[string]string{`{"k":"a"}`: `{"s":1709007199378197784,"si":1709007199378197784,"mx":1700000000123456789,` +
+			`"mxi":1700000000123456789,"l":1700000000123456789,"a":569669066459399230,"ai":569669066459399230}`},
+	},
+	{
+		name: "float-overflow",
+		rows: map[string]string{`{"k":"a"}`: `{"s":0,"a":0}`},
+	},
+	{
+		name: "float-cancel",
+		rows: map[string]string{`{"k":"a"}`: `{"s":1,"a":0.2}`},
+	},
+	{
 		name: "key-numbers",
 		rows: map[string]string{
 			`{"k":10}`: `{"n":3}`, `{"k":"10"}`: `{"n":1}`, `{"k":0.1}`: `{"n":1}`, `{"k":0.10000000000000001}`: `{"n":1}`,
