@@ -7,8 +7,11 @@ import (
 	"millrace/pipeline/store"
 )
 
-// version is the first byte of every record. A newer one is ErrVersion.
-const version = 1
+// version is the first byte of every record. A newer one is ErrVersion; older ones are read.
+const version = 2
+
+// unbalanced is the last version whose calls do not say how many slices there are, and whose metas have no balance.
+const unbalanced = 1
 
 // Flags, the second byte.
 const (
@@ -32,6 +35,7 @@ func appendCall(dst []byte, stateID string, c *store.Call, side []source.SideRec
 	dst = appendCursor(dst, c.Prev)
 	dst = appendCursor(dst, c.Next)
 	dst = binary.AppendVarint(dst, int64(c.Buckets))
+	dst = binary.AppendUvarint(dst, uint64(c.Registered))
 	dst = binary.AppendUvarint(dst, uint64(len(c.Writes)))
 	for i := range c.Writes {
 		w := &c.Writes[i]
@@ -90,7 +94,24 @@ func appendMeta(dst []byte, m *store.MetaUpdate) []byte {
 		dst = binary.AppendVarint(dst, st.Folded)
 		dst = appendBasis(dst, &st.Basis)
 	}
-	return dst
+	return appendBalance(dst, m)
+}
+
+// Bits of the byte in front of a balance.
+const (
+	balanceKnown = 1 << iota
+	balanceWhole // the slices are all there are
+)
+
+func appendBalance(dst []byte, m *store.MetaUpdate) []byte {
+	bits := byte(0)
+	if m.Balance.Known {
+		bits |= balanceKnown
+	}
+	if m.Whole {
+		bits |= balanceWhole
+	}
+	return binary.AppendVarint(append(dst, bits), m.Balance.Dropped)
 }
 
 // appendBasis writes a byte that says whether there is one.

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/hex"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -24,7 +25,9 @@ func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 		}
 		return []byte(text())
 	}
-	c := store.Call{Prev: store.Cursor{Seq: num(), Chunk: num()}, Next: store.Cursor{Seq: num(), Chunk: num()}}
+	c := store.Call{
+		Prev: store.Cursor{Seq: num(), Chunk: num()}, Next: store.Cursor{Seq: num(), Chunk: num()}, Registered: rng.IntN(3) * rng.IntN(1000),
+	}
 	for range rng.IntN(4) {
 		w := store.Write{Slice: slice(), Bucket: rng.IntN(1024)}
 		for range 2 * rng.IntN(4) {
@@ -41,7 +44,9 @@ func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 		c.Buckets = 1
 	}
 	if rng.IntN(2) == 0 {
-		c.Meta = &store.MetaUpdate{TopicID: text(), Hint: text()}
+		c.Meta = &store.MetaUpdate{
+			TopicID: text(), Hint: text(), Whole: rng.IntN(2) == 0, Balance: store.Balance{Known: rng.IntN(2) == 0, Dropped: num()},
+		}
 		for _, n := range metaNumbers(c.Meta) {
 			*n = num()
 		}
@@ -100,6 +105,32 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A journal that the version before wrote is read. It says nothing of balances, so none is known.
+func TestVersionOne(t *testing.T) {
+	data, err := hex.DecodeString("010301103031323334353637383961626364656608020a002001c0a90780d30e020602016b05656e74727901c0a9070000a0fe0a008c01" +
+		"e0a712ffffffffffffffffff01a0fe0a0100000000008c0100000000147800026964107632207265706c61795f66726f6d3d310112a0fe0a01c0a90780d30e02288a" +
+		"015001c09a0cffffffffffffffffff01280000000000280001046c6174650261026200")
+	require.NoError(t, err)
+	var b batch
+	call, side, err := b.add(data)
+	require.NoError(t, err)
+	sl := store.SliceID{Width: 60_000, Start: 120_000, Gen: 1}
+	require.Equal(t, &store.Call{
+		Prev: store.Cursor{Seq: 4, Chunk: 1}, Next: store.Cursor{Seq: 5}, Buckets: 16,
+		Writes: []store.Write{{Slice: sl, Bucket: 3, Fields: []string{"k", "entry"}}},
+		Drop:   []store.SliceDrop{{SliceID: store.SliceID{Width: 60_000}, Deadline: 90_000}},
+		Meta: &store.MetaUpdate{
+			Offset: 70, Watermark: 150_000, MaxTime: store.NoTime, Sealed: 90_000, IdleEnd: -1,
+			Counters: store.Counters{Read: 70, Folded: 60, Late: 10}, TopicID: "id", Hint: "v2 replay_from=1",
+			Seals: []store.Seal{{Offset: 9, Before: 90_000}},
+			Slices: []store.SliceStat{{SliceID: sl, FirstOffset: 20, LastOffset: 69, Folded: 40, Basis: store.Basis{
+				Known: true, Watermark: 100_000, Sealed: store.NoTime, Counters: store.Counters{Read: 20, Folded: 20},
+			}}},
+		},
+	}, call)
+	require.Equal(t, []source.SideRecord{{Topic: "late", Key: []byte("a"), Value: []byte("b")}}, side)
+}
+
 // metaNumbers and counters must name every number of a meta: one that is forgotten would be lost on its way through the journal.
 func TestMetaIsComplete(t *testing.T) {
 	var m store.MetaUpdate
@@ -120,9 +151,9 @@ func TestMetaIsComplete(t *testing.T) {
 	}
 	require.Len(t, seen, len(numbers))
 	for typ, fields := range map[reflect.Type]int{
-		reflect.TypeFor[store.Call](): 7, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 15,
+		reflect.TypeFor[store.Call](): 8, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 17,
 		reflect.TypeFor[store.Counters](): 8, reflect.TypeFor[store.SliceStat](): 5, reflect.TypeFor[store.Basis](): 4,
-		reflect.TypeFor[store.Seal](): 2, reflect.TypeFor[source.SideRecord](): 4,
+		reflect.TypeFor[store.Seal](): 2, reflect.TypeFor[store.Balance](): 2, reflect.TypeFor[source.SideRecord](): 4,
 	} {
 		require.Equal(t, fields, typ.NumField(), "%s has other fields than the record: raise version", typ)
 	}

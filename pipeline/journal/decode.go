@@ -12,6 +12,7 @@ import (
 
 // head is what can be known of a record without reading its entries.
 type head struct {
+	version byte
 	flags   byte
 	entries uint64
 	stateID string // aliases the record
@@ -58,11 +59,11 @@ func readHead(data []byte) (head, scan, error) {
 	if data[0] > version {
 		return h, scan{}, fmt.Errorf("%w: format %d found, this version reads up to %d; open it with a newer version", ErrVersion, data[0], version)
 	}
-	if data[0] != version || data[1]&^flagAll != 0 {
+	if data[0] < unbalanced || data[1]&^flagAll != 0 {
 		return h, scan{}, fmt.Errorf("%w: format %d, flags %x", ErrUnreadable, data[0], data[1])
 	}
 	s := scan{b: data[2:]}
-	h.flags = data[1]
+	h.version, h.flags = data[0], data[1]
 	h.entries = s.uvarint()
 	h.stateID = s.text()
 	h.prev = s.cursor()
@@ -86,6 +87,9 @@ func (b *batch) add(data []byte) (*store.Call, []source.SideRecord, error) {
 		return nil, nil, err
 	}
 	c := store.Call{Prev: h.prev, Next: h.next, Buckets: int(s.varint())}
+	if h.version > unbalanced {
+		c.Registered = int(s.uvarint())
+	}
 	from := len(b.writes)
 	for n := s.count(); n > 0 && !s.bad; n-- {
 		w := store.Write{Slice: s.slice(), Bucket: int(s.varint())}
@@ -109,6 +113,9 @@ func (b *batch) add(data []byte) (*store.Call, []source.SideRecord, error) {
 	}
 	if h.flags&flagMeta != 0 {
 		c.Meta = s.meta()
+		if h.version > unbalanced {
+			s.balance(c.Meta)
+		}
 	}
 	var side []source.SideRecord
 	if h.flags&flagSide != 0 {
@@ -216,6 +223,16 @@ func (s *scan) meta() *store.MetaUpdate {
 		})
 	}
 	return m
+}
+
+func (s *scan) balance(m *store.MetaUpdate) {
+	bits := s.uvarint()
+	if bits > balanceKnown|balanceWhole {
+		s.fail()
+		return
+	}
+	m.Whole = bits&balanceWhole != 0
+	m.Balance = store.Balance{Known: bits&balanceKnown != 0, Dropped: s.varint()}
 }
 
 func (s *scan) basis() store.Basis {

@@ -126,11 +126,16 @@ func (j *Journal) finish(ctx context.Context, f *feed, r *Resumed, st Applier, s
 		}
 		d, err := f.apply(ctx, st, side, owner)
 		r.applied(d)
+		if errors.Is(err, store.ErrPartialLoss) {
+			// Nothing goes on from a state that is not whole. Whoever restores the lane finds that out too, and asks.
+			f.broken = err
+			break
+		}
 		if err != nil {
 			return fmt.Errorf("apply the journal of lane %s: %w", f.s.id, err)
 		}
 	}
-	if f.broken != nil && f.strict {
+	if f.broken != nil && f.strict && !errors.Is(f.broken, store.ErrPartialLoss) {
 		return fmt.Errorf("journal of lane %s: %w", f.s.id, f.broken)
 	}
 	j.mu.Lock()

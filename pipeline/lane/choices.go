@@ -75,12 +75,13 @@ func (s *State) offerRebuild(inc *Incident) Choice {
 
 // offerReturn is the way back for a lane whose state is lost.
 func (p *position) offerReturn() Choice {
-	end := min(p.hint.Offset, p.ends.HighWatermark)
-	r, err := ParseReplay(p.hint.Metadata)
+	decided := max(p.hint.Offset, p.meta.Offset)
+	end := min(decided, p.ends.HighWatermark)
+	r, err := ReplayOf(p.meta, p.hint)
 	if err == nil && r.Basis.Known && sameTopic(r.TopicID, p.topicID) {
 		c := Choice{
 			Name: ChoiceRebuild, Lost: max(0, p.ends.Start-r.From), Reread: max(0, end-max(r.From, p.ends.Start)),
-			Exact: r.Exact() && r.From <= p.ends.HighWatermark && p.hint.Offset <= p.ends.HighWatermark,
+			Exact: r.Exact() && r.From <= p.ends.HighWatermark && decided <= p.ends.HighWatermark,
 		}
 		c.Text = fmt.Sprintf("read again from offset %d, where the oldest open slice began; windows that are final stay as published", r.From)
 		if c.Lost > 0 {

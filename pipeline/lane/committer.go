@@ -45,8 +45,20 @@ type delivery struct {
 	unsent    int64    // records of a journal that are lost with their side records; such a delivery says nothing else
 	err       error    // nil, or an error that breaks the chain
 	took      time.Duration
-	seal      int64
-	drop      int64
+	requests  requests
+}
+
+// requests are what the closer asks of the lane.
+type requests struct {
+	seal, drop int64
+	rewrite    int64 // number of a commit of this owner at which entries did not add up, 0 for none
+}
+
+var noRequests = requests{seal: none, drop: none}
+
+// adopt follows what was asked later. Requests only ever grow.
+func (r *requests) adopt(next requests) {
+	r.seal, r.drop, r.rewrite = max(r.seal, next.seal), max(r.drop, next.drop), max(r.rewrite, next.rewrite)
 }
 
 // progress is where the last of some commits has brought the lane.
@@ -99,7 +111,7 @@ func (c *committer) run(ctx context.Context, owner store.Token) {
 		}
 		d := c.deliver(ctx, owner, commit)
 		if d.err == nil && !d.journaled {
-			d.seal, d.drop = c.requests(ctx)
+			d.requests = c.requests(ctx, owner)
 		}
 		if c.out <- d; d.err != nil {
 			return
@@ -188,13 +200,17 @@ func (c *committer) report(ctx context.Context, err error) {
 }
 
 // requests reads what the closer asks of this lane. A failure only makes the answer late.
-func (c *committer) requests(ctx context.Context) (seal, drop int64) {
+func (c *committer) requests(ctx context.Context, owner store.Token) requests {
 	ctl, err := c.deps.Store.ReadCtl(ctx, c.id)
 	if err != nil {
 		c.deps.Log.Warn("lane requests not read", "lane", c.id.String(), "error", err)
-		return none, none
+		return noRequests
 	}
-	return ctl[0].SealBefore, ctl[0].DropBefore
+	r := requests{seal: ctl[0].SealBefore, drop: ctl[0].DropBefore}
+	if ctl[0].Rewrite.Owner == owner {
+		r.rewrite = ctl[0].Rewrite.Seq
+	}
+	return r
 }
 
 // pause waits for d or the end of ctx, and tells whether it was d.

@@ -53,7 +53,8 @@ var (
 	// ErrDecided refuses a second, different decision about an incident.
 	ErrDecided = errors.New("incident is decided already")
 
-	errDecided = errors.New("the operator has decided")
+	errDecided  = errors.New("the operator has decided")
+	errNotWhole = errors.New("the lane's state is not whole")
 )
 
 // keptDecisions is how many decisions a lane remembers.
@@ -131,14 +132,12 @@ func (l *Lane) settled(d Decision) {
 	l.decisions = append(l.decisions[:len(l.decisions)-1:len(l.decisions)-1], d)
 }
 
-// replayOf is how the state comes back: by the group's metadata when Redis has none.
+// replayOf is how the state comes back: by what is left of it outside its slices when these are gone.
 func replayOf(d *Decision, at *position, s *State) (Replay, error) {
 	if d.Kind != IncidentStateLost {
 		return s.Replay(), nil
 	}
-	r, err := ParseReplay(at.hint.Metadata)
-	r.Decided = max(r.Decided, at.hint.Offset)
-	return r, err
+	return ReplayOf(at.meta, at.hint)
 }
 
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
@@ -220,10 +219,12 @@ func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 		return meta, err
 	}
 	call := store.Call{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Buckets: p.Spec.Lane.Buckets, Meta: &next}
+	next.Whole, next.Balance.Known = true, true
 	if purge {
 		for _, stat := range stats {
 			call.Purge = append(call.Purge, stat.SliceID)
 		}
+		next.Balance.Dropped = next.Counters.Folded
 	}
 	if _, err := st.Apply(ctx, id, p.StateID, owner, []store.Call{call}); err != nil {
 		return meta, err
@@ -246,25 +247,23 @@ func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start, era int64) 
 	*next = store.MetaUpdate{
 		Offset: start, Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
 		Counters: meta.Counters, TopicID: meta.TopicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: next.UpdatedAt,
-		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided,
+		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Balance: store.Balance{Dropped: s.dropped},
 	}
 	if meta.Offset < meta.Decided {
 		next.Era = era // what was published held the records that are lost now
 	}
 	kept := int64(0)
 	for _, sl := range s.slices {
-		n := sl.unconfirmed()
-		if n <= 0 || s.ahead <= meta.Offset {
-			continue
+		if n := sl.unconfirmed(); n > 0 && s.ahead > meta.Offset {
+			if sl.stat.Folded == 0 {
+				sl.stat.FirstOffset = meta.Offset
+				sl.stat.Basis = store.Basis{Known: true, Watermark: meta.Watermark, Sealed: meta.Sealed, Counters: meta.Counters}
+			}
+			sl.stat.Folded += n
+			sl.stat.LastOffset = start - 1
+			kept += n
 		}
-		if sl.stat.Folded == 0 {
-			sl.stat.FirstOffset = meta.Offset
-			sl.stat.Basis = store.Basis{Known: true, Watermark: meta.Watermark, Sealed: meta.Sealed, Counters: meta.Counters}
-		}
-		sl.stat.Folded += n
-		sl.stat.LastOffset = start - 1
 		next.Slices = append(next.Slices, sl.stat)
-		kept += n
 	}
 	lost = start - meta.Offset - kept
 	next.Counters.Read += kept

@@ -39,9 +39,9 @@ func (c *committer) drain(ctx context.Context, owner store.Token) {
 		began := time.Now()
 		step, err := c.tail.Drain(ctx, c.deps.Store, side)
 		c.judge(ctx, step, err)
-		d := delivery{drained: progressOf(step), took: time.Since(began), seal: none, drop: none}
+		d := delivery{drained: progressOf(step), took: time.Since(began), requests: noRequests}
 		if step.Meta != nil && err == nil {
-			d.seal, d.drop = c.requests(ctx)
+			d.requests = c.requests(ctx, owner)
 		}
 		if d.err = c.final(err); d.err != nil || step.Meta != nil {
 			c.out <- d

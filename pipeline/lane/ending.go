@@ -105,6 +105,7 @@ func (r *loop) reseed(ctx context.Context) error {
 		r.claim.ResetHint(meta.Offset, r.hintText)
 	}
 	r.failing.Store(nil)
+	r.asks.rewrite = 0 // it was asked of the owner before, and is done
 	r.startCommitter()
 	r.hand(c)
 	return nil

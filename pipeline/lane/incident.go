@@ -15,7 +15,7 @@ const (
 	IncidentGap        = "gap"        // the log was trimmed past the committed offset
 	IncidentTruncated  = "truncated"  // the log ends before the committed offset
 	IncidentOtherLog   = "other-log"  // the topic was deleted and made again
-	IncidentStateLost  = "state-lost" // Redis knows nothing of a lane that has committed before
+	IncidentStateLost  = "state-lost" // Redis lacks all, or a part, of the state of a lane that has committed before
 	IncidentOtherSpec  = "other-spec" // the stored state belongs to a spec that computes something else
 	IncidentFormat     = "format"     // the stored state is of a format this version cannot read
 	IncidentUndecoded  = "undecodable"
@@ -44,6 +44,7 @@ func (i *Incident) Error() string {
 // position is what is known about a lane before it resumes.
 type position struct {
 	meta     store.Meta
+	loss     error // a part of the state is gone from Redis
 	hint     source.Committed
 	topicID  string
 	ends     source.Ends
@@ -60,6 +61,10 @@ func sameTopic(a, b string) bool { return a == "" || b == "" || a == b }
 func (p *position) verify() (start int64, inc *Incident) {
 	at := p.meta.Offset
 	switch {
+	case p.loss != nil:
+		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: at, Detail: fmt.Sprintf(
+			"%v; the server evicts keys (its maxmemory-policy must be noeviction) or somebody deleted them: restore Redis from its backup, or decide",
+			p.loss)}
 	case p.fresh() && p.hint.Offset >= 0:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
 			"Redis holds no state of %s, but the consumer group has committed offset %d (%s); restore Redis from its backup, or decide",

@@ -28,6 +28,7 @@ type Lane struct {
 	previous    store.Token // whom it was taken from
 	unproved    store.Token // of a meta that this lane has created and not been able to prove or to take back
 	state       *State
+	loss        error // a part of the state is gone from Redis: what the last restore found
 	reader      source.Reader
 	now         Status // what publish hands out; the lane's goroutine alone writes it
 	reseeds     int
@@ -99,7 +100,7 @@ func (l *Lane) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			}
-		case errors.Is(err, errDecided) && ctx.Err() == nil:
+		case (errors.Is(err, errDecided) || errors.Is(err, errNotWhole)) && ctx.Err() == nil:
 		case ctx.Err() == nil:
 			return err
 		default:
@@ -263,6 +264,9 @@ func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult)
 // restore builds memory from Redis.
 func (l *Lane) restore(ctx context.Context, res *StepResult) error {
 	state, sum, err := Restore(ctx, l.deps.Store, l.program, l.id, l.token)
+	if l.loss = nil; errors.Is(err, store.ErrPartialLoss) {
+		l.loss, err = err, nil // the operator decides when it is known what brings it back
+	}
 	if err != nil {
 		return corruptIncident(err)
 	}
@@ -366,8 +370,8 @@ func (l *Lane) locate(ctx context.Context, meta store.Meta) (*position, error) {
 	if err != nil {
 		return nil, err
 	}
-	at.meta = meta
-	if at.fresh() {
+	at.meta, at.loss = meta, l.loss
+	if at.fresh() || at.loss != nil {
 		hints, err := l.deps.Cluster.Committed(ctx, l.deps.Group, l.tp)
 		if err != nil {
 			return nil, fmt.Errorf("ask for the offsets of group %s: %w", l.deps.Group, err)

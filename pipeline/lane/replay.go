@@ -94,6 +94,7 @@ func (s *State) foldAgain(b *source.Batch) {
 		s.touched = true
 	}
 	s.reseal(s.offset)
+	s.prove()
 }
 
 // reseal adopts the seals that the record at offset was decided under.
@@ -167,5 +168,24 @@ func ParseReplay(text string) (Replay, error) {
 		return Replay{}, fmt.Errorf("%w: %q is not complete", errMetadata, text)
 	}
 	r.Basis.Known = seen == len(numbers)
+	return r, nil
+}
+
+// ReplayOf says how a lane comes back whose slices are gone: by the metadata of the group's offset and, when its meta is
+// left and went further, the seals adopted since.
+func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
+	r, err := ParseReplay(hint.Metadata)
+	if err != nil {
+		return r, err
+	}
+	if meta.Offset >= hint.Offset {
+		r.Seals = slices.DeleteFunc(r.Seals, func(s store.Seal) bool { return s.Offset >= hint.Offset })
+		for _, s := range meta.Seals {
+			if s.Offset >= hint.Offset {
+				r.Seals = append(r.Seals, s)
+			}
+		}
+	}
+	r.Decided = max(r.Decided, hint.Offset, meta.Offset)
 	return r, nil
 }

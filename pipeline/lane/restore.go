@@ -30,7 +30,8 @@ type Restored struct {
 
 // Restore reads a lane's committed state back into memory. The caller owns the lane (its token is owner), so nothing
 // moves underneath unless Redis itself goes back or another owner takes over: that is store.ErrFenced or
-// store.ErrLostWrites, and the caller acquires again.
+// store.ErrLostWrites, and the caller acquires again. With store.ErrPartialLoss comes what is left of a state of which a
+// part is gone: it says where the lane stood, and nothing may go on from it.
 func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, owner store.Token) (*State, Restored, error) {
 	var sum Restored
 	meta, stats, err := st.LaneView(ctx, id, p.StateID)
@@ -59,16 +60,15 @@ func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, o
 		}
 		return s, sum, nil
 	}
-	folded := int64(0)
-	tables := make([]*agg.Table, len(stats))
+	tables, stamps := make([]*agg.Table, len(stats)), make([]int64, len(stats))
 	for i, stat := range stats {
 		if stat.Width != p.plan.Width {
 			return nil, sum, fmt.Errorf("restore lane %s: slice %s is of width %d ms, this spec's slices have %d ms: %w",
 				id, stat.SliceID, stat.Width, p.plan.Width, store.ErrCorrupt)
 		}
 		tables[i] = s.newTable()
-		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = &slice{stat: stat, table: tables[i]}
-		folded += stat.Folded
+		// A slice whose first commit never ended has no folds yet. It gets them with the first commit, like any other.
+		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = &slice{stat: stat, table: tables[i], changed: stat.FirstOffset == store.NoOffset}
 	}
 	take := func(i int, key, entry []byte) error {
 		sum.Bytes += int64(len(key) + len(entry))
@@ -76,9 +76,10 @@ func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, o
 		if err != nil {
 			return err
 		}
-		s.ahead = max(s.ahead, stamp)
+		stamps[i] = max(stamps[i], stamp)
 		return tables[i].LoadEntry(key, entry)
 	}
+	folded := store.OpenFolded(stats)
 	if folded < loadFrom {
 		err = readSlices(ctx, st, p, id, meta, stats, take)
 	} else {
@@ -88,7 +89,52 @@ func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, o
 		return nil, sum, fmt.Errorf("restore lane %s: %w", id, err)
 	}
 	sum.Slices, sum.Entries = len(stats), s.Entries()
-	return s, sum, nil
+	if s.dropped = meta.Balance.Dropped; !meta.Balance.Known {
+		s.dropped = meta.Counters.Folded - folded
+		meta.Balance = store.Balance{Known: true, Dropped: s.dropped}
+	}
+	if err = meta.CheckBalance(id, stats); err == nil {
+		err = s.compare(stats, stamps)
+	}
+	return s, sum, err
+}
+
+// compare holds what a restore found against what the lane had folded. Entries without anything newer than the committed
+// offset hold exactly that; with something newer they hold more, and how much more shows when it was read again. stamps
+// are the highest of each slice.
+func (s *State) compare(stats []store.SliceStat, stamps []int64) error {
+	for i := range stats {
+		sl := s.slices[sliceKey{stats[i].Start, int32(stats[i].Gen)}]
+		more, newer := sl.unconfirmed(), stamps[i] > s.offset
+		if more < 0 || more > 0 && !newer {
+			return s.missing(sl)
+		}
+		s.ahead, s.uncompared = max(s.ahead, stamps[i]), s.uncompared || newer
+	}
+	return nil
+}
+
+// prove compares entries with what was folded as soon as everything that entries held beyond the committed offset was
+// read again. A lost entry may have been hidden by newer ones before.
+func (s *State) prove() {
+	if !s.uncompared || s.offset < s.ahead {
+		return
+	}
+	s.uncompared = false
+	for _, k := range s.sorted() {
+		if sl := s.slices[k]; sl.unconfirmed() != 0 {
+			s.lost = s.missing(sl)
+			return
+		}
+	}
+}
+
+// Lost is not nil when the state turned out not to be whole: store.ErrPartialLoss. Nothing may go on from it.
+func (s *State) Lost() error { return s.lost }
+
+func (s *State) missing(sl *slice) error {
+	return fmt.Errorf("lane %s: %w: the entries of slice %s hold %d events, the lane folded %d",
+		s.id, store.ErrPartialLoss, sl.stat.SliceID, sl.stat.Folded+sl.unconfirmed(), sl.stat.Folded)
 }
 
 func readSlices(ctx context.Context, st entryReader, p *Program, id store.LaneID, meta store.Meta, stats []store.SliceStat,

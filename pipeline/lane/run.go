@@ -35,8 +35,7 @@ type loop struct {
 	free      []*Commit
 	flying    []*Commit // handed over, oldest first
 	orders    orders
-	seal      int64
-	drop      int64
+	asks      requests
 	failing   atomic.Pointer[error] // why commits are not accepted now; the committer writes it
 
 	lastSeen   time.Time // when a record last came
@@ -54,7 +53,7 @@ func (l *Lane) loop(ctx context.Context) error {
 	deliver, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	now := time.Now()
 	r := &loop{
-		Lane: l, ctx: ctx, deliver: deliver, seal: none, drop: none,
+		Lane: l, ctx: ctx, deliver: deliver, asks: noRequests,
 		idle:     make(chan int64, 1),
 		lastSeen: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
 	}
@@ -145,6 +144,12 @@ func (r *loop) run() error {
 				continue
 			}
 			r.fold(&b)
+			if err := r.state.Lost(); err != nil {
+				// Hidden by newer entries, it shows to whoever acquires the lane once these are committed: nobody
+				// publishes meanwhile, and the operator decides about what Redis then has.
+				r.deps.Log.Error("lane begins anew", "lane", r.id.String(), "error", err)
+				return errors.Join(errNotWhole, r.release())
+			}
 		case <-tick.C:
 			r.tick()
 		case d, ok := <-r.committer.out:
@@ -273,7 +278,7 @@ func (r *loop) commit(idleAt int64) {
 	c := r.free[n-1]
 	r.free = r.free[:n-1]
 	r.state.Snapshot(c, Control{
-		Gen: r.orders.gen, SpecGen: r.orders.specGen, SealBefore: r.seal, DropBefore: r.drop, IdleAt: idleAt,
+		Gen: r.orders.gen, SpecGen: r.orders.specGen, SealBefore: r.asks.seal, DropBefore: r.asks.drop, Rewrite: r.asks.rewrite, IdleAt: idleAt,
 	})
 	r.hand(c)
 }
@@ -310,7 +315,7 @@ func (r *loop) idleAt(end int64) {
 	if r.ended || end < 0 || time.Since(r.lastSeen) < r.program.Spec.Watermark.IdleTimeout.Std() || r.state.Offset() < end {
 		return
 	}
-	if r.state.idleEnd != end || r.seal > r.state.sealed {
+	if r.state.idleEnd != end || r.asks.seal > r.state.sealed {
 		r.commit(end)
 	}
 }
@@ -350,8 +355,12 @@ func (r *loop) delivered(d delivery, ok bool) error {
 		}
 		p = progress{c.Offset, c.Effective, c.CtlGen, c.meta.Hint, 1, int64(c.Entries)}
 	}
-	r.seal, r.drop = max(r.seal, d.seal), max(r.drop, d.drop)
+	r.asks.adopt(d.requests)
 	r.acknowledged(p, d.took)
+	if r.state.outdates(r.asks.rewrite) {
+		r.deps.Log.Warn("entries are missing in redis, the lane writes all of them again", "lane", r.id.String())
+		r.commit(-1)
+	}
 	return nil
 }
 

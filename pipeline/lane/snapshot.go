@@ -16,6 +16,7 @@ type Control struct {
 	SpecGen    int64
 	SealBefore int64 // adopted only together with a proof of idleness; window.NoTime when not asked for
 	DropBefore int64 // every window with a deadline at or before this is final; window.NoTime when none is
+	Rewrite    int64 // number of a commit of this owner at which entries in Redis did not add up; 0 when none was found
 	IdleAt     int64 // the broker's end just now, when the lane has seen nothing for idle_timeout; -1 otherwise
 }
 
@@ -59,6 +60,9 @@ func (s *State) Dirty() bool { return s.touched }
 func (s *State) Snapshot(c *Commit, ctl Control) {
 	s.adopt(ctl)
 	c.reset()
+	if s.outdates(ctl.Rewrite) {
+		s.markAll()
+	}
 	if gone := s.droppable(ctl.DropBefore); len(gone)+len(s.stale) > 0 {
 		c.Calls = append(c.Calls, store.Call{Drop: gone, Purge: s.stale, Buckets: s.program.Spec.Lane.Buckets})
 		s.stale = nil
@@ -85,14 +89,25 @@ func (s *State) Reseed(c *Commit, cursor store.Cursor, stored []store.SliceStat)
 	if len(purge) > 0 {
 		c.Calls = append(c.Calls, store.Call{Purge: purge, Buckets: s.program.Spec.Lane.Buckets})
 	}
+	s.markAll()
+	s.stored = 0
+	s.encode(c)
+	s.cut(c)
+	s.finish(c)
+	c.meta.Whole = true
+}
+
+// markAll makes everything dirty: the next commit holds the whole state.
+func (s *State) markAll() {
 	for _, sl := range s.slices {
 		sl.table.MarkAllDirty()
 		sl.changed = true
 	}
-	s.encode(c)
-	s.cut(c)
-	s.finish(c)
+	s.whole = s.cursor.Seq + 1
 }
+
+// outdates reports whether entries were found missing at a commit of this owner, and no commit since held every entry.
+func (s *State) outdates(seq int64) bool { return seq > 0 && seq >= s.whole }
 
 // adopt takes control values over. A seal is taken only by a lane that has read to the broker's end: a lane that is
 // behind would turn records that are on time into late ones. Windows that are final already bind every lane, also one of
@@ -212,7 +227,7 @@ func (s *State) cut(c *Commit) {
 	for _, g := range c.groups {
 		for from := g.from; from < g.to; {
 			if room == 0 || c.entryBytes(from) > space {
-				c.Calls = append(c.Calls, store.Call{})
+				c.Calls = append(c.Calls, store.Call{Buckets: s.program.Spec.Lane.Buckets})
 				room, space = limit, callBytes
 			}
 			to := from
@@ -252,11 +267,14 @@ func (s *State) finish(c *Commit) {
 		Offset: s.offset, Watermark: c.Watermark, MaxTime: s.maxTime, Sealed: s.sealed, IdleEnd: s.idleEnd,
 		Counters: s.counters, TopicID: s.topicID, CtlGen: s.ctlGen, SpecGen: s.specGen, Slices: slices,
 		Decided: s.decided, Era: s.era, Seals: c.Replay.Seals, Hint: c.Replay.String(),
+		Balance: store.Balance{Known: true, Dropped: s.dropped},
 	}
-	if n := len(c.Calls); n == 0 || c.Calls[n-1].Buckets > 0 {
+	if n := len(c.Calls); n == 0 || len(c.Calls[n-1].Writes) == 0 {
 		c.Calls = append(c.Calls, store.Call{})
 	}
 	c.Calls[len(c.Calls)-1].Meta = &c.meta
+	c.Calls[0].Registered = s.stored
+	s.stored = len(s.slices)
 	seq := s.cursor.Seq + 1
 	for i := range c.Calls {
 		c.Calls[i].Prev = s.cursor

@@ -49,13 +49,18 @@ type State struct {
 	ctlGen    int64
 	specGen   int64
 
-	ahead     int64           // highest stamp that was restored: up to there events may be decided already
-	stale     []store.SliceID // stored slices that the next commit drops, left by an owner that never committed
-	decided   int64           // records below were decided before the state was rebuilt; 0 when it was not
-	era       int64           // times the state went back to another past
-	seals     []store.Seal    // seals a rebuild must adopt again, by offset
-	committed int64           // max(watermark, sealed) of the last acknowledged commit
-	touched   bool            // meta moved since the last snapshot
+	ahead      int64           // highest stamp that was restored: up to there events may be decided already
+	uncompared bool            // entries hold events beyond the committed offset: they are to be compared with what is folded
+	lost       error           // what the comparison found missing
+	dropped    int64           // events folded into slices that are gone since
+	stored     int             // slices that Redis must have when the last commit is there; 0: nothing is known
+	whole      int64           // number of the last commit of this owner that held every entry
+	stale      []store.SliceID // stored slices that the next commit drops, left by an owner that never committed
+	decided    int64           // records below were decided before the state was rebuilt; 0 when it was not
+	era        int64           // times the state went back to another past
+	seals      []store.Seal    // seals a rebuild must adopt again, by offset
+	committed  int64           // max(watermark, sealed) of the last acknowledged commit
+	touched    bool            // meta moved since the last snapshot
 
 	cursor  store.Cursor // place of the last call handed out
 	sides   sides
@@ -162,6 +167,7 @@ func (s *State) Fold(b *source.Batch) {
 		s.offset = b.Next
 		s.touched = true
 	}
+	s.prove()
 }
 
 // decide takes one record: invalid, too far ahead, filtered, late or to be folded, in this order, each record once. None
@@ -271,6 +277,7 @@ func (s *State) newTable() *agg.Table {
 // drop forgets a slice generation. A few tables are kept for the slices to come.
 func (s *State) drop(k sliceKey) {
 	sl := s.slices[k]
+	s.dropped += sl.stat.Folded
 	delete(s.slices, k)
 	s.last = nil
 	if len(s.free) < 2 {

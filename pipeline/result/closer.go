@@ -35,6 +35,7 @@ type Closer struct {
 
 	mu       sync.Mutex
 	excluded map[window.Ref]struct{}
+	losses   map[store.LaneID]int // rounds in a row in which a part of the lane's state was missing
 }
 
 // state is what a round knows about an open window. It is forgotten when a lane folds into the window.
@@ -72,6 +73,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 		states:   make(map[window.Ref]state),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
 		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),
+		losses: make(map[store.LaneID]int),
 	}
 	c.tables.New = func() any { return layout.NewTable() }
 	for n := range cfg.Slots {
@@ -189,6 +191,9 @@ func (c *Closer) close(ctx context.Context, t *task, early bool) (outcome, error
 }
 
 func (c *Closer) closeIn(ctx context.Context, s *slot, t *task, early bool) (outcome, error) {
+	if err := c.wholeView(t.view); err != nil {
+		return outcome{}, err
+	}
 	if err := s.open(ctx); err != nil {
 		return outcome{}, &SlotError{Slot: s.n, Err: err}
 	}

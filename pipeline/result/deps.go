@@ -19,6 +19,7 @@ type State interface {
 	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
 	SetSeal(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
 	SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
+	AskRewrite(ctx context.Context, id store.LaneID, owner store.Token, seq int64) error
 
 	Prepare(ctx context.Context, id store.WindowID, rev int,
 		build func(add func(page []byte) error) (header []byte, err error)) (r store.Revision, fresh bool, err error)

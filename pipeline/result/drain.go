@@ -100,6 +100,10 @@ func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still 
 	c.remember(v, refs)
 	refs = slices.DeleteFunc(refs, func(ref window.Ref) bool { return c.states[ref] == final })
 	receipt := Receipt{Reason: reason, Lanes: lanesOf(v), Windows: len(refs)}
+	if err := c.wholeView(v); err != nil { // there may be windows that it does not show
+		receipt.Missing = []LaneWait{{Lane: err.Lane.String(), Offset: -1, End: -1, Why: err.Error()}}
+		return receipt, nil
+	}
 	results, err := c.closeAll(ctx, v, refs, reason, drainLooks, still)
 	if err != nil {
 		return receipt, err

@@ -49,18 +49,24 @@ func (e *BehindError) Error() string {
 		e.Lane, e.Offset, e.Cover, e.Revision)
 }
 
-// MismatchError is an incident: the entries of a slice do not add up to the events the lane says it folded there.
-// The window is not published until an operator has decided.
-type MismatchError struct {
-	Lane            store.LaneID
-	Slice           store.SliceID
-	Entries, Folded int64
+// LossError says that Redis does not hold all of a lane's state: slices are missing, or a slice's entries do not add up to
+// what the lane folded. A running lane writes them again. When that does not help it is an incident: nothing is published
+// before somebody has decided.
+type LossError struct {
+	Lane    store.LaneID
+	Err     error // store.ErrPartialLoss
+	Lasting bool  // rounds have passed, and it is still missing
 }
 
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("incident mismatch: lane %s, slice %s: the entries count %d events, the lane folded %d; the window is not published",
-		e.Lane, e.Slice, e.Entries, e.Folded)
+func (e *LossError) Error() string {
+	if !e.Lasting {
+		return fmt.Sprintf("%v; a running lane writes it again", e.Err)
+	}
+	return fmt.Sprintf("incident state-lost: %v; no window is published meanwhile; if the lane is parked decide its incident, "+
+		"if it runs move it (scale, or restart its worker): it will park and offer a rebuild", e.Err)
 }
+
+func (e *LossError) Unwrap() error { return e.Err }
 
 // GrewError is an incident: a lane folded an event into a window that is final, so it is in no revision. It takes a lost
 // seal, or a partition added with events older than what is final.
@@ -93,10 +99,10 @@ func (e *ShrunkError) Error() string {
 
 // Incident tells whether an error will not go away by trying again: somebody has to look.
 func Incident(err error) bool {
-	var mismatch *MismatchError
+	var loss *LossError
 	var grew *GrewError
 	var shrunk *ShrunkError
-	return errors.As(err, &mismatch) || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ledger.ErrCorrupt) ||
+	return errors.As(err, &loss) && loss.Lasting || errors.As(err, &grew) || errors.As(err, &shrunk) || errors.Is(err, ledger.ErrCorrupt) ||
 		errors.Is(err, source.ErrRecordTooLarge)
 }
 
@@ -106,7 +112,8 @@ func Waits(err error) bool {
 	var ahead *AheadError
 	var behind *BehindError
 	var notYet *NotYetError
-	return errors.As(err, &ahead) || errors.As(err, &behind) || errors.As(err, &notYet) ||
+	var loss *LossError
+	return errors.As(err, &loss) && !loss.Lasting || errors.As(err, &ahead) || errors.As(err, &behind) || errors.As(err, &notYet) ||
 		errors.Is(err, ErrMoved) || errors.Is(err, store.ErrSuperseded)
 }
 

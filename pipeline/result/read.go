@@ -239,7 +239,7 @@ func (r *reading) check(ctx context.Context) (events int64, err error) {
 	return events, nil
 }
 
-// mismatch tells an incident from a slice that its lane dropped meanwhile: another closer has made the window final.
+// mismatch tells entries that are missing from a slice that its lane dropped meanwhile: another closer has made the window final.
 func (r *reading) mismatch(ctx context.Context, p *part) error {
 	id := r.v.Lanes[p.lane].ID
 	_, stats, err := r.c.cfg.State.LaneView(ctx, id, r.c.stateID)
@@ -248,7 +248,7 @@ func (r *reading) mismatch(ctx context.Context, p *part) error {
 	}
 	for _, s := range stats {
 		if s.SliceID == p.slice && s.Folded == p.folded {
-			return &MismatchError{Lane: id, Slice: p.slice, Entries: p.counted, Folded: p.folded}
+			return r.c.missingEntries(ctx, &r.v.Lanes[p.lane], p)
 		}
 	}
 	return fmt.Errorf("lane %s: slice %s: %w", id, p.slice, ErrMoved)

@@ -52,7 +52,14 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 		return report, err
 	}
 	c.book(results, &report)
+	c.countLosses(v, results)
 	report.Progress = c.times(v, refs)
+	if err := c.wholeView(v); err != nil {
+		// Windows of slices that are gone would be passed over: nothing is sealed, let alone dropped.
+		report.Waiting.Lane, report.Waiting.Why = err.Lane.String(), err.Error()
+		report.Progress.SealBefore, report.Progress.DropBefore = window.NoTime, window.NoTime
+		return report, ctx.Err()
+	}
 	if err := c.request(ctx, v, report.Progress); err != nil {
 		return report, err
 	}

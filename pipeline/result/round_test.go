@@ -360,29 +360,6 @@ func TestEventInTheMiddleOfACommitIsWaitedFor(t *testing.T) {
 	w.sound()
 }
 
-func TestEntriesThatDoNotAddUpAreAnIncident(t *testing.T) {
-	w := newWorld(t, hourly, 1)
-	c := w.closer()
-	l := w.lanes[0]
-	l.event("x", 10, 1)
-	l.event("y", 11, 1)
-	l.event("x", 61, 1)
-	l.commit()
-	keys, err := w.redis.Keys(w.ctx, "*:s:*:3600000:"+itoa(base)+":*").Result()
-	require.NoError(t, err)
-	require.NoError(t, w.redis.Del(w.ctx, keys[0]).Err())
-
-	r := w.round(c)
-	require.Len(t, r.Failed, 1)
-	require.Len(t, r.Incidents, 1)
-	require.Regexp(t, `lane orders/orders/0, slice 3600000:\d+:0: the entries count [01] events, the lane folded 2`, r.Failed[0].Error)
-	require.Empty(t, w.ledger())
-	_, _, err = c.CloseWindow(w.ctx, ref(0, 0), "")
-	var mismatch *result.MismatchError
-	require.ErrorAs(t, err, &mismatch)
-	require.True(t, result.Incident(err))
-}
-
 func TestLaneThatLostWritesIsWaitedFor(t *testing.T) {
 	w := newWorld(t, hourly, 1)
 	c := w.closer()

@@ -262,6 +262,21 @@ func (l *testLane) commit() {
 	l.deliver(c)
 }
 
+// reseed writes the whole memory again under a new token, as a lane does whose Redis lost something.
+func (l *testLane) reseed() {
+	l.w.t.Helper()
+	l.token = store.NextToken(l.token)
+	meta, _, err := l.w.store.ReadMeta(l.w.ctx, l.id)
+	require.NoError(l.w.t, err)
+	meta, _, err = l.w.store.Acquire(l.w.ctx, l.id, l.program.StateID, meta.Owner, l.token)
+	require.NoError(l.w.t, err)
+	_, stats, err := l.w.store.LaneView(l.w.ctx, l.id, l.program.StateID)
+	require.NoError(l.w.t, err)
+	c := new(lane.Commit)
+	l.state.Reseed(c, meta.Cursor, stats)
+	l.deliver(c)
+}
+
 // begin sends all calls of a commit but the last, which holds the last entry and the meta, and returns what sends the
 // rest.
 func (l *testLane) begin() (finish func()) {

@@ -13,7 +13,7 @@ const scriptAttempts = 3
 // Apply sends calls, chained to each other, as pipelines of bounded size. It returns how many of them are known to be
 // applied, counted from the first, whatever err is.
 //
-// ErrFenced, ErrLostWrites, ErrNoMeta and ErrNotSealed are final: the call after the applied ones had no effect, nor had
+// ErrFenced, ErrLostWrites (with ErrPartialLoss or without), ErrNoMeta and ErrNotSealed are final: the call after the applied ones had no effect, nor had
 // any later one. Any other error says nothing about the calls after the applied ones: send all of them again, or those
 // not applied; what was applied already is acknowledged without effect.
 //
@@ -106,6 +106,8 @@ func statusError(status int64, detail string) error {
 		return fmt.Errorf("%w: %s", ErrFenced, detail)
 	case statusLost:
 		return fmt.Errorf("%w: it stands at %s", ErrLostWrites, detail)
+	case statusPartial:
+		return fmt.Errorf("%w: %w: %s", ErrLostWrites, ErrPartialLoss, detail)
 	case statusNoMeta:
 		return ErrNoMeta
 	case statusNotSealed:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -16,7 +17,7 @@ func (s *Store) ReadCtl(ctx context.Context, ids ...LaneID) ([]Ctl, error) {
 	pipe := s.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(ids))
 	for i, id := range ids {
-		cmds[i] = pipe.HMGet(ctx, id.ctlKey(), "seal_before", "drop_before")
+		cmds[i] = pipe.HMGet(ctx, id.ctlKey(), ctlFields...)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("read requests of %d lanes: %w", len(ids), err)
@@ -30,6 +31,9 @@ func (s *Store) ReadCtl(ctx context.Context, ids ...LaneID) ([]Ctl, error) {
 	}
 	return ctls, nil
 }
+
+// ctlFields are the requests in the order that parseCtl reads them in.
+var ctlFields = []string{"seal_before", "drop_before", "rewrite"}
 
 // SetSeal asks the lane's owner to treat everything before `before` (ms) as late, and returns the requests then stored.
 // A lower value than the stored one changes nothing. ErrRemoved: nobody owns the lane any more.
@@ -54,6 +58,18 @@ func (s *Store) raise(ctx context.Context, id LaneID, field string, value int64)
 	return parseCtl(id, reply)
 }
 
+// AskRewrite asks the lane's owner to write all its entries again, because they did not add up at commit seq of its chain.
+// The latest request replaces any other; one to an owner who has lost the lane is not written, and a lane passes over what
+// it has done since.
+func (s *Store) AskRewrite(ctx context.Context, id LaneID, owner Token, seq int64) error {
+	text := string(owner) + " " + strconv.FormatInt(seq, 10)
+	_, err := s.run(ctx, askScript, []string{id.ctlKey(), id.metaKey()}, string(owner), text)
+	if err != nil {
+		return fmt.Errorf("ask lane %s to write its entries again: %w", id, err)
+	}
+	return nil
+}
+
 func parseCtl(id LaneID, values []any) (Ctl, error) {
 	ctl := Ctl{SealBefore: NoTime, DropBefore: NoTime}
 	for i, field := range []*int64{&ctl.SealBefore, &ctl.DropBefore} {
@@ -66,6 +82,14 @@ func parseCtl(id LaneID, values []any) (Ctl, error) {
 			return Ctl{}, fmt.Errorf("%s: %w: %q", id.ctlKey(), ErrCorrupt, text)
 		}
 		*field = n
+	}
+	if text := replyString(values, len(ctlFields)-1); text != "" {
+		owner, seq, _ := strings.Cut(text, " ")
+		n, err := strconv.ParseInt(seq, 10, 64)
+		if err != nil {
+			return Ctl{}, fmt.Errorf("%s: %w: rewrite is %q", id.ctlKey(), ErrCorrupt, text)
+		}
+		ctl.Rewrite = Rewrite{Owner: Token(owner), Seq: n}
 	}
 	return ctl, nil
 }

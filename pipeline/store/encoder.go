@@ -79,11 +79,21 @@ func (e *encoder) call(c *Call, withSource bool) []any {
 	e.int(int64(len(c.Drop) + len(c.Purge)))
 	e.int(int64(c.Buckets))
 	e.int(int64(countWrites(c.Writes)))
-	if c.Meta != nil {
-		e.int(int64(2 * len(c.Meta.Slices)))
-	} else {
-		e.int(0)
+	kind, folds := int64(metaNone), int64(0)
+	if m := c.Meta; m != nil {
+		folds = int64(2 * len(m.Slices))
+		switch {
+		case !m.Balance.Known:
+			kind = metaUnbalanced
+		case m.Whole:
+			kind = metaWhole
+		default:
+			kind = metaBalanced
+		}
 	}
+	e.int(folds)
+	e.int(int64(c.Registered))
+	e.int(kind)
 	for _, drop := range c.Drop {
 		e.str(e.slice(drop.SliceID))
 		e.int(drop.Deadline)
@@ -160,6 +170,10 @@ func (e *encoder) metaUpdate(m *MetaUpdate) {
 	e.str(m.TopicID)
 	e.str("seals")
 	e.str(FormatSeals(m.Seals))
+	if m.Balance.Known {
+		e.str("dropped")
+		e.int(m.Balance.Dropped)
+	}
 }
 
 // countWrites counts the writes that have fields; the others are not sent.

@@ -15,6 +15,10 @@ var (
 	// ErrNoMeta means the lane's meta is gone (or was never there). A live lane takes a new token and re-seeds.
 	ErrNoMeta = errors.New("lane has no meta in redis")
 
+	// ErrPartialLoss means that a part of a lane's state is gone from Redis while its meta is there: somebody deleted keys,
+	// or the server evicted them. From Apply it comes together with ErrLostWrites: a live lane writes its state again.
+	ErrPartialLoss = errors.New("part of the lane's state is gone from redis")
+
 	// ErrNotSealed means a drop was asked before the lane's committed watermark or seal had passed the deadline.
 	ErrNotSealed = errors.New("slice is not sealed yet")
 

@@ -107,7 +107,8 @@ func TestCommit(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, found)
 		fresh := store.Meta{Format: store.Format, StateID: stateID, Owner: token, Offset: store.NotStarted,
-			Watermark: store.NoTime, MaxTime: store.NoTime, Sealed: store.NoTime, IdleEnd: store.NotIdle}
+			Watermark: store.NoTime, MaxTime: store.NoTime, Sealed: store.NoTime, IdleEnd: store.NotIdle,
+			Balance: store.Balance{Known: true}}
 		require.Equal(t, fresh, meta)
 
 		a := &owner{t: t, store: s, token: token, at: meta.Cursor}

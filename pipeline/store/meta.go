@@ -13,7 +13,7 @@ var metaDefaults = func() []any {
 	for _, f := range metaFields(fresh) {
 		fields = append(fields, f.name, f.value)
 	}
-	return append(fields, "topic_id", "", "seals", "")
+	return append(fields, "topic_id", "", "seals", "", "dropped", 0)
 }()
 
 type metaField struct {
@@ -68,6 +68,9 @@ func parseMeta(id LaneID, hash map[string]string) (Meta, error) {
 	m.SpecGen = p.int("spec_gen")
 	m.UpdatedAt = p.int("updated_at")
 	m.Counters.Skipped, m.Decided, m.Era = p.added("skipped"), p.added("decided"), p.added("era")
+	if m.Balance.Known = hash["dropped_under"] == hash["owner"]; m.Balance.Known {
+		m.Balance.Dropped = p.added("dropped")
+	}
 	var err error
 	if m.Seals, err = ParseSeals(hash["seals"]); err != nil && p.err == nil {
 		p.err = err

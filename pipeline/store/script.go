@@ -24,6 +24,7 @@ const (
 	statusStateID   = -6
 	statusExpires   = -7
 	statusRemoved   = -8
+	statusPartial   = -9
 )
 
 // newScript returns a script whose @name@ marks are replaced by the constants above.

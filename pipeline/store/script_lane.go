@@ -22,7 +22,21 @@ var scriptConstants = strings.NewReplacer(
 	"@stateid@", strconv.Itoa(statusStateID),
 	"@expires@", strconv.Itoa(statusExpires),
 	"@removed@", strconv.Itoa(statusRemoved),
+	"@partial@", strconv.Itoa(statusPartial),
+	"@unbalanced@", strconv.Itoa(metaUnbalanced),
+	"@whole@", strconv.Itoa(metaWhole),
 )
+
+// What stands at the end of a call.
+const (
+	metaNone       = iota
+	metaUnbalanced // a meta without a balance
+	metaBalanced   // a meta
+	metaWhole      // a meta whose folds replace all that are there
+)
+
+// The field dropped counts only under the owner that stands in dropped_under: a version of this program that does not keep
+// it takes a lane over without moving dropped_under along, and leaves a balance that is not known.
 
 // acquireScript makes ARGV[4] the owner if the owner still is ARGV[3], and creates the meta when there is none and none
 // was expected. A repeated call with the same new token succeeds. A lane that a removal owns is nobody's any more.
@@ -37,10 +51,10 @@ var scriptConstants = strings.NewReplacer(
 // ARGV[5...] field, value, ... of a new meta
 // Answers the meta as field, value, ...
 var acquireScript = newScript(`
-local m = redis.call('HMGET', KEYS[1], 'owner', 'format', 'state')
+local m = redis.call('HMGET', KEYS[1], 'owner', 'format', 'state', 'dropped_under')
 if not m[1] then
 	if ARGV[3] ~= '' then return {@fenced@, ''} end
-	redis.call('HSET', KEYS[1], 'format', ARGV[1], 'state', ARGV[2], 'owner', ARGV[4], unpack(ARGV, 5))
+	redis.call('HSET', KEYS[1], 'format', ARGV[1], 'state', ARGV[2], 'owner', ARGV[4], 'dropped_under', ARGV[4], unpack(ARGV, 5))
 	return redis.call('HGETALL', KEYS[1])
 end
 if string.sub(m[1], 1, 8) == 'removed:' then return {@removed@, m[1]} end
@@ -52,6 +66,7 @@ end
 if m[1] ~= ARGV[4] then
 	if m[1] ~= ARGV[3] then return {@fenced@, m[1]} end
 	redis.call('HSET', KEYS[1], 'owner', ARGV[4])
+	if m[4] == m[1] then redis.call('HSET', KEYS[1], 'dropped_under', ARGV[4]) end
 end
 return redis.call('HGETALL', KEYS[1])
 `)
@@ -66,9 +81,11 @@ return redis.call('HGETALL', KEYS[1])
 // ARGV[2] cursor before
 // ARGV[3] cursor after
 // ARGV[4] number of dropped slices
-// ARGV[5] buckets per dropped slice
+// ARGV[5] buckets per slice
 // ARGV[6] number of writes
 // ARGV[7] number of values in folds
+// ARGV[8] slices that must be registered before the call, 0 for any number
+// ARGV[9] what stands at the end: see metaNone and the others
 // then for each dropped slice: slice, deadline ("" drops unconditionally)
 // then for each write: slice ("" if registered by the write before), slice end, number of values, key, entry, ...
 // then folds: slice, stat, ...
@@ -89,7 +106,12 @@ if head[2] ~= ARGV[2] then
 end
 local drops, per = tonumber(ARGV[4]), tonumber(ARGV[5])
 local writes, folds = tonumber(ARGV[6]), tonumber(ARGV[7])
-local a, k = 8, 4
+local must, kind = tonumber(ARGV[8]), tonumber(ARGV[9])
+if must > 0 then
+	local slices, stats = redis.call('ZCARD', KEYS[2]), redis.call('HLEN', KEYS[3])
+	if slices ~= must or stats ~= must then return {@partial@, slices .. ' slices and ' .. stats .. ' folds of ' .. must} end
+end
+local a, k = 10, 4
 if drops > 0 then
 	local sealed = math.max(tonumber(head[3]), tonumber(head[4]))
 	for i = a, a + 2 * drops - 1, 2 do
@@ -99,13 +121,19 @@ if drops > 0 then
 		for i = k, k + per - 1, @step@ do
 			redis.call('UNLINK', unpack(KEYS, i, math.min(i + @step@, k + per) - 1))
 		end
+		local stat = redis.call('HGET', KEYS[3], ARGV[a])
+		local held = stat and string.match(stat, '^%-?%d+,%-?%d+,(%d+)')
+		if held and held ~= '0' then redis.call('HINCRBY', KEYS[1], 'dropped', held) end
 		redis.call('ZREM', KEYS[2], ARGV[a])
 		redis.call('HDEL', KEYS[3], ARGV[a])
 		a, k = a + 2, k + per
 	end
 end
 for _ = 1, writes do
-	if ARGV[a] ~= '' then redis.call('ZADD', KEYS[2], ARGV[a+1], ARGV[a]) end
+	if ARGV[a] ~= '' and redis.call('ZADD', KEYS[2], ARGV[a+1], ARGV[a]) == 1 then
+		local base = string.match(KEYS[k], '^(.*:)%d+$')
+		for b = 0, per - 1 do redis.call('UNLINK', base .. b) end
+	end
 	local first = a + 3
 	a = first + tonumber(ARGV[a+2])
 	for i = first, a - 1, @step@ do
@@ -113,9 +141,12 @@ for _ = 1, writes do
 	end
 	k = k + 1
 end
+if kind == @whole@ then redis.call('UNLINK', KEYS[3]) end
 for i = a, a + folds - 1, @step@ do
 	redis.call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + @step@, a + folds) - 1))
 end
+if kind == @unbalanced@ then redis.call('HDEL', KEYS[1], 'dropped_under') end
+if kind > @unbalanced@ then redis.call('HSET', KEYS[1], 'dropped_under', ARGV[1]) end
 redis.call('HSET', KEYS[1], 'cursor', ARGV[3], unpack(ARGV, a + folds))
 return @applied@
 `)
@@ -141,5 +172,17 @@ local owner = redis.call('HGET', KEYS[2], 'owner')
 if owner and string.sub(owner, 1, 8) == 'removed:' then return {@removed@, owner} end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old or tonumber(old) < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-return redis.call('HMGET', KEYS[1], 'seal_before', 'drop_before')
+return redis.call('HMGET', KEYS[1], 'seal_before', 'drop_before', 'rewrite')
+`)
+
+// askScript leaves a request to the lane's owner, if it still is the owner.
+//
+// KEYS[1] ctl
+// KEYS[2] meta
+// ARGV[1] owner
+// ARGV[2] request
+var askScript = newScript(`
+if redis.call('HGET', KEYS[2], 'owner') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'rewrite', ARGV[2])
+return 1
 `)

@@ -93,6 +93,7 @@ type Meta struct {
 	Decided   int64 // records below were decided before and are read again: nothing new is adopted among them
 	Era       int64 // id of the lane's past: when an operator's decision gave it another one, ms; 0 for its first
 	Seals     []Seal
+	Balance   Balance
 }
 
 // MetaUpdate is what the last call of a commit writes. Owner, cursor, format and state id are kept by the scripts.
@@ -111,6 +112,8 @@ type MetaUpdate struct {
 	Era       int64
 	Seals     []Seal
 	Slices    []SliceStat // absolute values of the slices touched since the last meta call
+	Whole     bool        // Slices are all there are: what folds hold of others goes
+	Balance   Balance     // not known in journals of earlier versions: then neither is that of the meta any more
 	Hint      string      // metadata of the group's offset once this is committed; Redis does not keep it
 }
 
@@ -130,13 +133,17 @@ type SliceDrop struct {
 }
 
 // Call is one link in the chain of a lane's commits. It is applied only if the stored cursor equals Prev, and moves the
-// cursor to Next in the same step. Sections may be combined; within a call they apply in the order of the fields.
+// cursor to Next in the same step. Sections may be combined; within a call they apply in the order of the fields. The
+// first entries of a slice that is not registered replace whatever stands under its keys.
 type Call struct {
 	Prev, Next Cursor
+	// Registered is how many slices there must be, with folds, before the call. With any other number the call changes
+	// nothing and ErrPartialLoss says so. 0 does not check.
+	Registered int
 	Writes     []Write
 	Drop       []SliceDrop // refused with ErrNotSealed until max(committed watermark, committed seal) >= deadline
 	Purge      []SliceID   // dropped unconditionally: stored slices that a re-seeding lane does not have
-	Buckets    int         // buckets per slice generation, needed with Drop and Purge
+	Buckets    int         // buckets per slice generation
 	Meta       *MetaUpdate // the last call of a commit
 }
 
@@ -156,10 +163,18 @@ func (g Guard) Follows(earlier Guard) bool {
 // Guard returns the guard that a page read together with m would carry.
 func (m Meta) Guard() Guard { return Guard{Owner: m.Owner, Cursor: m.Cursor, Offset: m.Offset} }
 
-// Ctl holds the closer's requests to the owner of one lane. Both only ever grow.
+// Ctl holds the closer's requests to the owner of one lane. Seal and drop only ever grow.
 type Ctl struct {
 	SealBefore int64 // ms, NoTime when nothing was asked
 	DropBefore int64 // ms, NoTime when nothing was asked: slices whose last deadline is at or below may be dropped
+	Rewrite    Rewrite
+}
+
+// Rewrite asks an owner to write all its entries again: at commit Seq of its chain the entries in Redis did not add up to
+// what it had folded. The zero value asks nobody.
+type Rewrite struct {
+	Owner Token
+	Seq   int64
 }
 
 // PipelineCtl is the desired state of a pipeline. Owners adopt it at a snapshot and answer with Meta.CtlGen.

@@ -26,6 +26,7 @@ type Lane struct {
 	ID     store.LaneID
 	Found  bool // the lane has a meta
 	Meta   store.Meta
+	Loss   error                        // a part of the lane's state is gone from Redis: store.ErrPartialLoss
 	Slices map[SliceKey]store.SliceStat // with events; of the spec's own state only
 	Held   int                          // slices that the lane holds, of whatever spec
 	Ctl    store.Ctl
@@ -150,6 +151,7 @@ func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
 		return fmt.Errorf("lane %s: %w", id, err)
 	}
 	l.Found, l.Meta, l.Held = true, meta, len(stats)
+	l.Loss = meta.CheckBalance(id, stats)
 	if meta.Offset < 0 {
 		l.Why = "it has committed nothing yet"
 	}

@@ -106,6 +106,9 @@ func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Met
 				Detail: fmt.Sprintf("slice %s: the entries count %d events, the lane folded %d", s.SliceID, counted, s.Folded)})
 		}
 	}
+	if err := m.CheckBalance(id, stats); err != nil {
+		problems = append(problems, Problem{Kind: ProblemLoss, Where: id.String(), Detail: err.Error()})
+	}
 	if folded > m.Counters.Folded {
 		problems = append(problems, Problem{Kind: ProblemEntries, Where: id.String(),
 			Detail: fmt.Sprintf("its slices hold %d events, it folded %d in its whole life", folded, m.Counters.Folded)})

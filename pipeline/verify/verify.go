@@ -16,6 +16,7 @@ const (
 	ProblemConservation = "conservation" // a lane's counters do not add up
 	ProblemTopic        = "topic"        // a lane's state belongs to a topic that was deleted and made again
 	ProblemInput        = "input"        // a lane has not read each record below its offset exactly once
+	ProblemLoss         = "state-lost"   // slices of a lane are gone from Redis
 	ProblemEntries      = "entries"      // a slice's entries do not add up to what the lane folded there
 	ProblemLedger       = "ledger"       // ledger records contradict each other
 	ProblemResults      = "results"      // published rows contradict the ledger, or stand twice

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"millrace/pipeline/lane"
@@ -28,6 +30,8 @@ func (w *World) disturb() bool {
 		w.rewind()
 	case w.faulty(f.flush):
 		w.flush()
+	case w.faulty(f.loss):
+		w.lose(w.rng.IntN(len(w.parts)))
 	case w.faulty(f.forget):
 		w.logf("redis forgets its scripts")
 		clear(w.redis.cached)
@@ -64,6 +68,9 @@ func (w *World) crashAny() {
 	if a.lane == nil {
 		return
 	}
+	if w.sky == Loss && w.rng.IntN(2) == 0 {
+		w.lose(a.lane.p) // in the middle of a commit, maybe
+	}
 	switch p := a.lane.p; {
 	case w.assigned[p] == a.lane && w.rng.IntN(3) > 0:
 		w.assign(p)
@@ -84,7 +91,7 @@ func (w *World) operate() {
 		if l.crashed || l.ended {
 			w.assign(p)
 		}
-		if l.parked && w.rng.IntN(4) > 0 {
+		if l.parked && (l.partial || w.damaged[p] || w.rng.IntN(4) > 0) {
 			w.logf("the operator lets the state of partition %d be rebuilt", p)
 			w.assign(p)
 			w.assigned[p].choice = lane.ChoiceRebuild
@@ -96,6 +103,45 @@ func (w *World) operate() {
 	}
 	if len(w.closers) == 0 {
 		w.newCloser()
+	}
+}
+
+// lose deletes some of what Redis holds of a lane, as an eviction or a hand does.
+func (w *World) lose(p int) {
+	t := w.laneTag(p)
+	prefix := "mr:{" + t.name + "}:"
+	if w.hints[p].offset < 0 {
+		return // nothing says how the lane would come back
+	}
+	var key string
+	switch w.rng.IntN(5) {
+	case 0:
+		key = prefix + "slices"
+	case 1:
+		key = prefix + "folds"
+	case 2:
+		key = prefix + "meta"
+		if w.weather.keepSeals && effective(t.seals()) {
+			return
+		}
+	default:
+		buckets := slices.DeleteFunc(slices.Sorted(maps.Keys(t.hashes)), func(k string) bool { return !strings.HasPrefix(k, prefix+"s:") })
+		if len(buckets) == 0 {
+			return
+		}
+		key = buckets[w.rng.IntN(len(buckets))]
+	}
+	if reply, _ := w.redis.do([]string{"unlink", key}); reply == int64(0) {
+		return
+	}
+	w.logf("somebody deletes %s", key)
+	w.damaged[p] = true
+	w.out.Lost++
+	if key == prefix+"meta" {
+		marks := t.marks
+		t.marks = nil
+		last := len(t.calls) - 1
+		t.calls[last] = append(t.calls[last], func() { t.marks = marks })
 	}
 }
 

@@ -124,6 +124,12 @@ func (w *World) drain(c *closerProc) {
 			w.turn(c) // shows in Redis what others published
 			return
 		}
+		for _, l := range w.assigned {
+			l.kick = 2 // it may be asked for what is missing
+		}
+		if !w.rest() {
+			return
+		}
 	}
 	w.fail("not drained: %+v, %v", c.receipt, c.err)
 }

@@ -17,23 +17,26 @@ import (
 // as two actors and without clocks: the running lane and its committer.
 type laneProc struct {
 	proc
-	w      *World
-	p      int
-	id     store.LaneID
-	st     *laneStore
-	token  store.Token
-	state  *lane.State
-	seals  []*seal // the history of seals that state was decided with
-	parked bool    // the state is lost: the operator decides
-	choice string  // what the operator has decided, "" before
-	hinted hint    // the group's offset as this lane left it
-	ended  bool
+	w       *World
+	p       int
+	id      store.LaneID
+	st      *laneStore
+	token   store.Token
+	state   *lane.State
+	seals   []*seal // the history of seals that state was decided with
+	parked  bool    // the state is lost: the operator decides
+	partial bool    // a part of it is
+	choice  string  // what the operator has decided, "" before
+	rebuilt []*seal // the history of seals that its answer brought back
+	hinted  hint    // the group's offset as this lane left it
+	ended   bool
 
 	free, flying []*lane.Commit
 	queue        []*lane.Commit // handed over, not taken by the committer yet
 	out          []delivery
 	infos        map[string]*commitInfo // by cursor of the last call, under the present token
 	seal, drop   int64
+	rewrite      int64 // commit of this token at which a closer found entries missing
 	committed    int64
 	sealed       int64 // as of the last snapshot
 	idleEnd      int64 // as of the last snapshot
@@ -58,6 +61,7 @@ type delivery struct {
 	commit     *lane.Commit
 	err        error
 	seal, drop int64
+	rewrite    int64
 
 	journaled          bool
 	drained, effective int64 // by the journal, when there is no commit
@@ -72,8 +76,9 @@ type commitInfo struct {
 }
 
 var (
-	errRevoked = errors.New("revoked")
-	errParked  = errors.New("parked")
+	errRevoked  = errors.New("revoked")
+	errParked   = errors.New("parked")
+	errNotWhole = errors.New("not whole")
 )
 
 // assign gives a partition to a new process.
@@ -158,7 +163,7 @@ func (l *laneProc) acquire() error {
 				if meta, err = l.rebuild(hint); err != nil {
 					return err
 				}
-				start, seals = meta.Offset, hint.seals
+				start, seals = meta.Offset, l.rebuilt
 			case !w.is(trustHint):
 				l.parked = true
 				w.logf("state lost, the group stands at %d", hint.offset)
@@ -169,6 +174,18 @@ func (l *laneProc) acquire() error {
 		}
 	}
 	state, _, err := lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
+	if errors.Is(err, store.ErrPartialLoss) && w.is(wantWhole) {
+		err = nil
+	}
+	if errors.Is(err, store.ErrPartialLoss) {
+		if err = l.lost(err); err == nil {
+			if meta, err = l.rebuild(w.hints[l.p]); err != nil {
+				return err
+			}
+			start, seals = meta.Offset, l.rebuilt
+			state, _, err = lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
+		}
+	}
 	if err != nil {
 		if errors.Is(err, store.ErrCorrupt) {
 			w.fail("restore: %v", err)
@@ -184,7 +201,7 @@ func (l *laneProc) acquire() error {
 		l.seals = seals
 	}
 	l.sealed, l.idleEnd = sealedAt(l.seals, start), store.NotIdle
-	l.seal, l.drop, l.asked, l.kick = window.NoTime, window.NoTime, 0, 0
+	l.seal, l.drop, l.rewrite, l.asked, l.kick = window.NoTime, window.NoTime, 0, 0, 0
 	if meta.Offset == store.NotStarted {
 		ctl, err := l.st.ReadCtl(w.ctx, l.id)
 		if err != nil {
@@ -200,32 +217,53 @@ func (l *laneProc) acquire() error {
 
 // rebuild carries out what the operator decided about a lost state.
 func (l *laneProc) rebuild(h hint) (store.Meta, error) {
-	r, err := lane.ParseReplay(h.text)
+	at, _, err := l.st.ReadMeta(l.w.ctx, l.id)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	if at.Owner != l.token {
+		return store.Meta{}, store.ErrFenced
+	}
+	r, err := lane.ReplayOf(at, source.Committed{Offset: h.offset, Metadata: h.text})
 	if err != nil || !r.Exact() {
 		l.w.fail("lane %d: nothing to rebuild from in %q: %v", l.p, h.text, err)
 		return store.Meta{}, errParked
+	}
+	if l.rebuilt = h.seals; at.Offset >= h.offset {
+		l.rebuilt = l.w.laneTag(l.p).seals()
 	}
 	ends, err := l.w.ends(l.p)
 	if err != nil {
 		return store.Meta{}, err
 	}
-	switch r.Decided = max(r.Decided, h.offset); l.w.off {
+	switch l.w.off {
 	case basisThere:
 		r.Basis.Watermark, r.Basis.Sealed = window.NoTime, window.NoTime
 	case notAgain:
 		r.Decided = 0
 	}
-	at, _, err := l.st.ReadMeta(l.w.ctx, l.id)
-	if err != nil {
-		return store.Meta{}, err
-	}
-	l.infos[at.Cursor.NextCommit().String()] = &commitInfo{partition: l.p, offset: r.From, seals: h.seals}
+	l.infos[at.Cursor.NextCommit().String()] = &commitInfo{partition: l.p, offset: r.From, seals: l.rebuilt}
 	meta, err := lane.Rebuild(l.w.ctx, l.st, l.w.program, l.id, l.token, r, ends, int64(l.w.step))
 	if err == nil {
 		l.w.out.Rebuilds++
 		l.w.logf("reads again from %d what stood at %d: %s", meta.Offset, h.offset, h.text)
 	}
 	return meta, err
+}
+
+// lost is what an acquisition does that found a part of the state gone: it waits for the operator, whose answer is to
+// read it again.
+func (l *laneProc) lost(err error) error {
+	if !l.w.damaged[l.p] && !l.w.mutated() {
+		l.w.fail("nothing was taken from Redis, and %v", err)
+	}
+	l.w.logf("%v", err)
+	if l.choice == lane.ChoiceRebuild {
+		return nil
+	}
+	l.w.out.Found++
+	l.parked, l.partial = true, true
+	return errParked
 }
 
 // hint lets the group's offset follow a commit.
@@ -287,6 +325,9 @@ func (l *laneProc) startCommitter() {
 			if d.err == nil && !d.journaled {
 				if ctl, err := l.st.ReadCtl(l.w.ctx, l.id); err == nil {
 					d.seal, d.drop = ctl[0].SealBefore, ctl[0].DropBefore
+					if ctl[0].Rewrite.Owner == token {
+						d.rewrite = ctl[0].Rewrite.Seq
+					}
 				}
 			}
 			l.out, busy = append(l.out, d), false
@@ -380,6 +421,9 @@ func (l *laneProc) loop(a *actor) error {
 			l.state.Fold(l.w.parts[l.p].batch(l.state.Offset(), 1+l.w.rng.IntN(6)))
 			l.folded = true
 			l.w.logf("has read up to %d", l.state.Offset())
+			if err := l.state.Lost(); err != nil && !l.w.is(provesEntries) {
+				return l.beginAnew(a, err)
+			}
 		case toCommit:
 			l.kick = max(0, l.kick-1)
 			l.commit(-1)
@@ -440,7 +484,7 @@ func (l *laneProc) commit(idleAt int64) {
 	}
 	c := l.free[n-1]
 	l.free = l.free[:n-1]
-	ctl := lane.Control{SealBefore: l.seal, DropBefore: l.drop, IdleAt: idleAt}
+	ctl := lane.Control{SealBefore: l.seal, DropBefore: l.drop, Rewrite: l.rewrite, IdleAt: idleAt}
 	l.twist(&ctl)
 	if l.state.Snapshot(c, ctl); l.reseeding == c {
 		l.reseeding = nil
@@ -518,6 +562,9 @@ func (l *laneProc) delivered(a *actor) error {
 	}
 	l.state.Acknowledged(c)
 	l.seal, l.drop = max(l.seal, d.seal), max(l.drop, d.drop)
+	if d.rewrite > l.rewrite {
+		l.rewrite, l.kick = d.rewrite, max(l.kick, 1)
+	}
 	l.reached(c.Offset, c.Replay.String())
 	return nil
 }
@@ -575,7 +622,7 @@ func (l *laneProc) reseed() error {
 	l.free = append(l.free, l.flying...)
 	c := l.free[len(l.free)-1]
 	l.free = l.free[:len(l.free)-1]
-	l.flying, l.queue, l.out = nil, nil, nil
+	l.flying, l.queue, l.out, l.rewrite = nil, nil, nil, 0
 	l.w.rewrites[l.token] = l.disk != nil
 	l.state.Reseed(c, meta.Cursor, stored)
 	c.Side = append(side, c.Side...)
@@ -587,6 +634,18 @@ func (l *laneProc) reseed() error {
 	l.startCommitter()
 	l.hand(c)
 	return nil
+}
+
+// beginAnew commits what the lane holds, so that whoever acquires it sees what is missing.
+func (l *laneProc) beginAnew(a *actor, err error) error {
+	if !l.w.damaged[l.p] && !l.w.mutated() {
+		l.w.fail("nothing was taken from Redis, and %v", err)
+	}
+	l.w.logf("%v", err)
+	if err := l.release(a); !errors.Is(err, errRevoked) {
+		return err
+	}
+	return errNotWhole
 }
 
 // release commits what the lane holds and waits for it.

@@ -19,7 +19,7 @@ var (
 	seedsFlag   = flag.Int("model.seeds", 0, "seeds to run (default $MILLRACE_MODEL_SEEDS, else a few hundred)")
 	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 1000)")
 	ruleFlag    = flag.String("model.rule", "", "with -model.seed the rule to switch off, else the only one that TestMutants tries")
-	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes or outage")
+	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes, outage or loss")
 	workersFlag = flag.Int("model.workers", 2, "seeds to run at a time")
 )
 
@@ -80,6 +80,19 @@ func TestJournal(t *testing.T) {
 	require.NotZero(t, sum.Settled)
 }
 
+// Whatever is deleted of a lane's state in Redis is written again or read again, and no window is published without it.
+func TestLoss(t *testing.T) {
+	if *seedFlag > 0 || *skyFlag != "" {
+		t.Skip("one climate is asked for")
+	}
+	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
+	sum := explore(t, cmp.Or(*seedsFlag, env, defaultSeeds)/2, Loss)
+	require.NotZero(t, sum.Lost)
+	require.NotZero(t, sum.Found)
+	require.NotZero(t, sum.Reseeds)
+	require.NotZero(t, sum.Rebuilds)
+}
+
 // explore runs seeds 1 to n.
 func explore(t *testing.T, n int, sky Climate) Outcome {
 	var mu sync.Mutex
@@ -98,9 +111,10 @@ func explore(t *testing.T, n int, sky Climate) Outcome {
 		return wrong < 10
 	})
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
-		"final windows %d, late events %d, windows not judged %d; commits journalled %d, superseded %d, applied by a later owner %d, settled %d)",
+		"final windows %d, late events %d, windows not judged %d; commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
+		"keys deleted %d, acquisitions that found it %d)",
 		seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals, sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt,
-		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled)
+		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Found)
 	return sum
 }
 
@@ -119,6 +133,8 @@ func (o *Outcome) add(p Outcome) {
 	o.Superseded += p.Superseded
 	o.Resumed += p.Resumed
 	o.Settled += p.Settled
+	o.Lost += p.Lost
+	o.Found += p.Found
 }
 
 // The same seed gives the same run.
@@ -150,6 +166,8 @@ var mutants = []struct {
 	{exactStamps, Crowd, 590}, {ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 50},
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
+	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 1},
+	{wholeLanes, Loss, 1}, {asksAgain, Loss, 1},
 }
 
 // mutantSeeds is within how many seeds a mutant must be found wrong.
@@ -168,6 +186,8 @@ var redundant = []struct {
 	{notAgain, Mixed, "what empties Redis takes the closer's requests along, and new ones wait for the lane that is being rebuilt"},
 	{guards, Storm, "meta is read again at the end"},
 	{reread, Storm, "every page carries a guard"},
+	{freshKeys, Loss, "what stands there are entries of the same events: reading them again overwrites each, and until then their stamps " +
+		"say that they are newer; but keys of slices that nobody registers again would stay for ever"},
 	{rereadGuarded, Storm, "no stamp above the covered offset and as many events in the entries as were folded leave one possible " +
 		"content; the guard makes a retry of what would be an incident"},
 }

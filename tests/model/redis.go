@@ -195,6 +195,12 @@ func (s *server) command(args []string) (any, error) {
 			added += set(t, t.hashes, key, args[i], args[i+1])
 		}
 		return int64(added), nil
+	case "hincrby":
+		n := strconv.FormatInt(max(0, atoi(t.hashes[key][args[2]]))+atoi(args[3]), 10)
+		set(t, t.hashes, key, args[2], n)
+		return atoi(n), nil
+	case "zcard":
+		return int64(len(t.zsets[key])), nil
 	case "zadd":
 		return int64(set(t, t.zsets, key, args[3], args[2])), nil
 	case "hdel":
@@ -214,6 +220,11 @@ func (s *server) command(args []string) (any, error) {
 			if old, ok := t.hashes[k]; ok {
 				delete(t.hashes, k)
 				t.undo = append(t.undo, func() { t.hashes[k] = old })
+				n++
+			}
+			if old, ok := t.zsets[k]; ok {
+				delete(t.zsets, k)
+				t.undo = append(t.undo, func() { t.zsets[k] = old })
 				n++
 			}
 		}

@@ -30,6 +30,11 @@ const (
 	sidesBeforeMeta Rule = "side records before the meta"
 	basisThere      Rule = "a rebuild begins with what was decided up to there"
 	notAgain        Rule = "a rebuild adopts nothing new among what was decided"
+	wantWhole       Rule = "a lane goes on only from a whole state"
+	countSlices     Rule = "a commit wants all slices registered"
+	keepsDropped    Rule = "a lane keeps how much it dropped"
+	provesEntries   Rule = "entries are compared when all of them was read again"
+	freshKeys       Rule = "the first entries of a slice replace what stands there"
 )
 
 // Rules of the journal.
@@ -56,6 +61,8 @@ const (
 	generations   Rule = "slices have generations"
 	finals        Rule = "final windows are never closed again"
 	oneTxn        Rule = "results and ledger row in one transaction"
+	wholeLanes    Rule = "no revision while slices of a lane are missing"
+	asksAgain     Rule = "the closer asks for entries that are missing"
 )
 
 func (w *World) is(r Rule) bool { return w.off == r }

@@ -55,6 +55,9 @@ func (s *closerState) LaneView(ctx context.Context, id store.LaneID, stateID str
 	if s.w.is(generations) {
 		stats = flatten(stats)
 	}
+	if s.w.is(wholeLanes) {
+		meta.Balance = store.Balance{}
+	}
 	s.views[id] = meta
 	return meta, stats, nil
 }
@@ -145,6 +148,13 @@ func (s *closerState) ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store
 		}
 	}
 	return ctls, err
+}
+
+func (s *closerState) AskRewrite(ctx context.Context, id store.LaneID, owner store.Token, seq int64) error {
+	if s.w.is(asksAgain) {
+		return nil
+	}
+	return s.Store.AskRewrite(ctx, id, owner, seq)
 }
 
 func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {

@@ -94,6 +94,18 @@ func (s *laneStore) twist(calls []store.Call) []store.Call {
 			delete(s.l.infos, last.Next.String())
 			first.Meta, last.Meta = last.Meta, nil
 		}
+	case countSlices:
+		calls[0].Registered = 0
+	case keepsDropped:
+		meta := *last.Meta
+		meta.Balance.Dropped = 0
+		last.Meta = &meta
+	case freshKeys:
+		for i := range calls {
+			if len(calls[i].Drop)+len(calls[i].Purge) == 0 {
+				calls[i].Buckets = 0
+			}
+		}
 	case sealCommitted:
 		meta := *last.Meta
 		meta.Sealed, meta.Seals = store.NoTime, nil

@@ -39,6 +39,8 @@ type Outcome struct {
 	Seals     int // adopted that went beyond the lane's own watermark
 	Idle      int // ledger rows that left out an idle lane
 	Exempt    int // windows not judged because Redis lost a seal
+	Lost      int // keys of lanes that were deleted
+	Found     int // acquisitions that found a part of the state gone
 
 	Spilled, Superseded, Resumed, Settled int // commits in journals; not applied; applied by a later owner; without a lane
 }
@@ -47,7 +49,7 @@ type Outcome struct {
 // others often.
 type weather struct {
 	crash, freeze, revoke, rewind, flush, forget, closer, operator float64
-	redis, delay, kafka, side                                      float64
+	redis, delay, kafka, side, loss                                float64
 	flushes                                                        int  // of 20 things a closer does
 	keepSeals                                                      bool // no adopted seal is ever lost: everything is judged
 }
@@ -85,6 +87,7 @@ type World struct {
 	applied  [][]*seal   // by partition: seals that were ever committed
 	reached  []int64     // by partition: highest offset ever committed
 	asked    []int64     // by partition: highest drop_before any closer asked for
+	damaged  []bool      // by partition: keys were deleted
 	disks    [][]*disk   // by partition: all there ever were
 	infos    map[store.Token]map[string]*commitInfo
 	origins  map[store.Token]store.Token // owners that took the place of another one to apply its journal
@@ -153,7 +156,7 @@ func (l *Lab) newWorld(o Options) *World {
 		w.parts = append(w.parts, &partition{now: w.now})
 		w.hints, w.asked = append(w.hints, hint{offset: -1}), append(w.asked, window.NoTime)
 	}
-	w.disks = make([][]*disk, n)
+	w.disks, w.damaged = make([][]*disk, n), make([]bool, n)
 	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*seal, n), make([]int64, n)
 	w.kafka.AddTopic(topic, n)
 	w.kafka.AddTopic(resultsTo, 2)
@@ -180,7 +183,7 @@ func newWeather(rng *rand.Rand) weather {
 	return weather{
 		crash: often(0.02), freeze: often(0.04), revoke: often(0.02), rewind: often(0.03), flush: often(0.002),
 		forget: often(0.01), closer: often(0.02), operator: 0.02,
-		redis: often(0.1), delay: often(0.1), kafka: often(0.1), side: often(0.2),
+		redis: often(0.1), delay: often(0.1), kafka: often(0.1), side: often(0.2), loss: often(0.01),
 		keepSeals: rng.IntN(3) > 0, flushes: 1,
 	}
 }
@@ -196,11 +199,17 @@ const (
 	Crowd   Climate = "crowd"   // closers come, freeze and go
 	Crashes Climate = "crashes" // processes crash, freeze and lose their lanes
 	Outage  Climate = "outage"  // Redis is out of reach again and again, and lanes have journals
+	Loss    Climate = "loss"    // keys of lanes are deleted again and again; owners crash
 )
 
 func (w *World) settle() {
 	f := &w.weather
+	if w.sky != Mixed && w.sky != Loss {
+		f.loss = 0 // what is found lost there was never there
+	}
 	switch w.sky {
+	case Loss:
+		f.loss, f.crash, f.rewind, f.flush = 0.01, 0.01, f.rewind/4, 0
 	case Silence:
 		w.silence, f.crash, f.rewind, f.flush, f.side, f.redis, f.delay, f.kafka = 2, 0.01, 0, 0, 0, 0, 0, 0
 	case Storm:

@@ -1,0 +1,129 @@
+package result_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/result"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+	"millrace/pipeline/verify"
+)
+
+// lossy is a world with an hour that is over, of which Redis holds two events.
+func lossy(t *testing.T) (*world, *result.Closer) {
+	w := newWorld(t, hourly, 2)
+	w.lanes[0].event("x", 10, 1)
+	w.lanes[0].event("y", 11, 1)
+	w.lanes[1].event("x", 12, 1)
+	for _, l := range w.lanes {
+		l.event("x", 61, 1)
+		l.commit()
+	}
+	return w, w.closer()
+}
+
+func (w *world) unlink(pattern string) {
+	w.t.Helper()
+	keys, err := w.redis.Keys(w.ctx, pattern).Result()
+	require.NoError(w.t, err)
+	require.NotEmpty(w.t, keys)
+	require.NoError(w.t, w.redis.Unlink(w.ctx, keys[0]).Err())
+}
+
+// Without a lane's slices nobody knows which windows it has events of: nothing is published, sealed or dropped until the
+// lane has written them again, and when it does not it is an incident.
+func TestNothingIsPublishedWhileSlicesAreMissing(t *testing.T) {
+	for _, key := range []string{"slices", "folds"} {
+		t.Run(key, func(t *testing.T) {
+			w, c := lossy(t)
+			w.unlink("*orders/orders/0}:" + key)
+			for range 3 {
+				r := w.round(c)
+				require.Empty(t, r.Closed)
+				require.Empty(t, r.Incidents)
+				require.Equal(t, "orders/orders/0", r.Waiting.Lane)
+				require.Contains(t, r.Waiting.Why, "it folded 3 events")
+			}
+			for name, publish := range map[string]func() (result.Receipt, error){
+				"flush": func() (result.Receipt, error) { return c.Flush(w.ctx) },
+				"drain": func() (result.Receipt, error) { return c.Drain(w.ctx, map[source.TopicPartition]int64{}) },
+			} {
+				receipt, err := publish()
+				require.NoError(t, err, name)
+				require.False(t, receipt.Done, name)
+				require.Contains(t, receipt.Missing[0].Why, "gone from redis", name)
+			}
+			_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
+			require.ErrorIs(t, err, store.ErrPartialLoss)
+			require.True(t, result.Waits(err))
+			require.Empty(t, w.ledger())
+			require.Equal(t, int64(store.NoTime), w.lanes[1].ctl().SealBefore)
+
+			v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka})
+			require.NoError(t, err)
+			require.Equal(t, verify.ProblemLoss, v.Problems[len(v.Problems)-1].Kind)
+
+			for range 10 {
+				w.round(c)
+			}
+			r := w.round(c)
+			require.NotEmpty(t, r.Incidents)
+			require.Contains(t, r.Incidents[0].Error, "incident state-lost")
+
+			w.lanes[0].reseed()
+			for range 12 { // what has failed waits for some rounds
+				w.round(c)
+				w.lanes[0].idle()
+				w.lanes[1].idle()
+			}
+			require.Equal(t, []string{"r1 watermark"}, w.history("hourly", base))
+			require.Equal(t, `{"n":2,"sum":2,"avg":1,"last":1}`, w.values()[`hourly+0m {"k":"x"}`])
+			w.sound()
+		})
+	}
+}
+
+// A lane is asked to write entries again that do not add up. It does so once, whoever asks how often.
+func TestMissingEntriesAreAskedFor(t *testing.T) {
+	w, c := lossy(t)
+	l := w.lanes[0]
+	w.unlink("*orders/orders/0}:s:*:3600000:" + itoa(base) + ":*")
+	r := w.round(c)
+	require.Len(t, r.Pending, 1)
+	require.Regexp(t, `the entries of slice 3600000:\d+:0 hold [01] events, the lane folded 2`, r.Pending[0].Error)
+	require.Empty(t, r.Incidents)
+	require.Empty(t, w.ledger())
+	require.Equal(t, l.token, l.ctl().Rewrite.Owner)
+
+	control := l.control()
+	control.Rewrite = l.ctl().Rewrite.Seq
+	commit := newCommit()
+	l.state.Snapshot(commit, control)
+	require.Equal(t, 3, commit.Entries)
+	l.deliver(commit)
+	l.state.Snapshot(commit, control)
+	require.Zero(t, commit.Entries)
+	l.deliver(commit)
+	w.settle(c)
+	require.Equal(t, `{"n":2,"sum":2,"avg":1,"last":1}`, w.values()[`hourly+0m {"k":"x"}`])
+	w.sound()
+}
+
+// Entries that nobody writes again are an incident.
+func TestMissingEntriesBecomeAnIncident(t *testing.T) {
+	w, c := lossy(t)
+	w.unlink("*orders/orders/0}:s:*:3600000:" + itoa(base) + ":*")
+	for range 10 {
+		require.Empty(t, w.round(c).Incidents)
+	}
+	r := w.round(c)
+	require.Len(t, r.Failed, 1)
+	require.Len(t, r.Incidents, 1)
+	require.Empty(t, w.ledger())
+	_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
+	var loss *result.LossError
+	require.ErrorAs(t, err, &loss)
+	require.True(t, result.Incident(err))
+}
