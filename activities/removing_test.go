@@ -42,14 +42,18 @@ func (f *fakeRemains) Group(context.Context, string) (string, []contract.GroupMe
 	return "g", f.members(), !f.gone, nil
 }
 
-func (f *fakeRemains) Leases(context.Context, string) ([]contract.LeaseHolder, error) { return f.leases, nil }
+func (f *fakeRemains) Leases(context.Context, string) ([]contract.LeaseHolder, error) {
+	return f.leases, nil
+}
 
 func (f *fakeRemains) Topics(_ context.Context, _ string, own *spec.Spec, others []*spec.Spec, _ func(int64)) ([]contract.TopicRemains, error) {
 	f.own, f.others = own, others
 	return []contract.TopicRemains{{Topic: "orders.ledger", Role: contract.RoleLedger, Delete: true}}, nil
 }
 
-func (f *fakeRemains) DeleteGroup(context.Context, string) error { return f.act("group", func(int64) {}) }
+func (f *fakeRemains) DeleteGroup(context.Context, string) error {
+	return f.act("group", func(int64) {})
+}
 func (f *fakeRemains) Fence(_ context.Context, _, token string, _ []string, progress func(int64)) error {
 	return f.act("fence "+token, progress)
 }
@@ -218,4 +222,6 @@ func (f *fakeServers) Change(context.Context, string, contract.DesiredChange) (i
 	f.done = append(f.done, "change")
 	return 1, nil
 }
-func (f *fakeServers) Read(context.Context, string) (contract.Desired, error) { return contract.Desired{}, nil }
+func (f *fakeServers) Read(context.Context, string) (contract.Desired, error) {
+	return contract.Desired{}, nil
+}
