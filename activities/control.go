@@ -87,9 +87,6 @@ func (a *Control) EndOffsets(ctx context.Context, in contract.SpecInput) (*contr
 
 // Reconcile tells which children are not open and, given desired state, puts it back if Redis has less.
 func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*contract.Reconciled, error) {
-	if err := a.confirm(ctx); err != nil {
-		return nil, err
-	}
 	found := new(contract.Reconciled)
 	for _, id := range in.Children {
 		open, err := a.watch.Open(ctx, id)
@@ -110,6 +107,9 @@ func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*c
 	found.Generation = stored.Generation
 	if stored.Generation >= in.Desired.Generation {
 		return found, nil
+	}
+	if err := a.confirm(ctx); err != nil {
+		return nil, err
 	}
 	found.Restored = true
 	found.Generation, err = a.desired.Change(ctx, in.Pipeline, contract.DesiredChange{
