@@ -114,7 +114,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 		return err
 	}
 	e.deps = lane.Deps{
-		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Group: Group(name), Log: e.cfg.Log,
+		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Ledger: ledgerReader{e.cluster}, Group: Group(name), Log: e.cfg.Log,
 		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
 		Wanted: func() bool { return time.Since(e.started) < wantedFor },
 		Open: func(cfg source.ReaderConfig) source.Reader {

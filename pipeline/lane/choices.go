@@ -75,15 +75,18 @@ func (s *State) offerRebuild(inc *Incident) Choice {
 
 // offerReturn is the way back for a lane whose state is lost.
 func (p *position) offerReturn() Choice {
-	decided := max(p.hint.Offset, p.meta.Offset)
+	decided := max(p.hint.Offset, p.meta.Offset, p.ledger.Offset)
 	end := min(decided, p.ends.HighWatermark)
-	r, err := ReplayOf(p.meta, p.hint)
+	r, err := p.comeBack()
 	if err == nil && r.Basis.Known && sameTopic(r.TopicID, p.topicID) {
 		c := Choice{
 			Name: ChoiceRebuild, Lost: max(0, p.ends.Start-r.From), Reread: max(0, end-max(r.From, p.ends.Start)),
 			Exact: r.Exact() && r.From <= p.ends.HighWatermark && decided <= p.ends.HighWatermark,
 		}
 		c.Text = fmt.Sprintf("read again from offset %d, where the oldest open slice began; windows that are final stay as published", r.From)
+		if p.hint.Offset < 0 {
+			c.Text = "read the whole log again, which nothing has been deleted from; windows that are final stay as published"
+		}
 		if c.Lost > 0 {
 			c.Text += fmt.Sprintf("; the log begins at %d, so %d records of open slices are lost: the lane will park once more and ask", p.ends.Start, c.Lost)
 		}

@@ -137,7 +137,7 @@ func replayOf(d *Decision, at *position, s *State) (Replay, error) {
 	if d.Kind != IncidentStateLost {
 		return s.Replay(), nil
 	}
-	return ReplayOf(at.meta, at.hint)
+	return at.comeBack()
 }
 
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the

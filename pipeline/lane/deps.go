@@ -33,12 +33,26 @@ type Log interface {
 	TopicID(ctx context.Context, topic string) (string, error)
 }
 
+// Ledger knows what was published of a lane. It is asked only where nothing else is left that could say whether the lane
+// is new.
+type Ledger interface {
+	Published(ctx context.Context, id store.LaneID) (Published, error)
+}
+
+// Published is what the ledger says of a lane.
+type Published struct {
+	Windows int    // that cover offsets of the lane
+	Offset  int64  // highest of them, 0 without any
+	TopicID string // that the offset belongs to, "" when it is not known
+}
+
 // Deps are what the lanes of a replica share. All are safe for concurrent use.
 type Deps struct {
 	Store   Store
 	Side    SideSender
 	Cluster Log
 	Open    func(source.ReaderConfig) source.Reader // source.OpenReader with the replica's cluster
+	Ledger  Ledger                                  // nil: what Redis and the group do not know never was
 	Group   string
 	Budget  *Budget
 	Desired *Desired

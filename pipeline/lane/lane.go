@@ -379,6 +379,11 @@ func (l *Lane) locate(ctx context.Context, meta store.Meta) (*position, error) {
 		if hint, ok := hints[l.tp]; ok {
 			at.hint = hint
 		}
+		if at.hint.Offset < 0 && l.deps.Ledger != nil {
+			if at.ledger, err = l.deps.Ledger.Published(ctx, l.id); err != nil {
+				return nil, fmt.Errorf("ask the ledger for lane %s: %w", l.id, err)
+			}
+		}
 	}
 	return at, nil
 }

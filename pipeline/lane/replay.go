@@ -189,3 +189,16 @@ func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
 	r.Decided = max(r.Decided, hint.Offset, meta.Offset)
 	return r, nil
 }
+
+// comeBack says how a lane comes back whose state, or a part of it, is gone. Without an offset of the group it comes back as
+// long as the log still has everything: all of it is read again.
+func (p *position) comeBack() (Replay, error) {
+	if p.hint.Offset >= 0 || p.ends.Start > 0 {
+		return ReplayOf(p.meta, p.hint)
+	}
+	decided := max(p.meta.Offset, p.ledger.Offset)
+	return Replay{
+		Basis: store.Basis{Known: true, Watermark: none, Sealed: none}, Decided: decided, TopicID: p.topicID,
+		Seals: []store.Seal{{Offset: decided, Before: none}}, // which there were is not known
+	}, nil
+}
