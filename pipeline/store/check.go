@@ -62,12 +62,17 @@ func checkServer(ctx context.Context, c infoer) error {
 	if n, err := strconv.Atoi(major); err != nil || n < oldestMajor {
 		return fmt.Errorf("%w: version %q, want %d or newer", ErrServerVersion, server["redis_version"], oldestMajor)
 	}
+	return checkEviction(ctx, c)
+}
+
+func checkEviction(ctx context.Context, c infoer) error {
 	memory, known, err := info(ctx, c, "memory")
 	if err != nil || !known {
 		return err
 	}
 	if policy := memory["maxmemory_policy"]; policy != "noeviction" {
-		return fmt.Errorf("%w: maxmemory-policy is %q, want noeviction", ErrEviction, policy)
+		return fmt.Errorf("%w: maxmemory-policy is %q, want noeviction; CONFIG SET it there and in the server's configuration file",
+			ErrEviction, policy)
 	}
 	return nil
 }
