@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"millrace/pipeline/agg"
-	"millrace/pipeline/event"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -104,20 +104,43 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 		b.Next = offset + 1
 		lanes[p].Fold(b)
 	}
-	merged, err := newMerger(s)
-	if err != nil {
-		return nil, err
-	}
+	memory := &memoryLanes{entries: make(map[sliceOf][]memoryEntry)}
 	for p, state := range lanes {
 		state.Snapshot(&c, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
-		merged.take(int32(p), c.Calls)
+		memory.add(store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}, c.Calls)
 		out.counters.Add(state.Counters())
 		out.refuse(c.Side)
 	}
-	if out.rows, out.windows, err = merged.rows(); err != nil {
-		return nil, err
+	return out, out.merge(ctx, memory)
+}
+
+// merge renders every window that the lanes have events of, as a close does.
+func (p *previewed) merge(ctx context.Context, memory *memoryLanes) error {
+	plan, err := window.NewPlan(p.spec)
+	if err != nil {
+		return err
 	}
-	return out, nil
+	merger, err := merge.New(merge.Config{Spec: p.spec, Plan: plan, Reader: memory, Parallel: 1, ReadAhead: 1})
+	if err != nil {
+		return err
+	}
+	view := memory.view()
+	for _, ref := range view.Open(plan) {
+		p.windows++
+		row := ledger.ResultRow{
+			Pipeline: p.spec.Name, Window: p.spec.Windows[ref.Window].Name, Start: ref.Start, End: plan.End(ref), Revision: 1,
+		}
+		_, _, err := merger.Window(ctx, view, ref, true, func(c ledger.Content) error {
+			row.Key, row.Values, row.Overflow = slices.Clone(c.Key), slices.Clone(c.Values), c.Overflow
+			p.rows = append(p.rows, row)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	sortRows(p.rows)
+	return nil
 }
 
 // refuse keeps the first few reasons for which records are set aside.
@@ -161,80 +184,4 @@ func (p *previewed) draw(w io.Writer, limit int) error {
 		}
 	}
 	return err
-}
-
-// merger merges the entries of lanes into rows, as a close does.
-type merger struct {
-	spec   *spec.Spec
-	plan   *window.Plan
-	layout *agg.Layout
-	slices map[store.SliceID][]partial
-}
-
-// partial is one entry of one lane.
-type partial struct {
-	lane       int32
-	key, entry string
-}
-
-func newMerger(s *spec.Spec) (*merger, error) {
-	plan, err := window.NewPlan(s)
-	if err != nil {
-		return nil, err
-	}
-	layout, err := agg.NewLayout(s)
-	if err != nil {
-		return nil, err
-	}
-	return &merger{spec: s, plan: plan, layout: layout, slices: make(map[store.SliceID][]partial)}, nil
-}
-
-// take copies what a lane would write.
-func (m *merger) take(lane int32, calls []store.Call) {
-	for _, call := range calls {
-		for _, write := range call.Writes {
-			for i := 0; i+1 < len(write.Fields); i += 2 {
-				m.slices[write.Slice] = append(m.slices[write.Slice],
-					partial{lane, string([]byte(write.Fields[i])), string([]byte(write.Fields[i+1]))})
-			}
-		}
-	}
-}
-
-// rows renders every window that has entries.
-func (m *merger) rows() (rows []ledger.ResultRow, windows int, err error) {
-	refs := map[window.Ref]bool{}
-	for id := range m.slices {
-		for _, ref := range m.plan.WindowsOf(id.Start) {
-			refs[ref] = true
-		}
-	}
-	table := m.layout.NewTable()
-	for ref := range refs {
-		table.Reset()
-		for _, slice := range m.plan.SlicesOf(ref) {
-			for gen := 0; gen <= slice.MaxGen; gen++ {
-				for _, p := range m.slices[store.SliceID{Width: m.plan.Width, Start: slice.Start, Gen: gen}] {
-					if err := table.MergeEntry([]byte(p.key), []byte(p.entry), p.lane); err != nil {
-						return nil, 0, err
-					}
-				}
-			}
-		}
-		if table.Len() > 0 {
-			windows++
-		}
-		for row := range uint32(table.Len()) {
-			key, err := event.KeyJSON(m.spec, table.Key(row))
-			if err != nil {
-				return nil, 0, err
-			}
-			rows = append(rows, ledger.ResultRow{
-				Pipeline: m.spec.Name, Window: m.spec.Windows[ref.Window].Name, Start: ref.Start, End: m.plan.End(ref),
-				Key: key, Revision: 1, Values: table.AppendValues(nil, row), Overflow: table.Overflow(row),
-			})
-		}
-	}
-	sortRows(rows)
-	return rows, windows, nil
 }

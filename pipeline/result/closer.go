@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -19,9 +19,8 @@ import (
 type Closer struct {
 	cfg     Config
 	plan    *window.Plan
-	stateID string
-	version string    // of the spec
-	tables  sync.Pool // of *agg.Table
+	version string // of the spec
+	merger  *merge.Merger
 	slots   []*slot
 
 	turn      sync.Mutex // held by Round, Flush and Drain
@@ -64,18 +63,19 @@ func NewCloser(cfg Config) (*Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
 	}
-	layout, err := agg.NewLayout(cfg.Spec)
+	merger, err := merge.New(merge.Config{
+		Spec: cfg.Spec, Plan: plan, Reader: cfg.State, Parallel: cfg.Parallel, ReadAhead: cfg.ReadAhead,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
 	}
 	c := &Closer{
-		cfg: cfg, plan: plan, stateID: cfg.Spec.StateID(), version: cfg.Spec.Version(),
+		cfg: cfg, plan: plan, merger: merger, version: cfg.Spec.Version(),
 		states:   make(map[window.Ref]state),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
 		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),
 		losses: make(map[store.LaneID]int),
 	}
-	c.tables.New = func() any { return layout.NewTable() }
 	for n := range cfg.Slots {
 		c.slots = append(c.slots, newSlot(n, cfg.Spec.Name, cfg.Kafka, cfg.State))
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/source"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -44,7 +45,7 @@ func (c *Closer) Drain(ctx context.Context, ends map[source.TopicPartition]int64
 	}
 	return c.publishOpen(ctx, v, ledger.ReasonDrain, func(v *view, _ window.Ref) error {
 		if missing := c.missing(v, ends); len(missing) > 0 {
-			return fmt.Errorf("lane %s: %s: %w", missing[0].Lane, missing[0].Why, ErrMoved)
+			return fmt.Errorf("lane %s: %s: %w", missing[0].Lane, missing[0].Why, merge.ErrMoved)
 		}
 		return nil
 	})

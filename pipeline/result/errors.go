@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -12,29 +13,12 @@ import (
 )
 
 var (
-	// ErrMoved means that a lane changed owner or went backwards while a window was read. Look again.
-	ErrMoved = errors.New("a lane moved while the window was read")
-
 	// ErrFenced means that another closer took the window's slot over. What was under way is not published.
 	ErrFenced = errors.New("another closer took over the window's slot")
 
 	// ErrWindow means a window that the spec does not have.
 	ErrWindow = errors.New("no such window")
 )
-
-// AheadError says that a lane is in the middle of a commit: entries of the window are newer than its meta. The next meta
-// ends it.
-type AheadError struct {
-	Lane  store.LaneID
-	Slice store.SliceID
-	Stamp int64 // of an entry
-	Meta  int64 // offset of the meta read before
-}
-
-func (e *AheadError) Error() string {
-	return fmt.Sprintf("lane %s is in the middle of a commit: slice %s holds events up to offset %d, its meta stands at %d",
-		e.Lane, e.Slice, e.Stamp, e.Meta)
-}
 
 // BehindError says that a lane's state is older than what the window's last revision covers: Redis lost writes and the
 // lane is coming back. No revision is published meanwhile.
@@ -109,12 +93,12 @@ func Incident(err error) bool {
 // Waits tells whether an error only means that the lanes are not there yet: looking again later is the answer, and it
 // does not count as a failure.
 func Waits(err error) bool {
-	var ahead *AheadError
+	var ahead *merge.AheadError
 	var behind *BehindError
 	var notYet *NotYetError
 	var loss *LossError
 	return errors.As(err, &loss) && !loss.Lasting || errors.As(err, &ahead) || errors.As(err, &behind) || errors.As(err, &notYet) ||
-		errors.Is(err, ErrMoved) || errors.Is(err, store.ErrSuperseded)
+		errors.Is(err, merge.ErrMoved) || errors.Is(err, store.ErrSuperseded)
 }
 
 // Refused tells whether Kafka did not take a revision or a slot. A closer that another one has fenced was answered, and so

@@ -3,10 +3,9 @@ package result
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"millrace/pipeline/merge"
 	"millrace/pipeline/store"
-	"millrace/pipeline/survey"
 )
 
 // lossRounds is for how many rounds a part of a lane's state may be missing before it is an incident. A lane that runs
@@ -56,11 +55,11 @@ func (c *Closer) countLosses(v *view, results []done) {
 	}
 }
 
-// missingEntries asks a lane to write its entries again, because those of a slice do not add up.
-func (c *Closer) missingEntries(ctx context.Context, l *survey.Lane, p *part) error {
+// askForEntries asks a lane to write its entries again, because those of a slice do not add up.
+func (c *Closer) askForEntries(ctx context.Context, missing *merge.MissingError) error {
+	l := missing.Lane
 	if err := c.cfg.State.AskRewrite(ctx, l.ID, l.Meta.Owner, l.Meta.Cursor.Seq); err != nil {
 		return err
 	}
-	return c.lossOf(l.ID, fmt.Errorf("lane %s: %w: the entries of slice %s hold %d events, the lane folded %d",
-		l.ID, store.ErrPartialLoss, p.slice, p.counted, p.folded))
+	return c.lossOf(l.ID, missing)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -73,7 +74,7 @@ func (c *Closer) prepare(ctx context.Context, t *task, last *ledger.Row, exact b
 	f := &freezer{}
 	rev, fresh, err := c.cfg.State.Prepare(ctx, c.storeID(t.ref), row.Revision, func(add func([]byte) error) ([]byte, error) {
 		*f = freezer{add: add}
-		events, isExact, err := c.read(ctx, t.view, t.ref, exact, f.emit)
+		events, isExact, err := c.mergeWindow(ctx, t, exact, f.emit)
 		if err != nil {
 			return nil, err
 		}
@@ -109,6 +110,16 @@ func (c *Closer) prepare(ctx context.Context, t *task, last *ledger.Row, exact b
 			rev.Number, frozen.ID(), frozen.Revision, store.ErrCorrupt)
 	}
 	return &prepared{row: frozen, frozen: true, topicID: t.view.resultID}, nil
+}
+
+// mergeWindow merges the task's window. A lane whose entries do not add up is asked to write them again.
+func (c *Closer) mergeWindow(ctx context.Context, t *task, exact bool, emit func(ledger.Content) error) (events int64, isExact bool, err error) {
+	events, isExact, err = c.merger.Window(ctx, t.view.View, t.ref, exact, emit)
+	var missing *merge.MissingError
+	if errors.As(err, &missing) {
+		err = c.askForEntries(ctx, missing)
+	}
+	return events, isExact, err
 }
 
 // publish sends the content and the ledger row in one transaction. A nil p.pages of a new revision means that the

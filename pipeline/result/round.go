@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -204,8 +205,8 @@ func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reaso
 
 // again tells whether a fresh look may help at once. A closer that was fenced takes the slot over anew.
 func again(err error) bool {
-	var ahead *AheadError
-	return errors.As(err, &ahead) || errors.Is(err, ErrMoved) || errors.Is(err, ErrFenced) || errors.Is(err, store.ErrSuperseded)
+	var ahead *merge.AheadError
+	return errors.As(err, &ahead) || errors.Is(err, merge.ErrMoved) || errors.Is(err, ErrFenced) || errors.Is(err, store.ErrSuperseded)
 }
 
 // book takes over what became of a round's windows.

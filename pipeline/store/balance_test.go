@@ -39,10 +39,14 @@ func view(t *testing.T, s *store.Store) (store.Meta, []store.SliceStat) {
 // which then changes nothing.
 func TestPartialLossShows(t *testing.T) {
 	for name, take := range map[string]func(client redis.UniversalClient) error{
-		"slices":      func(client redis.UniversalClient) error { return client.Del(ctx, laneKeys+"slices").Err() },
-		"folds":       func(client redis.UniversalClient) error { return client.Del(ctx, laneKeys+"folds").Err() },
-		"one slice":   func(client redis.UniversalClient) error { return client.ZRem(ctx, laneKeys+"slices", hour0.String()).Err() },
-		"one fold":    func(client redis.UniversalClient) error { return client.HDel(ctx, laneKeys+"folds", hour0.String()).Err() },
+		"slices": func(client redis.UniversalClient) error { return client.Del(ctx, laneKeys+"slices").Err() },
+		"folds":  func(client redis.UniversalClient) error { return client.Del(ctx, laneKeys+"folds").Err() },
+		"one slice": func(client redis.UniversalClient) error {
+			return client.ZRem(ctx, laneKeys+"slices", hour0.String()).Err()
+		},
+		"one fold": func(client redis.UniversalClient) error {
+			return client.HDel(ctx, laneKeys+"folds", hour0.String()).Err()
+		},
 		"both of one": func(client redis.UniversalClient) error { return forgetSlice(client) },
 	} {
 		t.Run(name, func(t *testing.T) {

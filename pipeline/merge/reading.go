@@ -1,4 +1,4 @@
-package result
+package merge
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"millrace/pipeline/agg"
-	"millrace/pipeline/ledger"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -23,10 +22,10 @@ type part struct {
 	counted int64
 }
 
-// parts lists what a window merges, by slice, generation, topic and partition.
-func (c *Closer) parts(v *view, ref window.Ref) []part {
+// partsOf lists what a window merges, by slice, generation, topic and partition.
+func (m *Merger) partsOf(v *survey.View, ref window.Ref) []part {
 	var parts []part
-	for _, r := range c.plan.SlicesOf(ref) {
+	for _, r := range m.plan.SlicesOf(ref) {
 		for gen := 0; gen <= r.MaxGen; gen++ {
 			for i := range v.Lanes {
 				if s, ok := v.Lanes[i].Slices[survey.SliceKey{Start: r.Start, Gen: gen}]; ok {
@@ -42,27 +41,6 @@ func (c *Closer) parts(v *view, ref window.Ref) []part {
 // windows are read in one call per part, large ones bucket by bucket.
 const groupEvents = 8 << 10
 
-// fetched is one group of buckets of one part, copied out of the store.
-type fetched struct {
-	part  int
-	buf   []byte // key length, key, entry length, entry, ...
-	stamp int64  // highest
-	count int64
-	err   error
-}
-
-// reading is the reading of one window under one view.
-type reading struct {
-	c     *Closer
-	v     *view
-	parts []part
-	group int  // buckets that are read and merged together
-	exact bool // an entry newer than its lane's meta ends the reading
-	ahead *AheadError
-	table *agg.Table
-	free  sync.Pool // of *fetched
-}
-
 // groupSize is how many buckets are merged at a time.
 func groupSize(parts []part, buckets int) int {
 	events := int64(1)
@@ -72,42 +50,33 @@ func groupSize(parts []part, buckets int) int {
 	return int(min(int64(buckets), max(1, int64(buckets)*groupEvents/events)))
 }
 
-// read merges a window group by group of buckets and passes its rows, by bucket and by key within a bucket, to emit. It
-// returns the events merged and whether the content is exactly the events below the offsets of the view. Memory is
-// bounded by one group of the merged window plus ReadAhead groups of single lanes.
-func (c *Closer) read(ctx context.Context, v *view, ref window.Ref, exact bool, emit func(ledger.Content) error) (events int64, isExact bool, err error) {
-	r := &reading{c: c, v: v, parts: c.parts(v, ref), exact: exact, table: c.tables.Get().(*agg.Table)}
-	defer func() {
-		r.table.Reset()
-		c.tables.Put(r.table)
-	}()
-	r.group = groupSize(r.parts, c.cfg.Spec.Lane.Buckets)
-	rows := newRowWriter(c.cfg.Spec)
-	err = r.each(ctx, func(f *fetched, last bool) error {
-		if err := r.merge(f); err != nil || !last {
-			return err
-		}
-		if err := rows.write(r.table, emit); err != nil {
-			return err
-		}
-		r.table.Reset()
-		return nil
-	})
-	if err != nil {
-		return 0, false, err
-	}
-	if err := r.again(ctx); err != nil {
-		return 0, false, err
-	}
-	events, err = r.check(ctx)
-	return events, r.ahead == nil, err
+// fetched is one group of buckets of one part, copied out of the store.
+type fetched struct {
+	part  int
+	buf   []byte // key length, key, entry length, entry, ...
+	stamp int64  // highest
+	count int64
+	err   error
 }
 
-// each fetches every group of buckets of every part and passes them to fn in order, group by group; last marks the last
-// part of a group. Up to ReadAhead fetches are under way at a time, and no more than a group needs.
-func (r *reading) each(ctx context.Context, fn func(f *fetched, last bool) error) error {
-	n := len(r.parts) * ((r.c.cfg.Spec.Lane.Buckets + r.group - 1) / r.group)
-	take := func(f *fetched) error {
+// reading is the reading of one window under one view. Its fetches run in goroutines of their own; everything else runs in
+// the goroutine of Window.
+type reading struct {
+	*Merger
+	view  *survey.View
+	parts []part
+	group int  // buckets that are read and merged together
+	exact bool // an entry newer than its lane's meta ends the reading
+	ahead *AheadError
+	table *agg.Table
+	free  sync.Pool // of *fetched
+}
+
+// eachGroup fetches every group of buckets of every part and passes them to fn in order, group by group; last marks the
+// last part of a group. Up to ReadAhead fetches are in flight at a time, and no more than a group needs.
+func (r *reading) eachGroup(ctx context.Context, fn func(f *fetched, last bool) error) error {
+	n := len(r.parts) * ((r.spec.Lane.Buckets + r.group - 1) / r.group)
+	pass := func(f *fetched) error {
 		err := f.err
 		if err == nil {
 			err = fn(f, f.part == len(r.parts)-1)
@@ -115,9 +84,9 @@ func (r *reading) each(ctx context.Context, fn func(f *fetched, last bool) error
 		r.free.Put(f)
 		return err
 	}
-	if r.c.cfg.ReadAhead <= 1 {
+	if r.cfg.ReadAhead <= 1 {
 		for k := range n {
-			if err := take(r.fetch(ctx, k)); err != nil {
+			if err := pass(r.fetchGroup(ctx, k)); err != nil {
 				return err
 			}
 		}
@@ -127,17 +96,17 @@ func (r *reading) each(ctx context.Context, fn func(f *fetched, last bool) error
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	queue := make([]chan *fetched, min(n, r.c.cfg.ReadAhead, max(2, len(r.parts))))
+	queue := make([]chan *fetched, min(n, r.cfg.ReadAhead, max(2, len(r.parts))))
 	start := func(k int) {
 		ch := queue[k%len(queue)]
-		wg.Go(func() { ch <- r.fetch(ctx, k) })
+		wg.Go(func() { ch <- r.fetchGroup(ctx, k) })
 	}
 	for k := range queue {
 		queue[k] = make(chan *fetched, 1)
 		start(k)
 	}
 	for k := range n {
-		if err := take(<-queue[k%len(queue)]); err != nil {
+		if err := pass(<-queue[k%len(queue)]); err != nil {
 			return err
 		}
 		if next := k + len(queue); next < n {
@@ -147,18 +116,18 @@ func (r *reading) each(ctx context.Context, fn func(f *fetched, last bool) error
 	return nil
 }
 
-// fetch reads group k / parts of part k % parts.
-func (r *reading) fetch(ctx context.Context, k int) *fetched {
+// fetchGroup reads group k / parts of part k % parts.
+func (r *reading) fetchGroup(ctx context.Context, k int) *fetched {
 	f, ok := r.free.Get().(*fetched)
 	if !ok {
 		f = new(fetched)
 	}
 	*f = fetched{part: k % len(r.parts), buf: f.buf[:0]}
 	p := &r.parts[f.part]
-	l := &r.v.Lanes[p.lane]
+	l := &r.view.Lanes[p.lane]
 	from := k / len(r.parts) * r.group
-	to := min(from+r.group, r.c.cfg.Spec.Lane.Buckets)
-	guard, err := r.c.cfg.State.ReadSlice(ctx, l.ID, r.c.stateID, p.slice, from, to, func(_ int, key, entry []byte) error {
+	to := min(from+r.group, r.spec.Lane.Buckets)
+	guard, err := r.cfg.Reader.ReadSlice(ctx, l.ID, r.stateID, p.slice, from, to, func(_ int, key, entry []byte) error {
 		_, stamp, count, err := agg.EntryHeader(entry)
 		if err != nil {
 			return err
@@ -180,9 +149,10 @@ func (r *reading) fetch(ctx context.Context, k int) *fetched {
 	return f
 }
 
-func (r *reading) merge(f *fetched) error {
+// mergeGroup folds a fetched group into the table.
+func (r *reading) mergeGroup(f *fetched) error {
 	p := &r.parts[f.part]
-	l := &r.v.Lanes[p.lane]
+	l := &r.view.Lanes[p.lane]
 	p.counted += f.count
 	if f.stamp > l.Meta.Offset && r.ahead == nil {
 		r.ahead = &AheadError{Lane: l.ID, Slice: p.slice, Stamp: f.stamp, Meta: l.Meta.Offset}
@@ -191,8 +161,8 @@ func (r *reading) merge(f *fetched) error {
 		}
 	}
 	for rest := f.buf; len(rest) > 0; {
-		key, tail, _ := cutField(rest)
-		entry, tail, _ := cutField(tail)
+		key, tail := cutField(rest)
+		entry, tail := cutField(tail)
 		if err := r.table.MergeEntry(key, entry, int32(p.lane)); err != nil {
 			return fmt.Errorf("lane %s, slice %s: %w", l.ID, p.slice, err)
 		}
@@ -201,10 +171,10 @@ func (r *reading) merge(f *fetched) error {
 	return nil
 }
 
-// again reads the metas of the lanes merged once more: with the same owner and nothing gone backwards, what was read in
+// rereadMetas reads the metas of the lanes merged once more: with the same owner and nothing gone backwards, what was read in
 // between belongs together.
-func (r *reading) again(ctx context.Context) error {
-	seen := make(map[int]struct{}, len(r.v.Lanes))
+func (r *reading) rereadMetas(ctx context.Context) error {
+	seen := make(map[int]struct{}, len(r.view.Lanes))
 	var lanes []int
 	for i := range r.parts {
 		if _, ok := seen[r.parts[i].lane]; !ok {
@@ -212,9 +182,9 @@ func (r *reading) again(ctx context.Context) error {
 			lanes = append(lanes, r.parts[i].lane)
 		}
 	}
-	return parallel.Do(ctx, r.c.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
-		l := &r.v.Lanes[lanes[i]]
-		meta, found, err := r.c.cfg.State.ReadMeta(ctx, l.ID)
+	return parallel.Do(ctx, r.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
+		l := &r.view.Lanes[lanes[i]]
+		meta, found, err := r.cfg.Reader.ReadMeta(ctx, l.ID)
 		if err != nil {
 			return fmt.Errorf("lane %s: %w", l.ID, err)
 		}
@@ -225,9 +195,9 @@ func (r *reading) again(ctx context.Context) error {
 	})
 }
 
-// check compares the events in the entries with the events folded. Entries newer than their meta hold events that the
+// countEvents compares the events in the entries with the events folded. Entries newer than their meta hold events that the
 // meta does not count yet, so such a reading can only be too high.
-func (r *reading) check(ctx context.Context) (events int64, err error) {
+func (r *reading) countEvents(ctx context.Context) (events int64, err error) {
 	for i := range r.parts {
 		p := &r.parts[i]
 		events += p.counted
@@ -239,17 +209,23 @@ func (r *reading) check(ctx context.Context) (events int64, err error) {
 	return events, nil
 }
 
-// mismatch tells entries that are missing from a slice that its lane dropped meanwhile: another closer has made the window final.
+// mismatch distinguishes entries that are missing from a slice that its lane dropped meanwhile, because another closer has
+// made the window final.
 func (r *reading) mismatch(ctx context.Context, p *part) error {
-	id := r.v.Lanes[p.lane].ID
-	_, stats, err := r.c.cfg.State.LaneView(ctx, id, r.c.stateID)
+	id := r.view.Lanes[p.lane].ID
+	_, stats, err := r.cfg.Reader.LaneView(ctx, id, r.stateID)
 	if err != nil {
 		return fmt.Errorf("lane %s: %w", id, err)
 	}
 	for _, s := range stats {
 		if s.SliceID == p.slice && s.Folded == p.folded {
-			return r.c.missingEntries(ctx, &r.v.Lanes[p.lane], p)
+			return &MissingError{Lane: &r.view.Lanes[p.lane], Slice: p.slice, Entries: p.counted, Folded: p.folded}
 		}
 	}
 	return fmt.Errorf("lane %s: slice %s: %w", id, p.slice, ErrMoved)
+}
+
+func cutField(b []byte) (field, rest []byte) {
+	n, w := binary.Uvarint(b)
+	return b[w : w+int(n)], b[w+int(n):]
 }

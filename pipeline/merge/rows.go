@@ -1,4 +1,4 @@
-package result
+package merge
 
 import (
 	"bytes"
@@ -12,12 +12,12 @@ import (
 	"millrace/pipeline/spec"
 )
 
-// rowWriter renders the rows of merged buckets. It is not safe for concurrent use.
-type rowWriter struct {
-	spec  *spec.Spec
-	order []placed
-	key   []byte
-	buf   []byte
+// rowRenderer renders the rows of merged buckets. It is not safe for concurrent use.
+type rowRenderer struct {
+	spec   *spec.Spec
+	order  []placed
+	key    []byte
+	values []byte
 }
 
 // placed is a row and the bucket of its key.
@@ -26,10 +26,8 @@ type placed struct {
 	bucket int
 }
 
-func newRowWriter(s *spec.Spec) *rowWriter { return &rowWriter{spec: s} }
-
-// write passes the table's rows to emit, sorted by bucket and key. A row is valid during the call.
-func (w *rowWriter) write(t *agg.Table, emit func(ledger.Content) error) error {
+// render passes the table's rows to emit, sorted by bucket and key. A row is valid during the call.
+func (w *rowRenderer) render(t *agg.Table, emit func(ledger.Content) error) error {
 	w.order = w.order[:0]
 	for row := range uint32(t.Len()) {
 		w.order = append(w.order, placed{row, agg.Bucket(t.Hash(row), w.spec.Lane.Buckets)})
@@ -43,8 +41,8 @@ func (w *rowWriter) write(t *agg.Table, emit func(ledger.Content) error) error {
 		if w.key, err = event.AppendKeyJSON(w.key[:0], w.spec, t.Key(row)); err != nil {
 			return fmt.Errorf("key %x: %w", t.Key(row), err)
 		}
-		w.buf = t.AppendValues(w.buf[:0], row)
-		if err := emit(ledger.Content{Key: w.key, Values: w.buf, Overflow: t.Overflow(row)}); err != nil {
+		w.values = t.AppendValues(w.values[:0], row)
+		if err := emit(ledger.Content{Key: w.key, Values: w.values, Overflow: t.Overflow(row)}); err != nil {
 			return err
 		}
 	}
