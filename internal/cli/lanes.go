@@ -80,7 +80,10 @@ func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 		line.Watermark = &l.Meta.Watermark
 	}
 	line.Idle, line.Slices, line.Counters, line.UpdatedAt = l.Idle, l.Held, l.Meta.Counters, l.Meta.UpdatedAt
-	if l.Meta.StateID != s.StateID() {
+	switch {
+	case l.Gone:
+		line.Reason = l.Why
+	case l.Meta.StateID != s.StateID():
 		line.Reason = "state of another spec (" + l.Meta.StateID + ")"
 	}
 	return line

@@ -66,6 +66,8 @@ func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWa
 			continue
 		case !ok:
 			w.Why = "the partition is not one of the source topics'"
+		case l.Gone:
+			w.Offset, w.Why = l.Meta.Offset, l.Why
 		case !l.Found || l.Meta.Offset < 0:
 			w.Why = "it has committed nothing yet"
 		case l.Meta.Offset < end:
@@ -103,6 +105,14 @@ func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still 
 	receipt := Receipt{Reason: reason, Lanes: lanesOf(v), Windows: len(refs)}
 	if err := c.wholeView(v); err != nil { // there may be windows that it does not show
 		receipt.Missing = []LaneWait{{Lane: err.Lane.String(), Offset: -1, End: -1, Why: err.Error()}}
+		return receipt, nil
+	}
+	for i := range v.Lanes {
+		if l := &v.Lanes[i]; l.Gone { // other lanes of the log may not even be listed any more
+			receipt.Missing = append(receipt.Missing, LaneWait{Lane: l.ID.String(), Offset: l.Meta.Offset, End: -1, Why: l.Why})
+		}
+	}
+	if len(receipt.Missing) > 0 {
 		return receipt, nil
 	}
 	results, err := c.closeAll(ctx, v, refs, reason, drainLooks, still)

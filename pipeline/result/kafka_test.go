@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/dev"
+	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
@@ -30,6 +31,11 @@ func withKafka(t *testing.T, w *world, partitions int32) (result.Kafka, *source.
 	}
 	_, err = cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: ledger.Topic("orders"), Partitions: ledger.DefaultSlots, Compacted: true})
 	require.NoError(t, err)
+	source, err := cluster.Topic(w.ctx, "orders")
+	require.NoError(t, err)
+	for _, l := range w.lanes { // they have read nothing yet
+		l.state = lane.NewState(l.program, l.id, source.ID, 0, l.state.Cursor())
+	}
 	return result.NewKafka(cfg, cluster, "orders"), cluster, cfg
 }
 

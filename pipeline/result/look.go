@@ -22,7 +22,8 @@ func (c *Closer) look(ctx context.Context) (*view, error) {
 	v := &view{View: lanes}
 	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
 		// A topic that is not there shows when something is published.
-		v.resultID, _ = c.cfg.Kafka.TopicID(ctx, sink.Topic)
+		topic, _ := c.cfg.Kafka.Topic(ctx, sink.Topic)
+		v.resultID = topic.ID
 	}
 	return v, nil
 }

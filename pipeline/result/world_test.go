@@ -195,6 +195,9 @@ type testLane struct {
 	committed int64
 }
 
+// topicID is that of the lanes' topic in worlds without a real Kafka.
+const topicID = "topic"
+
 func (w *world) newLane(partition int) *testLane {
 	w.t.Helper()
 	program, err := lane.Compile(w.spec)
@@ -216,7 +219,7 @@ func (l *testLane) acquire() {
 	meta, found, err := l.w.store.Acquire(l.w.ctx, l.id, l.program.StateID, meta.Owner, l.token)
 	require.NoError(l.w.t, err)
 	if !found || meta.Offset < 0 {
-		l.state = lane.NewState(l.program, l.id, "topic", 0, meta.Cursor)
+		l.state = lane.NewState(l.program, l.id, topicID, 0, meta.Cursor)
 	} else {
 		l.state, _, err = lane.Restore(l.w.ctx, l.w.store, l.program, l.id, l.token)
 		require.NoError(l.w.t, err)

@@ -19,10 +19,9 @@ type State interface {
 
 // Topics answers what the brokers know now; *source.Cluster does. Answers must not come from a cache.
 type Topics interface {
-	Partitions(ctx context.Context, topic string) ([]int32, error)
+	// Topic names the partitions and the id of the topic's incarnation of now; the id is "" when the brokers know none.
+	Topic(ctx context.Context, name string) (source.Topic, error)
 	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
-	// TopicID distinguishes one incarnation of a topic from the next; "" when the brokers know no ids.
-	TopicID(ctx context.Context, topic string) (string, error)
 }
 
 // Config says what to look at.

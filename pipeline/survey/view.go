@@ -31,6 +31,7 @@ type Lane struct {
 	Held   int                          // slices that the lane holds, of whatever spec
 	Ctl    store.Ctl
 	Idle   bool        // left out: proved by the broker in this look
+	Gone   bool        // its topic was deleted and made again: what it holds is of a log that is not there any more
 	Ends   source.Ends // asked for when the lane claims to be idle, or Config.Lenient
 	Why    string      // what the lane waits for, "" when it only reads
 }
@@ -63,7 +64,7 @@ func (w Waiting) String() string {
 // Passed is what the lane's lateness is decided with: no event it folds from now on belongs to a window whose deadline
 // is at or before it.
 func (l *Lane) Passed() int64 {
-	if !l.Found {
+	if !l.Found || l.Gone {
 		return window.NoTime
 	}
 	return max(l.Meta.Watermark, l.Meta.Sealed)
@@ -92,7 +93,7 @@ func (v *View) Dropped(deadline int64) bool {
 // Take reads the partition lists, then the lanes, then the broker's ends of those that claim to be idle: in this order,
 // and never from a cache.
 func Take(ctx context.Context, cfg Config) (*View, error) {
-	ids, err := cfg.lanes(ctx)
+	ids, topicIDs, err := cfg.lanes(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +111,9 @@ func Take(ctx context.Context, cfg Config) (*View, error) {
 	for i := range ctls {
 		v.Lanes[i].Ctl = ctls[i]
 	}
+	for i := range v.Lanes {
+		v.Lanes[i].compareTopic(topicIDs[v.Lanes[i].ID.Topic])
+	}
 	if err := cfg.proveIdle(ctx, v); err != nil {
 		return nil, err
 	}
@@ -117,23 +121,31 @@ func Take(ctx context.Context, cfg Config) (*View, error) {
 	return v, nil
 }
 
-// lanes lists the lanes by topic and partition, as the cluster has them now.
-func (c *Config) lanes(ctx context.Context) ([]store.LaneID, error) {
-	var ids []store.LaneID
+// lanes lists the lanes by topic and partition, as the cluster has them now, and the ids of the topics.
+func (c *Config) lanes(ctx context.Context) (ids []store.LaneID, topicIDs map[string]string, err error) {
+	topicIDs = make(map[string]string)
 	for _, topic := range slices.Compact(slices.Sorted(slices.Values(c.Spec.Source.Topics))) {
-		partitions, err := c.Topics.Partitions(ctx, topic)
+		found, err := c.Topics.Topic(ctx, topic)
 		if c.Lenient && errors.Is(err, source.ErrUnknownTopic) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
+			return nil, nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
 		}
-		partitions = slices.Sorted(slices.Values(partitions))
-		for _, p := range partitions {
+		topicIDs[topic] = found.ID
+		for _, p := range found.Partitions {
 			ids = append(ids, store.LaneID{Pipeline: c.Spec.Name, Topic: topic, Partition: p})
 		}
 	}
-	return ids, nil
+	return ids, topicIDs, nil
+}
+
+// compareTopic finds lanes whose log is gone. Such a lane holds every window open, also those that it passed before: a topic
+// that was made again with fewer partitions has fewer lanes, and what the others had folded would be missing.
+func (l *Lane) compareTopic(id string) {
+	if l.Gone = l.Gone || l.Found && l.Meta.TopicID != "" && id != "" && l.Meta.TopicID != id; l.Gone {
+		l.Why = "its topic was deleted and made again"
+	}
 }
 
 func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
@@ -193,12 +205,11 @@ func (c *Config) proveIdle(ctx context.Context, v *View) error {
 		if l.Ends = end; !l.Found || l.Meta.IdleEnd < 0 {
 			continue
 		}
-		id, err := c.Topics.TopicID(ctx, l.ID.Topic)
+		topic, err := c.Topics.Topic(ctx, l.ID.Topic) // after the ends: they are of this topic, or of one before it
 		if err != nil {
 			return fmt.Errorf("id of topic %s: %w", l.ID.Topic, err)
 		}
-		if l.Meta.TopicID != "" && id != "" && l.Meta.TopicID != id {
-			l.Why = "its topic was deleted and made again"
+		if l.compareTopic(topic.ID); l.Gone {
 			continue
 		}
 		// The high watermark, not the last stable offset: records of a transaction that is still open lie between the two.
@@ -218,7 +229,7 @@ func (v *View) findWatermark() {
 			continue
 		}
 		mark := int64(window.NoTime)
-		if l.Found {
+		if l.Found && !l.Gone {
 			mark = l.Meta.Watermark
 		}
 		if idle || mark < v.Watermark {

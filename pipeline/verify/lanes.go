@@ -45,14 +45,14 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 		return check, fmt.Errorf("end of %s: %w", tp, err)
 	}
 	check.End = ends[tp].End
-	topicID, err := cfg.Kafka.TopicID(ctx, id.Topic) // after the ends: they are of this topic, or of one before it
+	topic, err := cfg.Kafka.Topic(ctx, id.Topic) // after the ends: they are of this topic, or of one before it
 	if err != nil {
 		return check, fmt.Errorf("id of topic %s: %w", id.Topic, err)
 	}
-	sameLog := meta.TopicID == "" || topicID == "" || meta.TopicID == topicID
+	sameLog := meta.TopicID == "" || topic.ID == "" || meta.TopicID == topic.ID
 	if !sameLog {
 		v.problem(ProblemTopic, check.Lane, "its state belongs to topic id %s, the cluster's topic %s has id %s: it was deleted and made again, "+
-			"so offset %d says nothing about the log of now", meta.TopicID, id.Topic, topicID, check.Offset)
+			"so offset %d says nothing about the log of now", meta.TopicID, id.Topic, topic.ID, check.Offset)
 	}
 	c := meta.Counters
 	v.Totals.Add(c)

@@ -36,8 +36,8 @@ type State interface {
 type Kafka interface {
 	ledger.Log
 	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
-	// TopicID asks for the id of the topic's incarnation of now; "" when the brokers know no ids.
-	TopicID(ctx context.Context, topic string) (string, error)
+	// Topic asks for the topic's incarnation of now; its id is "" when the brokers know none.
+	Topic(ctx context.Context, name string) (source.Topic, error)
 }
 
 // Config says what to verify.

@@ -129,7 +129,7 @@ func (k *Kafka) do(name string, slot int, fn func() error) error {
 	return err
 }
 
-// Partitions implements survey.Topics.
+// Partitions implements ledger.Log.
 func (k *Kafka) Partitions(_ context.Context, topic string) (ids []int32, err error) {
 	err = k.do("partitions", -1, func() error {
 		if len(k.topics[topic]) == 0 {
@@ -143,11 +143,15 @@ func (k *Kafka) Partitions(_ context.Context, topic string) (ids []int32, err er
 	return ids, err
 }
 
-// TopicID implements survey.Topics. SetTopicID says what it answers.
-func (k *Kafka) TopicID(_ context.Context, topic string) (string, error) {
+// Topic implements survey.Topics. SetTopicID says which id it answers.
+func (k *Kafka) Topic(ctx context.Context, name string) (source.Topic, error) {
+	partitions, err := k.Partitions(ctx, name)
+	if err != nil {
+		return source.Topic{}, err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.ids[topic], nil
+	return source.Topic{Name: name, ID: k.ids[name], Partitions: partitions}, nil
 }
 
 // SetTopicID gives a topic an id, as if it had been made again.
@@ -155,6 +159,15 @@ func (k *Kafka) SetTopicID(topic, id string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.ids[topic] = id
+}
+
+// MakeTopicAgain deletes a topic and makes it again under another id, with no record.
+func (k *Kafka) MakeTopicAgain(name, id string, partitions int) {
+	k.mu.Lock()
+	delete(k.topics, name)
+	k.ids[name] = id
+	k.mu.Unlock()
+	k.AddTopic(name, partitions)
 }
 
 // Ends implements survey.Topics.
