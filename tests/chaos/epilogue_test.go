@@ -92,6 +92,7 @@ func (r *run) makeTopicAgain() {
 		_, err := r.world.Cluster.EnsureTopic(ctx, source.TopicSpec{Name: p.Topic(), Partitions: p.Parts})
 		return err == nil
 	})
+	r.world.Raw.PurgeTopicsFromClient(p.Topic()) // it remembers the id
 	for n := range p.Fed {
 		old := p.Fed[n].Records
 		p.Fed[n].Records = nil

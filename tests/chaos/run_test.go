@@ -72,6 +72,9 @@ func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *ru
 	r.say("%s", plan)
 
 	own := rig.Servers{}
+	if plan.Wide {
+		own.BatchBytes = 2 * widest
+	}
 	if plan.Uses(KafkaKill) {
 		r.broker = ownBroker(t)
 		own.Kafka = r.broker.address()
@@ -139,6 +142,7 @@ func (r *run) play(records []record) {
 	for ; len(steps) > 0; <-tick.C {
 		require.Less(r.t, time.Since(r.began), limit, "the seed's time is over")
 		r.tend(false)
+		require.NoError(r.t, r.feed.Failed(), "the feed")
 		if time.Since(free) < steps[0].After {
 			continue
 		}

@@ -178,6 +178,14 @@ func (f *Trickle) run(ctx context.Context, records []Addressed, burst int, now t
 	return nil
 }
 
+// Failed is why the feed has ended before its end, nil while it goes on.
+func (f *Trickle) Failed() error {
+	if f.Going() {
+		return nil
+	}
+	return f.err
+}
+
 // Going tells whether there is still something to send.
 func (f *Trickle) Going() bool {
 	select {

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,9 @@ type Servers struct {
 	Kafka    string
 	Redis    string
 	Temporal string
+
+	// BatchBytes bounds the batches of the test's own producer: 16 KiB when 0, so that a lane gets many.
+	BatchBytes int32
 }
 
 func NewWorld(t *testing.T, own Servers) *World {
@@ -84,7 +88,7 @@ func NewWorld(t *testing.T, own Servers) *World {
 	w.Store = store.New(rdb)
 	w.Raw, err = kgo.NewClient(
 		kgo.SeedBrokers(w.Kafka.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond),
-		kgo.ProducerLinger(5*time.Millisecond), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(16<<10),
+		kgo.ProducerLinger(5*time.Millisecond), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(cmp.Or(own.BatchBytes, 16<<10)),
 	)
 	require.NoError(t, err)
 	t.Cleanup(w.Raw.Close)
