@@ -24,6 +24,7 @@ type Closer struct {
 	slots   []*slot
 
 	turn      sync.Mutex // held by Round, Flush and Drain
+	finality  *finality  // nil before a round has found any
 	prev      *view
 	round     int64
 	states    map[window.Ref]state
@@ -77,7 +78,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 		losses: make(map[store.LaneID]int),
 	}
 	for n := range cfg.Slots {
-		c.slots = append(c.slots, newSlot(n, cfg.Spec.Name, cfg.Kafka, cfg.State))
+		c.slots = append(c.slots, newSlot(n, cfg.Spec.Name, cfg.Kafka, cfg.State, keeper{cfg.Spec.Retention, cfg.Now}))
 	}
 	return c, nil
 }
@@ -152,6 +153,10 @@ func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string)
 		if (Waits(err) || err == nil && o.stale) && try <= c.cfg.Patience && ctx.Err() == nil {
 			continue
 		}
+		if o.final && err == nil {
+			row, err = c.flooredRow(ctx, ref)
+			return row, published, err
+		}
 		if o.row != nil {
 			row = *o.row
 		}
@@ -170,6 +175,7 @@ func (c *Closer) passed(v *view, ref window.Ref) error {
 // outcome is what became of one task.
 type outcome struct {
 	row       *ledger.Row // the window's latest, nil when there is none
+	final     bool        // the window lies at or below a floor, whatever row is
 	published bool        // row was written just now
 	frozen    bool        // row and content were frozen by an earlier attempt
 	stale     bool        // row is older than the task's view, or not exact: the window needs another look
@@ -197,8 +203,12 @@ func (c *Closer) closeIn(ctx context.Context, s *slot, t *task, early bool) (out
 	if err := s.open(ctx); err != nil {
 		return outcome{}, &SlotError{Slot: s.n, Err: err}
 	}
-	t.edition = s.edition
-	last, err := s.last(ctx, c.windowID(t.ref), c.plan.End(t.ref))
+	t.edition = s.index.edition
+	id := c.windowID(t.ref)
+	if f := s.index.floor(id.Window, c.plan.End(t.ref)); f != nil && !s.index.holdsFinal(id) {
+		return c.closeFloored(t, f)
+	}
+	last, err := s.last(ctx, id)
 	if err != nil {
 		return outcome{}, &SlotError{Slot: s.n, Err: err}
 	}

@@ -2,6 +2,7 @@ package result
 
 import (
 	"context"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
@@ -27,6 +28,7 @@ type State interface {
 	Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error
 	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
 	Trim(ctx context.Context, id store.WindowID) (unlinked int, err error)
+	ExpireWindow(ctx context.Context, id store.WindowID, rev int, d time.Duration) (shown bool, err error)
 }
 
 // Producers makes the transactional producers of window slots.

@@ -135,5 +135,6 @@ func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still 
 		}
 		receipt.Done = receipt.Done && len(receipt.Failed) == 0 && !d.again
 	}
+	c.sweepViews(ctx)
 	return receipt, nil
 }

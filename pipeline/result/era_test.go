@@ -63,7 +63,7 @@ func TestVerifyShowsWhatWasSkipped(t *testing.T) {
 	w := published(t)
 	require.NoError(t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "3", "folded", "3", "skipped", "2").Err())
 	check := func() *verify.Report {
-		v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka})
+		v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Now: atBase})
 		require.NoError(t, err)
 		return v
 	}

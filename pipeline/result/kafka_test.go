@@ -89,7 +89,7 @@ func TestTransactionsOverARealClient(t *testing.T) {
 	require.Len(t, rows, 1)
 	require.True(t, rows[0].Final)
 	require.Equal(t, 4, rows[0].Revision)
-	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: k})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: k, Now: atBase})
 	require.NoError(t, err)
 	require.Empty(t, v.Problems)
 	require.Equal(t, 4, v.Revisions)

@@ -73,10 +73,14 @@ func TestNoDropWhileALaneLacksItsState(t *testing.T) {
 	report := w.round(c)
 	require.NotEmpty(t, report.Closed)
 	require.LessOrEqual(t, before, len(w.faults.Log(b.id.String())))
+	final := a.ctl().DropBefore
+	require.Equal(t, base+90*minute, final)
 	require.NoError(t, w.faults.Rewind(w.ctx, b.id.String(), 0))
 	require.NoError(t, w.faults.Rewind(w.ctx, a.id.String(), len(w.faults.Log(a.id.String()))-1))
 	require.Equal(t, int64(store.NoTime), a.ctl().DropBefore)
+	a.event("x", 400, 1)
+	a.commit()
 	w.round(c)
-	require.Equal(t, int64(store.NoTime), a.ctl().DropBefore)
-	require.Equal(t, int64(store.NoTime), b.ctl().DropBefore)
+	require.Equal(t, final, a.ctl().DropBefore, "the floors still know it, and nothing beyond is final")
+	require.Equal(t, final, b.ctl().DropBefore)
 }

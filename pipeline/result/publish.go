@@ -125,34 +125,36 @@ func (c *Closer) mergeWindow(ctx context.Context, t *task, exact bool, emit func
 // publish sends the content and the ledger row in one transaction. A nil p.pages of a new revision means that the
 // content is read back from Redis; amend publishes the row alone. Whatever goes wrong, the slot's producer is given up.
 func (s *slot) publish(ctx context.Context, p *prepared, amend bool) error {
-	err := s.transact(ctx, p, amend)
+	offset, err := s.transact(ctx, p, amend)
 	if err != nil {
 		s.discard()
 		return &PublishError{Window: p.row.Window, Start: p.row.Start, Revision: p.row.Revision, Err: err}
 	}
-	s.put(p.row)
+	s.index.put(p.row, offset)
+	s.next = max(s.next, offset+1)
 	s.views[p.row.ID()] = p.row
 	return nil
 }
 
-func (s *slot) transact(ctx context.Context, p *prepared, amend bool) error {
+// transact returns the offset of the ledger row.
+func (s *slot) transact(ctx context.Context, p *prepared, amend bool) (int64, error) {
 	if err := s.producer.Begin(); err != nil {
-		return err
+		return 0, err
 	}
 	if !amend {
 		if err := s.sendContent(ctx, p); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	text, err := json.Marshal(p.row) // where the content stands is known now
 	if err != nil {
-		return err
+		return 0, err
 	}
-	record := Record{Topic: s.topic.Topic, Partition: s.topic.Partition, Key: p.row.ID().Key(), Value: text}
-	if err := s.producer.Send(ctx, []Record{record}); err != nil {
-		return err
+	records := []Record{{Topic: s.topic.Topic, Partition: s.topic.Partition, Key: p.row.ID().Key(), Value: text}}
+	if err := s.producer.Send(ctx, records); err != nil {
+		return 0, err
 	}
-	return s.producer.Commit()
+	return records[0].Offset, s.producer.Commit()
 }
 
 // sendContent sends one record per row to the result topic, links the ledger row to them, and checks that the content is

@@ -16,6 +16,16 @@ type RoundReport struct {
 	Incidents []Trouble      `json:"incidents,omitempty"` // what somebody has to look at; each is reported when it is found
 	Kafka     []string       `json:"kafka,omitempty"`     // slots that could not be taken over; their windows were not tried
 	Progress  WindowTimes    `json:"progress"`
+	Kept      Kept           `json:"kept"`
+}
+
+// Kept says what is still there of windows that were published.
+type Kept struct {
+	Rows    int   `json:"rows"`    // windows with a row in the ledger
+	Results int   `json:"results"` // of these, windows whose contents have not expired
+	Oldest  int64 `json:"oldest"`  // when the oldest final row was written, ms; math.MinInt64 without one
+	Backlog int   `json:"backlog"` // windows that the sweep has still to look at in Redis
+	Floor   int64 `json:"floor"`   // every window that ends at or before it is final, ms; math.MinInt64 without one
 }
 
 // WindowTimes says how far the pipeline is, in milliseconds; math.MinInt64 where there is nothing yet.

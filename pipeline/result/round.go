@@ -64,6 +64,9 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	if err := c.request(ctx, v, report.Progress); err != nil {
 		return report, err
 	}
+	c.advanceFinality(v, report.Progress)
+	c.keepFloors(ctx)
+	report.Kept = c.sweepViews(ctx)
 	return report, ctx.Err()
 }
 
@@ -109,6 +112,8 @@ func (c *Closer) due(v *view, refs []window.Ref) []window.Ref {
 		}
 		f := c.failures[ref]
 		switch {
+		case c.states[ref] != final && v.Watermark < c.plan.End(ref) && c.floored(ref):
+			due = append(due, ref) // a lane holds what it should not, and would drop it without a word
 		case v.Watermark < c.plan.End(ref), f != nil && f.next > c.round, c.isExcluded(ref):
 		case c.states[ref] == final:
 		case (c.states[ref] == settled || c.rests(ref)) && !v.Sealed(c.plan.Deadline(ref)):
@@ -231,7 +236,7 @@ func (c *Closer) book(results []done, report *RoundReport) {
 			delete(c.failures, d.ref)
 			delete(c.early, d.ref)
 			switch {
-			case d.row != nil && d.row.Final:
+			case d.row != nil && d.row.Final || d.final:
 				c.states[d.ref] = final
 			case !d.stale:
 				c.states[d.ref] = settled
@@ -295,6 +300,7 @@ func (c *Closer) times(v *view, refs []window.Ref) WindowTimes {
 // request writes the requests to the lanes that have not been asked yet. A lane that its own watermark seals needs no
 // request for it.
 func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
+	drop := max(t.DropBefore, c.flooredBefore()) // Redis may have forgotten what lanes were told, or a lane is new
 	return parallel.Do(ctx, c.cfg.Parallel, len(v.Lanes), func(ctx context.Context, i int) error {
 		l := &v.Lanes[i]
 		if t.SealBefore > l.Passed() && t.SealBefore > l.Ctl.SealBefore {
@@ -302,8 +308,8 @@ func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
 				return fmt.Errorf("ask lane %s to seal: %w", l.ID, err)
 			}
 		}
-		if t.DropBefore > l.Ctl.DropBefore {
-			if _, err := c.cfg.State.SetDrop(ctx, l.ID, t.DropBefore); err != nil {
+		if drop > l.Ctl.DropBefore {
+			if _, err := c.cfg.State.SetDrop(ctx, l.ID, drop); err != nil {
 				return fmt.Errorf("let lane %s drop: %w", l.ID, err)
 			}
 		}
@@ -326,7 +332,7 @@ func (c *Closer) flipAll(ctx context.Context, v *view) {
 		s.check = s.check || check
 		var err error
 		if begins && s.producer == nil {
-			err = s.catchUp(ctx)
+			err, s.check = s.catchUp(ctx), true
 		}
 		if err = errors.Join(err, s.flip(ctx)); err != nil {
 			c.cfg.Log.Warn("the view in Redis lags behind the ledger", "pipeline", c.cfg.Spec.Name, "error", err)

@@ -1,50 +1,51 @@
 package result
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
 
-// maxFinals is how many final windows a slot remembers at most; others are looked up in the ledger topic when a lane
-// still has events of them.
-const maxFinals = 4096
-
 // slot owns one partition of the ledger topic: its transactional producer and what the ledger says. What it knows is
 // the truth as long as its transactions succeed, because whoever else publishes in the slot fences its producer first.
 type slot struct {
-	n     int
-	topic source.TopicPartition // of the ledger
-	kafka Kafka
-	state State
+	n        int
+	pipeline string
+	topic    source.TopicPartition // of the ledger
+	kafka    Kafka
+	state    State
+	keep     keeper
 
 	mu       sync.Mutex // held while a window of the slot is closed
 	producer Producer   // nil before the first use and after a failure
-	next     int64      // position in the ledger partition up to which rows holds everything
-	rows     map[ledger.WindowID]*ledger.Row
-	edition  int // of what is published next
-	finals   int
-	gone     int64                           // greatest end of a final window that was forgotten
-	forgot   bool                            // gone is set
+	loaded   bool       // the partition was read
+	next     int64      // position in the partition up to which index holds everything
+	index    index
 	views    map[ledger.WindowID]*ledger.Row // rows whose Redis view may lag behind
 	check    bool                            // Redis may have forgotten rows that it has shown
+	sweep    sweep
+	kept     time.Time // when floors were last looked after
+	counts   Kept      // as of then
 }
 
-func newSlot(n int, pipeline string, kafka Kafka, state State) *slot {
+func newSlot(n int, pipeline string, kafka Kafka, state State, keep keeper) *slot {
 	return &slot{
-		n: n, kafka: kafka, state: state, edition: ledger.Edition,
+		n: n, pipeline: pipeline, kafka: kafka, state: state, keep: keep,
 		topic: source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(n)},
-		rows:  make(map[ledger.WindowID]*ledger.Row), views: make(map[ledger.WindowID]*ledger.Row),
+		index: newIndex(), views: make(map[ledger.WindowID]*ledger.Row),
 	}
+}
+
+func (s *slot) storeID(id ledger.WindowID) store.WindowID {
+	return store.WindowID{Pipeline: s.pipeline, Window: id.Window, Start: id.Start}
 }
 
 // open makes sure that the slot has a producer and knows the ledger as of its InitProducerId. mu is held.
@@ -59,52 +60,66 @@ func (s *slot) open(ctx context.Context) error {
 	if err := s.catchUp(ctx); err != nil {
 		return errors.Join(err, producer.Close())
 	}
-	s.producer = producer
+	s.producer, s.check = producer, true
 	return nil
 }
 
 // catchUp reads the ledger partition from where the slot stands to its end. The last row read may belong to a
 // transaction whose view was never flipped.
 func (s *slot) catchUp(ctx context.Context) error {
-	var last *ledger.Row
-	read := func(r source.Record) error {
-		rec, err := ledger.ParseRecord(s.topic, r)
-		if rec.Ended != nil && err == nil {
-			last = nil
-			s.begin(rec.Ended.Edition + 1)
-		}
-		if err != nil || rec.Row == nil {
-			return err
-		}
-		row := rec.Row
-		last = row
-		s.put(row)
-		if id := row.ID(); s.views[id] != nil {
-			s.views[id] = row // what waited to be shown is not the latest any more
-		}
-		return nil
-	}
-	next, err := s.kafka.ReadCommitted(ctx, s.topic, s.next, read)
+	err := s.readOn(ctx)
 	if errors.Is(err, source.ErrOffsetOutOfRange) {
-		s.begin(s.edition)
-		next, err = s.kafka.ReadCommitted(ctx, s.topic, 0, read)
+		s.index, s.loaded = newIndex(), false
+		err = s.readOn(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("read ledger %s: %w", s.topic, err)
 	}
-	s.next = next
-	if last != nil {
-		s.views[last.ID()] = last
-	}
-	s.check = true
 	return nil
 }
 
-// begin forgets what earlier editions have published.
-func (s *slot) begin(edition int) {
-	clear(s.rows)
-	clear(s.views)
-	s.edition, s.finals, s.forgot = edition, 0, false
+func (s *slot) readOn(ctx context.Context) error {
+	from := s.next
+	if !s.loaded {
+		var err error
+		if from, err = s.rowsInForce(ctx); err != nil {
+			return err
+		}
+	}
+	var last *ledger.Row
+	next, err := s.kafka.ReadCommitted(ctx, s.topic, from, func(r source.Record) error {
+		rec, err := ledger.ParseRecord(s.topic, r)
+		if err != nil {
+			return err
+		}
+		switch {
+		case rec.Row != nil:
+			last = rec.Row
+			s.index.put(rec.Row, r.Offset)
+			if id := rec.Row.ID(); s.views[id] != nil {
+				s.views[id] = rec.Row // what waited to be shown is not the latest any more
+			}
+		case rec.Tombstone != nil:
+			s.index.remove(*rec.Tombstone)
+			delete(s.views, *rec.Tombstone)
+		case rec.Floor != nil:
+			s.index.putFloor(rec.Floor)
+		case rec.Ended != nil:
+			last = nil
+			s.index.begin(rec.Ended.Edition + 1)
+			clear(s.views)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.next, s.loaded = next, true
+	s.index.letGoFloored()
+	if last != nil && s.index.entries[last.ID()] != nil {
+		s.views[last.ID()] = last
+	}
+	return nil
 }
 
 // discard gives the producer up after a failure: the next use takes the slot over anew and reads the ledger on.
@@ -115,95 +130,34 @@ func (s *slot) discard() {
 	}
 }
 
-// last returns the latest row of a window, nil when it was never published. The slot is open.
-func (s *slot) last(ctx context.Context, id ledger.WindowID, end int64) (*ledger.Row, error) {
-	if row, ok := s.rows[id]; ok {
-		return row, nil
-	}
-	if !s.forgot || end > s.gone {
+// last returns the latest row of a window, nil when it was never published or its row was given up. The slot is open.
+func (s *slot) last(ctx context.Context, id ledger.WindowID) (*ledger.Row, error) {
+	e := s.index.entries[id]
+	if e == nil || s.index.past(e) {
 		return nil, nil
 	}
-	var found *ledger.Row
-	_, err := s.kafka.ReadCommitted(ctx, s.topic, 0, func(r source.Record) error {
-		rec, err := ledger.ParseRecord(s.topic, r)
-		switch {
-		case rec.Ended != nil:
-			found = nil
-		case rec.Row != nil && rec.Row.ID() == id:
-			found = rec.Row
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read ledger %s: %w", s.topic, err)
-	}
-	return found, nil
+	return s.fetch(ctx, e)
 }
 
-func (s *slot) put(row *ledger.Row) {
-	id := row.ID()
-	if old, ok := s.rows[id]; ok && old.Final {
-		s.finals--
-	}
-	s.rows[id] = row
-	if row.Final {
-		s.finals++
-	}
-	if s.finals > maxFinals {
-		s.forget()
-	}
-}
-
-// forget drops the older half of the final windows.
-func (s *slot) forget() {
-	finals := make([]*ledger.Row, 0, s.finals)
-	for _, row := range s.rows {
-		if row.Final {
-			finals = append(finals, row)
-		}
-	}
-	slices.SortFunc(finals, func(a, b *ledger.Row) int {
-		return cmp.Or(cmp.Compare(a.End, b.End), cmp.Compare(a.Window, b.Window))
-	})
-	for _, row := range finals[:len(finals)/2] {
-		delete(s.rows, row.ID())
-		s.finals--
-		if !s.forgot || row.End > s.gone {
-			s.gone, s.forgot = row.End, true
-		}
-	}
-}
-
-// recall looks whether Redis still shows what it has shown. A server that was emptied lost everything, a replica that
-// took over only what it had not received: the latest rows. What is missing is shown again.
+// recall looks whether Redis still shows what it has shown of open windows. A server that was emptied lost everything, a
+// replica that took over only what it had not received: the latest rows. What is missing is shown again. Final windows
+// are left to the sweep.
 func (s *slot) recall(ctx context.Context) error {
-	for _, id := range sorted(s.rows) {
-		if _, pending := s.views[id]; pending {
-			continue
-		}
-		row := s.rows[id]
-		p, found, err := s.state.Published(ctx, store.WindowID{Pipeline: row.Pipeline, Window: row.Window, Start: row.Start})
+	open := func(id ledger.WindowID, e *entry) bool {
+		return !s.index.past(e) && !s.index.done(id, e) && s.views[id] == nil
+	}
+	for _, id := range s.index.ids(open) {
+		row := s.index.entries[id].row
+		p, found, err := s.state.Published(ctx, storeID(row))
 		if err != nil {
 			return fmt.Errorf("read what Redis shows of window %s: %w", id, err)
 		}
-		if !found || p.Current < row.Revision || p.Current == row.Revision && row.Final && !showsFinal(p.Row) {
+		if !found || p.Current < row.Revision {
 			s.views[id] = row
 		}
 	}
-	s.check = false
+	s.check, s.sweep.again = false, true
 	return nil
-}
-
-func showsFinal(text []byte) bool {
-	var row ledger.Row
-	return json.Unmarshal(text, &row) == nil && row.Final
-}
-
-// sorted lists windows in a fixed order, so that equal runs make equal calls.
-func sorted(rows map[ledger.WindowID]*ledger.Row) []ledger.WindowID {
-	return slices.SortedFunc(maps.Keys(rows), func(a, b ledger.WindowID) int {
-		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.Window, b.Window))
-	})
 }
 
 // flip brings the Redis view up to the rows that were published. What fails stays to be done.
@@ -213,21 +167,9 @@ func (s *slot) flip(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range sorted(s.views) {
-		row := s.views[id]
-		text, err := json.Marshal(row)
-		if err != nil {
-			return fmt.Errorf("encode ledger row: %w", err)
-		}
-		wid := store.WindowID{Pipeline: row.Pipeline, Window: row.Window, Start: row.Start}
-		err = s.state.Flip(ctx, wid, row.Revision, row.Final, text)
-		if err != nil && !errors.Is(err, store.ErrRevisionBack) {
-			return fmt.Errorf("show revision %d of window %s: %w", row.Revision, id, err)
-		}
-		if row.Revision > 2 {
-			if _, err := s.state.Trim(ctx, wid); err != nil {
-				return fmt.Errorf("trim window %s: %w", id, err)
-			}
+	for _, id := range slices.SortedFunc(maps.Keys(s.views), compareWindows) {
+		if err := s.showRow(ctx, s.views[id]); err != nil {
+			return err
 		}
 		delete(s.views, id)
 	}

@@ -34,7 +34,7 @@ func published(t *testing.T) *world {
 
 func TestVerifyCounts(t *testing.T) {
 	w := published(t)
-	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Now: atBase, Input: true})
 	require.NoError(t, err)
 	require.True(t, v.OK())
 	require.Equal(t, store.Counters{Read: 5, Folded: 5}, v.Totals)
@@ -109,7 +109,7 @@ func TestVerifyFinds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := published(t)
 			c.do(w)
-			v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Input: true})
+			v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.kafka, Now: atBase, Input: true})
 			require.NoError(t, err)
 			var found []string
 			for _, p := range v.Problems {

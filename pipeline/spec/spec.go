@@ -87,6 +87,12 @@ type Retention struct {
 	Ledger  Duration `json:"ledger"`  // the row in the ledger topic, at least Results
 }
 
+// Left is how much longer Redis keeps contents and view of a window that was made final at closedAt (ms); not positive when
+// they are due to go.
+func (r Retention) Left(closedAt int64, now time.Time) time.Duration {
+	return time.UnixMilli(closedAt).Add(r.Results.Std()).Sub(now)
+}
+
 // KeepResults is how long the result topic must keep rows: a window's first revision has to be there as long as the
 // window takes late events and what is final of it is shown.
 func (s *Spec) KeepResults() Duration { return s.AllowedLateness + s.Retention.Results }

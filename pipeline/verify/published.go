@@ -3,13 +3,17 @@ package verify
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/window"
 )
 
 // ledgerState is what the ledger topic says about one window.
@@ -18,40 +22,58 @@ type ledgerState struct {
 	rows map[int]ledger.Row // by revision, as far as compaction left them; of a revision the last
 }
 
-func (v *Report) checkLedger(ctx context.Context, cfg *Config) (map[ledger.WindowID]*ledgerState, error) {
-	windows := make(map[ledger.WindowID]*ledgerState)
+// ledgerTopic is what the ledger topic says.
+type ledgerTopic struct {
+	windows map[ledger.WindowID]*ledgerState
+	gone    map[ledger.WindowID]struct{} // windows whose rows were given up
+	floors  map[slotFloor]int64          // ms
+	edition map[int32]int                // of each slot, the latest
+}
+
+type slotFloor struct {
+	slot    int32
+	family  string
+	edition int
+}
+
+// floored reports whether a window of the current edition lies at or below its slot's floor: it is final, row or no row.
+func (l *ledgerTopic) floored(id ledger.WindowID, end int64, slots int) bool {
+	slot := int32(id.Slot(slots))
+	floor, ok := l.floors[slotFloor{slot, id.Window, l.edition[slot]}]
+	return ok && end <= floor
+}
+
+func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, error) {
+	l := &ledgerTopic{
+		windows: make(map[ledger.WindowID]*ledgerState), gone: make(map[ledger.WindowID]struct{}),
+		floors: make(map[slotFloor]int64), edition: make(map[int32]int),
+	}
 	err := ledger.Read(ctx, cfg.Kafka, cfg.Spec.Name, func(rec ledger.Record) error {
-		if rec.Ended != nil { // what an earlier edition published in this slot binds nobody
-			maps.DeleteFunc(windows, func(id ledger.WindowID, _ *ledgerState) bool { return id.Slot(cfg.Slots) == int(rec.Partition) })
+		switch {
+		case rec.Row != nil:
+			v.checkRow(cfg, l, rec)
+		case rec.Tombstone != nil:
+			if _, ok := l.windows[*rec.Tombstone]; ok {
+				l.gone[*rec.Tombstone] = struct{}{}
+			}
+			delete(l.windows, *rec.Tombstone)
+		case rec.Floor != nil:
+			id := slotFloor{rec.Partition, rec.Floor.Window, rec.Floor.Edition}
+			if before, ok := l.floors[id]; ok && rec.Floor.End < before {
+				v.problem(ProblemLedger, id.family, "the floor of slot %d goes back from %s to %s", id.slot,
+					window.FormatTime(before), window.FormatTime(rec.Floor.End))
+			}
+			l.floors[id] = rec.Floor.End
+			l.edition[rec.Partition] = max(l.edition[rec.Partition], rec.Floor.Ended+1)
+		case rec.Ended != nil: // what an earlier edition published in this slot binds nobody
+			maps.DeleteFunc(l.windows, func(id ledger.WindowID, _ *ledgerState) bool { return id.Slot(cfg.Slots) == int(rec.Partition) })
+			maps.DeleteFunc(l.gone, func(id ledger.WindowID, _ struct{}) bool { return id.Slot(cfg.Slots) == int(rec.Partition) })
+			l.edition[rec.Partition] = max(l.edition[rec.Partition], rec.Ended.Edition+1)
 		}
-		if rec.Row == nil {
-			return nil
-		}
-		e := *rec.Row
-		id := e.ID()
-		if want := id.Slot(cfg.Slots); int(rec.Partition) != want {
-			v.problem(ProblemLedger, id.String(), "a row stands in partition %d, its slot is %d", rec.Partition, want)
-		}
-		s, ok := windows[id]
-		if !ok {
-			windows[id] = &ledgerState{last: e, rows: map[int]ledger.Row{e.Revision: e}}
-			return nil
-		}
-		switch last := s.last; {
-		case e.Revision < last.Revision:
-			v.problem(ProblemLedger, id.String(), "revision %d follows revision %d", e.Revision, last.Revision)
-		case e.Revision == last.Revision && e.Checksum != last.Checksum:
-			v.problem(ProblemLedger, id.String(), "revision %d has checksums %s and %s", e.Revision, last.Checksum, e.Checksum)
-		case e.Revision > last.Revision && e.Checksum == last.Checksum:
-			v.problem(ProblemLedger, id.String(), "revisions %d and %d have the same content", last.Revision, e.Revision)
-		case last.Final:
-			v.problem(ProblemLedger, id.String(), "revision %d follows the final one", e.Revision)
-		}
-		s.last, s.rows[e.Revision] = e, e
 		return nil
 	})
-	v.Windows = len(windows)
-	for id, s := range windows {
+	v.Windows, v.Expired = len(l.windows), len(l.gone)
+	for id, s := range l.windows {
 		if s.last.Final {
 			v.Final++
 		}
@@ -59,7 +81,43 @@ func (v *Report) checkLedger(ctx context.Context, cfg *Config) (map[ledger.Windo
 			v.problem(ProblemLedger, id.String(), "the final revision %d is not exact", s.last.Revision)
 		}
 	}
-	return windows, err
+	for id := range l.gone {
+		for _, w := range cfg.Spec.Windows {
+			if w.Name == id.Window && !l.floored(id, id.Start+w.Size.Millis(), cfg.Slots) {
+				v.problem(ProblemLedger, id.String(), "its row was given up, although it lies above the floor")
+			}
+		}
+	}
+	return l, err
+}
+
+// checkRow takes over one row of the ledger topic. Rows of a window follow each other in the order of their revisions; one that
+// only moved to the end of the log is the same as before.
+func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
+	e := *rec.Row
+	id := e.ID()
+	if want := id.Slot(cfg.Slots); int(rec.Partition) != want {
+		v.problem(ProblemLedger, id.String(), "a row stands in partition %d, its slot is %d", rec.Partition, want)
+	}
+	if _, gone := l.gone[id]; gone {
+		v.problem(ProblemLedger, id.String(), "revision %d was published after the row was given up", e.Revision)
+	}
+	s, ok := l.windows[id]
+	if !ok {
+		l.windows[id] = &ledgerState{last: e, rows: map[int]ledger.Row{e.Revision: e}}
+		return
+	}
+	switch last := s.last; {
+	case e.Revision < last.Revision:
+		v.problem(ProblemLedger, id.String(), "revision %d follows revision %d", e.Revision, last.Revision)
+	case e.Revision == last.Revision && e.Checksum != last.Checksum:
+		v.problem(ProblemLedger, id.String(), "revision %d has checksums %s and %s", e.Revision, last.Checksum, e.Checksum)
+	case e.Revision > last.Revision && e.Checksum == last.Checksum:
+		v.problem(ProblemLedger, id.String(), "revisions %d and %d have the same content", last.Revision, e.Revision)
+	case last.Final && (e.Revision != last.Revision || e.ClosedAt != last.ClosedAt):
+		v.problem(ProblemLedger, id.String(), "revision %d follows the final one", e.Revision)
+	}
+	s.last, s.rows[e.Revision] = e, e
 }
 
 type revisionID struct {
@@ -68,13 +126,14 @@ type revisionID struct {
 }
 
 // checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
-func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, windows map[ledger.WindowID]*ledgerState) error {
+func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l *ledgerTopic) error {
 	edition := ledger.Edition // the latest that has published anything
-	for _, s := range windows {
+	for _, s := range l.windows {
 		edition = max(edition, s.last.Edition)
 	}
 	sums := make(map[revisionID]*ledger.Checksum)
 	lowest := make(map[ledger.WindowID]int)
+	ends := make(map[ledger.WindowID]int64)
 	seen := make(map[uint64]struct{})
 	err := ledger.ReadResults(ctx, cfg.Kafka, topic, cfg.Spec.Name, func(r ledger.ResultRow) error {
 		if max(r.Edition, ledger.Edition) < edition {
@@ -88,6 +147,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, wi
 			sums[id] = sum
 		}
 		sum.Add(r)
+		ends[id.WindowID] = r.End
 		if low, ok := lowest[id.WindowID]; !ok || r.Revision < low {
 			lowest[id.WindowID] = r.Revision
 		}
@@ -102,13 +162,23 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, wi
 		return err
 	}
 	v.Revisions = len(sums)
+	starts, err := logStarts(ctx, cfg.Kafka, topic)
+	if err != nil {
+		return err
+	}
 	for id, sum := range sums {
-		s, ok := windows[id.WindowID]
+		s, ok := l.windows[id.WindowID]
+		if !ok && l.floored(id.WindowID, ends[id.WindowID], cfg.Slots) {
+			continue // its row was given up after retention.ledger
+		}
 		if !ok || id.revision > s.last.Revision {
 			v.problem(ProblemResults, id.String(), "revision %d has no ledger row", id.revision)
 			continue
 		}
 		row, ok := s.rows[id.revision]
+		if ok && sum.Rows() < row.Keys && trimmed(&row, starts) {
+			continue // the topic's retention has begun to take them away
+		}
 		if ok && (row.Keys != sum.Rows() || row.Checksum != sum.String()) {
 			v.problem(ProblemResults, id.String(), "revision %d has %d rows with checksum %s, its ledger row says %d and %s",
 				id.revision, sum.Rows(), sum, row.Keys, row.Checksum)
@@ -116,7 +186,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, wi
 	}
 	// Retention takes the oldest rows away; what is missing above them is a gap.
 	for id, low := range lowest {
-		s, ok := windows[id]
+		s, ok := l.windows[id]
 		for rev := low; ok && rev <= s.last.Revision; rev++ {
 			if sums[revisionID{id, rev}] == nil {
 				v.problem(ProblemResults, id.String(), "revision %d is in the ledger's range and has no rows", rev)
@@ -124,6 +194,48 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, wi
 		}
 	}
 	return nil
+}
+
+// logStarts returns where the partitions of a topic begin now.
+func logStarts(ctx context.Context, k Kafka, topic string) (map[int32]int64, error) {
+	partitions, err := k.Partitions(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("partitions of topic %s: %w", topic, err)
+	}
+	tps := make([]source.TopicPartition, len(partitions))
+	for i, p := range partitions {
+		tps[i] = source.TopicPartition{Topic: topic, Partition: p}
+	}
+	ends, err := k.Ends(ctx, tps...)
+	if err != nil {
+		return nil, fmt.Errorf("offsets of topic %s: %w", topic, err)
+	}
+	starts := make(map[int32]int64, len(ends))
+	for tp, e := range ends {
+		starts[tp.Partition] = e.Start
+	}
+	return starts, nil
+}
+
+// trimmed reports whether the result topic's retention may have taken rows of a revision: some of its offsets lie below
+// the log's start. A row of version 1 does not name its offsets.
+func trimmed(row *ledger.Row, starts map[int32]int64) bool {
+	if len(row.Links) == 0 {
+		for _, start := range starts {
+			if start > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	for _, link := range row.Links {
+		for _, span := range link.Partitions {
+			if span.First < starts[span.Partition] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func rowHash(id revisionID, key []byte) uint64 {
@@ -135,12 +247,27 @@ func rowHash(id revisionID, key []byte) uint64 {
 	return h.Sum64()
 }
 
-// checkView compares the ledger rows that Redis shows with the latest of the ledger topic.
-func (v *Report) checkView(ctx context.Context, cfg *Config, windows map[ledger.WindowID]*ledgerState) error {
-	for id, s := range windows {
+// expirySlack is how far from its due time a view may still be there, or be gone already: the clocks of Redis and of the
+// closers differ, and a closer that takes over needs a moment to find an expiry that was lost.
+const expirySlack = time.Minute
+
+// checkView compares the ledger rows that Redis shows with the latest of the ledger topic, as far as they have not expired.
+func (v *Report) checkView(ctx context.Context, cfg *Config, l *ledgerTopic) error {
+	keep := cfg.Spec.Retention
+	for id, s := range l.windows {
 		p, found, err := cfg.State.Published(ctx, store.WindowID{Pipeline: cfg.Spec.Name, Window: id.Window, Start: id.Start})
 		if err != nil {
 			return err
+		}
+		done := s.last.Final || l.floored(id, s.last.End, cfg.Slots)
+		left := keep.Left(s.last.ClosedAt, cfg.Now())
+		switch {
+		case done && found && left < -expirySlack:
+			v.problem(ProblemView, id.String(), "Redis still shows it; it was due to expire at %s, the closers' sweep removes it",
+				window.FormatTime(s.last.ClosedAt+keep.Results.Millis()))
+			continue
+		case done && !found && left < expirySlack:
+			continue
 		}
 		if !found {
 			v.problem(ProblemView, id.String(), "Redis does not show it; the ledger has revision %d", s.last.Revision)

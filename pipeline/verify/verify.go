@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
@@ -52,6 +53,8 @@ type Config struct {
 	Late LateReader
 	// Slots is the number of partitions of the ledger topic (default ledger.DefaultSlots).
 	Slots int
+	// Now is the clock that decides what has expired (default time.Now).
+	Now func() time.Time
 }
 
 // Problem is something that must not be.
@@ -86,6 +89,7 @@ type Report struct {
 	Lanes     []LaneCheck    `json:"lanes"`
 	Windows   int            `json:"windows"`   // in the ledger
 	Final     int            `json:"final"`     // of these
+	Expired   int            `json:"expired"`   // windows whose ledger row was given up, as far as the topic still says
 	Revisions int            `json:"revisions"` // in the result topic
 	Rows      int64          `json:"rows"`      // in the result topic
 	Problems  []Problem      `json:"problems"`
@@ -104,6 +108,9 @@ func (v *Report) problem(kind, where, format string, args ...any) {
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.Slots == 0 {
 		cfg.Slots = ledger.DefaultSlots
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	v := &Report{Pipeline: cfg.Spec.Name, Problems: []Problem{}}
 	for _, topic := range slices.Compact(slices.Sorted(slices.Values(cfg.Spec.Source.Topics))) {
@@ -136,19 +143,20 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 	var found []Problem
 	for look := 1; ; look++ {
 		now := &Report{}
-		windows, err := now.checkLedger(ctx, cfg)
+		topic, err := now.checkLedger(ctx, cfg)
 		if err != nil {
 			return err
 		}
 		if sink := cfg.Spec.Results.Kafka; sink != nil {
-			if err := now.checkResults(ctx, cfg, sink.Topic, windows); err != nil {
+			if err := now.checkResults(ctx, cfg, sink.Topic, topic); err != nil {
 				return err
 			}
 		}
-		if err := now.checkView(ctx, cfg, windows); err != nil {
+		if err := now.checkView(ctx, cfg, topic); err != nil {
 			return err
 		}
-		v.Windows, v.Final, v.Revisions, v.Rows = now.Windows, now.Final, now.Revisions, now.Rows
+		v.Windows, v.Final, v.Expired = now.Windows, now.Final, now.Expired
+		v.Revisions, v.Rows = now.Revisions, now.Rows
 		if look == 1 {
 			found = now.Problems
 		} else {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
@@ -374,7 +375,8 @@ func (w *World) judgeViews() {
 
 // verify runs what `millrace verify` runs.
 func (w *World) verify() {
-	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.lab.store, Kafka: w.kafka, Slots: slots, Input: true})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.lab.store, Kafka: w.kafka, Slots: slots, Input: true,
+		Now: func() time.Time { return time.UnixMilli(int64(w.step)) }})
 	if err != nil {
 		w.fail("verify: %v", err)
 		return

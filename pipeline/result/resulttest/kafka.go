@@ -61,8 +61,7 @@ type entry struct {
 }
 
 type transaction struct {
-	partitions map[*partition]struct{}
-	decided    bool
+	partitions map[*partition]int64 // with the first offset in each
 	committed  bool
 }
 
@@ -179,7 +178,7 @@ func (k *Kafka) Ends(_ context.Context, tps ...source.TopicPartition) (map[sourc
 			if err != nil {
 				return err
 			}
-			ends[tp] = source.Ends{Start: p.start, End: p.stable(), HighWatermark: p.end()}
+			ends[tp] = source.Ends{Start: p.start, End: k.stable(p), HighWatermark: p.end()}
 		}
 		return nil
 	})
@@ -195,7 +194,7 @@ func (k *Kafka) ReadCommitted(_ context.Context, tp source.TopicPartition, from 
 		if err != nil {
 			return err
 		}
-		stable := p.stable()
+		stable := k.stable(p)
 		if from > stable {
 			return &source.OutOfRangeError{TopicPartition: tp, Offset: from, Ends: source.Ends{Start: p.start, End: stable, HighWatermark: p.end()}}
 		}
@@ -240,7 +239,7 @@ func (k *Kafka) decide(slot int, commit bool) {
 	if txn == nil {
 		return
 	}
-	txn.decided, txn.committed = true, commit
+	txn.committed = commit
 	for p := range txn.partitions {
 		p.append(entry{marker: true})
 	}
@@ -257,12 +256,14 @@ func (k *Kafka) partition(tp source.TopicPartition) (*partition, error) {
 func (p *partition) end() int64 { return p.start + int64(len(p.records)) }
 
 // stable is the last stable offset: the first record of an open transaction, or the end.
-func (p *partition) stable() int64 {
-	i := slices.IndexFunc(p.records, func(e entry) bool { return e.txn != nil && !e.txn.decided })
-	if i < 0 {
-		return p.end()
+func (k *Kafka) stable(p *partition) int64 {
+	stable := p.end()
+	for _, txn := range k.open {
+		if first, ok := txn.partitions[p]; ok {
+			stable = min(stable, first)
+		}
 	}
-	return p.start + int64(i)
+	return stable
 }
 
 func (p *partition) append(e entry) int64 {
@@ -288,7 +289,7 @@ func (p *producer) do(name string, fn func() error) error {
 
 func (p *producer) Begin() error {
 	return p.do("begin", func() error {
-		p.k.open[p.slot] = &transaction{partitions: map[*partition]struct{}{}}
+		p.k.open[p.slot] = &transaction{partitions: map[*partition]int64{}}
 		return nil
 	})
 }
@@ -313,7 +314,9 @@ func (p *producer) Send(_ context.Context, records []result.Record) error {
 				return fmt.Errorf("%s/%d: %w", r.Topic, at, source.ErrUnknownPartition)
 			}
 			part := p.k.topics[r.Topic][at]
-			txn.partitions[part] = struct{}{}
+			if _, ok := txn.partitions[part]; !ok {
+				txn.partitions[part] = part.end()
+			}
 			r.Partition = at
 			r.Offset = part.append(entry{txn: txn, record: source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}})
 		}
