@@ -102,16 +102,18 @@ func trimZeros(text []byte) (mantissa []byte, at int64) {
 	return text[first:last], at
 }
 
-// signedExponent reads an exponent of any length. ok is false when it is far beyond what a literal's digits could mend.
+// signedExponent reads an exponent of any length. ok is false when it is far beyond what a literal's digits could mend;
+// the reading stops there, before the next digit could wrap it.
 func signedExponent(text []byte) (exponent int64, ok bool) {
 	negative := text[0] == '-'
 	if negative || text[0] == '+' {
 		text = text[1:]
 	}
 	for _, c := range text {
-		if exponent = exponent*10 + int64(c-'0'); exponent > 2*maxWrittenExponent {
+		if exponent > maxWrittenExponent/5 {
 			return 0, false
 		}
+		exponent = exponent*10 + int64(c-'0')
 	}
 	if negative {
 		exponent = -exponent

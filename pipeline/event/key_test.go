@@ -86,6 +86,9 @@ func TestKeysOfHostileNumbers(t *testing.T) {
 		{"1e1000000000000000000", "number_range: k"},
 		{"1e-1000000000000000000", "number_range: k"},
 		{"1e" + strings.Repeat("9", 100_000), "number_range: k"},
+		{"1e18446744073709551616", "number_range: k"}, // 2^64
+		{"1e-18446744073709551621", "number_range: k"},
+		{"1e9999999999999999999", "number_range: k"}, {"1e19999999999999999999", "number_range: k"},
 		{"0e" + strings.Repeat("9", 100_000), ""},
 		{"1e" + strings.Repeat("0", 100_000) + "1", ""},
 		{"1" + strings.Repeat("0", 100_000) + "e-99999", ""},
