@@ -18,6 +18,9 @@ const (
 	// numberBytes bounds a published number, true, false or null.
 	numberBytes = 48
 
+	// integerBytes bounds an integer within float64 that is published with all its digits: 309 of them and a sign.
+	integerBytes = 310
+
 	// escapedByte is how many bytes one byte of a text may take in JSON: \u0000.
 	escapedByte = 6
 )
@@ -28,8 +31,17 @@ func (a *Aggregate) KeepsText() bool {
 	return f.Texts && (a.Type == "any" || a.Type == "string")
 }
 
+// keepsDigits reports whether the aggregate publishes an integer beyond int64 with all its digits, but no text.
+func (a *Aggregate) keepsDigits() bool {
+	f, _ := functionNamed(a.Func)
+	return f.Texts && a.Type == "float"
+}
+
 // RecordBytes bounds the bytes of any record with a result row: key, value, headers and the framing of a batch of its own.
-func (s *Spec) RecordBytes() int { return s.fixedBytes() + s.texts()*s.Event.MaxValueBytes }
+// max_value_bytes does not bound numbers within int64 and fractions, so one below numberBytes leaves their room.
+func (s *Spec) RecordBytes() int {
+	return s.fixedBytes() + s.texts()*max(s.Event.MaxValueBytes, numberBytes)
+}
 
 // fixedBytes is RecordBytes with every text left out.
 func (s *Spec) fixedBytes() int {
@@ -39,7 +51,13 @@ func (s *Spec) fixedBytes() int {
 	}
 	n := rowOverhead + 2*key // the key of the row is the key of its record too
 	for i := range s.Aggregates {
-		if n += jsonBytes(s.Aggregates[i].Name) + 2; !s.Aggregates[i].KeepsText() {
+		a := &s.Aggregates[i]
+		n += jsonBytes(a.Name) + 2
+		switch {
+		case a.KeepsText(): // max_value_bytes bounds its value
+		case a.keepsDigits():
+			n += integerBytes
+		default:
 			n += numberBytes
 		}
 	}
