@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"millrace/pipeline/event"
 	"millrace/pipeline/source"
@@ -59,7 +60,21 @@ func (s *sides) invalid(r *source.Record, err error) {
 	if errors.As(err, &inv) {
 		reason = string(inv.Reason)
 	}
-	s.add(s.deadTopic, r, reason, header{"mr-detail", detail})
+	s.add(s.deadTopic, r, reason, header{"mr-detail", boundDetail(detail)})
+}
+
+// maxDetail bounds mr-detail in bytes. What a filter reports quotes texts of the event, which may be as long as the record.
+const maxDetail = 1 << 10
+
+func boundDetail(detail string) string {
+	if len(detail) <= maxDetail {
+		return detail
+	}
+	end := maxDetail
+	for end > maxDetail-utf8.UTFMax && !utf8.RuneStart(detail[end]) {
+		end--
+	}
+	return detail[:end] + "..."
 }
 
 func (s *sides) ahead(r *source.Record, ms int64) {
@@ -97,6 +112,9 @@ func (s *sides) late(r *source.Record, ms, watermark int64, plan *window.Plan, s
 
 type header struct{ key, value string }
 
+// sideRecordBytes is the memory of a side record besides its key, its value and the values of its headers.
+const sideRecordBytes = 512
+
 func (s *sides) add(topic string, r *source.Record, reason string, more ...header) {
 	if topic == "" || r.Offset < s.from {
 		return
@@ -110,9 +128,10 @@ func (s *sides) add(topic string, r *source.Record, reason string, more ...heade
 		{"mr-offset", strconv.FormatInt(r.Offset, 10)},
 	}, more...) {
 		rec.Headers = append(rec.Headers, source.Header{Key: h.key, Value: []byte(h.value)})
+		s.bytes += len(h.value)
 	}
 	s.records = append(s.records, rec)
-	s.bytes += len(r.Key) + len(r.Value) + 256
+	s.bytes += len(r.Key) + len(r.Value) + sideRecordBytes
 }
 
 // HeaderCut stands on a side record that its topic would not take whole: the lengths of key and value as they were.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,4 +62,28 @@ func TestRecordTooLargeForItsTopicIsCut(t *testing.T) {
 	require.Equal(t, []int{3, 10}, []int{len(narrow.records[0].Key), len(narrow.records[0].Value)})
 	away := errors.New("away")
 	require.ErrorIs(t, sendFitting(context.Background(), &sideLog{fail: away}, records), away)
+}
+
+// What a filter reports may quote a text as long as the record, which then would no longer fit beside it.
+func TestDetailOfADeadLetterIsShort(t *testing.T) {
+	s := sides{id: testLane, deadTopic: "dead"}
+	for _, n := range []int{10, maxDetail, 100_000} {
+		s.invalid(&source.Record{Value: []byte("{}")}, errors.New(strings.Repeat("é", n/2)))
+		got := headerOf(s.take()[0], "mr-detail")
+		require.True(t, utf8.ValidString(got))
+		require.LessOrEqual(t, len(got), maxDetail+len("..."))
+		require.Equal(t, n > maxDetail, strings.HasSuffix(got, "..."))
+	}
+	s.invalid(&source.Record{}, errors.New("x"+strings.Repeat("é", maxDetail)))
+	require.True(t, utf8.ValidString(headerOf(s.take()[0], "mr-detail")), "a character is not cut apart")
+}
+
+// The names of many windows are most of a late record, and count as memory.
+func TestHeadersOfSideRecordsCountAsMemory(t *testing.T) {
+	s := sides{id: testLane, lateTopic: "late"}
+	names := strings.Repeat("window@2024-01-01T00:00:00Z,", 1000)
+	s.add("late", &source.Record{Key: []byte("k"), Value: []byte("v")}, ReasonLate, header{"mr-windows", names})
+	require.Greater(t, s.bytes, len(names))
+	s.take()
+	require.Zero(t, s.bytes)
 }
