@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"math/big"
 	"strconv"
 	"strings"
 )
@@ -21,7 +23,8 @@ func repeatable(text, times any) any {
 	return text
 }
 
-// fromJSON reads a text of the event as the event itself is read: an integer within int64 keeps its digits.
+// fromJSON reads the numbers of a text as those of the event are read: an integer within int64 keeps its digits, however it
+// is written.
 func fromJSON(v any) any {
 	text, ok := v.(string)
 	if !ok {
@@ -44,11 +47,7 @@ func fromJSON(v any) any {
 func plainNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
-		if n, err := strconv.Atoi(string(v)); err == nil {
-			return n
-		}
-		f, _ := strconv.ParseFloat(string(v), 64) // beyond float64 it is an infinity, as in the event
-		return f
+		return plainNumber(string(v))
 	case []any:
 		for i := range v {
 			v[i] = plainNumbers(v[i])
@@ -59,4 +58,24 @@ func plainNumbers(v any) any {
 		}
 	}
 	return v
+}
+
+// plainNumber makes an integer that is written with a point or an exponent a float where a float64 holds it exactly.
+func plainNumber(literal string) any {
+	if n, err := strconv.Atoi(literal); err == nil {
+		return n
+	}
+	f, _ := strconv.ParseFloat(literal, 64) // beyond float64 it is an infinity, as in the event
+	if size := math.Abs(f); size < 1<<53 || size > 1<<63 {
+		return f
+	}
+	// The exponent is no larger than the literal is long, so the exact value is not either.
+	exact, ok := new(big.Rat).SetString(literal)
+	if !ok || !exact.IsInt() || !exact.Num().IsInt64() {
+		return f
+	}
+	if n := int(exact.Num().Int64()); !withinInt(f) || int(f) != n {
+		return n
+	}
+	return f
 }

@@ -81,6 +81,8 @@ var answers = [][2]string{
 	{`len(bottom..top) == 0`, "-9223372036854775808 cannot end a range: not an integer from -2^53 to 2^53"},
 	{`len(0..three) == 4 and three in 1..5 and !(half in 0..1)`, "true"},
 	{`fromJSON("9007199254740993") == odd and fromJSON("[1, 2.0, 3]") == list`, "true"},
+	{`fromJSON("9007199254740993.0") == odd and fromJSON("900719925474099300e-2") == odd and fromJSON("9223372036854775807.0") == top`, "true"},
+	{`type(fromJSON("3.0")) == "float" and fromJSON("1e999") > 1e308 and fromJSON("-9223372036854775808.0") == bottom`, "true"},
 	{`fromJSON("1 2") == 1`, "fromJSON: something follows the document"},
 
 	// Integers and floats compare exactly beyond 2^53.
