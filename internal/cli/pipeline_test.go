@@ -135,7 +135,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	require.Contains(t, out, "delay_avg")
 	code, _, errs = millrace(t, "windows", "get", "flights", "hourly", "1999-01-01T00:00:00Z")
 	require.Equal(t, ExitFailed, code)
-	require.Contains(t, errs, "has not published window hourly 1999-01-01T00:00:00Z")
+	require.Contains(t, errs, "has no ledger row of window hourly 1999-01-01T00:00:00Z")
 	code, _, errs = millrace(t, "windows", "ls", "nothing")
 	require.Equal(t, ExitFailed, code)
 	require.Contains(t, errs, "has no ledger topic")

@@ -114,17 +114,22 @@ type rowFilter struct {
 
 // getWindow prints one window. Nothing found is an error.
 func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error {
-	if f.topic == "" {
-		topic, err := publishedTo(ctx, k, f)
-		if err != nil {
-			return err
-		}
-		f.topic = topic
+	row, err := ledgerRow(ctx, k, f)
+	if err != nil {
+		return err
 	}
+	f.topic = cmp.Or(f.topic, row.PublishedTo)
+	var whole ledger.Checksum // of the revision that the ledger row is about
 	latest := map[string]ledger.ResultRow{}
 	var order []string
-	err := ledger.ReadResults(ctx, k, f.topic, f.pipeline, func(r ledger.ResultRow) error {
-		if r.Window != f.window || r.Start != f.start || f.key != "" && string(r.Key) != f.key {
+	err = ledger.ReadResults(ctx, k, f.topic, f.pipeline, func(r ledger.ResultRow) error {
+		if r.Window != f.window || r.Start != f.start {
+			return nil
+		}
+		if r.Revision == row.Revision && max(r.Edition, ledger.Edition) == row.Edition {
+			whole.Add(r)
+		}
+		if f.key != "" && string(r.Key) != f.key {
 			return nil
 		}
 		if f.revision != 0 && r.Revision != f.revision {
@@ -142,6 +147,10 @@ func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error 
 	if err != nil {
 		return err
 	}
+	if asked := cmp.Or(f.revision, row.Revision); asked == row.Revision && (whole.Rows() != row.Keys || whole.String() != row.Checksum) {
+		return fmt.Errorf("contents of window %s %s are gone: revision %d had %d keys with checksum %s, topic %s still holds %d with %s; its retention took the rest",
+			f.window, instant(f.start), row.Revision, row.Keys, row.Checksum, f.topic, whole.Rows(), &whole)
+	}
 	rows := make([]ledger.ResultRow, 0, len(order))
 	for _, key := range order {
 		if !latest[key].Deleted {
@@ -158,18 +167,18 @@ func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error 
 	return drawRows(sh.out, rows)
 }
 
-// publishedTo finds the result topic in the ledger.
-func publishedTo(ctx context.Context, k ledger.Log, f rowFilter) (string, error) {
+// ledgerRow finds the latest row of the window.
+func ledgerRow(ctx context.Context, k ledger.Log, f rowFilter) (ledger.Row, error) {
 	rows, err := ledger.Latest(ctx, k, f.pipeline)
 	if err != nil {
-		return "", noLedger(f.pipeline, err)
+		return ledger.Row{}, noLedger(f.pipeline, err)
 	}
 	for _, r := range rows {
 		if r.Window == f.window && r.Start == f.start {
-			return r.PublishedTo, nil
+			return r, nil
 		}
 	}
-	return "", fmt.Errorf("pipeline %s has not published window %s %s; `millrace windows ls %s` lists what it has",
+	return ledger.Row{}, fmt.Errorf("pipeline %s has no ledger row of window %s %s: it was not published, or the row was given up after retention.ledger; `millrace windows ls %s` lists what it has",
 		f.pipeline, f.window, instant(f.start), f.pipeline)
 }
 
