@@ -74,9 +74,9 @@ func refusedTopic(topic, setting, value, want, why, or string) error {
 }
 
 const (
-	// sideHeaders bounds what a side record has beyond the source record: headers with the windows it missed, up to a
-	// thousand names of 64 bytes with a time of 24, or with what was wrong.
-	sideHeaders = 96 << 10
+	// sideHeaders bounds what a side record has beyond the source record: headers with the windows it missed, or with
+	// what was wrong, both of which the lane bounds.
+	sideHeaders = 64 << 10
 
 	// ledgerLane is about what a lane takes of a ledger row, and ledgerRow what a row takes besides, in bytes.
 	ledgerLane, ledgerRow = 1 << 10, 1 << 20

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -63,6 +62,26 @@ func (s *sides) invalid(r *source.Record, err error) {
 	s.add(s.deadTopic, r, reason, header{"mr-detail", boundDetail(detail)})
 }
 
+// maxNames bounds mr-windows in bytes. An event may lie in a thousand windows, and a batch of small records that are late
+// for all of them must not take a thousand times its size.
+const maxNames = 4 << 10
+
+// missedNames lists windows as name@start. Those beyond maxNames are an ellipsis.
+func (s *sides) missedNames(missed []window.Ref) string {
+	var names []byte
+	for i, ref := range missed {
+		end := len(names)
+		if i > 0 {
+			names = append(names, ',')
+		}
+		names = append(append(names, s.windows[ref.Window].Name...), '@')
+		if names = append(names, stamp(ref.Start)...); len(names) > maxNames {
+			return string(append(names[:end], ",..."...))
+		}
+	}
+	return string(names)
+}
+
 // maxDetail bounds mr-detail in bytes. What a filter reports quotes texts of the event, which may be as long as the record.
 const maxDetail = 1 << 10
 
@@ -95,17 +114,8 @@ func (s *sides) late(r *source.Record, ms, watermark int64, plan *window.Plan, s
 	if len(missed) < len(plan.WindowsOf(start)) {
 		reason = ReasonLateForSome
 	}
-	var names strings.Builder
-	for i, ref := range missed {
-		if i > 0 {
-			names.WriteByte(',')
-		}
-		names.WriteString(s.windows[ref.Window].Name)
-		names.WriteByte('@')
-		names.WriteString(stamp(ref.Start))
-	}
 	s.add(s.lateTopic, r, reason,
-		header{"mr-windows", names.String()},
+		header{"mr-windows", s.missedNames(missed)},
 		header{"mr-event-time", stamp(ms)},
 		header{"mr-lateness-ms", strconv.FormatInt(watermark-plan.Deadline(missed[0]), 10)})
 }
@@ -159,7 +169,7 @@ func sendFitting(ctx context.Context, side SideSender, records []source.SideReco
 	return err
 }
 
-// shorten halves the longer of key and value and, when both are short, the longest header: a detail, or the names of many
+// shorten halves the longer of key and value and, when both are short, the longest header: a detail, or the names of
 // windows. It reports whether there was enough to cut.
 func shorten(r *source.SideRecord) bool {
 	if max(len(r.Key), len(r.Value)) < leastSide {

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/window"
 )
 
 // smallTopic takes only records of at most most bytes.
@@ -86,4 +88,21 @@ func TestHeadersOfSideRecordsCountAsMemory(t *testing.T) {
 	require.Greater(t, s.bytes, len(names))
 	s.take()
 	require.Zero(t, s.bytes)
+}
+
+// A record that is late for a thousand windows does not take a thousand times its size.
+func TestMissedWindowsAreNamedUpToALimit(t *testing.T) {
+	name := strings.Repeat("w", 64)
+	s := sides{id: testLane, lateTopic: "late", windows: []spec.Window{{Name: name}}}
+	missed := make([]window.Ref, 1000)
+	for i := range missed {
+		missed[i].Start = int64(i) * 1000
+	}
+	one := name + "@1970-01-01T00:00:00Z"
+	require.Equal(t, one, s.missedNames(missed[:1]))
+	fitting := (maxNames + 1) / (len(one) + 1)
+	all := s.missedNames(missed[:fitting])
+	require.Equal(t, fitting, strings.Count(all, "@"))
+	require.Equal(t, all+",...", s.missedNames(missed[:fitting+1]))
+	require.Equal(t, all+",...", s.missedNames(missed))
 }
