@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
 	"millrace/tests/oracle"
+	"millrace/tests/rig"
 )
 
 // loseStores stops the pipeline, empties Redis and deletes the consumer group, as when a pipeline was stopped for longer
@@ -44,7 +46,7 @@ func (r *run) loseStores() {
 			return false
 		}
 		err = kerr.ErrorForCode(resp.Groups[0].ErrorCode)
-		return err == nil || err == kerr.GroupIDNotFound
+		return err == nil || errors.Is(err, kerr.GroupIDNotFound)
 	})
 	r.out.Faults[StoresGone]++
 	r.pipeline.Start()
@@ -107,6 +109,13 @@ func (r *run) makeTopicAgain() {
 	}
 	r.out.Faults[TopicAgain]++
 	p.Must("resume", p.Spec.Name)
+	r.until("every lane is parked", func() bool {
+		return !slices.ContainsFunc(p.Status().Lanes, func(l rig.LaneLine) bool { return l.State != lane.StateParked })
+	})
+	r.say("every lane is parked")
+	// A lane that parks while it runs has no recovery that asks. The next start has.
+	p.Must("stop", p.Spec.Name)
+	p.Start()
 	r.until("every lane has asked", func() bool {
 		for n := range p.Parts {
 			if len(r.former.lanes[n].Records) > 0 && r.decided[incidentOf{lane.IncidentOtherLog, n}] == 0 {

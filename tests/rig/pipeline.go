@@ -303,8 +303,8 @@ func (p *Pipeline) Commits(n int64) {
 	})
 }
 
-// laneLine is what status says about a lane.
-type laneLine struct {
+// LaneLine is what status says about a lane.
+type LaneLine struct {
 	Partition int32    `json:"partition"`
 	State     string   `json:"state"`
 	Reason    string   `json:"reason"`
@@ -320,7 +320,7 @@ type statusLine struct {
 	Replicas int                   `json:"replicas"`
 	Children []contract.ChildState `json:"children"`
 	Lag      int64                 `json:"lag"`
-	Lanes    []laneLine            `json:"lanes"`
+	Lanes    []LaneLine            `json:"lanes"`
 }
 
 func (p *Pipeline) Status() statusLine {
