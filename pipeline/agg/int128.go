@@ -31,7 +31,7 @@ func (a int128) abs() (hi, lo uint64) {
 	return hi, lo
 }
 
-// within tells whether a can be the sum of n int64 values.
+// within reports whether a can be the sum of n int64 values.
 func (a int128) within(n int64) bool {
 	hi, lo := a.abs()
 	limitHi, limitLo := uint64(n)>>1, uint64(n)<<63

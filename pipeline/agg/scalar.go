@@ -77,7 +77,7 @@ func (s *scalar) read(r *reader) {
 	}
 }
 
-// isInteger tells whether text is an integer as JSON writes it: an optional sign and digits.
+// isInteger reports whether text is an integer as JSON writes it: an optional sign and digits.
 func isInteger(text []byte) bool {
 	if len(text) > 0 && text[0] == '-' {
 		text = text[1:]

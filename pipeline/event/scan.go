@@ -53,7 +53,7 @@ func space(data []byte, i int) int {
 	return i
 }
 
-// document scans a whole record. It returns false when the record is not JSON; object tells whether it is an object.
+// document scans a whole record. It returns false when the record is not JSON; object reports whether it is an object.
 func (s *scanner) document(data []byte, root *node) (object, ok bool) {
 	clear(s.tokens)
 	i := space(data, 0)
@@ -338,7 +338,7 @@ const (
 	highs = 0x80 * ones
 )
 
-// str scans a string from behind its opening quote to behind the closing one, and tells whether it holds escapes.
+// str scans a string from behind its opening quote to behind the closing one, and reports whether it holds escapes.
 func (s *scanner) str(data []byte, i int) (end int, esc bool) {
 	for {
 		// A byte's high bit is set in special when it is a quote, a backslash, a control character or not ASCII. Borrows
