@@ -246,13 +246,13 @@ func TestEmitTellsIncidentsAtOnce(t *testing.T) {
 		const large = "incident row-too-large: publish revision 1 of window w/2023-11-14T22:00:00Z: the record of key k"
 		failed := result.Trouble{Window: "w", Start: 1_700_000_400_000, Error: "Redis is away"}
 		p.report.Failed = []result.Trouble{failed}
-		_, err := p.closer.Emit(t.Context(), ledger.ReasonFlush, nil)
+		_, err := p.Emit(t.Context(), ledger.ReasonFlush, nil)
 		require.ErrorContains(t, err, "Redis is away")
 		require.NotErrorIs(t, err, activities.ErrPermanent)
 		failed.Error, failed.Incident = large, true
 		p.report.Failed = append(p.report.Failed, failed)
 		for range 50 {
-			_, err = p.closer.Emit(t.Context(), ledger.ReasonFlush, nil)
+			_, err = p.Emit(t.Context(), ledger.ReasonFlush, nil)
 			require.ErrorIs(t, err, activities.ErrPermanent)
 			require.ErrorContains(t, err, "2 of 0 windows were not published; window w 2023-11-14T22:20:00Z: "+large)
 		}

@@ -2,7 +2,6 @@ package agg
 
 import (
 	"encoding/binary"
-	"math"
 
 	"millrace/pipeline/event"
 )
@@ -115,9 +114,7 @@ func (t *Table) fold(row []byte, ev *event.Event, offset int64) {
 	}
 }
 
-func getInt(st []byte) int64        { return int64(binary.LittleEndian.Uint64(st)) }
-func putInt(st []byte, v int64)     { binary.LittleEndian.PutUint64(st, uint64(v)) }
-func getFloat(st []byte) float64    { return math.Float64frombits(binary.LittleEndian.Uint64(st)) }
-func putFloat(st []byte, v float64) { binary.LittleEndian.PutUint64(st, math.Float64bits(v)) }
-func get32(st []byte) uint32        { return binary.LittleEndian.Uint32(st) }
-func put32(st []byte, v uint32)     { binary.LittleEndian.PutUint32(st, v) }
+func getInt(st []byte) int64    { return int64(binary.LittleEndian.Uint64(st)) }
+func putInt(st []byte, v int64) { binary.LittleEndian.PutUint64(st, uint64(v)) }
+func get32(st []byte) uint32    { return binary.LittleEndian.Uint32(st) }
+func put32(st []byte, v uint32) { binary.LittleEndian.PutUint32(st, v) }

@@ -125,9 +125,9 @@ func (t *Table) widen(st []byte, low, high int) {
 	if x.load(t.limbsOf(st), sumBase(st)); x.n > 0 {
 		low, high = min(low, x.low()), max(high, x.high())
 	}
-	n, base := fewLimbs, low
+	var n, base int
 	if room := 64*fewLimbs - spareBits - (high - low); room >= 0 {
-		base = max(low-room/2, 0)
+		n, base = fewLimbs, max(low-room/2, 0)
 	} else {
 		base = low &^ 63
 		n = (high - base + spareBits + 32 + 63) / 64 // 32 bits for sums to grow

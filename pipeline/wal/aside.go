@@ -101,7 +101,11 @@ func (l *Log) SweepAside(now time.Time) (deleted []AsideCopy, err error) {
 	for _, c := range copies {
 		old := now.Sub(c.Modified) > l.cfg.AsideAge
 		unfinished := strings.HasSuffix(c.File, tmpSuffix) // somebody may be writing it just now
-		if c.Held && !(unfinished && old) || !old && (total <= l.cfg.AsideLimit || unfinished) {
+		abandoned := unfinished && old
+		switch {
+		case c.Held && !abandoned: // nobody has decided about its records
+			continue
+		case !old && (unfinished || total <= l.cfg.AsideLimit):
 			continue
 		}
 		if err := removeQuietly(l.fs, filepath.Join(l.dir, c.File)); err != nil {
