@@ -20,5 +20,5 @@ func TestTopicSettings(t *testing.T) {
 	found, err = k.cluster.TopicSettings(t.Context(), name, "retention.ms", "cleanup.policy")
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"retention.ms": "86400000", "cleanup.policy": "delete"}, found)
-	require.ErrorContains(t, k.cluster.SetTopic(t.Context(), name, "cleanup.policy", "burn"), "set cleanup.policy of topic")
+	require.ErrorContains(t, k.cluster.SetTopic(t.Context(), unique("nowhere"), "cleanup.policy", "delete"), "set cleanup.policy of topic")
 }
