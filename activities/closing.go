@@ -62,21 +62,14 @@ type due struct {
 	fails  map[contract.WindowRef]int
 	result contract.CloseDueResult
 	atOnce bool
-	shown  atomic.Pointer[closeDetails]
-}
-
-// closeDetails are CloseDue's heartbeat details.
-type closeDetails struct {
-	Closed  int              `json:"closed"`
-	Waiting contract.Waiting `json:"waiting"`
-	Problem string           `json:"problem,omitempty"`
+	shown  atomic.Pointer[contract.CloseDueDetails]
 }
 
 func (d *due) details() any {
 	if shown := d.shown.Load(); shown != nil {
 		return shown
 	}
-	return &closeDetails{}
+	return &contract.CloseDueDetails{}
 }
 
 func sizes(s *spec.Spec) map[string]time.Duration {
@@ -109,7 +102,9 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 			problem = err.Error()
 			a.log.Warn("looking for windows to close failed", "pipeline", d.in.Pipeline, "error", err)
 		}
-		d.shown.Store(&closeDetails{Closed: d.result.Count, Waiting: d.result.Waiting, Problem: problem})
+		d.shown.Store(&contract.CloseDueDetails{
+			Closed: d.result.Count, Waiting: d.result.Waiting, Problem: problem, Kept: d.result.Kept,
+		})
 		if failures >= roundErrors && d.result.Count == 0 {
 			return final(err)
 		}
@@ -132,6 +127,9 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 func (d *due) book(round contract.Round) {
 	d.result.Count += len(round.Closed)
 	d.result.Waiting = round.Waiting
+	if round.Kept != nil {
+		d.result.Kept = round.Kept
+	}
 	for _, c := range round.Closed {
 		delete(d.fails, c.WindowRef)
 		if len(d.result.Closed) < contract.CloseReturnCount {

@@ -150,8 +150,8 @@ func TestCloseDueGoesOnWhileTemporalIsAway(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.Equal(t, 1, d.result.Count)
-		require.Equal(t, "the watermark", hub.last.(*closeDetails).Waiting.For)
-		require.Equal(t, "orders/3", hub.last.(*closeDetails).Waiting.Lane)
+		require.Equal(t, "the watermark", hub.last.(*contract.CloseDueDetails).Waiting.For)
+		require.Equal(t, "orders/3", hub.last.(*contract.CloseDueDetails).Waiting.Lane)
 	})
 }
 
@@ -201,6 +201,19 @@ func TestFailuresAreCountedInARow(t *testing.T) {
 	require.Len(t, d.result.Failed[0].Problem, maxProblem)
 	d.book(r)
 	require.Len(t, d.result.Failed, 1, "told once")
+}
+
+// What the last round counted of what is kept stays in progress and result, also when a round does not come to it.
+func TestWhatIsKeptIsTold(t *testing.T) {
+	hub := new(fakeTemporal)
+	kept := &contract.Kept{Rows: 350, Results: 120, Oldest: 7, Backlog: 3, Floor: 9}
+	counted := func() (contract.Round, error) { return contract.Round{Kept: kept}, nil }
+	synctest.Test(t, func(t *testing.T) {
+		d, _, err := closeDue(t, hub, nil, counted, nothing, closes("hourly", 1))
+		require.NoError(t, err)
+		require.Equal(t, kept, d.result.Kept)
+		require.Equal(t, kept, d.details().(*contract.CloseDueDetails).Kept)
+	})
 }
 
 // Of two activities that close windows of a pipeline one waits for the other; a holder that died is waited for no longer

@@ -38,12 +38,14 @@ type closeWindows struct {
 
 	state string
 	note  string
+	kept  *contract.Kept // as of the last CloseDue
 }
 
 func (c *closeWindows) setup(ctx workflow.Context) error {
 	return workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.CloseWindowsStatus, error) {
 		return &contract.CloseWindowsStatus{
 			Pipeline: c.in.Pipeline, State: c.state, Note: c.note, Closed: c.in.Closed, Last: c.in.Last, Promoted: c.in.Promoted,
+			Kept: c.kept,
 		}, nil
 	}, workflow.QueryHandlerOptions{Description: "revisions published, and windows with a workflow of their own"})
 }
@@ -160,6 +162,9 @@ func (c *closeWindows) take(ctx workflow.Context, result *contract.CloseDueResul
 	if n := len(result.Closed); n > 0 {
 		last := result.Closed[n-1]
 		c.in.Last = &last
+	}
+	if result.Kept != nil {
+		c.kept = result.Kept
 	}
 	for _, f := range result.Failed {
 		if len(c.in.Promoted) >= contract.MaxPromoted {

@@ -94,7 +94,13 @@ func startCloser(env *testsuite.TestWorkflowEnvironment, promoted ...contract.Fa
 func TestCloserLoops(t *testing.T) {
 	env, _, reports := closerEnv(t)
 	var inputs []contract.CloseDueInput
-	dues(env, &inputs, closedDue(1, 2), closedDue(3), goneDue)
+	kept := &contract.Kept{Rows: 350, Results: 120, Oldest: 7, Backlog: 3, Floor: 9}
+	counted := func() (*contract.CloseDueResult, error) {
+		r, err := closedDue(1, 2)()
+		r.Kept = kept
+		return r, err
+	}
+	dues(env, &inputs, counted, closedDue(3), goneDue)
 	startCloser(env)
 	require.NoError(t, env.GetWorkflowError())
 	var result contract.CloseWindowsResult
@@ -107,6 +113,7 @@ func TestCloserLoops(t *testing.T) {
 	var status contract.CloseWindowsStatus
 	require.NoError(t, value.Get(&status))
 	require.Equal(t, ref(3), status.Last.WindowRef)
+	require.Equal(t, kept, status.Kept, "as of the last CloseDue that counted")
 	require.Len(t, *reports, 2, "closing once, ended once")
 }
 

@@ -126,7 +126,8 @@ func (p *process) observe() error {
 	}
 	p.server = server
 	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
-	return errors.Join(telemetry.ObserveEngines(server.Meter(), p.engines.statuses), telemetry.ObserveBreakers(server.Meter(), p.engines.guards))
+	return errors.Join(telemetry.ObserveEngines(server.Meter(), p.engines.statuses), telemetry.ObserveBreakers(server.Meter(), p.engines.guards),
+		telemetry.ObserveKept(server.Meter(), p.closers.kept))
 }
 
 func (p *process) setHost(h *activities.Host) {

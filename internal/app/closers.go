@@ -149,6 +149,21 @@ func (c *closers) sweep(now time.Time) {
 	}
 }
 
+// kept says by pipeline what is still there of its windows, for those that are closed here now.
+func (c *closers) kept() map[string]contract.Kept {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]contract.Kept)
+	for _, made := range c.made {
+		made.mu.Lock()
+		if made.users > 0 && made.kept != nil {
+			all[made.spec.Name] = *made.kept
+		}
+		made.mu.Unlock()
+	}
+	return all
+}
+
 func (c *closers) close() error {
 	c.stop()
 	c.work.Wait()
@@ -188,6 +203,7 @@ type closer struct {
 
 	mu      sync.Mutex
 	skipped map[window.Ref]struct{}
+	kept    *contract.Kept // as of the last round that counted it
 }
 
 // Round implements activities.Closer. While Kafka does not take results it leaves it alone.
@@ -203,7 +219,7 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 	if err != nil {
 		return contract.Round{}, permanent(err)
 	}
-	round := contract.Round{Waiting: c.waiting(report)}
+	round := contract.Round{Waiting: c.waiting(report), Kept: c.keep(report.Kept)}
 	for _, w := range report.Closed {
 		round.Closed = append(round.Closed, c.closed(w))
 	}
@@ -250,6 +266,24 @@ func (c *closer) waiting(report result.RoundReport) contract.Waiting {
 		w.Watermark = report.Waiting.Watermark
 	}
 	return w
+}
+
+// keep remembers what a round counted, for the metrics. The round may not have come to it.
+func (c *closer) keep(k result.Kept) *contract.Kept {
+	if k == (result.Kept{}) {
+		return nil
+	}
+	kept := &contract.Kept{Rows: k.Rows, Results: k.Results, Backlog: k.Backlog}
+	if k.Oldest != window.NoTime {
+		kept.Oldest = k.Oldest
+	}
+	if k.Floor != window.NoTime {
+		kept.Floor = k.Floor
+	}
+	c.mu.Lock()
+	c.kept = kept
+	c.mu.Unlock()
+	return kept
 }
 
 func (c *closer) closed(w result.Closed) contract.ClosedWindow {

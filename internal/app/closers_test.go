@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/activities"
+	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/result"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/window"
 )
@@ -88,6 +90,30 @@ func TestClosersAreSharedAndGivenUp(t *testing.T) {
 		fresh, done := w.take(t, orders)
 		require.NotSame(t, first, fresh)
 		done()
+	})
+}
+
+// The metrics have what the last round counted, as long as the windows are closed here.
+func TestWhatIsKeptIsKnownWhileClosing(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		c, done := w.take(t, &spec.Spec{Name: "orders"})
+		require.Empty(t, w.kept(), "no round has counted")
+		f := w.made[0]
+		f.report.Kept = result.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1, Floor: window.NoTime}
+		want := contract.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1}
+		for range 2 {
+			round, err := c.Round(t.Context(), nil)
+			require.NoError(t, err)
+			if f.rounds == 1 {
+				require.Equal(t, &want, round.Kept)
+			} else {
+				require.Nil(t, round.Kept, "the round did not come to it")
+			}
+			require.Equal(t, map[string]contract.Kept{"orders": want}, w.kept())
+			f.report.Kept = result.Kept{}
+		}
+		done()
+		require.Empty(t, w.kept(), "somebody else closes them now")
 	})
 }
 

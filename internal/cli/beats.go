@@ -12,20 +12,40 @@ import (
 
 // heartbeat is what a replica's hot path said last; empty when it says nothing now.
 func heartbeat(ctx context.Context, c client.Client, workflowID string) contract.EngineStatus {
-	var status contract.EngineStatus
+	return beatOf[contract.EngineStatus](ctx, c, workflowID, contract.ActivityRun)
+}
+
+// keptOf is what the pipeline's closer said last of what is kept: in its heartbeat, or else as its workflow knows it.
+// nil when neither does.
+func keptOf(ctx context.Context, c client.Client, pipeline string) *contract.Kept {
+	id := contract.CloseWindowsID(pipeline)
+	if beat := beatOf[contract.CloseDueDetails](ctx, c, id, contract.ActivityCloseDue); beat.Kept != nil {
+		return beat.Kept
+	}
+	var status contract.CloseWindowsStatus
+	answer, err := c.QueryWorkflow(ctx, id, "", contract.QueryStatus)
+	if err != nil || answer.Get(&status) != nil {
+		return nil
+	}
+	return status.Kept
+}
+
+// beatOf is the heartbeat of a workflow's pending activity; empty when there is none.
+func beatOf[T any](ctx context.Context, c client.Client, workflowID, activity string) T {
+	var details, none T
 	answer, err := c.DescribeWorkflowExecution(ctx, workflowID, "")
 	if err != nil {
-		return status
+		return none
 	}
 	for _, a := range answer.GetPendingActivities() {
-		if a.GetActivityType().GetName() != contract.ActivityRun || a.GetHeartbeatDetails() == nil {
+		if a.GetActivityType().GetName() != activity || a.GetHeartbeatDetails() == nil {
 			continue
 		}
-		if converter.GetDefaultDataConverter().FromPayloads(a.GetHeartbeatDetails(), &status) == nil {
-			return status
+		if converter.GetDefaultDataConverter().FromPayloads(a.GetHeartbeatDetails(), &details) == nil {
+			return details
 		}
 	}
-	return contract.EngineStatus{}
+	return none
 }
 
 type runningPipeline struct {

@@ -53,6 +53,7 @@ type statusView struct {
 	Lag       int64                 `json:"lag"`
 	Rate      float64               `json:"records_per_second"`
 	Storms    []contract.Storm      `json:"storms,omitempty"` // of replicas whose lanes move too often
+	Kept      *contract.Kept        `json:"kept,omitempty"`
 	Lanes     []laneLine            `json:"lanes"`
 }
 
@@ -184,6 +185,7 @@ func describe(ctx context.Context, c client.Client, pipeline string, view *statu
 		view.State, view.Note, view.Children = state, note, nil
 		return
 	}
+	view.Kept = keptOf(ctx, c, pipeline)
 	for n := range p.Replicas {
 		beat := heartbeat(ctx, c, contract.ReplicaID(pipeline, n))
 		if beat.Storm != nil {
@@ -206,6 +208,13 @@ func drawStatus(w io.Writer, v statusView) error {
 	}
 	fmt.Fprintf(w, "\nwatermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
 		mark, counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+	if k := v.Kept; k != nil {
+		fmt.Fprintf(w, "kept: %s, %s with contents", counted(k.Rows, "ledger row"), counted(k.Results, "window"))
+		if k.Oldest != 0 {
+			fmt.Fprintf(w, ", the oldest final since %s", instant(k.Oldest))
+		}
+		fmt.Fprintf(w, ", sweep backlog %d\n", k.Backlog)
+	}
 	for _, child := range v.Children {
 		fmt.Fprintf(w, "  %s: %s", child.ID, child.State)
 		if child.Worker != "" {

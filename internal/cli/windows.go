@@ -113,7 +113,7 @@ type rowFilter struct {
 }
 
 // getWindow prints one window. Nothing found is an error.
-func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error {
+func getWindow(ctx context.Context, sh *shell, k resultTopics, f rowFilter) error {
 	row, err := ledgerRow(ctx, k, f)
 	if err != nil {
 		return err
@@ -148,8 +148,7 @@ func getWindow(ctx context.Context, sh *shell, k ledger.Log, f rowFilter) error 
 		return err
 	}
 	if asked := cmp.Or(f.revision, row.Revision); asked == row.Revision && (whole.Rows() != row.Keys || whole.String() != row.Checksum) {
-		return fmt.Errorf("contents of window %s %s are gone: revision %d had %d keys with checksum %s, topic %s still holds %d with %s; its retention took the rest",
-			f.window, instant(f.start), row.Revision, row.Keys, row.Checksum, f.topic, whole.Rows(), &whole)
+		return missingRows(ctx, k, f, &row, &whole)
 	}
 	rows := make([]ledger.ResultRow, 0, len(order))
 	for _, key := range order {

@@ -187,6 +187,24 @@ type CloseDueResult struct {
 	Closed  []ClosedWindow `json:"closed,omitempty"`
 	Failed  []FailedWindow `json:"failed,omitempty"`
 	Waiting Waiting        `json:"waiting"`
+	Kept    *Kept          `json:"kept,omitempty"` // as of the last round that counted it
+}
+
+// CloseDueDetails are the details of CloseDue's heartbeats.
+type CloseDueDetails struct {
+	Closed  int     `json:"closed"`
+	Waiting Waiting `json:"waiting"`
+	Problem string  `json:"problem,omitempty"`
+	Kept    *Kept   `json:"kept,omitempty"`
+}
+
+// Kept says what is still there of windows that were published.
+type Kept struct {
+	Rows    int   `json:"rows"`              // windows with a row in the ledger
+	Results int   `json:"results"`           // of these, windows with contents in Redis
+	Oldest  int64 `json:"oldest,omitempty"`  // when the oldest final row was written, ms; 0 without one
+	Backlog int   `json:"backlog,omitempty"` // windows that the sweep has still to look at in Redis
+	Floor   int64 `json:"floor,omitempty"`   // every window that ends at or before it is final, ms; 0 while there is none
 }
 
 // Waiting says what the closer waits for.
@@ -202,6 +220,7 @@ type Round struct {
 	Closed  []ClosedWindow `json:"closed,omitempty"`
 	Failed  []FailedWindow `json:"failed,omitempty"`
 	Waiting Waiting        `json:"waiting"`
+	Kept    *Kept          `json:"kept,omitempty"` // nil when the round did not come to it
 }
 
 // CloseOneInput closes one window, whatever it takes.

@@ -28,7 +28,7 @@ var structs = []any{
 	SpecInput{}, Topics{}, TopicInfo{}, Desired{}, PipelineRef{}, DesiredChange{}, WriteDesiredInput{}, WrittenDesired{},
 	AwaitAppliedInput{}, Applied{}, LaneEnd{}, EndOffsets{}, AwaitDrainedInput{}, LaneState{}, ReconcileInput{}, Reconciled{},
 	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{}, CloseDueInput{}, CloseDueResult{},
-	Waiting{}, Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
+	CloseDueDetails{}, Kept{}, Waiting{}, Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
 	RecoveryBatch{}, BatchLane{}, Storm{}, StormEvent{}, RecoveredLane{}, StepTime{}, LaneIncident{}, IncidentChoice{}, RecoverStepInput{},
 	StepReport{}, StepSums{}, RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{}, LaneOwners{}, DecisionReceipt{},
 	RecoverInput{}, RecoverState{}, RecoverResult{}, RecoverTotals{}, RecoverStatus{}, DecideRequest{},

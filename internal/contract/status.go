@@ -45,6 +45,7 @@ type CloseWindowsStatus struct {
 	Closed   int64          `json:"closed"`
 	Last     *ClosedWindow  `json:"last,omitempty"`
 	Promoted []FailedWindow `json:"promoted,omitempty"`
+	Kept     *Kept          `json:"kept,omitempty"` // as of the last CloseDue that ended
 }
 
 // CloseWindowStatus answers the status query of a CloseWindow.

@@ -19,6 +19,12 @@ const (
 	nameMemory    = "millrace.replica.memory"       // bytes of all lanes of a replica
 	nameLimit     = "millrace.replica.memory.limit" // bytes
 
+	nameRows    = "millrace.kept.rows"          // windows with a row in the ledger
+	nameResults = "millrace.kept.results"       // of these, windows with contents in Redis
+	nameOldest  = "millrace.kept.oldest"        // seconds since the epoch, when the oldest final row was written
+	nameBacklog = "millrace.kept.sweep.backlog" // windows that the sweep has still to look at
+	nameFloor   = "millrace.kept.floor"         // seconds since the epoch, up to where every window is final
+
 	nameLevel    = "millrace.dependency.level"    // of degradation, 0 to 3
 	nameBreaker  = "millrace.dependency.breaker"  // 1 for the state the breaker is in
 	nameOverride = "millrace.dependency.override" // 1 for the override in force

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/source"
+)
+
+// trimmed is a Kafka whose result topic begins at start by now.
+type trimmed struct {
+	*resulttest.Kafka
+	start int64
+}
+
+func (k trimmed) Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
+	ends := make(map[source.TopicPartition]source.Ends)
+	for _, tp := range tps {
+		ends[tp] = source.Ends{Start: k.start, End: 100, HighWatermark: 100}
+	}
+	return ends, nil
+}
+
+// What is missing of a window has expired only when the topic begins behind where the rows stood.
+func TestMissingRowsAreExplained(t *testing.T) {
+	for name, c := range map[string]struct {
+		start int64
+		id    string
+		links bool
+		want  string
+		never string
+	}{
+		"expired":      {8, "one", true, "the rest has expired: partition 1 begins at offset 8 by now, and the rows stood from 7 on", "disagree"},
+		"still there":  {7, "one", true, "ledger and contents disagree", "expired"},
+		"made again":   {0, "two", true, "the topic was made again since", "expired"},
+		"an older row": {8, "one", false, "ledger and contents disagree", "expired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := trimmed{resulttest.New(), c.start}
+			k.AddTopic("orders.windows", 2)
+			k.SetTopicID("orders.windows", c.id)
+			k.AddTopic(ledger.Topic("orders"), ledger.DefaultSlots)
+			row := &ledger.Row{
+				Version: ledger.RowVersion, Pipeline: "orders", Window: "hourly", Start: 3_600_000, End: 7_200_000, Edition: ledger.Edition,
+				Revision: 2, Final: true, Keys: 3, Events: 5, Checksum: "00", Algorithm: ledger.ChecksumAlgorithm, PublishedTo: "orders.windows",
+			}
+			if c.links {
+				row.Links = []ledger.Link{{Revision: 2, TopicID: "one", Whole: true, Partitions: []ledger.Span{{Partition: 1, First: 7, Last: 9}}}}
+			}
+			text, err := json.Marshal(row)
+			require.NoError(t, err)
+			id := row.ID()
+			k.Append(source.TopicPartition{Topic: "orders.ledger", Partition: int32(id.Slot(ledger.DefaultSlots))}, source.Record{Key: id.Key(), Value: text})
+			err = getWindow(t.Context(), &shell{out: io.Discard}, k, rowFilter{pipeline: "orders", window: "hourly", start: 3_600_000})
+			require.ErrorContains(t, err, c.want)
+			require.NotContains(t, err.Error(), c.never)
+			require.ErrorContains(t, err, "the ledger names 3 keys")
+		})
+	}
+}
+
+func TestStatusShowsWhatIsKept(t *testing.T) {
+	for want, kept := range map[string]*contract.Kept{
+		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12\n": {
+			Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12,
+		},
+		"kept: 0 ledger rows, 0 windows with contents, sweep backlog 0\n": {},
+	} {
+		var out strings.Builder
+		require.NoError(t, drawStatus(&out, statusView{Pipeline: "orders", State: "running", Kept: kept}))
+		require.Contains(t, out.String(), "\n"+want)
+	}
+	var out strings.Builder
+	require.NoError(t, drawStatus(&out, statusView{Pipeline: "orders", State: "running"}))
+	require.NotContains(t, out.String(), "kept", "nobody has said")
+}
