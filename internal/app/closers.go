@@ -13,6 +13,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -70,7 +71,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	state := newCloserStore(c.store)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: state, Kafka: result.NewKafka(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
+		Spec: s, State: state, Kafka: publish.NewClient(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)

@@ -14,6 +14,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -186,7 +187,7 @@ func TestResultsWaitForKafka(t *testing.T) {
 
 // What is asked for by name meets the same breaker as the rounds.
 func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
-	refused := &result.SlotError{Slot: 1, Err: errors.New("no broker answers")}
+	refused := &publish.SlotError{Slot: 1, Err: errors.New("no broker answers")}
 	pressing(t, func(t *testing.T, p *press) {
 		p.single = refused
 		for range 5 {

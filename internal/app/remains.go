@@ -11,7 +11,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/result"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -128,7 +128,7 @@ func (r remains) Fence(ctx context.Context, pipeline, token string, sources []st
 
 // EndLedger implements activities.Remains.
 func (r remains) EndLedger(ctx context.Context, pipeline string, rows bool, progress func(int64)) error {
-	return result.EndIncarnation(ctx, result.NewKafka(r.kafka, r.cluster, pipeline), pipeline, rows, progress)
+	return publish.EndIncarnation(ctx, publish.NewClient(r.kafka, r.cluster, pipeline), pipeline, rows, progress)
 }
 
 // DeleteKeys implements activities.Remains.

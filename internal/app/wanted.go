@@ -102,7 +102,7 @@ func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, before int64
 	return s.Store.SetDrop(ctx, id, before)
 }
 
-// Prepare implements result.State.
+// Prepare implements publish.State.
 func (s *closerStore) Prepare(ctx context.Context, id store.WindowID, rev int,
 	build func(add func(page []byte) error) (header []byte, err error),
 ) (store.Revision, bool, error) {
@@ -119,7 +119,7 @@ func (s *closerStore) Prepare(ctx context.Context, id store.WindowID, rev int,
 	})
 }
 
-// Flip implements result.State.
+// Flip implements publish.State.
 func (s *closerStore) Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error {
 	if err := s.prove(ctx); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (s *closerStore) Flip(ctx context.Context, id store.WindowID, rev int, fina
 	return s.Store.Flip(ctx, id, rev, final, row)
 }
 
-// Trim implements result.State.
+// Trim implements publish.State.
 func (s *closerStore) Trim(ctx context.Context, id store.WindowID) (int, error) {
 	if err := s.prove(ctx); err != nil {
 		return 0, err

@@ -20,6 +20,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -223,7 +224,7 @@ func (r *benchRun) pipeline(ctx context.Context, m *measured) error {
 		_ = r.srv.cluster.RemoveMember(stopping, engine.Group(r.spec.Name), engine.InstanceID(r.spec.Name, 0))
 	}()
 	closer, err := result.NewCloser(result.Config{
-		Spec: r.spec, State: r.srv.store, Kafka: result.NewKafka(r.srv.kafka, r.srv.cluster, r.spec.Name), By: "bench",
+		Spec: r.spec, State: r.srv.store, Kafka: publish.NewClient(r.srv.kafka, r.srv.cluster, r.spec.Name), By: "bench",
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"millrace/internal/dev"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -64,7 +65,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	replica, err := engine.Start(ctx, engine.Config{Spec: s, Kafka: srv.kafka, Store: srv.store, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, replica.Stop(t.Context())) }()
-	kafka := result.NewKafka(srv.kafka, srv.cluster, s.Name)
+	kafka := publish.NewClient(srv.kafka, srv.cluster, s.Name)
 	closer, err := result.NewCloser(result.Config{Spec: s, State: srv.store, Kafka: kafka, By: "test"})
 	require.NoError(t, err)
 	defer closing(closer)

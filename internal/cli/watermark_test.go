@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
-	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -38,7 +39,7 @@ results: {kafka: {topic: orders.windows}}
 	for seed := range uint64(1000) {
 		server.FlushAll()
 		rng := rand.New(rand.NewPCG(seed, 5))
-		kafka := resulttest.New()
+		kafka := publishtest.New()
 		partitions := 1 + rng.IntN(4)
 		kafka.AddTopic("orders", partitions)
 		kafka.AddTopic("orders.windows", 1)
@@ -54,7 +55,7 @@ results: {kafka: {topic: orders.windows}}
 			p, err := kafka.Open(t.Context(), 100)
 			require.NoError(t, err)
 			require.NoError(t, p.Begin())
-			require.NoError(t, p.Send(t.Context(), []result.Record{{Topic: "orders", Key: []byte{byte(rng.IntN(4))}}}))
+			require.NoError(t, p.Send(t.Context(), []publish.Record{{Topic: "orders", Key: []byte{byte(rng.IntN(4))}}}))
 		}
 		for p := range partitions {
 			tp := source.TopicPartition{Topic: "orders", Partition: int32(p)}

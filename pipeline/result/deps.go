@@ -2,10 +2,8 @@ package result
 
 import (
 	"context"
-	"time"
 
-	"millrace/pipeline/ledger"
-	"millrace/pipeline/source"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 )
@@ -22,47 +20,11 @@ type State interface {
 	SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
 	AskRewrite(ctx context.Context, id store.LaneID, owner store.Token, seq int64) error
 
-	Prepare(ctx context.Context, id store.WindowID, rev int,
-		build func(add func(page []byte) error) (header []byte, err error)) (r store.Revision, fresh bool, err error)
-	ReadRevision(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) (store.Revision, error)
-	Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error
-	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
-	Trim(ctx context.Context, id store.WindowID) (unlinked int, err error)
-	ExpireWindow(ctx context.Context, id store.WindowID, rev int, d time.Duration) (shown bool, err error)
+	publish.State
 }
 
-// Producers makes the transactional producers of window slots.
-type Producers interface {
-	// Open returns a producer for the slot's transactional id after InitProducerId: every earlier producer of the slot is
-	// fenced, and its open transaction is decided and visible to readers.
-	Open(ctx context.Context, slot int) (Producer, error)
-}
-
-// Producer publishes transactions of one slot, one after the other. After an error it is of no use but to be closed.
-// It is not safe for concurrent use.
-type Producer interface {
-	Begin() error
-	// Send returns when all records are acknowledged as part of the open transaction, and sets their Partition and Offset
-	// to where they stand.
-	Send(ctx context.Context, records []Record) error
-	// Commit ends the transaction. After an error the outcome is unknown.
-	Commit() error
-	// Close aborts an open transaction as far as it still can and releases the producer.
-	Close() error
-}
-
-// Record is a record to publish. Partition is used for the ledger topic only; results are spread by key.
-type Record struct {
-	Topic      string
-	Partition  int32
-	Key, Value []byte
-	Headers    []source.Header
-	Offset     int64 // set by Send
-}
-
-// Kafka is everything the closer needs of Kafka; NewKafka connects to one.
+// Kafka is what the closer needs of Kafka; *publish.Client is one.
 type Kafka interface {
 	survey.Topics
-	ledger.Log
-	Producers
+	publish.Kafka
 }

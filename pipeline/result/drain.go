@@ -98,7 +98,7 @@ func lanesOf(v *view) []LanePosition {
 }
 
 func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still func(*view, window.Ref) error) (Receipt, error) {
-	c.flipAll(ctx, v)
+	c.showRows(ctx, v)
 	refs := v.Open(c.plan)
 	c.remember(v, refs)
 	refs = slices.DeleteFunc(refs, func(ref window.Ref) bool { return c.states[ref] == final })

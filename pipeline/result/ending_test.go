@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 )
 
@@ -30,14 +31,14 @@ func TestEndIncarnation(t *testing.T) {
 	require.Equal(t, 1, latest()[0].Edition)
 
 	given := int64(0)
-	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", false, func(n int64) { given = n }))
+	require.NoError(t, publish.EndIncarnation(w.ctx, k, "orders", false, func(n int64) { given = n }))
 	require.Zero(t, given)
 	require.Len(t, latest(), 1, "without rows it only fences")
-	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", true, func(n int64) { given = n }))
+	require.NoError(t, publish.EndIncarnation(w.ctx, k, "orders", true, func(n int64) { given = n }))
 	require.EqualValues(t, 1+ledger.DefaultSlots, given, "a row, and the end of the edition in every slot")
 	require.Empty(t, latest())
 	given = 0
-	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", true, func(n int64) { given = n }))
+	require.NoError(t, publish.EndIncarnation(w.ctx, k, "orders", true, func(n int64) { given = n }))
 	require.Zero(t, given, "repeating it changes nothing")
 	ended := 0
 	require.NoError(t, ledger.Read(w.ctx, cluster, "orders", func(rec ledger.Record) error {
@@ -64,7 +65,7 @@ func TestEndIncarnation(t *testing.T) {
 	require.Equal(t, 1, latest()[0].Revision)
 	require.EqualValues(t, 2, latest()[0].Events)
 
-	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", true, func(int64) {}))
+	require.NoError(t, publish.EndIncarnation(w.ctx, k, "orders", true, func(int64) {}))
 	views()
 	l.event("x", 13, 5)
 	l.commit()
@@ -86,7 +87,7 @@ func TestAFencedCloserForgetsTheEditionThatEnded(t *testing.T) {
 	l.commit()
 	c := w.closer(func(c *result.Config) { c.Kafka = k })
 	require.Len(t, w.round(c).Closed, 1)
-	require.NoError(t, result.EndIncarnation(w.ctx, k, "orders", true, func(int64) {}))
+	require.NoError(t, publish.EndIncarnation(w.ctx, k, "orders", true, func(int64) {}))
 	for _, key := range w.redis.Keys(w.ctx, "mr:{orders/hourly/*").Val() {
 		w.redis.Del(w.ctx, key)
 	}

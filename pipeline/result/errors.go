@@ -6,19 +6,15 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
-var (
-	// ErrFenced means that another closer took the window's slot over. What was under way is not published.
-	ErrFenced = errors.New("another closer took over the window's slot")
-
-	// ErrWindow means a window that the spec does not have.
-	ErrWindow = errors.New("no such window")
-)
+// ErrWindow means a window that the spec does not have.
+var ErrWindow = errors.New("no such window")
 
 // BehindError says that a lane's state is older than what the window's last revision covers: Redis lost writes and the
 // lane is coming back. No revision is published meanwhile.
@@ -81,7 +77,7 @@ func (e *ShrunkError) Error() string {
 		e.Lane, e.Folded, e.Window, window.FormatTime(e.Start), e.Revision, e.Was)
 }
 
-// Incident tells whether an error will not go away by trying again: somebody has to look.
+// Incident reports whether an error will not go away by trying again: somebody has to look.
 func Incident(err error) bool {
 	var loss *LossError
 	var grew *GrewError
@@ -90,7 +86,7 @@ func Incident(err error) bool {
 		errors.Is(err, source.ErrRecordTooLarge)
 }
 
-// Waits tells whether an error only means that the lanes are not there yet: looking again later is the answer, and it
+// Waits reports whether an error only means that the lanes are not there yet: looking again later is the answer, and it
 // does not count as a failure.
 func Waits(err error) bool {
 	var ahead *merge.AheadError
@@ -98,15 +94,15 @@ func Waits(err error) bool {
 	var notYet *NotYetError
 	var loss *LossError
 	return errors.As(err, &loss) && !loss.Lasting || errors.As(err, &ahead) || errors.As(err, &behind) || errors.As(err, &notYet) ||
-		errors.Is(err, merge.ErrMoved) || errors.Is(err, store.ErrSuperseded)
+		errors.Is(err, merge.ErrMoved) || errors.Is(err, publish.ErrRowMoved) || errors.Is(err, store.ErrSuperseded)
 }
 
-// Refused tells whether Kafka did not take a revision or a slot. A closer that another one has fenced was answered, and so
+// Refused reports whether Kafka did not take a revision or a slot. A closer that another one has fenced was answered, and so
 // was one whose row is larger than its topic takes.
 func Refused(err error) bool {
-	var slot *SlotError
-	var publish *PublishError
-	return (errors.As(err, &slot) || errors.As(err, &publish)) && !errors.Is(err, ErrFenced) && !errors.Is(err, source.ErrRecordTooLarge)
+	var slot *publish.SlotError
+	var revision *publish.RevisionError
+	return (errors.As(err, &slot) || errors.As(err, &revision)) && !errors.Is(err, publish.ErrFenced) && !errors.Is(err, source.ErrRecordTooLarge)
 }
 
 // NotYetError says that a window cannot be closed by the watermark yet.
@@ -118,31 +114,3 @@ type NotYetError struct {
 func (e *NotYetError) Error() string {
 	return fmt.Sprintf("the window ends at %s, %s", window.FormatTime(e.End), e.Waiting)
 }
-
-// SlotError says that a window's slot could not be taken over: Kafka is in trouble, not the window.
-type SlotError struct {
-	Slot int
-	Err  error
-}
-
-func (e *SlotError) Error() string { return fmt.Sprintf("slot %d: %v", e.Slot, e.Err) }
-
-func (e *SlotError) Unwrap() error { return e.Err }
-
-// PublishError says that the transaction with a revision failed. Whether it is published shows when the slot is taken over anew.
-type PublishError struct {
-	Window   string
-	Start    int64
-	Revision int
-	Err      error
-}
-
-func (e *PublishError) Error() string {
-	text := fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, ledger.WindowID{Window: e.Window, Start: e.Start}, e.Err)
-	if errors.Is(e.Err, source.ErrRecordTooLarge) {
-		return "incident row-too-large: " + text + "; the window is published by itself once the topic takes it"
-	}
-	return text
-}
-
-func (e *PublishError) Unwrap() error { return e.Err }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
@@ -172,7 +173,7 @@ func TestSweepFindsWindowsOfEarlierVersions(t *testing.T) {
 			}
 		}
 		if rounds > 0 {
-			require.LessOrEqual(t, settled-now, 2*result.SweepBatch*ledger.DefaultSlots, "a round is bounded")
+			require.LessOrEqual(t, settled-now, 2*publish.SweepBatch*ledger.DefaultSlots, "a round is bounded")
 		}
 		settled = now
 		require.Less(t, rounds, 20)

@@ -10,6 +10,7 @@ import (
 	"millrace/internal/dev"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/verify"
@@ -36,7 +37,7 @@ func withKafka(t *testing.T, w *world, partitions int32) (result.Kafka, *source.
 	for _, l := range w.lanes { // they have read nothing yet
 		l.state = lane.NewState(l.program, l.id, source.ID, 0, l.state.Cursor())
 	}
-	return result.NewKafka(cfg, cluster, "orders"), cluster, cfg
+	return publish.NewClient(cfg, cluster, "orders"), cluster, cfg
 }
 
 func results(t *testing.T, w *world, k result.Kafka) map[string]string {
@@ -108,7 +109,7 @@ func TestTransactionLeftOpenIsAbortedByTheNextCloser(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { dead.Close() })
 	require.NoError(t, dead.Begin())
-	require.NoError(t, dead.Send(w.ctx, []result.Record{
+	require.NoError(t, dead.Send(w.ctx, []publish.Record{
 		{Topic: "orders.windows", Key: []byte("k"), Value: []byte("never")},
 		{Topic: "orders.ledger", Partition: int32(slot), Key: []byte("k"), Value: []byte("never")},
 	}))
@@ -116,7 +117,7 @@ func TestTransactionLeftOpenIsAbortedByTheNextCloser(t *testing.T) {
 	c := w.closer(func(c *result.Config) { c.Kafka = k })
 	require.Len(t, w.round(c).Closed, 1)
 	require.Equal(t, map[string]string{`{"k":"x"}`: `r1 {"n":1,"sum":1,"avg":1,"last":1}`}, results(t, w, k))
-	require.ErrorIs(t, dead.Commit(), result.ErrFenced)
+	require.ErrorIs(t, dead.Commit(), publish.ErrFenced)
 
 	// The log ends with a marker; reading to the end does not wait for it.
 	tp := source.TopicPartition{Topic: "orders.ledger", Partition: int32(slot)}
@@ -185,6 +186,6 @@ func TestUnreachableKafkaIsNotTheWindowsFault(t *testing.T) {
 
 type noProducers struct{ result.Kafka }
 
-func (noProducers) Open(context.Context, int) (result.Producer, error) {
+func (noProducers) Open(context.Context, int) (publish.Producer, error) {
 	return nil, source.ErrUnreachable
 }

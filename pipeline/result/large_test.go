@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
@@ -42,17 +43,17 @@ func (s sampling) Prepare(ctx context.Context, id store.WindowID, rev int,
 	})
 }
 
-func (d *discard) Open(ctx context.Context, slot int) (result.Producer, error) {
+func (d *discard) Open(ctx context.Context, slot int) (publish.Producer, error) {
 	p, err := d.Kafka.Open(ctx, slot)
 	return &discarding{p, d}, err
 }
 
 type discarding struct {
-	result.Producer
+	publish.Producer
 	d *discard
 }
 
-func (p *discarding) Send(ctx context.Context, records []result.Record) error {
+func (p *discarding) Send(ctx context.Context, records []publish.Record) error {
 	if records[0].Topic != "orders.windows" {
 		return p.Producer.Send(ctx, records)
 	}

@@ -5,19 +5,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
 
 // failCommit makes the next commit of a transaction fail before the broker sees it.
 func (w *world) failCommit() {
-	w.kafka.Plan(func(s resulttest.Step) resulttest.Outcome {
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
 		if s.Name != "commit" {
-			return resulttest.Pass
+			return publishtest.Pass
 		}
 		w.kafka.Plan(nil)
-		return resulttest.FailBefore
+		return publishtest.FailBefore
 	})
 }
 

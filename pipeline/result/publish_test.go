@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store/storetest"
 )
@@ -43,7 +43,7 @@ func TestCloserDiesAtEveryStep(t *testing.T) {
 	require.Greater(t, steps, 20)
 
 	for at := range steps {
-		for _, outcome := range []resulttest.Outcome{resulttest.FailBefore, resulttest.FailAfter} {
+		for _, outcome := range []publishtest.Outcome{publishtest.FailBefore, publishtest.FailAfter} {
 			t.Run(fmt.Sprintf("step %d %d", at, outcome), func(t *testing.T) {
 				w := hourWorld(t)
 				dieAt(w, at, outcome)
@@ -78,7 +78,7 @@ func TestCloserDiesAtEveryStep(t *testing.T) {
 
 // count counts the closer's requests: all to Kafka, and writes to Redis under a window's tag.
 func count(w *world, n *int) {
-	w.kafka.Plan(func(resulttest.Step) resulttest.Outcome { *n++; return resulttest.Pass })
+	w.kafka.Plan(func(publishtest.Step) publishtest.Outcome { *n++; return publishtest.Pass })
 	w.faults.Plan(func(op storetest.Op) storetest.Outcome {
 		if strings.HasPrefix(op.Tag, "orders/hourly/") {
 			*n++
@@ -88,19 +88,19 @@ func count(w *world, n *int) {
 }
 
 // dieAt makes request number at, and all after it, fail.
-func dieAt(w *world, at int, outcome resulttest.Outcome) {
+func dieAt(w *world, at int, outcome publishtest.Outcome) {
 	n := 0
-	next := func() resulttest.Outcome {
+	next := func() publishtest.Outcome {
 		defer func() { n++ }()
 		switch {
 		case n < at:
-			return resulttest.Pass
+			return publishtest.Pass
 		case n == at:
 			return outcome
 		}
-		return resulttest.FailBefore
+		return publishtest.FailBefore
 	}
-	w.kafka.Plan(func(resulttest.Step) resulttest.Outcome { return next() })
+	w.kafka.Plan(func(publishtest.Step) publishtest.Outcome { return next() })
 	w.faults.Plan(func(op storetest.Op) storetest.Outcome {
 		if !strings.HasPrefix(op.Tag, "orders/hourly/") {
 			return storetest.Pass
@@ -112,16 +112,16 @@ func dieAt(w *world, at int, outcome resulttest.Outcome) {
 // TestOneLostAnswerIsSurvived lets the same closer go on after one lost answer.
 func TestOneLostAnswerIsSurvived(t *testing.T) {
 	for at := range 25 {
-		for _, outcome := range []resulttest.Outcome{resulttest.FailBefore, resulttest.FailAfter} {
+		for _, outcome := range []publishtest.Outcome{publishtest.FailBefore, publishtest.FailAfter} {
 			t.Run(fmt.Sprintf("step %d %d", at, outcome), func(t *testing.T) {
 				w := hourWorld(t)
 				n := 0
-				w.kafka.Plan(func(resulttest.Step) resulttest.Outcome {
+				w.kafka.Plan(func(publishtest.Step) publishtest.Outcome {
 					defer func() { n++ }()
 					if n == at {
 						return outcome
 					}
-					return resulttest.Pass
+					return publishtest.Pass
 				})
 				c := w.closer()
 				for range 3 {
@@ -151,9 +151,9 @@ func TestZombieCloserIsFenced(t *testing.T) {
 
 			// While the zombie is stopped just before the step, another closer publishes the same revision and one more.
 			stopped := false
-			w.kafka.Plan(func(s resulttest.Step) resulttest.Outcome {
+			w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
 				if stopped || s.Name != step {
-					return resulttest.Pass
+					return publishtest.Pass
 				}
 				stopped = true
 				other := w.closer()
@@ -161,7 +161,7 @@ func TestZombieCloserIsFenced(t *testing.T) {
 				w.lanes[1].event("key-1", 21, 7)
 				w.lanes[1].commit()
 				w.round(other)
-				return resulttest.Pass
+				return publishtest.Pass
 			})
 			r := w.round(zombie)
 			require.True(t, stopped)
@@ -177,11 +177,11 @@ func TestZombieCloserIsFenced(t *testing.T) {
 
 func TestRetryPublishesWhatWasFrozen(t *testing.T) {
 	w := hourWorld(t)
-	w.kafka.Plan(func(s resulttest.Step) resulttest.Outcome {
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
 		if s.Name == "begin" {
-			return resulttest.FailBefore
+			return publishtest.FailBefore
 		}
-		return resulttest.Pass
+		return publishtest.Pass
 	})
 	require.Len(t, w.round(w.closer()).Failed, 1)
 	w.kafka.Plan(nil)

@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/parallel"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -42,7 +43,7 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	if err != nil {
 		return RoundReport{}, err
 	}
-	c.flipAll(ctx, v)
+	c.showRows(ctx, v)
 	refs := v.Open(c.plan)
 	c.remember(v, refs)
 	report := RoundReport{Waiting: v.Waiting(), Open: len(refs)}
@@ -65,7 +66,7 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 		return report, err
 	}
 	c.advanceFinality(v, report.Progress)
-	c.keepFloors(ctx)
+	c.maintainFloors(ctx)
 	report.Kept = c.sweepViews(ctx)
 	return report, ctx.Err()
 }
@@ -112,7 +113,7 @@ func (c *Closer) due(v *view, refs []window.Ref) []window.Ref {
 		}
 		f := c.failures[ref]
 		switch {
-		case c.states[ref] != final && v.Watermark < c.plan.End(ref) && c.floored(ref):
+		case c.states[ref] != final && v.Watermark < c.plan.End(ref) && c.isFloored(ref):
 			due = append(due, ref) // a lane holds what it should not, and would drop it without a word
 		case v.Watermark < c.plan.End(ref), f != nil && f.next > c.round, c.isExcluded(ref):
 		case c.states[ref] == final:
@@ -124,7 +125,7 @@ func (c *Closer) due(v *view, refs []window.Ref) []window.Ref {
 	return due
 }
 
-// rests tells whether a window that has been published already has to wait with what late events changed.
+// rests reports whether a window that has been published already has to wait with what late events changed.
 func (c *Closer) rests(ref window.Ref) bool {
 	_, shown := c.shown[ref]
 	return shown && c.cfg.Now().Before(c.lateAfter)
@@ -178,14 +179,14 @@ func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reaso
 				}
 				began := c.cfg.Now()
 				before := d.outcome
-				d.outcome, d.err = c.close(ctx, &task{ref: d.ref, view: v, reason: reason}, early)
+				d.outcome, d.err = c.closeTask(ctx, &task{ref: d.ref, view: v, reason: reason}, early)
 				d.again = again(d.err) || reason != "" && d.err == nil && d.frozen
 				if d.published = d.published || before.published; d.row == nil {
 					d.row = before.row
 				}
 				d.took += c.cfg.Now().Sub(began)
 				d.stale = d.stale || look > 1 // what rounds remember belongs to the first look
-				var slot *SlotError
+				var slot *publish.SlotError
 				if errors.As(d.err, &slot) {
 					for _, j := range slots[order[k]] {
 						if results[j].row == nil {
@@ -208,10 +209,11 @@ func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reaso
 	return results, nil
 }
 
-// again tells whether a fresh look may help at once. A closer that was fenced takes the slot over anew.
+// again reports whether a fresh look may help at once. A closer that was fenced takes the slot over anew.
 func again(err error) bool {
 	var ahead *merge.AheadError
-	return errors.As(err, &ahead) || errors.Is(err, merge.ErrMoved) || errors.Is(err, ErrFenced) || errors.Is(err, store.ErrSuperseded)
+	return errors.As(err, &ahead) || errors.Is(err, merge.ErrMoved) || errors.Is(err, publish.ErrRowMoved) ||
+		errors.Is(err, publish.ErrFenced) || errors.Is(err, store.ErrSuperseded)
 }
 
 // book takes over what became of a round's windows.
@@ -229,7 +231,7 @@ func (c *Closer) book(results []done, report *RoundReport) {
 		if d.published {
 			report.Closed = append(report.Closed, closedOf(d.row))
 		}
-		var slot *SlotError
+		var slot *publish.SlotError
 		var grew *GrewError
 		switch {
 		case d.err == nil:
@@ -317,26 +319,19 @@ func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
 	})
 }
 
-// flipAll shows rows in Redis that were published and could not be shown then. When a lane changed its owner or went
+// showRows shows rows in Redis that were published and could not be shown then. When a lane changed its owner or went
 // back, Redis may have forgotten what it showed. A closer that begins does not know what happened before it, and looks at the
 // whole ledger: slots that have nothing to close would not be looked at otherwise.
-func (c *Closer) flipAll(ctx context.Context, v *view) {
-	check, begins := false, c.prev == nil
+func (c *Closer) showRows(ctx context.Context, v *view) {
+	doubt, begins := false, c.prev == nil
 	if c.prev != nil && len(c.prev.Lanes) == len(v.Lanes) {
 		for i := range v.Lanes {
-			check = check || !v.Lanes[i].Meta.Guard().Follows(c.prev.Lanes[i].Meta.Guard())
+			doubt = doubt || !v.Lanes[i].Meta.Guard().Follows(c.prev.Lanes[i].Meta.Guard())
 		}
 	}
 	for _, s := range c.slots {
-		s.mu.Lock()
-		s.check = s.check || check
-		var err error
-		if begins && s.producer == nil {
-			err, s.check = s.catchUp(ctx), true
+		if err := s.ShowRows(ctx, doubt, begins); err != nil {
+			c.warnView(err)
 		}
-		if err = errors.Join(err, s.flip(ctx)); err != nil {
-			c.cfg.Log.Warn("the view in Redis lags behind the ledger", "pipeline", c.cfg.Spec.Name, "error", err)
-		}
-		s.mu.Unlock()
 	}
 }

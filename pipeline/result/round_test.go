@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
-	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -499,11 +500,11 @@ func TestLateRevisionsLeaveTimeToTheLanes(t *testing.T) {
 	c := w.closer(func(c *result.Config) {
 		c.Now = func() time.Time { return now }
 	})
-	w.kafka.Plan(func(s resulttest.Step) resulttest.Outcome {
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
 		if s.Name == "commit" {
 			now = now.Add(cost)
 		}
-		return resulttest.Pass
+		return publishtest.Pass
 	})
 	l := w.lanes[0]
 	l.event("x", 10, 1)
@@ -539,7 +540,7 @@ func TestOpenTransactionIsNoIdleness(t *testing.T) {
 	p, err := w.kafka.Open(w.ctx, 99)
 	require.NoError(t, err)
 	require.NoError(t, p.Begin())
-	require.NoError(t, p.Send(w.ctx, []result.Record{{Topic: "orders", Value: []byte("{}")}}))
+	require.NoError(t, p.Send(w.ctx, []publish.Record{{Topic: "orders", Value: []byte("{}")}}))
 	require.Contains(t, w.round(c).Waiting.Why, "it was idle at offset 2, the log ends at 3")
 	require.NoError(t, p.Close())
 	require.Contains(t, w.round(c).Waiting.Why, "it was idle at offset 2, the log ends at 4")

@@ -14,8 +14,8 @@ import (
 
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
-	"millrace/pipeline/result/resulttest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -63,7 +63,7 @@ type world struct {
 	t      testing.TB
 	ctx    context.Context
 	spec   *spec.Spec
-	kafka  *resulttest.Kafka
+	kafka  *publishtest.Kafka
 	server *miniredis.Miniredis
 	redis  redis.UniversalClient
 	faults *storetest.Faults
@@ -77,7 +77,7 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 	require.NoError(t, err)
 	server := miniredis.RunT(t)
 	addr := server.Addr()
-	w := &world{t: t, ctx: context.Background(), spec: s, kafka: resulttest.New(), server: server}
+	w := &world{t: t, ctx: context.Background(), spec: s, kafka: publishtest.New(), server: server}
 	w.faults = storetest.NewFaults(storetest.Client(t, addr, false))
 	w.redis = storetest.Client(t, addr, false)
 	w.redis.AddHook(w.faults)

@@ -49,14 +49,19 @@ var rules = []rule{
 		allow: []string{"millrace/pipeline/spec", "millrace/internal/contract"},
 	},
 	{
-		name: "only pipeline/source, result, engine and the command line talk to Kafka", dirs: []string{""},
-		except: []string{"pipeline/source", "pipeline/result", "pipeline/engine", "internal/cli", "tests"},
+		name: "only pipeline/source, publish, engine and the command line talk to Kafka", dirs: []string{""},
+		except: []string{"pipeline/source", "pipeline/publish", "pipeline/engine", "internal/cli", "tests"},
 		deny:   []string{"github.com/IBM/sarama"},
 	},
 	{
 		name: "only pipeline/store and the command line talk to Redis", dirs: []string{""},
 		except: []string{"pipeline/store", "internal/cli", "tests"},
 		deny:   []string{"github.com/redis/go-redis"},
+	},
+	{
+		name: "the closer decides what its slots publish and is never called back",
+		dirs: []string{"pipeline/publish"},
+		deny: []string{"millrace/pipeline/result", "millrace/pipeline/survey", "millrace/pipeline/merge"},
 	},
 	{
 		name: "only internal/dev runs embedded servers", dirs: []string{""},

@@ -10,6 +10,7 @@ import (
 
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/verify"
@@ -51,7 +52,7 @@ func (p *pipeline) hotPath() *hotPath {
 		h.engine.Stop(ctx)
 	})
 	h.closer, err = result.NewCloser(result.Config{
-		Spec: p.Spec, State: p.Store, Kafka: result.NewKafka(p.Kafka, p.Cluster, p.Spec.Name), By: "test", Log: log,
+		Spec: p.Spec, State: p.Store, Kafka: publish.NewClient(p.Kafka, p.Cluster, p.Spec.Name), By: "test", Log: log,
 	})
 	require.NoError(p.T, err)
 	p.T.Cleanup(func() { h.closer.Close() })

@@ -3,7 +3,7 @@
 // What is real: lane.State with Snapshot, Restore and Reseed; store.Store with its Lua scripts; result.Closer with
 // Round, CloseWindow, Flush and Drain; specs, decoder, windows, aggregates. What is not: Redis (redis.go: a server in
 // memory that runs the scripts and can take back any suffix of the calls of a hash tag; redis_test.go holds its answers
-// against miniredis), Kafka (resulttest.Kafka), the group coordinator, and the loop around lane.State, whose decisions
+// against miniredis), Kafka (publishtest.Kafka), the group coordinator, and the loop around lane.State, whose decisions
 // lane.go repeats without goroutines and clocks.
 //
 // A run is one seed. Every process (a lane's owner with its committer, a closer) is a coroutine that hands control back

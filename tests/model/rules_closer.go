@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -228,7 +229,7 @@ func (k *closerKafka) ReadCommitted(ctx context.Context, tp source.TopicPartitio
 	return k.Kafka.ReadCommitted(ctx, tp, from, fn)
 }
 
-func (k *closerKafka) Open(ctx context.Context, slot int) (result.Producer, error) {
+func (k *closerKafka) Open(ctx context.Context, slot int) (publish.Producer, error) {
 	if k.w.is(ledgerAfter) {
 		tp := source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(slot)}
 		var records []source.Record
@@ -254,11 +255,11 @@ func (k *closerKafka) Open(ctx context.Context, slot int) (result.Producer, erro
 
 // closerProducer is a producer in memory without the rule that is off.
 type closerProducer struct {
-	result.Producer
+	publish.Producer
 	w *World
 }
 
-func (p *closerProducer) Send(ctx context.Context, records []result.Record) error {
+func (p *closerProducer) Send(ctx context.Context, records []publish.Record) error {
 	if strings.HasSuffix(records[0].Topic, ".ledger") {
 		switch p.w.off {
 		case oneTxn:
@@ -280,7 +281,7 @@ func (p *closerProducer) Send(ctx context.Context, records []result.Record) erro
 			if err != nil {
 				return err
 			}
-			records = []result.Record{{Topic: records[0].Topic, Partition: records[0].Partition, Key: records[0].Key, Value: text}}
+			records = []publish.Record{{Topic: records[0].Topic, Partition: records[0].Partition, Key: records[0].Key, Value: text}}
 		}
 	}
 	return p.Producer.Send(ctx, records)

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -70,7 +70,7 @@ type World struct {
 	out     Outcome
 
 	redis   *server
-	kafka   *resulttest.Kafka
+	kafka   *publishtest.Kafka
 	parts   []*partition
 	now     int64 // ms, the producers' clock
 	pace    int64
@@ -143,7 +143,7 @@ func (l *Lab) newWorld(o Options) *World {
 	rng := rand.New(rand.NewPCG(o.Seed, 0x6d696c6c72616365))
 	w := &World{
 		setup: l.setups[rng.IntN(len(l.setups))], lab: l, rng: rng, ctx: context.Background(), off: o.Off, sky: o.Sky, trace: o.Trace,
-		redis: l.server, kafka: resulttest.New(), void: map[[2]int64]bool{}, now: origin + rng.Int64N(10_000), pace: 500 + rng.Int64N(3_000),
+		redis: l.server, kafka: publishtest.New(), void: map[[2]int64]bool{}, now: origin + rng.Int64N(10_000), pace: 500 + rng.Int64N(3_000),
 		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000),
 	}
 	if o.Steps > 0 {
@@ -372,19 +372,19 @@ func (w *World) execute(args []string, info *commitInfo) (reply any, err error) 
 }
 
 // kafkaStep is one request of a closer or a lane to Kafka.
-func (w *World) kafkaStep(s resulttest.Step) resulttest.Outcome {
+func (w *World) kafkaStep(s publishtest.Step) publishtest.Outcome {
 	a := w.current
 	if a == nil {
-		return resulttest.Pass
+		return publishtest.Pass
 	}
 	if !a.pause() {
-		return resulttest.FailBefore
+		return publishtest.FailBefore
 	}
-	outcome := resulttest.Pass
+	outcome := publishtest.Pass
 	if w.faulty(w.weather.kafka) {
-		outcome = resulttest.FailBefore
+		outcome = publishtest.FailBefore
 		if w.rng.IntN(2) == 0 {
-			outcome = resulttest.FailAfter
+			outcome = publishtest.FailAfter
 		}
 	}
 	w.logf("kafka %s slot %d: %s", s.Name, s.Slot, [...]string{"ok", "lost on its way", "answer lost"}[outcome])

@@ -1,4 +1,4 @@
-package result
+package publish
 
 import (
 	"cmp"
@@ -21,7 +21,7 @@ type index struct {
 
 // entry is the latest row of one window.
 type entry struct {
-	row      *ledger.Row // nil once it was let go
+	row      *ledger.Row // nil once it was forgotten
 	offset   int64
 	end      int64
 	closedAt int64
@@ -42,16 +42,16 @@ func newIndex() index {
 	}
 }
 
-// begin ends the editions before the given one. Their rows stay until they are given up.
-func (x *index) begin(edition int) { x.edition = max(x.edition, edition) }
+// beginEdition ends the editions before the given one. Their rows stay until they are given up.
+func (x *index) beginEdition(edition int) { x.edition = max(x.edition, edition) }
 
-// past reports whether an entry belongs to an edition that has ended. What Redis has under its name is not its own.
-func (x *index) past(e *entry) bool { return e.edition < x.edition }
+// isPast reports whether an entry belongs to an edition that has ended. What Redis has under its name is not its own.
+func (x *index) isPast(e *entry) bool { return e.edition < x.edition }
 
-// put takes over a row of the partition that is newer than all before.
-func (x *index) put(row *ledger.Row, offset int64) {
+// addRow takes over a row of the partition that is newer than all before.
+func (x *index) addRow(row *ledger.Row, offset int64) {
 	id := row.ID()
-	x.letGo(x.entries[id])
+	x.forgetRow(x.entries[id])
 	x.entries[id] = &entry{
 		row: row, offset: offset, end: row.End, closedAt: row.ClosedAt, edition: row.Edition, revision: row.Revision,
 		final: row.Final,
@@ -60,68 +60,68 @@ func (x *index) put(row *ledger.Row, offset int64) {
 		x.whole++
 	}
 	if x.whole > maxFinals {
-		x.letGoHalf()
+		x.forgetOlderHalf()
 	}
 }
 
-// remove takes over a tombstone.
-func (x *index) remove(id ledger.WindowID) {
-	x.letGo(x.entries[id])
+// removeRow takes over a tombstone.
+func (x *index) removeRow(id ledger.WindowID) {
+	x.forgetRow(x.entries[id])
 	delete(x.entries, id)
 }
 
-// putFloor takes over a floor record that is newer than all before.
-func (x *index) putFloor(f *ledger.Floor) {
+// setFloor takes over a floor record that is newer than all before.
+func (x *index) setFloor(f *ledger.Floor) {
 	x.floors[floorID{f.Window, f.Edition}] = f
-	x.begin(f.Ended + 1)
+	x.beginEdition(f.Ended + 1)
 }
 
 // expires reports whether what Redis has of an entry's window is to expire: it is final, and of the edition that is
 // published now.
-func (x *index) expires(id ledger.WindowID, e *entry) bool { return !x.past(e) && x.done(id, e) }
+func (x *index) expires(id ledger.WindowID, e *entry) bool { return !x.isPast(e) && x.isFinal(id, e) }
 
-// letGoFloored forgets the rows that floors make superfluous.
-func (x *index) letGoFloored() {
+// forgetFlooredRows forgets the rows that floors make superfluous.
+func (x *index) forgetFlooredRows() {
 	for id, e := range x.entries {
-		if e.row != nil && e.final && x.floored(id, e) {
-			x.letGo(e)
+		if e.row != nil && e.final && x.isFloored(id, e) {
+			x.forgetRow(e)
 		}
 	}
 }
 
-// floored reports whether an entry's window lies at or below the floor of its edition.
-func (x *index) floored(id ledger.WindowID, e *entry) bool {
+// isFloored reports whether an entry's window lies at or below the floor of its edition.
+func (x *index) isFloored(id ledger.WindowID, e *entry) bool {
 	f := x.floors[floorID{id.Window, e.edition}]
 	return f != nil && e.end <= f.End
 }
 
-// floor returns the floor that a window of the current edition lies at or below, nil when it lies above.
-func (x *index) floor(family string, end int64) *ledger.Floor {
+// floorAbove returns the floor that a window of the current edition lies at or below, nil when it lies above.
+func (x *index) floorAbove(family string, end int64) *ledger.Floor {
 	if f := x.floors[floorID{family, x.edition}]; f != nil && end <= f.End {
 		return f
 	}
 	return nil
 }
 
-// done reports whether an entry's window is final: by its row, or because it lies at or below the floor of its edition.
-func (x *index) done(id ledger.WindowID, e *entry) bool { return e.final || x.floored(id, e) }
+// isFinal reports whether an entry's window is final: by its row, or because it lies at or below the floor of its edition.
+func (x *index) isFinal(id ledger.WindowID, e *entry) bool { return e.final || x.isFloored(id, e) }
 
 // holdsFinal reports whether the final row of a window is at hand.
 func (x *index) holdsFinal(id ledger.WindowID) bool {
 	e := x.entries[id]
-	return e != nil && !x.past(e) && e.final && e.row != nil
+	return e != nil && !x.isPast(e) && e.final && e.row != nil
 }
 
-// letGo forgets the row of a final window but not where it stands. e may be nil.
-func (x *index) letGo(e *entry) {
+// forgetRow forgets the row of a final window but not where it stands. e may be nil.
+func (x *index) forgetRow(e *entry) {
 	if e != nil && e.final && e.row != nil {
 		e.row = nil
 		x.whole--
 	}
 }
 
-// letGoHalf forgets the rows of the older half of the final windows that are kept whole.
-func (x *index) letGoHalf() {
+// forgetOlderHalf forgets the rows of the older half of the final windows that are kept whole.
+func (x *index) forgetOlderHalf() {
 	finals := make([]*entry, 0, x.whole)
 	for _, e := range x.entries {
 		if e.final && e.row != nil {
@@ -130,12 +130,12 @@ func (x *index) letGoHalf() {
 	}
 	slices.SortFunc(finals, func(a, b *entry) int { return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.offset, b.offset)) })
 	for _, e := range finals[:len(finals)/2] {
-		x.letGo(e)
+		x.forgetRow(e)
 	}
 }
 
-// ids lists the windows with a row that want accepts, in a fixed order, so that equal runs make equal calls.
-func (x *index) ids(want func(ledger.WindowID, *entry) bool) []ledger.WindowID {
+// windowsWhere lists the windows with a row that want accepts, in a fixed order, so that equal runs make equal calls.
+func (x *index) windowsWhere(want func(ledger.WindowID, *entry) bool) []ledger.WindowID {
 	var ids []ledger.WindowID
 	for id, e := range x.entries {
 		if want(id, e) {

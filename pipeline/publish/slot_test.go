@@ -1,4 +1,4 @@
-package result
+package publish
 
 import (
 	"context"
@@ -49,9 +49,9 @@ func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
 	for i := range int64(3 * maxFinals) {
 		log.rows = append(log.rows, ledger.Row{Window: "w", Start: i * hour, End: (i + 1) * hour, Revision: 2, Final: i != 5})
 	}
-	s := newSlot(0, "p", log, nil, keeper{now: time.Now})
+	s := &New(Config{Pipeline: "p", Kafka: log, Now: time.Now}).held
 	ctx := t.Context()
-	require.NoError(t, s.open(ctx))
+	require.NoError(t, s.TakeOver(ctx))
 	require.LessOrEqual(t, s.index.whole, maxFinals)
 	require.Len(t, s.index.entries, 3*maxFinals)
 
@@ -69,7 +69,7 @@ func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := log.reads
-			row, err := s.last(ctx, ledger.WindowID{Window: "w", Start: c.hour * hour})
+			row, err := s.LatestRow(ctx, ledger.WindowID{Window: "w", Start: c.hour * hour})
 			require.NoError(t, err)
 			require.Equal(t, c.known, row != nil)
 			require.Equal(t, c.reads, log.reads-before)
@@ -79,12 +79,12 @@ func TestSlotForgetsOldFinalWindowsAndFindsThemAgain(t *testing.T) {
 
 func TestSlotReadsOnAfterAFailure(t *testing.T) {
 	log := &ledgerLog{rows: []ledger.Row{{Window: "w", Revision: 1}}}
-	s := newSlot(0, "p", log, nil, keeper{now: time.Now})
-	require.NoError(t, s.open(t.Context()))
-	s.discard()
+	s := &New(Config{Pipeline: "p", Kafka: log, Now: time.Now}).held
+	require.NoError(t, s.TakeOver(t.Context()))
+	s.GiveUpProducer()
 	log.rows = append(log.rows, ledger.Row{Window: "w", Revision: 2})
 	require.Equal(t, 1, s.index.entries[ledger.WindowID{Window: "w", Start: 0}].revision)
-	require.NoError(t, s.open(t.Context()))
+	require.NoError(t, s.TakeOver(t.Context()))
 	require.Equal(t, 2, s.index.entries[ledger.WindowID{Window: "w", Start: 0}].revision)
 	require.Equal(t, int64(2), s.next)
 }

@@ -1,4 +1,4 @@
-package result
+package publish
 
 import (
 	"context"
@@ -27,7 +27,7 @@ func EndIncarnation(ctx context.Context, k Kafka, pipeline string, rows bool, pr
 	}
 	e := &ending{kafka: k, pipeline: pipeline, progress: progress}
 	for n := range max(ledger.DefaultSlots, len(partitions)) {
-		if err := e.fence(ctx, n); err != nil {
+		if err := e.fenceSlot(ctx, n); err != nil {
 			return fmt.Errorf("fence slot %d of the ledger of %s: %w", n, pipeline, err)
 		}
 	}
@@ -36,13 +36,13 @@ func EndIncarnation(ctx context.Context, k Kafka, pipeline string, rows bool, pr
 	}
 	slots := make([]*endingSlot, len(partitions))
 	for i, n := range partitions {
-		if slots[i], err = e.read(ctx, n); err != nil {
+		if slots[i], err = e.readSlot(ctx, n); err != nil {
 			return fmt.Errorf("read slot %d of the ledger of %s: %w", n, pipeline, err)
 		}
 		e.edition = max(e.edition, slots[i].edition, slots[i].ended)
 	}
 	for _, s := range slots {
-		if err := e.giveUp(ctx, s); err != nil {
+		if err := e.giveUpRows(ctx, s); err != nil {
 			return fmt.Errorf("end slot %d of the ledger of %s: %w", s.tp.Partition, pipeline, err)
 		}
 	}
@@ -66,7 +66,7 @@ type endingSlot struct {
 	ended   int                 // the latest that has been ended here, 0 before the first
 }
 
-func (e *ending) fence(ctx context.Context, n int) error {
+func (e *ending) fenceSlot(ctx context.Context, n int) error {
 	producer, err := e.kafka.Open(ctx, n)
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (e *ending) fence(ctx context.Context, n int) error {
 	return producer.Close()
 }
 
-func (e *ending) read(ctx context.Context, n int32) (*endingSlot, error) {
+func (e *ending) readSlot(ctx context.Context, n int32) (*endingSlot, error) {
 	s := &endingSlot{tp: source.TopicPartition{Topic: ledger.Topic(e.pipeline), Partition: n}, live: make(map[string]struct{})}
 	_, err := e.kafka.ReadCommitted(ctx, s.tp, 0, func(r source.Record) error {
 		rec, err := ledger.ParseRecord(s.tp, r)
@@ -96,9 +96,9 @@ func (e *ending) read(ctx context.Context, n int32) (*endingSlot, error) {
 	return s, err
 }
 
-// giveUp tombstones what lives in a slot, and then says which edition has ended: whoever reads the slot meanwhile sees rows
+// giveUpRows tombstones what lives in a slot, and then says which edition has ended: whoever reads the slot meanwhile sees rows
 // go and never the next edition beside them.
-func (e *ending) giveUp(ctx context.Context, s *endingSlot) (err error) {
+func (e *ending) giveUpRows(ctx context.Context, s *endingSlot) (err error) {
 	if len(s.live) == 0 && s.ended >= e.edition {
 		return nil
 	}
@@ -112,7 +112,7 @@ func (e *ending) giveUp(ctx context.Context, s *endingSlot) (err error) {
 		for i, key := range keys {
 			batch[i] = Record{Topic: s.tp.Topic, Partition: s.tp.Partition, Key: []byte(key)}
 		}
-		if err := e.publish(ctx, producer, batch); err != nil {
+		if err := e.writeBatch(ctx, producer, batch); err != nil {
 			return err
 		}
 	}
@@ -121,10 +121,10 @@ func (e *ending) giveUp(ctx context.Context, s *endingSlot) (err error) {
 	if err != nil {
 		return err
 	}
-	return e.publish(ctx, producer, []Record{{Topic: s.tp.Topic, Partition: s.tp.Partition, Key: end.Key(), Value: text}})
+	return e.writeBatch(ctx, producer, []Record{{Topic: s.tp.Topic, Partition: s.tp.Partition, Key: end.Key(), Value: text}})
 }
 
-func (e *ending) publish(ctx context.Context, producer Producer, batch []Record) error {
+func (e *ending) writeBatch(ctx context.Context, producer Producer, batch []Record) error {
 	if err := producer.Begin(); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
-// Package resulttest is a Kafka in memory for tests of closing: partitions with transactions, markers, last stable offset
+// Package publishtest is a Kafka in memory for tests of closing: partitions with transactions, markers, last stable offset
 // and fencing by transactional id, and faults between every two steps.
-package resulttest
+package publishtest
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"millrace/pipeline/result"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
 )
 
@@ -36,7 +36,7 @@ type Step struct {
 	Slot int    // of open, begin, send, commit and close
 }
 
-// Kafka implements result.Kafka. It is safe for concurrent use.
+// Kafka implements publish.Kafka. It is safe for concurrent use.
 type Kafka struct {
 	mu     sync.Mutex
 	topics map[string][]*partition
@@ -47,7 +47,7 @@ type Kafka struct {
 	seen   int
 }
 
-var _ result.Kafka = (*Kafka)(nil)
+var _ publish.Kafka = (*Kafka)(nil)
 
 type partition struct {
 	start   int64
@@ -218,8 +218,8 @@ func (k *Kafka) ReadCommitted(_ context.Context, tp source.TopicPartition, from 
 	return next, nil
 }
 
-// Open implements result.Producers.
-func (k *Kafka) Open(_ context.Context, slot int) (result.Producer, error) {
+// Open implements publish.Producers.
+func (k *Kafka) Open(_ context.Context, slot int) (publish.Producer, error) {
 	p := &producer{k: k, slot: slot}
 	err := k.do("open", slot, func() error {
 		k.decide(slot, false)
@@ -281,7 +281,7 @@ type producer struct {
 func (p *producer) do(name string, fn func() error) error {
 	return p.k.do(name, p.slot, func() error {
 		if p.k.epochs[p.slot] != p.epoch {
-			return fmt.Errorf("slot %d: %w", p.slot, result.ErrFenced)
+			return fmt.Errorf("slot %d: %w", p.slot, publish.ErrFenced)
 		}
 		return fn()
 	})
@@ -294,7 +294,7 @@ func (p *producer) Begin() error {
 	})
 }
 
-func (p *producer) Send(_ context.Context, records []result.Record) error {
+func (p *producer) Send(_ context.Context, records []publish.Record) error {
 	return p.do("send", func() error {
 		txn := p.k.open[p.slot]
 		if txn == nil {

@@ -1,4 +1,4 @@
-package result
+package publish
 
 import (
 	"testing"
@@ -10,12 +10,12 @@ import (
 
 func FuzzPage(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(appendPageRow(nil, ledger.Content{Key: []byte(`{"k":1}`), Values: []byte(`{}`), Deleted: true}))
+	f.Add(appendRow(nil, ledger.Content{Key: []byte(`{"k":1}`), Values: []byte(`{}`), Deleted: true}))
 	f.Add([]byte{pageFormat, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, page []byte) {
 		var again []byte
-		err := eachPageRow(page, func(c ledger.Content) error {
-			again = appendPageRow(again, c)
+		err := eachRow(page, func(c ledger.Content) error {
+			again = appendRow(again, c)
 			return nil
 		})
 		if err != nil {
@@ -24,7 +24,7 @@ func FuzzPage(f *testing.F) {
 		}
 		var rows int
 		if len(again) > 0 {
-			require.NoError(t, eachPageRow(again, func(ledger.Content) error { rows++; return nil }))
+			require.NoError(t, eachRow(again, func(ledger.Content) error { rows++; return nil }))
 			require.LessOrEqual(t, len(again), len(page))
 		}
 	})

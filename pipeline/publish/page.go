@@ -1,8 +1,7 @@
-package result
+package publish
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"millrace/pipeline/ledger"
@@ -12,13 +11,10 @@ import (
 // deleted), key length, key, values length, values; lengths are unsigned varints, key and values JSON objects.
 const pageFormat = 1
 
-// maxPage is the size in bytes after which a page is closed; a page exceeds it by at most one row.
-const maxPage = 256 << 10
+// pageSize is the size in bytes after which a page is closed; a page exceeds it by at most one row.
+const pageSize = 256 << 10
 
-// ErrPage means that a page of prepared content cannot be read.
-var ErrPage = errors.New("corrupt page of prepared content")
-
-func appendPageRow(dst []byte, c ledger.Content) []byte {
+func appendRow(dst []byte, c ledger.Content) []byte {
 	if len(dst) == 0 {
 		dst = append(dst, pageFormat)
 	}
@@ -34,8 +30,8 @@ func appendPageRow(dst []byte, c ledger.Content) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(c.Values))), c.Values...)
 }
 
-// eachPageRow passes the rows of a page to fn; they alias the page.
-func eachPageRow(page []byte, fn func(ledger.Content) error) error {
+// eachRow passes the rows of a page to fn; they alias the page.
+func eachRow(page []byte, fn func(ledger.Content) error) error {
 	if len(page) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrPage)
 	}

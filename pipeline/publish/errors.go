@@ -1,0 +1,50 @@
+package publish
+
+import (
+	"errors"
+	"fmt"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/source"
+)
+
+var (
+	// ErrFenced means that another closer took the window's slot over. What was under way is not published.
+	ErrFenced = errors.New("another closer took over the window's slot")
+
+	// ErrRowMoved means that a row does not stand any more where the slot has read it: another closer has written a newer
+	// one, and compaction removed this one. Take the slot over again.
+	ErrRowMoved = errors.New("another closer has written a newer row of the window")
+
+	// ErrPage means that a page of prepared content cannot be read.
+	ErrPage = errors.New("corrupt page of prepared content")
+)
+
+// SlotError says that a window's slot could not be taken over: Kafka is in trouble, not the window.
+type SlotError struct {
+	Slot int
+	Err  error
+}
+
+func (e *SlotError) Error() string { return fmt.Sprintf("slot %d: %v", e.Slot, e.Err) }
+
+func (e *SlotError) Unwrap() error { return e.Err }
+
+// RevisionError says that the transaction with a revision failed. Whether it is published shows when the slot is taken
+// over anew.
+type RevisionError struct {
+	Window   string
+	Start    int64
+	Revision int
+	Err      error
+}
+
+func (e *RevisionError) Error() string {
+	text := fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, ledger.WindowID{Window: e.Window, Start: e.Start}, e.Err)
+	if errors.Is(e.Err, source.ErrRecordTooLarge) {
+		return "incident row-too-large: " + text + "; the window is published by itself once the topic takes it"
+	}
+	return text
+}
+
+func (e *RevisionError) Unwrap() error { return e.Err }

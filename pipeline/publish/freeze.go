@@ -1,0 +1,123 @@
+package publish
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/store"
+)
+
+// maxInMemory is how many bytes of a revision's content are kept in memory between freezing and publishing it. A larger
+// one is read back from Redis page by page.
+const maxInMemory = 1 << 20
+
+// errSameContent ends the freezing of content that equals that of the latest revision.
+var errSameContent = errors.New("same content as the latest revision")
+
+// Content passes the rows of a window to emit, by key, and returns how many events they hold and whether they are exactly
+// what the row's lanes cover.
+type Content func(emit func(ledger.Content) error) (events int64, exact bool, err error)
+
+// Draft is a revision that is to be frozen.
+type Draft struct {
+	Row     *ledger.Row // without what its content will tell: events, exactness, keys, checksum, links
+	Latest  *ledger.Row // of the window, nil without one
+	TopicID string      // of the result topic, as of the look at the lanes; "" when it is not known
+}
+
+// Revision is a frozen revision of a window, or a row that says more about the content of the latest one.
+type Revision struct {
+	Row    *ledger.Row
+	Frozen bool // by an earlier attempt, maybe from an older state
+
+	amends  bool     // the content is that of the latest revision, and is not published again
+	pages   [][]byte // the content, when it is small and was read just now; nil when it is to be read back
+	topicID string   // of the result topic
+}
+
+// Amend returns a revision with the content of the latest one, which is exact, and all else as row says.
+func Amend(row, latest *ledger.Row) *Revision {
+	row.Revision, row.Exact, row.Keys, row.Events, row.Checksum = latest.Revision, true, latest.Keys, latest.Events, latest.Checksum
+	row.Algorithm, row.Links = latest.Algorithm, latest.Links
+	return &Revision{Row: row, amends: true}
+}
+
+// Freeze stores the content of the window's next revision, or returns what an earlier attempt has stored under its number:
+// then content is not called. Content that equals that of the latest revision amends it.
+func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision, error) {
+	row := d.Row
+	f := &freezer{}
+	build := func(add func([]byte) error) ([]byte, error) {
+		*f = freezer{add: add}
+		events, exact, err := content(f.addRow)
+		if err != nil {
+			return nil, err
+		}
+		row.Events, row.Exact, row.Keys, row.Checksum = events, exact, f.sum.Rows(), f.sum.String()
+		if d.Latest != nil && d.Latest.Checksum == row.Checksum && d.Latest.Keys == row.Keys {
+			row.Revision, row.Links = d.Latest.Revision, d.Latest.Links
+			return nil, errSameContent
+		}
+		if err := f.closePage(); err != nil {
+			return nil, err
+		}
+		return json.Marshal(row)
+	}
+	prepared, fresh, err := h.state.Prepare(ctx, h.storeID(row.ID()), row.Revision, build)
+	if errors.Is(err, errSameContent) {
+		return &Revision{Row: row, amends: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if fresh {
+		return &Revision{Row: row, pages: f.inMemory, topicID: d.TopicID}, nil
+	}
+	frozen := new(ledger.Row)
+	if err := json.Unmarshal(prepared.Header, frozen); err != nil {
+		return nil, fmt.Errorf("revision %d prepared earlier: %w", prepared.Number, err)
+	}
+	if frozen.Window != row.Window || frozen.Start != row.Start || frozen.Revision != row.Revision {
+		return nil, fmt.Errorf("revision %d prepared earlier belongs to window %s, revision %d: %w",
+			prepared.Number, frozen.ID(), frozen.Revision, store.ErrCorrupt)
+	}
+	return &Revision{Row: frozen, Frozen: true, topicID: d.TopicID}, nil
+}
+
+// freezer writes a window's content as pages.
+type freezer struct {
+	sum      ledger.Checksum
+	page     []byte
+	inMemory [][]byte // all pages, nil once they are too large
+	size     int
+	add      func(page []byte) error
+}
+
+func (f *freezer) addRow(row ledger.Content) error {
+	f.sum.AddContent(row)
+	f.page = appendRow(f.page, row)
+	if len(f.page) < pageSize {
+		return nil
+	}
+	return f.closePage()
+}
+
+func (f *freezer) closePage() error {
+	if len(f.page) == 0 {
+		return nil
+	}
+	if err := f.add(f.page); err != nil {
+		return err
+	}
+	if f.size += len(f.page); f.size <= maxInMemory {
+		f.inMemory = append(f.inMemory, f.page)
+		f.page = nil
+		return nil
+	}
+	f.inMemory = nil
+	f.page = f.page[:0]
+	return nil
+}

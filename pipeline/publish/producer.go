@@ -1,0 +1,129 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+
+	"millrace/pipeline/source"
+)
+
+// producer is a sarama transactional producer.
+type producer struct {
+	sync    sarama.SyncProducer
+	inTxn   bool // a transaction is open
+	cluster *source.Cluster
+	limits  map[string]int // of records, by topic, as of the producer's first use of it
+}
+
+func (p *producer) Begin() error {
+	err := p.sync.BeginTxn()
+	p.inTxn = err == nil
+	return deliveryError(err)
+}
+
+// Send implements Producer. What is under way cannot be interrupted: sarama gives up by itself. Records go out together as
+// long as they fit one batch of their topic, wherever their keys lead. A record that its topic does not take is a
+// *source.TooLargeError before anything of it is sent.
+func (p *producer) Send(ctx context.Context, records []Record) error {
+	batch := make(map[string]int) // bytes by topic
+	from := 0
+	for i := range records {
+		r := &records[i]
+		limit, err := p.topicLimit(ctx, r.Topic)
+		if err != nil {
+			return err
+		}
+		size := source.RecordSize(r.Key, r.Value, r.Headers)
+		if size > limit {
+			return &source.TooLargeError{Topic: r.Topic, Key: bytes.Clone(r.Key), Size: size, Limit: limit}
+		}
+		if batch[r.Topic]+size > limit {
+			if err := p.sendBatch(ctx, records[from:i]); err != nil {
+				return err
+			}
+			clear(batch)
+			from = i
+		}
+		batch[r.Topic] += size
+	}
+	return p.sendBatch(ctx, records[from:])
+}
+
+// topicLimit is the size of the largest record that the topic takes.
+func (p *producer) topicLimit(ctx context.Context, topic string) (int, error) {
+	if known, ok := p.limits[topic]; ok {
+		return known, nil
+	}
+	setting, err := p.cluster.MaxMessageBytes(ctx, topic)
+	if err != nil {
+		return 0, err
+	}
+	p.limits[topic] = source.RecordLimit(setting)
+	return p.limits[topic], nil
+}
+
+func (p *producer) sendBatch(ctx context.Context, records []Record) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	messages := make([]*sarama.ProducerMessage, len(records))
+	for i := range records {
+		r := &records[i]
+		m := &sarama.ProducerMessage{
+			Topic: r.Topic, Partition: r.Partition, Key: sarama.ByteEncoder(r.Key),
+		}
+		if r.Value != nil { // nil is a tombstone
+			m.Value = sarama.ByteEncoder(r.Value)
+		}
+		for _, h := range r.Headers {
+			m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
+		}
+		messages[i] = m
+	}
+	if err := p.sync.SendMessages(messages); err != nil {
+		return deliveryError(err)
+	}
+	for i, m := range messages {
+		records[i].Partition, records[i].Offset = m.Partition, m.Offset
+	}
+	return nil
+}
+
+func (p *producer) Commit() error {
+	err := p.sync.CommitTxn()
+	if err == nil {
+		p.inTxn = false
+	}
+	return deliveryError(err)
+}
+
+func (p *producer) Close() error {
+	var aborted error
+	if p.inTxn {
+		aborted = deliveryError(p.sync.AbortTxn())
+	}
+	return errors.Join(aborted, p.sync.Close())
+}
+
+// deliveryError gives the cause of a failed delivery, and ErrFenced when another producer of the slot took over.
+func deliveryError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var many sarama.ProducerErrors
+	if errors.As(err, &many) && len(many) > 0 {
+		err = fmt.Errorf("%d records not delivered, the first: %w", len(many), many[0])
+	}
+	if source.TooLarge(err) {
+		return fmt.Errorf("%w: %w", source.ErrRecordTooLarge, err)
+	}
+	var code sarama.KError
+	if errors.As(err, &code) && (code == sarama.ErrProducerFenced || code == sarama.ErrInvalidProducerEpoch) {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	return err
+}

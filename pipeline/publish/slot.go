@@ -1,0 +1,160 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// Config says which slot of which pipeline. All fields but Spec are required.
+type Config struct {
+	Slot     int
+	Pipeline string
+	Families []string // the windows of the spec, by name
+	Spec     string   // version of the spec, written into floors
+	Kafka    Kafka
+	State    State
+	Keep     spec.Retention
+	Now      func() time.Time // for what is kept and for how long; what a revision holds never depends on it
+}
+
+// Slot is one partition of a pipeline's ledger with its transactional producer. What it knows of the ledger is the truth
+// as long as its transactions succeed, because whoever else publishes in the slot fences its producer first.
+//
+// Its methods may be called from any goroutine: each locks the slot while it runs, calls to Kafka and Redis included. Do
+// locks it over several steps. Nobody holds two slots at a time.
+type Slot struct {
+	mu   sync.Mutex
+	held Held
+}
+
+// Held is a slot that is locked. It is handed out by Slot.Do, and is of no use after that has returned.
+type Held struct {
+	n        int
+	pipeline string
+	families []string
+	version  string                // of the spec
+	topic    source.TopicPartition // of the ledger
+	kafka    Kafka
+	state    State
+	keep     retention
+
+	// The mutex of the Slot guards everything below.
+
+	producer    Producer // nil before the first use and after a failure
+	loaded      bool     // the partition was read
+	next        int64    // position in the partition up to which index holds everything
+	index       index
+	pending     map[ledger.WindowID]*ledger.Row // rows that Redis may not show yet
+	doubtful    bool                            // Redis may have forgotten rows that it has shown
+	sweep       sweep
+	maintained  time.Time // when floors were last looked after
+	keptAtFloor Kept      // as of then
+}
+
+// New returns a slot. It connects to nothing before the first use.
+func New(cfg Config) *Slot {
+	return &Slot{held: Held{
+		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State,
+		keep:  retention{cfg.Keep, cfg.Now},
+		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
+		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row), keptAtFloor: Kept{Oldest: window.NoTime},
+	}}
+}
+
+// Do runs fn while the slot is locked, and returns its error. fn must not call methods of the Slot.
+func (s *Slot) Do(fn func(*Held) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fn(&s.held)
+}
+
+// Close gives up the producer. What is under way ends first. A slot that is used again is taken over again.
+func (s *Slot) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held.GiveUpProducer()
+}
+
+// Edition is the edition of what the slot would publish next, as far as its ledger was read.
+func (s *Slot) Edition() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held.Edition()
+}
+
+// Floor returns the floor that a window which ends at end (ms) lies at or below, nil when it lies above.
+func (s *Slot) Floor(family string, end int64) *ledger.Floor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held.index.floorAbove(family, end)
+}
+
+// LowestFloor is the end (ms) up to which the slot's floors say that every window is final; window.NoTime while a family
+// has no floor.
+func (s *Slot) LowestFloor() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	low := int64(math.MaxInt64)
+	for _, family := range s.held.families {
+		f := s.held.index.floors[floorID{family, s.held.index.edition}]
+		if f == nil {
+			return window.NoTime
+		}
+		low = min(low, f.End)
+	}
+	return low
+}
+
+// ShowRows shows in Redis the rows that were published and could not be shown then. doubt says that Redis may have
+// forgotten what it showed, and lets the slot look. With load, a slot without a producer reads its ledger first, because
+// whoever published in it before may have died before the row was shown; it fences nobody.
+func (s *Slot) ShowRows(ctx context.Context, doubt, load bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &s.held
+	h.doubtful = h.doubtful || doubt
+	var err error
+	if load && h.producer == nil {
+		err, h.doubtful = h.readLedger(ctx), true
+	}
+	return errors.Join(err, h.ShowRows(ctx))
+}
+
+// Edition is the edition of what is published next.
+func (h *Held) Edition() int { return h.index.edition }
+
+// FloorInstead returns the floor that answers for a window which ends at end (ms): it lies at or below the floor, and its
+// final row is not at hand. nil when the window's row has to be asked for.
+func (h *Held) FloorInstead(id ledger.WindowID, end int64) *ledger.Floor {
+	if h.index.holdsFinal(id) {
+		return nil
+	}
+	return h.index.floorAbove(id.Window, end)
+}
+
+// LatestRow returns the latest row of a window, nil when it was never published or its row was given up. The slot was
+// taken over. What fails is a *SlotError.
+func (h *Held) LatestRow(ctx context.Context, id ledger.WindowID) (*ledger.Row, error) {
+	e := h.index.entries[id]
+	if e == nil || h.index.isPast(e) {
+		return nil, nil
+	}
+	row, err := h.readRow(ctx, e)
+	if err != nil {
+		return nil, &SlotError{Slot: h.n, Err: err}
+	}
+	return row, nil
+}
+
+func (h *Held) storeID(id ledger.WindowID) store.WindowID {
+	return store.WindowID{Pipeline: h.pipeline, Window: id.Window, Start: id.Start}
+}
