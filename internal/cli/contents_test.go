@@ -11,13 +11,13 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/result/resulttest"
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
 )
 
 // trimmed is a Kafka whose result topic begins at start by now.
 type trimmed struct {
-	*resulttest.Kafka
+	*publishtest.Kafka
 	start int64
 }
 
@@ -44,7 +44,7 @@ func TestMissingRowsAreExplained(t *testing.T) {
 		"an older row": {8, "one", false, "ledger and contents disagree", "expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := trimmed{resulttest.New(), c.start}
+			k := trimmed{publishtest.New(), c.start}
 			k.AddTopic("orders.windows", 2)
 			k.SetTopicID("orders.windows", c.id)
 			k.AddTopic(ledger.Topic("orders"), ledger.DefaultSlots)

@@ -17,6 +17,7 @@ import (
 	"millrace/internal/dev"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -97,7 +98,7 @@ func newWorld(t *testing.T, addrs []string, keep time.Duration, size int, settin
 		_, err := cluster.EnsureTopic(w.ctx, spec)
 		require.NoError(t, err)
 	}
-	w.kafka = &counting{Kafka: result.NewKafka(cfg, cluster, name)}
+	w.kafka = &counting{Kafka: publish.NewClient(cfg, cluster, name)}
 	for n := range lanes {
 		program, err := lane.Compile(s) // one for each lane: it decodes for one at a time
 		require.NoError(t, err)
