@@ -54,15 +54,16 @@ retention: {results: %[3]s, ledger: 2h}
 
 // world is a pipeline without its engine.
 type world struct {
-	t     *testing.T
-	ctx   context.Context
-	spec  *spec.Spec
-	redis redis.UniversalClient
-	store *store.Store
-	kafka *counting
-	lanes []*feeder
-	size  int // keys of a window
-	addrs []string
+	t       *testing.T
+	ctx     context.Context
+	spec    *spec.Spec
+	redis   redis.UniversalClient
+	store   *store.Store
+	cluster *source.Cluster
+	kafka   *counting
+	lanes   []*feeder
+	size    int // keys of a window
+	addrs   []string
 }
 
 // brokers starts a Kafka unless the environment names one. real reports whether it does.
@@ -88,7 +89,7 @@ func newWorld(t *testing.T, addrs []string, keep time.Duration, size int, settin
 	require.NoError(t, err)
 	t.Cleanup(func() { cluster.Close() })
 	w := &world{t: t, ctx: t.Context(), spec: s, redis: storetest.Client(t, storetest.StartRedis(t), false), size: size, addrs: addrs}
-	w.store = store.New(w.redis)
+	w.store, w.cluster = store.New(w.redis), cluster
 	topic, err := cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: name, Partitions: lanes})
 	require.NoError(t, err)
 	for _, spec := range []source.TopicSpec{
@@ -163,8 +164,14 @@ func (l *feeder) save(ctx context.Context) error {
 	}
 	l.drop = max(l.drop, ctl[0].DropBefore)
 	l.state.Snapshot(&l.commit, lane.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: store.NotIdle})
-	if _, err := l.w.store.Apply(ctx, l.id, l.stID, l.token, l.commit.Calls); err != nil {
-		return err
+	for try := 1; ; try++ { // a lane sends a commit again whose outcome it does not know
+		_, err := l.w.store.Apply(ctx, l.id, l.stID, l.token, l.commit.Calls)
+		if err == nil {
+			break
+		}
+		if try == 5 {
+			return err
+		}
 	}
 	l.state.Acknowledged(&l.commit)
 	return nil
