@@ -104,7 +104,7 @@ func (h *Held) readLedgerOn(ctx context.Context) error {
 
 // How far back from the end of a partition the latest floor is looked for, in offsets, before all of it is read.
 const (
-	searchFirst = 1 << 10
+	searchFirst = 1 << 7
 	searchMost  = 1 << 16
 	searchStep  = 1 << 3
 )
