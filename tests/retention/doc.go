@@ -5,5 +5,5 @@
 // Without flags the tests are small. The sizes that docs/performance.md speaks of:
 //
 //	go test ./tests/retention -run TestContentsGo -v -timeout 60m -minutes 20000 -keys 1000 -results 30s
-
+//	go test ./tests/retention -run TestTakeOver -v -timeout 60m -history 100000
 package retention
