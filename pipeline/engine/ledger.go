@@ -12,7 +12,7 @@ import (
 type ledgerReader struct{ log ledger.Log }
 
 // Published implements lane.Ledger.
-func (l ledgerReader) Published(ctx context.Context, id store.LaneID) (lane.Published, error) {
-	r, err := ledger.ReadLane(ctx, l.log, id.Pipeline, id.Topic, id.Partition)
-	return lane.Published{Windows: r.Windows, Offset: r.Offset, TopicID: r.TopicID}, err
+func (l ledgerReader) Published(ctx context.Context, id store.LaneID, topicID string) (lane.Published, error) {
+	r, err := ledger.ReadLane(ctx, l.log, id.Pipeline, id.Topic, id.Partition, topicID)
+	return lane.Published{Windows: r.Windows, Offset: r.Offset}, err
 }

@@ -36,14 +36,14 @@ type Log interface {
 // Ledger knows what was published of a lane. It is asked only where nothing else is left that could say whether the lane
 // is new.
 type Ledger interface {
-	Published(ctx context.Context, id store.LaneID) (Published, error)
+	// Published leaves out what was read of another topic than topicID that had the lane's name.
+	Published(ctx context.Context, id store.LaneID, topicID string) (Published, error)
 }
 
 // Published is what the ledger says of a lane.
 type Published struct {
-	Windows int    // that cover offsets of the lane
-	Offset  int64  // highest of them, 0 without any
-	TopicID string // that the offset belongs to, "" when it is not known
+	Windows int   // that still have a row that covers offsets of the lane
+	Offset  int64 // the highest that was read, 0 without any
 }
 
 // Deps are what the lanes of a replica share. All are safe for concurrent use.

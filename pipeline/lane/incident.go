@@ -70,10 +70,10 @@ func (p *position) verify() (start int64, inc *Incident) {
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
 			"Redis holds no state of %s, but the consumer group has committed offset %d (%s); restore Redis from its backup, or decide",
 			p.topicRef, p.hint.Offset, p.hint.Metadata)}
-	case p.fresh() && p.ledger.Offset > 0 && sameTopic(p.ledger.TopicID, p.topicID):
+	case p.fresh() && p.ledger.Offset > 0:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.ledger.Offset, Detail: fmt.Sprintf(
-			"Redis holds no state of %s and the consumer group has no offset, but the ledger has %d windows published with its records up to offset %d, "+
-				"and the log begins at %d; restore Redis from its backup, or decide", p.topicRef, p.ledger.Windows, p.ledger.Offset, p.ends.Start)}
+			"Redis holds no state of %s and the consumer group has no offset, but the ledger says that its records up to offset %d were read (%d windows still have a row), "+
+				"and the log begins at %d; restore Redis from its backup, or decide", p.topicRef, p.ledger.Offset, p.ledger.Windows, p.ends.Start)}
 	case p.fresh():
 		return p.ends.Start, nil
 	case !sameTopic(p.meta.TopicID, p.topicID):

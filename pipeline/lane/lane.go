@@ -380,7 +380,7 @@ func (l *Lane) locate(ctx context.Context, meta store.Meta) (*position, error) {
 			at.hint = hint
 		}
 		if at.hint.Offset < 0 && l.deps.Ledger != nil {
-			if at.ledger, err = l.deps.Ledger.Published(ctx, l.id); err != nil {
+			if at.ledger, err = l.deps.Ledger.Published(ctx, l.id, at.topicID); err != nil {
 				return nil, fmt.Errorf("ask the ledger for lane %s: %w", l.id, err)
 			}
 		}

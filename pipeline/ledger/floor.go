@@ -36,7 +36,8 @@ type FloorLane struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	Offset    int64  `json:"offset"`
-	Era       int64  `json:"era,omitempty"` // offsets of two eras say nothing about each other
+	TopicID   string `json:"topic_id,omitempty"` // that the offset belongs to; "" when it is not known
+	Era       int64  `json:"era,omitempty"`      // offsets of two eras say nothing about each other
 }
 
 // Lane returns what the floor says about a lane, and false for a lane that did not exist when it was raised.

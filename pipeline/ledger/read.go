@@ -72,14 +72,24 @@ func ReadResults(ctx context.Context, log Log, topic, pipeline string, fn func(R
 	})
 }
 
-// Results returns the last revision of every window and key, in the latest edition that has published any, in the order of SortResults. It holds all of them in memory.
+// Results returns the last revision of every window and key in the latest edition that has published any, in the order of
+// SortResults. It holds all of them in memory.
 func Results(ctx context.Context, log Log, topic, pipeline string) ([]ResultRow, error) {
 	type place struct {
 		WindowID
 		key string
 	}
 	latest := make(map[place]ResultRow)
+	edition := Edition
 	err := ReadResults(ctx, log, topic, pipeline, func(row ResultRow) error {
+		of := max(row.Edition, Edition)
+		if of < edition {
+			return nil
+		}
+		if of > edition { // a key or a window that only an ended edition had is none of this one
+			clear(latest)
+			edition = of
+		}
 		p := place{WindowID{row.Window, row.Start}, string(row.Key)}
 		if old, ok := latest[p]; !ok || row.Supersedes(old) {
 			latest[p] = row

@@ -29,7 +29,8 @@ func (c *Closer) advanceFinality(v *view, t WindowTimes) {
 	for i := range v.Lanes {
 		l := &v.Lanes[i]
 		c.finality.Lanes = append(c.finality.Lanes, ledger.FloorLane{
-			Topic: l.ID.Topic, Partition: l.ID.Partition, Offset: max(l.Meta.Offset, 0), Era: l.Meta.Era,
+			Topic: l.ID.Topic, Partition: l.ID.Partition, Offset: max(l.Meta.Offset, 0), TopicID: l.Meta.TopicID,
+			Era: l.Meta.Era,
 		})
 	}
 }
