@@ -123,10 +123,10 @@ func getWindow(ctx context.Context, sh *shell, k resultTopics, f rowFilter) erro
 	latest := map[string]ledger.ResultRow{}
 	var order []string
 	err = ledger.ReadResults(ctx, k, f.topic, f.pipeline, func(r ledger.ResultRow) error {
-		if r.Window != f.window || r.Start != f.start {
-			return nil
+		if r.Window != f.window || r.Start != f.start || max(r.Edition, ledger.Edition) != row.Edition {
+			return nil // what stands there of an edition that has ended says nothing about this one
 		}
-		if r.Revision == row.Revision && max(r.Edition, ledger.Edition) == row.Edition {
+		if r.Revision == row.Revision {
 			whole.Add(r)
 		}
 		if f.key != "" && string(r.Key) != f.key {

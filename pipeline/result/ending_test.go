@@ -8,6 +8,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
+	"millrace/pipeline/verify"
 )
 
 // A closer that was open when its pipeline was removed is fenced, and the next edition begins at revision 1.
@@ -56,6 +57,11 @@ func TestEndIncarnation(t *testing.T) {
 		}
 	}
 	views()
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: cluster, Now: atBase})
+	require.NoError(t, err)
+	for _, p := range v.Problems {
+		require.NotEqual(t, verify.ProblemResults, p.Kind, "rows of an edition that ended stay without a ledger row: %s", p.Detail)
+	}
 	l.event("x", 12, 5)
 	l.commit()
 	next := w.closer(use)

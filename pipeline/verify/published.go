@@ -127,7 +127,10 @@ type revisionID struct {
 
 // checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
 func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l *ledgerTopic) error {
-	edition := ledger.Edition // the latest that has published anything
+	edition := ledger.Edition // the latest: one that has just begun has published nothing, but ended those before it
+	for _, e := range l.edition {
+		edition = max(edition, e)
+	}
 	for _, s := range l.windows {
 		edition = max(edition, s.last.Edition)
 	}
