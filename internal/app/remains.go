@@ -194,7 +194,13 @@ func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, ot
 		return nil, err
 	}
 	var list []contract.TopicRemains
-	for _, topic := range slices.Sorted(maps.Keys(roles)) {
+	names := slices.Sorted(maps.Keys(roles))
+	for _, topic := range names { // without the ledger the next start would number its editions from 1 again, beside these rows
+		if book := ledger.Topic(pipeline); roles[topic] == contract.RoleResults && kept[topic] != "" && kept[book] == "" && slices.Contains(all, topic) {
+			kept[book] = fmt.Sprintf("it says which edition the rows in topic %s are of, which stays: %s", topic, kept[topic])
+		}
+	}
+	for _, topic := range names {
 		if slices.Contains(all, topic) {
 			list = append(list, contract.TopicRemains{Topic: topic, Role: roles[topic], Delete: kept[topic] == "", Why: kept[topic]})
 		}
