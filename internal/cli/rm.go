@@ -32,7 +32,8 @@ func rmCommand(sh *shell) *cobra.Command {
 		Short: "Remove everything a stopped pipeline has left",
 		Long: `Rm shows what a stopped pipeline has left in Redis and Kafka, asks, and deletes it with the workflow remove:<name>: the consumer
 group, all keys, and with --topics the topics that it writes. Topics that it reads are never deleted, nor those that another pipeline
-names. The lanes stay fenced for --grace, so that a worker that was frozen and thaws can write nothing back; after that nothing is left.
+names, nor the ledger while such a topic holds results of this pipeline. The lanes stay fenced for --grace, so that a worker that was
+frozen and thaws can write nothing back; after that nothing is left.
 A removal that was interrupted is finished by another rm. Without --topics the ledger topic stays with its rows given up, and a
 pipeline of the same name begins anew.`,
 		Example: "  millrace rm flights --dry-run\n  millrace rm flights --topics --yes",
