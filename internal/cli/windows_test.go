@@ -16,7 +16,9 @@ import (
 // topics are resultTopics of one partition. What is asked only about rows that are missing is left out.
 type topics map[string][]source.Record
 
-func (k topics) Topic(context.Context, string) (source.Topic, error) { return source.Topic{}, source.ErrUnknownTopic }
+func (k topics) Topic(context.Context, string) (source.Topic, error) {
+	return source.Topic{}, source.ErrUnknownTopic
+}
 
 func (k topics) Ends(context.Context, ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
 	return nil, source.ErrUnknownTopic
