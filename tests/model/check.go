@@ -227,6 +227,46 @@ func (w *World) checkDrop(p int32, before int64) {
 	}
 }
 
+// checkGone looks at the ledger when the view of a window has gone: it was final for as long as contents are kept.
+func (w *World) checkGone(name string) {
+	if err := w.ledger.read(); err != nil {
+		w.fail("ledger: %v", err)
+		return
+	}
+	for id, rows := range w.ledger.rows {
+		last := &rows[len(rows)-1]
+		if wid := (store.WindowID{Pipeline: pipeline, Window: id.name, Start: id.start}); wid.String() == name {
+			if !last.Final || !w.due(last.ClosedAt) {
+				w.fail("%s: the view is gone; the last row (final %t) was written in step %d", id, last.Final, last.ClosedAt/stepMs)
+			}
+			return
+		}
+	}
+	w.fail("the view of %s is gone, and the ledger has no row", name)
+}
+
+// checkFloor looks at the ledger when a slot's floor is raised: it never goes back, and every window up to it that has a row
+// is final. Those without one are judged at the end.
+func (w *World) checkFloor(slot int32, f *ledger.Floor) {
+	at := floorID{slot, f.Window}
+	if before, ok := w.ledger.floors[at]; ok && f.End < before {
+		w.fail("the floor of %s in slot %d goes back from %+d to %+d", f.Window, slot, before-origin, f.End-origin)
+	}
+	w.ledger.floors[at] = f.End
+	for id, rows := range w.ledger.rows {
+		wid := ledger.WindowID{Window: id.name, Start: id.start}
+		if last := &rows[len(rows)-1]; id.name == f.Window && wid.Slot(slots) == int(slot) && last.End <= f.End && !last.Final {
+			w.fail("%s: revision %d is not final, and the floor lies at %+d", id, last.Revision, f.End-origin)
+		}
+	}
+}
+
+// floorID names a floor.
+type floorID struct {
+	slot   int32
+	family string
+}
+
 // windowID names a window.
 type windowID struct {
 	name  string
@@ -249,10 +289,12 @@ type ledgerReader struct {
 	w    *World
 	next []int64
 	rows map[windowID][]ledger.Row
+
+	floors map[floorID]int64 // ms
 }
 
 func newLedgerReader(w *World) *ledgerReader {
-	return &ledgerReader{w: w, next: make([]int64, slots), rows: map[windowID][]ledger.Row{}}
+	return &ledgerReader{w: w, next: make([]int64, slots), rows: map[windowID][]ledger.Row{}, floors: map[floorID]int64{}}
 }
 
 // read takes in what was committed since the last call.
@@ -264,9 +306,16 @@ func (l *ledgerReader) read() error {
 		tp := source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: int32(p)}
 		next, err := l.w.kafka.ReadCommitted(l.w.ctx, tp, l.next[p], func(r source.Record) error {
 			rec, err := ledger.ParseRecord(tp, r)
-			if err == nil && rec.Row != nil {
+			switch {
+			case err != nil:
+			case rec.Row != nil:
 				id := windowID{rec.Row.Window, rec.Row.Start}
 				l.rows[id] = append(l.rows[id], *rec.Row)
+			case rec.Floor != nil && rec.Floor.Edition > l.w.ended:
+				l.w.out.Floors++
+				l.w.checkFloor(tp.Partition, rec.Floor)
+			case rec.Tombstone != nil:
+				l.w.out.Rows++
 			}
 			return err
 		})

@@ -59,7 +59,7 @@ func (w *World) changeClosers() {
 func (c *closerProc) config() result.Config {
 	return result.Config{
 		Spec: c.w.spec, State: c.w.stateOf(c), Kafka: c.w.kafkaOf(c), By: c.name, Slots: slots, Parallel: 1, ReadAhead: 1, Patience: 2,
-		Now: func() time.Time { return time.UnixMilli(int64(c.w.step)) },
+		Now: func() time.Time { return time.UnixMilli(c.w.clock()) },
 	}
 }
 

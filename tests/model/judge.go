@@ -256,7 +256,7 @@ func (w *World) judgeContent(id windowID, row *ledger.Row, published []ledger.Re
 	maps.DeleteFunc(got, func(_ string, v values) bool { return v.N == 0 })
 	if !maps.Equal(got, want) || events != row.Events {
 		w.fail("%s: revision %d (%s, final %t, closed in step %d by %s) has %v, %d events; the events below its offsets %+v make %v, %d",
-			id, row.Revision, row.Reason, row.Final, row.ClosedAt, row.By, got, row.Events, row.Lanes, want, events)
+			id, row.Revision, row.Reason, row.Final, row.ClosedAt/stepMs, row.By, got, row.Events, row.Lanes, want, events)
 	}
 }
 
@@ -267,11 +267,11 @@ func (w *World) judgeWatermark(id windowID, row *ledger.Row) {
 	}
 	i := slices.IndexFunc(w.closers, func(c *closerProc) bool { return c.name == row.By })
 	looks := w.closers[i].looks
-	n, _ := slices.BinarySearchFunc(looks, int(row.ClosedAt)+1, func(l look, step int) int { return l.step - step })
+	n, _ := slices.BinarySearchFunc(looks, int(row.ClosedAt/stepMs)+1, func(l look, step int) int { return l.step - step })
 	for _, lane := range row.Lanes {
 		p := int(lane.Partition)
 		mark := w.reference(p, nil).at(w.setup, w.parts[p], lane.Offset)
-		if mark < row.End && int(row.ClosedAt) < w.steps {
+		if mark < row.End && int(row.ClosedAt/stepMs) < w.steps {
 			w.out.Idle++
 		}
 		if mark < row.End && lane.Offset < looks[n-1].ends[p] {
@@ -320,6 +320,10 @@ func (w *World) judgeOracle(revisions map[revisionID][]ledger.ResultRow, exempt 
 			return bytes.Compare(a.Key, b.Key)
 		})
 		for _, r := range published {
+			if max(r.Edition, ledger.Edition) != w.ended+1 {
+				w.fail("%s: a row is of edition %d, the last that ended is %d", id, r.Edition, w.ended)
+			}
+			r.Edition = 0 // the oracle knows none
 			if text, err := r.MarshalJSON(); err == nil && !exempt(w.refOf(id)) {
 				got.Write(append(text, '\n'))
 			}
@@ -356,6 +360,10 @@ func (w *World) judgeViews() {
 		if err == nil && p.Current > 0 {
 			err = json.Unmarshal(p.Row, &shown)
 		}
+		if last.Final && w.due(last.ClosedAt) && err == nil && p.Current == 0 {
+			w.out.Expired++
+			continue
+		}
 		if err != nil || shown.Revision != last.Revision || shown.Final != last.Final {
 			w.fail("%s: Redis shows revision %d (final %t), the ledger has %d (final %t): %v", id, shown.Revision, shown.Final,
 				last.Revision, last.Final, err)
@@ -376,7 +384,7 @@ func (w *World) judgeViews() {
 // verify runs what `millrace verify` runs.
 func (w *World) verify() {
 	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.lab.store, Kafka: w.kafka, Slots: slots, Input: true,
-		Now: func() time.Time { return time.UnixMilli(int64(w.step)) }})
+		Now: func() time.Time { return time.UnixMilli(w.clock()) }})
 	if err != nil {
 		w.fail("verify: %v", err)
 		return

@@ -112,9 +112,9 @@ func explore(t *testing.T, n int, sky Climate) Outcome {
 	})
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
 		"final windows %d, late events %d, windows not judged %d; commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
-		"keys deleted %d, acquisitions that found it %d)",
+		"keys deleted %d, acquisitions that found it %d; floors written %d, rows given up %d, views expired %d)",
 		seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals, sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt,
-		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Found)
+		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Found, sum.Floors, sum.Rows, sum.Expired)
 	return sum
 }
 
@@ -133,6 +133,9 @@ func (o *Outcome) add(p Outcome) {
 	o.Superseded += p.Superseded
 	o.Resumed += p.Resumed
 	o.Settled += p.Settled
+	o.Expired += p.Expired
+	o.Floors += p.Floors
+	o.Rows += p.Rows
 	o.Lost += p.Lost
 	o.Found += p.Found
 }
@@ -168,6 +171,7 @@ var mutants = []struct {
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 1},
 	{wholeLanes, Loss, 1}, {asksAgain, Loss, 1},
+	{floorsTrue, Mixed, 1}, {floorsBind, Storm, 1}, {floorsEdition, Mixed, 1},
 }
 
 // mutantSeeds is within how many seeds a mutant must be found wrong.

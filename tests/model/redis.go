@@ -37,7 +37,9 @@ type server struct {
 	lua     *lua.LState
 	sources map[string]*lua.FunctionProto // by hash, all ever seen
 	cached  map[string]bool               // hashes that the server knows now
+	now     func() int64                  // ms
 	unknown string                        // a command the store uses and the model lacks
+	before  func(now int64)               // each command
 	mirror  func(args []string, reply any, err error)
 }
 
@@ -46,6 +48,7 @@ type tag struct {
 	name   string
 	hashes map[string]map[string]string
 	zsets  map[string]map[string]string // member -> score
+	ends   map[string]int64             // ms: when a key expires
 	calls  [][]func()                   // what takes each write call back, oldest first
 	undo   []func()                     // of the call that runs now
 	marks  []mark                       // commits whose meta was applied, oldest first
@@ -85,6 +88,7 @@ func effective(seals []*seal) bool {
 
 func newServer() (*server, error) {
 	s := &server{sources: map[string]*lua.FunctionProto{}}
+	s.now = func() int64 { return 0 }
 	s.reset()
 	s.lua = lua.NewState()
 	module := s.lua.NewTable()
@@ -102,7 +106,7 @@ func (s *server) reset() {
 func (s *server) tag(name string) *tag {
 	t := s.tags[name]
 	if t == nil {
-		t = &tag{name: name, hashes: map[string]map[string]string{}, zsets: map[string]map[string]string{}}
+		t = &tag{name: name, hashes: map[string]map[string]string{}, zsets: map[string]map[string]string{}, ends: map[string]int64{}}
 		s.tags[name] = t
 	}
 	return t
@@ -126,6 +130,10 @@ func (s *server) names() []string { return slices.Sorted(maps.Keys(s.tags)) }
 // do executes one command.
 func (s *server) do(args []string) (reply any, err error) {
 	s.cur = s.tag(hashTag(args))
+	if s.before != nil {
+		s.before(s.now())
+	}
+	s.expire()
 	reply, err = s.run(args)
 	if len(s.cur.undo) > 0 {
 		s.cur.calls = append(s.cur.calls, s.cur.undo)
@@ -209,34 +217,73 @@ func (s *server) command(args []string) (any, error) {
 		return int64(unset(t, t.zsets, key, args[2])), nil
 	case "zrange":
 		return t.members(key)
-	case "pttl": // nothing of ours ever expires
-		if len(t.hashes[key])+len(t.zsets[key]) > 0 {
-			return int64(-1), nil
+	case "pttl":
+		if len(t.hashes[key])+len(t.zsets[key]) == 0 {
+			return int64(-2), nil
 		}
-		return int64(-2), nil
-	case "pexpire": // no run lasts that long
-		if len(t.hashes[args[1]]) > 0 {
-			return int64(1), nil
+		if at, ok := t.ends[key]; ok {
+			return at - s.now(), nil
 		}
-		return int64(0), nil
+		return int64(-1), nil
+	case "pexpire":
+		if len(t.hashes[key])+len(t.zsets[key]) == 0 {
+			return int64(0), nil
+		}
+		t.live(key, s.now()+atoi(args[2]))
+		return int64(1), nil
 	case "unlink":
 		n := int64(0)
 		for _, k := range args[1:] {
-			if old, ok := t.hashes[k]; ok {
-				delete(t.hashes, k)
-				t.undo = append(t.undo, func() { t.hashes[k] = old })
-				n++
-			}
-			if old, ok := t.zsets[k]; ok {
-				delete(t.zsets, k)
-				t.undo = append(t.undo, func() { t.zsets[k] = old })
-				n++
-			}
+			n += t.unlink(k)
 		}
 		return n, nil
 	}
 	s.unknown = args[0]
 	return nil, serverError("ERR unknown command '" + args[0] + "'")
+}
+
+// unlink deletes a key.
+func (t *tag) unlink(key string) (n int64) {
+	if old, ok := t.hashes[key]; ok {
+		delete(t.hashes, key)
+		t.undo = append(t.undo, func() { t.hashes[key] = old })
+		n++
+	}
+	if old, ok := t.zsets[key]; ok {
+		delete(t.zsets, key)
+		t.undo = append(t.undo, func() { t.zsets[key] = old })
+		n++
+	}
+	t.persist(key)
+	return n
+}
+
+// persist takes a key's time to live.
+func (t *tag) persist(key string) {
+	if at, ok := t.ends[key]; ok {
+		delete(t.ends, key)
+		t.undo = append(t.undo, func() { t.ends[key] = at })
+	}
+}
+
+// live gives a key its time to live.
+func (t *tag) live(key string, end int64) {
+	old, had := t.ends[key]
+	t.ends[key] = end
+	t.undo = append(t.undo, func() {
+		if t.ends[key] = old; !had {
+			delete(t.ends, key)
+		}
+	})
+}
+
+// expire deletes the keys of the tag whose time is over.
+func (s *server) expire() {
+	for _, key := range slices.Sorted(maps.Keys(s.cur.ends)) {
+		if s.cur.ends[key] <= s.now() {
+			s.cur.unlink(key)
+		}
+	}
 }
 
 // members lists a sorted set by score, then by member.
@@ -297,6 +344,7 @@ func unset(t *tag, all map[string]map[string]string, key, field string) (removed
 	delete(h, field)
 	if len(h) == 0 {
 		delete(all, key)
+		t.persist(key)
 	}
 	t.undo = append(t.undo, func() {
 		h[field] = old

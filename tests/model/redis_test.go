@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -19,7 +20,11 @@ func TestRedisAnswersAsMiniredis(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: other.Addr(), Protocol: 2, DisableIdentity: true})
 	t.Cleanup(func() { client.Close() })
 	lab := newLab(t)
-	compared := 0
+	compared, passed := 0, int64(0)
+	lab.server.before = func(now int64) {
+		other.FastForward(time.Duration(now-passed) * time.Millisecond)
+		passed = now
+	}
 	lab.server.mirror = func(args []string, reply any, err error) {
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
 			return // the other one was not told to forget
@@ -42,6 +47,7 @@ func TestRedisAnswersAsMiniredis(t *testing.T) {
 	}
 	for seed := range uint64(8) {
 		other.FlushAll()
+		passed = 0
 		require.Empty(t, lab.Run(Options{Seed: seed + 1, Sky: Crashes, Steps: 400}).Wrong)
 	}
 	require.Greater(t, compared, 2000)

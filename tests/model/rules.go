@@ -63,6 +63,9 @@ const (
 	oneTxn        Rule = "results and ledger row in one transaction"
 	wholeLanes    Rule = "no revision while slices of a lane are missing"
 	asksAgain     Rule = "the closer asks for entries that are missing"
+	floorsTrue    Rule = "a floor lies where every lane has passed"
+	floorsBind    Rule = "nothing at or below the floor is closed"
+	floorsEdition Rule = "a floor says nothing about another edition"
 )
 
 func (w *World) is(r Rule) bool { return w.off == r }

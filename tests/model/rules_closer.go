@@ -226,8 +226,39 @@ func (k *closerKafka) ReadCommitted(ctx context.Context, tp source.TopicPartitio
 			return inner(r)
 		}
 	}
+	if isLedger {
+		fn = k.floors(tp, fn)
+	}
 	return k.Kafka.ReadCommitted(ctx, tp, from, fn)
 }
+
+// floors shows floors to a closer as they are without the rule that is off.
+func (k *closerKafka) floors(tp source.TopicPartition, fn func(source.Record) error) func(source.Record) error {
+	return func(r source.Record) error {
+		rec, err := ledger.ParseRecord(tp, r)
+		if err != nil || rec.Floor == nil {
+			return fn(r)
+		}
+		f := rec.Floor
+		switch {
+		case k.w.is(floorsBind):
+			return nil
+		case k.w.is(floorsTrue) && f.Edition > k.w.ended:
+			f.End += floorLeap
+		case k.w.is(floorsEdition) && f.Edition <= k.w.ended:
+			f.Edition = k.w.ended + 1
+		default:
+			return fn(r)
+		}
+		if r.Value, err = json.Marshal(f); err != nil {
+			return err
+		}
+		return fn(r)
+	}
+}
+
+// floorLeap is by how much floors are too high without the rule that they are true.
+const floorLeap = 20_000
 
 func (k *closerKafka) Open(ctx context.Context, slot int) (publish.Producer, error) {
 	if k.w.is(ledgerAfter) {

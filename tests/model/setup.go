@@ -37,6 +37,7 @@ results: {kafka: {topic: p.windows}}
 late: {kafka: {topic: p.late}}
 dead_letter: {kafka: {topic: p.dead}}
 lane: {buckets: %d, chunk_fields: %d, commit_queue: %d}
+retention: {results: %s, ledger: %s}
 `
 
 const (
@@ -55,8 +56,8 @@ type setup struct {
 	oracle  *oracle.Spec
 }
 
-func newSetup(windows, disorder, lateness string, buckets, fields, queue int) (*setup, error) {
-	s := &setup{text: fmt.Sprintf(specText, windows, disorder, lateness, buckets, fields, queue)}
+func newSetup(windows, disorder, lateness string, buckets, fields, queue int, results, rows string) (*setup, error) {
+	s := &setup{text: fmt.Sprintf(specText, windows, disorder, lateness, buckets, fields, queue, results, rows)}
 	var err error
 	if s.spec, err = spec.Parse("model.yaml", []byte(s.text)); err != nil {
 		return nil, err
@@ -86,15 +87,16 @@ func NewLab() (*Lab, error) {
 	for _, v := range []struct {
 		windows, disorder, lateness string
 		buckets, fields, queue      int
+		results, rows               string
 	}{
-		{hourly, "4s", "6s", 1, 1, 1},
-		{hourly, "0s", "0s", 2, 2, 2},
-		{daily, "3s", "0s", 1, 2, 1},
-		{daily, "3s", "5s", 2, 1, 1},
-		{sliding, "2s", "4s", 1, 1, 2},
-		{mixed, "4s", "3s", 1, 2, 1},
+		{hourly, "4s", "6s", 1, 1, 1, "100s", "100s"},
+		{hourly, "0s", "0s", 2, 2, 2, "10s", "300s"},
+		{daily, "3s", "0s", 1, 2, 1, "200s", "400s"},
+		{daily, "3s", "5s", 2, 1, 1, "7d", "90d"},
+		{sliding, "2s", "4s", 1, 1, 2, "30s", "100s"},
+		{mixed, "4s", "3s", 1, 2, 1, "300s", "1h"},
 	} {
-		s, err := newSetup(v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue)
+		s, err := newSetup(v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue, v.results, v.rows)
 		if err != nil {
 			return nil, err
 		}

@@ -2,11 +2,13 @@ package model
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -39,6 +41,9 @@ type Outcome struct {
 	Seals     int // adopted that went beyond the lane's own watermark
 	Idle      int // ledger rows that left out an idle lane
 	Exempt    int // windows not judged because Redis lost a seal
+	Expired   int // views that Redis does not show any more at the end
+	Floors    int // raised
+	Rows      int // of the ledger that were given up
 	Lost      int // keys of lanes that were deleted
 	Found     int // acquisitions that found a part of the state gone
 
@@ -95,6 +100,7 @@ type World struct {
 	closers  []*closerProc
 	born     int
 	ledger   *ledgerReader
+	ended    int // the last edition of an earlier life of the pipeline, 0 without one
 }
 
 // hint is a group's offset, -1 without one, with its metadata and the seals that the state there was decided with.
@@ -151,6 +157,7 @@ func (l *Lab) newWorld(o Options) *World {
 	}
 	w.infos, w.origins, w.rewrites = map[store.Token]map[string]*commitInfo{}, map[store.Token]store.Token{}, map[store.Token]bool{}
 	l.server.reset()
+	l.server.now = w.clock
 	n := 2 + rng.IntN(2)
 	for range n {
 		w.parts = append(w.parts, &partition{now: w.now})
@@ -163,6 +170,9 @@ func (l *Lab) newWorld(o Options) *World {
 	w.kafka.AddTopic(ledger.Topic(pipeline), slots)
 	w.kafka.Plan(w.kafkaStep)
 	w.ledger = newLedgerReader(w)
+	if o.Seed%3 == 0 {
+		w.liveBefore()
+	}
 	w.weather = newWeather(rng)
 	w.settle()
 	w.logf("seed %d, %d lanes, %d steps, weather %+v, spec\n%s", o.Seed, n, w.steps, w.weather, w.text)
@@ -171,6 +181,31 @@ func (l *Lab) newWorld(o Options) *World {
 	}
 	w.newCloser()
 	return w
+}
+
+// liveBefore leaves in the ledger what an earlier life of the pipeline left that was removed: floors far above everything
+// that comes, and the end of its edition.
+func (w *World) liveBefore() {
+	w.ended = ledger.Edition
+	for slot := range int32(slots) {
+		tp := source.TopicPartition{Topic: ledger.Topic(pipeline), Partition: slot}
+		leave := func(key []byte, record any) {
+			text, err := json.Marshal(record)
+			if err != nil {
+				w.fail("earlier life: %v", err)
+			}
+			w.kafka.Append(tp, source.Record{Key: key, Value: text})
+		}
+		for _, family := range w.spec.Windows {
+			f := ledger.Floor{Pipeline: pipeline, Window: family.Name, Edition: w.ended, End: origin + 86_400_000}
+			for p := range w.parts {
+				f.Lanes = append(f.Lanes, ledger.FloorLane{Topic: topic, Partition: int32(p), Offset: 1 << 20})
+			}
+			leave(f.Key(), f)
+		}
+		end := ledger.Ended{Pipeline: pipeline, Edition: w.ended}
+		leave(end.Key(), end)
+	}
 }
 
 func newWeather(rng *rand.Rand) weather {
@@ -346,7 +381,10 @@ func (w *World) execute(args []string, info *commitInfo) (reply any, err error) 
 	ledger := "mr:{" + hashTag(args) + "}:ledger"
 	shown := w.redis.tag(hashTag(args)).hashes[ledger]["current"]
 	reply, err = w.redis.do(args)
-	if now := w.redis.cur.hashes[ledger]["current"]; shown != "" && atoi(now) < atoi(shown) {
+	switch now, still := w.redis.cur.hashes[ledger]["current"]; {
+	case shown != "" && !still:
+		w.checkGone(hashTag(args))
+	case shown != "" && atoi(now) < atoi(shown):
 		w.fail("the view of %s goes back from revision %s to %q", hashTag(args), shown, now)
 	}
 	if w.redis.unknown != "" {
@@ -396,6 +434,17 @@ func (w *World) ends(p int) (source.Ends, error) {
 	tp := source.TopicPartition{Topic: topic, Partition: int32(p)}
 	ends, err := w.kafka.Ends(w.ctx, tp)
 	return ends[tp], err
+}
+
+// stepMs is how much time passes with every step, so that a run lasts longer than the retention and the pauses of floors.
+const stepMs = 1000
+
+// clock is the time of the closers and of Redis, in ms.
+func (w *World) clock() int64 { return int64(w.step) * stepMs }
+
+// due reports whether what was made final at closedAt is not kept in Redis any more.
+func (w *World) due(closedAt int64) bool {
+	return w.spec.Retention.Left(closedAt, time.UnixMilli(w.clock())) <= 0
 }
 
 func laneID(p int) store.LaneID {
