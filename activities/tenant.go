@@ -218,13 +218,18 @@ func (t *tenant) orphanedFor(more time.Duration) time.Duration {
 }
 
 func (t *tenant) workflowsOpen(ctx context.Context) (bool, error) {
+	return Wanted(ctx, t.watch, t.key.pipeline, t.key.replica)
+}
+
+// Wanted reports whether the workflows that want a replica's hot path are open. While they are, nobody removes the pipeline.
+func Wanted(ctx context.Context, watch Watch, pipeline string, replica int) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	open, err := t.watch.Open(ctx, contract.PipelineID(t.key.pipeline))
+	open, err := watch.Open(ctx, contract.PipelineID(pipeline))
 	if err != nil || !open {
 		return open, err
 	}
-	return t.watch.Open(ctx, contract.ReplicaID(t.key.pipeline, t.key.replica))
+	return watch.Open(ctx, contract.ReplicaID(pipeline, replica))
 }
 
 // settle stops the hot path and gives the lease up.

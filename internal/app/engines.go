@@ -43,14 +43,15 @@ type engines struct {
 	tell    teller
 }
 
-// teller is who tells Temporal what happens in this process.
+// teller is who tells Temporal what happens in this process, and asks it.
 type teller struct {
 	recoveries *recoveries
 	degrades   *degrades
+	watch      activities.Watch
 }
 
 // setTeller is called once, before anything runs.
-func (e *engines) setTeller(r *recoveries, d *degrades) { e.tell = teller{r, d} }
+func (e *engines) setTeller(t teller) { e.tell = t }
 
 // hot is a hot path and its guard, as the control plane sees them.
 type hot struct {
@@ -92,6 +93,9 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 			g.assigned(r)
 			e.tell.recoveries.Report(e.reported(r, h.Engine.Status().Storm))
 		},
+	}
+	if watch := e.tell.watch; watch != nil {
+		cfg.Wanted = func(ctx context.Context) (bool, error) { return activities.Wanted(ctx, watch, s.Name, number) }
 	}
 	if e.disk != nil {
 		cfg.Journal, h.disk = e.disk.Journal, e.disk.Disk()

@@ -37,8 +37,8 @@ type temporalDeps struct {
 	Ready func(ready bool, why string)
 	// Host is told the owner of the hot paths once, before anything runs: it knows their status.
 	Host func(*activities.Host)
-	// Tell is told once, before anything runs, who tells Temporal of recoveries and degradations. Nil: they are not told.
-	Tell func(*recoveries, *degrades)
+	// Tell is told once, before anything runs, who tells Temporal of recoveries and degradations and asks it. Nil: nobody does.
+	Tell func(teller)
 }
 
 // runTemporal polls Temporal until ctx ends. Temporal being away, at the start or later, is no error: it keeps trying and says so,
@@ -62,7 +62,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	watch := activities.NewWatch(temporal)
 	host := activities.NewHost(cfg.Worker, contract.HostQueue(cfg.Process), deps.Engines, deps.Leases, watch, deps.Log)
 	deps.Host(host)
-	stopTelling, err := tell(temporal, deps, cfg)
+	stopTelling, err := tell(temporal, watch, deps, cfg)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 
 // tell begins to tell Temporal of recoveries and degradations. stop is to be called after the hot paths have ended: until then
 // there is something to tell.
-func tell(temporal client.Client, deps temporalDeps, cfg TemporalConfig) (stop func(), err error) {
+func tell(temporal client.Client, watch activities.Watch, deps temporalDeps, cfg TemporalConfig) (stop func(), err error) {
 	if deps.Tell == nil {
 		return func() {}, nil
 	}
@@ -91,7 +91,7 @@ func tell(temporal client.Client, deps temporalDeps, cfg TemporalConfig) (stop f
 		disk = deps.Journal.Disk()
 	}
 	told := newRecoveries(temporal, reports, deps.Log)
-	deps.Tell(told, newDegrades(temporal, cfg.Worker, cfg.Process, disk, deps.Log))
+	deps.Tell(teller{told, newDegrades(temporal, cfg.Worker, cfg.Process, disk, deps.Log), watch})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -36,6 +36,8 @@ type Config struct {
 	Announce func(Batch)
 	// Report is called when all lanes of a batch have resumed, parked or gone, on a goroutine of its own.
 	Report func(BatchReport)
+	// Wanted asks now whether the pipeline still is to run here, when Redis has forgotten its desired state. Nil: it always is.
+	Wanted func(ctx context.Context) (bool, error)
 	// Storm is from when on the recovery of new lanes is held back.
 	Storm StormLimit
 }
@@ -116,7 +118,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	e.deps = lane.Deps{
 		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Ledger: ledgerReader{e.cluster}, Group: Group(name), Log: e.cfg.Log,
 		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
-		Wanted: func() bool { return time.Since(e.started) < wantedFor },
+		Wanted: e.cfg.Wanted,
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = e.cluster
 			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}
@@ -129,10 +131,6 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	}
 	return e.follow(ctx)
 }
-
-// wantedFor is how long after its start an engine takes for granted that its pipeline exists: somebody has just asked for it.
-// Later, and after a freeze, Redis must have the pipeline's desired state before a lane begins from nothing.
-const wantedFor = time.Minute
 
 func (e *Engine) journals() bool { return e.cfg.Spec.Lane.Overflow == spec.OverflowJournal }
 

@@ -60,9 +60,9 @@ type Deps struct {
 	Route   Route   // nil: Redis is always tried
 	Log     *slog.Logger
 	Gate    Gate // nil: every step runs at once
-	// Wanted reports whether somebody has just asked for the pipeline. While it does not, a lane begins from nothing only where
-	// Redis has the pipeline's desired state. Nil: it is always wanted.
-	Wanted func() bool
+	// Wanted asks now whether the pipeline still is to run. A lane of which nobody knows anything asks where Redis has no
+	// desired state of the pipeline. Nil: it always is.
+	Wanted func(ctx context.Context) (bool, error)
 }
 
 // Control values of the pipeline that all lanes of a replica follow.

@@ -11,13 +11,13 @@ import (
 )
 
 // A lane that Redis knows nothing of may be new, it may have been forgotten, or its pipeline was removed while this process
-// was frozen. Only in the first two cases may it write. A removal deletes the consumer group and the desired state before it
-// takes the lanes, so whoever has created a lane's meta asks for both afterwards: if they are there, a removal that comes
-// later finds the meta and fences it.
+// was frozen. Only in the first two cases may it write. A removal begins when the pipeline's workflows are closed, and
+// deletes the consumer group and the desired state before it takes the lanes. So whoever has created a lane's meta asks for
+// them afterwards: if they are there, a removal that comes later finds the meta and fences it. The group alone proves
+// little, since a member that thaws makes it anew.
 
-// errNoDesired holds back a lane that would begin from nothing in a pipeline of which Redis has no desired state.
-var errNoDesired = errors.New("the pipeline has no desired state in Redis: it was removed, or Redis has forgotten it and " +
-	"the pipeline's workflow writes it again within ten minutes")
+// errUnwanted holds back a lane that would begin from nothing in a pipeline that nobody wants.
+var errUnwanted = errors.New("the pipeline has no desired state in Redis and its workflows are not open: it was stopped and removed")
 
 // proveMember takes a meta that was created for token back unless the coordinator still knows this member.
 func (l *Lane) proveMember(ctx context.Context, token store.Token) error {
@@ -35,17 +35,23 @@ func (l *Lane) proveMember(ctx context.Context, token store.Token) error {
 
 // proveWanted takes the meta of a lane that would begin from nothing back while nothing says that its pipeline exists.
 func (l *Lane) proveWanted(ctx context.Context) error {
-	if l.deps.Wanted == nil || l.deps.Wanted() {
+	if l.deps.Wanted == nil {
 		return nil
 	}
 	ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
+	if err != nil || ctl.Gen > 0 {
+		return err
+	}
+	wanted, err := l.deps.Wanted(ctx)
 	switch {
 	case err != nil:
-		return err
-	case ctl.Gen > 0:
+		err = fmt.Errorf("ask whether pipeline %s still runs, of which Redis has no desired state: %w", l.id.Pipeline, err)
+	case wanted:
 		return nil
+	default:
+		err = errUnwanted
 	}
-	return errors.Join(errNoDesired, l.deps.Store.Abandon(ctx, l.id, l.token))
+	return errors.Join(err, l.deps.Store.Abandon(ctx, l.id, l.token))
 }
 
 // sideTrust is how long after an acknowledged commit late and dead-letter records go out without another look at who owns the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,12 +83,16 @@ func TestNobodyBeginsBeforeTheCoordinatorHasAnswered(t *testing.T) {
 	require.NoError(t, b.stop(t))
 }
 
-// A lane that Redis knows nothing of begins only where somebody wants its pipeline.
+// A lane that Redis knows nothing of begins only where somebody wants its pipeline: Redis has its desired state, or who wants
+// it says so when asked. Redis may have been emptied, and nobody has to wait until something fills it again.
 func TestALaneBeginsOnlyInAPipelineThatIsWanted(t *testing.T) {
 	st, redis := testStore(t)
 	log := newFakeLog(randomLog(rand.New(rand.NewPCG(4, 4)), 500))
-	b := start(t, log, st, redis, func(d *Deps) { d.Wanted = func() bool { return false } })
-	b.wait(t, "it waits", func(s Status) bool { return s.Reason == errNoDesired.Error() })
+	answers := func(wanted bool, err error) func(*Deps) {
+		return func(d *Deps) { d.Wanted = func(context.Context) (bool, error) { return wanted, err } }
+	}
+	b := start(t, log, st, redis, answers(false, nil))
+	b.wait(t, "it waits", func(s Status) bool { return s.Reason == errUnwanted.Error() })
 	require.Eventually(t, func() bool { return len(redis.Keys()) == 0 }, 5*time.Second, time.Millisecond, "between two tries")
 	_, _, err := st.SetPipelineCtl(context.Background(), "orders", store.CtlChange{RequestID: "r"})
 	require.NoError(t, err)
@@ -95,7 +100,30 @@ func TestALaneBeginsOnlyInAPipelineThatIsWanted(t *testing.T) {
 	require.NoError(t, b.stop(t))
 
 	st, redis = testStore(t)
-	b = start(t, newFakeLog(log.records), st, redis, func(d *Deps) { d.Wanted = func() bool { return true } })
+	b = start(t, newFakeLog(log.records), st, redis, answers(true, nil))
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 500 })
+	require.NoError(t, b.stop(t))
+
+	st, redis = testStore(t)
+	b = start(t, newFakeLog(log.records), st, redis, answers(false, errors.New("Temporal is away")))
+	b.wait(t, "it waits", func(s Status) bool { return strings.HasSuffix(s.Reason, "no desired state: Temporal is away") })
+	require.Eventually(t, func() bool { return len(redis.Keys()) == 0 }, 5*time.Second, time.Millisecond, "between two tries")
+	b.cancel()
+	require.NoError(t, <-b.done)
+	b.done <- nil
+}
+
+// The answer counts only if it was given after the lane's meta was made: a removal that begins later finds it then.
+func TestWhoWantsThePipelineIsAskedAfterTheMetaWasMade(t *testing.T) {
+	st, redis := testStore(t)
+	asked := make(chan []string, 1)
+	b := start(t, newFakeLog(randomLog(rand.New(rand.NewPCG(4, 4)), 500)), st, redis, func(d *Deps) {
+		d.Wanted = func(context.Context) (bool, error) {
+			asked <- redis.Keys()
+			return true, nil
+		}
+	})
+	require.Equal(t, []string{"mr:{orders/orders/0}:meta"}, <-asked)
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 500 })
 	require.NoError(t, b.stop(t))
 }
