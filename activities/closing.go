@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"millrace/internal/contract"
 	"millrace/pipeline/spec"
 )
@@ -41,7 +43,7 @@ func (a *Closing) CloseDue(ctx context.Context, in contract.CloseDueInput) (*con
 	}
 	d := &due{in: in, began: time.Now(), sizes: sizes(s), fails: make(map[contract.WindowRef]int)}
 	err = newAttempt(ctx, a.beats, closeBeat).hold(ctx, d.details, func(ctx context.Context) error {
-		closer, done, err := a.closers.Closer(ctx, s)
+		closer, done, err := a.closers.Closer(ctx, s, activity.GetInfo(ctx).WorkflowExecution.RunID)
 		if err != nil {
 			return final(err)
 		}
@@ -209,7 +211,7 @@ func (a *Closing) hold(ctx context.Context, raw []byte, work func(context.Contex
 	}
 	details := func() any { return nil }
 	return newAttempt(ctx, a.beats, closeBeat).hold(ctx, details, func(ctx context.Context) error {
-		closer, done, err := a.closers.Closer(ctx, s)
+		closer, done, err := a.closers.Closer(ctx, s, activity.GetInfo(ctx).WorkflowExecution.RunID)
 		if err == nil {
 			defer done()
 			err = a.turn(ctx, s.Name, func(ctx context.Context) error { return work(ctx, closer) })

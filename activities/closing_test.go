@@ -25,6 +25,7 @@ type fakeCloser struct {
 	count  int
 	skip   []contract.WindowRef
 	users  atomic.Int64
+	run    string // that asked for it last
 }
 
 func (f *fakeCloser) Round(_ context.Context, skip []contract.WindowRef) (contract.Round, error) {
@@ -42,8 +43,9 @@ func (f *fakeCloser) Emit(context.Context, string, []contract.LaneEnd) (contract
 	return contract.Emitted{Revisions: make([]contract.ClosedWindow, 2*contract.MaxEmittedRevisions)}, nil
 }
 
-func (f *fakeCloser) Closer(context.Context, *spec.Spec) (Closer, func(), error) {
+func (f *fakeCloser) Closer(_ context.Context, _ *spec.Spec, run string) (Closer, func(), error) {
 	f.users.Add(1)
+	f.run = run
 	return f, func() { f.users.Add(-1) }, nil
 }
 

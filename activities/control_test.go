@@ -256,6 +256,7 @@ func TestEmitAndCloseOneThroughTemporal(t *testing.T) {
 	_, err = env.ExecuteActivity(closing.CloseOne, contract.CloseOneInput{Spec: []byte(specJSON)})
 	require.ErrorContains(t, err, "connection refused")
 	require.Zero(t, closer.users.Load(), "nobody uses the closer any more")
+	require.NotEmpty(t, closer.run, "it is of a workflow's run")
 }
 
 type describer struct {

@@ -79,10 +79,10 @@ type Servers interface {
 	RemoveMember(ctx context.Context, pipeline string, replica int) error
 }
 
-// Closers hands out this process's closer of a pipeline, the same one to all who use it at a time.
+// Closers hands out this process's closers, the same one to all activities of a workflow run that use it at a time.
 type Closers interface {
-	// Closer returns a closer to be used until done is called.
-	Closer(ctx context.Context, s *spec.Spec) (closer Closer, done func(), err error)
+	// Closer returns a closer to be used until done is called. What it remembers is of this run alone.
+	Closer(ctx context.Context, s *spec.Spec, run string) (closer Closer, done func(), err error)
 }
 
 // Closer closes windows. Every method is idempotent and may be called concurrently, also in several processes: they fence one

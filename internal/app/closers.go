@@ -21,7 +21,9 @@ import (
 	"millrace/pipeline/window"
 )
 
-// closers hands out one closer per pipeline and spec, while somebody uses it and a little longer: its producers hold connections.
+// closers hands out one closer per spec and workflow run, while somebody uses it and a little longer: its producers hold
+// connections. A closer remembers which windows it has published, and a removal makes that void. Removals begin when all
+// workflows of the pipeline are closed, so no run sees what came before one and after it.
 type closers struct {
 	kafka   source.Config
 	cluster *source.Cluster
@@ -32,9 +34,15 @@ type closers struct {
 	create  func(*spec.Spec) (*closer, error)
 
 	mu   sync.Mutex
-	made map[string]*closer // by the spec's JSON
+	made map[closerKey]*closer
 	stop context.CancelFunc
 	work sync.WaitGroup
+}
+
+// closerKey is who shares a closer.
+type closerKey struct {
+	spec string // its JSON
+	run  string
 }
 
 // idleFor is how long a closer is kept for its next user; between two activities of one pipeline it is seconds.
@@ -44,7 +52,7 @@ const (
 )
 
 func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, out *outlets, by string, log *slog.Logger) *closers {
-	c := &closers{kafka: kafka, cluster: cluster, store: state, outlets: out, by: by, log: log, made: make(map[string]*closer)}
+	c := &closers{kafka: kafka, cluster: cluster, store: state, outlets: out, by: by, log: log, made: make(map[closerKey]*closer)}
 	c.create = c.newCloser
 	c.start()
 	return c
@@ -69,32 +77,25 @@ func (c *closers) start() {
 
 func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
-	state := newCloserStore(c.store)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: state, Kafka: publish.NewClient(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
+		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)
 	}
-	return &closer{
-		windows: inner, state: state, spec: s, log: log, skipped: make(map[window.Ref]struct{}),
-	}, nil
+	return &closer{windows: inner, spec: s, log: log, skipped: make(map[window.Ref]struct{})}, nil
 }
 
 // Closer implements activities.Closers.
-func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, func(), error) {
+func (c *closers) Closer(_ context.Context, s *spec.Spec, run string) (activities.Closer, func(), error) {
 	text, err := s.JSON()
 	if err != nil {
 		return nil, nil, err
 	}
+	key := closerKey{string(text), run}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	made, ok := c.made[string(text)]
-	if ok && made.state.outlived() {
-		c.retire(made)
-		delete(c.made, string(text))
-		ok = false
-	}
+	made, ok := c.made[key]
 	if !ok {
 		if made, err = c.create(s); err != nil {
 			return nil, nil, err
@@ -102,7 +103,7 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, fu
 		if made.outlet, err = c.outlets.of(s.Name); err != nil {
 			return nil, nil, err
 		}
-		c.made[string(text)] = made
+		c.made[key] = made
 	}
 	made.users++
 	return made, func() {
@@ -110,22 +111,7 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec) (activities.Closer, fu
 		defer c.mu.Unlock()
 		made.users--
 		made.left = time.Now()
-		if c.made[string(text)] != made {
-			c.retire(made)
-		}
 	}, nil
-}
-
-// retire closes a closer that nobody is to use any more, when its last user has left. c.mu is held.
-func (c *closers) retire(made *closer) {
-	if made.users > 0 {
-		return
-	}
-	c.work.Go(func() {
-		if err := made.windows.Close(); err != nil {
-			made.log.Warn("a closer that may have outlived its pipeline did not close cleanly", "error", err)
-		}
-	})
 }
 
 // sweep gives up the closers that nobody has used for a while, and the state machines of pipelines that have none left.
@@ -133,13 +119,13 @@ func (c *closers) sweep(now time.Time) {
 	c.mu.Lock()
 	var idle []*closer
 	wanted := make(map[string]bool)
-	for text, made := range c.made {
+	for key, made := range c.made {
 		if made.users > 0 || now.Sub(made.left) < idleFor {
 			wanted[made.spec.Name] = true
 			continue
 		}
 		idle = append(idle, made)
-		delete(c.made, text)
+		delete(c.made, key)
 	}
 	c.outlets.retain(now, wanted)
 	c.mu.Unlock()
@@ -194,7 +180,6 @@ type windows interface {
 // closer shows a pipeline's closer as the control plane sees it.
 type closer struct {
 	windows windows
-	state   *closerStore // nil: it outlives nothing
 	outlet  *outlet
 	spec    *spec.Spec
 	log     *slog.Logger

@@ -38,7 +38,7 @@ func working(t *testing.T, test func(t *testing.T, w *workshop)) {
 			},
 			follow: func(ctx context.Context, _ string, _ activities.Level) { <-ctx.Done() },
 		}
-		w.closers = &closers{outlets: out, log: quiet, made: make(map[string]*closer)}
+		w.closers = &closers{outlets: out, log: quiet, made: make(map[closerKey]*closer)}
 		w.create = func(s *spec.Spec) (*closer, error) {
 			f := &fakeWindows{}
 			w.made = append(w.made, f)
@@ -50,9 +50,11 @@ func working(t *testing.T, test func(t *testing.T, w *workshop)) {
 	})
 }
 
-// take is somebody who uses the closer of a spec from now on.
-func (w *workshop) take(t *testing.T, s *spec.Spec) (*closer, func()) {
-	c, done, err := w.Closer(t.Context(), s)
+// take is an activity of a run that uses the closer of a spec from now on.
+func (w *workshop) take(t *testing.T, s *spec.Spec) (*closer, func()) { return w.takeIn(t, s, "run-1") }
+
+func (w *workshop) takeIn(t *testing.T, s *spec.Spec, run string) (*closer, func()) {
+	c, done, err := w.Closer(t.Context(), s, run)
 	require.NoError(t, err)
 	return c.(*closer), done
 }
@@ -114,6 +116,28 @@ func TestWhatIsKeptIsKnownWhileClosing(t *testing.T) {
 		}
 		done()
 		require.Empty(t, w.kept(), "somebody else closes them now")
+	})
+}
+
+// Between two runs the pipeline may have been removed, and what a closer remembers is void then: not even one that is still
+// in use, by an activity that nobody wants any more, is handed to another run.
+func TestAClosersMemoryIsNotHandedToAnotherRun(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		orders := &spec.Spec{Name: "orders"}
+		old, oldDone := w.takeIn(t, orders, "run-1")
+		fresh, freshDone := w.takeIn(t, orders, "run-2")
+		require.NotSame(t, old, fresh)
+		require.Same(t, old.outlet, fresh.outlet)
+		oldDone()
+		freshDone()
+		idle, done := w.takeIn(t, orders, "run-3")
+		require.NotSame(t, old, idle)
+		require.NotSame(t, fresh, idle)
+		done()
+		pass(idleFor + sweepEvery)
+		for i, windows := range w.made {
+			require.True(t, windows.given, "closer %d", i)
+		}
 	})
 }
 

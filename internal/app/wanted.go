@@ -6,12 +6,14 @@ import (
 	"sync"
 	"time"
 
+	"millrace/internal/contract"
 	"millrace/pipeline/store"
 )
 
 // closerTrust is how long a closer writes to Redis after it has last seen a lane of its pipeline. A process that was frozen
-// for longer looks again: the pipeline may have been removed.
-const closerTrust = 10 * time.Second
+// for longer looks again: the pipeline may have been removed. After a shorter freeze its turn is still leased, which a
+// removal waits for.
+const closerTrust = contract.LeaseTTL - 2*contract.LeaseEvery
 
 // closerStore is the store as a closer uses it. Windows have no owner that a removal could fence, but a window without lanes
 // is none: every write follows a look at a living lane. It is safe for concurrent use.
@@ -22,7 +24,6 @@ type closerStore struct {
 	mu   sync.Mutex
 	lane store.LaneID // the one that was seen last
 	seen time.Time    // when; zero before the first
-	gap  bool         // there was a time without a look that was longer than closerTrust
 }
 
 func newCloserStore(s *store.Store) *closerStore { return &closerStore{Store: s, now: time.Now} }
@@ -34,24 +35,12 @@ func (s *closerStore) note(id store.LaneID, meta store.Meta) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gap = s.gap || s.stale()
 	s.lane, s.seen = id, s.now()
 	return nil
 }
 
 // stale reports whether no lane was seen for too long. s.mu is held.
 func (s *closerStore) stale() bool { return !s.seen.IsZero() && s.now().Sub(s.seen) > closerTrust }
-
-// outlived reports whether the pipeline may have been removed and begun anew since the closer was made: what it remembers of
-// windows is of no use then. A removal takes longer than closerTrust, whatever its grace.
-func (s *closerStore) outlived() bool {
-	if s == nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.gap || s.stale()
-}
 
 // prove looks for the pipeline again if it was last seen long ago.
 func (s *closerStore) prove(ctx context.Context) error {

@@ -44,7 +44,7 @@ const (
 	WALPatience          = 24 * time.Hour   // a ReplayWAL waits so long for somebody who has the disk
 	ApprovalPatience     = time.Hour        // a Remove waits so long for an approval
 	ReleasePatience      = 15 * time.Minute // and so long for workers that still hold something of the pipeline
-	MinRemoveGrace       = 15 * time.Second // longer than a closer writes without a look at its lanes
+	MinRemoveGrace       = time.Second
 	MaxRemoveGrace       = 24 * time.Hour
 )
 

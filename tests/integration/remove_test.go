@@ -64,7 +64,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	p.Feed(lines)
 	p.Reach(int64(len(lines)))
 
-	refused := p.CLI("rm", p.Spec.Name, "--yes", "--grace", "15s")
+	refused := p.CLI("rm", p.Spec.Name, "--yes", "--grace", "1s")
 	require.Equal(t, 1, refused.Code, refused.Err)
 	require.Contains(t, refused.Err, "workflow pipeline:"+p.Spec.Name+" is open")
 	require.Contains(t, refused.Err, "stop it first")
@@ -79,7 +79,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	require.NotEmpty(t, p.keys())
 	require.NotEmpty(t, p.outputs())
 
-	done := p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "15s")
+	done := p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "1s")
 	require.Contains(t, done.Out, "removed")
 	require.Contains(t, done.Err, "grace: keeps the lanes fenced")
 	require.Empty(t, p.keys())
@@ -88,7 +88,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	all, err := p.Cluster.Topics(context.Background())
 	require.NoError(t, err)
 	require.Contains(t, all, p.Topic(), "the source topic stays")
-	p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "15s") // there is nothing to do, and it says so
+	p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "1s") // there is nothing to do, and it says so
 
 	p.Start()
 	p.Drain()
@@ -108,7 +108,7 @@ func TestAPipelineBeginsAnewAfterARemoval(t *testing.T) {
 	p.Drain()
 	require.NotEmpty(t, p.Ledger())
 	topics := p.outputs()
-	p.Must("rm", p.Spec.Name, "--yes", "--grace", "15s")
+	p.Must("rm", p.Spec.Name, "--yes", "--grace", "1s")
 	require.Empty(t, p.keys())
 	require.False(t, p.grouped())
 	require.Equal(t, topics, p.outputs())
@@ -146,7 +146,7 @@ func TestAThawedWorkerWritesNothingOfARemovedPipeline(t *testing.T) {
 	p.Reach(p.Committed() + int64(len(lines))/100)
 	feed.Finish()
 	p.Update("stop", p.Spec.Name)
-	p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "15s")
+	p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "1s")
 	require.Empty(t, p.keys())
 
 	zombie.Signal(syscall.SIGCONT)
