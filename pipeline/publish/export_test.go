@@ -71,6 +71,18 @@ func (t *TestSlot) CatchUp(tb testing.TB) {
 	require.NoError(tb, t.s.held.TakeOver(tb.Context()))
 }
 
+// Forget makes the slot remember no more of each row than where it stands.
+func (t *TestSlot) Forget() {
+	for _, e := range t.s.held.index.entries {
+		t.s.held.index.forgetRow(e)
+	}
+}
+
+// Latest reads the row of window n.
+func (t *TestSlot) Latest(ctx context.Context, n int64) (*ledger.Row, error) {
+	return t.s.held.LatestRow(ctx, ledger.WindowID{Window: "hour", Start: n * testHour})
+}
+
 // Close gives the slot's producer up.
 func (t *TestSlot) Close() { t.s.Close() }
 

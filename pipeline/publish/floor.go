@@ -154,7 +154,7 @@ func (h *Held) readRowsToMove(ctx context.Context, gone map[ledger.WindowID]bool
 	})
 	moved := make(map[ledger.WindowID]*Record)
 	for _, id := range oldest[:min(len(oldest), moveBatch)] {
-		row, err := h.readRow(ctx, h.index.entries[id])
+		row, err := h.readRow(ctx, id, h.index.entries[id])
 		if err != nil {
 			return nil, err
 		}

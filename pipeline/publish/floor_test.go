@@ -47,6 +47,29 @@ func TestOldRowsInForceMove(t *testing.T) {
 	require.Contains(t, next.Windows(), int64(open))
 }
 
+// The ledger was made again under a slot that remembers where its rows stood: another window's row at that place is not
+// the one it looks for, and the slot reads the new ledger.
+func TestRowsOfALedgerMadeAgainAreNotTaken(t *testing.T) {
+	kafka := newLedgerKafka()
+	now := func() time.Time { return time.UnixMilli(base) }
+	s := publish.NewTestSlot(kafka, keepFor(t, "1h"), now)
+	s.Publish(t, 1, true)
+	s.Publish(t, 2, true)
+	s.Forget()
+	row, err := s.Latest(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, 1*hour, row.Start)
+
+	kafka.MakeTopicAgain(ledger.Topic("p"), "again", 1)
+	other := publish.NewTestSlot(kafka, keepFor(t, "1h"), now)
+	other.Publish(t, 2, true) // at the place of window 1
+	s.Forget()
+	_, err = s.Latest(t.Context(), 1)
+	require.ErrorIs(t, err, publish.ErrRowMoved)
+	s.CatchUp(t)
+	require.Equal(t, []int64{2}, s.Windows())
+}
+
 // TestTakeOverReadsRowsInForce: what a closer that takes over reads follows from the rows in force, not from history,
 // whether Kafka's cleaner has run or not.
 func TestTakeOverReadsRowsInForce(t *testing.T) {

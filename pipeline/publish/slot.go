@@ -148,7 +148,7 @@ func (h *Held) LatestRow(ctx context.Context, id ledger.WindowID) (*ledger.Row, 
 	if e == nil || h.index.isPast(e) {
 		return nil, nil
 	}
-	row, err := h.readRow(ctx, e)
+	row, err := h.readRow(ctx, id, e)
 	if err != nil {
 		return nil, &SlotError{Slot: h.n, Err: err}
 	}

@@ -98,7 +98,7 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 	if shown || left <= 0 || !e.final {
 		return nil
 	}
-	row, err := h.readRow(ctx, e)
+	row, err := h.readRow(ctx, id, e)
 	if err != nil {
 		return err
 	}

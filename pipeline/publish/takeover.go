@@ -148,8 +148,10 @@ func (h *Held) findFirstInForce(ctx context.Context) (int64, error) {
 	return ends.Start, nil
 }
 
-// readRow returns the row of an entry, reading it where it stands when the slot forgot it.
-func (h *Held) readRow(ctx context.Context, e *entry) (row *ledger.Row, err error) {
+// readRow returns the row of an entry, reading it where it stands when the slot forgot it. Another row at its place means
+// that the partition was compacted, or that the topic was made again: what the slot remembers is worth nothing then, and
+// the next take-over reads the partition anew.
+func (h *Held) readRow(ctx context.Context, id ledger.WindowID, e *entry) (row *ledger.Row, err error) {
 	if e.row != nil {
 		return e.row, nil
 	}
@@ -159,7 +161,9 @@ func (h *Held) readRow(ctx context.Context, e *entry) (row *ledger.Row, err erro
 			if err != nil {
 				return err
 			}
-			row = rec.Row
+			if rec.Row != nil && rec.Row.ID() == id && rec.Row.Revision == e.revision {
+				row = rec.Row
+			}
 		}
 		return errFound
 	})
@@ -167,7 +171,9 @@ func (h *Held) readRow(ctx context.Context, e *entry) (row *ledger.Row, err erro
 		return nil, fmt.Errorf("read ledger %s, offset %d: %w", h.topic, e.offset, err)
 	}
 	if row == nil {
-		return nil, fmt.Errorf("ledger %s has no row at offset %d any more: %w", h.topic, e.offset, ErrRowMoved)
+		h.GiveUpProducer()
+		h.index, h.loaded = newIndex(), false
+		return nil, fmt.Errorf("ledger %s has no such row at offset %d any more: %w", h.topic, e.offset, ErrRowMoved)
 	}
 	return row, nil
 }
