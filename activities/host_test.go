@@ -267,8 +267,8 @@ func TestRedisAwayStopsNothing(t *testing.T) {
 	})
 }
 
-// A process that was frozen has lost its lease, and its pipeline may be gone: nothing is written before Temporal has said that it
-// is not.
+// A process that was frozen has lost its lease, and its pipeline may be gone: nothing is written
+// before Temporal has said that it is not.
 func TestAnExpiredLeaseIsTakenAgainOnlyWhileItIsWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess(newFakeRedis(), "a")

@@ -20,7 +20,8 @@ type Remains interface {
 	Group(ctx context.Context, pipeline string) (group string, members []contract.GroupMember, exists bool, err error)
 	// Leases are those that have not expired.
 	Leases(ctx context.Context, pipeline string) ([]contract.LeaseHolder, error)
-	// Topics are those that the pipeline writes and that exist, and which of them may be deleted. own is nil when the spec is not known.
+	// Topics are those that the pipeline writes and that exist, and which of them may be deleted.
+	// own is nil when the spec is not known.
 	Topics(ctx context.Context, pipeline string, own *spec.Spec, others []*spec.Spec, progress func(int64)) ([]contract.TopicRemains, error)
 	DeleteGroup(ctx context.Context, pipeline string) error
 	// Fence gives every lane to the removal with this token and returns how many there are.
@@ -164,8 +165,8 @@ func (a *Removing) specOf(ctx context.Context, in contract.RemoveTarget) (*spec.
 	return a.specs.Spec(ctx, in.Pipeline)
 }
 
-// AwaitReleased waits until nobody holds anything of the pipeline, and returns those who do when the time has come or a workflow is
-// open.
+// AwaitReleased waits until nobody holds anything of the pipeline, and returns those who do when
+// the time has come or a workflow is open.
 func (a *Removing) AwaitReleased(ctx context.Context, in contract.AwaitReleasedInput) (*contract.Holders, error) {
 	var left contract.Holders
 	_, err := a.work(ctx, "", func(ctx context.Context, progress func(int64)) (err error) {

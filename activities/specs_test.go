@@ -84,7 +84,8 @@ func TestSpecsAreReadFromTheInputsOfPipelines(t *testing.T) {
 			id("orders"): named("orders"), id("bills"): contract.PipelineInput{Version: contract.Version, Spec: named("bills")},
 			id("alerts"): named("alerts"), id("refused"): json.RawMessage(`{"name":"refused"}`),
 		},
-		// A pipeline has several runs, what was started under another id is none, and what is listed may be gone a moment later.
+		// A pipeline has several runs, what was started under another id is none, and what is
+		// listed may be gone a moment later.
 		ids: []string{id("bills"), id("orders"), id("bills"), "something-else", id("refused"), id("gone"), id("alerts")},
 	}
 	s := NewSpecs(temporal)

@@ -11,9 +11,10 @@ import (
 	"millrace/pipeline/spec"
 )
 
-// Remove deletes everything that a stopped pipeline has left. It shows what that is and asks, waits until nobody holds anything of
-// the pipeline, and then takes it away in an order in which a worker that was frozen all the while finds itself fenced: first the
-// group, then the lanes, the closers and the keys, and after a grace the fenced metas. A Remove that was cancelled leaves the lanes
+// Remove deletes everything that a stopped pipeline has left. It shows what that is and asks, waits
+// until nobody holds anything of the pipeline, and then takes it away in an order in which a worker
+// that was frozen all the while finds itself fenced: first the group, then the lanes, the closers
+// and the keys, and after a grace the fenced metas. A Remove that was cancelled leaves the lanes
 // fenced; the next one goes on.
 func Remove(ctx workflow.Context, in contract.RemoveInput) (*contract.RemoveResult, error) {
 	r, err := newRemoval(ctx, in)

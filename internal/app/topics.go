@@ -83,7 +83,7 @@ const (
 )
 
 // topicBytes is what max.message.bytes has to be for each topic that the pipeline writes: any result row the spec can
-// produce, any source record with the headers of a side record, a ledger row of so many lanes.
+// produce, any source record with the headers of a side record, a ledger row of that many lanes.
 func topicBytes(ctx context.Context, cluster *source.Cluster, s *spec.Spec, lanes int) (map[string]int, error) {
 	need := map[string]int{ledger.Topic(s.Name): ledgerRow + lanes*ledgerLane}
 	if s.Results.Kafka != nil {

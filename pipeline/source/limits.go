@@ -78,13 +78,13 @@ func TooLarge(err error) bool {
 		errors.As(err, &local)
 }
 
-// RecordLimit is the size of the largest record, as RecordSize counts it, that a topic with so many max.message.bytes takes
+// RecordLimit is the size of the largest record, as RecordSize counts it, that a topic with this max.message.bytes takes
 // from a client of this package.
 func RecordLimit(maxMessageBytes int) int {
 	return max(1, min(maxMessageBytes, int(sarama.MaxRequestSize)-requestOverhead)-batchOverhead)
 }
 
-// MessageBytes is the inverse of RecordLimit: the max.message.bytes that a topic needs to take records of so many bytes.
+// MessageBytes is the inverse of RecordLimit: the max.message.bytes that a topic needs to take records of the given size.
 func MessageBytes(record int) int { return record + batchOverhead }
 
 // RecordSize bounds the bytes that a record takes in a batch.

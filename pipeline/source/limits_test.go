@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// limited makes a topic that takes batches of so many bytes.
+// limited makes a topic that takes batches of at most the given bytes.
 func (k *kafka) limited(t *testing.T, bytes string) string {
 	t.Helper()
 	topic, err := k.cluster.EnsureTopic(t.Context(), TopicSpec{

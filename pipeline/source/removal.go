@@ -54,7 +54,7 @@ func (c *Cluster) Members(ctx context.Context, group string) (members []Member, 
 	return members, exists, nil
 }
 
-// GroupExists tells whether the coordinator knows the group: it has members or committed offsets.
+// GroupExists reports whether the coordinator knows the group: it has members or committed offsets.
 func (c *Cluster) GroupExists(ctx context.Context, group string) (bool, error) {
 	_, exists, err := c.Members(ctx, group)
 	return exists, err

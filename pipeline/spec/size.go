@@ -79,7 +79,7 @@ func (s *Spec) texts() int {
 // DefaultRecordBytes; 0 when nothing publishes a text. It depends on nothing that the state id does not depend on.
 func (s *Spec) defaultValueBytes() int { return s.valueBytes(DefaultRecordBytes) }
 
-// valueBytes is the greatest max_value_bytes with which every row fits a record of so many bytes.
+// valueBytes is the greatest max_value_bytes with which every row fits a record of the given bytes.
 func (s *Spec) valueBytes(record int) int {
 	texts := s.texts()
 	if texts == 0 {

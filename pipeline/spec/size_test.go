@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// widest is a spec with so many aggregates that keep texts and the longest names and keys there can be.
+// widest is a spec with the given number of aggregates that keep texts and the longest names and keys there can be.
 func widest(t *testing.T, texts, keyFields int, more string) (*Spec, error) {
 	t.Helper()
 	var b strings.Builder

@@ -13,9 +13,10 @@ const scriptAttempts = 3
 // Apply sends calls, chained to each other, as pipelines of bounded size. It returns how many of them are known to be
 // applied, counted from the first, whatever err is.
 //
-// ErrFenced, ErrLostWrites (with ErrPartialLoss or without), ErrNoMeta and ErrNotSealed are final: the call after the applied ones had no effect, nor had
-// any later one. Any other error says nothing about the calls after the applied ones: send all of them again, or those
-// not applied; what was applied already is acknowledged without effect.
+// ErrFenced, ErrLostWrites (with ErrPartialLoss or without), ErrNoMeta and ErrNotSealed are final:
+// the call after the applied ones had no effect, nor had any later one. Any other error says
+// nothing about the calls after the applied ones: send all of them again, or those not applied;
+// what was applied already is acknowledged without effect.
 //
 // Durability is that of the server: an acknowledged call may be forgotten in a fail-over, which the next call notices.
 func (s *Store) Apply(ctx context.Context, id LaneID, stateID string, owner Token, calls []Call) (applied int, err error) {

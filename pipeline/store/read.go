@@ -41,11 +41,12 @@ func (s *Store) LaneView(ctx context.Context, id LaneID, stateID string) (Meta, 
 	return meta, stats, nil
 }
 
-// readEntries passes every entry of one bucket to fn, each key once, in no particular order, about count of them a call; key
-// and entry are valid only during the call. A bucket that fits a page is read at one instant, a bigger one page by page, in which case an entry is
-// as new as its page. In either case the guard, returned as of the last page, was read in the same call as each page;
-// ErrLaneMoved means that owner, cursor or offset did not follow from one page to the next. An error of fn is returned as
-// it is. A missing bucket has no entries.
+// readEntries passes every entry of one bucket to fn, each key once, in no particular order, about
+// count of them a call; key and entry are valid only during the call. A bucket that fits a page is
+// read at one instant, a bigger one page by page, in which case an entry is as new as its page. In
+// either case the guard, returned as of the last page, was read in the same call as each page;
+// ErrLaneMoved means that owner, cursor or offset did not follow from one page to the next. An
+// error of fn is returned as it is. A missing bucket has no entries.
 func (s *Store) readEntries(ctx context.Context, id LaneID, stateID string, slice SliceID, bucket int, count int64,
 	fn func(key, entry []byte) error) (Guard, error) {
 	keys := []string{id.metaKey(), entryKey(id.entryPrefix(stateID), slice, bucket)}

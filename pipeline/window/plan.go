@@ -45,7 +45,8 @@ type family struct {
 	size, slide, phase int64
 }
 
-// NewPlan derives the slice plan. How many slices and windows there may be is for the check of the spec to say. Its errors wrap ErrPlan and name window, value and what would be valid.
+// NewPlan derives the slice plan. How many slices and windows there may be is for the check of the
+// spec to say. Its errors wrap ErrPlan and name window, value and what would be valid.
 func NewPlan(s *spec.Spec) (*Plan, error) {
 	p := &Plan{lateness: s.AllowedLateness.Millis()}
 	if len(s.Windows) == 0 {

@@ -140,7 +140,7 @@ const (
 	widePause = 1000
 )
 
-// widen makes the id of an event a text of so many bytes as it is published. Those above the limit belong on the
+// widen makes the id of an event a text of the given size as it is published. Those above the limit belong on the
 // dead-letter topic.
 func widen(value []byte, size int) []byte {
 	head, id, found := bytes.Cut(value, []byte(`"id":`))

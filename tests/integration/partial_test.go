@@ -13,7 +13,8 @@ import (
 	"millrace/tests/rig"
 )
 
-// unlink deletes the first key under a lane's tag that begins with name, as an eviction does, and reports whether there was one.
+// unlink deletes the first key under a lane's tag that begins with name, as an eviction does, and
+// reports whether there was one.
 func (p *pipeline) unlink(rdb *rig.Redis, partition int32, name string) bool {
 	p.T.Helper()
 	ctx := context.Background()

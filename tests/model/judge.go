@@ -360,8 +360,8 @@ func (w *World) judgeViews() {
 		if err == nil && p.Current > 0 {
 			err = json.Unmarshal(p.Row, &shown)
 		}
-		// A closer that was overtaken may show its own row again after the view expired. Readers compare it with the ledger, and
-		// the next sweep removes it.
+		// A closer that was overtaken may show its own row again after the view expired. Readers
+		// compare it with the ledger, and the next sweep removes it.
 		outdated := shown.Revision < last.Revision || shown.Revision == last.Revision && !shown.Final && last.Final
 		if (last.Final || last.Events == 0) && w.due(last.ClosedAt) && err == nil && outdated {
 			w.out.Expired++
