@@ -12,6 +12,9 @@ no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_
 # Real servers: those the environment names, or the native ones of `make servers`.
 real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(tools/servers.sh up); eval "$$variables"; fi
 
+# Packages under tests that use no server: another run of them on real ones would show nothing new.
+no_server_tests := imports|model|oracle
+
 .PHONY: help run test test-real chaos bench bench-go lint fmt build servers servers-down compose-env clean
 
 help: ## print this
@@ -28,7 +31,7 @@ test: bin/temporal ## run all tests with the race detector, on embedded servers
 	@$(no_servers) $(GO) test -race -shuffle=on -timeout 25m ./...
 
 test-real: bin/temporal ## run the integration tests against real servers
-	@$(real_servers); $(GO) test -race -shuffle=on -count=1 -p 1 -timeout 25m ./tests/...
+	@$(real_servers); $(GO) test -race -shuffle=on -count=1 -p 1 -timeout 25m $$($(GO) list ./tests/... | grep -vE '/($(no_server_tests))$$')
 
 chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRESH=20 so many new ones, JSON=FILE a report
 	@$(GO) test -c -trimpath -o bin/chaos.test ./tests/chaos
