@@ -12,8 +12,8 @@ no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_
 # Real servers: those the environment names, or the native ones of `make servers`.
 real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(tools/servers.sh up); eval "$$variables"; fi
 
-# Packages under tests that use no server: another run of them on real ones would show nothing new.
-no_server_tests := imports|model|oracle
+# Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
+no_server_tests := imports|model|oracle|replay
 
 .PHONY: help run test test-real chaos bench bench-go lint fmt build servers servers-down compose-env clean
 

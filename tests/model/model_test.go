@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -42,8 +43,10 @@ func each(t testing.TB, n int, fn func(lab *Lab, seed uint64) bool) {
 	var next atomic.Int64
 	var group sync.WaitGroup
 	for range *workersFlag {
-		lab := newLab(t)
+		lab, err := NewLab()
+		require.NoError(t, err)
 		group.Go(func() {
+			defer func() { assert.NoError(t, lab.Close()) }() // not at the test's end: a test may call each a hundred times
 			for seed := next.Add(1); seed <= int64(n); seed = next.Add(1) {
 				if !fn(lab, uint64(seed)) {
 					next.Store(int64(n))

@@ -162,6 +162,7 @@ func live(t *testing.T, noCache bool) {
 
 	s.closeOneWindow(input)
 	s.cancelPipeline(id, input)
+	s.remove()
 }
 
 // closeOneWindow runs the workflow of a window that was promoted.
@@ -195,6 +196,51 @@ func (s *stack) cancelPipeline(id string, input json.RawMessage) {
 		s.eventually(child+" is closed", func() bool { return !s.isOpen(child) })
 	}
 	s.capture("pipeline_cancelled", id, "")
+}
+
+// remove takes away what the pipeline has left: a first time only looked at, then cancelled where it asks, then approved.
+func (s *stack) remove() {
+	ctx := context.Background()
+	id := contract.RemoveID("orders")
+	start := func(in contract.RemoveInput) client.WorkflowRun {
+		in.Version, in.Pipeline, in.Topics, in.GraceSeconds = 1, "orders", true, 1
+		run, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, contract.WorkflowRemove, in)
+		require.NoError(s.t, err)
+		return run
+	}
+	asks := func() {
+		s.eventually("the removal asks", func() bool {
+			var status contract.RemoveStatus
+			return s.query(id, &status) == nil && status.State == contract.StateAsking
+		})
+	}
+	var result contract.RemoveResult
+	require.NoError(s.t, start(contract.RemoveInput{DryRun: true}).Get(ctx, &result))
+	require.Equal(s.t, contract.OutcomeDryRun, result.Outcome)
+	require.NotEmpty(s.t, result.Remains.Keys)
+	s.capture("remove_dry_run", id, "")
+
+	run := start(contract.RemoveInput{})
+	asks()
+	require.NoError(s.t, s.client.CancelWorkflow(ctx, id, ""))
+	require.ErrorContains(s.t, run.Get(ctx, nil), "canceled")
+	s.capture("remove_cancelled", id, "")
+
+	run = start(contract.RemoveInput{})
+	asks()
+	handle, err := s.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: id, UpdateName: contract.UpdateApprove, UpdateID: "approve-1", Args: []any{contract.ApproveRequest{Reason: "test"}},
+		WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	require.NoError(s.t, err)
+	var receipt contract.ApproveReceipt
+	require.NoError(s.t, handle.Get(ctx, &receipt))
+	require.NoError(s.t, run.Get(ctx, &result))
+	require.Equal(s.t, contract.OutcomeRemoved, result.Outcome)
+	s.capture("remove_approved", id, "")
+
+	require.NoError(s.t, start(contract.RemoveInput{DryRun: true}).Get(ctx, &result))
+	require.Empty(s.t, result.Remains.Keys, "nothing is left")
 }
 
 // Temporal hangs for longer than every heartbeat timeout: no hot path stops, events go on being committed, and when Temporal is back

@@ -83,7 +83,7 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 	}
 	for _, name := range []string{
 		contract.WorkflowPipeline, contract.WorkflowReplica, contract.WorkflowCloseWindows, contract.WorkflowCloseWindow,
-		contract.WorkflowRecoverLanes, contract.WorkflowDegrade, contract.WorkflowReplayWAL,
+		contract.WorkflowRecoverLanes, contract.WorkflowDegrade, contract.WorkflowReplayWAL, contract.WorkflowRemove,
 	} {
 		require.True(t, types[name], "no history of workflow %s", name)
 	}
@@ -93,13 +93,14 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 		contract.ActivityClaim, contract.ActivityRun, contract.ActivityNudge, contract.ActivityCloseDue, contract.ActivityCloseOne,
 		contract.ActivityEmit, contract.ActivityRecoverStep, contract.ActivityDecideIncident, contract.ActivityLaneOwners,
 		contract.ActivityWatchLevel, contract.ActivityOverrideLevel, contract.ActivityJournalAccounts, contract.ActivityListChains,
-		contract.ActivityReplaySegment,
+		contract.ActivityReplaySegment, contract.ActivitySurveyRemains, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup,
+		contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityDeleteTopics,
 	} {
 		require.True(t, seen["activity "+name], "no history with activity %s", name)
 	}
 	for _, name := range []string{
 		contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop, contract.UpdateDecide,
-		contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto,
+		contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto, contract.UpdateApprove,
 	} {
 		require.True(t, seen["update "+name], "no history with update %s", name)
 	}
