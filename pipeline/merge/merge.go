@@ -8,6 +8,7 @@ package merge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -60,7 +61,8 @@ func New(cfg Config) (*Merger, error) {
 // Window merges a window under a view, group by group of buckets, and passes its rows to emit, by bucket and by key within a
 // bucket; a row is valid during the call. It returns the events merged and whether the content is exactly the events below
 // the offsets of the view; with exact, anything else is an *AheadError. ErrMoved and *MissingError mean that what was
-// emitted is not the window. Memory is bounded by one group of the merged window plus ReadAhead groups of single lanes.
+// emitted is not the window. Memory is bounded by one group of the merged window plus ReadAhead groups of single lanes; a
+// group has at most groupBytes, or is a single bucket.
 func (m *Merger) Window(ctx context.Context, v *survey.View, ref window.Ref, exact bool, emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 	r := &reading{Merger: m, view: v, parts: m.partsOf(v, ref), exact: exact, table: m.tables.Get().(*agg.Table)}
 	defer func() {
@@ -69,18 +71,19 @@ func (m *Merger) Window(ctx context.Context, v *survey.View, ref window.Ref, exa
 	}()
 	r.group = groupSize(r.parts, m.spec.Lane.Buckets)
 	rows := &rowRenderer{spec: m.spec}
-	err = r.eachGroup(ctx, func(f *fetched, last bool) error {
-		if err := r.mergeGroup(f); err != nil || !last {
-			return err
+	for r.from < m.spec.Lane.Buckets && len(r.parts) > 0 {
+		err := r.eachGroup(ctx, func(f *fetched, last bool) error {
+			if err := r.mergeGroup(f); err != nil || !last {
+				return err
+			}
+			return r.emitGroup(rows, emit)
+		})
+		switch {
+		case errors.Is(err, errWide):
+			r.narrow()
+		case err != nil:
+			return 0, false, err
 		}
-		if err := rows.render(r.table, emit); err != nil {
-			return err
-		}
-		r.table.Reset()
-		return nil
-	})
-	if err != nil {
-		return 0, false, err
 	}
 	if err := r.rereadMetas(ctx); err != nil {
 		return 0, false, err

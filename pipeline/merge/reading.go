@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"millrace/pipeline/agg"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -19,7 +20,8 @@ type part struct {
 	lane    int // rank
 	slice   store.SliceID
 	folded  int64
-	counted int64
+	merged  int64 // events in the entries of the group being merged
+	counted int64 // events in the entries of the groups that were emitted
 }
 
 // partsOf lists what a window merges, by slice, generation, topic and partition.
@@ -50,6 +52,13 @@ func groupSize(parts []part, buckets int) int {
 	return int(min(int64(buckets), max(1, int64(buckets)*groupEvents/events)))
 }
 
+// groupBytes bounds the bytes of entries, over all parts, that one group of several buckets may have. A group that turns
+// out to have more is read again as smaller ones; nobody knows before how long the texts in the entries are.
+const groupBytes = 8 << 20
+
+// errWide is that a group of several buckets has more than groupBytes.
+var errWide = errors.New("group of buckets is too wide")
+
 // fetched is one group of buckets of one part, copied out of the store.
 type fetched struct {
 	part  int
@@ -65,17 +74,21 @@ type reading struct {
 	*Merger
 	view  *survey.View
 	parts []part
+	from  int  // the first bucket that was not emitted
 	group int  // buckets that are read and merged together
 	exact bool // an entry newer than its lane's meta ends the reading
 	ahead *AheadError
-	table *agg.Table
-	free  sync.Pool // of *fetched
+	table *agg.Table // of the group being merged
+	bytes int        // of its entries
+	free  sync.Pool  // of *fetched
 }
 
-// eachGroup fetches every group of buckets of every part and passes them to fn in order, group by group; last marks the
-// last part of a group. Up to ReadAhead fetches are in flight at a time, and no more than a group needs.
+// eachGroup fetches every group of buckets of every part, from the first bucket that was not emitted, and passes them to
+// fn in order, group by group; last marks the last part of a group. Up to ReadAhead fetches are in flight at a time, and no
+// more than a group needs.
 func (r *reading) eachGroup(ctx context.Context, fn func(f *fetched, last bool) error) error {
-	n := len(r.parts) * ((r.spec.Lane.Buckets + r.group - 1) / r.group)
+	first := r.from
+	n := len(r.parts) * ((r.spec.Lane.Buckets - first + r.group - 1) / r.group)
 	pass := func(f *fetched) error {
 		err := f.err
 		if err == nil {
@@ -86,7 +99,7 @@ func (r *reading) eachGroup(ctx context.Context, fn func(f *fetched, last bool) 
 	}
 	if r.cfg.ReadAhead <= 1 {
 		for k := range n {
-			if err := pass(r.fetchGroup(ctx, k)); err != nil {
+			if err := pass(r.fetchGroup(ctx, first, k)); err != nil {
 				return err
 			}
 		}
@@ -99,7 +112,7 @@ func (r *reading) eachGroup(ctx context.Context, fn func(f *fetched, last bool) 
 	queue := make([]chan *fetched, min(n, r.cfg.ReadAhead, max(2, len(r.parts))))
 	start := func(k int) {
 		ch := queue[k%len(queue)]
-		wg.Go(func() { ch <- r.fetchGroup(ctx, k) })
+		wg.Go(func() { ch <- r.fetchGroup(ctx, first, k) })
 	}
 	for k := range queue {
 		queue[k] = make(chan *fetched, 1)
@@ -116,8 +129,8 @@ func (r *reading) eachGroup(ctx context.Context, fn func(f *fetched, last bool) 
 	return nil
 }
 
-// fetchGroup reads group k / parts of part k % parts.
-func (r *reading) fetchGroup(ctx context.Context, k int) *fetched {
+// fetchGroup reads of part k % parts the group k / parts, counted from the bucket first.
+func (r *reading) fetchGroup(ctx context.Context, first, k int) *fetched {
 	f, ok := r.free.Get().(*fetched)
 	if !ok {
 		f = new(fetched)
@@ -125,7 +138,7 @@ func (r *reading) fetchGroup(ctx context.Context, k int) *fetched {
 	*f = fetched{part: k % len(r.parts), buf: f.buf[:0]}
 	p := &r.parts[f.part]
 	l := &r.view.Lanes[p.lane]
-	from := k / len(r.parts) * r.group
+	from := first + k/len(r.parts)*r.group
 	to := min(from+r.group, r.spec.Lane.Buckets)
 	guard, err := r.cfg.Reader.ReadSlice(ctx, l.ID, r.stateID, p.slice, from, to, func(_ int, key, entry []byte) error {
 		_, stamp, count, err := agg.EntryHeader(entry)
@@ -136,9 +149,14 @@ func (r *reading) fetchGroup(ctx context.Context, k int) *fetched {
 		f.count += count
 		f.buf = append(binary.AppendUvarint(f.buf, uint64(len(key))), key...)
 		f.buf = append(binary.AppendUvarint(f.buf, uint64(len(entry))), entry...)
+		if len(f.buf) > groupBytes && to-from > 1 {
+			return errWide
+		}
 		return nil
 	})
 	switch {
+	case errors.Is(err, errWide):
+		f.err = err
 	case errors.Is(err, store.ErrLaneMoved), errors.Is(err, store.ErrNoMeta):
 		f.err = fmt.Errorf("lane %s: %w: %w", l.ID, ErrMoved, err)
 	case err != nil:
@@ -153,7 +171,10 @@ func (r *reading) fetchGroup(ctx context.Context, k int) *fetched {
 func (r *reading) mergeGroup(f *fetched) error {
 	p := &r.parts[f.part]
 	l := &r.view.Lanes[p.lane]
-	p.counted += f.count
+	if r.bytes += len(f.buf); r.bytes > groupBytes && r.group > 1 {
+		return errWide
+	}
+	p.merged = f.count
 	if f.stamp > l.Meta.Offset && r.ahead == nil {
 		r.ahead = &AheadError{Lane: l.ID, Slice: p.slice, Stamp: f.stamp, Meta: l.Meta.Offset}
 		if r.exact {
@@ -169,6 +190,27 @@ func (r *reading) mergeGroup(f *fetched) error {
 		rest = tail
 	}
 	return nil
+}
+
+// emitGroup renders the merged group, which makes it count.
+func (r *reading) emitGroup(rows *rowRenderer, emit func(ledger.Content) error) error {
+	if err := rows.render(r.table, emit); err != nil {
+		return err
+	}
+	for i := range r.parts {
+		r.parts[i].counted += r.parts[i].merged
+	}
+	r.from += r.group
+	r.table.Reset()
+	r.bytes = 0
+	return nil
+}
+
+// narrow drops what was merged of a group that is too wide, and lets it be read as smaller ones.
+func (r *reading) narrow() {
+	r.group = max(1, r.group/2)
+	r.table.Reset()
+	r.bytes = 0
 }
 
 // rereadMetas reads the metas of the lanes merged once more: with the same owner and nothing gone backwards, what was read in
