@@ -2,6 +2,8 @@ package publish
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,42 +15,97 @@ import (
 )
 
 // TestSlot is a slot without a closer. Its windows last an hour each and are named by their number.
-type TestSlot struct{ s *Slot }
+type TestSlot struct {
+	s     *Slot
+	redis *emptyState
+}
 
 const testHour = 3_600_000
 
 // emptyState is a Redis that has nothing and takes everything.
-type emptyState struct{ State }
+type emptyState struct {
+	State
+	writes []string
+}
 
-func (emptyState) ExpireWindow(context.Context, store.WindowID, int, time.Duration) (bool, error) {
+func (s *emptyState) Flip(_ context.Context, id store.WindowID, _ int, _ bool, text []byte) error {
+	var row ledger.Row
+	if err := json.Unmarshal(text, &row); err != nil {
+		return err
+	}
+	s.writes = append(s.writes, fmt.Sprintf("show %d of %d", id.Start/testHour, row.ClosedAt))
+	return nil
+}
+
+func (s *emptyState) ExpireWindow(_ context.Context, id store.WindowID, _ int, _ time.Duration) (bool, error) {
+	s.writes = append(s.writes, fmt.Sprintf("expire %d", id.Start/testHour))
 	return true, nil
+}
+
+func (s *emptyState) Prepare(_ context.Context, _ store.WindowID, _ int,
+	build func(add func(page []byte) error) ([]byte, error)) (store.Revision, bool, error) {
+	s.writes = append(s.writes, "prepare")
+	_, err := build(func([]byte) error { return nil })
+	return store.Revision{}, true, err
 }
 
 // NewTestSlot returns slot 0 of the pipeline p.
 func NewTestSlot(kafka Kafka, keep spec.Retention, now func() time.Time) *TestSlot {
+	redis := &emptyState{}
 	return &TestSlot{New(Config{
-		Pipeline: "p", Families: []string{"hour"}, Spec: "v", Kafka: kafka, State: emptyState{}, Keep: keep, Now: now,
-	})}
+		Pipeline: "p", Families: []string{"hour"}, Spec: "v", Kafka: kafka, State: redis, Keep: keep, Now: now,
+	}), redis}
 }
 
-// Publish writes the row of window n.
+// Publish writes the row of window n, as if it were shown then.
 func (t *TestSlot) Publish(tb testing.TB, n int64, final bool) {
+	tb.Helper()
+	t.PublishUnshown(tb, n, final)
+	clear(t.s.held.pending)
+}
+
+// PublishUnshown writes the row of window n.
+func (t *TestSlot) PublishUnshown(tb testing.TB, n int64, final bool) {
 	tb.Helper()
 	h := &t.s.held
 	require.NoError(tb, h.TakeOver(tb.Context()))
-	row := &ledger.Row{
-		Version: ledger.RowVersion, Edition: ledger.Edition, Pipeline: "p", Window: "hour", Start: n * testHour,
+	require.NoError(tb, h.PublishRevision(tb.Context(), &Revision{Row: t.row(n, final), amends: true}))
+}
+
+func (t *TestSlot) row(n int64, final bool) *ledger.Row {
+	h := &t.s.held
+	return &ledger.Row{
+		Version: ledger.RowVersion, Edition: h.Edition(), Pipeline: "p", Window: "hour", Start: n * testHour,
 		End: (n + 1) * testHour, Revision: 1, Final: final, Exact: true, ClosedAt: h.keep.now().UnixMilli(),
 		Lanes: []ledger.Cover{{Topic: "t", Offset: n}}, Keys: 1, Events: 1, Checksum: "00", Algorithm: ledger.ChecksumAlgorithm,
 	}
-	require.NoError(tb, h.PublishRevision(tb.Context(), &Revision{Row: row, amends: true}))
-	clear(h.pending)
+}
+
+// Show shows what was published, goes on with the sweep, and returns what both wrote to Redis.
+func (t *TestSlot) Show(tb testing.TB) []string {
+	tb.Helper()
+	t.redis.writes = nil
+	require.NoError(tb, t.s.ShowRows(tb.Context(), false, false))
+	_, err := t.s.Sweep(tb.Context())
+	require.NoError(tb, err)
+	return t.redis.writes
+}
+
+// Draft is what a closer makes of window n, to be frozen later.
+func (t *TestSlot) Draft(n int64) Draft {
+	return Draft{Row: t.row(n, true), Latest: nil}
+}
+
+// Freeze freezes a draft without content.
+func (t *TestSlot) Freeze(ctx context.Context, d Draft) error {
+	_, err := t.s.held.Freeze(ctx, d, func(func(ledger.Content) error) (int64, bool, error) { return 0, true, nil })
+	return err
 }
 
 // KeepFloors raises the floor to end (ms) and gives up what is due.
 func (t *TestSlot) KeepFloors(tb testing.TB, end int64) {
 	tb.Helper()
-	final := &Finality{Edition: ledger.Edition, End: end, Lanes: []ledger.FloorLane{{Topic: "t"}}}
+	final := &Finality{Edition: t.s.Edition(), End: end, Lanes: []ledger.FloorLane{{Topic: "t"}}}
 	require.NoError(tb, t.s.MaintainFloors(tb.Context(), final))
 }
 

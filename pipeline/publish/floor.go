@@ -112,6 +112,9 @@ func (h *Held) mayGiveUp(id ledger.WindowID, e *entry) bool {
 // removeViewsDue removes from Redis what is left of windows whose rows are due, and returns them. It comes before the
 // tombstone: without a row nothing would look for what an expiry that was lost has left.
 func (h *Held) removeViewsDue(ctx context.Context) (map[ledger.WindowID]bool, error) {
+	if err := h.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	due := h.index.windowsWhere(h.mayGiveUp)
 	due = due[:min(len(due), giveUpBatch)]
 	gone := make(map[ledger.WindowID]bool, len(due))

@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -68,6 +69,48 @@ func TestRowsOfALedgerMadeAgainAreNotTaken(t *testing.T) {
 	require.ErrorIs(t, err, publish.ErrRowMoved)
 	s.CatchUp(t)
 	require.Equal(t, []int64{2}, s.Windows())
+}
+
+// A closer is frozen between a transaction and what follows it in Redis. Meanwhile the pipeline is removed and another one of
+// its name begins: what Redis has under the same names is not the frozen closer's any more.
+func TestAThawedSlotWritesNothingOfAnotherIncarnation(t *testing.T) {
+	for name, remove := range map[string]func(*publishtest.Kafka){
+		"ledger kept": func(k *publishtest.Kafka) {
+			require.NoError(t, publish.EndIncarnation(t.Context(), k, "p", true, func(int64) {}))
+		},
+		"ledger made again": func(k *publishtest.Kafka) {
+			require.NoError(t, publish.EndIncarnation(t.Context(), k, "p", false, func(int64) {}))
+			k.MakeTopicAgain(ledger.Topic("p"), "again", 1)
+		},
+	} {
+		for _, begun := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, begun %t", name, begun), func(t *testing.T) {
+				kafka := newLedgerKafka()
+				now := time.UnixMilli(base)
+				clock := func() time.Time { return now }
+				frozen := publish.NewTestSlot(kafka, keepFor(t, "1h"), clock)
+				for n := range int64(9) {
+					frozen.Publish(t, n, true)
+				}
+				frozen.KeepFloors(t, 5*hour)
+				frozen.PublishUnshown(t, 9, true)
+				draft := frozen.Draft(10)
+
+				remove(kafka)
+				now = now.Add(10 * time.Second)
+				var theirs []string
+				if begun {
+					next := publish.NewTestSlot(kafka, keepFor(t, "1h"), clock)
+					next.PublishUnshown(t, 9, true)
+					next.PublishUnshown(t, 10, true)
+					theirs = next.Show(t)
+					require.Contains(t, theirs, fmt.Sprintf("show 9 of %d", now.UnixMilli()))
+					require.ErrorIs(t, frozen.Freeze(t.Context(), draft), publish.ErrFenced)
+				}
+				require.Subset(t, theirs, frozen.Show(t), "at most what the new closer writes, too")
+			})
+		}
+	}
 }
 
 // TestTakeOverReadsRowsInForce: what a closer that takes over reads follows from the rows in force, not from history,

@@ -49,6 +49,12 @@ func Amend(row, latest *ledger.Row) *Revision {
 // then content is not called. Content that equals that of the latest revision amends it.
 func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision, error) {
 	row := d.Row
+	if err := h.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	if h.isOutdated(d) {
+		return nil, fmt.Errorf("revision %d of window %s: %w", row.Revision, row.ID(), ErrFenced)
+	}
 	f := &freezer{}
 	build := func(add func([]byte) error) ([]byte, error) {
 		*f = freezer{add: add}
@@ -85,6 +91,15 @@ func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision,
 			prepared.Number, frozen.ID(), frozen.Revision, store.ErrCorrupt)
 	}
 	return &Revision{Row: frozen, Frozen: true, topicID: d.TopicID}, nil
+}
+
+// isOutdated reports whether the ledger has another latest row of the draft's window than the draft was made for.
+func (h *Held) isOutdated(d Draft) bool {
+	e := h.index.entries[d.Row.ID()]
+	if e == nil || h.index.isPast(e) {
+		return d.Latest != nil || d.Row.Edition != h.index.edition
+	}
+	return d.Latest == nil || d.Latest.Revision != e.revision
 }
 
 // freezer writes a window's content as pages.

@@ -23,7 +23,7 @@ type Config struct {
 	Kafka    Kafka
 	State    State
 	Keep     spec.Retention
-	Now      func() time.Time // for what is kept and for how long; what a revision holds never depends on it
+	Now      func() time.Time // for what is kept and since when a slot knows of it; what a revision holds never depends on it
 }
 
 // Slot is one partition of a pipeline's ledger with its transactional producer. What it knows of the ledger is the truth
@@ -49,9 +49,10 @@ type Held struct {
 
 	// The mutex of the Slot guards everything below.
 
-	producer    Producer // nil before the first use and after a failure
-	loaded      bool     // the partition was read
-	next        int64    // position in the partition up to which index holds everything
+	producer    Producer  // nil before the first use and after a failure
+	loaded      bool      // the partition was read
+	next        int64     // position in the partition up to which index holds everything
+	asOf        time.Time // when that was last so
 	index       index
 	pending     map[ledger.WindowID]*ledger.Row // rows that Redis may not show yet
 	doubtful    bool                            // Redis may have forgotten rows that it has shown

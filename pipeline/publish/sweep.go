@@ -86,6 +86,9 @@ func (h *Held) sweepWindows(ctx context.Context, batch int) error {
 
 // alignView brings what Redis has of one final window in line with the ledger.
 func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
+	if err := h.catchUp(ctx); err != nil {
+		return err
+	}
 	e := h.index.entries[id]
 	if e == nil || h.pending[id] != nil || !h.index.expires(id, e) {
 		return nil // it was given up since, or is about to be shown

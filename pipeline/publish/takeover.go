@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
@@ -44,6 +45,23 @@ func (h *Held) GiveUpProducer() {
 	}
 }
 
+// ledgerTrust is how long a slot writes to Redis after it has last read its ledger or written to it. A process that was
+// frozen for longer reads on first: others may have published since, or the pipeline was removed and begun anew, and then
+// what the slot still wants to show or to remove is another one's. After a shorter freeze the turn of the closers is still
+// leased, which a removal waits for.
+const ledgerTrust = 3 * time.Second
+
+// catchUp reads the ledger on, if that was last done long ago. What fails is a *SlotError.
+func (h *Held) catchUp(ctx context.Context) error {
+	if h.keep.now().Sub(h.asOf) <= ledgerTrust {
+		return nil
+	}
+	if err := h.readLedger(ctx); err != nil {
+		return &SlotError{Slot: h.n, Err: err}
+	}
+	return nil
+}
+
 // readLedger reads the ledger partition from where the slot stands to its end. The last row read may belong to a
 // transaction that Redis was never told of.
 func (h *Held) readLedger(ctx context.Context) error {
@@ -59,7 +77,7 @@ func (h *Held) readLedger(ctx context.Context) error {
 }
 
 func (h *Held) readLedgerOn(ctx context.Context) error {
-	from := h.next
+	from, began := h.next, h.keep.now()
 	if !h.loaded {
 		var err error
 		if from, err = h.findFirstInForce(ctx); err != nil {
@@ -94,12 +112,24 @@ func (h *Held) readLedgerOn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.next, h.loaded = next, true
+	if !h.loaded {
+		h.dropForeignRows()
+	}
+	h.next, h.loaded, h.asOf = next, true, began
 	h.index.forgetFlooredRows()
 	if last != nil && h.index.entries[last.ID()] != nil {
 		h.pending[last.ID()] = last
 	}
 	return nil
+}
+
+// dropForeignRows forgets the rows to be shown that a ledger which was read anew does not have: it was made again.
+func (h *Held) dropForeignRows() {
+	for id, row := range h.pending {
+		if e := h.index.entries[id]; e == nil || e.revision != row.Revision || e.closedAt != row.ClosedAt {
+			delete(h.pending, id)
+		}
+	}
 }
 
 // How far back from the end of a partition the latest floor is looked for, in offsets, before all of it is read.

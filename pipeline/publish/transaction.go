@@ -16,13 +16,14 @@ const sendRecords = 1024
 // PublishRevision sends the content and the ledger row of a revision in one transaction; the slot was taken over. Whatever
 // goes wrong, a *RevisionError, gives the slot's producer up. What was published is shown by ShowRows.
 func (h *Held) PublishRevision(ctx context.Context, r *Revision) error {
+	began := h.keep.now()
 	offset, err := h.sendRevision(ctx, r)
 	if err != nil {
 		h.GiveUpProducer()
 		return &RevisionError{Window: r.Row.Window, Start: r.Row.Start, Revision: r.Row.Revision, Err: err}
 	}
 	h.index.addRow(r.Row, offset)
-	h.next = max(h.next, offset+1)
+	h.next, h.asOf = max(h.next, offset+1), began
 	h.pending[r.Row.ID()] = r.Row
 	return nil
 }

@@ -20,8 +20,13 @@ func (h *Held) ShowRows(ctx context.Context) error {
 		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(h.pending), compareWindows) {
-		if err := h.showRow(ctx, h.pending[id]); err != nil {
+		if err := h.catchUp(ctx); err != nil {
 			return err
+		}
+		if row := h.pending[id]; row != nil {
+			if err := h.showRow(ctx, row); err != nil {
+				return err
+			}
 		}
 		delete(h.pending, id)
 	}
