@@ -43,7 +43,8 @@ func (r *run) finish() {
 	case TopicAgain:
 		r.makeTopicAgain()
 	}
-	r.pipeline.Drain("--timeout", rig.Patience.String())
+	// A lane may still move, and only then find that a part of its state is gone.
+	r.pipeline.DrainWhile(func() { r.tend(false) }, "--timeout", rig.Patience.String())
 	r.say("drained")
 }
 

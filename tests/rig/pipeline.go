@@ -368,7 +368,31 @@ func (p *Pipeline) Update(args ...string) contract.Receipt {
 // Drain stops the pipeline after everything was read and published. Further arguments go to `millrace stop`.
 func (p *Pipeline) Drain(args ...string) contract.Receipt {
 	p.T.Helper()
-	r := p.Update(append([]string{"stop", p.Spec.Name, "--drain"}, args...)...)
+	return p.DrainWhile(func() {}, args...)
+}
+
+// DrainWhile is Drain, and calls tend again and again until it has ended.
+func (p *Pipeline) DrainWhile(tend func(), args ...string) contract.Receipt {
+	p.T.Helper()
+	args = append([]string{"stop", p.Spec.Name, "--drain", "--json"}, args...)
+	var a Answer
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a, err = runProgram(p.Env(), "millrace", args...)
+	}()
+	for waiting := true; waiting; {
+		select {
+		case <-ended:
+			waiting = false
+		case <-time.After(pollEvery):
+			tend()
+		}
+	}
+	require.NoError(p.T, err)
+	var r contract.Receipt
+	p.decode(p.succeeded(a, args).Out, &r)
 	require.NotNil(p.T, r.Drained)
 	require.True(p.T, *r.Drained)
 	require.NotNil(p.T, r.Emitted)

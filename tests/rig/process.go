@@ -130,12 +130,15 @@ func (p *Process) Tail(lines int) []byte {
 	return bytes.Join(all[max(0, len(all)-lines):], []byte("\n"))
 }
 
+// pollEvery is how often a test looks whether what it waits for has come.
+const pollEvery = 50 * time.Millisecond
+
 // Eventually waits for a condition that other processes bring about.
 func Eventually(t *testing.T, what string, within time.Duration, cond func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for !cond() {
 		select {

@@ -192,8 +192,16 @@ func (w *World) CLI(args ...string) Answer {
 // RunProgram runs one of the programs to its end.
 func RunProgram(t *testing.T, env []string, name string, args ...string) Answer {
 	t.Helper()
-	path, err := Binary(name)
+	a, err := runProgram(env, name, args...)
 	require.NoError(t, err)
+	return a
+}
+
+func runProgram(env []string, name string, args ...string) (Answer, error) {
+	path, err := Binary(name)
+	if err != nil {
+		return Answer{}, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -201,18 +209,24 @@ func RunProgram(t *testing.T, env []string, name string, args ...string) Answer 
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
+	if ctx.Err() != nil {
+		return Answer{}, fmt.Errorf("%s %v does not end:\n%s%s", name, args, out.String(), errs.String())
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		require.NoError(t, err)
+		return Answer{}, err
 	}
-	require.NoError(t, ctx.Err(), "%s %v does not end:\n%s%s", name, args, out.String(), errs.String())
-	return Answer{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+	return Answer{cmd.ProcessState.ExitCode(), out.String(), errs.String()}, nil
 }
 
 // Must runs bin/millrace and wants it to succeed.
 func (w *World) Must(args ...string) Answer {
 	w.T.Helper()
-	a := w.CLI(args...)
+	return w.succeeded(w.CLI(args...), args)
+}
+
+func (w *World) succeeded(a Answer, args []string) Answer {
+	w.T.Helper()
 	require.Zero(w.T, a.Code, "millrace %v: exit code %d\n%s%s", args, a.Code, a.Out, a.Err)
 	return a
 }
