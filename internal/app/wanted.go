@@ -76,19 +76,19 @@ func (s *closerStore) ReadMeta(ctx context.Context, id store.LaneID) (store.Meta
 }
 
 // SetSeal implements result.State.
-func (s *closerStore) SetSeal(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {
+func (s *closerStore) SetSeal(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error) {
 	if err := s.prove(ctx); err != nil {
 		return store.Ctl{}, err
 	}
-	return s.Store.SetSeal(ctx, id, before)
+	return s.Store.SetSeal(ctx, id, owner, before)
 }
 
 // SetDrop implements result.State.
-func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {
+func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error) {
 	if err := s.prove(ctx); err != nil {
 		return store.Ctl{}, err
 	}
-	return s.Store.SetDrop(ctx, id, before)
+	return s.Store.SetDrop(ctx, id, owner, before)
 }
 
 // Prepare implements publish.State.
@@ -109,11 +109,11 @@ func (s *closerStore) Prepare(ctx context.Context, id store.WindowID, rev int,
 }
 
 // Flip implements publish.State.
-func (s *closerStore) Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error {
+func (s *closerStore) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
 	if err := s.prove(ctx); err != nil {
 		return err
 	}
-	return s.Store.Flip(ctx, id, rev, final, row)
+	return s.Store.Flip(ctx, id, v, final, row)
 }
 
 // Trim implements publish.State.
@@ -122,4 +122,12 @@ func (s *closerStore) Trim(ctx context.Context, id store.WindowID) (int, error) 
 		return 0, err
 	}
 	return s.Store.Trim(ctx, id)
+}
+
+// ExpireWindow implements publish.State.
+func (s *closerStore) ExpireWindow(ctx context.Context, id store.WindowID, v store.Version, d time.Duration) (bool, error) {
+	if err := s.prove(ctx); err != nil {
+		return false, err
+	}
+	return s.Store.ExpireWindow(ctx, id, v, d)
 }

@@ -24,11 +24,12 @@ func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
 	lane := store.LaneID{Pipeline: "orders", Topic: "orders"}
 	window := store.WindowID{Pipeline: "orders", Window: "hourly"}
 	writes := func() (errs []error) {
-		_, seal := s.SetSeal(ctx, lane, 1)
-		_, drop := s.SetDrop(ctx, lane, 1)
+		_, seal := s.SetSeal(ctx, lane, "1:aa", 1)
+		_, drop := s.SetDrop(ctx, lane, "1:aa", 1)
 		_, _, prepare := s.Prepare(ctx, window, 1, func(add func([]byte) error) ([]byte, error) { return nil, add([]byte("p")) })
 		_, trim := s.Trim(ctx, window)
-		return []error{seal, drop, prepare, trim, s.Flip(ctx, window, 1, false, []byte("{}"))}
+		_, expire := s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 1}, time.Hour)
+		return []error{seal, drop, prepare, trim, expire, s.Flip(ctx, window, store.Version{Edition: 1, Revision: 1}, false, []byte("{}"))}
 	}
 	_, _, err := s.Acquire(ctx, lane, "s", "", "1:aa")
 	require.NoError(t, err)

@@ -400,15 +400,15 @@ func TestIdleLaneProvesItselfAndAdoptsTheSeal(t *testing.T) {
 	st, redis := testStore(t)
 	b := start(t, log, st, redis)
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 50 })
-	_, err := st.SetSeal(context.Background(), testLane, kafkaTime)
-	require.NoError(t, err)
-	commits := b.Status().Commits
-	b.wait(t, "asked the broker", func(s Status) bool { return s.Commits > commits+2 })
 	meta := func() store.Meta {
 		m, _, err := st.ReadMeta(context.Background(), testLane)
 		require.NoError(t, err)
 		return m
 	}
+	_, err := st.SetSeal(context.Background(), testLane, meta().Owner, kafkaTime)
+	require.NoError(t, err)
+	commits := b.Status().Commits
+	b.wait(t, "asked the broker", func(s Status) bool { return s.Commits > commits+2 })
 	require.Equal(t, int64(store.NotIdle), meta().IdleEnd, "a lane that has not read everything is not idle")
 	log.mu.Lock()
 	log.ends.HighWatermark = 50
@@ -460,7 +460,7 @@ func TestNewLaneOfATopicMadeAgainMeanwhile(t *testing.T) {
 func TestNewLaneRespectsFinalWindows(t *testing.T) {
 	log := newFakeLog(randomLog(rand.New(rand.NewPCG(12, 12)), 100))
 	st, redis := testStore(t)
-	_, err := st.SetDrop(context.Background(), testLane, kafkaTime)
+	_, err := st.SetDrop(context.Background(), testLane, "", kafkaTime)
 	require.NoError(t, err)
 	b := start(t, log, st, redis)
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 100 })

@@ -13,11 +13,12 @@ import (
 type State interface {
 	Prepare(ctx context.Context, id store.WindowID, rev int,
 		build func(add func(page []byte) error) (header []byte, err error)) (r store.Revision, fresh bool, err error)
+	Discard(ctx context.Context, id store.WindowID, rev int, attempt string) error
 	ReadRevision(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) (store.Revision, error)
-	Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error
+	Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error
 	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
 	Trim(ctx context.Context, id store.WindowID) (unlinked int, err error)
-	ExpireWindow(ctx context.Context, id store.WindowID, rev int, d time.Duration) (shown bool, err error)
+	ExpireWindow(ctx context.Context, id store.WindowID, v store.Version, d time.Duration) (shown bool, err error)
 }
 
 // Producers makes the transactional producers of slots.

@@ -28,7 +28,7 @@ type emptyState struct {
 	writes []string
 }
 
-func (s *emptyState) Flip(_ context.Context, id store.WindowID, _ int, _ bool, text []byte) error {
+func (s *emptyState) Flip(_ context.Context, id store.WindowID, _ store.Version, _ bool, text []byte) error {
 	var row ledger.Row
 	if err := json.Unmarshal(text, &row); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (s *emptyState) Flip(_ context.Context, id store.WindowID, _ int, _ bool, t
 	return nil
 }
 
-func (s *emptyState) ExpireWindow(_ context.Context, id store.WindowID, _ int, _ time.Duration) (bool, error) {
+func (s *emptyState) ExpireWindow(_ context.Context, id store.WindowID, _ store.Version, _ time.Duration) (bool, error) {
 	s.writes = append(s.writes, fmt.Sprintf("expire %d", id.Start/testHour))
 	return true, nil
 }
@@ -106,7 +106,7 @@ func (t *TestSlot) Freeze(ctx context.Context, d Draft) error {
 func (t *TestSlot) KeepFloors(tb testing.TB, end int64) {
 	tb.Helper()
 	final := &Finality{Edition: t.s.Edition(), End: end, Lanes: []ledger.FloorLane{{Topic: "t"}}}
-	require.NoError(tb, t.s.MaintainFloors(tb.Context(), final))
+	require.NoError(tb, t.s.MaintainFloors(tb.Context(), final, func(context.Context, *Held) error { return nil }))
 }
 
 // GiveUp publishes n final windows and lets their rows be given up. It moves the clock.

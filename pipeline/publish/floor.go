@@ -36,14 +36,15 @@ type Finality struct {
 }
 
 // MaintainFloors raises the slot's floors to what is final, which may be nil, and gives up the rows that are due, at most
-// once in floorPause. What fails is tried again after that pause.
-func (s *Slot) MaintainFloors(ctx context.Context, final *Finality) error {
+// once in floorPause. What fails is tried again after that pause. prove is asked, once the slot is taken over, whether what
+// final says is still so.
+func (s *Slot) MaintainFloors(ctx context.Context, final *Finality, prove func(context.Context, *Held) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.held.maintainFloors(ctx, final)
+	return s.held.maintainFloors(ctx, final, prove)
 }
 
-func (h *Held) maintainFloors(ctx context.Context, final *Finality) error {
+func (h *Held) maintainFloors(ctx context.Context, final *Finality, prove func(context.Context, *Held) error) error {
 	now := h.keep.now()
 	if !h.maintained.IsZero() && now.Sub(h.maintained) < floorPause {
 		return nil
@@ -60,6 +61,9 @@ func (h *Held) maintainFloors(ctx context.Context, final *Finality) error {
 	}
 	if err := h.openProducer(ctx); err != nil {
 		return fmt.Errorf("take over slot %d: %w", h.n, err)
+	}
+	if err := prove(ctx, h); err != nil {
+		return err
 	}
 	final = h.ofThisEdition(final) // its edition may have ended since
 	gone, err := h.removeViewsDue(ctx)
@@ -123,7 +127,7 @@ func (h *Held) removeViewsDue(ctx context.Context) (map[ledger.WindowID]bool, er
 		if h.index.isPast(h.index.entries[id]) {
 			continue
 		}
-		if _, err := h.state.ExpireWindow(ctx, h.storeID(id), h.index.entries[id].revision, 0); err != nil {
+		if _, err := h.state.ExpireWindow(ctx, h.storeID(id), h.index.entries[id].version(), 0); err != nil {
 			return nil, fmt.Errorf("remove window %s: %w", id, err)
 		}
 	}

@@ -26,6 +26,9 @@ type Draft struct {
 	Row     *ledger.Row // without what its content will tell: events, exactness, keys, checksum, links
 	Latest  *ledger.Row // of the window, nil without one
 	TopicID string      // of the result topic, as of the look at the lanes; "" when it is not known
+
+	// Prove is asked after another take-over whether the row still says what the lanes hold.
+	Prove func(ctx context.Context) error
 }
 
 // Revision is a frozen revision of a window, or a row that says more about the content of the latest one.
@@ -45,16 +48,80 @@ func Amend(row, latest *ledger.Row) *Revision {
 	return &Revision{Row: row, amends: true}
 }
 
-// Freeze stores the content of the window's next revision, or returns what an earlier attempt has stored under its number:
-// then content is not called. Content that equals that of the latest revision amends it.
+// Freeze stores the content of the window's next revision, or returns what an earlier attempt has stored under its number,
+// if that still belongs to the lanes and to the spec of now: then content is not called. Content that equals that of the
+// latest revision amends it.
 func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision, error) {
-	row := d.Row
 	if err := h.catchUp(ctx); err != nil {
 		return nil, err
 	}
-	if h.isOutdated(d) {
-		return nil, fmt.Errorf("revision %d of window %s: %w", row.Revision, row.ID(), ErrFenced)
+	if err := h.checkDraft(d); err != nil {
+		return nil, err
 	}
+	r, attempt, err := h.prepare(ctx, d, content)
+	if err != nil || !r.Frozen || isReusable(r.Row, d.Row) {
+		return r, err
+	}
+	if err := h.discard(ctx, d, attempt); err != nil {
+		return nil, err
+	}
+	r, _, err = h.prepare(ctx, d, content)
+	if err == nil && r.Frozen && !isReusable(r.Row, d.Row) {
+		return nil, fmt.Errorf("revision %d of window %s: %w", d.Row.Revision, d.Row.ID(), store.ErrSuperseded)
+	}
+	return r, err
+}
+
+// checkDraft is ErrFenced when the ledger has another latest row of the draft's window than the draft was made for.
+func (h *Held) checkDraft(d Draft) error {
+	e := h.index.entries[d.Row.ID()]
+	outdated := false
+	if e == nil || h.index.isPast(e) {
+		outdated = d.Latest != nil || d.Row.Edition != h.index.edition
+	} else {
+		outdated = d.Latest == nil || d.Latest.Revision != e.revision
+	}
+	if outdated {
+		return fmt.Errorf("revision %d of window %s: %w", d.Row.Revision, d.Row.ID(), ErrFenced)
+	}
+	return nil
+}
+
+// isReusable reports whether content that was frozen under row frozen may be published where row now is to be: it goes to
+// the same topic, and every lane has the past that it had then and has not gone back since. Otherwise an operator's
+// decision, a loss in Redis or another spec has come between.
+func isReusable(frozen, now *ledger.Row) bool {
+	if frozen.Edition != now.Edition || frozen.PublishedTo != now.PublishedTo {
+		return false
+	}
+	for _, then := range frozen.Lanes {
+		c, _ := now.Cover(then.Topic, then.Partition)
+		if then.Offset > 0 && (c.Era != then.Era || c.Offset < then.Offset || then.TopicID != "" && c.TopicID != then.TopicID) {
+			return false
+		}
+	}
+	return true
+}
+
+// discard takes back what an earlier attempt has frozen. Whether it was published shows when the slot is taken over anew: from
+// then on nobody else can publish it.
+func (h *Held) discard(ctx context.Context, d Draft, attempt string) error {
+	h.GiveUpProducer()
+	if err := h.TakeOver(ctx); err != nil {
+		return err
+	}
+	if err := d.Prove(ctx); err != nil {
+		return err
+	}
+	if err := h.checkDraft(d); err != nil {
+		return err
+	}
+	return h.state.Discard(ctx, h.storeID(d.Row.ID()), d.Row.Revision, attempt)
+}
+
+// prepare stores the content of the draft's revision, or returns what is stored under its number and by which attempt.
+func (h *Held) prepare(ctx context.Context, d Draft, content Content) (r *Revision, attempt string, err error) {
+	row := d.Row
 	f := &freezer{}
 	build := func(add func([]byte) error) ([]byte, error) {
 		*f = freezer{add: add}
@@ -74,32 +141,23 @@ func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision,
 	}
 	prepared, fresh, err := h.state.Prepare(ctx, h.storeID(row.ID()), row.Revision, build)
 	if errors.Is(err, errSameContent) {
-		return &Revision{Row: row, amends: true}, nil
+		return &Revision{Row: row, amends: true}, "", nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if fresh {
-		return &Revision{Row: row, pages: f.inMemory, topicID: d.TopicID}, nil
+		return &Revision{Row: row, pages: f.inMemory, topicID: d.TopicID}, prepared.Attempt, nil
 	}
 	frozen := new(ledger.Row)
 	if err := json.Unmarshal(prepared.Header, frozen); err != nil {
-		return nil, fmt.Errorf("revision %d prepared earlier: %w", prepared.Number, err)
+		return nil, "", fmt.Errorf("revision %d prepared earlier: %w", prepared.Number, err)
 	}
 	if frozen.Window != row.Window || frozen.Start != row.Start || frozen.Revision != row.Revision {
-		return nil, fmt.Errorf("revision %d prepared earlier belongs to window %s, revision %d: %w",
+		return nil, "", fmt.Errorf("revision %d prepared earlier belongs to window %s, revision %d: %w",
 			prepared.Number, frozen.ID(), frozen.Revision, store.ErrCorrupt)
 	}
-	return &Revision{Row: frozen, Frozen: true, topicID: d.TopicID}, nil
-}
-
-// isOutdated reports whether the ledger has another latest row of the draft's window than the draft was made for.
-func (h *Held) isOutdated(d Draft) bool {
-	e := h.index.entries[d.Row.ID()]
-	if e == nil || h.index.isPast(e) {
-		return d.Latest != nil || d.Row.Edition != h.index.edition
-	}
-	return d.Latest == nil || d.Latest.Revision != e.revision
+	return &Revision{Row: frozen, Frozen: true, topicID: d.TopicID}, prepared.Attempt, nil
 }
 
 // freezer writes a window's content as pages.

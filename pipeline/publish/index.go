@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/store"
 )
 
 // maxFinals is how many rows of final windows a slot keeps whole. Of the others it remembers where they stand.
@@ -28,6 +29,10 @@ type entry struct {
 	edition  int
 	revision int
 	final    bool
+}
+
+func (e *entry) version() store.Version {
+	return store.Version{Edition: e.edition, Revision: e.revision}
 }
 
 // floorID names a floor within a slot.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/pipeline/ledger"
@@ -38,7 +39,9 @@ type Slot struct {
 
 // Held is a slot that is locked. It is handed out by Slot.Do, and is of no use after that has returned.
 type Held struct {
-	n        int
+	n         int
+	takeOvers atomic.Int64
+
 	pipeline string
 	families []string
 	version  string                // of the spec
@@ -128,6 +131,34 @@ func (s *Slot) ShowRows(ctx context.Context, doubt, load bool) error {
 		err, h.doubtful = h.readLedger(ctx), true
 	}
 	return errors.Join(err, h.ShowRows(ctx))
+}
+
+// TakeOvers is how often the slot was taken over. What was seen of the lanes before the latest time may belong to an
+// incarnation of the pipeline that was removed before it; from then on a removal fences the slot.
+func (s *Slot) TakeOvers() int64 { return s.held.TakeOvers() }
+
+// TakeOvers is as of the Slot.
+func (h *Held) TakeOvers() int64 { return h.takeOvers.Load() }
+
+// ReadOn reads the ledger on, if the slot has read it before and that is long ago.
+func (s *Slot) ReadOn(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.held.loaded {
+		return nil
+	}
+	return s.held.catchUp(ctx)
+}
+
+// Forget makes the slot one that was never used: its ledger was made again.
+func (s *Slot) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &s.held
+	h.GiveUpProducer()
+	h.index, h.loaded = newIndex(), false
+	clear(h.pending)
+	h.sweep, h.maintained, h.keptAtFloor = sweep{}, time.Time{}, Kept{Oldest: window.NoTime}
 }
 
 // Edition is the edition of what is published next.

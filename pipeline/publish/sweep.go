@@ -94,7 +94,7 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 		return nil // it was given up since, or is about to be shown
 	}
 	left := h.keep.timeLeft(e.closedAt)
-	shown, err := h.state.ExpireWindow(ctx, h.storeID(id), e.revision, left)
+	shown, err := h.state.ExpireWindow(ctx, h.storeID(id), e.version(), left)
 	if err != nil {
 		return fmt.Errorf("expire window %s: %w", id, err)
 	}

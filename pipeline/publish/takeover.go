@@ -34,6 +34,7 @@ func (h *Held) openProducer(ctx context.Context) error {
 		return errors.Join(err, producer.Close())
 	}
 	h.producer, h.doubtful = producer, true
+	h.takeOvers.Add(1)
 	return nil
 }
 

@@ -41,13 +41,13 @@ func (h *Held) findForgottenRows(ctx context.Context) error {
 		return !h.index.isPast(e) && !h.index.isFinal(id, e) && h.pending[id] == nil
 	}
 	for _, id := range h.index.windowsWhere(open) {
-		row := h.index.entries[id].row
+		e := h.index.entries[id]
 		p, found, err := h.state.Published(ctx, h.storeID(id))
 		if err != nil {
 			return fmt.Errorf("read what Redis shows of window %s: %w", id, err)
 		}
-		if !found || p.Current < row.Revision {
-			h.pending[id] = row
+		if !found || p.Current.Less(e.version()) {
+			h.pending[id] = e.row
 		}
 	}
 	h.doubtful, h.sweep.again = false, true
@@ -66,7 +66,7 @@ func (h *Held) showRow(ctx context.Context, row *ledger.Row) error {
 		if err != nil {
 			return fmt.Errorf("encode ledger row: %w", err)
 		}
-		if err := h.state.Flip(ctx, id, row.Revision, row.Final, text); err != nil && !errors.Is(err, store.ErrRevisionBack) {
+		if err := h.state.Flip(ctx, id, versionOf(row), row.Final, text); err != nil && !errors.Is(err, store.ErrRevisionBack) {
 			return fmt.Errorf("show revision %d of window %s: %w", row.Revision, row.ID(), err)
 		}
 		if row.Revision > 2 {
@@ -78,8 +78,12 @@ func (h *Held) showRow(ctx context.Context, row *ledger.Row) error {
 	if !expires {
 		return nil
 	}
-	if _, err := h.state.ExpireWindow(ctx, id, row.Revision, left); err != nil {
+	if _, err := h.state.ExpireWindow(ctx, id, versionOf(row), left); err != nil {
 		return fmt.Errorf("expire window %s: %w", row.ID(), err)
 	}
 	return nil
+}
+
+func versionOf(row *ledger.Row) store.Version {
+	return store.Version{Edition: row.Edition, Revision: row.Revision}
 }

@@ -24,6 +24,8 @@ type Closer struct {
 	slots   []*publish.Slot
 
 	turn      sync.Mutex        // held by Round, Flush and Drain
+	began     time.Time         // the latest of them
+	known     incarnation       // that they were in
 	finality  *publish.Finality // nil before a round has found any
 	prev      *view
 	round     int64

@@ -16,8 +16,8 @@ type State interface {
 		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
 
 	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
-	SetSeal(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
-	SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error)
+	SetSeal(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error)
+	SetDrop(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error)
 	AskRewrite(ctx context.Context, id store.LaneID, owner store.Token, seq int64) error
 
 	publish.State

@@ -23,7 +23,7 @@ const drainLooks = 5
 func (c *Closer) Flush(ctx context.Context) (Receipt, error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	v, err := c.look(ctx)
+	v, err := c.begin(ctx)
 	if err != nil {
 		return Receipt{Reason: ledger.ReasonFlush}, err
 	}
@@ -36,7 +36,7 @@ func (c *Closer) Flush(ctx context.Context) (Receipt, error) {
 func (c *Closer) Drain(ctx context.Context, ends map[source.TopicPartition]int64) (Receipt, error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
-	v, err := c.look(ctx)
+	v, err := c.begin(ctx)
 	if err != nil {
 		return Receipt{Reason: ledger.ReasonDrain}, err
 	}

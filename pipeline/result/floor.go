@@ -18,9 +18,9 @@ func (c *Closer) advanceFinality(v *view, t WindowTimes) {
 		return
 	}
 	end := t.DropBefore - c.cfg.Spec.AllowedLateness.Millis()
-	edition := 0
-	for _, s := range c.slots {
-		edition = max(edition, s.Edition())
+	edition := c.edition()
+	if edition != c.known.edition {
+		return // what was seen is of the edition before
 	}
 	if c.finality != nil && c.finality.Edition == edition && end <= c.finality.End {
 		return
@@ -98,9 +98,10 @@ func (c *Closer) flooredRow(ctx context.Context, ref window.Ref) (ledger.Row, er
 }
 
 // maintainFloors raises the floors of all slots and gives up rows that are due. What fails is tried again after a pause.
-func (c *Closer) maintainFloors(ctx context.Context) {
+func (c *Closer) maintainFloors(ctx context.Context, v *view) {
 	_ = parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) error {
-		if err := c.slots[i].MaintainFloors(ctx, c.finality); err != nil && ctx.Err() == nil {
+		prove := func(ctx context.Context, s *publish.Held) error { return c.prove(ctx, s, i, v) }
+		if err := c.slots[i].MaintainFloors(ctx, c.finality, prove); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Warn("the ledger's floors stay where they are", "pipeline", c.cfg.Spec.Name, "slot", i, "error", err)
 		}
 		return nil

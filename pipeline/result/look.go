@@ -1,25 +1,119 @@
 package result
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"time"
 
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/merge"
+	"millrace/pipeline/parallel"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/survey"
 )
 
 // view is one look at the lanes, and at where their windows go.
 type view struct {
 	*survey.View
-	resultID string // of the result topic; "" when there is none or it is not known
+	resultID  string  // of the result topic; "" when there is none or it is not known
+	ledgerID  string  // of the ledger topic; "" when it is not known
+	takeOvers []int64 // by slot, those after which the lanes were still those of the view
+}
+
+// freezeTrust is how long a closer may do nothing before it takes itself to have been frozen.
+const freezeTrust = 3 * time.Second
+
+// incarnation tells one life of a pipeline from those before and after it.
+type incarnation struct {
+	ledgerID string
+	edition  int
+}
+
+// begin takes the look that a round, a flush or a drain begins with. A pipeline that was removed and begun anew while the
+// closer was frozen is recognised, and what was remembered of the old one is forgotten. c.turn is held.
+func (c *Closer) begin(ctx context.Context) (*view, error) {
+	if now := c.cfg.Now(); now.Sub(c.began) > freezeTrust {
+		err := parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) error { return c.slots[i].ReadOn(ctx) })
+		if err != nil {
+			return nil, err
+		}
+		c.began = now
+	}
+	v, err := c.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.began = c.cfg.Now()
+	if known := c.known.ledgerID; known != "" && v.ledgerID != "" && known != v.ledgerID {
+		for _, s := range c.slots {
+			s.Forget()
+		}
+	}
+	now := incarnation{cmp.Or(v.ledgerID, c.known.ledgerID), c.edition()}
+	if c.known.edition > 0 && now != c.known {
+		c.forget()
+	}
+	c.known = now
+	return v, nil
+}
+
+// forget forgets everything that rounds remember.
+func (c *Closer) forget() {
+	c.finality, c.prev = nil, nil
+	clear(c.states)
+	clear(c.failures)
+	clear(c.early)
+	clear(c.shown)
+}
+
+// edition is the latest that any slot has seen.
+func (c *Closer) edition() int {
+	edition := 0
+	for _, s := range c.slots {
+		edition = max(edition, s.Edition())
+	}
+	return edition
+}
+
+// prove makes sure that the lanes were still those of the view after the slot was taken over. A removal fences the lanes
+// first and the slots after that, so from then on whatever would make the view wrong fences the slot.
+func (c *Closer) prove(ctx context.Context, s *publish.Held, n int, v *view) error {
+	takeOvers := s.TakeOvers()
+	if v.takeOvers[n] == takeOvers {
+		return nil
+	}
+	err := parallel.Do(ctx, c.cfg.Parallel, len(v.Lanes), func(ctx context.Context, i int) error {
+		l := &v.Lanes[i]
+		meta, found, err := c.cfg.State.ReadMeta(ctx, l.ID)
+		if err != nil {
+			return fmt.Errorf("lane %s: %w", l.ID, err)
+		}
+		if found != l.Found || found && !meta.Guard().Follows(l.Meta.Guard()) {
+			return fmt.Errorf("lane %s: %w", l.ID, merge.ErrMoved)
+		}
+		return nil
+	})
+	if err == nil {
+		v.takeOvers[n] = takeOvers
+	}
+	return err
 }
 
 func (c *Closer) look(ctx context.Context) (*view, error) {
+	takeOvers := make([]int64, len(c.slots))
+	for i, s := range c.slots {
+		takeOvers[i] = s.TakeOvers()
+	}
 	lanes, err := survey.Take(ctx, survey.Config{
 		Spec: c.cfg.Spec, Plan: c.plan, State: c.cfg.State, Topics: c.cfg.Kafka, Parallel: c.cfg.Parallel,
 	})
 	if err != nil {
 		return nil, err
 	}
-	v := &view{View: lanes}
+	v := &view{View: lanes, takeOvers: takeOvers}
+	topic, _ := c.cfg.Kafka.Topic(ctx, ledger.Topic(c.cfg.Spec.Name)) // without it nothing can be published
+	v.ledgerID = topic.ID
 	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
 		// A topic that is not there shows when something is published.
 		topic, _ := c.cfg.Kafka.Topic(ctx, sink.Topic)

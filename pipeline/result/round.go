@@ -39,7 +39,7 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	c.round++
-	v, err := c.look(ctx)
+	v, err := c.begin(ctx)
 	if err != nil {
 		return RoundReport{}, err
 	}
@@ -66,7 +66,7 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 		return report, err
 	}
 	c.advanceFinality(v, report.Progress)
-	c.maintainFloors(ctx)
+	c.maintainFloors(ctx, v)
 	report.Kept = c.sweepViews(ctx)
 	return report, ctx.Err()
 }
@@ -300,18 +300,18 @@ func (c *Closer) times(v *view, refs []window.Ref) WindowTimes {
 }
 
 // request writes the requests to the lanes that have not been asked yet. A lane that its own watermark seals needs no
-// request for it.
+// request for it. A lane that has got another owner since the look is asked after the next one.
 func (c *Closer) request(ctx context.Context, v *view, t WindowTimes) error {
 	drop := max(t.DropBefore, c.flooredBefore()) // Redis may have forgotten what lanes were told, or a lane is new
 	return parallel.Do(ctx, c.cfg.Parallel, len(v.Lanes), func(ctx context.Context, i int) error {
 		l := &v.Lanes[i]
 		if t.SealBefore > l.Passed() && t.SealBefore > l.Ctl.SealBefore {
-			if _, err := c.cfg.State.SetSeal(ctx, l.ID, t.SealBefore); err != nil {
+			if _, err := c.cfg.State.SetSeal(ctx, l.ID, l.Meta.Owner, t.SealBefore); err != nil && !errors.Is(err, store.ErrLaneMoved) {
 				return fmt.Errorf("ask lane %s to seal: %w", l.ID, err)
 			}
 		}
 		if drop > l.Ctl.DropBefore {
-			if _, err := c.cfg.State.SetDrop(ctx, l.ID, drop); err != nil {
+			if _, err := c.cfg.State.SetDrop(ctx, l.ID, l.Meta.Owner, drop); err != nil && !errors.Is(err, store.ErrLaneMoved) {
 				return fmt.Errorf("let lane %s drop: %w", l.ID, err)
 			}
 		}

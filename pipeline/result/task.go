@@ -50,6 +50,10 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	if err := s.TakeOver(ctx); err != nil {
 		return outcome{}, err
 	}
+	prove := func(ctx context.Context) error { return c.prove(ctx, s, c.slotOf(t.ref), t.view) }
+	if err := prove(ctx); err != nil {
+		return outcome{}, err
+	}
 	t.edition = s.Edition()
 	id := c.windowID(t.ref)
 	if f := s.FloorInstead(id, c.plan.End(t.ref)); f != nil {
@@ -74,7 +78,7 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 		return c.publishAndShow(ctx, s, publish.Amend(c.newRow(t, last), last))
 	}
 	exact := last != nil || finalise || t.reason == ledger.ReasonDrain || !early
-	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, TopicID: t.view.resultID}
+	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, TopicID: t.view.resultID, Prove: prove}
 	r, err := s.Freeze(ctx, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 		return c.mergeWindow(ctx, t, exact, emit)
 	})

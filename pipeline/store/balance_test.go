@@ -172,7 +172,7 @@ func TestAskRewrite(t *testing.T) {
 		require.NoError(t, s.AskRewrite(ctx, lane, "3:gone", 2))
 		require.Zero(t, rewrite(), "that owner would never read it")
 		require.NoError(t, s.AskRewrite(ctx, lane, a.token, 17))
-		_, err := s.SetSeal(ctx, lane, 50)
+		_, err := s.SetSeal(ctx, lane, a.token, 50)
 		require.NoError(t, err)
 		require.Equal(t, store.Rewrite{Owner: a.token, Seq: 17}, rewrite())
 		b := acquire(t, s)

@@ -36,24 +36,30 @@ func (s *Store) ReadCtl(ctx context.Context, ids ...LaneID) ([]Ctl, error) {
 var ctlFields = []string{"seal_before", "drop_before", "rewrite"}
 
 // SetSeal asks the lane's owner to treat everything before `before` (ms) as late, and returns the requests then stored.
-// A lower value than the stored one changes nothing. ErrRemoved: nobody owns the lane any more.
-func (s *Store) SetSeal(ctx context.Context, id LaneID, before int64) (Ctl, error) {
-	return s.raise(ctx, id, "seal_before", before)
+// A lower value than the stored one changes nothing. ErrLaneMoved: the lane has another owner than the given one, "" for a
+// lane that nobody has begun; what was asked of one owner is not for the next one, who may belong to another incarnation
+// of the pipeline. ErrRemoved: nobody owns it any more.
+func (s *Store) SetSeal(ctx context.Context, id LaneID, owner Token, before int64) (Ctl, error) {
+	return s.raise(ctx, id, owner, "seal_before", before)
 }
 
 // SetDrop asks the lane's owner to drop the slices whose last deadline is at or before `before` (ms), and returns the
-// requests then stored. A lower value than the stored one changes nothing. ErrRemoved: nobody owns the lane any more.
-func (s *Store) SetDrop(ctx context.Context, id LaneID, before int64) (Ctl, error) {
-	return s.raise(ctx, id, "drop_before", before)
+// requests then stored. A lower value than the stored one changes nothing. Errors as for SetSeal.
+func (s *Store) SetDrop(ctx context.Context, id LaneID, owner Token, before int64) (Ctl, error) {
+	return s.raise(ctx, id, owner, "drop_before", before)
 }
 
-func (s *Store) raise(ctx context.Context, id LaneID, field string, value int64) (Ctl, error) {
-	reply, err := s.run(ctx, raiseScript, []string{id.ctlKey(), id.metaKey()}, field, value)
+func (s *Store) raise(ctx context.Context, id LaneID, owner Token, field string, value int64) (Ctl, error) {
+	reply, err := s.run(ctx, raiseScript, []string{id.ctlKey(), id.metaKey()}, field, value, string(owner))
 	if err != nil {
 		return Ctl{}, fmt.Errorf("set %s of lane %s: %w", field, id, err)
 	}
-	if _, refused := reply[0].(int64); refused {
-		return Ctl{}, fmt.Errorf("set %s of lane %s: %w", field, id, ErrRemoved)
+	if len(reply) == 2 {
+		err := ErrLaneMoved
+		if Token(replyString(reply, 1)).Removed() {
+			err = ErrRemoved
+		}
+		return Ctl{}, fmt.Errorf("set %s of lane %s: %w", field, id, err)
 	}
 	return parseCtl(id, reply)
 }

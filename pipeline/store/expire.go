@@ -6,16 +6,27 @@ import (
 	"time"
 )
 
-// expireScript lets the view and every content that may be left of a window vanish together, unless a higher revision than
-// the given one is shown. Answers {1 unless a higher revision is shown, 1 if the view shows the given revision's final row}.
+// expireScript lets the view and every content that may be left of a window vanish together, unless a later edition or a
+// higher revision than the given one is shown. A view of an earlier edition goes at once. Answers {1 unless a higher
+// version is shown, 1 if the view shows the given version's final row}.
 //
 // KEYS[1] ledger
 // KEYS[2...] revisions
 // ARGV[1] revision
 // ARGV[2] ms to keep them, at most 0 to unlink them now
+// ARGV[3] edition
 var expireScript = newScript(`
-local shown = redis.call('HMGET', KEYS[1], 'current', 'final')
-if shown[1] and tonumber(shown[1]) > tonumber(ARGV[1]) then return {0, 0} end
+local shown = redis.call('HMGET', KEYS[1], 'current', 'final', 'edition')
+if shown[1] then
+	local edition = tonumber(shown[3] or '1')
+	if edition > tonumber(ARGV[3]) then return {0, 0} end
+	if edition < tonumber(ARGV[3]) then
+		redis.call('UNLINK', KEYS[1])
+		shown[1] = false
+	elseif tonumber(shown[1]) > tonumber(ARGV[1]) then
+		return {0, 0}
+	end
+end
 if tonumber(ARGV[2]) <= 0 then
   redis.call('UNLINK', unpack(KEYS))
 else
@@ -25,14 +36,16 @@ if shown[1] == ARGV[1] and shown[2] == '1' then return {1, 1} end
 return {1, 0}
 `)
 
-// ExpireWindow lets the view of a window whose final row has revision rev, and the contents of rev and the revision before,
-// vanish together after d, or now when d is not positive. The attempt at a further revision that an overtaken closer may
-// have left goes with them. Repeating is safe, and a longer d renews. A window that shows a higher revision stays as it
-// is: it was corrected since, and whoever corrected it expires it.
+// ExpireWindow lets the view of a window whose final row has version v, and the contents of its revision and the one
+// before, vanish together after d, or now when d is not positive. The attempt at a further revision that an overtaken
+// closer may have left goes with them. Repeating is safe, and a longer d renews. A window that shows a higher version
+// stays as it is: it was corrected since, or belongs to another incarnation of the pipeline, and whoever wrote that
+// expires it.
 //
-// shown reports whether the view showed the final row of rev at that moment; without it there was nothing, or an older
-// row, to expire.
-func (s *Store) ExpireWindow(ctx context.Context, id WindowID, rev int, d time.Duration) (shown bool, err error) {
+// shown reports whether the view showed the final row of v at that moment; without it there was nothing, or an older row,
+// to expire.
+func (s *Store) ExpireWindow(ctx context.Context, id WindowID, v Version, d time.Duration) (shown bool, err error) {
+	rev := v.Revision
 	fail := func(err error) (bool, error) { return false, fmt.Errorf("expire %s: %w", id, err) }
 	if rev > 2 {
 		if _, err := s.Trim(ctx, id); err != nil { // revisions below are unlinked once they are shown, unless the closer died
@@ -40,7 +53,7 @@ func (s *Store) ExpireWindow(ctx context.Context, id WindowID, rev int, d time.D
 		}
 	}
 	keys := []string{id.ledgerKey(), id.revisionKey(rev - 1), id.revisionKey(rev), id.revisionKey(rev + 1)}
-	reply, err := s.run(ctx, expireScript, keys, rev, d.Milliseconds())
+	reply, err := s.run(ctx, expireScript, keys, rev, d.Milliseconds(), v.Edition)
 	if err != nil {
 		return fail(err)
 	}

@@ -27,13 +27,13 @@ func publish(t *testing.T, s *store.Store, rev int, final bool) {
 	t.Helper()
 	_, _, err := s.Prepare(ctx, window, rev, pages("header", "page"))
 	require.NoError(t, err)
-	require.NoError(t, s.Flip(ctx, window, rev, final, []byte("row")))
+	require.NoError(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: rev}, final, []byte("row")))
 }
 
 func TestExpireWindow(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
-		shown, err := s.ExpireWindow(ctx, window, 1, time.Hour)
+		shown, err := s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 1}, time.Hour)
 		require.NoError(t, err)
 		require.False(t, shown, "nothing was published")
 		require.Empty(t, keysOf(t, client))
@@ -45,7 +45,7 @@ func TestExpireWindow(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, keysOf(t, client), 5)
 
-		shown, err = s.ExpireWindow(ctx, window, 3, time.Hour)
+		shown, err = s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 3}, time.Hour)
 		require.NoError(t, err)
 		require.True(t, shown)
 		kept := keysOf(t, client)
@@ -53,16 +53,16 @@ func TestExpireWindow(t *testing.T) {
 		for name, ttl := range kept {
 			require.InDelta(t, time.Hour, ttl, float64(time.Minute), name)
 		}
-		shown, err = s.ExpireWindow(ctx, window, 3, 2*time.Hour)
+		shown, err = s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 3}, 2*time.Hour)
 		require.NoError(t, err)
 		require.True(t, shown)
 		require.InDelta(t, 2*time.Hour, keysOf(t, client)["r:3"], float64(time.Minute), "renewed")
 
-		shown, err = s.ExpireWindow(ctx, window, 3, 0)
+		shown, err = s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 3}, 0)
 		require.NoError(t, err)
 		require.True(t, shown)
 		require.Empty(t, keysOf(t, client))
-		shown, err = s.ExpireWindow(ctx, window, 3, 0)
+		shown, err = s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 3}, 0)
 		require.NoError(t, err)
 		require.False(t, shown)
 	})
@@ -75,7 +75,7 @@ func TestExpireLeavesCorrections(t *testing.T) {
 		publish(t, s, 1, true)
 		publish(t, s, 2, true)
 		for _, d := range []time.Duration{0, time.Hour} {
-			shown, err := s.ExpireWindow(ctx, window, 1, d)
+			shown, err := s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 1}, d)
 			require.NoError(t, err)
 			require.False(t, shown)
 			kept := keysOf(t, client)
@@ -84,15 +84,15 @@ func TestExpireLeavesCorrections(t *testing.T) {
 				require.Negative(t, ttl, name)
 			}
 		}
-		shown, err := s.ExpireWindow(ctx, window, 2, time.Hour)
+		shown, err := s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 2}, time.Hour)
 		require.NoError(t, err)
 		require.True(t, shown)
 
 		// What an overtaken closer shows of an expired window goes with the next sweep.
-		_, err = s.ExpireWindow(ctx, window, 2, 0)
+		_, err = s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 2}, 0)
 		require.NoError(t, err)
 		publish(t, s, 1, false)
-		shown, err = s.ExpireWindow(ctx, window, 2, 0)
+		shown, err = s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 2}, 0)
 		require.NoError(t, err)
 		require.False(t, shown)
 		require.Empty(t, keysOf(t, client))

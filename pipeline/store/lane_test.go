@@ -342,17 +342,26 @@ func TestCtlOnlyGrows(t *testing.T) {
 		require.Equal(t, []store.Ctl{none, none}, ctls)
 
 		for _, step := range []struct{ seal, want int64 }{{-5000, -5000}, {978307200000, 978307200000}, {978307199999, 978307200000}, {978307200001, 978307200001}} {
-			ctl, err := s.SetSeal(ctx, lane, step.seal)
+			ctl, err := s.SetSeal(ctx, lane, "", step.seal)
 			require.NoError(t, err)
 			require.Equal(t, store.Ctl{SealBefore: step.want, DropBefore: store.NoTime}, ctl)
 		}
-		_, err = s.SetDrop(ctx, lane, 50)
+		_, err = s.SetDrop(ctx, lane, "", 50)
 		require.NoError(t, err)
-		ctl, err := s.SetDrop(ctx, lane, 40)
+		ctl, err := s.SetDrop(ctx, lane, "", 40)
 		require.NoError(t, err)
 		require.EqualValues(t, 50, ctl.DropBefore)
 		ctls, err = s.ReadCtl(ctx, other, lane)
 		require.NoError(t, err)
 		require.Equal(t, []store.Ctl{none, {SealBefore: 978307200001, DropBefore: 50}}, ctls)
+
+		a := acquire(t, s)
+		for _, owner := range []store.Token{"", "9:other"} {
+			_, err = s.SetDrop(ctx, lane, owner, 60)
+			require.ErrorIs(t, err, store.ErrLaneMoved, "what was seen of one owner is not asked of another")
+		}
+		ctl, err = s.SetDrop(ctx, lane, a.token, 60)
+		require.NoError(t, err)
+		require.EqualValues(t, 60, ctl.DropBefore)
 	})
 }

@@ -7,31 +7,43 @@ import (
 	"strings"
 )
 
-// A window's ledger is one hash: "current", "final" (1 once its row is), "row:<revision>" for every revision, and
-// "trimmed", the highest revision whose content was unlinked.
+// A window's ledger is one hash: "edition" (missing in what versions before 0.3 wrote, for 1), "current", "final" (1 once
+// its row is), "row:<revision>" for every revision, and "trimmed", the highest revision whose content was unlinked.
 
 // flipScript writes a revision's row and makes the revision current unless a higher one is, or the same with its final
-// row. Answers the current revision.
+// row. What is shown of an earlier edition goes. Answers 1, or 0 if a later edition or a higher revision is shown.
 //
 // KEYS[1] ledger
+// KEYS[2] revision
 // ARGV[1] revision
 // ARGV[2] row
 // ARGV[3] 1 if the row is final, else 0
+// ARGV[4] edition
 var flipScript = newScript(`
-local shown = redis.call('HMGET', KEYS[1], 'current', 'final')
-if shown[1] and tonumber(shown[1]) > tonumber(ARGV[1]) then return tonumber(shown[1]) end
-if shown[1] == ARGV[1] and shown[2] == '1' and ARGV[3] == '0' then return tonumber(ARGV[1]) end
-redis.call('HSET', KEYS[1], 'row:' .. ARGV[1], ARGV[2], 'current', ARGV[1], 'final', ARGV[3])
-return tonumber(ARGV[1])
+local shown = redis.call('HMGET', KEYS[1], 'current', 'final', 'edition')
+if shown[1] then
+	local edition = tonumber(shown[3] or '1')
+	if edition > tonumber(ARGV[4]) then return 0 end
+	if edition < tonumber(ARGV[4]) then
+		redis.call('UNLINK', KEYS[1])
+	elseif tonumber(shown[1]) > tonumber(ARGV[1]) then
+		return 0
+	elseif shown[1] == ARGV[1] and shown[2] == '1' and ARGV[3] == '0' then
+		return 1
+	end
+end
+redis.call('HSET', KEYS[1], 'row:' .. ARGV[1], ARGV[2], 'current', ARGV[1], 'final', ARGV[3], 'edition', ARGV[4])
+redis.call('PERSIST', KEYS[2])
+return 1
 `)
 
-// publishedScript answers {current revision, its row}, or {} when nothing was published.
+// publishedScript answers {edition, current revision, its row}, or {} when nothing was published.
 //
 // KEYS[1] ledger
 var publishedScript = newScript(`
-local current = redis.call('HGET', KEYS[1], 'current')
-if not current then return {} end
-return {current, redis.call('HGET', KEYS[1], 'row:' .. current)}
+local shown = redis.call('HMGET', KEYS[1], 'edition', 'current')
+if not shown[2] then return {} end
+return {shown[1] or '1', shown[2], redis.call('HGET', KEYS[1], 'row:' .. shown[2])}
 `)
 
 // trimScript unlinks the content of old revisions and remembers up to where. Answers the number unlinked.
@@ -46,30 +58,30 @@ if not trimmed or tonumber(trimmed) < tonumber(ARGV[1]) then redis.call('HSET', 
 return unlinked
 `)
 
-// Flip writes the ledger row of rev into the view and makes rev the current revision, only upwards: ErrRevisionBack when a
-// higher one is current, which leaves the view as it is. A row of rev that is not final never replaces its final row: it
-// comes from a closer that was overtaken. Repeating is safe. The content of rev need not be in Redis, so
-// that a lost view can be rebuilt from the Kafka ledger, lowest revision first.
-func (s *Store) Flip(ctx context.Context, id WindowID, rev int, final bool, row []byte) error {
+// Flip writes the ledger row of a version into the view and makes that version current, only upwards: ErrRevisionBack when
+// a higher one is current, which leaves the view as it is. A row that is not final never replaces the final row of its
+// version: it comes from a closer that was overtaken. Of an earlier edition nothing stays. Repeating is safe. The content
+// of the revision need not be in Redis, so that a lost view can be rebuilt from the Kafka ledger, lowest revision first.
+func (s *Store) Flip(ctx context.Context, id WindowID, v Version, final bool, row []byte) error {
 	rank := 0
 	if final {
 		rank = 1
 	}
-	reply, err := s.run(ctx, flipScript, []string{id.ledgerKey()}, rev, row, rank)
+	reply, err := s.run(ctx, flipScript, []string{id.ledgerKey(), id.revisionKey(v.Revision)}, v.Revision, row, rank, v.Edition)
 	if err != nil {
-		return fmt.Errorf("publish revision %d of %s: %w", rev, id, err)
+		return fmt.Errorf("publish revision %d of %s: %w", v.Revision, id, err)
 	}
-	current, err := replyInt(reply, 0)
+	flipped, err := replyInt(reply, 0)
+	if err == nil && flipped != 1 {
+		err = ErrRevisionBack
+	}
 	if err != nil {
-		return fmt.Errorf("publish revision %d of %s: %w", rev, id, err)
-	}
-	if current != int64(rev) {
-		return fmt.Errorf("publish revision %d of %s: %w: %d is current", rev, id, ErrRevisionBack, current)
+		return fmt.Errorf("publish revision %d of %s: %w", v.Revision, id, err)
 	}
 	return nil
 }
 
-// Published returns the current revision of the view and its ledger row; found is false when there is none.
+// Published returns the current version of the view and its ledger row; found is false when there is none.
 func (s *Store) Published(ctx context.Context, id WindowID) (p Published, found bool, err error) {
 	reply, err := s.query(ctx, publishedScript, []string{id.ledgerKey()})
 	if err != nil {
@@ -78,11 +90,15 @@ func (s *Store) Published(ctx context.Context, id WindowID) (p Published, found 
 	if len(reply) == 0 {
 		return Published{}, false, nil
 	}
-	current, err := replyInt(reply, 0)
+	edition, err := replyInt(reply, 0)
 	if err != nil {
 		return Published{}, false, fmt.Errorf("%s: %w", id.ledgerKey(), err)
 	}
-	return Published{Current: int(current), Row: []byte(replyString(reply, 1))}, true, nil
+	current, err := replyInt(reply, 1)
+	if err != nil {
+		return Published{}, false, fmt.Errorf("%s: %w", id.ledgerKey(), err)
+	}
+	return Published{Current: Version{int(edition), int(current)}, Row: []byte(replyString(reply, 2))}, true, nil
 }
 
 // LedgerRows returns all ledger rows of the view by revision.

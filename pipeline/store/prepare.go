@@ -6,10 +6,15 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // PageBytes is the page size that suits Prepare: long enough for few calls, short enough for none to hold up the server.
 const PageBytes = 256 << 10
+
+// preparedFor is how long content is kept that was prepared and never shown: of a window that went away before it was
+// published, nobody would look for it. Flip lifts the limit.
+const preparedFor = 7 * 24 * time.Hour
 
 // A revision is one hash: "attempt" while it is written, the pages "p0", "p1", ..., and "header" and "pages" once it is
 // complete. From then on it never changes.
@@ -18,12 +23,14 @@ const PageBytes = 256 << 10
 //
 // KEYS[1] revision
 // ARGV[1] attempt
-// Answers {1, header, pages} of the complete revision, or {0}
+// ARGV[2] ms to keep it unless it is shown
+// Answers {1, header, pages, attempt} of the complete revision, or {0}
 var beginScript = newScript(`
-local done = redis.call('HMGET', KEYS[1], 'header', 'pages')
-if done[2] then return {1, done[1], done[2]} end
+local done = redis.call('HMGET', KEYS[1], 'header', 'pages', 'attempt')
+if done[2] then return {1, done[1], done[2], done[3]} end
 redis.call('UNLINK', KEYS[1])
 redis.call('HSET', KEYS[1], 'attempt', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {0}
 `)
 
@@ -71,16 +78,16 @@ func (s *Store) Prepare(ctx context.Context, id WindowID, rev int,
 		return Revision{}, false, fmt.Errorf("prepare revision %d of %s: %w", rev, id, err)
 	}
 
-	reply, err := s.run(ctx, beginScript, keys, attempt)
+	reply, err := s.run(ctx, beginScript, keys, attempt, preparedFor.Milliseconds())
 	if err != nil {
 		return fail(err)
 	}
-	if len(reply) == 3 {
+	if len(reply) == 4 {
 		pages, err := replyInt(reply, 2)
 		if err != nil {
 			return fail(err)
 		}
-		return Revision{Number: rev, Pages: int(pages), Header: []byte(replyString(reply, 1))}, false, nil
+		return Revision{Number: rev, Pages: int(pages), Header: []byte(replyString(reply, 1)), Attempt: replyString(reply, 3)}, false, nil
 	}
 	pages := 0
 	header, err := build(func(page []byte) error {
@@ -104,7 +111,25 @@ func (s *Store) Prepare(ctx context.Context, id WindowID, rev int,
 	if reply[0] != int64(1) {
 		return fail(ErrSuperseded)
 	}
-	return Revision{Number: rev, Pages: pages, Header: header}, true, nil
+	return Revision{Number: rev, Pages: pages, Header: header, Attempt: attempt}, true, nil
+}
+
+// discardScript unlinks a revision if the attempt is the one that it comes from. Answers how many it unlinked.
+//
+// KEYS[1] revision
+// ARGV[1] attempt
+var discardScript = newScript(`
+if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+`)
+
+// Discard takes back what an attempt has prepared, so that the revision can be prepared anew. That is for one who knows that
+// it was not published and will not be. What another attempt has prepared stays.
+func (s *Store) Discard(ctx context.Context, id WindowID, rev int, attempt string) error {
+	if _, err := s.run(ctx, discardScript, []string{id.revisionKey(rev)}, attempt); err != nil {
+		return fmt.Errorf("discard revision %d of %s: %w", rev, id, err)
+	}
+	return nil
 }
 
 // ReadRevision passes the pages of a complete revision to fn in order; a page is valid only during the call. An error of
@@ -114,7 +139,7 @@ func (s *Store) ReadRevision(ctx context.Context, id WindowID, rev int, fn func(
 	fail := func(err error) (Revision, error) {
 		return Revision{}, fmt.Errorf("read revision %d of %s: %w", rev, id, err)
 	}
-	head, err := s.client.HMGet(ctx, key, "header", "pages").Result()
+	head, err := s.client.HMGet(ctx, key, "header", "pages", "attempt").Result()
 	if err != nil {
 		return fail(err)
 	}
@@ -137,7 +162,7 @@ func (s *Store) ReadRevision(ctx context.Context, id WindowID, rev int, fn func(
 			return Revision{}, err
 		}
 	}
-	return Revision{Number: rev, Pages: int(pages), Header: []byte(replyString(head, 0))}, nil
+	return Revision{Number: rev, Pages: int(pages), Header: []byte(replyString(head, 0)), Attempt: replyString(head, 2)}, nil
 }
 
 func pageField(i int) string { return "p" + strconv.Itoa(i) }

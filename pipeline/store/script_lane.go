@@ -160,16 +160,17 @@ var viewScript = newScript(`
 return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('HGETALL', KEYS[3])}
 `)
 
-// raiseScript sets a field to a number if it is missing or lower, and answers both requests to the lane. A lane that a
-// removal owns is asked for nothing.
+// raiseScript sets a field to a number if it is missing or lower, and answers all requests to the lane. A lane that has
+// another owner than the given one is asked for nothing.
 //
 // KEYS[1] ctl
 // KEYS[2] meta
 // ARGV[1] field
 // ARGV[2] value, ms
+// ARGV[3] owner, empty for a lane that nobody has begun
 var raiseScript = newScript(`
-local owner = redis.call('HGET', KEYS[2], 'owner')
-if owner and string.sub(owner, 1, 8) == 'removed:' then return {@removed@, owner} end
+local owner = redis.call('HGET', KEYS[2], 'owner') or ''
+if owner ~= ARGV[3] then return {@fenced@, owner} end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old or tonumber(old) < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return redis.call('HMGET', KEYS[1], 'seal_before', 'drop_before', 'rewrite')

@@ -209,13 +209,25 @@ type Lease struct {
 
 // Revision is a prepared revision of a window, complete and immutable.
 type Revision struct {
-	Number int
-	Pages  int
-	Header []byte // whatever the closer froze with it, such as the ledger row to publish
+	Number  int
+	Pages   int
+	Attempt string // that prepared it
+	Header  []byte // whatever the closer froze with it, such as the ledger row to publish
+}
+
+// Version orders what was published of a window: by edition, and within one by revision.
+type Version struct {
+	Edition  int
+	Revision int
+}
+
+// Less reports whether v was published before w.
+func (v Version) Less(w Version) bool {
+	return v.Edition < w.Edition || v.Edition == w.Edition && v.Revision < w.Revision
 }
 
 // Published is the Redis view of a window's ledger. The Kafka ledger topic is the truth.
 type Published struct {
-	Current int    // highest revision flipped
-	Row     []byte // ledger row of the current revision
+	Current Version // highest that was flipped
+	Row     []byte  // its ledger row
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -48,7 +49,8 @@ func TestPrepareIsImmutable(t *testing.T) {
 		r, fresh, err := s.Prepare(ctx, window, 1, pages("head", "one", "two\x00\xff"))
 		require.NoError(t, err)
 		require.True(t, fresh)
-		require.Equal(t, store.Revision{Number: 1, Pages: 2, Header: []byte("head")}, r)
+		require.NotEmpty(t, r.Attempt)
+		require.Equal(t, store.Revision{Number: 1, Pages: 2, Attempt: r.Attempt, Header: []byte("head")}, r)
 		again, fresh, err := s.Prepare(ctx, window, 1, func(func([]byte) error) ([]byte, error) {
 			t.Fatal("a complete revision is not built again")
 			return nil, nil
@@ -60,11 +62,11 @@ func TestPrepareIsImmutable(t *testing.T) {
 		require.Equal(t, r, stored)
 		require.Equal(t, "one|two\x00\xff|", text)
 
-		_, fresh, err = s.Prepare(ctx, window, 2, pages("empty"))
+		r, fresh, err = s.Prepare(ctx, window, 2, pages("empty"))
 		require.NoError(t, err)
 		require.True(t, fresh)
 		stored, text = content(t, s, 2)
-		require.Equal(t, store.Revision{Number: 2, Header: []byte("empty")}, stored)
+		require.Equal(t, store.Revision{Number: 2, Attempt: r.Attempt, Header: []byte("empty")}, stored)
 		require.Empty(t, text)
 	})
 }
@@ -124,6 +126,39 @@ func TestPrepareInterrupted(t *testing.T) {
 	})
 }
 
+// Another incarnation of a pipeline begins at revision 1. What a closer of the one before shows or lets expire does not touch it.
+func TestLaterEditionsWin(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		before, now := store.Version{Edition: 1, Revision: 3}, store.Version{Edition: 2, Revision: 1}
+		shown := func(want store.Version, row string) {
+			t.Helper()
+			p, _, err := s.Published(ctx, window)
+			require.NoError(t, err)
+			require.Equal(t, store.Published{Current: want, Row: []byte(row)}, p)
+		}
+		require.NoError(t, client.HSet(ctx, "mr:{"+window.String()+"}:ledger", "current", "3", "final", "1", "row:3", "of v0.2").Err())
+		shown(before, "of v0.2")
+		require.NoError(t, s.Flip(ctx, window, now, false, []byte("new")))
+		shown(now, "new")
+		require.ErrorIs(t, s.Flip(ctx, window, before, true, []byte("old")), store.ErrRevisionBack)
+		for _, d := range []time.Duration{0, time.Hour} {
+			found, err := s.ExpireWindow(ctx, window, before, d)
+			require.NoError(t, err)
+			require.False(t, found)
+		}
+		shown(now, "new")
+		require.Negative(t, keysOf(t, client)["ledger"])
+
+		require.NoError(t, client.Del(ctx, "mr:{"+window.String()+"}:ledger").Err())
+		require.NoError(t, s.Flip(ctx, window, before, true, []byte("old")))
+		found, err := s.ExpireWindow(ctx, window, now, time.Hour)
+		require.NoError(t, err)
+		require.False(t, found, "the view of the edition before is gone, and is to be shown again")
+		require.Empty(t, keysOf(t, client))
+	})
+}
+
 func TestFlipOnlyUpwards(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
@@ -136,16 +171,18 @@ func TestFlipOnlyUpwards(t *testing.T) {
 		for rev := 1; rev <= 12; rev++ {
 			_, _, err := s.Prepare(ctx, window, rev, pages("h", "p"))
 			require.NoError(t, err)
-			require.NoError(t, s.Flip(ctx, window, rev, false, []byte{byte('a' + rev)}))
-			require.NoError(t, s.Flip(ctx, window, rev, false, []byte{byte('a' + rev)}), "repeating is safe")
+			require.NoError(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: rev}, false, []byte{byte('a' + rev)}))
+			require.NoError(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: rev}, false, []byte{byte('a' + rev)}), "repeating is safe")
 		}
-		require.ErrorIs(t, s.Flip(ctx, window, 9, false, []byte("back")), store.ErrRevisionBack)
-		require.NoError(t, s.Flip(ctx, window, 12, true, []byte("m")))
-		require.NoError(t, s.Flip(ctx, window, 12, false, []byte("overtaken")), "a final row stays")
+		require.ErrorIs(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: 9}, false, []byte("back")), store.ErrRevisionBack)
+		require.NoError(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: 12}, true, []byte("m")))
+		require.NoError(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: 12}, false, []byte("overtaken")), "a final row stays")
 		p, found, err := s.Published(ctx, window)
 		require.NoError(t, err)
 		require.True(t, found)
-		require.Equal(t, store.Published{Current: 12, Row: []byte("m")}, p)
+		other := store.Version{Edition: 2, Revision: 1}
+		require.True(t, p.Current.Less(other))
+		require.Equal(t, store.Published{Current: store.Version{Edition: 1, Revision: 12}, Row: []byte("m")}, p)
 		rows, err := s.LedgerRows(ctx, window)
 		require.NoError(t, err)
 		require.Len(t, rows, 12)

@@ -357,7 +357,7 @@ func (w *World) judgeViews() {
 		last := rows[len(rows)-1]
 		p, _, err := w.lab.store.Published(w.ctx, wid)
 		var shown ledger.Row
-		if err == nil && p.Current > 0 {
+		if err == nil && p.Current.Revision > 0 {
 			err = json.Unmarshal(p.Row, &shown)
 		}
 		// A closer that was overtaken may show its own row again after the view expired. Readers

@@ -231,6 +231,12 @@ func (s *server) command(args []string) (any, error) {
 		}
 		t.live(key, s.now()+atoi(args[2]))
 		return int64(1), nil
+	case "persist":
+		if _, ok := t.ends[key]; !ok {
+			return int64(0), nil
+		}
+		t.persist(key)
+		return int64(1), nil
 	case "unlink":
 		n := int64(0)
 		for _, k := range args[1:] {
@@ -258,7 +264,7 @@ func (t *tag) unlink(key string) (n int64) {
 	return n
 }
 
-// persist takes a key's time to live.
+// persist takes a key's time to live away.
 func (t *tag) persist(key string) {
 	if at, ok := t.ends[key]; ok {
 		delete(t.ends, key)

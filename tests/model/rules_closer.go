@@ -158,9 +158,9 @@ func (s *closerState) AskRewrite(ctx context.Context, id store.LaneID, owner sto
 	return s.Store.AskRewrite(ctx, id, owner, seq)
 }
 
-func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, before int64) (store.Ctl, error) {
+func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error) {
 	s.w.checkDrop(id.Partition, before)
-	return s.Store.SetDrop(ctx, id, before)
+	return s.Store.SetDrop(ctx, id, owner, before)
 }
 
 func (s *closerState) Prepare(ctx context.Context, id store.WindowID, rev int,
@@ -171,16 +171,16 @@ func (s *closerState) Prepare(ctx context.Context, id store.WindowID, rev int,
 	return s.Store.Prepare(ctx, id, rev, build)
 }
 
-func (s *closerState) Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error {
+func (s *closerState) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
 	if s.w.is(upwards) {
 		if !s.w.current.pause() {
 			return errCrashed
 		}
-		n := strconv.Itoa(rev)
+		n := strconv.Itoa(v.Revision)
 		_, err := s.w.execute([]string{"hset", "mr:{" + id.String() + "}:ledger", "row:" + n, string(row), "current", n}, nil)
 		return err
 	}
-	return s.Store.Flip(ctx, id, rev, final, row)
+	return s.Store.Flip(ctx, id, v, final, row)
 }
 
 // closerKafka is the Kafka in memory as a closer sees it, without the rule that is off.

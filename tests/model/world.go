@@ -125,7 +125,7 @@ func (l *Lab) Run(o Options) (out Outcome) {
 			w.fail("panic: %v\n%s", r, debug.Stack())
 		}
 		for _, a := range w.actors {
-			w.crash(a.proc)
+			w.end(a)
 		}
 		w.out.Steps = w.step
 		for _, disks := range w.disks {
@@ -143,6 +143,17 @@ func (l *Lab) Run(o Options) (out Outcome) {
 		w.judge()
 	}
 	return w.out
+}
+
+// end crashes the process of an actor when the run is over. What has gone wrong before, without a rule, may leave it in no
+// state to unwind.
+func (w *World) end(a *actor) {
+	defer func() {
+		if r := recover(); r != nil && w.out.Wrong == "" {
+			w.fail("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	w.crash(a.proc)
 }
 
 func (l *Lab) newWorld(o Options) *World {

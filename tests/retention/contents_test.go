@@ -127,18 +127,18 @@ type mortal struct {
 
 var errDead = errors.New("the closer is dead")
 
-func (m *mortal) Flip(ctx context.Context, id store.WindowID, rev int, final bool, row []byte) error {
+func (m *mortal) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
 	if m.dead.Load() {
 		return errDead
 	}
-	return m.Store.Flip(ctx, id, rev, final, row)
+	return m.Store.Flip(ctx, id, v, final, row)
 }
 
-func (m *mortal) ExpireWindow(ctx context.Context, id store.WindowID, rev int, d time.Duration) (bool, error) {
+func (m *mortal) ExpireWindow(ctx context.Context, id store.WindowID, v store.Version, d time.Duration) (bool, error) {
 	if m.dead.Load() {
 		return false, errDead
 	}
-	return m.Store.ExpireWindow(ctx, id, rev, d)
+	return m.Store.ExpireWindow(ctx, id, v, d)
 }
 
 // sampler looks at everything that Redis has, again and again.
