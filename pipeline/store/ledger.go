@@ -3,12 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 )
 
 // A window's ledger is one hash: "edition" (missing in what versions before 0.3 wrote, for 1), "current", "final" (1 once
-// its row is), "row:<revision>" for every revision, and "trimmed", the highest revision whose content was unlinked.
+// its row is), "row:<revision>" for the latest two revisions, and "trimmed", the highest revision that was given up.
 
 // flipScript writes a revision's row and makes the revision current unless a higher one is, or the same with its final
 // row. What is shown of an earlier edition goes. Answers 1, or 0 if a later edition or a higher revision is shown.
@@ -46,12 +44,14 @@ if not shown[2] then return {} end
 return {shown[1] or '1', shown[2], redis.call('HGET', KEYS[1], 'row:' .. shown[2])}
 `)
 
-// trimScript unlinks the content of old revisions and remembers up to where. Answers the number unlinked.
+// trimScript unlinks the content of old revisions with their rows and remembers up to where. Answers the number unlinked.
 //
 // KEYS[1] ledger
 // KEYS[2...] revisions
 // ARGV[1] the highest of them
+// ARGV[2] the lowest
 var trimScript = newScript(`
+for rev = tonumber(ARGV[2]), tonumber(ARGV[1]) do redis.call('HDEL', KEYS[1], 'row:' .. rev) end
 local unlinked = redis.call('UNLINK', unpack(KEYS, 2))
 local trimmed = redis.call('HGET', KEYS[1], 'trimmed')
 if not trimmed or tonumber(trimmed) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'trimmed', ARGV[1]) end
@@ -101,32 +101,11 @@ func (s *Store) Published(ctx context.Context, id WindowID) (p Published, found 
 	return Published{Current: Version{int(edition), int(current)}, Row: []byte(replyString(reply, 2))}, true, nil
 }
 
-// LedgerRows returns all ledger rows of the view by revision.
-func (s *Store) LedgerRows(ctx context.Context, id WindowID) (map[int][]byte, error) {
-	hash, err := s.client.HGetAll(ctx, id.ledgerKey()).Result()
-	if err != nil {
-		return nil, fmt.Errorf("read ledger of %s: %w", id, err)
-	}
-	rows := make(map[int][]byte, len(hash))
-	for field, row := range hash {
-		text, ok := strings.CutPrefix(field, "row:")
-		if !ok {
-			continue
-		}
-		rev, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w: field %q", id.ledgerKey(), ErrCorrupt, field)
-		}
-		rows[rev] = []byte(row)
-	}
-	return rows, nil
-}
-
 // trimBatch is how many revisions one call of trimScript unlinks.
 const trimBatch = 100
 
-// Trim unlinks the content of all revisions older than the previous one and returns how many it found. Their ledger rows
-// stay.
+// Trim unlinks the content of all revisions older than the previous one, with their rows, and returns how many it found:
+// a window that late events change for a day has tens of thousands. The ledger topic keeps its latest row.
 func (s *Store) Trim(ctx context.Context, id WindowID) (unlinked int, err error) {
 	fail := func(err error) (int, error) { return unlinked, fmt.Errorf("trim revisions of %s: %w", id, err) }
 	fields, err := s.client.HMGet(ctx, id.ledgerKey(), "current", "trimmed").Result()
@@ -154,7 +133,7 @@ func (s *Store) Trim(ctx context.Context, id WindowID) (unlinked int, err error)
 		for rev := first; rev <= last; rev++ {
 			keys = append(keys, id.revisionKey(int(rev)))
 		}
-		reply, err := s.run(ctx, trimScript, keys, last)
+		reply, err := s.run(ctx, trimScript, keys, last, first)
 		if err != nil {
 			return fail(err)
 		}
