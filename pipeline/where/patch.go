@@ -48,6 +48,10 @@ func (p *exactPatch) Visit(node *ast.Node) {
 		}
 	case *ast.BuiltinNode:
 		p.function(node, n)
+	case *ast.ConditionalNode:
+		if isNil(n.Exp1) || isNil(n.Exp2) {
+			wrap(node, untyped, isUntyped)
+		}
 	}
 }
 
@@ -69,8 +73,11 @@ func (p *exactPatch) binary(node *ast.Node, n *ast.BinaryNode) {
 			return
 		}
 	case "in":
-		if array, ok := n.Right.(*ast.ArrayNode); ok && allHarmless(array.Nodes) {
-			return
+		if array, ok := n.Right.(*ast.ArrayNode); ok {
+			if set, ok := newLiteralSet(array.Nodes); ok {
+				ast.Patch(node, call(set.has, n.Left))
+				return
+			}
 		}
 	case "+":
 		if isString(n.Left) && isString(n.Right) {
@@ -127,8 +134,46 @@ func (p *exactPatch) function(node *ast.Node, n *ast.BuiltinNode) {
 		ast.Patch(node, call(shiftLeft, n.Arguments...))
 	case "repeat":
 		n.Arguments[0] = call(repeatable, n.Arguments[0], n.Arguments[1])
+	case "findLast":
+		ast.Patch(node, call(untyped, fromTheEnd("find", n.Arguments)))
+	case "findLastIndex":
+		ast.Patch(node, call(indexFromTheEnd, n.Arguments[0], fromTheEnd("findIndex", n.Arguments)))
+	case "last":
+		if isFilter(n.Arguments[0]) { // which the language would make a findLast
+			ast.Patch(node, call(lastOf, n.Arguments[0]))
+			return
+		}
+		wrap(node, untyped, isUntyped)
+	case "find", "findIndex", "first", "get":
+		wrap(node, untyped, isUntyped) // they give nil when they find nothing
 	}
 }
+
+// fromTheEnd makes findLast and findLastIndex of a function that looks from the beginning. The VM's own loops over a list
+// from its end leave values on its stack, where the operands of what is around them ought to be.
+func fromTheEnd(function string, arguments []ast.Node) ast.Node {
+	reversed := &ast.BuiltinNode{Name: "reverse", Arguments: arguments[:1:1]}
+	return &ast.BuiltinNode{Name: function, Arguments: []ast.Node{reversed, arguments[1]}}
+}
+
+func indexFromTheEnd(list, index any) any {
+	if i, ok := index.(int); ok {
+		return len(listOrFail("findLastIndex", list)) - 1 - i
+	}
+	return nil
+}
+
+func lastOf(v any) any {
+	if list := listOrFail("last", v); len(list) > 0 {
+		return list[len(list)-1]
+	}
+	return nil
+}
+
+// untyped hides the type of a part that may be nil all the same: the VM's operators for that type do not expect one.
+func untyped(v any) any { return v }
+
+func isUntyped(node ast.Node) bool { return !exactlyCompared(node, node) }
 
 func orderOf(arguments []ast.Node, at int) ast.Node {
 	if at < len(arguments) {
@@ -196,15 +241,6 @@ func harmless(node ast.Node) bool {
 	return false
 }
 
-func allHarmless(nodes []ast.Node) bool {
-	for _, n := range nodes {
-		if !harmless(n) {
-			return false
-		}
-	}
-	return true
-}
-
 func literal(node ast.Node) (any, bool) {
 	switch n := node.(type) {
 	case *ast.IntegerNode:
@@ -213,6 +249,16 @@ func literal(node ast.Node) (any, bool) {
 		return n.Value, true
 	}
 	return nil, false
+}
+
+func isNil(node ast.Node) bool {
+	_, ok := node.(*ast.NilNode)
+	return ok
+}
+
+func isFilter(node ast.Node) bool {
+	n, ok := node.(*ast.BuiltinNode)
+	return ok && n.Name == "filter"
 }
 
 func isInt(node ast.Node) bool {

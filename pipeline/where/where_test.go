@@ -95,6 +95,17 @@ var answers = [][2]string{
 	{`text > 1`, "invalid operation: string > int"},
 	{`object > three`, "invalid operation: map[string]interface {} > float64"},
 
+	// What may be nil although the language knows a type for it is compared like every other nil.
+	{`findIndex(list, # == 9) == 0 or findIndex(list, # == 9) in [0, 1] or findIndex(list, # == 9) in 0..1`, "false"},
+	{`findIndex(list, # == 9) == findLastIndex(list, # == 8) and findIndex(list, # == 2) == 1`, "true"},
+	{`find([1, 2], # > three) == 1 or first(filter(["a"], # > text)) == "a" or get([1, 2], 5) in [0]`, "false"},
+	{`(half > 1 ? 1 : nil) == 1`, "false"}, {`(half < 1 ? 1 : nil) == 1`, "true"},
+
+	// The language's findLast and findLastIndex lose the operand to their left.
+	{`1 == findLastIndex(list, # == 2) and 3 == findLast(list, # > 1) and 2 + findLastIndex(list, # < 3) == 3`, "true"},
+	{`3 == last(filter(list, # > 1)) and [1, findLast(list, true)] == [1, 3] and zero != findLast(list, # > 9)`, "true"},
+	{`findLast(lines, .qty == 2).id == "z" and findLastIndex(lines, .qty == 1) == 1 and findLastIndex(["a", text], # < "z") == 1`, "true"},
+
 	// Sorting is stable, and repeat() is bounded.
 	{`map(sortBy(lines, .qty), .id) == ["y", "x", "z"] and map(sortBy(lines, .qty, "desc"), .id) == ["x", "z", "y"]`, "true"},
 	{`repeat(text, 1000000) == ""`, "repeat: a text of 2 bytes 1000000 times is longer than 1048576 bytes"},
