@@ -258,9 +258,9 @@ func TestFilter(t *testing.T) {
 			with(`{"at"`, `{"a":9007199254740993.0,"b":9007199254740992.0,"c":900719925474099300e-2,"at"`), false, ""},
 		{`type(a) == "float" and type(b) == "int" and a == b`, with(`{"at"`, `{"a":30e-1,"b":3,"at"`), false, ""},
 		{`big * 4 > 0`, with(`{"at"`, `{"big":9223372036854775807,"at"`), false, "filter_error: where: 9223372036854775807 * 4 is beyond int64"},
-		{`coupon.code == "X"`, good, false, "filter_error: where: cannot fetch code from <nil>"},
-		{`coupon > 3`, good, false, "filter_error: where: invalid operation: <nil> > int"},
-		{`note`, good, false, "filter_error: where: invalid operation: bool(string)"},
+		{`coupon.code == "X"`, good, false, "filter_error: where: cannot fetch code from null"},
+		{`coupon > 3`, good, false, "filter_error: where: invalid operation: null > number"},
+		{`note`, good, false, "filter_error: where: got a text, want a boolean"},
 	} {
 		t.Run(c.where, func(t *testing.T) {
 			d, err := NewDecoder(testSpec(t, func(s *spec.Spec) { s.Where = c.where }))

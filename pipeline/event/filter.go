@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"unsafe"
 
-	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
 
 	"millrace/pipeline/where"
@@ -28,15 +27,11 @@ func (f *filter) keep(tokens []token, data []byte) (bool, error) {
 	}
 	result, err := f.vm.Run(f.where.Program, f.env)
 	if err != nil {
-		var at *file.Error
-		if errors.As(err, &at) {
-			err = errors.New(at.Message) // without the picture of the expression, which takes several lines
-		}
-		return false, fmt.Errorf("where: %w", err)
+		return false, fmt.Errorf("where: %w", where.RunError(err))
 	}
 	keep, ok := result.(bool)
 	if !ok {
-		return false, fmt.Errorf("%w, but %T", errNotBoolean, result)
+		return false, fmt.Errorf("%w, but a value of type %s", errNotBoolean, where.WordOf(result))
 	}
 	return keep, nil
 }

@@ -27,18 +27,19 @@ var available = map[string]bool{
 }
 
 const (
-	wantTimes  = `times compared as the event has them, as numbers or as texts: at >= "2024-01-01T00:00:00Z"`
-	wantFields = `fields by their names: order.state == "paid"`
-	wantTypes  = "numbers, texts, booleans, nil, and lists and objects of them"
-	wantPlain  = "operators and functions of the expr language over " + wantTypes
+	wantTimes     = `times compared as the event has them, as numbers or as texts: at >= "2024-01-01T00:00:00Z"`
+	wantDurations = "durations as the event has them, as numbers: ended - began > 3600"
+	wantFields    = `fields by their names: order.state == "paid"`
+	wantTypes     = "numbers, texts, booleans, nil, and lists and objects of them"
+	wantPlain     = "operators and functions of the expr language over " + wantTypes
 )
 
 // unavailable says of functions that users of the language know why an expression cannot call them.
 var unavailable = map[string]struct{ problem, want string }{
 	"now":       {byClock, wantTimes},
 	"date":      {byZone, wantTimes},
-	"duration":  {byZone, wantTimes},
-	"timezone":  {byZone, wantTimes},
+	"duration":  {aDuration, wantDurations},
+	"timezone":  {aZone, wantTimes},
 	"keys":      {byOrder, wantFields},
 	"values":    {byOrder, wantFields},
 	"toPairs":   {byOrder, wantFields},
@@ -50,6 +51,9 @@ const (
 	byClock = "depends on the clock of the worker"
 	byZone  = "gives a time, which depends on the time zone of the worker"
 	byOrder = "depends on the order of an object's fields, which is not fixed"
+
+	aDuration = "gives a duration, which no event holds"
+	aZone     = "gives a time zone, which no event holds"
 )
 
 // closedTypes visits an expression whose types have been checked and refuses every part that is not of a type an event
@@ -81,7 +85,7 @@ func (c *closedTypes) Visit(node *ast.Node) {
 		}
 	}
 	if t := (*node).Type(); !holdable(t) {
-		c.refuse(*node, wantTypes, "has a part of type %s, which no event holds", t)
+		c.refuse(*node, wantTypes, "has %s, which no event holds", partOf(t))
 	}
 }
 
@@ -114,7 +118,7 @@ func (c *closedTypes) refuseFunction(node ast.Node, name string) {
 func (c *closedTypes) refuse(node ast.Node, want, problem string, args ...any) {
 	at := &file.Error{Location: node.Location(), Message: fmt.Sprintf(problem, args...)}
 	_ = at.Bind(file.NewSource(c.source)) // finds line and column
-	c.err = &Error{Problem: atPlace(at), Want: want}
+	c.err = &Error{Problem: atPlace(at.Message, at), Want: want}
 }
 
 // holdable reports whether an event could hold values of a type. A nil type is that of nil, an interface that of a

@@ -16,7 +16,7 @@ func fail(err error) {
 }
 
 func failOperands(op string, a, b any) {
-	fail(fmt.Errorf("invalid operation: %T %s %T", a, op, b))
+	fail(fmt.Errorf("invalid operation: %s %s %s", WordOf(a), op, WordOf(b)))
 }
 
 // widen makes a byte, which is what indexing a text gives, an integer like every other.
@@ -126,7 +126,7 @@ func negate(v any) any {
 	case float64:
 		return -x
 	}
-	fail(fmt.Errorf("invalid operation: - %T", v))
+	fail(fmt.Errorf("invalid operation: - %s", WordOf(v)))
 	return nil
 }
 
@@ -169,6 +169,10 @@ func modulo(a, b any) any {
 	y, second := toWhole(b)
 	switch {
 	case !first || !second:
+		_, first = toFloat(a)
+		if _, second = toFloat(b); first && second {
+			fail(fmt.Errorf("%v %% %v: %% takes integers", a, b))
+		}
 		failOperands("%", a, b)
 	case y == 0:
 		fail(errDivideByZero)
@@ -232,7 +236,7 @@ func toInt(v any) any {
 		}
 		return n
 	}
-	fail(fmt.Errorf("invalid operation: int(%T)", v))
+	fail(fmt.Errorf("invalid operation: int(%s)", WordOf(v)))
 	return nil
 }
 
@@ -246,7 +250,7 @@ func toFloatOrFail(v any) any {
 	}
 	f, ok := toFloat(v)
 	if !ok {
-		fail(fmt.Errorf("invalid operation: float(%T)", v))
+		fail(fmt.Errorf("invalid operation: float(%s)", WordOf(v)))
 	}
 	return f
 }
@@ -261,7 +265,7 @@ func absolute(v any) any {
 	case float64:
 		return math.Abs(x)
 	}
-	fail(fmt.Errorf("invalid argument for abs (type %T)", v))
+	fail(fmt.Errorf("invalid argument for abs (type %s)", WordOf(v)))
 	return nil
 }
 
@@ -275,7 +279,7 @@ func rounding(name string, round func(float64) float64) func(any) any {
 		case float64:
 			return round(x)
 		}
-		fail(fmt.Errorf("invalid argument for %s (type %T)", name, v))
+		fail(fmt.Errorf("invalid argument for %s (type %s)", name, WordOf(v)))
 		return nil
 	}
 }

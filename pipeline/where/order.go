@@ -125,7 +125,7 @@ func valuesOf[T any](list []T) []any {
 func listOrFail(name string, v any) []any {
 	list, ok := listOf(v)
 	if !ok {
-		fail(fmt.Errorf("invalid argument for %s (type %T)", name, v))
+		fail(fmt.Errorf("invalid argument for %s (type %s)", name, WordOf(v)))
 	}
 	return list
 }
@@ -149,7 +149,7 @@ func contains(needle, haystack any) bool {
 	}
 	list, ok := listOf(haystack)
 	if !ok {
-		fail(fmt.Errorf(`operator "in" not defined on %T`, haystack))
+		fail(fmt.Errorf(`operator "in" not defined on %s`, WordOf(haystack)))
 	}
 	return slices.ContainsFunc(list, func(v any) bool { return equal(v, needle) })
 }
@@ -165,7 +165,7 @@ func extreme(name string, sign int) func(any) any {
 			return best
 		}
 		if _, ok := toFloat(v); !ok {
-			fail(fmt.Errorf("invalid argument for %s (type %T)", name, v))
+			fail(fmt.Errorf("invalid argument for %s (type %s)", name, WordOf(v)))
 		}
 		if best == nil {
 			return v

@@ -27,6 +27,23 @@ var lists = map[string]func(any) any{"max": extreme("max", 1), "min": extreme("m
 // counts says which argument of a function is a count or an index.
 var counts = map[string]int{"get": 1, "take": 1, "split": 2, "splitAfter": 2, "replace": 3, "repeat": 1}
 
+// wholeOperands makes the language's check accept a float on either side of %, such as what floor() gives; modulo, which
+// takes the operator's place, wants integers and not a type.
+type wholeOperands struct{}
+
+// Visit implements ast.Visitor.
+func (wholeOperands) Visit(node *ast.Node) {
+	n, ok := (*node).(*ast.BinaryNode)
+	if !ok || n.Operator != "%" {
+		return
+	}
+	for _, operand := range []*ast.Node{&n.Left, &n.Right} {
+		if t := (*operand).Type(); t != nil && t.Kind() == reflect.Float64 {
+			ast.Patch(operand, &ast.BuiltinNode{Name: "int", Arguments: []ast.Node{*operand}})
+		}
+	}
+}
+
 // exactPatch replaces what wraps, rounds or depends on the machine. It leaves alone what cannot do so, above all a
 // comparison with a literal up to 2^53: the VM's own operators are fast.
 type exactPatch struct{ err error }
@@ -186,7 +203,8 @@ func orderOf(arguments []ast.Node, at int) ast.Node {
 func (p *exactPatch) fold(node *ast.Node, evaluate func() any) {
 	defer func() {
 		if r := recover(); r != nil && p.err == nil {
-			p.err = &Error{Problem: fmt.Sprintf("does not compile: %v", r)}
+			text, want := plainProblem(fmt.Sprint(r))
+			p.err = &Error{Problem: "does not compile: " + text, Want: want}
 		}
 	}()
 	switch v := evaluate().(type) {

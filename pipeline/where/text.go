@@ -28,7 +28,7 @@ func repeatable(text, times any) any {
 func fromJSON(v any) any {
 	text, ok := v.(string)
 	if !ok {
-		fail(fmt.Errorf("invalid argument for fromJSON (type %T)", v))
+		fail(fmt.Errorf("invalid argument for fromJSON (type %s)", WordOf(v)))
 	}
 	in := json.NewDecoder(strings.NewReader(text))
 	in.UseNumber()

@@ -26,7 +26,7 @@ type Expression struct {
 // Error says why an expression is refused.
 type Error struct {
 	Problem string // what is wrong with it
-	Want    string // what would be valid; empty where Problem leaves no question
+	Want    string // what would be valid; empty where that is any expression that gives true or false
 }
 
 func (e *Error) Error() string { return e.Problem }
@@ -38,7 +38,7 @@ func Compile(source string) (*Expression, error) {
 	// which the language's own checks would no longer see the types of the operands.
 	fields := &fieldNames{seen: make(map[string]bool), env: make(map[ast.Node]bool)}
 	closed := &closedTypes{source: source}
-	if _, err := compile(source, fields, closed); err != nil {
+	if _, err := compile(source, fields, closed, wholeOperands{}); err != nil {
 		// A function that is not available compiles as the call of a field, whose type nobody knows, and so on: what
 		// the visitors found says more than what the language makes of it.
 		return nil, problemOf(errors.Join(fields.err(), closed.err, err))
@@ -75,14 +75,16 @@ func problemOf(err error) *Error {
 	}
 	var at *file.Error
 	if errors.As(err, &at) {
-		return &Error{Problem: "does not compile: " + atPlace(at)}
+		text, want := plainProblem(at.Message)
+		return &Error{Problem: "does not compile: " + atPlace(text, at), Want: want}
 	}
-	return &Error{Problem: fmt.Sprintf("does not compile: %v", err)}
+	text, want := plainProblem(err.Error())
+	return &Error{Problem: "does not compile: " + text, Want: want}
 }
 
-// atPlace says in one line what the language draws in several.
-func atPlace(e *file.Error) string {
-	return fmt.Sprintf("%s (at %d:%d of the expression)", e.Message, e.Line, e.Column+1)
+// atPlace says in one line where the language has found a problem, which it draws in several.
+func atPlace(problem string, e *file.Error) string {
+	return fmt.Sprintf("%s (at %d:%d of the expression)", problem, e.Line, e.Column+1)
 }
 
 // fieldNames visits an expression and collects the variables that it reads.
