@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -116,6 +117,20 @@ func TestSpecCheckAndJSON(t *testing.T) {
 	code, out, _ = millrace(t, "spec", "check", good, "--json")
 	require.Equal(t, ExitOK, code)
 	require.Contains(t, out, `{"ok":true,"name":"flights"`)
+
+	vain := filepath.Join(t.TempDir(), "vain.yaml")
+	text, err := os.ReadFile("../../examples/flights/flights.yaml")
+	require.NoError(t, err)
+	changed := regexp.MustCompile(`(?m)^.*func: last.*\n`).ReplaceAllString(string(text), "")
+	changed = strings.Replace(changed, "event:\n", "event:\n  max_value_bytes: 10MiB\n", 1)
+	require.NoError(t, os.WriteFile(vain, []byte(changed), 0o600))
+	const note = "event.max_value_bytes 10MiB has no effect: no aggregate publishes a text, as first and last do"
+	code, out, _ = millrace(t, "spec", "check", vain)
+	require.Equal(t, ExitOK, code)
+	require.Contains(t, out, "\nnote: "+note+"\n")
+	code, out, _ = millrace(t, "spec", "check", vain, "--json")
+	require.Equal(t, ExitOK, code)
+	require.Contains(t, out, `"notes":["`+note+`"]`)
 
 	code, canonical, _ := millrace(t, "spec", "json", good)
 	require.Equal(t, ExitOK, code)

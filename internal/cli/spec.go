@@ -88,6 +88,7 @@ type specReport struct {
 	StateID string `json:"state_id,omitempty"`
 	// RecordBytes bounds a record with a result row: what the result topic's max.message.bytes must be at the least.
 	RecordBytes int           `json:"record_bytes,omitempty"`
+	Notes       []string      `json:"notes,omitempty"` // what the spec asks for in vain
 	Errors      []specProblem `json:"errors"`
 }
 
@@ -105,6 +106,7 @@ func checkReport(s *spec.Spec, invalid spec.Errors) specReport {
 	report := specReport{OK: s != nil, Errors: []specProblem{}}
 	if s != nil {
 		report.Name, report.StateID, report.RecordBytes = s.Name, s.StateID(), s.RecordBytes()
+		report.Notes = s.Notes()
 	}
 	for _, e := range invalid {
 		report.Errors = append(report.Errors, specProblem(*e))
@@ -126,6 +128,11 @@ func describeSpec(w io.Writer, file string, s *spec.Spec) error {
 	if err == nil && s.RecordBytes() > spec.DefaultRecordBytes {
 		_, err = fmt.Fprintf(w, "result rows may take %d bytes: topic %s needs max.message.bytes of as many; the start creates it so, or refuses one that takes less\n",
 			s.RecordBytes(), s.Results.Kafka.Topic)
+	}
+	for _, note := range s.Notes() {
+		if err == nil {
+			_, err = fmt.Fprintln(w, "note: "+note)
+		}
 	}
 	return err
 }

@@ -163,7 +163,7 @@ func checkEvent(e *Event, fail report) {
 		fail("event.time.unit", e.Time.Unit, "is not a unit", wantUnit)
 	}
 	checkDuration("event.max_future", e.MaxFuture, 0, fail)
-	checkInt("event.max_key_bytes", int64(e.MaxKeyBytes), 1, 1<<16, fail)
+	checkBytes("event.max_key_bytes", int64(e.MaxKeyBytes), 1, 1<<16, fail)
 }
 
 // checkSizes proves that every result row fits a record that Kafka can be made to take.
@@ -171,20 +171,17 @@ func checkSizes(s *Spec, fail report) {
 	const path = "event.max_value_bytes"
 	given := s.Event.MaxValueBytes
 	if most := s.valueBytes(MaxRecordBytes); s.texts() > 0 && given > most {
-		fail(path, strconv.Itoa(given), fmt.Sprintf("makes result rows of up to %d bytes: %s keep a text",
-			s.RecordBytes(), counted(s.texts(), "aggregate")), fmt.Sprintf("1 to %d, for rows of up to 64 MiB", most))
+		keepers := "1 aggregate keeps a text"
+		if n := s.texts(); n > 1 {
+			keepers = fmt.Sprintf("%d aggregates keep a text", n)
+		}
+		fail(path, bytesText(int64(given)), fmt.Sprintf("makes result rows of more than %s: %s", bytesText(MaxRecordBytes), keepers),
+			"1 to "+bytesText(int64(most)))
 		return
 	}
 	if s.texts() > 0 {
-		checkInt(path, int64(given), 1, MaxRecordBytes, fail)
+		checkBytes(path, int64(given), 1, MaxRecordBytes, fail)
 	}
-}
-
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // checkRetention also refuses to give up a row before the contents that only the row can vouch for.
@@ -201,7 +198,7 @@ func checkRetention(r Retention, fail report) {
 			fail(d.path, d.value.String(), "is finer than a second", "whole seconds")
 		}
 	}
-	if r.Ledger < r.Results {
+	if r.Ledger < r.Results && r.Ledger >= minRetention && r.Results <= maxDuration {
 		fail("retention.ledger", r.Ledger.String(), "is shorter than retention.results, which is "+r.Results.String(),
 			"at least "+r.Results.String())
 	}
@@ -211,12 +208,12 @@ func checkLane(l *Lane, fail report) {
 	checkDuration("lane.commit_interval", l.CommitInterval, Duration(time.Millisecond), fail)
 	checkInt("lane.chunk_fields", int64(l.ChunkFields), 1, 10_000, fail)
 	checkInt("lane.commit_queue", int64(l.CommitQueue), 1, 2, fail)
-	checkInt("lane.memory_limit", l.MemoryLimit, minMemory, maxMemory, fail)
+	checkBytes("lane.memory_limit", l.MemoryLimit, minMemory, maxMemory, fail)
 	if l.Buckets < 1 || l.Buckets > maxBuckets || l.Buckets&(l.Buckets-1) != 0 {
 		fail("lane.buckets", strconv.Itoa(l.Buckets), "is not a number of buckets", wantBuckets)
 	}
 	checkInt("lane.fetch_batches", int64(l.FetchBatches), 1, 1024, fail)
-	checkInt("lane.fetch_bytes", int64(l.FetchBytes), 1<<10, 1<<30, fail)
+	checkBytes("lane.fetch_bytes", int64(l.FetchBytes), 1<<10, 1<<30, fail)
 	if l.Overflow != OverflowBlock && l.Overflow != OverflowJournal {
 		fail("lane.overflow", l.Overflow, "is no policy", wantOverflow)
 	}
@@ -226,6 +223,26 @@ func checkInt(path string, value, least, most int64, fail report) {
 	if value < least || value > most {
 		fail(path, strconv.FormatInt(value, 10), "is out of range", fmt.Sprintf("%d to %d", least, most))
 	}
+}
+
+// checkBytes is checkInt in the units of sizes.
+func checkBytes(path string, value, least, most int64, fail report) {
+	if value < least || value > most {
+		fail(path, bytesText(value), "is out of range", bytesText(least)+" to "+bytesText(most))
+	}
+}
+
+// bytesText renders a number of bytes in the largest unit that leaves a whole number: 64MiB, 65522KiB.
+func bytesText(n int64) string {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= unit.size && n%unit.size == 0 {
+			return strconv.FormatInt(n/unit.size, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 func checkDuration(path string, d, least Duration, fail report) {

@@ -44,8 +44,22 @@ func ParseDuration(text string) (Duration, error) {
 	return Duration(d), nil
 }
 
-// String renders d in the shortest form that ParseDuration reads back exactly: 1h rather than 1h0m0s, 1d for 24h.
+// String renders d for people, in days and what is left of them: 1h rather than 1h0m0s, 100d30s rather than 2400h0m30s.
+// ParseDuration reads it back exactly.
 func (d Duration) String() string {
+	days, rest := d/Duration(day), d%Duration(day)
+	switch {
+	case days == 0:
+		return rest.canonical()
+	case rest == 0:
+		return d.canonical()
+	}
+	return strconv.FormatInt(int64(days), 10) + "d" + max(rest, -rest).canonical()
+}
+
+// canonical renders d as it stands in the canonical JSON of a spec, and so in its state id: it may not change. Days are
+// named only where nothing else is.
+func (d Duration) canonical() string {
 	std := time.Duration(d)
 	if std != 0 && std%day == 0 {
 		return strconv.FormatInt(int64(std/day), 10) + "d"
@@ -61,7 +75,7 @@ func (d Duration) String() string {
 }
 
 // MarshalText implements encoding.TextMarshaler, which JSON and YAML use.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.canonical()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler, which JSON and YAML use.
 func (d *Duration) UnmarshalText(text []byte) error {

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -49,6 +50,11 @@ func (r *reader) report(path, value, problem, want string) {
 		}
 	}
 	n, found := r.places[path]
+	if found && value != "" {
+		value = cmp.Or(text(resolve(n)), value) // as it was written, not as it was read
+	} else if value != "" {
+		problem, want = "is the default, and "+problem, path+" given: "+want
+	}
 	for at := path; !found && at != ""; n, found = r.places[at] {
 		at = at[:max(0, strings.LastIndexAny(at, ".["))]
 	}
@@ -86,8 +92,8 @@ func (r *reader) spec(n *yaml.Node, s *Spec) {
 				var w Window
 				r.mapping(n, path, "e.g. {name: hourly, size: 1h}",
 					field{"name", r.text(&w.Name, wantName)},
-					field{"size", r.duration(&w.Size)},
-					field{"slide", r.duration(&w.Slide)},
+					field{"size", r.positive(&w.Size)},
+					field{"slide", r.positive(&w.Slide)},
 					field{"offset", r.duration(&w.Offset)})
 				s.Windows = append(s.Windows, w)
 			})
@@ -121,7 +127,14 @@ func (r *reader) event(n *yaml.Node, path string, e *Event) {
 		}},
 		field{"max_future", r.duration(&e.MaxFuture)},
 		field{"max_key_bytes", r.bytes(func(v int64) { e.MaxKeyBytes = clamp(v) })},
-		field{"max_value_bytes", r.bytes(func(v int64) { e.MaxValueBytes = clamp(v) })},
+		field{"max_value_bytes", func(n *yaml.Node, path string) {
+			r.bytes(func(v int64) {
+				if v == 0 { // which in a Spec means that the field is not there
+					r.fail(n, path, text(resolve(n)), "is out of range", "at least 1, or no such field for as much as fits")
+				}
+				e.MaxValueBytes = clamp(v)
+			})(n, path)
+		}},
 	)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -159,6 +160,16 @@ func (r *reader) duration(dst *Duration) func(*yaml.Node, string) {
 			return
 		}
 		*dst = value
+	}
+}
+
+// positive reads a duration whose zero, in a Spec, means that the field is not there.
+func (r *reader) positive(dst *Duration) func(*yaml.Node, string) {
+	return func(n *yaml.Node, path string) {
+		known := len(r.errs)
+		if r.duration(dst)(n, path); *dst == 0 && len(r.errs) == known {
+			r.fail(n, path, text(resolve(n)), "is out of range", fmt.Sprintf("%s to %s", Duration(time.Millisecond), maxDuration))
+		}
 	}
 }
 

@@ -37,6 +37,15 @@ func (a *Aggregate) keepsDigits() bool {
 	return f.Texts && a.Type == "float"
 }
 
+// Notes says what a valid spec asks for in vain.
+func (s *Spec) Notes() []string {
+	if s.Event.MaxValueBytes > 0 && s.texts() == 0 {
+		return []string{"event.max_value_bytes " + bytesText(int64(s.Event.MaxValueBytes)) +
+			" has no effect: no aggregate publishes a text, as first and last do"}
+	}
+	return nil
+}
+
 // RecordBytes bounds the bytes of any record with a result row: key, value, headers and the framing of a batch of its own.
 // max_value_bytes does not bound numbers within int64 and fractions, so one below numberBytes leaves their room.
 func (s *Spec) RecordBytes() int {

@@ -42,6 +42,9 @@ func TestNoTextsNoLimit(t *testing.T) {
 	text, err := s.JSON()
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "max_value_bytes")
+	require.Empty(t, s.Notes())
+	s.Event.MaxValueBytes = 10 << 20
+	require.Equal(t, []string{"event.max_value_bytes 10MiB has no effect: no aggregate publishes a text, as first and last do"}, s.Notes())
 }
 
 // A spec that says what the default is has the state of one that does not, and of one from before there was a limit.
@@ -61,8 +64,8 @@ func TestStateIDKnowsTheDefaultLimit(t *testing.T) {
 
 func TestRowsLargerThanAnyTopic(t *testing.T) {
 	_, err := widest(t, 8, 1, "  max_value_bytes: 8MiB\n")
-	require.ErrorContains(t, err, `event.max_value_bytes: "8388608" makes result rows of up to 67124`)
-	require.ErrorContains(t, err, "8 aggregates keep a text; want 1 to 8386560, for rows of up to 64 MiB")
+	require.ErrorContains(t, err, `event.max_value_bytes: "8MiB" makes result rows of more than 64MiB`)
+	require.ErrorContains(t, err, "8 aggregates keep a text; want 1 to 8190KiB")
 	s, err := widest(t, 8, 1, "  max_value_bytes: 8386560\n")
 	require.NoError(t, err)
 	require.LessOrEqual(t, s.RecordBytes(), MaxRecordBytes)

@@ -206,19 +206,67 @@ retention: `+retention+"\n"))
 	require.Equal(t, s.Retention.Results, s.Retention.Ledger)
 
 	for retention, want := range map[string]string{
-		"{results: 0s}":               `retention.results: "0s" is out of range; want 1s to 3650d; nothing is kept for ever`,
-		"{results: never}":            `retention.results: "never" is not a duration`,
-		"{results: 1500ms}":           `retention.results: "1.5s" is finer than a second; want whole seconds`,
-		"{ledger: 4000d}":             `retention.ledger: "4000d" is out of range`,
-		"{ledger: 6d}":                `retention.ledger: "6d" is shorter than retention.results, which is 7d; want at least 7d`,
-		"{result: 1d}":                `retention: "result" is no field here (did you mean results?)`,
-		"7d":                          `retention: "7d" is a text, not a mapping; want e.g. {results: 7d, ledger: 90d}`,
-		"{results: 100d}":             `retention.ledger: "90d" is shorter than retention.results, which is 100d`,
-		"{results: 1h, ledger: -30m}": `retention.ledger: "-30m" is out of range`,
+		"{results: 0s}":                `retention.results: "0s" is out of range; want 1s to 3650d; nothing is kept for ever`,
+		"{results: never}":             `retention.results: "never" is not a duration`,
+		"{results: 1500ms}":            `retention.results: "1500ms" is finer than a second; want whole seconds`,
+		"{ledger: 4000d}":              `retention.ledger: "4000d" is out of range`,
+		"{ledger: 6d}":                 `retention.ledger: "6d" is shorter than retention.results, which is 7d; want at least 7d`,
+		"{result: 1d}":                 `retention: "result" is no field here (did you mean results?)`,
+		"7d":                           `retention: "7d" is a text, not a mapping; want e.g. {results: 7d, ledger: 90d}`,
+		"{results: 100d}":              `retention.ledger: "90d" is the default, and is shorter than retention.results, which is 100d; want retention.ledger given: at least 100d`,
+		"{results: 100d, ledger: 90d}": `retention.ledger: "90d" is shorter than retention.results, which is 100d; want at least 100d`,
+		"{results: 1h, ledger: -30m}":  `retention.ledger: "-30m" is out of range`,
 	} {
 		_, err := parse(retention)
 		require.ErrorContains(t, err, want, retention)
 	}
+	_, err = parse("{results: 4000d}")
+	require.EqualError(t, err, `x.yaml:8:22: retention.results: "4000d" is out of range; want 1s to 3650d; nothing is kept for ever`)
+	s = parseFlights(t)
+	s.Retention = Retention{Results: Duration(4000 * day), Ledger: Duration(day)}
+	require.EqualError(t, s.Validate(), `flights: retention.results: "4000d" is out of range; want 1s to 3650d; nothing is kept for ever`)
+}
+
+// What is wrong with a value shows it as it was written, and what would be valid in the units of the file.
+func TestErrorsShowWhatWasWritten(t *testing.T) {
+	parse := func(event, window, lane string) (*Spec, error) {
+		return Parse("x.yaml", []byte(`
+name: a
+source: {topics: [a]}
+event: {key: [k], time: {field: at, unit: ms}`+event+`}
+aggregates: {v: {func: last, field: v}}
+windows: [{name: m`+window+`}]
+results: {kafka: {topic: a.windows}}
+lane: {`+lane+"}\n"))
+	}
+	const size = ", size: 1m"
+	for _, c := range []struct{ event, window, lane, want string }{
+		{", max_value_bytes: 0", size, "", `event.max_value_bytes: "0" is out of range; want at least 1, or no such field for as much as fits`},
+		{", max_value_bytes: 0KiB", size, "", `event.max_value_bytes: "0KiB" is out of range`},
+		{", max_value_bytes: 64MiB", size, "", `event.max_value_bytes: "64MiB" makes result rows of more than 64MiB: 1 aggregate keeps a text; want 1 to 65522KiB`},
+		{", max_value_bytes: 65MiB", size, "", `event.max_value_bytes: "65MiB" makes`},
+		{", max_value_bytes: 3000GiB", size, "", `event.max_value_bytes: "3000GiB" makes`},
+		{", max_key_bytes: 0", size, "", `event.max_key_bytes: "0" is out of range; want 1 to 64KiB`},
+		{", max_key_bytes: 65KiB", size, "", `event.max_key_bytes: "65KiB" is out of range; want 1 to 64KiB`},
+		{", max_future: 87601h", size, "", `event.max_future: "87601h" is out of range; want 0s to 3650d`},
+		{"", ", size: 0s", "", `windows[0].size: "0s" is out of range; want 1ms to 3650d`},
+		{"", size + ", slide: 0s", "", `windows[0].slide: "0s" is out of range; want 1ms to 3650d`},
+		{"", size + ", slide: 61000ms", "", `windows[0].slide: "61000ms" is longer than the size 1m`},
+		{"", size, "memory_limit: 0", `lane.memory_limit: "0" is out of range; want 1MiB to 1024GiB`},
+		{"", size, "fetch_bytes: 2GiB", `lane.fetch_bytes: "2GiB" is out of range; want 1KiB to 1GiB`},
+		{"", size, "commit_interval: 0s", `lane.commit_interval: "0s" is out of range; want 1ms to 3650d`},
+		{"", size, "buckets: 0", `lane.buckets: "0" is not a number of buckets`},
+	} {
+		_, err := parse(c.event, c.window, c.lane)
+		require.ErrorContains(t, err, c.want)
+		var all Errors
+		require.ErrorAs(t, err, &all)
+		require.Len(t, all, 1, "%v", err)
+	}
+	s, err := parse(", max_value_bytes: 65522KiB", size, "")
+	require.NoError(t, err)
+	require.LessOrEqual(t, s.RecordBytes(), MaxRecordBytes)
+	require.Empty(t, s.Notes())
 }
 
 // The state id is in every Redis key: a change of it gives up all state, so it must never happen by accident.
@@ -263,10 +311,13 @@ func TestDuration(t *testing.T) {
 	}
 	for want, d := range map[string]time.Duration{
 		"0s": 0, "1h": time.Hour, "1h30m": 90 * time.Minute, "1h0m5s": time.Hour + 5*time.Second, "10m": 10 * time.Minute, "1d": day,
-		"25h": 25 * time.Hour, "1.5s": 1500 * time.Millisecond, "-2d": -2 * day,
+		"1d1h": 25 * time.Hour, "100d30s": 100*day + 30*time.Second, "-1d1h": -25 * time.Hour, "1.5s": 1500 * time.Millisecond, "-2d": -2 * day,
 	} {
 		require.Equal(t, want, Duration(d).String())
 	}
+	text, err := (Duration(25 * time.Hour)).MarshalText()
+	require.NoError(t, err)
+	require.Equal(t, "25h", string(text), "the canonical form is in the state id")
 }
 
 func FuzzDuration(f *testing.F) {
@@ -274,6 +325,10 @@ func FuzzDuration(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ns int64) {
 		got, err := ParseDuration(Duration(ns).String())
 		require.NoError(t, err)
+		require.Equal(t, Duration(ns), got)
+		text, err := Duration(ns).MarshalText()
+		require.NoError(t, err)
+		require.NoError(t, got.UnmarshalText(text))
 		require.Equal(t, Duration(ns), got)
 	})
 }
