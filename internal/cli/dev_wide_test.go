@@ -40,7 +40,7 @@ dead_letter: {kafka: {topic: dead}}
 
 	code, shown, errs := millrace(t, "spec", "preview", specFile, "--feed", feed)
 	require.Equal(t, ExitOK, code, errs)
-	require.Contains(t, shown, "value_too_large (value_too_large: v takes more than the 517120 bytes of event.max_value_bytes)")
+	require.Contains(t, shown, "value_too_large (v takes more than the 517120 bytes of event.max_value_bytes)")
 
 	code, _, errs = millrace(t, "dev", "--spec", specFile, "--feed", feed, "--drain", "--results", out, "--dir", filepath.Join(dir, "state"))
 	require.Equal(t, ExitOK, code, errs)

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,7 +30,8 @@ func previewCommand(sh *shell) *cobra.Command {
 		Short: "Show the windows a sample would give, with no server at all",
 		Long: `Preview runs the sample through the same lanes a pipeline has, in memory, spread round-robin over the
 partitions, and shows what would be published if the pipeline were drained behind it: what is late follows from each
-partition's own order, as it would in Kafka.`,
+partition's own order, as it would in Kafka. The first records that are invalid, late or too far ahead are named with
+their line and the reason; with --json they go to standard error, one object a line.`,
 		Example: "  millrace spec preview flights.yaml --feed flights-2001-01.jsonl.gz\n  millrace spec preview flights.yaml --feed sample.jsonl --json | jq .values",
 		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,6 +50,9 @@ partition's own order, as it would in Kafka.`,
 				return err
 			}
 			if sh.json {
+				if err := p.writeRefused(sh.err); err != nil {
+					return err
+				}
 				return writeRows(sh.out, p.rows)
 			}
 			return p.draw(sh.out, rows)
@@ -63,7 +70,26 @@ type previewed struct {
 	rows     []ledger.ResultRow // by window, start, key
 	counters store.Counters
 	windows  int
-	refused  []string // the first reasons for which records were not folded
+	refused  []refusedRecord // the first of each kind, by line
+}
+
+// refusedRecord is a record of the sample that was set aside.
+type refusedRecord struct {
+	Line      int64  `json:"line"` // of the sample, from 1
+	Partition int64  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Reason    string `json:"reason"`
+	Detail    string `json:"detail,omitempty"`
+	Value     string `json:"value"` // its beginning
+}
+
+// String renders a record that was set aside as one line for people.
+func (r refusedRecord) String() string {
+	text := fmt.Sprintf("line %d: %s", r.Line, r.Reason)
+	if r.Detail != "" {
+		text += " (" + r.Detail + ")"
+	}
+	return text + ": " + r.Value
 }
 
 // preview folds the sample in memory.
@@ -75,8 +101,9 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 	defer closing(in)
 	lanes := make([]*lane.State, partitions)
 	batches := make([]source.Batch, partitions)
+	shown := sinksForPreview(*s)
 	for p := range lanes {
-		program, err := lane.Compile(s)
+		program, err := lane.Compile(&shown)
 		if err != nil {
 			return nil, err
 		}
@@ -109,9 +136,22 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 		state.Snapshot(&c, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
 		memory.add(store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}, c.Calls)
 		out.counters.Add(state.Counters())
-		out.refuse(c.Side)
+		if err := out.refuse(c.Side, int64(partitions)); err != nil {
+			return nil, err
+		}
 	}
+	out.firstRefused()
 	return out, out.merge(ctx, memory)
+}
+
+// sinksForPreview gives a spec the topics without which its lanes only count late and invalid records.
+func sinksForPreview(s spec.Spec) spec.Spec {
+	for _, sink := range []*spec.Sink{&s.Late, &s.DeadLetter} {
+		if sink.Kafka == nil {
+			sink.Kafka = &spec.KafkaSink{Topic: "preview"}
+		}
+	}
+	return s
 }
 
 // merge renders every window that the lanes have events of, as a close does.
@@ -143,27 +183,60 @@ func (p *previewed) merge(ctx context.Context, memory *memoryLanes) error {
 	return nil
 }
 
-// refuse keeps the first few reasons for which records are set aside.
-func (p *previewed) refuse(side []source.SideRecord) {
-	const most = 5
+// mostRefused is how many records of a kind are named, and mostValue how many bytes of each are shown.
+const mostRefused, mostValue = 5, 120
+
+// refuse notes what one lane has set aside, in its order.
+func (p *previewed) refuse(side []source.SideRecord, partitions int64) error {
+	seen := make(map[string]int)
 	for _, r := range side {
-		if len(p.refused) == most {
-			return
-		}
 		headers := map[string]string{}
 		for _, h := range r.Headers {
 			headers[h.Key] = string(h.Value)
 		}
+		reason := headers["mr-reason"]
+		if seen[reason]++; seen[reason] > mostRefused {
+			continue
+		}
+		partition, err := strconv.ParseInt(headers["mr-partition"], 10, 64)
+		if err != nil {
+			return fmt.Errorf("partition of a refused record: %w", err)
+		}
+		offset, err := strconv.ParseInt(headers["mr-offset"], 10, 64)
+		if err != nil {
+			return fmt.Errorf("offset of a refused record: %w", err)
+		}
 		value := string(r.Value)
-		if len(value) > 120 {
-			value = value[:120] + "..."
+		if len(value) > mostValue {
+			value = strings.ToValidUTF8(value[:mostValue], "") + "..."
 		}
-		detail := headers["mr-detail"]
-		if detail == "" {
-			detail = headers["mr-windows"]
-		}
-		p.refused = append(p.refused, fmt.Sprintf("%s (%s): %s", headers["mr-reason"], detail, value))
+		detail := cmp.Or(headers["mr-detail"], headers["mr-windows"])
+		p.refused = append(p.refused, refusedRecord{
+			Line: offset*partitions + partition + 1, Partition: partition, Offset: offset, Reason: reason,
+			Detail: strings.TrimPrefix(strings.TrimPrefix(detail, reason), ": "), Value: value,
+		})
 	}
+	return nil
+}
+
+// firstRefused leaves the first records of each reason, by line.
+func (p *previewed) firstRefused() {
+	slices.SortFunc(p.refused, func(a, b refusedRecord) int { return cmp.Compare(a.Line, b.Line) })
+	seen := make(map[string]int)
+	p.refused = slices.DeleteFunc(p.refused, func(r refusedRecord) bool {
+		seen[r.Reason]++
+		return seen[r.Reason] > mostRefused
+	})
+}
+
+// writeRefused writes one JSON object a line.
+func (p *previewed) writeRefused(w io.Writer) error {
+	for _, r := range p.refused {
+		if err := printJSON(w, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *previewed) draw(w io.Writer, limit int) error {
@@ -178,9 +251,9 @@ func (p *previewed) draw(w io.Writer, limit int) error {
 		fmt.Fprintf(w, "... and %s more\n", counted(more, "row"))
 	}
 	_, err := fmt.Fprintf(w, "%s in %s; %s\n", counted(len(p.rows), "row"), counted(p.windows, "window"), sentence(p.counters))
-	for _, reason := range p.refused {
+	for _, record := range p.refused {
 		if err == nil {
-			_, err = fmt.Fprintln(w, "  "+reason)
+			_, err = fmt.Fprintf(w, "  %s\n", record)
 		}
 	}
 	return err

@@ -51,6 +51,52 @@ func TestPreviewEqualsOracle(t *testing.T) {
 	}
 }
 
+// A record that is not folded is named with its line and the reason, whether the spec has topics for such records or not.
+func TestPreviewSaysWhyRecordsAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	specFile, feed := filepath.Join(dir, "p.yaml"), filepath.Join(dir, "feed.jsonl")
+	require.NoError(t, os.WriteFile(feed, []byte(`{"k":"a","t":1700000000,"v":1}
+{"k":"a","t":1700000001,"v":"x"}
+{"k":"a","t":1700007200,"v":1}
+{"k":"a","t":1700000000,"v":1}
+{"k":"a",
+{"k":"a","t":9000000000,"v":1}
+`+strings.Repeat("{}\n", 7)), 0o600))
+	for _, sinks := range []string{"", "late: {kafka: {topic: late}}\ndead_letter: {kafka: {topic: dead}}\n"} {
+		require.NoError(t, os.WriteFile(specFile, []byte(`
+name: p
+source: {topics: [in]}
+event: {key: [k], time: {field: t, unit: s}}
+aggregates: {s: {func: sum, field: v}}
+windows: [{name: w, size: 1h}]
+results: {kafka: {topic: out}}
+`+sinks), 0o600))
+		for _, partitions := range []string{"1", "3"} {
+			args := []string{"spec", "preview", specFile, "--feed", feed, "--partitions", partitions}
+			code, out, errs := millrace(t, args...)
+			require.Equal(t, ExitOK, code, errs)
+			for _, line := range []string{
+				`  line 2: wrong_type (`, `  line 5: not_json (at byte 9): {"k":"a",`, `  line 6: too_far_ahead (event time 2255-`,
+				"  line 7: missing_field (", "  line 11: missing_field (",
+			} {
+				require.Contains(t, out, "\n"+line)
+			}
+			require.NotContains(t, out, "line 12:", "only the first of each reason")
+			if partitions == "1" {
+				require.Contains(t, out, "\n  line 4: late (w@2023-11-14T22:00:00Z): ")
+			}
+
+			code, out, errs = millrace(t, append(args, "--json")...)
+			require.Equal(t, ExitOK, code, errs)
+			require.NotContains(t, out, "reason", "standard output has result rows only")
+			require.Contains(t, errs, `"reason":"not_json","detail":"at byte 9","value":"{\"k\":\"a\","}`)
+			if partitions == "3" {
+				require.Contains(t, errs, `{"line":5,"partition":1,"offset":1,"reason":"not_json"`)
+			}
+		}
+	}
+}
+
 func pick[T any](r *rand.Rand, items ...T) T { return items[r.IntN(len(items))] }
 
 func randomSpec(r *rand.Rand) string {
