@@ -284,7 +284,7 @@ func TestInvalidBeforeFilter(t *testing.T) {
 	var ev Event
 	require.NoError(t, d.Decode([]byte(good), &ev))
 	require.True(t, ev.Filtered)
-	require.EqualError(t, d.Decode([]byte(with(`1.5`, `"heavy"`)), &ev), "wrong_type: weight")
+	require.EqualError(t, d.Decode([]byte(with(`1.5`, `"heavy"`)), &ev), `wrong_type: weight is "heavy"; want a number`)
 }
 
 func TestInvalidIsKept(t *testing.T) {
@@ -293,9 +293,45 @@ func TestInvalidIsKept(t *testing.T) {
 	var ev Event
 	first := d.Decode([]byte(with(`1.5`, `"heavy"`)), &ev)
 	second := d.Decode([]byte(with(`"DE"`, `""`)), &ev)
-	require.EqualError(t, first, "wrong_type: weight")
-	require.EqualError(t, second, "empty_key: country")
+	require.EqualError(t, first, `wrong_type: weight is "heavy"; want a number`)
+	require.EqualError(t, second, `empty_key: country is ""; want a text that is not empty`)
 	require.False(t, errors.Is(first, second))
+}
+
+// Whoever reads a dead letter sees what stands in the field and what would be valid there.
+func TestInvalidNamesValueAndWant(t *testing.T) {
+	long := strings.Repeat("é", 100)
+	for _, c := range [][2]string{
+		{`[1]`, "not_object: the record is [1]; want an object"},
+		{with(`"at"`, `"xt"`), "missing_field: at; want a number of milliseconds since 1970, within the years 1678 to 2261"},
+		{with(`1700000000123`, `null`), "missing_field: at is null; want a number of milliseconds since 1970, within the years 1678 to 2261"},
+		{with(`1700000000123`, `"2024-01-01"`), `wrong_type: at is "2024-01-01"; want a number of milliseconds since 1970, within the years 1678 to 2261`},
+		{with(`1700000000123`, `9300000000000`), "bad_time: at is 9300000000000; want a number of milliseconds since 1970, within the years 1678 to 2261"},
+		{with(`"country"`, `"land"`), "missing_field: country; want a text, a number, true or false"},
+		{with(`"DE"`, `{"a":[1,2]}`), `wrong_type: country is an object; want a text, a number, true or false`},
+		{with(`7}`, `1e1000000000000000000}`), "number_range: shop.id is 1e1000000000000000000; want a number whose exponent has up to 18 digits"},
+		{with(`"amount"`, `"price"`), "missing_field: order.amount; want an integer"},
+		{with(`250`, `2.5`), "wrong_type: order.amount is 2.5; want an integer"},
+		{with(`250`, `1e19`), "number_range: order.amount is 1e19; want an integer within int64"},
+		{with(`1.5`, `1e309`), "number_range: weight is 1e309; want a number within float64"},
+		{with(`1.5`, `true`), "wrong_type: weight is true; want a number"},
+		{with(`1.5`, `"`+long+`"`), `wrong_type: weight is "` + long[:62] + `...; want a number`},
+		{with(`"n"`, `["n"]`), `wrong_type: note is a list; want a text, a number, true or false`},
+		{with(`"new"`, `false`), "wrong_type: state is false; want a text"},
+		{with(`true`, `1`), "wrong_type: paid is 1; want true or false"},
+	} {
+		d, err := NewDecoder(testSpec(t))
+		require.NoError(t, err)
+		for range 2 {
+			require.EqualError(t, d.Decode([]byte(c[0]), &Event{}), c[1])
+		}
+	}
+	d, err := NewDecoder(testSpec(t, func(s *spec.Spec) { s.Event.Time.Unit = "rfc3339" }))
+	require.NoError(t, err)
+	require.EqualError(t, d.Decode([]byte(with(`1700000000123`, `"2024-01-01"`)), &Event{}),
+		`bad_time: at is "2024-01-01"; want an RFC 3339 text such as "2001-01-01T05:00:00Z", within the years 1678 to 2261`)
+	require.EqualError(t, d.Decode([]byte(good), &Event{}),
+		`wrong_type: at is 1700000000123; want an RFC 3339 text such as "2001-01-01T05:00:00Z", within the years 1678 to 2261`)
 }
 
 func TestDecodeDoesNotAllocate(t *testing.T) {
@@ -305,7 +341,6 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 		"names":     with(`"country"`, `"\u0063ountry"`),
 		"float key": with(`7}`, `7.25}`),
 		"decimal":   with(`1700000000123`, `1700000000123.25`),
-		"invalid":   with(`"DE"`, `""`),
 		"missing":   with(`"amount"`, `"price"`),
 	} {
 		d, err := NewDecoder(testSpec(t))

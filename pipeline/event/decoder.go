@@ -94,35 +94,38 @@ func NewDecoder(s *spec.Spec) (*Decoder, error) {
 // before the filter is asked, and ev then holds nothing of use.
 func (d *Decoder) Decode(value []byte, ev *Event) error {
 	if value == nil {
-		return d.refuse(Tombstone, "", 0)
+		return d.refuseKnown(Tombstone, "", 0)
 	}
 	object, ok := d.scan.document(value, d.root)
 	if !ok {
 		return &Invalid{Reason: d.scan.reason, Offset: d.scan.offset}
 	}
 	if !object {
-		return d.refuse(NotObject, "", 0)
+		return &Invalid{Reason: NotObject, Got: shown(value), Want: wantObject}
 	}
 	tokens := d.scan.tokens
 
 	var reason Reason
 	if ev.Time, reason = d.eventTime(&tokens[d.timeLeaf], value); reason != "" {
-		return d.refuse(reason, d.timePath, 0)
+		return d.refuseValue(reason, d.timePath, &tokens[d.timeLeaf], value, d.time.wantOf())
 	}
 	d.key = d.key[:0]
 	for i, leaf := range d.keyLeafs {
 		if d.key, reason = d.keys.append(d.key, &tokens[leaf], value); reason != "" {
-			return d.refuse(reason, d.keyPaths[i], 0)
+			return d.refuseValue(reason, d.keyPaths[i], &tokens[leaf], value, d.keys.wantOf(reason))
 		}
 	}
 	if len(d.key) > d.keyLimit {
-		return d.refuse(KeyTooLarge, d.keyPaths[0], d.keyLimit)
+		return d.refuseKnown(KeyTooLarge, d.keyPaths[0], d.keyLimit)
 	}
 	d.text = d.text[:0]
 	for i := range d.slots {
 		slot := &d.slots[i]
 		if d.text, reason = slot.read(&d.values[i], &tokens[slot.leaf], value, d.text); reason != "" {
-			return d.refuse(reason, slot.path, slot.limit)
+			if reason == ValueTooLarge {
+				return d.refuseKnown(reason, slot.path, slot.limit)
+			}
+			return d.refuseValue(reason, slot.path, &tokens[slot.leaf], value, slot.wantOf(reason))
 		}
 	}
 	ev.Key, ev.Values, ev.Filtered = d.key, d.values, false
@@ -165,16 +168,26 @@ func (d *Decoder) eventTime(t *token, data []byte) (ns int64, reason Reason) {
 	return ns, ""
 }
 
-// refuse returns the one Invalid of that reason and field, so that a stream of bad records costs no memory. The limit is
-// the one that belongs to the reason and the field.
-func (d *Decoder) refuse(reason Reason, field string, limit int) error {
-	what := refusal{reason, field}
+// refuseKnown returns the one Invalid of that reason and field, so that a stream of bad records costs no memory. The limit
+// is the one that belongs to the reason and the field.
+func (d *Decoder) refuseKnown(reason Reason, field string, limit int) error {
+	return d.known(Invalid{Reason: reason, Field: field, Limit: limit})
+}
+
+// refuseValue says what stands at a token and what would be valid.
+func (d *Decoder) refuseValue(reason Reason, field string, t *token, data []byte, want string) error {
+	if t.kind == absent {
+		return d.known(Invalid{Reason: reason, Field: field, Want: want})
+	}
+	return &Invalid{Reason: reason, Field: field, Got: t.written(data), Want: want}
+}
+
+func (d *Decoder) known(invalid Invalid) error {
+	what := refusal{invalid.Reason, invalid.Field}
 	known := d.refused[what]
 	if known == nil {
-		known = &Invalid{Reason: reason, Field: field}
-		if reason == KeyTooLarge || reason == ValueTooLarge {
-			known.Limit = limit
-		}
+		first := invalid // a copy, so that the argument does not escape
+		known = &first
 		d.refused[what] = known
 	}
 	return known

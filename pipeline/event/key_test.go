@@ -103,7 +103,11 @@ func TestKeysOfHostileNumbers(t *testing.T) {
 			require.NoError(t, err)
 			require.Less(t, len(ev.Key), 32)
 		}
-		require.Zero(t, testing.AllocsPerRun(10, func() { _ = d.Decode(record, &ev) }), "%.20s", c.field)
+		most := 0.0
+		if strings.HasPrefix(c.problem, "number_range") {
+			most = 3 // the error and the beginning of the value in it
+		}
+		require.LessOrEqual(t, testing.AllocsPerRun(10, func() { _ = d.Decode(record, &ev) }), most, "%.20s", c.field)
 	}
 }
 

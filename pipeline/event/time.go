@@ -13,6 +13,7 @@ type timeReader struct {
 	shift int   // power of ten from the unit to nanoseconds
 	unit  int64 // nanoseconds in the unit
 	text  bool  // RFC 3339
+	name  string
 }
 
 func newTimeReader(unit string) timeReader {
@@ -20,13 +21,13 @@ func newTimeReader(unit string) timeReader {
 	case "rfc3339":
 		return timeReader{text: true}
 	case "s":
-		return timeReader{shift: 9, unit: 1e9}
+		return timeReader{shift: 9, unit: 1e9, name: "seconds"}
 	case "ms":
-		return timeReader{shift: 6, unit: 1e6}
+		return timeReader{shift: 6, unit: 1e6, name: "milliseconds"}
 	case "us":
-		return timeReader{shift: 3, unit: 1e3}
+		return timeReader{shift: 3, unit: 1e3, name: "microseconds"}
 	}
-	return timeReader{shift: 0, unit: 1}
+	return timeReader{shift: 0, unit: 1, name: "nanoseconds"}
 }
 
 // number reads a number of units. Digits finer than a nanosecond are dropped, towards the past.
