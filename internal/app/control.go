@@ -123,7 +123,7 @@ func partitions(ctx context.Context, cluster *source.Cluster, s *spec.Spec) ([]s
 	for _, topic := range s.Source.Topics {
 		numbers, err := cluster.Partitions(ctx, topic)
 		if err != nil {
-			return nil, fmt.Errorf("partitions of source topic %s: %w", topic, err)
+			return nil, fmt.Errorf("partitions of source %w", err) // the error names the topic
 		}
 		for _, n := range numbers {
 			tps = append(tps, source.TopicPartition{Topic: topic, Partition: n})
@@ -174,7 +174,7 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 	for _, topic := range s.Source.Topics {
 		numbers, err := v.cluster.Partitions(ctx, topic)
 		if err != nil {
-			return out, permanent(fmt.Errorf("source topic %s: %w; create it first, or feed it with millrace feed", topic, err))
+			return out, permanent(fmt.Errorf("source %w; create it first, or feed it with millrace feed", err)) // the error names the topic
 		}
 		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
 		width = max(width, int32(len(numbers)))
@@ -198,7 +198,7 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 		}
 		if made {
 			if _, err := v.cluster.EnsureTopic(ctx, topic); err != nil {
-				return out, fmt.Errorf("create topic %s: %w", topic.Name, err)
+				return out, err
 			}
 			out.Created = append(out.Created, topic.Name)
 		}

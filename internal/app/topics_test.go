@@ -37,6 +37,11 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 		require.NoError(t, cluster.SetTopic(t.Context(), topic, name, value))
 	}
 
+	absent := *s
+	absent.Source.Topics = []string{"nowhere"}
+	_, err = v.EnsureTopics(t.Context(), &absent)
+	require.ErrorContains(t, err, ": source topic nowhere: unknown topic; create it first, or feed it with millrace feed")
+
 	require.NoError(t, start(), "topics that are made keep enough")
 	require.NoError(t, start(), "and still do at the next start")
 
@@ -46,7 +51,7 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 	err = start()
 	require.ErrorIs(t, err, activities.ErrPermanent)
 	require.ErrorContains(t, err, "topic orders.windows has retention.ms=176399999, want at least 176400000: it keeps")
-	require.ErrorContains(t, err, "allowed_lateness 1h plus retention.results 2d is 49h")
+	require.ErrorContains(t, err, "allowed_lateness 1h plus retention.results 2d is 2d1h")
 	require.ErrorContains(t, err, "--entity-name orders.windows --add-config retention.ms=")
 	set("orders.windows", "retention.ms", "-1")
 	require.NoError(t, start())

@@ -231,7 +231,7 @@ func (e *Engine) Decide(_ context.Context, name, incident, choice, by string) er
 	}
 	e.mu.Unlock()
 	if found == nil {
-		return fmt.Errorf("decide %s for lane %s: %w", choice, name, ErrNoLane)
+		return ErrNoLane
 	}
 	return found.Decide(incident, choice, by)
 }

@@ -61,7 +61,7 @@ var (
 const keptDecisions = 10
 
 // Decide answers the incident that the lane is parked for; incident is its id or the lane's owner token. The lane carries
-// the decision out in its own goroutine. Repeating a decision changes nothing. It may be called from any goroutine.
+// the decision out in its own goroutine. Errors do not name choice and lane: who asks knows both. Repeating a decision changes nothing. It may be called from any goroutine.
 func (l *Lane) Decide(incident, choice, by string) error {
 	l.deciding.Lock()
 	defer l.deciding.Unlock()
@@ -69,15 +69,15 @@ func (l *Lane) Decide(incident, choice, by string) error {
 		if last.Choice == choice {
 			return nil
 		}
-		return fmt.Errorf("decide %s for lane %s: %w: %s by %q", choice, l.id, ErrDecided, last.Choice, last.By)
+		return fmt.Errorf("%w: %s by %q", ErrDecided, last.Choice, last.By)
 	}
 	s := l.status.Load()
 	inc := s.Incident
 	switch {
 	case s.State != StateParked || inc == nil:
-		return fmt.Errorf("decide %s for lane %s: %w, it is %s", choice, l.id, ErrNotParked, s.State)
+		return fmt.Errorf("%w, it is %s", ErrNotParked, s.State)
 	case incident != inc.ID && incident != string(s.Owner):
-		return fmt.Errorf("decide %s for lane %s: %w: %s, not %q", choice, l.id, ErrOtherIncident, inc.ID, incident)
+		return fmt.Errorf("%w: %s, not %q", ErrOtherIncident, inc.ID, incident)
 	}
 	names := make([]string, len(inc.Choices))
 	for i, c := range inc.Choices {
@@ -102,9 +102,9 @@ func (l *Lane) Decide(incident, choice, by string) error {
 		return nil
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("decide %s for lane %s: %w: incident %s leaves none", choice, l.id, ErrUnknownChoice, inc.Kind)
+		return fmt.Errorf("%w: incident %s leaves none", ErrUnknownChoice, inc.Kind)
 	}
-	return fmt.Errorf("decide %q for lane %s: %w; want one of %s", choice, l.id, ErrUnknownChoice, strings.Join(names, ", "))
+	return fmt.Errorf("%w %q; want one of %s", ErrUnknownChoice, choice, strings.Join(names, ", "))
 }
 
 func (l *Lane) lastDecision() *Decision {

@@ -3,6 +3,7 @@ package lane
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"millrace/pipeline/agg"
 	"millrace/pipeline/source"
@@ -64,12 +65,12 @@ func (p *position) verify() (start int64, inc *Incident) {
 	switch {
 	case p.loss != nil:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: at, Detail: fmt.Sprintf(
-			"%v; the server evicts keys (its maxmemory-policy must be noeviction) or somebody deleted them: restore Redis from its backup, or decide",
-			p.loss)}
+			"%s; the server evicts keys (its maxmemory-policy must be noeviction) or somebody deleted them: restore Redis from its backup, or decide",
+			withoutLane(p.loss))}
 	case p.fresh() && p.hint.Offset >= 0:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
-			"Redis holds no state of %s, but the consumer group has committed offset %d (%s); restore Redis from its backup, or decide",
-			p.topicRef, p.hint.Offset, p.hint.Metadata)}
+			"Redis holds no state of %s, but the consumer group has committed offset %d%s; restore Redis from its backup, or decide",
+			p.topicRef, p.hint.Offset, p.wayBack())}
 	case p.fresh() && p.ledger.Offset > 0:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.ledger.Offset, Detail: fmt.Sprintf(
 			"Redis holds no state of %s and the consumer group has no offset, but the ledger says that its records up to offset %d were read (%d windows still have a row), "+
@@ -125,5 +126,30 @@ func corruptIncident(err error) error {
 	default:
 		return err
 	}
-	return &Incident{Kind: kind, From: -1, To: -1, Detail: err.Error()}
+	return &Incident{Kind: kind, From: -1, To: -1, Detail: withoutLane(err)}
+}
+
+// wayBack says where a rebuild would begin, as far as the group's metadata tell.
+func (p *position) wayBack() string {
+	r, err := ParseReplay(p.hint.Metadata)
+	switch {
+	case err != nil:
+		return ""
+	case r.Basis.Watermark == none:
+		return fmt.Sprintf(" (a rebuild begins at offset %d, before any watermark)", r.From)
+	}
+	return fmt.Sprintf(" (a rebuild begins at offset %d, under the watermark %s)", r.From, stamp(r.Basis.Watermark))
+}
+
+// withoutLane is the text of an error without the lane that it is about: what shows a lane's incident or reason names the
+// lane already, without the pipeline before it.
+func withoutLane(err error) string {
+	text := err.Error()
+	for _, before := range []string{"restore lane ", "lane "} {
+		rest, found := strings.CutPrefix(text, before)
+		if name, after, ok := strings.Cut(rest, ": "); found && ok && strings.Contains(name, "/") && !strings.Contains(name, " ") {
+			text = after
+		}
+	}
+	return text
 }

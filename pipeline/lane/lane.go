@@ -151,7 +151,7 @@ func (l *Lane) acquire(ctx context.Context) (int64, error) {
 		if err == nil || ctx.Err() != nil || errors.As(err, &inc) || errors.Is(err, store.ErrFenced) {
 			return start, err
 		}
-		l.now.Reason = err.Error()
+		l.now.Reason = withoutLane(err)
 		l.publish()
 		l.deps.Log.Warn("lane not acquired, trying again", "lane", l.id.String(), "in", wait, "error", err)
 		if !pause(ctx, wait) {

@@ -344,6 +344,7 @@ func TestOperatorDecidesRebuild(t *testing.T) {
 	require.True(t, inc.Choices[0].Exact)
 	require.Positive(t, inc.Choices[0].Reread)
 	require.ErrorIs(t, b.Decide(inc.ID, "forget", "me"), ErrUnknownChoice)
+	require.NotContains(t, b.Decide(inc.ID, "forget", "me").Error(), "orders/0", "whoever asks names the lane")
 	require.ErrorContains(t, b.Decide(inc.ID, "forget", "me"), "rebuild, wait")
 	require.ErrorIs(t, b.Decide("gap:1", ChoiceRebuild, "me"), ErrOtherIncident)
 	require.NoError(t, b.Decide(inc.ID, ChoiceWait, "me"))
