@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -12,40 +13,42 @@ import (
 
 // heartbeat is what a replica's hot path said last; empty when it says nothing now.
 func heartbeat(ctx context.Context, c client.Client, workflowID string) contract.EngineStatus {
-	return beatOf[contract.EngineStatus](ctx, c, workflowID, contract.ActivityRun)
+	status, _ := beatOf[contract.EngineStatus](ctx, c, workflowID, contract.ActivityRun)
+	return status
 }
 
-// keptOf is what the pipeline's closer said last of what is kept: in its heartbeat, or else as its workflow knows it.
-// nil when neither does.
-func keptOf(ctx context.Context, c client.Client, pipeline string) *contract.Kept {
+// keptOf is what the pipeline's closer said last of what is kept, and when: in its heartbeat, or else as its workflow
+// knows it, which does not know the time. nil when neither does.
+func keptOf(ctx context.Context, c client.Client, pipeline string) (*contract.Kept, *time.Time) {
 	id := contract.CloseWindowsID(pipeline)
-	if beat := beatOf[contract.CloseDueDetails](ctx, c, id, contract.ActivityCloseDue); beat.Kept != nil {
-		return beat.Kept
+	if beat, at := beatOf[contract.CloseDueDetails](ctx, c, id, contract.ActivityCloseDue); beat.Kept != nil {
+		return beat.Kept, at
 	}
 	var status contract.CloseWindowsStatus
 	answer, err := c.QueryWorkflow(ctx, id, "", contract.QueryStatus)
 	if err != nil || answer.Get(&status) != nil {
-		return nil
+		return nil, nil
 	}
-	return status.Kept
+	return status.Kept, nil
 }
 
-// beatOf is the heartbeat of a workflow's pending activity; empty when there is none.
-func beatOf[T any](ctx context.Context, c client.Client, workflowID, activity string) T {
+// beatOf is the heartbeat of a workflow's pending activity, and when it was sent; empty when there is none.
+func beatOf[T any](ctx context.Context, c client.Client, workflowID, activity string) (T, *time.Time) {
 	var details, none T
 	answer, err := c.DescribeWorkflowExecution(ctx, workflowID, "")
 	if err != nil {
-		return none
+		return none, nil
 	}
 	for _, a := range answer.GetPendingActivities() {
 		if a.GetActivityType().GetName() != activity || a.GetHeartbeatDetails() == nil {
 			continue
 		}
 		if converter.GetDefaultDataConverter().FromPayloads(a.GetHeartbeatDetails(), &details) == nil {
-			return details
+			at := a.GetLastHeartbeatTime().AsTime()
+			return details, &at
 		}
 	}
-	return none
+	return none, nil
 }
 
 type runningPipeline struct {

@@ -224,6 +224,11 @@ func TestFeed(t *testing.T) {
 	require.Equal(t, map[int32]string{0: "03699", 1: "147", 2: "2588"}, got)
 }
 
+func TestCounted(t *testing.T) {
+	require.Equal(t, []string{"1 row", "0 rows", "2 entries", "1 entry", "3 keys"},
+		[]string{counted(1, "row"), counted(int64(0), "row"), counted(uint64(2), "entry"), counted(1, "entry"), counted(3, "key")})
+}
+
 func TestReceipts(t *testing.T) {
 	yes, no := true, false
 	for _, c := range []struct {
@@ -241,6 +246,10 @@ func TestReceipts(t *testing.T) {
 			Emitted: &contract.Emitted{Windows: 2, Published: 1, Keys: 3, Events: 4, Revisions: []contract.ClosedWindow{
 				{WindowRef: contract.WindowRef{Window: "hourly"}, Revision: 1, Keys: 3, Events: 4}}}},
 			[]string{"published 1 of 2 open windows: 3 rows, 4 events", "hourly 1970-01-01T00:00:00Z revision 1", "drained"}, ExitOK},
+		{"one of each", contract.Receipt{Update: "flush", Applied: true,
+			Emitted: &contract.Emitted{Windows: 1, Published: 1, Keys: 1, Events: 1, Revisions: []contract.ClosedWindow{
+				{WindowRef: contract.WindowRef{Window: "hourly"}, Revision: 1, Keys: 1, Events: 1}}}},
+			[]string{"published 1 of 1 open window: 1 row, 1 event\n", "revision 1: 1 row, 1 event\n"}, ExitOK},
 		{"not drained", contract.Receipt{Update: "stop", Drained: &no, Note: "lane in/0 is parked"},
 			[]string{"note: lane in/0 is parked"}, ExitIncomplete},
 	} {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -68,14 +69,17 @@ func TestMissingRowsAreExplained(t *testing.T) {
 }
 
 func TestStatusShowsWhatIsKept(t *testing.T) {
-	for want, kept := range map[string]*contract.Kept{
-		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12\n": {
-			Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12,
+	at := time.Date(2001, 1, 2, 3, 4, 5, 6, time.UTC)
+	for want, v := range map[string]statusView{
+		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12 (as of 2001-01-02T03:04:05Z)\n": {
+			Kept: &contract.Kept{Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12}, KeptAt: &at,
 		},
-		"kept: 0 ledger rows, 0 windows with contents, sweep backlog 0\n": {},
+		"kept: 1 ledger row, 0 windows with contents, sweep backlog 0\n": {Kept: &contract.Kept{Rows: 1}},
+		"kept: no ledger row counted yet (as of 2001-01-02T03:04:05Z)\n": {Kept: &contract.Kept{}, KeptAt: &at},
+		"kept: not counted yet\n":                                       {askedKept: true},
 	} {
 		var out strings.Builder
-		require.NoError(t, drawStatus(&out, statusView{Pipeline: "orders", State: "running", Kept: kept}))
+		require.NoError(t, drawStatus(&out, v))
 		require.Contains(t, out.String(), "\n"+want)
 	}
 	var out strings.Builder

@@ -107,7 +107,7 @@ func drawDegrade(w io.Writer, l listed, s contract.DegradeStatus) error {
 	if s.Note != "" {
 		fmt.Fprintf(w, " (%s)", s.Note)
 	}
-	fmt.Fprintf(w, "\n  workflow %s, since %s, %s\n", l.WorkflowID, instant(s.Began.UnixMilli()), counted(int(s.Changes), "change"))
+	fmt.Fprintf(w, "\n  workflow %s, since %s, %s\n", l.WorkflowID, instant(s.Began.UnixMilli()), counted(s.Changes, "change"))
 	t := &table{}
 	t.row("REPLICA", "LEVEL", "SINCE", "HIGHEST", "OVERRIDE", "LASTED", "")
 	for _, m := range s.Machines {

@@ -190,14 +190,14 @@ func feedOnce(ctx context.Context, sh *shell, srv *servers, file, topic string) 
 		held += ends[tp].End
 	}
 	if held > 0 {
-		_, err := fmt.Fprintf(sh.err, "topic %s holds %s already: not fed again; `millrace feed` adds to it\n", topic, counted(int(held), "record"))
+		_, err := fmt.Fprintf(sh.err, "topic %s holds %s already: not fed again; `millrace feed` adds to it\n", topic, counted(held, "record"))
 		return err
 	}
 	done, err := feed(ctx, srv, feedJob{file: file, topic: topic, from: 1, progress: sh.err})
 	if err != nil {
 		return report(&shell{out: sh.err}, done, err)
 	}
-	_, err = fmt.Fprintf(sh.err, "%d records fed to topic %s, %s\n", done.Records, done.Topic, counted(done.Partitions, "partition"))
+	_, err = fmt.Fprintf(sh.err, "%s fed to topic %s, %s\n", counted(done.Records, "record"), done.Topic, counted(done.Partitions, "partition"))
 	return err
 }
 

@@ -144,13 +144,13 @@ func report(sh *shell, done feedDone, failure error) error {
 	if sh.json {
 		err = printJSON(sh.out, done)
 	} else {
-		_, err = fmt.Fprintf(sh.out, "%d records (%s bytes) acknowledged in topic %s, %s\n",
-			done.Records, short(float64(done.Bytes)), done.Topic, counted(done.Partitions, "partition"))
+		_, err = fmt.Fprintf(sh.out, "%s (%s bytes) acknowledged in topic %s, %s\n",
+			counted(done.Records, "record"), short(float64(done.Bytes)), done.Topic, counted(done.Partitions, "partition"))
 	}
 	if failure != nil {
 		twice := ""
 		if n := done.Records - (done.Next - done.first); n > 0 {
-			twice = fmt.Sprintf(" (%s behind it will then be there twice)", counted(int(n), "record"))
+			twice = fmt.Sprintf(" (%s behind it will then be there twice)", counted(n, "record"))
 		}
 		return fmt.Errorf("the feed broke off: go on with --from-line %d%s: %w", done.Next, twice, failure)
 	}

@@ -118,5 +118,5 @@ func (v *lanesView) totals() store.Counters {
 // sentence says what became of the records.
 func sentence(c store.Counters) string {
 	return fmt.Sprintf("%s read: %d folded, %d late, %d filtered, %d invalid, %d too far ahead",
-		counted(int(c.Read), "record"), c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead)
+		counted(c.Read, "record"), c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead)
 }

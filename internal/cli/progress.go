@@ -42,7 +42,7 @@ func (p *progress) End() {
 
 func bar(label string, n int64, done float64, elapsed time.Duration) string {
 	rate := float64(n) / max(elapsed.Seconds(), 1e-3)
-	text := fmt.Sprintf("%d records, %s/s", n, short(rate))
+	text := fmt.Sprintf("%s, %s/s", counted(n, "record"), short(rate))
 	if done < 0 {
 		return label + " " + text
 	}

@@ -127,8 +127,8 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 	if s.Note != "" {
 		fmt.Fprintf(w, " (%s)", s.Note)
 	}
-	fmt.Fprintf(w, "\n%s, %d running, %d entries, %d bytes, %d records read again\n", counted(s.Totals.Lanes, "lane"), s.Totals.Running,
-		s.Totals.Entries, s.Totals.Bytes, s.Totals.Reread)
+	fmt.Fprintf(w, "\n%s, %d running, %s, %s, %s read again\n", counted(s.Totals.Lanes, "lane"), s.Totals.Running,
+		counted(s.Totals.Entries, "entry"), counted(s.Totals.Bytes, "byte"), counted(s.Totals.Reread, "record"))
 	t := &table{}
 	t.row("STEP", "BY", "BEGAN", "TOOK", "SLOWEST", "DONE", "PARKED", "GONE")
 	for _, step := range s.Steps {
@@ -142,7 +142,7 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 	for _, l := range s.Lanes {
 		journal := ""
 		if l.Journal != nil {
-			journal = fmt.Sprintf("%s, %d commits", l.Journal.Outcome, l.Journal.Commits)
+			journal = fmt.Sprintf("%s, %s", l.Journal.Outcome, counted(l.Journal.Commits, "commit"))
 		}
 		t.row(fmt.Sprintf("%s/%d", l.Topic, l.Partition), l.State, fmt.Sprintf("%d→%d", l.FromEpoch, l.ToEpoch), l.Entries, l.Bytes, l.Offset,
 			fmt.Sprintf("%d–%d", l.LogStart, l.LogEnd), l.Reread, journal, l.Note)
@@ -152,7 +152,7 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 	}
 	drawIncidents(w, id, s.Lanes)
 	if storm := b.Storm; storm != nil {
-		fmt.Fprintf(w, "rebalance storm: %d changes of assignment since %s; held back by %d ms\n", storm.Changes, instant(storm.Since.UnixMilli()), storm.Delay)
+		fmt.Fprintf(w, "rebalance storm: %s of assignment since %s; held back by %d ms\n", counted(storm.Changes, "change"), instant(storm.Since.UnixMilli()), storm.Delay)
 	}
 	for _, d := range s.Receipts {
 		drawDecision(w, d)

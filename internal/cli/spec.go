@@ -153,9 +153,13 @@ func readSpec(name string) (*spec.Spec, error) {
 }
 
 // counted renders a number with its noun.
-func counted(n int, noun string) string {
-	if n == 1 {
+func counted[N int | int64 | uint64](n N, noun string) string {
+	stem, isY := strings.CutSuffix(noun, "y")
+	switch {
+	case n == 1:
 		return "1 " + noun
+	case isY && noun != "key":
+		return fmt.Sprintf("%d %sies", n, stem)
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -54,7 +54,10 @@ type statusView struct {
 	Rate      float64               `json:"records_per_second"`
 	Storms    []contract.Storm      `json:"storms,omitempty"` // of replicas whose lanes move too often
 	Kept      *contract.Kept        `json:"kept,omitempty"`
+	KeptAt    *time.Time            `json:"kept_at,omitempty"` // when the closer said so; nil when nobody knows
 	Lanes     []laneLine            `json:"lanes"`
+
+	askedKept bool // the closer was asked what is kept
 }
 
 func status(ctx context.Context, sh *shell, name, file string, live bool) error {
@@ -185,7 +188,8 @@ func describe(ctx context.Context, c client.Client, pipeline string, view *statu
 		view.State, view.Note, view.Children = state, note, nil
 		return
 	}
-	view.Kept = keptOf(ctx, c, pipeline)
+	view.Kept, view.KeptAt = keptOf(ctx, c, pipeline)
+	view.askedKept = true
 	for n := range p.Replicas {
 		beat := heartbeat(ctx, c, contract.ReplicaID(pipeline, n))
 		if beat.Storm != nil {
@@ -195,6 +199,31 @@ func describe(ctx context.Context, c client.Client, pipeline string, view *statu
 			beats[fmt.Sprintf("%s/%d", lane.Topic, lane.Partition)] = lane
 		}
 	}
+}
+
+// drawKept says what is kept of windows that were published, and as of when. The closer counts nothing before it has
+// taken over the ledger's partitions, and its heartbeats may be a minute apart.
+func drawKept(w io.Writer, v statusView) {
+	k := v.Kept
+	switch {
+	case k == nil && !v.askedKept:
+		return
+	case k == nil:
+		fmt.Fprintln(w, "kept: not counted yet")
+		return
+	case *k == (contract.Kept{}):
+		fmt.Fprint(w, "kept: no ledger row counted yet")
+	default:
+		fmt.Fprintf(w, "kept: %s, %s with contents", counted(k.Rows, "ledger row"), counted(k.Results, "window"))
+		if k.Oldest != 0 {
+			fmt.Fprintf(w, ", the oldest final since %s", instant(k.Oldest))
+		}
+		fmt.Fprintf(w, ", sweep backlog %d", k.Backlog)
+	}
+	if v.KeptAt != nil {
+		fmt.Fprintf(w, " (as of %s)", v.KeptAt.UTC().Format(time.RFC3339))
+	}
+	fmt.Fprintln(w)
 }
 
 func drawStatus(w io.Writer, v statusView) error {
@@ -208,13 +237,7 @@ func drawStatus(w io.Writer, v statusView) error {
 	}
 	fmt.Fprintf(w, "\nwatermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
 		mark, counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
-	if k := v.Kept; k != nil {
-		fmt.Fprintf(w, "kept: %s, %s with contents", counted(k.Rows, "ledger row"), counted(k.Results, "window"))
-		if k.Oldest != 0 {
-			fmt.Fprintf(w, ", the oldest final since %s", instant(k.Oldest))
-		}
-		fmt.Fprintf(w, ", sweep backlog %d\n", k.Backlog)
-	}
+	drawKept(w, v)
 	for _, child := range v.Children {
 		fmt.Fprintf(w, "  %s: %s", child.ID, child.State)
 		if child.Worker != "" {
@@ -226,7 +249,7 @@ func drawStatus(w io.Writer, v statusView) error {
 		fmt.Fprintln(w)
 	}
 	for _, storm := range v.Storms {
-		fmt.Fprintf(w, "  rebalance storm: %d changes of assignment since %s; held back by %d ms\n", storm.Changes, instant(storm.Since.UnixMilli()), storm.Delay)
+		fmt.Fprintf(w, "  rebalance storm: %s of assignment since %s; held back by %d ms\n", counted(storm.Changes, "change"), instant(storm.Since.UnixMilli()), storm.Delay)
 	}
 	t := &table{}
 	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")

@@ -111,7 +111,7 @@ func drawClosed(w io.Writer, closed []closedRevision, most int) error {
 			final = "final"
 		}
 		t.row(c.Window, instant(c.Start), fmt.Sprintf("rev %d", c.Revision), c.Reason, final,
-			counted(int(c.Keys), "key"), counted(int(c.Events), "event"), greatest(c.rows, 4))
+			counted(c.Keys, "key"), counted(c.Events, "event"), greatest(c.rows, 4))
 	}
 	return t.write(w, "  ")
 }

@@ -74,10 +74,10 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 			note = "in the middle of commits; entries not compared"
 		}
 		if l.Void > 0 {
-			note += fmt.Sprintf(" %s decided anew", counted(int(l.Void), "late event"))
+			note += fmt.Sprintf(" %s decided anew", counted(l.Void, "late event"))
 		}
 		if c.Skipped > 0 {
-			note += fmt.Sprintf(" %s skipped as decided", counted(int(c.Skipped), "record"))
+			note += fmt.Sprintf(" %s skipped as decided", counted(c.Skipped, "record"))
 		}
 		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate, l.Entries, note)
 	}
@@ -88,10 +88,10 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 	fmt.Fprintf(w, "%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead + %d duplicate\n",
 		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate)
 	if c.Skipped > 0 {
-		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(int(c.Skipped), "record"))
+		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(c.Skipped, "record"))
 	}
 	fmt.Fprintf(w, "%s in the ledger, %d final; %s with %s in the result topic\n",
-		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(int(v.Rows), "row"))
+		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(v.Rows, "row"))
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "PROBLEM %s: %s: %s\n", p.Kind, p.Where, p.Detail)
 	}

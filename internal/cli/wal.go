@@ -249,7 +249,7 @@ func verifyLog(ctx context.Context, sh *shell, dir string) error {
 
 func drawRecovery(w io.Writer, rep *wal.Recovery) error {
 	fmt.Fprintf(w, "%s with %s, indexes %d to %d, %d bytes read\n",
-		counted(rep.Segments, "segment"), counted(int(rep.Records), "record"), rep.First, rep.Next-1, rep.Bytes)
+		counted(rep.Segments, "segment"), counted(rep.Records, "record"), rep.First, rep.Next-1, rep.Bytes)
 	for _, r := range rep.Corrupt {
 		fmt.Fprintf(w, "CORRUPT %s\n", r)
 	}

@@ -175,7 +175,7 @@ func (sh *shell) followReplay(ctx context.Context, c client.Client, run client.W
 }
 
 func drawReplayed(w io.Writer, r contract.ReplayWALResult) error {
-	fmt.Fprintf(w, "%s's WAL on disk %s: %s, %s\n", r.Pipeline, r.Disk, r.Outcome, counted(int(r.Segments), "segment"))
+	fmt.Fprintf(w, "%s's WAL on disk %s: %s, %s\n", r.Pipeline, r.Disk, r.Outcome, counted(r.Segments, "segment"))
 	t := &table{}
 	t.row("", "CHAINS", "COMMITS", "ENTRIES", "BYTES")
 	for _, row := range []struct {
