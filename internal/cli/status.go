@@ -201,8 +201,8 @@ func describe(ctx context.Context, c client.Client, pipeline string, view *statu
 	}
 }
 
-// drawKept says what is kept of windows that were published, and as of when. The closer counts nothing before it has
-// taken over the ledger's partitions, and its heartbeats may be a minute apart.
+// drawKept says what is kept of windows that were published, and when the closer said so: it counts at the end of a round,
+// knows no row before it has taken over the ledger's partitions, and its heartbeats may be a minute apart.
 func drawKept(w io.Writer, v statusView) {
 	k := v.Kept
 	switch {
@@ -221,7 +221,7 @@ func drawKept(w io.Writer, v statusView) {
 		fmt.Fprintf(w, ", sweep backlog %d", k.Backlog)
 	}
 	if v.KeptAt != nil {
-		fmt.Fprintf(w, " (as of %s)", v.KeptAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, " (reported at %s)", v.KeptAt.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintln(w)
 }
