@@ -74,9 +74,9 @@ func TestStatusShowsWhatIsKept(t *testing.T) {
 		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12 (reported at 2001-01-02T03:04:05Z)\n": {
 			Kept: &contract.Kept{Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12}, KeptAt: &at,
 		},
-		"kept: 1 ledger row, 0 windows with contents, sweep backlog 0\n": {Kept: &contract.Kept{Rows: 1}},
+		"kept: 1 ledger row, 0 windows with contents, sweep backlog 0\n":       {Kept: &contract.Kept{Rows: 1}},
 		"kept: no ledger row counted yet (reported at 2001-01-02T03:04:05Z)\n": {Kept: &contract.Kept{}, KeptAt: &at},
-		"kept: not counted yet\n":                                       {askedKept: true},
+		"kept: not counted yet\n": {askedKept: true},
 	} {
 		var out strings.Builder
 		require.NoError(t, drawStatus(&out, v))
