@@ -59,6 +59,9 @@ type pipeline struct {
 
 func newPipeline(ctx workflow.Context, in contract.PipelineInput) (*pipeline, error) {
 	p := &pipeline{raw: in.Spec, log: workflow.GetLogger(ctx), started: workflow.Now(ctx), phase: contract.StateStarting}
+	if in.Wrong != "" {
+		return nil, invalid(contract.ErrorInvalidInput, "pipeline: %s; start with the output of `millrace spec json FILE`", in.Wrong)
+	}
 	if in.State == nil && len(in.Unknown) > 0 {
 		return nil, invalid(contract.ErrorInvalidInput, "unknown field %q beside the spec; start with the output of `millrace spec json FILE`",
 			strings.Join(in.Unknown, ", "))

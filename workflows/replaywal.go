@@ -63,6 +63,9 @@ func newReplay(ctx workflow.Context, in contract.ReplayWALInput) (*replay, error
 }
 
 func (r *replay) check(ctx workflow.Context) error {
+	if r.in.Wrong != "" {
+		return invalid(contract.ErrorInvalidInput, "replay-wal: %s", r.in.Wrong)
+	}
 	if r.in.State == nil && len(r.in.Unknown) > 0 {
 		return invalid(contract.ErrorInvalidInput, "unknown field %q; want pipeline, disk and, if you like, bytes_per_second and host",
 			strings.Join(r.in.Unknown, ", "))

@@ -31,9 +31,15 @@ func TestPipelineInputForms(t *testing.T) {
 			require.Equal(t, tt.state, in.State != nil)
 		})
 	}
-	for _, bad := range []string{`[]`, `"orders"`, `{"spec":`} {
-		require.Error(t, json.Unmarshal([]byte(bad), new(PipelineInput)), bad)
+	for bad, says := range map[string]string{
+		`[ 1 ]`: "the input is [1]; want a spec, an object with fields", `"orders"`: `the input is "orders"; want a spec`,
+		`{"spec":{},"state":{"replicas":"two"}}`: `state.replicas is a string; want a whole number`,
+	} {
+		var in PipelineInput
+		require.NoError(t, json.Unmarshal([]byte(bad), &in), bad)
+		require.Contains(t, in.Wrong, says)
 	}
+	require.Error(t, json.Unmarshal([]byte(`{"spec":`), new(PipelineInput)))
 }
 
 // level is a LevelRequest with the update it comes with.
@@ -72,6 +78,24 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"hold", `{"reason":"x"}`, &level{UpdateHold, new(LevelRequest)}, ""},
 		{"misspelt auto", `{"raeson":"x"}`, &level{UpdateAuto, new(LevelRequest)}, `auto: unknown field "raeson"; want only reason`},
 		{"negative timeout", `{"drain":true,"timeout_seconds":-1}`, &StopRequest{}, "timeout_seconds is -1"},
+		{"drain that is a text", `{"drain":"yes"}`, &StopRequest{}, `stop: drain is "yes"; want true or false`},
+		{"timeout with a unit", `{"drain":true,"timeout_seconds":"1m"}`, &StopRequest{},
+			`stop: timeout_seconds is "1m"; want whole seconds, 0 (the default, 1h0m0s) to 604800`},
+		{"half a replica", `{"replicas":1.5}`, &ScaleRequest{}, "scale: replicas is 1.5; want a whole number, 1 to 256"},
+		{"reason that is a list", `{"reason":["a", "b"]}`, &FlushRequest{}, `flush: reason is ["a","b"]; want a text`},
+		{"no object", `[true]`, &PauseRequest{}, "pause: the input is [true]; want an object with fields"},
+		{"partition that is a text", `{"topic":"orders","partition":"0","choice":"skip"}`, &DecideRequest{}, `decide: partition is "0"; want a whole number, from 0`},
+		{"partition below 0", `{"topic":"orders","partition":-1,"choice":"skip"}`, &DecideRequest{}, "decide: partition is -1"},
+		{"wal choice", `{"choice":1}`, &WALDecideRequest{}, "decide: choice is 1; want a text"},
+		{"hold for a number", `{"reason":7}`, &level{UpdateHold, new(LevelRequest)}, "hold: reason is 7; want a text"},
+		{"approve", `{"reason":{}}`, &ApproveRequest{}, "approve: reason is {}; want a text"},
+		{"removal", `{"pipeline":"orders","grace_seconds":86400}`, &RemoveInput{}, ""},
+		{"grace with a unit", `{"pipeline":"orders","grace_seconds":"1m"}`, &RemoveInput{}, `remove: grace_seconds is "1m"; want whole seconds, 1 to 86400`},
+		{"grace of half a second", `{"pipeline":"orders","grace_seconds":1.5}`, &RemoveInput{}, `remove: grace_seconds is 1.5; want whole seconds, 1 to 86400`},
+		{"eternal grace", `{"pipeline":"orders","grace_seconds":86401}`, &RemoveInput{}, "remove: grace_seconds is 86401; want whole seconds, 1 to 86400, or 0 for the default"},
+		{"grace beyond every integer", `{"pipeline":"orders","grace_seconds":99999999999999999999}`, &RemoveInput{}, "want whole seconds, 1 to 86400"},
+		{"removal of a list", `{"pipeline":["orders"]}`, &RemoveInput{}, `remove: pipeline is ["orders"]; want a text`},
+		{"removal of no name", `{"pipeline":"Bad/Name"}`, &RemoveInput{}, `remove: pipeline: "Bad/Name" is not a name; want 1 to 64 of a-z`},
 		{"eternal timeout", `{"drain":true,"timeout_seconds":99999999}`, &StopRequest{}, "timeout_seconds is 99999999"},
 	}
 	for _, tt := range tests {
@@ -85,7 +109,9 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
-	require.Error(t, json.Unmarshal([]byte(`{"drain":"yes"}`), new(StopRequest)), "a wrong type does not decode")
+	var rate ReplayWALInput
+	require.NoError(t, json.Unmarshal([]byte(`{"pipeline":"orders","disk":"d","bytes_per_second":"20MiB"}`), &rate))
+	require.Equal(t, `bytes_per_second is "20MiB"; want whole bytes, 0 (no limit) to 1099511627776`, rate.Wrong)
 	require.Equal(t, time.Hour, StopRequest{Drain: true}.DrainTimeout())
 	require.Equal(t, time.Minute, StopRequest{Drain: true, TimeoutSeconds: 60}.DrainTimeout())
 }
@@ -160,6 +186,24 @@ func TestTrimReceipts(t *testing.T) {
 	require.NotEmpty(t, kept[0].Note)
 	require.Len(t, all[10].Lanes, 1000, "the input is not changed")
 	require.Len(t, all[10].Emitted.Covered, 1000)
+}
+
+func TestRemovalsDiffer(t *testing.T) {
+	const one = `{"name":"orders","source":{"topics":["orders"]},"event":{"time":"ts"},"windows":[{"name":"hourly","size":"1h"}],
+		"aggregates":{"n":{"function":"count"}}}`
+	in := RemoveInput{Pipeline: "orders", GraceSeconds: 600, Spec: json.RawMessage(one)}
+	require.Empty(t, in.Differs(RemoveInput{Version: 1, Pipeline: "orders", Approved: true, DryRun: true, Spec: json.RawMessage(one)}), "600 s are the default")
+	require.Equal(t, "it deletes no topics, its grace is 10m, not 1s, it was given a spec", in.Differs(RemoveInput{Topics: true, GraceSeconds: 1}))
+	require.Equal(t, "it deletes the topics that the pipeline writes, too", RemoveInput{Topics: true}.Differs(RemoveInput{}))
+	require.Equal(t, "it was given no spec", RemoveInput{}.Differs(in))
+	require.Equal(t, "it was given another spec", in.Differs(RemoveInput{Spec: json.RawMessage(strings.Replace(one, "hourly", "daily", 1))}))
+	require.True(t, Remains{Group: "g", Topics: []TopicRemains{{Role: RoleResults}, {Role: RoleLedger, Ended: true}}}.None())
+	for name, r := range map[string]Remains{
+		"a lane": {Lanes: 1}, "a key": {Keys: []KeyCount{{Keys: 1}}}, "the group": {Grouped: true},
+		"a topic": {Topics: []TopicRemains{{Role: RoleLate, Delete: true}}}, "rows of the ledger": {Topics: []TopicRemains{{Role: RoleLedger}}},
+	} {
+		require.False(t, r.None(), name)
+	}
 }
 
 func TestOptionsFollowTheTable(t *testing.T) {

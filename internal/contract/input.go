@@ -16,13 +16,15 @@ type PipelineInput struct {
 	Spec    json.RawMessage `json:"spec"`
 	State   *PipelineState  `json:"state,omitempty"`
 	Unknown []string        `json:"-"` // fields beside these three; refused by name on a first start
+	Wrong   string          `json:"-"` // the first value of a wrong type; refused
 }
 
 // UnmarshalJSON accepts both forms. An object with neither "spec" nor "state" is a bare spec, which is parsed strictly later.
 func (in *PipelineInput) UnmarshalJSON(data []byte) error {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return err
+	if json.Unmarshal(data, &fields) != nil {
+		in.Wrong = "the input is " + excerpt(data) + "; want a spec, an object with fields"
+		return nil
 	}
 	_, spec := fields["spec"]
 	_, state := fields["state"]
@@ -31,7 +33,7 @@ func (in *PipelineInput) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	type plain PipelineInput
-	return decodeKnown(data, (*plain)(in), &in.Unknown)
+	return decodeKnown(data, (*plain)(in), nil, &in.Unknown, &in.Wrong)
 }
 
 // PipelineState is what a Pipeline carries into its next run.

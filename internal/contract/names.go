@@ -190,6 +190,7 @@ const (
 	OutcomeRemoved     = "removed"
 	OutcomeDryRun      = "dry-run"
 	OutcomeNotApproved = "not-approved"
+	OutcomeNothing     = "nothing" // nothing of the pipeline was left to remove
 )
 
 // Outcomes of a RecoverLanes, a Degrade, WatchLevel and a ReplayWAL.

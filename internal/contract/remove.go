@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"millrace/pipeline/spec"
 )
 
 // RemoveInput starts a Remove. A user gives the pipeline and, if they like, the rest.
@@ -17,27 +19,71 @@ type RemoveInput struct {
 	DryRun       bool            `json:"dry_run,omitempty"`       // only say what would be deleted
 	Spec         json.RawMessage `json:"spec,omitempty"`          // of the pipeline, where Temporal does not know it any more
 	Unknown      []string        `json:"-"`
+	Wrong        string          `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields, which are refused by name.
 func (in *RemoveInput) UnmarshalJSON(data []byte) error {
 	type plain RemoveInput
-	return decodeKnown(data, (*plain)(in), &in.Unknown)
+	return decodeKnown(data, (*plain)(in), wants{"grace_seconds": wantRemoveGrace(), "spec": "a spec as JSON"}, &in.Unknown, &in.Wrong)
 }
 
-// Validate refuses unknown fields by name and a grace that makes no sense.
+// Validate refuses unknown fields by name, names that no pipeline can have, and a grace that makes no sense.
 func (in RemoveInput) Validate() error {
-	if err := refuseUnknown("remove", in.Unknown, "pipeline, topics, grace_seconds, approved, dry_run, spec"); err != nil {
+	if err := refuse("remove", in.Wrong, in.Unknown, "pipeline, topics, grace_seconds, approved, dry_run, spec"); err != nil {
 		return err
 	}
 	if in.Pipeline == "" {
 		return fmt.Errorf(`remove: pipeline is missing; want {"pipeline":"orders"}`)
 	}
-	least, most := int(MinRemoveGrace.Seconds()), int(MaxRemoveGrace.Seconds())
-	if g := in.GraceSeconds; g != 0 && (g < least || g > most) {
-		return fmt.Errorf("remove: grace_seconds is %d; want %d to %d, or 0 for the default, %s", g, least, most, OrphanGrace)
+	if err := spec.CheckName(in.Pipeline); err != nil {
+		return fmt.Errorf("remove: pipeline: %w", err)
+	}
+	if g := in.GraceSeconds; g != 0 && (g < int(MinRemoveGrace.Seconds()) || g > int(MaxRemoveGrace.Seconds())) {
+		return fmt.Errorf("remove: grace_seconds is %d; want %s, or 0 for the default, %s", g, wantRemoveGrace(), OrphanGrace)
 	}
 	return nil
+}
+
+func wantRemoveGrace() string {
+	return fmt.Sprintf("whole seconds, %d to %d", int(MinRemoveGrace.Seconds()), int(MaxRemoveGrace.Seconds()))
+}
+
+// Differs says how a removal that was started with in differs from one that is asked for, "" when it does not. Who approves it, and
+// whether it was only looked at, makes no difference.
+func (in RemoveInput) Differs(asked RemoveInput) string {
+	var parts []string
+	switch {
+	case in.Topics && !asked.Topics:
+		parts = append(parts, "it deletes the topics that the pipeline writes, too")
+	case !in.Topics && asked.Topics:
+		parts = append(parts, "it deletes no topics")
+	}
+	if in.Grace() != asked.Grace() {
+		parts = append(parts, fmt.Sprintf("its grace is %s, not %s", spec.Duration(in.Grace()), spec.Duration(asked.Grace())))
+	}
+	switch {
+	case len(in.Spec) > 0 && len(asked.Spec) == 0:
+		parts = append(parts, "it was given a spec")
+	case len(in.Spec) == 0 && len(asked.Spec) > 0:
+		parts = append(parts, "it was given no spec")
+	case canonical(in.Spec) != canonical(asked.Spec):
+		parts = append(parts, "it was given another spec")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// canonical is the one text of a spec, however it was written.
+func canonical(text json.RawMessage) string {
+	if len(text) == 0 {
+		return ""
+	}
+	if s, err := spec.Parse("spec", text); err == nil {
+		if same, err := s.JSON(); err == nil {
+			return string(same)
+		}
+	}
+	return string(text)
 }
 
 // Grace is how long the fenced metas outlive everything else.
@@ -58,6 +104,7 @@ type RemoveTarget struct {
 // Remains is what a pipeline has left.
 type Remains struct {
 	Lanes   int            `json:"lanes"`
+	Fenced  int            `json:"fenced,omitempty"` // of the lanes, those that an earlier removal has fenced and not finished
 	Keys    []KeyCount     `json:"keys,omitempty"`
 	Group   string         `json:"group"`
 	Grouped bool           `json:"grouped,omitempty"` // the coordinator knows the group
@@ -65,6 +112,21 @@ type Remains struct {
 	Sources []string       `json:"sources,omitempty"` // topics it reads, which are never deleted
 	Topics  []TopicRemains `json:"topics,omitempty"`
 	Notes   []string       `json:"notes,omitempty"`
+}
+
+// None reports whether nothing of the pipeline is left that a removal could take away. A ledger topic that stays counts: its rows
+// would be given up.
+func (r Remains) None() bool {
+	keys := int64(0)
+	for _, k := range r.Keys {
+		keys += k.Keys
+	}
+	for _, t := range r.Topics {
+		if t.Delete || t.Role == RoleLedger && !t.Ended {
+			return false
+		}
+	}
+	return keys == 0 && r.Lanes == 0 && !r.Grouped
 }
 
 // KeyCount is how many keys of a kind Redis holds, and how much memory they take; 0 bytes where the server does not say.
@@ -79,7 +141,8 @@ type TopicRemains struct {
 	Topic  string `json:"topic"`
 	Role   string `json:"role"` // ledger, results, late or dead letter
 	Delete bool   `json:"delete"`
-	Why    string `json:"why,omitempty"` // it stays
+	Why    string `json:"why,omitempty"`   // it stays
+	Ended  bool   `json:"ended,omitempty"` // of a ledger: all of its rows were given up by an earlier removal
 }
 
 // Holders are those who may still write for a pipeline.
@@ -174,8 +237,9 @@ type RemoveStep struct {
 type RemoveStatus struct {
 	Pipeline string       `json:"pipeline"`
 	State    string       `json:"state"`
+	Input    *RemoveInput `json:"input,omitempty"` // what it was started with
 	Note     string       `json:"note,omitempty"`  // what it waits for, or does
-	Until    *time.Time   `json:"until,omitempty"` // it waits at the longest
+	Until    *time.Time   `json:"until,omitempty"` // the grace lasts until then; anything else it waits for at the longest so long
 	Remains  *Remains     `json:"remains,omitempty"`
 	Steps    []RemoveStep `json:"steps,omitempty"`
 }
@@ -195,16 +259,17 @@ type RemoveResult struct {
 type ApproveRequest struct {
 	Reason  string   `json:"reason,omitempty"`
 	Unknown []string `json:"-"`
+	Wrong   string   `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *ApproveRequest) UnmarshalJSON(data []byte) error {
 	type plain ApproveRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
 }
 
 // Validate refuses unknown fields by name.
-func (r ApproveRequest) Validate() error { return refuseUnknown(UpdateApprove, r.Unknown, "reason") }
+func (r ApproveRequest) Validate() error { return refuse(UpdateApprove, r.Wrong, r.Unknown, "reason") }
 
 // ApproveReceipt answers an approval.
 type ApproveReceipt struct {

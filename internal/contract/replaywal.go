@@ -1,6 +1,9 @@
 package contract
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // ChainRef names a chain of commits in a journal: a lane and the owner token its commits carry.
 type ChainRef struct {
@@ -100,12 +103,13 @@ type ReplayWALInput struct {
 	Host           string          `json:"host,omitempty"`             // worker that had the disk last, for people
 	State          *ReplayWALState `json:"state,omitempty"`            // carried into the next run
 	Unknown        []string        `json:"-"`
+	Wrong          string          `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields, which are refused by name on a first start.
 func (in *ReplayWALInput) UnmarshalJSON(data []byte) error {
 	type plain ReplayWALInput
-	return decodeKnown(data, (*plain)(in), &in.Unknown)
+	return decodeKnown(data, (*plain)(in), wants{"bytes_per_second": fmt.Sprintf("whole bytes, 0 (no limit) to %d", int64(MaxBytesPerSecond))}, &in.Unknown, &in.Wrong)
 }
 
 // ReplayWALState is what a ReplayWAL carries into its next run.
@@ -195,6 +199,7 @@ type WALDecideRequest struct {
 	Choice  string   `json:"choice"`
 	Reason  string   `json:"reason,omitempty"`
 	Unknown []string `json:"-"`
+	Wrong   string   `json:"-"`
 }
 
 // Bounds of what travels about journals.

@@ -2,7 +2,6 @@ package contract
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -10,18 +9,21 @@ import (
 type FlushRequest struct {
 	Reason  string   `json:"reason,omitempty"`
 	Unknown []string `json:"-"`
+	Wrong   string   `json:"-"`
 }
 
 // PauseRequest stops reading until a resume. It holds also while Temporal is away.
 type PauseRequest struct {
 	Reason  string   `json:"reason,omitempty"`
 	Unknown []string `json:"-"`
+	Wrong   string   `json:"-"`
 }
 
 // ResumeRequest ends a pause.
 type ResumeRequest struct {
 	Reason  string   `json:"reason,omitempty"`
 	Unknown []string `json:"-"`
+	Wrong   string   `json:"-"`
 }
 
 // ScaleRequest sets the number of hot paths.
@@ -29,6 +31,7 @@ type ScaleRequest struct {
 	Replicas int      `json:"replicas"`
 	Reason   string   `json:"reason,omitempty"`
 	Unknown  []string `json:"-"`
+	Wrong    string   `json:"-"`
 }
 
 // StopRequest ends the pipeline. With Drain everything that was in Kafka when the request was accepted is read, and everything that
@@ -38,50 +41,51 @@ type StopRequest struct {
 	TimeoutSeconds int      `json:"timeout_seconds,omitempty"` // of the drain; 0 means DefaultDrainTimeout
 	Reason         string   `json:"reason,omitempty"`
 	Unknown        []string `json:"-"`
+	Wrong          string   `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *FlushRequest) UnmarshalJSON(data []byte) error {
 	type plain FlushRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *PauseRequest) UnmarshalJSON(data []byte) error {
 	type plain PauseRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *ResumeRequest) UnmarshalJSON(data []byte) error {
 	type plain ResumeRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *ScaleRequest) UnmarshalJSON(data []byte) error {
 	type plain ScaleRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), wants{"replicas": fmt.Sprintf("a whole number, 1 to %d", MaxReplicas)}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *StopRequest) UnmarshalJSON(data []byte) error {
 	type plain StopRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), wants{"timeout_seconds": wantDrainTimeout()}, &r.Unknown, &r.Wrong)
 }
 
 // Validate refuses unknown fields by name.
-func (r FlushRequest) Validate() error { return refuseUnknown(UpdateFlush, r.Unknown, "reason") }
+func (r FlushRequest) Validate() error { return refuse(UpdateFlush, r.Wrong, r.Unknown, "reason") }
 
 // Validate refuses unknown fields by name.
-func (r PauseRequest) Validate() error { return refuseUnknown(UpdatePause, r.Unknown, "reason") }
+func (r PauseRequest) Validate() error { return refuse(UpdatePause, r.Wrong, r.Unknown, "reason") }
 
 // Validate refuses unknown fields by name.
-func (r ResumeRequest) Validate() error { return refuseUnknown(UpdateResume, r.Unknown, "reason") }
+func (r ResumeRequest) Validate() error { return refuse(UpdateResume, r.Wrong, r.Unknown, "reason") }
 
 // Validate refuses unknown fields by name and numbers of replicas that make no sense.
 func (r ScaleRequest) Validate() error {
-	if err := refuseUnknown(UpdateScale, r.Unknown, "replicas, reason"); err != nil {
+	if err := refuse(UpdateScale, r.Wrong, r.Unknown, "replicas, reason"); err != nil {
 		return err
 	}
 	if r.Replicas < 1 || r.Replicas > MaxReplicas {
@@ -92,16 +96,20 @@ func (r ScaleRequest) Validate() error {
 
 // Validate refuses unknown fields by name and a timeout without a drain.
 func (r StopRequest) Validate() error {
-	if err := refuseUnknown(UpdateStop, r.Unknown, "drain, timeout_seconds, reason"); err != nil {
+	if err := refuse(UpdateStop, r.Wrong, r.Unknown, "drain, timeout_seconds, reason"); err != nil {
 		return err
 	}
-	if limit := int(MaxDrainTimeout.Seconds()); r.TimeoutSeconds < 0 || r.TimeoutSeconds > limit {
-		return fmt.Errorf("stop: timeout_seconds is %d; want 0 (the default, %s) to %d", r.TimeoutSeconds, DefaultDrainTimeout, limit)
+	if r.TimeoutSeconds < 0 || r.TimeoutSeconds > int(MaxDrainTimeout.Seconds()) {
+		return fmt.Errorf("stop: timeout_seconds is %d; want %s", r.TimeoutSeconds, wantDrainTimeout())
 	}
 	if !r.Drain && r.TimeoutSeconds != 0 {
 		return fmt.Errorf("stop: timeout_seconds is only for a drain; add \"drain\": true or leave it out")
 	}
 	return nil
+}
+
+func wantDrainTimeout() string {
+	return fmt.Sprintf("whole seconds, 0 (the default, %s) to %d", DefaultDrainTimeout, int(MaxDrainTimeout.Seconds()))
 }
 
 // DrainTimeout is how long a drain may take.
@@ -110,14 +118,4 @@ func (r StopRequest) DrainTimeout() time.Duration {
 		return DefaultDrainTimeout
 	}
 	return time.Duration(r.TimeoutSeconds) * time.Second
-}
-
-func refuseUnknown(update string, unknown []string, want string) error {
-	switch len(unknown) {
-	case 0:
-		return nil
-	case 1:
-		return fmt.Errorf("%s: unknown field %q; want only %s", update, unknown[0], want)
-	}
-	return fmt.Errorf("%s: unknown fields %q; want only %s", update, strings.Join(unknown, ", "), want)
 }

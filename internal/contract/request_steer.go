@@ -12,36 +12,41 @@ type DecideRequest struct {
 	Choice    string   `json:"choice"`
 	Reason    string   `json:"reason,omitempty"`
 	Unknown   []string `json:"-"`
+	Wrong     string   `json:"-"`
 }
 
 // LevelRequest asks for an override of a dependency's level, or for the end of one.
 type LevelRequest struct {
 	Reason  string   `json:"reason,omitempty"`
 	Unknown []string `json:"-"`
+	Wrong   string   `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *DecideRequest) UnmarshalJSON(data []byte) error {
 	type plain DecideRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), wants{"partition": "a whole number, from 0"}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *LevelRequest) UnmarshalJSON(data []byte) error {
 	type plain LevelRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *WALDecideRequest) UnmarshalJSON(data []byte) error {
 	type plain WALDecideRequest
-	return decodeKnown(data, (*plain)(r), &r.Unknown)
+	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
 }
 
 // Validate refuses unknown fields by name and missing ones.
 func (r DecideRequest) Validate() error {
-	if err := refuseUnknown(UpdateDecide, r.Unknown, "topic, partition, choice, reason"); err != nil {
+	if err := refuse(UpdateDecide, r.Wrong, r.Unknown, "topic, partition, choice, reason"); err != nil {
 		return err
+	}
+	if r.Partition != nil && *r.Partition < 0 {
+		return fmt.Errorf("decide: partition is %d; want a whole number, from 0", *r.Partition)
 	}
 	if r.Topic == "" || r.Partition == nil || r.Choice == "" {
 		return errors.New(`decide: topic, partition and choice are needed, as in {"topic":"orders","partition":3,"choice":"..."}`)
@@ -51,7 +56,7 @@ func (r DecideRequest) Validate() error {
 
 // Validate refuses unknown fields by name. update is the one it came with.
 func (r LevelRequest) Validate(update string) error {
-	if err := refuseUnknown(update, r.Unknown, "reason"); err != nil {
+	if err := refuse(update, r.Wrong, r.Unknown, "reason"); err != nil {
 		return err
 	}
 	return longReason(update, r.Reason)
@@ -59,7 +64,7 @@ func (r LevelRequest) Validate(update string) error {
 
 // Validate refuses unknown fields by name and unknown choices.
 func (r WALDecideRequest) Validate() error {
-	if err := refuseUnknown(UpdateDecide, r.Unknown, "choice, reason"); err != nil {
+	if err := refuse(UpdateDecide, r.Wrong, r.Unknown, "choice, reason"); err != nil {
 		return err
 	}
 	if r.Choice != ChoiceQuarantine && r.Choice != ChoiceAbort {

@@ -92,6 +92,14 @@ func checkWhere(expression string, fail report) {
 	}
 }
 
+// CheckName says whether a pipeline can have this name, and if not what would be valid.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("%q is not a name; want %s", name, wantName)
+	}
+	return nil
+}
+
 func checkName(path, name string, fail report) {
 	switch {
 	case name == "":
