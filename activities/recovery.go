@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"millrace/internal/contract"
 )
@@ -60,16 +61,33 @@ func (a *Recovery) DecideIncident(ctx context.Context, in contract.DecideInciden
 }
 
 // Ownership answers who owns lanes. Any worker can run it.
-type Ownership struct{ tokens LaneTokens }
+type Ownership struct {
+	tokens LaneTokens
+	watch  Watch
+}
 
 // NewOwnership returns the activities that read owners.
-func NewOwnership(tokens LaneTokens) *Ownership { return &Ownership{tokens: tokens} }
+func NewOwnership(tokens LaneTokens, watch Watch) *Ownership {
+	return &Ownership{tokens: tokens, watch: watch}
+}
 
-// LaneOwners returns the owner tokens that the lanes' metas hold.
+// LaneOwners returns the owner tokens that the lanes' metas hold. A lane without one is gone when its pipeline is closed: it was
+// stopped and removed. While the pipeline is open Redis has forgotten the lane, and whoever holds it goes on.
 func (a *Ownership) LaneOwners(ctx context.Context, in contract.LaneOwnersInput) (*contract.LaneOwners, error) {
 	owners, err := a.tokens.Owners(ctx, in.Pipeline, in.Lanes)
 	if err != nil {
 		return nil, final(fmt.Errorf("owners of %d lanes of %s: %w", len(in.Lanes), in.Pipeline, err))
+	}
+	unknown := func(o contract.LaneOwner) bool { return o.Token == "" }
+	if !slices.ContainsFunc(owners, unknown) {
+		return &contract.LaneOwners{Lanes: owners}, nil
+	}
+	wanted, err := a.watch.Open(ctx, contract.PipelineID(in.Pipeline))
+	if err != nil {
+		return nil, fmt.Errorf("is pipeline %s open: %w", in.Pipeline, err)
+	}
+	for i := range owners {
+		owners[i].Gone = unknown(owners[i]) && !wanted
 	}
 	return &contract.LaneOwners{Lanes: owners}, nil
 }

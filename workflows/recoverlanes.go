@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -245,8 +246,8 @@ func (r *recovery) pause(ctx workflow.Context, most time.Duration) error {
 	return workflow.Await(ctx, func() bool { return up || r.changed })
 }
 
-// lookAtOwners finds lanes that another owner has by now. Tokens are compared for equality only; a lane whose acquisition was not
-// reported is another's once its owner is not the one found first.
+// lookAtOwners finds lanes that another owner has by now, and those whose pipeline was removed. Tokens are compared for equality
+// only; a lane whose acquisition was not reported is another's once its owner is not the one found first.
 func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 	in := contract.LaneOwnersInput{Pipeline: r.batch.Pipeline}
 	for _, l := range r.state.Lanes {
@@ -264,7 +265,14 @@ func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 	}
 	for _, owner := range found.Lanes {
 		l := r.find(owner.Topic, owner.Partition)
-		if l == nil || owner.Token == "" {
+		if l == nil || owner.Token == "" && !owner.Gone {
+			continue
+		}
+		only := func(other contract.RecoveredLane) bool {
+			return other.Topic == l.Topic && other.Partition == l.Partition
+		}
+		if owner.Gone {
+			r.supersede(only, "the pipeline was stopped and removed: Redis does not know the lane any more")
 			continue
 		}
 		was := l.Token
@@ -272,9 +280,11 @@ func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 			was = r.firstOwner(owner)
 		}
 		if owner.Token != was {
-			r.supersede(func(other contract.RecoveredLane) bool {
-				return other.Topic == l.Topic && other.Partition == l.Partition
-			}, fmt.Sprintf("owned by epoch %d since", owner.Epoch))
+			why := fmt.Sprintf("owned by epoch %d since", owner.Epoch)
+			if strings.HasPrefix(owner.Token, contract.RemovedPrefix) {
+				why = "the pipeline is being removed"
+			}
+			r.supersede(only, why)
 		}
 	}
 	return nil

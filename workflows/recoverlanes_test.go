@@ -235,6 +235,32 @@ func TestIncidentOfALaneThatMoved(t *testing.T) {
 	require.Equal(t, 1, h.looks)
 }
 
+// The pipeline of a parked lane is stopped and removed, and no look came while a removal owned the lane. A lane that Redis has
+// forgotten under a running pipeline is no such one: it stays parked, and somebody has to decide.
+func TestIncidentOfALaneThatWasRemoved(t *testing.T) {
+	h := &hostScript{incident: gapOf()}
+	h.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
+	env := recoverEnv(h)
+	env.RegisterDelayedCallback(func() { h.owners = []contract.LaneOwner{{Topic: "orders", Partition: 1}} }, 6*time.Minute)
+	env.RegisterDelayedCallback(func() {
+		require.Equal(t, contract.StateDeciding, statusOf[contract.RecoverStatus](t, env).State)
+		h.owners = []contract.LaneOwner{{Topic: "orders", Gone: true}, {Topic: "orders", Partition: 1, Gone: true}}
+	}, 21*time.Minute)
+	startRecovery(env, contract.RecoverInput{})
+	result := resultOf[contract.RecoverResult](t, env)
+	require.Equal(t, contract.OutcomeSuperseded, result.Outcome)
+	require.Contains(t, result.Lanes[1].Note, "stopped and removed")
+	require.Equal(t, 5, h.looks)
+}
+
+func TestIncidentOfALaneThatIsBeingRemoved(t *testing.T) {
+	h := &hostScript{incident: gapOf()}
+	h.owners = []contract.LaneOwner{{Topic: "orders", Partition: 1, Token: "removed:run"}}
+	env := recoverEnv(h)
+	startRecovery(env, contract.RecoverInput{})
+	require.Equal(t, "the pipeline is being removed", resultOf[contract.RecoverResult](t, env).Lanes[1].Note)
+}
+
 func TestIncidentWithoutAChoiceEndsParked(t *testing.T) {
 	h := &hostScript{incident: &contract.LaneIncident{ID: "i", Kind: "corrupt-state", From: -1, To: -1}}
 	env := recoverEnv(h)

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -82,10 +83,12 @@ func (r *removal) run(ctx workflow.Context) (*contract.RemoveResult, error) {
 	}
 	r.remains = &remains
 	switch {
+	case len(remains.Holders.Workflows) > 0 && !r.in.DryRun:
+		return nil, r.running(remains.Holders)
+	case len(remains.Holders.Workflows) == 0 && remains.None():
+		return r.result(ctx, contract.OutcomeNothing, r.nothing()), nil
 	case r.in.DryRun:
 		return r.result(ctx, contract.OutcomeDryRun, "nothing was deleted"), nil
-	case len(remains.Holders.Workflows) > 0:
-		return nil, r.running(remains.Holders)
 	}
 	if approved, err := r.ask(ctx); err != nil || !approved {
 		return r.result(ctx, contract.OutcomeNotApproved, "nobody approved it; nothing was deleted"), err
@@ -99,14 +102,27 @@ func (r *removal) run(ctx workflow.Context) (*contract.RemoveResult, error) {
 	return r.result(ctx, contract.OutcomeRemoved, r.journals()), nil
 }
 
+// nothing says what was looked for in vain.
+func (r *removal) nothing() string {
+	note := fmt.Sprintf("nothing of pipeline %s is here: no key in Redis, no consumer group %s", r.in.Pipeline, r.remains.Group)
+	if len(r.remains.Topics) == 0 {
+		return note + ", no topic of its own; either it never ran here, or it was removed"
+	}
+	stays := make([]string, len(r.remains.Topics))
+	for i, t := range r.remains.Topics {
+		stays[i] = fmt.Sprintf("%s (%s)", t.Topic, t.Why)
+	}
+	return note + "; topics that stay: " + strings.Join(stays, ", ")
+}
+
 // ask waits for an approval, unless there is one.
 func (r *removal) ask(ctx workflow.Context) (approved bool, err error) {
 	if r.in.Approved {
 		return true, nil
 	}
 	until := workflow.Now(ctx).Add(contract.ApprovalPatience)
-	r.set(ctx, contract.StateAsking, fmt.Sprintf("waits for an approval: millrace rm %s, or temporal workflow update execute --workflow-id %s --name %s",
-		r.in.Pipeline, contract.RemoveID(r.in.Pipeline), contract.UpdateApprove), &until)
+	r.set(ctx, contract.StateAsking, fmt.Sprintf("waits for an approval: %s, or temporal workflow update execute --workflow-id %s --name %s",
+		r.in.Command(), contract.RemoveID(r.in.Pipeline), contract.UpdateApprove), &until)
 	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
 		Timeout: contract.ApprovalPatience, TimerOptions: workflow.TimerOptions{Summary: "waits for an approval"},
 	}, func() bool { return r.approval != nil })
@@ -143,7 +159,7 @@ func (r *removal) running(h contract.Holders) error {
 
 // remove carries out the steps in their order.
 func (r *removal) remove(ctx workflow.Context) error {
-	token := "removed:" + workflow.GetInfo(ctx).OriginalRunID
+	token := contract.RemovedPrefix + workflow.GetInfo(ctx).OriginalRunID
 	name := r.in.Pipeline
 	if err := r.step(ctx, contract.RemoveGroup, r.removing.DeleteGroup, contract.RemoveTarget{Pipeline: name}); err != nil {
 		return err
@@ -166,7 +182,7 @@ func (r *removal) remove(ctx workflow.Context) error {
 		return err
 	}
 	until := workflow.Now(ctx).Add(r.in.Grace())
-	r.set(ctx, contract.StateGrace, "keeps the lanes fenced for workers that may be frozen; only their metas are left", &until)
+	r.set(ctx, contract.StateGrace, "keeps the lanes fenced for workers that may be frozen; all that is left in Redis is a key for each lane that says so", &until)
 	if err := workflow.NewTimerWithOptions(ctx, r.in.Grace(), workflow.TimerOptions{Summary: "grace for frozen workers"}).Get(ctx, nil); err != nil {
 		return err
 	}
@@ -189,9 +205,9 @@ var removeNotes = map[string]string{
 	contract.RemoveGroup:  "deletes the consumer group",
 	contract.RemoveFence:  "fences every lane",
 	contract.RemoveLedger: "fences the closers and ends the incarnation in the ledger",
-	contract.RemoveKeys:   "deletes all keys but the fenced metas",
+	contract.RemoveKeys:   "deletes all keys but those that fence the lanes",
 	contract.RemoveTopics: "deletes the topics",
-	contract.RemoveMetas:  "deletes the fenced metas and looks for anything left",
+	contract.RemoveMetas:  "deletes the keys that fence the lanes, and looks for anything left",
 }
 
 func (r *removal) step(ctx workflow.Context, step string, activity, input any) error {

@@ -137,10 +137,11 @@ func TestRemoveAsks(t *testing.T) {
 	unknown := ask[contract.ApproveReceipt](env, 2*time.Minute, contract.UpdateApprove, "u0", map[string]any{"force": true})
 	yes := ask[contract.ApproveReceipt](env, 3*time.Minute, contract.UpdateApprove, "u1", contract.ApproveRequest{Reason: "done with it"})
 	late := ask[contract.ApproveReceipt](env, 4*time.Minute, contract.UpdateApprove, "u2", contract.ApproveRequest{})
-	startRemove(env, contract.RemoveInput{})
+	startRemove(env, contract.RemoveInput{Topics: true, GraceSeconds: 60})
 	require.Equal(t, contract.OutcomeRemoved, resultOf[contract.RemoveResult](t, env).Outcome)
 	require.Equal(t, contract.StateAsking, asking.State)
-	require.Contains(t, asking.Note, "millrace rm orders")
+	require.Contains(t, asking.Note, "millrace rm orders --topics --grace 1m,")
+	require.Equal(t, &contract.RemoveInput{Pipeline: "orders", Topics: true, GraceSeconds: 60}, asking.Input)
 	require.Equal(t, 2, asking.Remains.Lanes)
 	require.ErrorContains(t, unknown.rejected, `unknown field "force"`)
 	require.NoError(t, yes.err)
@@ -160,6 +161,41 @@ func TestRemoveThatNobodyApprovesDeletesNothing(t *testing.T) {
 			require.Equal(t, r.remains, result.Remains)
 		})
 	}
+}
+
+// A name that nobody has given to a pipeline is not waited for.
+func TestRemoveOfNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name, says string
+		in         contract.RemoveInput
+		topics     []contract.TopicRemains
+	}{
+		{"nothing", "no topic of its own; either it never ran here, or it was removed", contract.RemoveInput{Approved: true}, nil},
+		{"nothing to look at", "nothing of pipeline orders is here: no key in Redis, no consumer group millrace.orders", contract.RemoveInput{DryRun: true}, nil},
+		{"topics that stay", "topics that stay: orders.ledger (topics were not asked for), shared (pipeline b writes it)", contract.RemoveInput{},
+			[]contract.TopicRemains{
+				{Topic: "orders.ledger", Role: contract.RoleLedger, Ended: true, Why: "topics were not asked for"},
+				{Topic: "shared", Role: contract.RoleResults, Why: "pipeline b writes it"},
+			}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRuin()
+			r.remains = contract.Remains{Group: "millrace.orders", Topics: tt.topics}
+			env := removeEnv(r)
+			startRemove(env, tt.in)
+			result := resultOf[contract.RemoveResult](t, env)
+			require.Equal(t, contract.OutcomeNothing, result.Outcome)
+			require.Contains(t, result.Note, tt.says)
+			require.Equal(t, []string{contract.ActivitySurveyRemains}, r.calls)
+			require.Zero(t, result.Ended.Sub(result.Began))
+		})
+	}
+	r := newRuin() // the rows of a ledger that stays are given up, also when Redis and Kafka have forgotten everything else
+	r.remains = contract.Remains{Group: "millrace.orders", Topics: []contract.TopicRemains{{Topic: "orders.ledger", Role: contract.RoleLedger}}}
+	env := removeEnv(r)
+	startRemove(env, contract.RemoveInput{Approved: true})
+	require.Equal(t, contract.OutcomeRemoved, resultOf[contract.RemoveResult](t, env).Outcome)
+	require.Contains(t, r.calls, contract.ActivityEndLedger)
 }
 
 func TestRemoveNamesWhoStillHoldsIt(t *testing.T) {
@@ -231,11 +267,13 @@ func TestRemoveCancelled(t *testing.T) {
 
 func TestRemoveRefusesInput(t *testing.T) {
 	for says, in := range map[string]map[string]any{
-		"pipeline is missing":            {},
-		`unknown field "topic"`:          {"pipeline": "orders", "topic": true},
-		"grace_seconds is -1":            {"pipeline": "orders", "grace_seconds": -1},
-		`workflow id is "remove:orders"`: {"pipeline": "other"},
-		"the spec describes pipeline":    {"pipeline": "orders", "spec": map[string]any{}},
+		"pipeline is missing":   {},
+		`unknown field "topic"`: {"pipeline": "orders", "topic": true},
+		"grace_seconds is -1":   {"pipeline": "orders", "grace_seconds": -1},
+		`remove: grace_seconds is "1m"; want whole seconds, 1 to 86400`: {"pipeline": "orders", "grace_seconds": "1m"},
+		`remove: pipeline: "Bad/Name" is not a name`:                    {"pipeline": "Bad/Name"},
+		`workflow id is "remove:orders"`:                                {"pipeline": "other"},
+		"the spec describes pipeline":                                   {"pipeline": "orders", "spec": map[string]any{}},
 	} {
 		t.Run(says, func(t *testing.T) {
 			env := removeEnv(newRuin())

@@ -36,7 +36,7 @@ func (r *removal) approve(ctx workflow.Context, req contract.ApproveRequest) (*c
 
 func (r *removal) status() (*contract.RemoveStatus, error) {
 	return &contract.RemoveStatus{
-		Pipeline: r.in.Pipeline, State: r.phase, Note: r.note, Until: r.until, Remains: r.remains, Steps: r.steps,
+		Pipeline: r.in.Pipeline, State: r.phase, Input: &r.in, Note: r.note, Until: r.until, Remains: r.remains, Steps: r.steps,
 	}, nil
 }
 
@@ -49,11 +49,15 @@ func (r *removal) show(ctx workflow.Context) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "The removal of **%s** is **%s**: %s", r.in.Pipeline, r.phase, r.note)
 	if r.until != nil {
-		fmt.Fprintf(&b, ", until %s at the longest", stamp(*r.until))
+		fmt.Fprintf(&b, ", until %s%s", stamp(*r.until), contract.AtTheLongest(r.phase))
 	}
 	b.WriteString("\n\n")
 	if left := r.remains; left != nil {
-		fmt.Fprintf(&b, "%d lanes, group `%s`\n\n| keys | number | bytes |\n|---|---|---|\n", left.Lanes, left.Group)
+		fmt.Fprintf(&b, "%d lanes, group `%s`", left.Lanes, left.Group)
+		if left.Fenced > 0 {
+			fmt.Fprintf(&b, "; an earlier removal has fenced %d of the lanes and not finished, which this one does", left.Fenced)
+		}
+		b.WriteString("\n\n| keys | number | bytes |\n|---|---|---|\n")
 		for _, k := range left.Keys {
 			fmt.Fprintf(&b, "| %s | %d | %d |\n", k.Kind, k.Keys, k.Bytes)
 		}
@@ -70,7 +74,7 @@ func (r *removal) show(ctx workflow.Context) {
 		}
 	}
 	for _, s := range r.steps {
-		fmt.Fprintf(&b, "\n%s **%s** %d", stamp(s.Ended), s.Step, s.Count)
+		fmt.Fprintf(&b, "\n%s %s: %d", stamp(s.Ended), removeNotes[s.Step], s.Count)
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
 }

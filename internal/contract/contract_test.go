@@ -197,6 +197,8 @@ func TestRemovalsDiffer(t *testing.T) {
 	require.Equal(t, "it deletes the topics that the pipeline writes, too", RemoveInput{Topics: true}.Differs(RemoveInput{}))
 	require.Equal(t, "it was given no spec", RemoveInput{}.Differs(in))
 	require.Equal(t, "it was given another spec", in.Differs(RemoveInput{Spec: json.RawMessage(strings.Replace(one, "hourly", "daily", 1))}))
+	require.Equal(t, "millrace rm orders --spec FILE", in.Command())
+	require.Equal(t, "millrace rm orders --topics --grace 1d", RemoveInput{Pipeline: "orders", Topics: true, GraceSeconds: 86400}.Command())
 	require.True(t, Remains{Group: "g", Topics: []TopicRemains{{Role: RoleResults}, {Role: RoleLedger, Ended: true}}}.None())
 	for name, r := range map[string]Remains{
 		"a lane": {Lanes: 1}, "a key": {Keys: []KeyCount{{Keys: 1}}}, "the group": {Grouped: true},

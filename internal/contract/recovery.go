@@ -191,6 +191,7 @@ type LaneOwner struct {
 	Partition int32  `json:"partition"`
 	Token     string `json:"token,omitempty"` // empty: nobody has acquired it yet
 	Epoch     int64  `json:"epoch,omitempty"`
+	Gone      bool   `json:"gone,omitempty"` // Redis does not know the lane and its pipeline is closed: nobody will acquire it
 }
 
 // LaneOwners are the owners of the lanes asked for.

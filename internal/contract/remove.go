@@ -9,6 +9,9 @@ import (
 	"millrace/pipeline/spec"
 )
 
+// RemovedPrefix begins the owner that a Remove gives to the lanes it fences, as store.Token.Removed knows it.
+const RemovedPrefix = "removed:"
+
 // RemoveInput starts a Remove. A user gives the pipeline and, if they like, the rest.
 type RemoveInput struct {
 	Version      int             `json:"version,omitempty"`
@@ -47,6 +50,21 @@ func (in RemoveInput) Validate() error {
 
 func wantRemoveGrace() string {
 	return fmt.Sprintf("whole seconds, %d to %d", int(MinRemoveGrace.Seconds()), int(MaxRemoveGrace.Seconds()))
+}
+
+// Command is the command line that starts such a removal, or follows one that runs.
+func (in RemoveInput) Command() string {
+	words := []string{"millrace rm", in.Pipeline}
+	if in.Topics {
+		words = append(words, "--topics")
+	}
+	if in.Grace() != OrphanGrace {
+		words = append(words, "--grace", spec.Duration(in.Grace()).String())
+	}
+	if len(in.Spec) > 0 {
+		words = append(words, "--spec FILE")
+	}
+	return strings.Join(words, " ")
 }
 
 // Differs says how a removal that was started with in differs from one that is asked for, "" when it does not. Who approves it, and
@@ -242,6 +260,14 @@ type RemoveStatus struct {
 	Until    *time.Time   `json:"until,omitempty"` // the grace lasts until then; anything else it waits for at the longest so long
 	Remains  *Remains     `json:"remains,omitempty"`
 	Steps    []RemoveStep `json:"steps,omitempty"`
+}
+
+// AtTheLongest ends a sentence that says until when a removal is in a state: the grace lasts until then, anything else may end before.
+func AtTheLongest(state string) string {
+	if state == StateGrace {
+		return ""
+	}
+	return " at the longest"
 }
 
 // RemoveResult is what a Remove came to.

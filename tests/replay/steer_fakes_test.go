@@ -198,7 +198,7 @@ func (s *stack) serve(p *process, queues ...string) (stop func()) {
 		switch queue {
 		case contract.TaskQueue:
 			workflows.Register(w)
-			w.RegisterActivity(activities.NewOwnership(p))
+			w.RegisterActivity(activities.NewOwnership(p, activities.NewWatch(s.client)))
 		case contract.HostQueue(p.name):
 			w.RegisterActivity(activities.NewRecovery(p, s.client))
 			w.RegisterActivity(activities.NewDegrading(p, p, s.client))
