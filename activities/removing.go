@@ -14,15 +14,15 @@ import (
 
 // Remains are what a pipeline has in Redis and Kafka. All methods may be repeated. progress is told of what was done so far.
 type Remains interface {
-	// Count counts keys by kind and lanes.
-	Count(ctx context.Context, pipeline string, progress func(int64)) (keys []contract.KeyCount, lanes int, err error)
+	// Count counts keys by kind, lanes, and those of the lanes that a removal has fenced.
+	Count(ctx context.Context, pipeline string, progress func(int64)) (keys []contract.KeyCount, lanes, fenced int, err error)
 	// Group names the pipeline's consumer group and its members; exists is false when the coordinator does not know it.
 	Group(ctx context.Context, pipeline string) (group string, members []contract.GroupMember, exists bool, err error)
 	// Leases are those that have not expired.
 	Leases(ctx context.Context, pipeline string) ([]contract.LeaseHolder, error)
 	// Topics are those that the pipeline writes and that exist, and which of them may be deleted.
 	// own is nil when the spec is not known.
-	Topics(ctx context.Context, pipeline string, own *spec.Spec, others []*spec.Spec, progress func(int64)) ([]contract.TopicRemains, error)
+	Topics(ctx context.Context, pipeline string, own *spec.Spec, others []Other, progress func(int64)) ([]contract.TopicRemains, error)
 	DeleteGroup(ctx context.Context, pipeline string) error
 	// Fence gives every lane to the removal with this token and returns how many there are.
 	Fence(ctx context.Context, pipeline, token string, sources []string, progress func(int64)) error
@@ -39,8 +39,14 @@ type Remains interface {
 type Specs interface {
 	// Spec returns the one that the pipeline was started with last; nil when Temporal knows none.
 	Spec(ctx context.Context, pipeline string) (*spec.Spec, error)
-	// Others returns those of all other pipelines.
-	Others(ctx context.Context, pipeline string) ([]*spec.Spec, error)
+	// Others returns those of all other pipelines that have not been removed since they were started last.
+	Others(ctx context.Context, pipeline string) ([]Other, error)
+}
+
+// Other is another pipeline, whose topics stay.
+type Other struct {
+	*spec.Spec
+	Standing string // how it stands, for people; "" while it runs
 }
 
 // Removing takes away what stopped pipelines have left. Any worker can run it.
@@ -119,7 +125,7 @@ func (a *Removing) holders(ctx context.Context, pipeline string) (h contract.Hol
 func (a *Removing) SurveyRemains(ctx context.Context, in contract.RemoveTarget) (*contract.Remains, error) {
 	out := new(contract.Remains)
 	_, err := a.work(ctx, "", func(ctx context.Context, progress func(int64)) (err error) {
-		if out.Keys, out.Lanes, err = a.remains.Count(ctx, in.Pipeline, progress); err != nil {
+		if out.Keys, out.Lanes, out.Fenced, err = a.remains.Count(ctx, in.Pipeline, progress); err != nil {
 			return err
 		}
 		if out.Group, _, out.Grouped, err = a.remains.Group(ctx, in.Pipeline); err != nil {

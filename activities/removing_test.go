@@ -22,7 +22,7 @@ type fakeRemains struct {
 	gone    bool // the group
 	fail    error
 	own     *spec.Spec
-	others  []*spec.Spec
+	others  []Other
 }
 
 func (f *fakeRemains) act(what string, progress func(int64)) error {
@@ -31,8 +31,8 @@ func (f *fakeRemains) act(what string, progress func(int64)) error {
 	return f.fail
 }
 
-func (f *fakeRemains) Count(context.Context, string, func(int64)) ([]contract.KeyCount, int, error) {
-	return []contract.KeyCount{{Kind: "meta", Keys: 4, Bytes: 40}}, 4, f.fail
+func (f *fakeRemains) Count(context.Context, string, func(int64)) ([]contract.KeyCount, int, int, error) {
+	return []contract.KeyCount{{Kind: "meta", Keys: 4, Bytes: 40}}, 4, 3, f.fail
 }
 
 func (f *fakeRemains) Group(context.Context, string) (string, []contract.GroupMember, bool, error) {
@@ -46,7 +46,7 @@ func (f *fakeRemains) Leases(context.Context, string) ([]contract.LeaseHolder, e
 	return f.leases, nil
 }
 
-func (f *fakeRemains) Topics(_ context.Context, _ string, own *spec.Spec, others []*spec.Spec, _ func(int64)) ([]contract.TopicRemains, error) {
+func (f *fakeRemains) Topics(_ context.Context, _ string, own *spec.Spec, others []Other, _ func(int64)) ([]contract.TopicRemains, error) {
 	f.own, f.others = own, others
 	return []contract.TopicRemains{{Topic: "orders.ledger", Role: contract.RoleLedger, Delete: true}}, nil
 }
@@ -72,11 +72,11 @@ func (f *fakeRemains) DeleteTopic(_ context.Context, topic string) error {
 
 type fakeSpecs struct {
 	own    *spec.Spec
-	others []*spec.Spec
+	others []Other
 }
 
-func (f fakeSpecs) Spec(context.Context, string) (*spec.Spec, error)     { return f.own, nil }
-func (f fakeSpecs) Others(context.Context, string) ([]*spec.Spec, error) { return f.others, nil }
+func (f fakeSpecs) Spec(context.Context, string) (*spec.Spec, error) { return f.own, nil }
+func (f fakeSpecs) Others(context.Context, string) ([]Other, error)  { return f.others, nil }
 
 // removingEnv runs the activities of Remove against fakes. The pipeline's workflows are closed.
 func removingEnv(t *testing.T, f *fakeRemains, specs Specs) (*testsuite.TestActivityEnvironment, *Removing, *fakeTemporal) {
@@ -144,14 +144,15 @@ func TestSurveyRemains(t *testing.T) {
 		require.Empty(t, f.done)
 		return out
 	}
-	other := &spec.Spec{Name: "other"}
+	other := Other{Spec: &spec.Spec{Name: "other"}}
 	f := &fakeRemains{leases: []contract.LeaseHolder{{Replica: 0, Worker: "w"}}}
-	out := survey(f, fakeSpecs{orders(t), []*spec.Spec{other}}, contract.RemoveTarget{Topics: true})
+	out := survey(f, fakeSpecs{orders(t), []Other{other}}, contract.RemoveTarget{Topics: true})
 	require.Equal(t, []string{"orders"}, out.Sources)
 	require.Equal(t, 4, out.Lanes)
+	require.Equal(t, 3, out.Fenced)
 	require.False(t, out.Holders.Free())
 	require.True(t, out.Topics[0].Delete)
-	require.Equal(t, []*spec.Spec{other}, f.others)
+	require.Equal(t, []Other{other}, f.others)
 	require.Empty(t, out.Notes)
 
 	out = survey(&fakeRemains{}, fakeSpecs{orders(t), nil}, contract.RemoveTarget{})

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
@@ -48,34 +51,112 @@ func (s started) Spec(ctx context.Context, pipeline string) (*spec.Spec, error) 
 	return parsed, nil
 }
 
+// lives is what Temporal knows of the runs of one pipeline's workflow.
+type lives struct {
+	open  bool
+	began time.Time // of the last run
+}
+
 // Others implements Specs.
-func (s started) Others(ctx context.Context, pipeline string) ([]*spec.Spec, error) {
-	seen := map[string]bool{contract.PipelineID(pipeline): true}
-	var specs []*spec.Spec
+func (s started) Others(ctx context.Context, pipeline string) ([]Other, error) {
+	var names []string // in the order of the list, each once
+	known := make(map[string]*lives)
+	err := s.each(ctx, contract.WorkflowPipeline, func(e *workflowpb.WorkflowExecutionInfo) {
+		name, ok := contract.PipelineOf(e.GetExecution().GetWorkflowId())
+		if !ok || name == pipeline {
+			return
+		}
+		l := known[name]
+		if l == nil {
+			l = new(lives)
+			known[name], names = l, append(names, name)
+		}
+		l.open = l.open || e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+		if at := e.GetStartTime().AsTime(); at.After(l.began) {
+			l.began = at
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	removals := make(map[string][]*workflowpb.WorkflowExecutionInfo) // that were completed, by workflow id
+	err = s.each(ctx, contract.WorkflowRemove, func(e *workflowpb.WorkflowExecutionInfo) {
+		if id := e.GetExecution().GetWorkflowId(); e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+			removals[id] = append(removals[id], e)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var others []Other
+	for _, name := range names {
+		parsed, err := s.Spec(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if parsed == nil {
+			continue
+		}
+		other, removed := Other{Spec: parsed}, false
+		if l := known[name]; !l.open {
+			other.Standing = "stopped, not removed"
+			removed, err = s.removed(ctx, removals[contract.RemoveID(name)], l.began)
+			if err != nil {
+				other.Standing = fmt.Sprintf("stopped; whether it was removed cannot be told: %v", err)
+			}
+		}
+		if !removed {
+			others = append(others, other)
+		}
+	}
+	return others, nil
+}
+
+// removed reports whether one of the removals has left nothing of a pipeline whose last run began at began.
+func (s started) removed(ctx context.Context, removals []*workflowpb.WorkflowExecutionInfo, began time.Time) (bool, error) {
+	var unknown error
+	for _, e := range removals {
+		if !e.GetCloseTime().AsTime().After(began) {
+			continue
+		}
+		outcome, err := s.outcome(ctx, e.GetExecution())
+		if err != nil {
+			unknown = err
+		}
+		if outcome == contract.OutcomeRemoved || outcome == contract.OutcomeNothing {
+			return true, nil
+		}
+	}
+	return false, unknown
+}
+
+// outcome reads how a removal that was completed has ended.
+func (s started) outcome(ctx context.Context, run *commonpb.WorkflowExecution) (string, error) {
+	event, err := s.client.GetWorkflowHistory(ctx, run.GetWorkflowId(), run.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT).Next()
+	if err != nil {
+		return "", fmt.Errorf("read the result of %s: %w", run.GetWorkflowId(), err)
+	}
+	var result contract.RemoveResult
+	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionCompletedEventAttributes().GetResult(), &result); err != nil {
+		return "", fmt.Errorf("read the result of %s: %w", run.GetWorkflowId(), err)
+	}
+	return result.Outcome, nil
+}
+
+// each passes all workflows of a type that Temporal knows.
+func (s started) each(ctx context.Context, kind string, fn func(*workflowpb.WorkflowExecutionInfo)) error {
 	for page := []byte(nil); ; {
 		answer, err := s.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Query: fmt.Sprintf("WorkflowType = '%s'", contract.WorkflowPipeline), NextPageToken: page,
+			Query: fmt.Sprintf("WorkflowType = '%s'", kind), NextPageToken: page,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("list pipelines: %w", err)
+			return fmt.Errorf("list %s workflows: %w", kind, err)
 		}
 		for _, e := range answer.GetExecutions() {
-			id := e.GetExecution().GetWorkflowId()
-			name, ok := contract.PipelineOf(id)
-			if !ok || seen[id] {
-				continue
-			}
-			seen[id] = true
-			other, err := s.Spec(ctx, name)
-			if err != nil {
-				return nil, err
-			}
-			if other != nil {
-				specs = append(specs, other)
-			}
+			fn(e)
 		}
 		if page = answer.GetNextPageToken(); len(page) == 0 {
-			return specs, nil
+			return nil
 		}
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	commonpb "go.temporal.io/api/common/v1"
@@ -15,25 +18,45 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/spec"
 )
 
 // archive is a Temporal that keeps the inputs of workflows. It lists one id a page.
 type archive struct {
-	inputs map[string]any
-	ids    []string
-	err    error
+	inputs   map[string]any
+	ids      []string
+	removals []removalRun
+	err      error
 }
+
+// removalRun is a run of a Remove, by the minute at which it was closed. Pipelines begin at minute 10.
+type removalRun struct {
+	id     string
+	minute int64
+	status enumspb.WorkflowExecutionStatus
+	result any
+}
+
+func minute(n int64) *timestamppb.Timestamp { return timestamppb.New(time.Unix(60*n, 0)) }
 
 func (a *archive) ListWorkflow(_ context.Context, r *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
+	if strings.Contains(r.Query, contract.WorkflowRemove) {
+		answer := new(workflowservice.ListWorkflowExecutionsResponse)
+		for i, run := range a.removals {
+			answer.Executions = append(answer.Executions, &workflowpb.WorkflowExecutionInfo{
+				Execution: &commonpb.WorkflowExecution{WorkflowId: run.id, RunId: strconv.Itoa(i)}, Status: run.status, CloseTime: minute(run.minute),
+			})
+		}
+		return answer, nil
+	}
 	n := len(r.NextPageToken)
 	answer := &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{
-		{Execution: &commonpb.WorkflowExecution{WorkflowId: a.ids[n]}},
+		{Execution: &commonpb.WorkflowExecution{WorkflowId: a.ids[n]}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, StartTime: minute(10)},
 	}}
 	if n+1 < len(a.ids) {
 		answer.NextPageToken = make([]byte, n+1)
@@ -41,13 +64,30 @@ func (a *archive) ListWorkflow(_ context.Context, r *workflowservice.ListWorkflo
 	return answer, nil
 }
 
-func (a *archive) GetWorkflowHistory(_ context.Context, id, _ string, _ bool, _ enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+func (a *archive) GetWorkflowHistory(_ context.Context, id, run string, _ bool, _ enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+	if n, err := strconv.Atoi(run); err == nil {
+		return &closeEvent{&a.removals[n]}
+	}
 	return &firstEvent{a, id}
 }
 
 type firstEvent struct {
 	*archive
 	id string
+}
+
+type closeEvent struct{ *removalRun }
+
+func (c *closeEvent) HasNext() bool { return true }
+
+func (c *closeEvent) Next() (*historypb.HistoryEvent, error) {
+	if err, failed := c.result.(error); failed {
+		return nil, err
+	}
+	payloads, err := converter.GetDefaultDataConverter().ToPayloads(c.result)
+	return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionCompletedEventAttributes{
+		WorkflowExecutionCompletedEventAttributes: &historypb.WorkflowExecutionCompletedEventAttributes{Result: payloads},
+	}}, err
 }
 
 func (f *firstEvent) HasNext() bool { return true }
@@ -82,11 +122,11 @@ func TestSpecsAreReadFromTheInputsOfPipelines(t *testing.T) {
 	temporal := &archive{
 		inputs: map[string]any{
 			id("orders"): named("orders"), id("bills"): contract.PipelineInput{Version: contract.Version, Spec: named("bills")},
-			id("alerts"): named("alerts"), id("refused"): json.RawMessage(`{"name":"refused"}`),
+			id("alerts"): named("alerts"), id("refused"): json.RawMessage(`{"name":"refused"}`), id("number"): 7,
 		},
 		// A pipeline has several runs, what was started under another id is none, and what is
 		// listed may be gone a moment later.
-		ids: []string{id("bills"), id("orders"), id("bills"), "something-else", id("refused"), id("gone"), id("alerts")},
+		ids: []string{id("bills"), id("orders"), id("bills"), "something-else", id("refused"), id("number"), id("gone"), id("alerts")},
 	}
 	s := NewSpecs(temporal)
 	own, err := s.Spec(ctx, "orders")
@@ -108,12 +148,53 @@ func TestSpecsAreReadFromTheInputsOfPipelines(t *testing.T) {
 	require.ErrorIs(t, err, temporal.err)
 	_, err = s.Others(ctx, "orders")
 	require.ErrorIs(t, err, temporal.err)
-	temporal.err, temporal.inputs[id("bills")] = nil, 7
+	temporal.err, temporal.inputs[id("bills")] = nil, []byte("no JSON")
 	_, err = s.Others(ctx, "orders")
 	require.ErrorContains(t, err, "read the spec of pipeline bills")
 }
 
-func names(specs []*spec.Spec) (all []string) {
+// A pipeline that was removed after it was started last holds nothing any more.
+func TestOthersAreThoseThatWereNotRemoved(t *testing.T) {
+	const completed, failed = enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, enumspb.WORKFLOW_EXECUTION_STATUS_FAILED
+	ended := func(outcome string) contract.RemoveResult {
+		return contract.RemoveResult{Pipeline: "bills", Outcome: outcome}
+	}
+	const stays = "stopped, not removed"
+	for _, tt := range []struct {
+		name     string
+		removals []removalRun
+		standing string // "": it holds nothing
+	}{
+		{"never", nil, stays},
+		{"removed", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeRemoved)}}, ""},
+		{"nothing was left", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeNothing)}}, ""},
+		{"looked at again", []removalRun{{"remove:bills", 30, completed, ended(contract.OutcomeDryRun)}, {"remove:bills", 20, completed, ended(contract.OutcomeRemoved)}}, ""},
+		{"only looked at", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeDryRun)}}, stays},
+		{"not approved", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeNotApproved)}}, stays},
+		{"failed", []removalRun{{"remove:bills", 20, failed, nil}}, stays},
+		{"started again since", []removalRun{{"remove:bills", 9, completed, ended(contract.OutcomeRemoved)}}, stays},
+		{"another one", []removalRun{{"remove:orders", 20, completed, ended(contract.OutcomeRemoved)}}, stays},
+		{"unreadable", []removalRun{{"remove:bills", 20, completed, errors.New("history is gone")}},
+			"stopped; whether it was removed cannot be told: read the result of remove:bills: history is gone"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var fields map[string]any
+			require.NoError(t, json.Unmarshal([]byte(specJSON), &fields))
+			fields["name"] = "bills"
+			temporal := &archive{inputs: map[string]any{"pipeline:bills": fields}, ids: []string{"pipeline:bills"}, removals: tt.removals}
+			others, err := NewSpecs(temporal).Others(context.Background(), "orders")
+			require.NoError(t, err)
+			if tt.standing == "" {
+				require.Empty(t, others)
+				return
+			}
+			require.Len(t, others, 1)
+			require.Equal(t, tt.standing, others[0].Standing)
+		})
+	}
+}
+
+func names(specs []Other) (all []string) {
 	for _, s := range specs {
 		all = append(all, s.Name)
 	}

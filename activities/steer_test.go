@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -53,6 +54,31 @@ func activityEnv(activity any) *testsuite.TestActivityEnvironment {
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(activity)
 	return env
+}
+
+type fakeTokens []contract.LaneOwner
+
+func (f fakeTokens) Owners(context.Context, string, []contract.BatchLane) ([]contract.LaneOwner, error) {
+	return slices.Clone(f), nil
+}
+
+// A lane that Redis does not know is gone only when nothing wants its pipeline any more.
+func TestLaneOwners(t *testing.T) {
+	hub := new(fakeTemporal)
+	a := NewOwnership(fakeTokens{{Topic: "orders", Token: "1:aa"}, {Topic: "orders", Partition: 1}}, hub)
+	look := func() []contract.LaneOwner {
+		value, err := activityEnv(a).ExecuteActivity(a.LaneOwners, contract.LaneOwnersInput{Pipeline: "orders"})
+		require.NoError(t, err)
+		var got contract.LaneOwners
+		require.NoError(t, value.Get(&got))
+		return got.Lanes
+	}
+	require.Equal(t, []contract.LaneOwner{{Topic: "orders", Token: "1:aa"}, {Topic: "orders", Partition: 1}}, look())
+	hub.setClosed("pipeline:orders")
+	require.Equal(t, []contract.LaneOwner{{Topic: "orders", Token: "1:aa"}, {Topic: "orders", Partition: 1, Gone: true}}, look())
+	hub.setAway(errors.New("Temporal is away"))
+	_, err := activityEnv(a).ExecuteActivity(a.LaneOwners, contract.LaneOwnersInput{Pipeline: "orders"})
+	require.ErrorContains(t, err, "Temporal is away")
 }
 
 func TestRecoverStep(t *testing.T) {

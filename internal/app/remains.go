@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
@@ -25,7 +26,7 @@ type remains struct {
 }
 
 // Count implements activities.Remains.
-func (r remains) Count(ctx context.Context, pipeline string, progress func(int64)) ([]contract.KeyCount, int, error) {
+func (r remains) Count(ctx context.Context, pipeline string, progress func(int64)) ([]contract.KeyCount, int, int, error) {
 	counts := make(map[string]*contract.KeyCount)
 	lanes := make(map[store.LaneID]bool)
 	total := int64(0)
@@ -56,7 +57,26 @@ func (r remains) Count(ctx context.Context, pipeline string, progress func(int64
 			list = append(list, *c)
 		}
 	}
-	return list, len(lanes), err
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	fenced, err := r.fenced(ctx, lanes)
+	return list, len(lanes), fenced, err
+}
+
+// fenced counts the lanes that a removal owns. A meta of another format says nothing about its owner.
+func (r remains) fenced(ctx context.Context, lanes map[store.LaneID]bool) (n int, err error) {
+	for id := range lanes {
+		meta, _, err := r.store.ReadMeta(ctx, id)
+		var format *store.FormatError
+		if err != nil && !errors.As(err, &format) {
+			return 0, err
+		}
+		if meta.Owner.Removed() {
+			n++
+		}
+	}
+	return n, nil
 }
 
 // Group implements activities.Remains.
@@ -180,12 +200,12 @@ func (r remains) DeleteTopic(ctx context.Context, topic string) error {
 }
 
 // Topics implements activities.Remains.
-func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, others []*spec.Spec, progress func(int64)) ([]contract.TopicRemains, error) {
+func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, others []activities.Other, progress func(int64)) ([]contract.TopicRemains, error) {
 	all, err := r.cluster.Topics(ctx)
 	if err != nil {
 		return nil, err
 	}
-	roles, err := r.written(ctx, pipeline, own, all)
+	roles, ended, err := r.written(ctx, pipeline, own, all)
 	if err != nil {
 		return nil, err
 	}
@@ -202,23 +222,30 @@ func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, ot
 	}
 	for _, topic := range names {
 		if slices.Contains(all, topic) {
-			list = append(list, contract.TopicRemains{Topic: topic, Role: roles[topic], Delete: kept[topic] == "", Why: kept[topic]})
+			list = append(list, contract.TopicRemains{
+				Topic: topic, Role: roles[topic], Delete: kept[topic] == "", Why: kept[topic], Ended: ended && roles[topic] == contract.RoleLedger,
+			})
 		}
 	}
 	return list, nil
 }
 
-// written are the topics that the pipeline writes, as its spec and its own ledger say.
-func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec, all []string) (roles map[string]string, err error) {
+// written are the topics that the pipeline writes, as its spec and its own ledger say. ended reports whether an earlier removal has
+// given up all that the ledger says.
+func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec, all []string) (roles map[string]string, ended bool, err error) {
 	book := ledger.Topic(pipeline)
 	roles = map[string]string{book: contract.RoleLedger}
 	if slices.Contains(all, book) {
-		if err := r.publishedTo(ctx, pipeline, func(topic string) bool {
-			roles[topic] = contract.RoleResults
-			return true
-		}); err != nil {
-			return nil, err
+		said, err := r.readLedger(ctx, pipeline)
+		if err != nil {
+			return nil, false, err
 		}
+		for _, slot := range said {
+			for topic := range slot.published {
+				roles[topic] = contract.RoleResults
+			}
+		}
+		ended = said.ended()
 	}
 	if own != nil {
 		for role, sink := range sinksOf(own) {
@@ -227,32 +254,70 @@ func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec, a
 			}
 		}
 	}
-	return roles, nil
+	return roles, ended, nil
 }
 
 func sinksOf(s *spec.Spec) map[string]spec.Sink {
 	return map[string]spec.Sink{contract.RoleResults: s.Results, contract.RoleLate: s.Late, contract.RoleDeadLetter: s.DeadLetter}
 }
 
-// errEnough ends the reading of a ledger.
-var errEnough = errors.New("enough")
+// slotSays is what a partition of a ledger topic says.
+type slotSays struct {
+	published map[string]int // result topics by the latest edition of a row that names them
+	edition   int            // the latest of a row or floor, 0 without any
+	ended     int            // the latest that a removal has ended, 0 before the first
+}
 
-// publishedTo passes the result topics that a pipeline's ledger names, until fn is false.
-func (r remains) publishedTo(ctx context.Context, pipeline string, fn func(topic string) bool) error {
-	err := ledger.Read(ctx, r.cluster, pipeline, func(rec ledger.Record) error {
-		if rec.Row != nil && rec.Row.PublishedTo != "" && !fn(rec.Row.PublishedTo) {
-			return errEnough
+type ledgerSays map[int32]*slotSays
+
+// ended reports whether a removal has ended everything in every slot. A ledger in which nothing was ever written is ended, too.
+func (l ledgerSays) ended() bool {
+	latest := 0
+	for _, slot := range l {
+		latest = max(latest, slot.edition, slot.ended)
+	}
+	for _, slot := range l {
+		if slot.ended < latest {
+			return false
+		}
+	}
+	return true
+}
+
+// readLedger reads a pipeline's ledger. With an error it returns what it has read before.
+func (r remains) readLedger(ctx context.Context, pipeline string) (ledgerSays, error) {
+	says := make(ledgerSays)
+	partitions, err := r.cluster.Partitions(ctx, ledger.Topic(pipeline))
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range partitions {
+		says[n] = &slotSays{published: make(map[string]int)}
+	}
+	return says, ledger.Read(ctx, r.cluster, pipeline, func(rec ledger.Record) error {
+		slot := says[rec.Partition]
+		if slot == nil { // a partition that was added since
+			slot = &slotSays{published: make(map[string]int)}
+			says[rec.Partition] = slot
+		}
+		switch {
+		case rec.Row != nil:
+			edition := max(rec.Row.Edition, ledger.Edition)
+			slot.edition = max(slot.edition, edition)
+			if topic := rec.Row.PublishedTo; topic != "" {
+				slot.published[topic] = max(slot.published[topic], edition)
+			}
+		case rec.Floor != nil:
+			slot.edition = max(slot.edition, rec.Floor.Edition, ledger.Edition)
+		case rec.Ended != nil:
+			slot.ended = max(slot.ended, rec.Ended.Edition)
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
 }
 
 // namedElsewhere says of those of the topics that must stay why: a spec reads them, or another pipeline writes them.
-func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.Spec, others []*spec.Spec, all []string, roles map[string]string,
+func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.Spec, others []activities.Other, all []string, roles map[string]string,
 	progress func(int64)) (kept map[string]string, err error) {
 	kept = make(map[string]string)
 	keep := func(topic, why string, args ...any) {
@@ -266,12 +331,16 @@ func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.
 		}
 	}
 	for _, other := range others {
-		for _, topic := range other.Source.Topics {
-			keep(topic, "pipeline %s reads it", other.Name)
+		standing := ""
+		if other.Standing != "" {
+			standing = " (" + other.Standing + ")"
 		}
-		for _, sink := range sinksOf(other) {
+		for _, topic := range other.Source.Topics {
+			keep(topic, "pipeline %s%s reads it", other.Name, standing)
+		}
+		for _, sink := range sinksOf(other.Spec) {
 			if sink.Kafka != nil {
-				keep(sink.Kafka.Topic, "pipeline %s writes it", other.Name)
+				keep(sink.Kafka.Topic, "pipeline %s%s writes it", other.Name, standing)
 			}
 		}
 	}
@@ -286,11 +355,16 @@ func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.
 			continue
 		}
 		progress(int64(i))
-		if err := r.publishedTo(ctx, other, func(published string) bool {
-			keep(published, "the ledger of pipeline %s names it", other)
-			return len(kept) < len(roles)
-		}); err != nil && !errors.Is(err, ledger.ErrCorrupt) {
+		said, err := r.readLedger(ctx, other)
+		if err != nil && !errors.Is(err, ledger.ErrCorrupt) {
 			return nil, err
+		}
+		for _, slot := range said {
+			for published, edition := range slot.published {
+				if edition > slot.ended { // what a removal has ended names nothing any more, compacted or not
+					keep(published, "the ledger of pipeline %s names it", other)
+				}
+			}
 		}
 	}
 	return kept, nil

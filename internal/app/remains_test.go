@@ -1,15 +1,21 @@
 package app
 
 import (
+	"encoding/json"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/internal/dev"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
 )
 
 // The ledger says which edition comes next. While rows of the pipeline stay in a topic that another one writes too, the next
@@ -39,7 +45,7 @@ func TestLedgerStaysWithItsResults(t *testing.T) {
 		{"shared late events", spec.Spec{Name: "other", Late: own.Late}, []string{"late"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			topics, err := remains{cluster: cluster}.Topics(t.Context(), "p", own, []*spec.Spec{&tt.other}, func(int64) {})
+			topics, err := remains{cluster: cluster}.Topics(t.Context(), "p", own, []activities.Other{{Spec: &tt.other}}, func(int64) {})
 			require.NoError(t, err)
 			require.Len(t, topics, 3)
 			var stays []string
@@ -54,4 +60,103 @@ func TestLedgerStaysWithItsResults(t *testing.T) {
 			require.Equal(t, tt.stays, stays)
 		})
 	}
+}
+
+// What a removal has ended names no topic any more, though its rows still stand in the log of the ledger.
+func TestALedgerThatWasEndedNamesNothing(t *testing.T) {
+	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, broker.Close()) })
+	cfg := source.Config{Brokers: []string{broker.Addr()}}
+	cluster, err := source.NewCluster(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	for _, topic := range []string{ledger.Topic("p"), ledger.Topic("q"), "shared"} {
+		_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: topic, Partitions: 2})
+		require.NoError(t, err)
+	}
+	r := remains{cluster: cluster, kafka: cfg}
+	say := func(pipeline string, slot int32, key []byte, record any) {
+		t.Helper()
+		text, err := json.Marshal(record)
+		require.NoError(t, err)
+		producer, err := publish.NewClient(cfg, cluster, pipeline).Open(t.Context(), int(slot))
+		require.NoError(t, err)
+		require.NoError(t, producer.Begin())
+		require.NoError(t, producer.Send(t.Context(), []publish.Record{{Topic: ledger.Topic(pipeline), Partition: slot, Key: key, Value: text}}))
+		require.NoError(t, producer.Commit())
+		require.NoError(t, producer.Close())
+	}
+	publish := func(pipeline string, slot int32, edition int) {
+		t.Helper()
+		row := ledger.Row{Version: ledger.RowVersion, Pipeline: pipeline, Window: "w", Edition: edition, Revision: 1, PublishedTo: "shared"}
+		say(pipeline, slot, row.ID().Key(), row)
+	}
+	end := func(pipeline string, slot int32, edition int) {
+		t.Helper()
+		e := ledger.Ended{Pipeline: pipeline, Edition: edition}
+		say(pipeline, slot, e.Key(), e)
+	}
+	// topics says which topics stay, and whether the ledger has been ended.
+	topics := func(pipeline string) (stays []string, ended bool) {
+		t.Helper()
+		list, err := r.Topics(t.Context(), pipeline, nil, nil, func(int64) {})
+		require.NoError(t, err)
+		for _, topic := range list {
+			if !topic.Delete {
+				stays = append(stays, topic.Topic)
+			}
+			ended = ended || topic.Ended
+		}
+		return stays, ended
+	}
+	_, ended := topics("p")
+	require.True(t, ended, "nothing was ever written")
+	publish("p", 0, 1)
+	publish("q", 1, 1)
+	stays, ended := topics("p")
+	require.Equal(t, []string{ledger.Topic("p"), "shared"}, stays)
+	require.False(t, ended)
+	end("q", 1, 1)
+	stays, _ = topics("p")
+	require.Empty(t, stays)
+	publish("q", 1, 2)
+	stays, _ = topics("p")
+	require.Len(t, stays, 2, "it was started again")
+	end("p", 0, 1)
+	_, ended = topics("p")
+	require.False(t, ended, "the other slot was not reached")
+	end("p", 1, 1)
+	_, ended = topics("p")
+	require.True(t, ended)
+}
+
+// Lanes that a removal has fenced and not finished are counted: nothing else tells that the pipeline is half gone.
+func TestFencedLanesAreCounted(t *testing.T) {
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { client.Close() })
+	r := remains{store: store.New(client)}
+	for n := range int32(3) {
+		_, _, err := r.store.Acquire(t.Context(), store.LaneID{Pipeline: "p", Topic: "in", Partition: n}, "s", "", "1:aa")
+		require.NoError(t, err)
+	}
+	_, err := r.store.Fence(t.Context(), store.LaneID{Pipeline: "p", Topic: "in", Partition: 1}, "removed:x")
+	require.NoError(t, err)
+	server.HSet("mr:{p/in/2}:meta", "format", "99")
+	keys, lanes, fenced, err := r.Count(t.Context(), "p", func(int64) {})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, keys[0].Keys)
+	require.Equal(t, 3, lanes)
+	require.Equal(t, 1, fenced)
+}
+
+// Another pipeline's topics stay, and it is said how that pipeline stands.
+func TestWhoKeepsATopic(t *testing.T) {
+	r := remains{}
+	own := &spec.Spec{Name: "p", Source: spec.Source{Topics: []string{"in"}}}
+	other := activities.Other{Spec: &spec.Spec{Name: "q", Source: spec.Source{Topics: []string{"out"}}}, Standing: "stopped, not removed"}
+	kept, err := r.namedElsewhere(t.Context(), "p", own, []activities.Other{other}, nil, map[string]string{"out": contract.RoleResults}, nil)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"out": "pipeline q (stopped, not removed) reads it"}, kept)
 }

@@ -99,6 +99,9 @@ func specOf(ctx context.Context, c client.Client, pipeline string) (*spec.Spec, 
 	if err := converter.GetDefaultDataConverter().FromPayloads(payloads, &input); err != nil {
 		return nil, fmt.Errorf("pipeline %s: its input cannot be read: %w", pipeline, err)
 	}
+	if input.Wrong != "" {
+		return nil, fmt.Errorf("pipeline %s was refused when it was started: %s", pipeline, input.Wrong)
+	}
 	return spec.Parse(contract.PipelineID(pipeline), input.Spec)
 }
 
