@@ -66,8 +66,16 @@ func TestUsage(t *testing.T) {
 		{"stop p --timeout 10s", ExitUsage, "timeout_seconds is only for a drain"},
 		{"rm", ExitUsage, "NAME is missing; usage: millrace rm NAME"},
 		{"rm p", ExitUsage, "there is no terminal to ask on: look with --dry-run, then give --yes"},
-		{"rm p --yes --grace 10ms", ExitUsage, "--grace is 10ms; want at least 1s"},
-		{"rm p --yes --grace 100h", ExitUsage, "grace_seconds is 360000; want 1 to 86400, or 0 for the default, 10m0s"},
+		{"rm p --yes --grace 10ms", ExitUsage, "--grace is 10ms; want whole seconds, 1s to 1d"},
+		{"rm p --yes --grace 100h", ExitUsage, "--grace is 100h; want whole seconds, 1s to 1d"},
+		{"rm p --grace 100h", ExitUsage, "--grace is 100h; want whole seconds, 1s to 1d"},
+		{"rm p --yes --grace 0s", ExitUsage, "--grace is 0s; want whole seconds, 1s to 1d"},
+		{"rm p --yes --grace 1500ms", ExitUsage, "--grace is 1.5s; want whole seconds"},
+		{"rm p --yes --grace 1w", ExitUsage, `"1w" is not a duration; want a number with its unit, such as 90s, 10m or 1d`},
+		{"rm p --yes --grace 1d", ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
+		{"rm Bad/Name --yes", ExitUsage, `remove: pipeline: "Bad/Name" is not a name; want 1 to 64 of a-z 0-9 . _ -`},
+		{"stop p --drain --timeout 8d", ExitUsage, "--timeout is 8d; want whole seconds, 0s to 7d"},
+		{"stop p --drain --timeout 1d", ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
 		{"rm p --yes --spec " + good, ExitUsage, "describes pipeline flights, not p"},
 		{"rm p --yes", ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
 		{"recover ls", ExitUsage, "NAME is missing; usage: millrace recover ls NAME"},
@@ -146,6 +154,31 @@ func TestExitCodes(t *testing.T) {
 	require.Equal(t, ExitFailed, Code(errors.New("x")))
 	require.Equal(t, ExitInterrupted, Code(fmt.Errorf("reading: %w", context.Canceled)))
 	require.Equal(t, ExitIncomplete, Code(fmt.Errorf("x: %w", incompletef("y"))))
+}
+
+func TestReport(t *testing.T) {
+	for want, err := range map[string]error{
+		"millrace: interrupted\n":             fmt.Errorf("list topics: %w", context.Canceled),
+		"millrace: interrupted: it goes on\n": fmt.Errorf("start: %w", interruptedf("it goes %s", "on")),
+		"millrace: one\nmillrace: two\n":      errors.Join(errors.New("one"), errors.New("two")),
+	} {
+		var b bytes.Buffer
+		Report(&b, err)
+		require.Equal(t, want, b.String())
+	}
+	require.Equal(t, ExitInterrupted, Code(interruptedf("it goes on")))
+	var b bytes.Buffer
+	Report(&b, report(&shell{out: io.Discard}, feedDone{Records: 5, Next: 6, first: 1}, context.Canceled))
+	require.Equal(t, "millrace: interrupted: go on with --from-line 6\n", b.String(), "a feed that was interrupted can be taken up")
+}
+
+func TestDurationFlagHelp(t *testing.T) {
+	code, out, _ := millrace(t, "rm", "--help")
+	require.Equal(t, ExitOK, code)
+	require.Contains(t, out, "1s to 24h (default 10m)")
+	code, out, _ = millrace(t, "stop", "--help")
+	require.Equal(t, ExitOK, code)
+	require.Contains(t, out, "how long a drain may take, 1s to 7d (default 1h)\n")
 }
 
 func TestLines(t *testing.T) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -119,7 +118,7 @@ func scaleCommand(sh *shell) *cobra.Command {
 func stopCommand(sh *shell) *cobra.Command {
 	c := &command{sh: sh, name: contract.UpdateStop}
 	var drain bool
-	var timeout time.Duration
+	var timeout durationFlag
 	cmd := c.flags(&cobra.Command{
 		Use:   "stop NAME",
 		Short: "Stop a pipeline; with --drain after everything that waits was read and published",
@@ -129,10 +128,11 @@ reason "drain"; when that is not possible the pipeline goes on and the receipt s
 		Example: "  millrace stop flights --drain",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if timeout%time.Second != 0 {
-				return usagef("--timeout is %s; want whole seconds", timeout)
+			seconds, err := timeout.seconds("--timeout", 0, contract.MaxDrainTimeout)
+			if err != nil {
+				return err
 			}
-			request := contract.StopRequest{Drain: drain, TimeoutSeconds: int(timeout / time.Second), Reason: c.reason}
+			request := contract.StopRequest{Drain: drain, TimeoutSeconds: seconds, Reason: c.reason}
 			if err := request.Validate(); err != nil {
 				return usagef("%w", err)
 			}
@@ -140,6 +140,6 @@ reason "drain"; when that is not possible the pipeline goes on and the receipt s
 		},
 	})
 	cmd.Flags().BoolVar(&drain, "drain", false, "read and publish everything first")
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long a drain may take (default "+contract.DefaultDrainTimeout.String()+")")
+	cmd.Flags().Var(&timeout, "timeout", "how long a drain may take, 1s to 7d (default 1h)")
 	return cmd
 }

@@ -213,6 +213,9 @@ type drainReport struct {
 func drained(ctx context.Context, sh *shell, job devJob, s *spec.Spec, tc client.Client, srv *servers) error {
 	request := contract.StopRequest{Drain: true, Reason: "millrace dev --drain"}
 	receipt, err := update(ctx, tc, s.Name, contract.UpdateStop, "dev-drain", request)
+	if ctx.Err() != nil {
+		return ctx.Err() // the servers end with this command: nothing goes on
+	}
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,19 @@ func incompletef(format string, args ...any) error {
 	return &Fail{Code: ExitIncomplete, Err: fmt.Errorf(format, args...)}
 }
 
+// interruption is a Ctrl-C while something goes on without the command: whoever pressed it has to know.
+type interruption struct{ goesOn string }
+
+func (i *interruption) Error() string { return "interrupted: " + i.goesOn }
+
+// Unwrap returns context.Canceled.
+func (i *interruption) Unwrap() error { return context.Canceled }
+
+// interruptedf says what goes on, or how to take it up again, after a Ctrl-C.
+func interruptedf(format string, args ...any) error {
+	return &interruption{fmt.Sprintf(format, args...)}
+}
+
 // Code is the exit code for err.
 func Code(err error) int {
 	var fail *Fail
@@ -65,9 +78,12 @@ func Report(w io.Writer, err error) {
 	if err == nil {
 		return
 	}
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(w, "millrace: interrupted")
-		return
+	var told *interruption
+	switch {
+	case errors.As(err, &told):
+		err = told
+	case errors.Is(err, context.Canceled): // where in the program it was noticed says nothing to a person
+		err = errors.New("interrupted")
 	}
 	var invalid spec.Errors
 	if errors.As(err, &invalid) {

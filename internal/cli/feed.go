@@ -152,6 +152,9 @@ func report(sh *shell, done feedDone, failure error) error {
 		if n := done.Records - (done.Next - done.first); n > 0 {
 			twice = fmt.Sprintf(" (%s behind it will then be there twice)", counted(n, "record"))
 		}
+		if errors.Is(failure, context.Canceled) {
+			return interruptedf("go on with --from-line %d%s", done.Next, twice)
+		}
 		return fmt.Errorf("the feed broke off: go on with --from-line %d%s: %w", done.Next, twice, failure)
 	}
 	return err

@@ -28,7 +28,8 @@ type laneLine struct {
 	Rate      float64        `json:"records_per_second"`
 	Slices    int            `json:"slices"`
 	Counters  store.Counters `json:"counters"`
-	UpdatedAt int64          `json:"updated_at_ms"` // of the last commit, by the worker's clock
+	UpdatedAt int64          `json:"updated_at_ms"`    // of the last commit, by the worker's clock
+	Fenced    bool           `json:"fenced,omitempty"` // by a removal that has not ended
 }
 
 func (l *laneLine) name() string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }
@@ -81,6 +82,9 @@ func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 	}
 	line.Idle, line.Slices, line.Counters, line.UpdatedAt = l.Idle, l.Held, l.Meta.Counters, l.Meta.UpdatedAt
 	switch {
+	case l.Meta.Owner.Removed():
+		line.State, line.Fenced, line.Idle = "fenced", true, false
+		line.Reason = "a removal has fenced it and has not ended; finish it with millrace rm " + s.Name
 	case l.Gone:
 		line.Reason = l.Why
 	case l.Meta.StateID != s.StateID():

@@ -20,6 +20,7 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
 	"millrace/tests/oracle"
 )
 
@@ -137,9 +138,22 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	code, _, errs = millrace(t, "windows", "get", "flights", "hourly", "1999-01-01T00:00:00Z")
 	require.Equal(t, ExitFailed, code)
 	require.Contains(t, errs, "has no ledger row of window hourly 1999-01-01T00:00:00Z")
+	for _, args := range [][]string{{"get", "flights", "daily", "978307200000"}, {"ls", "flights", "--window", "daily"}} {
+		code, _, errs = millrace(t, append([]string{"windows"}, args...)...)
+		require.Equal(t, ExitFailed, code)
+		require.Contains(t, errs, `no window of pipeline flights in the ledger is named "daily"; there are hourly`)
+	}
 	code, _, errs = millrace(t, "windows", "ls", "nothing")
 	require.Equal(t, ExitFailed, code)
-	require.Contains(t, errs, "has no ledger topic")
+	require.Contains(t, errs, "has no ledger topic here: it was never started on this Kafka, or it was removed")
+
+	// A removal that was given up half-way shows.
+	_, err = srv.store.Fence(ctx, store.LaneID{Pipeline: "flights", Topic: "flights", Partition: 2}, "removed:x")
+	require.NoError(t, err)
+	code, out, errs = millrace(t, "status", "flights", "--spec", flightsSpec)
+	require.Equal(t, ExitOK, code, errs)
+	require.Contains(t, out, "REMOVAL remove:flights has fenced 1 lane of the pipeline and has not ended; finish it with `millrace rm flights`\n")
+	require.Regexp(t, `flights/2 +fenced .*a removal has fenced it and has not ended; finish it with millrace rm flights`, out)
 }
 
 func firstLines(t *testing.T, n int) []byte {

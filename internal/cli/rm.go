@@ -1,19 +1,16 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
 )
@@ -22,11 +19,11 @@ import (
 type rmJob struct {
 	pipeline, spec      string
 	topics, yes, dryRun bool
-	grace               time.Duration
+	grace               durationFlag
 }
 
 func rmCommand(sh *shell) *cobra.Command {
-	var job rmJob
+	job := rmJob{grace: durationFlag(contract.OrphanGrace)}
 	cmd := &cobra.Command{
 		Use:   "rm NAME",
 		Short: "Remove everything a stopped pipeline has left",
@@ -34,7 +31,8 @@ func rmCommand(sh *shell) *cobra.Command {
 group, all keys, and with --topics the topics that it writes. Topics that it reads are never deleted, nor those that another pipeline
 names, nor the ledger while such a topic holds results of this pipeline. The lanes stay fenced for --grace, so that a worker that was
 frozen and thaws can write nothing back; after that nothing is left.
-A removal that was interrupted is finished by another rm. Without --topics the ledger topic stays with its rows given up, and a
+A removal that is running already is followed if it was started in the same way; --dry-run only shows how far it is. One that was
+cancelled half-way is finished by another rm. A name of which nothing is here exits with 1. Without --topics the ledger topic stays with its rows given up, and a
 pipeline of the same name begins anew.`,
 		Example: "  millrace rm flights --dry-run\n  millrace rm flights --topics --yes",
 		Args:    exactly("NAME"),
@@ -46,7 +44,7 @@ pipeline of the same name begins anew.`,
 	cmd.Flags().BoolVar(&job.topics, "topics", false, "delete the topics that the pipeline writes, too")
 	cmd.Flags().BoolVarP(&job.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&job.dryRun, "dry-run", false, "only show what would be deleted")
-	cmd.Flags().DurationVar(&job.grace, "grace", contract.OrphanGrace, "how long lanes stay fenced for workers that may be frozen")
+	cmd.Flags().Var(&job.grace, "grace", "how long lanes stay fenced for workers that may be frozen, 1s to 24h")
 	cmd.Flags().StringVar(&job.spec, "spec", "", "the pipeline's file, where Temporal does not know its spec any more")
 	return cmd
 }
@@ -54,10 +52,10 @@ pipeline of the same name begins anew.`,
 func (job rmJob) input() (contract.RemoveInput, error) {
 	in := contract.RemoveInput{
 		Version: contract.Version, Pipeline: job.pipeline, Topics: job.topics, Approved: job.yes, DryRun: job.dryRun,
-		GraceSeconds: int(job.grace.Seconds()),
 	}
-	if job.grace < contract.MinRemoveGrace {
-		return in, usagef("--grace is %s; want at least %s", job.grace, contract.MinRemoveGrace)
+	var err error
+	if in.GraceSeconds, err = job.grace.seconds("--grace", contract.MinRemoveGrace, contract.MaxRemoveGrace); err != nil {
+		return in, err
 	}
 	if job.spec != "" {
 		s, err := readSpec(job.spec)
@@ -78,24 +76,15 @@ func (job rmJob) input() (contract.RemoveInput, error) {
 }
 
 func rm(ctx context.Context, sh *shell, job rmJob, answers io.Reader) error {
-	if !job.yes && !job.dryRun && !canAsk(answers, sh.err) {
-		return usagef("rm %s deletes for good and there is no terminal to ask on: look with --dry-run, then give --yes", job.pipeline)
-	}
 	in, err := job.input()
 	if err != nil {
 		return err
 	}
+	if !job.yes && !job.dryRun && !canAsk(answers, sh.err) {
+		return usagef("rm %s deletes for good and there is no terminal to ask on: look with --dry-run, then give --yes", job.pipeline)
+	}
 	return sh.withWorkers(ctx, func(c client.Client) error {
-		id := contract.RemoveID(job.pipeline)
-		run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-			ID: id, TaskQueue: contract.TaskQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-			WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, StaticSummary: "removal of " + job.pipeline,
-		}, contract.WorkflowRemove, in)
-		if err != nil {
-			return explainWorkflow(id, "", err)
-		}
-		f := &removing{sh: sh, c: c, id: id, run: run, answers: answers, yes: job.yes}
-		return f.follow(ctx)
+		return remove(ctx, sh, c, in, answers)
 	})
 }
 
@@ -105,135 +94,63 @@ func canAsk(in io.Reader, out io.Writer) bool {
 	return ok && terminal(f) && terminal(out)
 }
 
-// removing follows a Remove to its end.
-type removing struct {
-	sh      *shell
-	c       client.Client
-	id      string
-	run     client.WorkflowRun
-	answers io.Reader
-	yes     bool
-	shown   bool
-	said    string
-}
-
-const rmLook = 500 * time.Millisecond
-
-func (f *removing) follow(ctx context.Context) error {
-	ended := make(chan error, 1)
-	var result contract.RemoveResult
-	go func() { ended <- f.run.Get(ctx, &result) }()
-	tick := time.NewTicker(rmLook)
-	defer tick.Stop()
+// remove starts a removal and follows it to its end. One that is running already is followed if it was started in the same way,
+// and only shown to a dry run, which must not touch it.
+func remove(ctx context.Context, sh *shell, c client.Client, in contract.RemoveInput, answers io.Reader) error {
+	id := contract.RemoveID(in.Pipeline)
+	f := &removing{sh: sh, c: c, id: id, in: in, answers: answers}
 	for {
-		select {
-		case err := <-ended:
-			return f.conclude(ctx, result, err)
-		case <-tick.C:
+		run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+			ID: id, TaskQueue: contract.TaskQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+			WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			WorkflowExecutionErrorWhenAlreadyStarted: true, StaticSummary: "removal of " + in.Pipeline,
+		}, contract.WorkflowRemove, in)
+		var running *serviceerror.WorkflowExecutionAlreadyStarted
+		switch {
+		case err == nil:
+			f.run = run
+			return f.follow(ctx)
+		case ctx.Err() != nil:
+			return interruptedf("the start may have reached Temporal; see `millrace rm %s --dry-run`", in.Pipeline)
+		case !errors.As(err, &running):
+			return explainWorkflow(id, "", err)
 		}
-		var status contract.RemoveStatus
-		if err := queryWorkflow(ctx, f.c, f.id, "", &status); err != nil {
-			continue // the end of the workflow says what is wrong
-		}
-		f.progress(status)
-		if status.State != contract.StateAsking {
-			continue
-		}
-		if err := f.ask(ctx, status); err != nil {
+		f.run = c.GetWorkflow(ctx, id, running.RunId)
+		again, err := f.join(ctx)
+		if err != nil || !again {
 			return err
 		}
 	}
 }
 
-// progress says on the error stream, once each, what is left, what is done, and what is waited for until when.
-func (f *removing) progress(s contract.RemoveStatus) {
-	if s.Remains != nil && !f.shown {
-		f.shown = true
-		drawRemains(f.sh.err, s.Pipeline, *s.Remains)
-	}
-	line := s.Note
-	if s.Until != nil {
-		line += ", until " + instant(s.Until.UnixMilli()) + " at the longest"
-	}
-	if line != "" && line != f.said {
-		f.said = line
-		fmt.Fprintln(f.sh.err, s.State+": "+line)
-	}
-}
-
-// ask asks whether to delete what was shown. A no cancels the removal.
-func (f *removing) ask(ctx context.Context, s contract.RemoveStatus) error {
-	if !f.yes {
-		fmt.Fprintf(f.sh.err, "Delete all of this for good? Type the pipeline's name to go on: ")
-		answer, err := bufio.NewReader(f.answers).ReadString('\n')
-		if err != nil || strings.TrimSpace(answer) != s.Pipeline {
-			if err := f.c.CancelWorkflow(context.WithoutCancel(ctx), f.id, ""); err != nil {
-				return explainWorkflow(f.id, "it has ended", err)
-			}
-			return fmt.Errorf("rm %s: not approved; nothing was deleted", s.Pipeline)
+// join deals with a removal that is running already. again is true when it has ended and this one can be started.
+func (f *removing) join(ctx context.Context) (again bool, err error) {
+	var status contract.RemoveStatus
+	if err := queryWorkflow(ctx, f.c, f.id, f.run.GetRunID(), &status); err != nil {
+		if ctx.Err() != nil {
+			return false, ctx.Err()
 		}
+		return false, fmt.Errorf("%s is running already, and does not say how far it is: %w", f.id, explainWorkflow(f.id, "it has ended; try again", err))
 	}
-	var receipt contract.ApproveReceipt
-	return sendUpdate(ctx, f.c, f.id, contract.UpdateApprove, "", "it has ended", contract.ApproveRequest{}, &receipt)
-}
-
-func (f *removing) conclude(ctx context.Context, result contract.RemoveResult, err error) error {
-	var failed *temporal.ApplicationError
-	var cancelled *temporal.CanceledError
+	begun := status.Input
 	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("%w: workflow %s goes on; cancel it with temporal workflow cancel --workflow-id %s", ctx.Err(), f.id, f.id)
-	case errors.As(err, &failed):
-		return errors.New(failed.Message())
-	case errors.As(err, &cancelled):
-		return fmt.Errorf("workflow %s was cancelled; lanes that it has fenced stay fenced until another millrace rm finishes it", f.id)
-	case err != nil:
-		return explainWorkflow(f.id, "", err)
-	}
-	if !f.shown {
-		f.shown = true
-		drawRemains(f.sh.err, result.Pipeline, result.Remains)
-	}
-	return f.sh.printOr(result, func() error {
-		fmt.Fprintf(f.sh.out, "%s: %s", result.Pipeline, result.Outcome)
-		for i, s := range result.Steps {
-			sep := ", "
-			if i == 0 {
-				sep = ": "
-			}
-			fmt.Fprintf(f.sh.out, "%s%s %d", sep, s.Step, s.Count)
+	case status.State == contract.StateDone, begun != nil && begun.DryRun: // which takes no longer than a survey
+		if err := f.run.Get(ctx, nil); ctx.Err() != nil {
+			return false, ctx.Err()
+		} else if err != nil {
+			fmt.Fprintf(f.sh.err, "an earlier run of %s failed: %v\n", f.id, err)
 		}
-		_, err := fmt.Fprintf(f.sh.out, "\n%s\n", result.Note)
-		return err
-	})
-}
-
-func drawRemains(w io.Writer, pipeline string, r contract.Remains) {
-	fmt.Fprintf(w, "pipeline %s has left %s", pipeline, counted(r.Lanes, "lane"))
-	if r.Grouped {
-		fmt.Fprintf(w, " and the consumer group %s", r.Group)
+		return true, nil
+	case f.in.DryRun:
+		return false, f.sh.printOr(status, func() error { return f.drawRunning(status) })
+	case begun == nil:
+		return false, fmt.Errorf("%s is running already, on a worker of an older release that does not say with which inputs it was started: wait for "+
+			"its end, or cancel it with `temporal workflow cancel --workflow-id %s` and start again", f.id, f.id)
 	}
-	fmt.Fprintln(w)
-	t := &table{}
-	t.row("KEYS", "NUMBER", "BYTES")
-	for _, k := range r.Keys {
-		t.row(k.Kind, k.Keys, k.Bytes)
+	if differs := begun.Differs(f.in); differs != "" {
+		return false, fmt.Errorf("%s is running already, and was started in another way: %s. Follow it with `%s`, or cancel it with "+
+			"`temporal workflow cancel --workflow-id %s` and start again", f.id, differs, begun.Command(), f.id)
 	}
-	_ = t.write(w, "  ")
-	t = &table{}
-	t.row("TOPIC", "ROLE", "")
-	for _, topic := range r.Topics {
-		fate := "will be deleted"
-		if !topic.Delete {
-			fate = "stays: " + topic.Why
-		}
-		t.row(topic.Topic, topic.Role, fate)
-	}
-	_ = t.write(w, "  ")
-	if !r.Holders.Free() {
-		fmt.Fprintln(w, "held: "+r.Holders.String())
-	}
-	for _, note := range r.Notes {
-		fmt.Fprintln(w, "note: "+note)
-	}
+	fmt.Fprintf(f.sh.err, "%s was running already, started in the same way; following it\n", f.id)
+	return false, f.follow(ctx)
 }

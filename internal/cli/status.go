@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
@@ -55,9 +56,19 @@ type statusView struct {
 	Storms    []contract.Storm      `json:"storms,omitempty"` // of replicas whose lanes move too often
 	Kept      *contract.Kept        `json:"kept,omitempty"`
 	KeptAt    *time.Time            `json:"kept_at,omitempty"` // when the closer said so; nil when nobody knows
+	Removal   *removalView          `json:"removal,omitempty"` // that has fenced lanes and has not ended
 	Lanes     []laneLine            `json:"lanes"`
 
 	askedKept bool // the closer was asked what is kept
+}
+
+// removalView is how a removal stands that has fenced lanes of the pipeline.
+type removalView struct {
+	WorkflowID string `json:"workflow_id"`
+	Fenced     int    `json:"fenced_lanes"`
+	Running    bool   `json:"running"`
+	Note       string `json:"note,omitempty"`
+	Command    string `json:"command"` // follows it, or finishes what it has left
 }
 
 func status(ctx context.Context, sh *shell, name, file string, live bool) error {
@@ -148,13 +159,14 @@ func look(ctx context.Context, srv *servers, s *spec.Spec, before *lanesView, el
 	}
 	for i := range lanes.Lanes {
 		l := &lanes.Lanes[i]
-		if beat, ok := beats[l.name()]; ok {
+		if beat, ok := beats[l.name()]; ok && !l.Fenced {
 			l.State, l.Rate, l.Choices = beat.State, beat.Rate, beat.Choices
 			if beat.Reason != "" {
 				l.Reason = beat.Reason
 			}
 		}
 	}
+	view.Removal = removalOf(ctx, srv.temporal, s.Name, lanes.Lanes)
 	lanes.rates(before, elapsed)
 	view.Open, view.Waiting, view.Lanes = lanes.Open, lanes.Waiting, lanes.Lanes
 	if lanes.Watermark != window.NoTime {
@@ -165,6 +177,41 @@ func look(ctx context.Context, srv *servers, s *spec.Spec, before *lanesView, el
 		view.Rate += lanes.Lanes[i].Rate
 	}
 	return view, &lanes, nil
+}
+
+// removalOf says how the removal stands that has fenced lanes; nil when none is fenced. c is nil while Temporal is away.
+func removalOf(ctx context.Context, c client.Client, pipeline string, lanes []laneLine) *removalView {
+	r := &removalView{WorkflowID: contract.RemoveID(pipeline), Command: "millrace rm " + pipeline}
+	for i := range lanes {
+		if lanes[i].Fenced {
+			r.Fenced++
+		}
+	}
+	if r.Fenced == 0 {
+		return nil
+	}
+	if c == nil {
+		return r
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	answer, err := c.DescribeWorkflowExecution(ctx, r.WorkflowID, "")
+	if err != nil {
+		return r
+	}
+	state := answer.GetWorkflowExecutionInfo().GetStatus()
+	r.Running = state == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	r.Note = strings.ToLower(state.String())
+	var status contract.RemoveStatus
+	if queryWorkflow(ctx, c, r.WorkflowID, "", &status) == nil {
+		if status.Input != nil {
+			r.Command = status.Input.Command()
+		}
+		if r.Running {
+			r.Note = standing(status)
+		}
+	}
+	return r
 }
 
 // describe asks the pipeline's workflow how it is, and its replicas' heartbeats how the lanes are.
@@ -238,6 +285,17 @@ func drawStatus(w io.Writer, v statusView) error {
 	fmt.Fprintf(w, "\nwatermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
 		mark, counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
 	drawKept(w, v)
+	if r := v.Removal; r != nil {
+		fmt.Fprintf(w, "REMOVAL %s has fenced %s of the pipeline", r.WorkflowID, counted(r.Fenced, "lane"))
+		switch {
+		case r.Running:
+			fmt.Fprintf(w, " and goes on (%s); follow it with `%s`\n", r.Note, r.Command)
+		case r.Note != "":
+			fmt.Fprintf(w, " and ended before it was done (%s); finish it with `%s`\n", r.Note, r.Command)
+		default:
+			fmt.Fprintf(w, " and has not ended; finish it with `%s`\n", r.Command)
+		}
+	}
 	for _, child := range v.Children {
 		fmt.Fprintf(w, "  %s: %s", child.ID, child.State)
 		if child.Worker != "" {

@@ -116,7 +116,7 @@ func update(ctx context.Context, c client.Client, pipeline, name, requestID stri
 		err = handle.Get(ctx, &receipt)
 	}
 	if err != nil && ctx.Err() != nil {
-		return receipt, fmt.Errorf("%w: the request goes on; ask again with --request-id %s to get its receipt", ctx.Err(), requestID)
+		return receipt, interruptedf("the request goes on; ask again with --request-id %s to get its receipt", requestID)
 	}
 	if err == nil && receipt.Update != name {
 		// Temporal answers a repeated id with what came of it first, whatever is asked for.
@@ -160,6 +160,9 @@ func startPipeline(ctx context.Context, c client.Client, s *spec.Spec) (client.W
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		StaticSummary:                            "pipeline " + s.Name,
 	}, contract.WorkflowPipeline, json.RawMessage(input))
+	if err != nil && ctx.Err() != nil {
+		return nil, interruptedf("the start may have reached Temporal; see `millrace status %s`", s.Name)
+	}
 	return run, explain(s.Name, err)
 }
 

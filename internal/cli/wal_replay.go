@@ -121,6 +121,9 @@ func replayWAL(ctx context.Context, sh *shell, job replayJob) error {
 		}, contract.WorkflowReplayWAL, contract.ReplayWALInput{
 			Version: contract.Version, Pipeline: job.pipeline, Disk: job.disk, BytesPerSecond: int64(job.rate), Host: host,
 		})
+		if err != nil && ctx.Err() != nil {
+			return interruptedf("the start may have reached Temporal; see temporal workflow describe --workflow-id %s", id)
+		}
 		if err != nil {
 			return explainWorkflow(id, "", err)
 		}
@@ -131,12 +134,12 @@ func replayWAL(ctx context.Context, sh *shell, job replayJob) error {
 				return err
 			})
 		}
-		return sh.followReplay(ctx, c, run, id)
+		return sh.followReplay(ctx, c, run, id, job)
 	})
 }
 
 // followReplay waits for the end of a replay. When it asks something it says so, once.
-func (sh *shell) followReplay(ctx context.Context, c client.Client, run client.WorkflowRun, id string) error {
+func (sh *shell) followReplay(ctx context.Context, c client.Client, run client.WorkflowRun, id string, job replayJob) error {
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -159,7 +162,7 @@ func (sh *shell) followReplay(ctx context.Context, c client.Client, run client.W
 	var failed *temporal.ApplicationError
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: workflow %s goes on", ctx.Err(), id)
+		return interruptedf("the replay goes on as workflow %s; follow it with `millrace wal replay %s --disk %s --wait`", id, job.pipeline, job.disk)
 	case errors.As(err, &failed):
 		return errors.New(failed.Message())
 	case err != nil:

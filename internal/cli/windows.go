@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,6 +80,9 @@ func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, 
 	latest, err := ledger.Latest(ctx, k, pipeline)
 	if err != nil {
 		return noLedger(pipeline, err)
+	}
+	if err := knownWindow(pipeline, f.window, latest); err != nil {
+		return err
 	}
 	rows := latest[:0]
 	for _, row := range latest {
@@ -177,13 +181,29 @@ func ledgerRow(ctx context.Context, k ledger.Log, f rowFilter) (ledger.Row, erro
 			return r, nil
 		}
 	}
+	if err := knownWindow(f.pipeline, f.window, rows); err != nil {
+		return ledger.Row{}, err
+	}
 	return ledger.Row{}, fmt.Errorf("pipeline %s has no ledger row of window %s %s: it was not published, or the row was given up after retention.ledger; `millrace windows ls %s` lists what it has",
 		f.pipeline, f.window, instant(f.start), f.pipeline)
 }
 
+// knownWindow refuses the name of a window that no row has, and lists those that there are. Without any row nothing is known.
+func knownWindow(pipeline, name string, rows []ledger.Row) error {
+	var names []string
+	for i := range rows {
+		names = append(names, rows[i].Window)
+	}
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	if name == "" || len(names) == 0 || slices.Contains(names, name) {
+		return nil
+	}
+	return fmt.Errorf("no window of pipeline %s in the ledger is named %q; there are %s", pipeline, name, strings.Join(names, ", "))
+}
+
 func noLedger(pipeline string, err error) error {
 	if errors.Is(err, source.ErrUnknownTopic) {
-		return fmt.Errorf("pipeline %s has no ledger topic here: it was never started on this Kafka", pipeline)
+		return fmt.Errorf("pipeline %s has no ledger topic here: it was never started on this Kafka, or it was removed", pipeline)
 	}
 	return err
 }

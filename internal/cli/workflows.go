@@ -93,7 +93,7 @@ func sendUpdate(ctx context.Context, c client.Client, id, name, requestID, missi
 		err = handle.Get(ctx, receipt)
 	}
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w: the request goes on; ask again with --request-id %s to get its receipt", ctx.Err(), requestID)
+		return interruptedf("the request goes on; ask again with --request-id %s to get its receipt", requestID)
 	}
 	return explainWorkflow(id, missing, err)
 }

@@ -88,7 +88,11 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	all, err := p.Cluster.Topics(context.Background())
 	require.NoError(t, err)
 	require.Contains(t, all, p.Topic(), "the source topic stays")
-	p.Must("rm", p.Spec.Name, "--topics", "--yes", "--grace", "1s") // there is nothing to do, and it says so
+	nothing := p.CLI("rm", p.Spec.Name, "--topics", "--yes")
+	require.Equal(t, 1, nothing.Code, "it does not wait for the grace")
+	require.Contains(t, nothing.Err, "nothing of pipeline "+p.Spec.Name+" is here")
+	gone := p.CLI("windows", "ls", p.Spec.Name)
+	require.Contains(t, gone.Err, "or it was removed")
 
 	p.Start()
 	p.Drain()

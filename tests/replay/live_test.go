@@ -243,6 +243,7 @@ func (s *stack) remove() {
 	require.NoError(s.t, start(contract.RemoveInput{DryRun: true}).Get(ctx, &after))
 	require.Empty(s.t, after.Remains.Keys)
 	require.Empty(s.t, after.Remains.Topics)
+	require.Equal(s.t, contract.OutcomeNothing, after.Outcome)
 }
 
 // Temporal hangs for longer than every heartbeat timeout: no hot path stops, events go on being committed, and when Temporal is back

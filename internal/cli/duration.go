@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"millrace/pipeline/spec"
+)
+
+// durationFlag is a duration as specs write it: 90s, 10m, 1d.
+type durationFlag time.Duration
+
+// Set implements pflag.Value.
+func (d *durationFlag) Set(text string) error {
+	parsed, err := spec.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%w; want a number with its unit, such as 90s, 10m or 1d", err)
+	}
+	*d = durationFlag(parsed)
+	return nil
+}
+
+// String implements pflag.Value; the zero value has no text, so that help shows no default.
+func (d *durationFlag) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return spec.Duration(*d).String()
+}
+
+// Type implements pflag.Value.
+func (d *durationFlag) Type() string { return "duration" }
+
+// seconds is the duration in whole seconds. One that is none, or lies outside of least and most, is refused in the flag's name.
+func (d *durationFlag) seconds(flag string, least, most time.Duration) (int, error) {
+	std := time.Duration(*d)
+	if std < least || std > most || std%time.Second != 0 {
+		return 0, usagef("%s is %s; want whole seconds, %s to %s", flag, spec.Duration(*d), spec.Duration(least), spec.Duration(most))
+	}
+	return int(std / time.Second), nil
+}

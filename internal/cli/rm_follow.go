@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"millrace/internal/contract"
+)
+
+// removing follows a Remove to its end.
+type removing struct {
+	sh      *shell
+	c       client.Client
+	id      string
+	in      contract.RemoveInput // as asked for; a removal that was running already has the same
+	run     client.WorkflowRun
+	answers io.Reader
+	shown   bool
+	said    string
+}
+
+const rmLook = 500 * time.Millisecond
+
+func (f *removing) follow(ctx context.Context) error {
+	ended := make(chan error, 1)
+	var result contract.RemoveResult
+	go func() { ended <- f.run.Get(ctx, &result) }()
+	tick := time.NewTicker(rmLook)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return f.conclude(ctx, result, err)
+		case <-tick.C:
+		}
+		var status contract.RemoveStatus
+		if err := queryWorkflow(ctx, f.c, f.id, f.run.GetRunID(), &status); err != nil {
+			continue // the end of the workflow says what is wrong
+		}
+		asks := status.State == contract.StateAsking && !f.in.DryRun
+		f.progress(status, asks)
+		if !asks {
+			continue
+		}
+		if err := f.ask(ctx, status); err != nil {
+			return err
+		}
+	}
+}
+
+// progress says on the error stream, once each, what is left, what is done, and what is waited for until when. What an asking
+// removal waits for is not said by the command that is about to ask.
+func (f *removing) progress(s contract.RemoveStatus, asks bool) {
+	if s.Remains != nil && !f.shown && s.State != contract.StateDone {
+		f.shown = true
+		drawRemains(f.sh.err, s.Pipeline, *s.Remains)
+	}
+	if line := standing(s); line != f.said && !asks && s.State != contract.StateDone {
+		f.said = line
+		fmt.Fprintln(f.sh.err, line)
+	}
+}
+
+// standing is how far a removal is, in one line.
+func standing(s contract.RemoveStatus) string {
+	line := s.State
+	if s.Note != "" {
+		line += ": " + s.Note
+	}
+	if s.Until != nil {
+		line += ", until " + instant(s.Until.UnixMilli()) + contract.AtTheLongest(s.State)
+	}
+	return line
+}
+
+// drawRunning shows a removal that runs to a dry run.
+func (f *removing) drawRunning(s contract.RemoveStatus) error {
+	if s.Remains != nil {
+		drawRemains(f.sh.err, s.Pipeline, *s.Remains)
+	}
+	fmt.Fprintf(f.sh.out, "%s is running already; it is left alone\n%s\n", f.id, standing(s))
+	if done := deleted(s.Steps); done != "" {
+		fmt.Fprintln(f.sh.out, "so far "+done)
+	}
+	command := "millrace rm " + s.Pipeline
+	if s.Input != nil {
+		command = s.Input.Command()
+	}
+	_, err := fmt.Fprintf(f.sh.out, "follow it with `%s`\n", command)
+	return err
+}
+
+// ask asks whether to delete what was shown. A no cancels the removal, as does Ctrl-C.
+func (f *removing) ask(ctx context.Context, s contract.RemoveStatus) error {
+	if !f.in.Approved {
+		fmt.Fprintf(f.sh.err, "Delete all of this for good? Type the pipeline's name to go on: ")
+		if !f.agreed(ctx, s.Pipeline) {
+			return f.decline(context.WithoutCancel(ctx), s.Pipeline, ctx.Err())
+		}
+	}
+	handle, err := f.c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		UpdateID: uuid.NewString(), WorkflowID: f.id, RunID: f.run.GetRunID(), UpdateName: contract.UpdateApprove,
+		Args: []any{contract.ApproveRequest{}}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = handle.Get(ctx, nil)
+	}
+	if err == nil || ctx.Err() != nil || f.underWay(ctx) {
+		return nil // an interrupt is told of where the removal is followed
+	}
+	return explainWorkflow(f.id, "it has ended", err)
+}
+
+// agreed reads the answer. It does not wait for one after Ctrl-C.
+func (f *removing) agreed(ctx context.Context, want string) bool {
+	answer := make(chan string, 1)
+	go func() {
+		line, err := bufio.NewReader(f.answers).ReadString('\n')
+		if err != nil {
+			line = ""
+		}
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case got := <-answer:
+		return got == want
+	case <-ctx.Done():
+		fmt.Fprintln(f.sh.err)
+		return false
+	}
+}
+
+// decline cancels the removal, unless somebody else has approved it meanwhile: it has deleted something then.
+func (f *removing) decline(ctx context.Context, pipeline string, interrupted error) error {
+	if f.underWay(ctx) {
+		return fmt.Errorf("rm %s: somebody else has approved the removal and it goes on; cancel it with `temporal workflow cancel --workflow-id %s`", pipeline, f.id)
+	}
+	if err := f.c.CancelWorkflow(ctx, f.id, f.run.GetRunID()); err != nil {
+		return explainWorkflow(f.id, "it has ended", err)
+	}
+	if interrupted != nil {
+		return interruptedf("rm %s was not approved; nothing was deleted", pipeline)
+	}
+	return fmt.Errorf("rm %s: not approved; nothing was deleted", pipeline)
+}
+
+// underWay reports whether the removal was approved and has not ended.
+func (f *removing) underWay(ctx context.Context) bool {
+	var now contract.RemoveStatus
+	if err := queryWorkflow(ctx, f.c, f.id, f.run.GetRunID(), &now); err != nil {
+		return false
+	}
+	return now.State == contract.StateReleasing || now.State == contract.StateRemoving || now.State == contract.StateGrace
+}
+
+func (f *removing) conclude(ctx context.Context, result contract.RemoveResult, err error) error {
+	var failed *temporal.ApplicationError
+	var cancelled *temporal.CanceledError
+	switch {
+	case ctx.Err() != nil && f.in.DryRun:
+		return ctx.Err()
+	case ctx.Err() != nil:
+		return interruptedf("the removal goes on as workflow %s; follow it with `%s`, or cancel it with `temporal workflow cancel --workflow-id %s`",
+			f.id, f.in.Command(), f.id)
+	case errors.As(err, &failed):
+		return errors.New(failed.Message())
+	case errors.As(err, &cancelled):
+		return fmt.Errorf("workflow %s was cancelled; lanes that it has fenced stay fenced until `%s` finishes it", f.id, f.in.Command())
+	case err != nil:
+		return explainWorkflow(f.id, "", err)
+	}
+	gone := result.Outcome == contract.OutcomeNothing
+	if !f.shown && !gone {
+		f.shown = true
+		drawRemains(f.sh.err, result.Pipeline, result.Remains)
+	}
+	if gone || result.Outcome == contract.OutcomeNotApproved {
+		err = fmt.Errorf("rm %s: %s", result.Pipeline, result.Note)
+		if f.sh.json {
+			err = errors.Join(printJSON(f.sh.out, result), err)
+		}
+		return err
+	}
+	return f.sh.printOr(result, func() error { return drawRemoved(f.sh.out, result) })
+}
+
+func drawRemoved(w io.Writer, r contract.RemoveResult) error {
+	if r.Outcome == contract.OutcomeDryRun {
+		_, err := fmt.Fprintf(w, "%s: dry run; %s\n", r.Pipeline, r.Note)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s: %s\n%s\n%s\n", r.Pipeline, r.Outcome, deleted(r.Steps), r.Note)
+	return err
+}
+
+// deleted says in one line what the steps have taken away, "" before the first.
+func deleted(steps []contract.RemoveStep) string {
+	if len(steps) == 0 {
+		return ""
+	}
+	counts := make(map[string]int)
+	for _, s := range steps {
+		counts[s.Step] += int(s.Count)
+	}
+	var gone []string
+	if counts[contract.RemoveGroup] > 0 {
+		gone = append(gone, "consumer group")
+	}
+	if n := counts[contract.RemoveKeys] + counts[contract.RemoveMetas]; n > 0 {
+		gone = append(gone, counted(n, "key"))
+	}
+	if n := counts[contract.RemoveTopics]; n > 0 {
+		gone = append(gone, counted(n, "topic"))
+	}
+	if len(gone) == 0 {
+		gone = []string{"nothing"}
+	}
+	line := "deleted: " + strings.Join(gone, ", ")
+	if n := counts[contract.RemoveFence]; n > 0 {
+		line += fmt.Sprintf("; fenced: %s", counted(n, "lane"))
+	}
+	if n := counts[contract.RemoveLedger]; n > 0 {
+		line += fmt.Sprintf("; the ledger's rows were given up (%s written)", counted(n, "record"))
+	}
+	return line
+}
+
+func drawRemains(w io.Writer, pipeline string, r contract.Remains) {
+	fmt.Fprintf(w, "pipeline %s has left %s", pipeline, counted(r.Lanes, "lane"))
+	if r.Grouped {
+		fmt.Fprintf(w, " and the consumer group %s", r.Group)
+	}
+	fmt.Fprintln(w)
+	if r.Fenced > 0 {
+		fmt.Fprintf(w, "%d of the lanes are fenced by an earlier removal that has not ended; `millrace rm %s` finishes it\n", r.Fenced, pipeline)
+	}
+	t := &table{}
+	t.row("KEYS", "NUMBER", "BYTES")
+	for _, k := range r.Keys {
+		t.row(k.Kind, k.Keys, k.Bytes)
+	}
+	_ = t.write(w, "  ")
+	t = &table{}
+	t.row("TOPIC", "ROLE", "")
+	for _, topic := range r.Topics {
+		fate := "will be deleted"
+		if !topic.Delete {
+			fate = "stays: " + topic.Why
+		}
+		t.row(topic.Topic, topic.Role, fate)
+	}
+	_ = t.write(w, "  ")
+	if !r.Holders.Free() {
+		fmt.Fprintln(w, "held: "+r.Holders.String())
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(w, "note: "+note)
+	}
+}
