@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/serviceerror"
 	"go.uber.org/goleak"
 
 	"millrace/internal/connect"
@@ -170,6 +171,12 @@ func TestReport(t *testing.T) {
 	var b bytes.Buffer
 	Report(&b, report(&shell{out: io.Discard}, feedDone{Records: 5, Next: 6, first: 1}, context.Canceled))
 	require.Equal(t, "millrace: interrupted: go on with --from-line 6\n", b.String(), "a feed that was interrupted can be taken up")
+}
+
+func TestInterruptedRequests(t *testing.T) {
+	cancelled := serviceerror.NewCanceled("context canceled")
+	require.Equal(t, ExitInterrupted, Code(explain("p", cancelled)))
+	require.Equal(t, ExitInterrupted, Code(explainWorkflow("pipeline:p", "", cancelled)))
 }
 
 func TestDurationFlagHelp(t *testing.T) {

@@ -84,7 +84,7 @@ func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 	switch {
 	case l.Meta.Owner.Removed():
 		line.State, line.Fenced, line.Idle = "fenced", true, false
-		line.Reason = "a removal has fenced it and has not ended; finish it with millrace rm " + s.Name
+		line.Reason = "a removal has fenced it and has not ended"
 	case l.Gone:
 		line.Reason = l.Why
 	case l.Meta.StateID != s.StateID():

@@ -62,7 +62,7 @@ func (f *removing) follow(ctx context.Context) error {
 func (f *removing) progress(s contract.RemoveStatus, asks bool) {
 	if s.Remains != nil && !f.shown && s.State != contract.StateDone {
 		f.shown = true
-		drawRemains(f.sh.err, s.Pipeline, *s.Remains)
+		f.drawRemains(s.Pipeline, *s.Remains)
 	}
 	if line := standing(s); line != f.said && !asks && s.State != contract.StateDone {
 		f.said = line
@@ -85,7 +85,8 @@ func standing(s contract.RemoveStatus) string {
 // drawRunning shows a removal that runs to a dry run.
 func (f *removing) drawRunning(s contract.RemoveStatus) error {
 	if s.Remains != nil {
-		drawRemains(f.sh.err, s.Pipeline, *s.Remains)
+		fmt.Fprintf(f.sh.err, "when %s began:\n", f.id)
+		f.drawRemains(s.Pipeline, *s.Remains)
 	}
 	fmt.Fprintf(f.sh.out, "%s is running already; it is left alone\n%s\n", f.id, standing(s))
 	if done := deleted(s.Steps); done != "" {
@@ -181,7 +182,7 @@ func (f *removing) conclude(ctx context.Context, result contract.RemoveResult, e
 	gone := result.Outcome == contract.OutcomeNothing
 	if !f.shown && !gone {
 		f.shown = true
-		drawRemains(f.sh.err, result.Pipeline, result.Remains)
+		f.drawRemains(result.Pipeline, result.Remains)
 	}
 	if gone || result.Outcome == contract.OutcomeNotApproved {
 		err = fmt.Errorf("rm %s: %s", result.Pipeline, result.Note)
@@ -234,23 +235,33 @@ func deleted(steps []contract.RemoveStep) string {
 	return line
 }
 
-func drawRemains(w io.Writer, pipeline string, r contract.Remains) {
+// drawRemains shows what was found of the pipeline.
+func (f *removing) drawRemains(pipeline string, r contract.Remains) {
+	w := f.sh.err
 	fmt.Fprintf(w, "pipeline %s has left %s", pipeline, counted(r.Lanes, "lane"))
 	if r.Grouped {
 		fmt.Fprintf(w, " and the consumer group %s", r.Group)
 	}
 	fmt.Fprintln(w)
 	if r.Fenced > 0 {
-		fmt.Fprintf(w, "%d of the lanes are fenced by an earlier removal that has not ended; `millrace rm %s` finishes it\n", r.Fenced, pipeline)
+		finisher := "this one"
+		if f.in.DryRun {
+			finisher = "`" + f.in.Command() + "`"
+		}
+		fmt.Fprintf(w, "%d of the lanes are fenced by an earlier removal that has not ended; %s finishes it\n", r.Fenced, finisher)
 	}
 	t := &table{}
-	t.row("KEYS", "NUMBER", "BYTES")
+	if len(r.Keys) > 0 {
+		t.row("KEYS", "NUMBER", "BYTES")
+	}
 	for _, k := range r.Keys {
 		t.row(k.Kind, k.Keys, k.Bytes)
 	}
 	_ = t.write(w, "  ")
 	t = &table{}
-	t.row("TOPIC", "ROLE", "")
+	if len(r.Topics) > 0 {
+		t.row("TOPIC", "ROLE", "")
+	}
 	for _, topic := range r.Topics {
 		fate := "will be deleted"
 		if !topic.Delete {

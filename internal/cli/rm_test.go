@@ -293,6 +293,12 @@ func TestDrawRemoved(t *testing.T) {
 	require.NoError(t, drawRemoved(&b, contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeDryRun, Note: "nothing was deleted"}))
 	require.Equal(t, "shop: dry run; nothing was deleted\n", b.String())
 	b.Reset()
-	drawRemains(&b, "shop", contract.Remains{Lanes: 4, Fenced: 3})
-	require.Contains(t, b.String(), "3 of the lanes are fenced by an earlier removal that has not ended; `millrace rm shop` finishes it\n")
+	for _, dry := range []bool{true, false} {
+		f := &removing{sh: &shell{err: &b}, in: contract.RemoveInput{Pipeline: "shop", Topics: true, DryRun: dry}}
+		f.drawRemains("shop", contract.Remains{Lanes: 4, Fenced: 3})
+	}
+	require.Equal(t, "pipeline shop has left 4 lanes\n"+
+		"3 of the lanes are fenced by an earlier removal that has not ended; `millrace rm shop --topics` finishes it\n"+
+		"pipeline shop has left 4 lanes\n"+
+		"3 of the lanes are fenced by an earlier removal that has not ended; this one finishes it\n", b.String())
 }

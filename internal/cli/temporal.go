@@ -70,9 +70,12 @@ func explain(pipeline string, err error) error {
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	var refused *temporal.ApplicationError
 	var away *serviceerror.Unavailable
+	var interrupted *serviceerror.Canceled
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &interrupted): // what gRPC makes of a context that was cancelled
+		return context.Canceled
 	case errors.As(err, &notFound):
 		return fmt.Errorf("pipeline %s is not running: start it with `millrace start FILE`", pipeline)
 	case errors.As(err, &started):

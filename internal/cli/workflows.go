@@ -57,9 +57,12 @@ func explainWorkflow(id, missing string, err error) error {
 	var notFound *serviceerror.NotFound
 	var refused *temporal.ApplicationError
 	var away *serviceerror.Unavailable
+	var interrupted *serviceerror.Canceled
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &interrupted): // what gRPC makes of a context that was cancelled
+		return context.Canceled
 	case errors.As(err, &notFound):
 		return fmt.Errorf("workflow %s is not open: %s", id, missing)
 	case errors.As(err, &refused):
