@@ -244,6 +244,7 @@ func (s *stack) remove() {
 	require.Empty(s.t, after.Remains.Keys)
 	require.Empty(s.t, after.Remains.Topics)
 	require.Equal(s.t, contract.OutcomeNothing, after.Outcome)
+	s.capture("remove_nothing", id, "")
 }
 
 // Temporal hangs for longer than every heartbeat timeout: no hot path stops, events go on being committed, and when Temporal is back
