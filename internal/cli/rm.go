@@ -32,8 +32,8 @@ group, all keys, and with --topics the topics that it writes. Topics that it rea
 names, nor the ledger while such a topic holds results of this pipeline. The lanes stay fenced for --grace, so that a worker that was
 frozen and thaws can write nothing back; after that nothing is left.
 A removal that is running already is followed if it was started in the same way; --dry-run only shows how far it is. One that was
-cancelled half-way is finished by another rm. A name of which nothing is here exits with 1. Without --topics the ledger topic stays with its rows given up, and a
-pipeline of the same name begins anew.`,
+cancelled half-way is finished by another rm. A name of which nothing is here exits with 1. Without --topics the ledger topic
+stays with its rows given up, and a pipeline of the same name begins anew.`,
 		Example: "  millrace rm flights --dry-run\n  millrace rm flights --topics --yes",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

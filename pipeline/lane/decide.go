@@ -61,7 +61,8 @@ var (
 const keptDecisions = 10
 
 // Decide answers the incident that the lane is parked for; incident is its id or the lane's owner token. The lane carries
-// the decision out in its own goroutine. Errors do not name choice and lane: who asks knows both. Repeating a decision changes nothing. It may be called from any goroutine.
+// the decision out in its own goroutine. Errors do not name choice and lane: who asks knows both. Repeating a decision
+// changes nothing. It may be called from any goroutine.
 func (l *Lane) Decide(incident, choice, by string) error {
 	l.deciding.Lock()
 	defer l.deciding.Unlock()
