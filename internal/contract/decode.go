@@ -63,14 +63,12 @@ func decodeField(text json.RawMessage, name string, into reflect.Value, want str
 		return ""
 	}
 	into.SetZero()
-	kind := into.Type()
 	var mistyped *json.UnmarshalTypeError
 	if errors.As(err, &mistyped) && mistyped.Field != "" { // deep inside a value
-		name, kind, want = name+"."+mistyped.Field, mistyped.Type, ""
-		return fmt.Sprintf("%s is a %s; want %s", name, mistyped.Value, typeOf(kind))
+		return fmt.Sprintf("%s.%s is a %s; want %s", name, mistyped.Field, mistyped.Value, typeOf(mistyped.Type))
 	}
 	if want == "" {
-		want = typeOf(kind)
+		want = typeOf(into.Type())
 	}
 	return fmt.Sprintf("%s is %s; want %s", name, excerpt(text), want)
 }

@@ -74,14 +74,15 @@ func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision,
 
 // checkDraft is ErrFenced when the ledger has another latest row of the draft's window than the draft was made for.
 func (h *Held) checkDraft(d Draft) error {
-	e := h.index.entries[d.Row.ID()]
-	outdated := false
-	if e == nil || h.index.isPast(e) {
-		outdated = d.Latest != nil || d.Row.Edition != h.index.edition
-	} else {
-		outdated = d.Latest == nil || d.Latest.Revision != e.revision
+	latest := 0
+	if e := h.index.entries[d.Row.ID()]; e != nil && !h.index.isPast(e) {
+		latest = e.revision
 	}
-	if outdated {
+	known := 0
+	if d.Latest != nil {
+		known = d.Latest.Revision
+	}
+	if latest != known || d.Row.Edition != h.index.edition {
 		return fmt.Errorf("revision %d of window %s: %w", d.Row.Revision, d.Row.ID(), ErrFenced)
 	}
 	return nil

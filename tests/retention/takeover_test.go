@@ -172,22 +172,27 @@ func (o *old) clean() {
 		require.NoError(o.t, o.cluster.SetTopic(o.ctx, ledger.Topic(o.spec.Name), name, value))
 	}
 	given := ledger.WindowID{Window: "minutely", Start: base}
-	began, rows := time.Now(), 0
-	for ; ; time.Sleep(5 * time.Second) {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	began := time.Now()
+	for rows := o.rows(); rows > inForce; rows = o.rows() {
+		require.Less(o.t, time.Since(began), 5*time.Minute, "the cleaner leaves %d rows", rows)
 		for slot := range ledger.DefaultSlots {
 			o.append(&kgo.Record{Partition: int32(slot), Key: given.Key()})
 		}
-		rows = 0
-		require.NoError(o.t, ledger.Read(o.ctx, o.kafka, o.spec.Name, func(rec ledger.Record) error {
-			if rec.Row != nil {
-				rows++
-			}
-			return nil
-		}))
-		if rows <= inForce {
-			break
-		}
-		require.Less(o.t, time.Since(began), 5*time.Minute, "the cleaner leaves %d rows", rows)
+		<-tick.C
 	}
 	o.t.Logf("the cleaner took %s", time.Since(began).Round(time.Second))
+}
+
+// rows counts the rows that the ledger topic holds, in force or not.
+func (o *old) rows() (n int) {
+	o.t.Helper()
+	require.NoError(o.t, ledger.Read(o.ctx, o.kafka, o.spec.Name, func(rec ledger.Record) error {
+		if rec.Row != nil {
+			n++
+		}
+		return nil
+	}))
+	return n
 }
