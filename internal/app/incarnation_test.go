@@ -94,7 +94,7 @@ func (w *removable) pass(d time.Duration) {
 // hookedState lets something happen between two steps of a closer: the world goes on while its process is frozen.
 type hookedState struct {
 	*closerStore
-	beforeFlip, beforeSeal, beforeDrop, beforeExpire func()
+	beforeFlip, beforeDrop, beforeExpire func()
 }
 
 func once(f *func()) {
@@ -107,11 +107,6 @@ func once(f *func()) {
 func (h *hookedState) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
 	once(&h.beforeFlip)
 	return h.closerStore.Flip(ctx, id, v, final, row)
-}
-
-func (h *hookedState) SetSeal(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error) {
-	once(&h.beforeSeal)
-	return h.closerStore.SetSeal(ctx, id, owner, before)
 }
 
 func (h *hookedState) SetDrop(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error) {
