@@ -1,6 +1,7 @@
 package dev
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type KafkaConfig struct {
 	Port int
 	// MinSessionTimeout is the shortest session timeout a consumer group may ask for; 0 means Kafka's own default of 6 s.
 	MinSessionTimeout time.Duration
+	// RebalanceWait is how long a rebalance waits for members at the most, whatever they ask for; 0 means 15 s.
+	RebalanceWait time.Duration
 	// SyncWrites makes every record durable before it is acknowledged. Without it a crash of the process loses nothing,
 	// a crash of the machine may lose the last writes, as with Kafka's own defaults.
 	SyncWrites bool
@@ -78,6 +81,7 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 		return nil, fmt.Errorf("start embedded Kafka: %w", errors.Join(err, release()))
 	}
 	answerUnknownGroups(cluster)
+	boundRebalances(cluster, cmp.Or(cfg.RebalanceWait, defaultRebalanceWait))
 	return &Kafka{cluster: cluster, addr: cluster.ListenAddrs()[0], release: release}, nil
 }
 

@@ -1,6 +1,8 @@
 package dev
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -24,6 +26,21 @@ func answerUnknownGroups(cluster *kfake.Cluster) {
 		}
 		cluster.KeepControl()
 		return nothingCommittedByAny(req), nil, true
+	})
+}
+
+// defaultRebalanceWait is long for members on one machine to let go of their lanes, and much shorter than they wait for the
+// answer to a join.
+const defaultRebalanceWait = 15 * time.Second
+
+// boundRebalances makes the broker wait for the members of a group no longer than limit, whatever they ask for. kfake begins
+// to wait anew with every join: members that gave their joins up, each at its own time, and came again could make it wait
+// for ever for one that is gone. Kafka's wait begins once.
+func boundRebalances(cluster *kfake.Cluster, limit time.Duration) {
+	cluster.ControlKey(int16(kmsg.JoinGroup), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		req := kreq.(*kmsg.JoinGroupRequest)
+		req.RebalanceTimeoutMillis = min(req.RebalanceTimeoutMillis, int32(limit.Milliseconds()))
+		return nil, nil, false
 	})
 }
 
