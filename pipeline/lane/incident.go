@@ -63,6 +63,9 @@ func sameTopic(a, b string) bool { return a == "" || b == "" || a == b }
 func (p *position) verify() (start int64, inc *Incident) {
 	at := p.meta.Offset
 	switch {
+	case !p.fresh() && !sameTopic(p.meta.TopicID, p.topicID): // also when a part of the state is gone: none of it is of use here
+		return 0, &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
+			"topic %s is now %s, the state belongs to %s: it was deleted and made again", p.topicRef.Topic, p.topicID, p.meta.TopicID)}
 	case p.loss != nil:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: at, Detail: fmt.Sprintf(
 			"%s; the server evicts keys (its maxmemory-policy must be noeviction) or somebody deleted them: restore Redis from its backup, or decide",
@@ -77,9 +80,6 @@ func (p *position) verify() (start int64, inc *Incident) {
 				"and the log begins at %d; restore Redis from its backup, or decide", p.topicRef, p.ledger.Offset, p.ledger.Windows, p.ends.Start)}
 	case p.fresh():
 		return p.ends.Start, nil
-	case !sameTopic(p.meta.TopicID, p.topicID):
-		return 0, &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
-			"topic %s is now %s, the state belongs to %s: it was deleted and made again", p.topicRef.Topic, p.topicID, p.meta.TopicID)}
 	case p.ends.Start > at:
 		return 0, &Incident{Kind: IncidentGap, From: at, To: p.ends.Start, Detail: fmt.Sprintf(
 			"the log of %s starts at %d, %d offsets were deleted before they were read", p.topicRef, p.ends.Start, p.ends.Start-at)}

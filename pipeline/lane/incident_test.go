@@ -57,3 +57,17 @@ func TestIncidentsArePlain(t *testing.T) {
 		require.Equal(t, whole, withoutLane(errors.New(whole)))
 	}
 }
+
+// Where a part of the state is gone and the topic was made again as well, it is the new log that decides: reading it again
+// up to where the old one was read would mean nothing.
+func TestPartialLossOfAnotherLog(t *testing.T) {
+	at := position{
+		meta: store.Meta{Offset: 120, TopicID: "old"}, topicID: "new", ends: source.Ends{HighWatermark: 200},
+		loss: store.ErrPartialLoss, hint: source.Committed{Offset: -1}, topicRef: source.TopicPartition{Topic: "in", Partition: 3},
+	}
+	_, inc := at.verify()
+	require.Equal(t, IncidentOtherLog, inc.Kind)
+	at.topicID = "old"
+	_, inc = at.verify()
+	require.Equal(t, IncidentStateLost, inc.Kind)
+}

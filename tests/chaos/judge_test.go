@@ -125,6 +125,11 @@ var crashes = []string{"panic:", "fatal error:", "SIGBUS", "SIGSEGV", "DATA RACE
 func (r *run) leave() {
 	r.t.Helper()
 	counts, since := make([]int, len(r.workers)), time.Now()
+	defer func() {
+		if r.t.Failed() {
+			r.accuse()
+		}
+	}()
 	rig.Eventually(r.t, "no worker has lanes or closers, and their goroutines have ended", settling, func() bool {
 		for n, w := range r.workers {
 			v, ok := w.look()
@@ -167,6 +172,18 @@ func (r *run) leave() {
 	}
 	require.Empty(r.t, r.processes(), "processes are left")
 	r.say("nothing is left")
+}
+
+// accuse says what every worker still has, and lets it say in its log what its goroutines do.
+func (r *run) accuse() {
+	for _, w := range r.workers {
+		if v, ok := w.look(); ok {
+			r.say("%s has %d goroutines, %d lanes and %d breakers, had %d goroutines without a pipeline", w.name, v.goroutines,
+				len(v.lanes), v.guards, w.base)
+			w.signal(syscall.SIGQUIT)
+		}
+	}
+	<-time.After(2 * time.Second) // what they say is read before they are killed
 }
 
 // processes lists the processes of this seed's workers, and those they have started.
