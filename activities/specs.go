@@ -132,12 +132,14 @@ func (s started) removed(ctx context.Context, removals []*workflowpb.WorkflowExe
 
 // outcome reads how a removal that was completed has ended.
 func (s started) outcome(ctx context.Context, run *commonpb.WorkflowExecution) (string, error) {
-	event, err := s.client.GetWorkflowHistory(ctx, run.GetWorkflowId(), run.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT).Next()
+	history := s.client.GetWorkflowHistory(ctx, run.GetWorkflowId(), run.GetRunId(), false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
+	event, err := history.Next()
 	if err != nil {
 		return "", fmt.Errorf("read the result of %s: %w", run.GetWorkflowId(), err)
 	}
 	var result contract.RemoveResult
-	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionCompletedEventAttributes().GetResult(), &result); err != nil {
+	payloads := event.GetWorkflowExecutionCompletedEventAttributes().GetResult()
+	if err := converter.GetDefaultDataConverter().FromPayloads(payloads, &result); err != nil {
 		return "", fmt.Errorf("read the result of %s: %w", run.GetWorkflowId(), err)
 	}
 	return result.Outcome, nil

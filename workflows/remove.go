@@ -182,7 +182,8 @@ func (r *removal) remove(ctx workflow.Context) error {
 		return err
 	}
 	until := workflow.Now(ctx).Add(r.in.Grace())
-	r.set(ctx, contract.StateGrace, "keeps the lanes fenced for workers that may be frozen; all that is left in Redis is a key for each lane that says so", &until)
+	r.set(ctx, contract.StateGrace,
+		"keeps the lanes fenced for workers that may be frozen; all that is left in Redis is a key for each lane that says so", &until)
 	if err := workflow.NewTimerWithOptions(ctx, r.in.Grace(), workflow.TimerOptions{Summary: "grace for frozen workers"}).Get(ctx, nil); err != nil {
 		return err
 	}

@@ -200,7 +200,8 @@ func (r remains) DeleteTopic(ctx context.Context, topic string) error {
 }
 
 // Topics implements activities.Remains.
-func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, others []activities.Other, progress func(int64)) ([]contract.TopicRemains, error) {
+func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, others []activities.Other,
+	progress func(int64)) ([]contract.TopicRemains, error) {
 	all, err := r.cluster.Topics(ctx)
 	if err != nil {
 		return nil, err
@@ -232,7 +233,8 @@ func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, ot
 
 // written are the topics that the pipeline writes, as its spec and its own ledger say. ended reports whether an earlier removal has
 // given up all that the ledger says.
-func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec, all []string) (roles map[string]string, ended bool, err error) {
+func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec,
+	all []string) (roles map[string]string, ended bool, err error) {
 	book := ledger.Topic(pipeline)
 	roles = map[string]string{book: contract.RoleLedger}
 	if slices.Contains(all, book) {
@@ -317,7 +319,8 @@ func (r remains) readLedger(ctx context.Context, pipeline string) (ledgerSays, e
 }
 
 // namedElsewhere says of those of the topics that must stay why: a spec reads them, or another pipeline writes them.
-func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.Spec, others []activities.Other, all []string, roles map[string]string,
+func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.Spec, others []activities.Other, all []string,
+	roles map[string]string,
 	progress func(int64)) (kept map[string]string, err error) {
 	kept = make(map[string]string)
 	keep := func(topic, why string, args ...any) {

@@ -17,13 +17,15 @@ func printReceipt(w io.Writer, pipeline string, r contract.Receipt) error {
 	}
 	fmt.Fprintf(&b, "%s %s: %s (generation %d, request %s)\n", r.Update, pipeline, state, r.Generation, r.RequestID)
 	if e := r.Emitted; e != nil {
-		fmt.Fprintf(&b, "  published %d of %s: %s, %s\n", e.Published, counted(e.Windows, "open window"), counted(e.Keys, "row"), counted(e.Events, "event"))
+		fmt.Fprintf(&b, "  published %d of %s: %s, %s\n", e.Published, counted(e.Windows, "open window"),
+			counted(e.Keys, "row"), counted(e.Events, "event"))
 		for i, rev := range e.Revisions {
 			if i == 5 {
 				fmt.Fprintf(&b, "    ... %d more; see `millrace windows ls %s`\n", e.Published-i, pipeline)
 				break
 			}
-			fmt.Fprintf(&b, "    %s %s revision %d: %s, %s\n", rev.Window, instant(rev.Start), rev.Revision, counted(rev.Keys, "row"), counted(rev.Events, "event"))
+			fmt.Fprintf(&b, "    %s %s revision %d: %s, %s\n", rev.Window, instant(rev.Start), rev.Revision,
+				counted(rev.Keys, "row"), counted(rev.Events, "event"))
 		}
 		printLanes(&b, "covers", e.Covered)
 	} else {

@@ -152,7 +152,7 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 	}
 	drawIncidents(w, id, s.Lanes)
 	if storm := b.Storm; storm != nil {
-		fmt.Fprintf(w, "rebalance storm: %s of assignment since %s; held back by %d ms\n", counted(storm.Changes, "change"), instant(storm.Since.UnixMilli()), storm.Delay)
+		fmt.Fprintln(w, stormLine(*storm))
 	}
 	for _, d := range s.Receipts {
 		drawDecision(w, d)
@@ -211,4 +211,10 @@ func (sh *shell) decided(receipt contract.DecisionReceipt) error {
 		return incompletef("the decision was not applied: %s", receipt.Note)
 	}
 	return nil
+}
+
+// stormLine says in one line how often lanes move.
+func stormLine(s contract.Storm) string {
+	return fmt.Sprintf("rebalance storm: %s of assignment since %s; held back by %d ms",
+		counted(s.Changes, "change"), instant(s.Since.UnixMilli()), s.Delay)
 }

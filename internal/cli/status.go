@@ -307,7 +307,7 @@ func drawStatus(w io.Writer, v statusView) error {
 		fmt.Fprintln(w)
 	}
 	for _, storm := range v.Storms {
-		fmt.Fprintf(w, "  rebalance storm: %s of assignment since %s; held back by %d ms\n", counted(storm.Changes, "change"), instant(storm.Since.UnixMilli()), storm.Delay)
+		fmt.Fprintln(w, "  "+stormLine(storm))
 	}
 	t := &table{}
 	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")

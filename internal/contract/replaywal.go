@@ -109,7 +109,8 @@ type ReplayWALInput struct {
 // UnmarshalJSON collects unknown fields, which are refused by name on a first start.
 func (in *ReplayWALInput) UnmarshalJSON(data []byte) error {
 	type plain ReplayWALInput
-	return decodeKnown(data, (*plain)(in), wants{"bytes_per_second": fmt.Sprintf("whole bytes, 0 (no limit) to %d", int64(MaxBytesPerSecond))}, &in.Unknown, &in.Wrong)
+	limit := fmt.Sprintf("whole bytes, 0 (no limit) to %d", int64(MaxBytesPerSecond))
+	return decodeKnown(data, (*plain)(in), wants{"bytes_per_second": limit}, &in.Unknown, &in.Wrong)
 }
 
 // ReplayWALState is what a ReplayWAL carries into its next run.

@@ -30,7 +30,7 @@ const (
 type Invalid struct {
 	Reason Reason
 	Field  string // path of the field; empty when the document as a whole is meant
-	Got    string // what stands there, as written (of objects and lists only that) and cut to maxGot; empty when nothing does, or when it is too large
+	Got    string // what stands there as written, cut to maxGot; objects and lists in a word; empty for nothing, or too much
 	Want   string // what would be valid there; empty where the reason says it
 	Offset int    // NotJSON, BadUTF8 and TooDeep: the byte at which reading stopped, from 0
 	Limit  int    // KeyTooLarge and ValueTooLarge: the most bytes

@@ -85,7 +85,7 @@ func (m *Merger) Window(ctx context.Context, v *survey.View, ref window.Ref, exa
 			return 0, false, err
 		}
 	}
-	if err := r.rereadMetas(ctx); err != nil {
+	if err := r.Prove(ctx, r.merged()); err != nil {
 		return 0, false, err
 	}
 	events, err = r.countEvents(ctx)

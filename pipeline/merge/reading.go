@@ -213,24 +213,30 @@ func (r *reading) narrow() {
 	r.bytes = 0
 }
 
-// rereadMetas reads the metas of the lanes merged once more: with the same owner and nothing gone backwards, what was read in
-// between belongs together.
-func (r *reading) rereadMetas(ctx context.Context) error {
+// merged lists the lanes that have a share of the window.
+func (r *reading) merged() []*survey.Lane {
 	seen := make(map[int]struct{}, len(r.view.Lanes))
-	var lanes []int
+	var lanes []*survey.Lane
 	for i := range r.parts {
-		if _, ok := seen[r.parts[i].lane]; !ok {
-			seen[r.parts[i].lane] = struct{}{}
-			lanes = append(lanes, r.parts[i].lane)
+		n := r.parts[i].lane
+		if _, ok := seen[n]; !ok {
+			seen[n] = struct{}{}
+			lanes = append(lanes, &r.view.Lanes[n])
 		}
 	}
-	return parallel.Do(ctx, r.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
-		l := &r.view.Lanes[lanes[i]]
-		meta, found, err := r.cfg.Reader.ReadMeta(ctx, l.ID)
+	return lanes
+}
+
+// Prove reads the metas of lanes of a view once more: with the same owners and nothing gone backwards, what was read since the
+// view belongs to it. ErrMoved otherwise.
+func (m *Merger) Prove(ctx context.Context, lanes []*survey.Lane) error {
+	return parallel.Do(ctx, m.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
+		l := lanes[i]
+		meta, found, err := m.cfg.Reader.ReadMeta(ctx, l.ID)
 		if err != nil {
 			return fmt.Errorf("lane %s: %w", l.ID, err)
 		}
-		if !found || !meta.Guard().Follows(l.Meta.Guard()) {
+		if found != l.Found || found && !meta.Guard().Follows(l.Meta.Guard()) {
 			return fmt.Errorf("lane %s: %w", l.ID, ErrMoved)
 		}
 		return nil

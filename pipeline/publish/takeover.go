@@ -46,15 +46,15 @@ func (h *Held) GiveUpProducer() {
 	}
 }
 
-// ledgerTrust is how long a slot writes to Redis after it has last read its ledger or written to it. A process that was
+// LedgerTrust is how long a slot writes to Redis after it has last read its ledger or written to it. A process that was
 // frozen for longer reads on first: others may have published since, or the pipeline was removed and begun anew, and then
 // what the slot still wants to show or to remove is another one's. After a shorter freeze the turn of the closers is still
 // leased, which a removal waits for.
-const ledgerTrust = 3 * time.Second
+const LedgerTrust = 3 * time.Second
 
 // catchUp reads the ledger on, if that was last done long ago. What fails is a *SlotError.
 func (h *Held) catchUp(ctx context.Context) error {
-	if h.keep.now().Sub(h.asOf) <= ledgerTrust {
+	if h.keep.now().Sub(h.asOf) <= LedgerTrust {
 		return nil
 	}
 	if err := h.readLedger(ctx); err != nil {

@@ -3,11 +3,8 @@ package result
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"time"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/merge"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/survey"
@@ -21,9 +18,6 @@ type view struct {
 	takeOvers []int64 // by slot, those after which the lanes were still those of the view
 }
 
-// freezeTrust is how long a closer may do nothing before it takes itself to have been frozen.
-const freezeTrust = 3 * time.Second
-
 // incarnation tells one life of a pipeline from those before and after it.
 type incarnation struct {
 	ledgerID string
@@ -33,7 +27,7 @@ type incarnation struct {
 // begin takes the look that a round, a flush or a drain begins with. A pipeline that was removed and begun anew while the
 // closer was frozen is recognised, and what was remembered of the old one is forgotten. c.turn is held.
 func (c *Closer) begin(ctx context.Context) (*view, error) {
-	if now := c.cfg.Now(); now.Sub(c.began) > freezeTrust {
+	if now := c.cfg.Now(); now.Sub(c.began) > publish.LedgerTrust {
 		err := parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) error { return c.slots[i].ReadOn(ctx) })
 		if err != nil {
 			return nil, err
@@ -83,21 +77,15 @@ func (c *Closer) prove(ctx context.Context, s *publish.Held, n int, v *view) err
 	if v.takeOvers[n] == takeOvers {
 		return nil
 	}
-	err := parallel.Do(ctx, c.cfg.Parallel, len(v.Lanes), func(ctx context.Context, i int) error {
-		l := &v.Lanes[i]
-		meta, found, err := c.cfg.State.ReadMeta(ctx, l.ID)
-		if err != nil {
-			return fmt.Errorf("lane %s: %w", l.ID, err)
-		}
-		if found != l.Found || found && !meta.Guard().Follows(l.Meta.Guard()) {
-			return fmt.Errorf("lane %s: %w", l.ID, merge.ErrMoved)
-		}
-		return nil
-	})
-	if err == nil {
-		v.takeOvers[n] = takeOvers
+	lanes := make([]*survey.Lane, len(v.Lanes))
+	for i := range lanes {
+		lanes[i] = &v.Lanes[i]
 	}
-	return err
+	if err := c.merger.Prove(ctx, lanes); err != nil {
+		return err
+	}
+	v.takeOvers[n] = takeOvers
+	return nil
 }
 
 func (c *Closer) look(ctx context.Context) (*view, error) {

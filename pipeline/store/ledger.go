@@ -60,7 +60,8 @@ return unlinked
 
 // Flip writes the ledger row of a version into the view and makes that version current, only upwards: ErrRevisionBack when
 // a higher one is current, which leaves the view as it is. A row that is not final never replaces the final row of its
-// version: it comes from a closer that was overtaken. Of an earlier edition nothing stays. Repeating is safe. The content
+// version: it comes from a closer that was overtaken. Of an earlier edition nothing stays. The content of the revision
+// is kept from then on, until ExpireWindow. Repeating is safe. The content
 // of the revision need not be in Redis, so that a lost view can be rebuilt from the Kafka ledger, lowest revision first.
 func (s *Store) Flip(ctx context.Context, id WindowID, v Version, final bool, row []byte) error {
 	rank := 0

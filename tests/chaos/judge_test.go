@@ -181,9 +181,9 @@ func (r *run) accuse() {
 			r.say("%s has %d goroutines, %d lanes and %d breakers, had %d goroutines without a pipeline", w.name, v.goroutines,
 				len(v.lanes), v.guards, w.base)
 			w.signal(syscall.SIGQUIT)
+			rig.Eventually(r.t, w.name+" has said it", rig.Patience, w.process.Ended)
 		}
 	}
-	<-time.After(2 * time.Second) // what they say is read before they are killed
 }
 
 // processes lists the processes of this seed's workers, and those they have started.
