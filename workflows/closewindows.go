@@ -127,7 +127,8 @@ func (c *closeWindows) round(ctx workflow.Context) (*contract.CloseDueResult, er
 	future := workflow.ExecuteActivity(workflow.WithActivityOptions(work, options), c.closing.CloseDue, contract.CloseDueInput{
 		Pipeline: c.in.Pipeline, Spec: c.in.Spec, Skip: c.promoted(),
 	})
-	for !future.IsReady() {
+	// Once ctx is cancelled every timer made on it is ready at once; what is left is to wait for the activity's answer.
+	for !future.IsReady() && ctx.Err() == nil {
 		skipped := len(c.in.Promoted)
 		wake := workflow.NewSelector(ctx)
 		wake.AddFuture(future, func(workflow.Future) {})

@@ -24,6 +24,7 @@ func closerEnv(t *testing.T) (*testsuite.TestWorkflowEnvironment, *world, *[]con
 	env.SetDetachedChildWait(false)
 	w := &world{generation: 1}
 	w.registerControl(env)
+	likeAServer(env)
 	env.RegisterWorkflowWithOptions(CloseWindows, workflow.RegisterOptions{Name: contract.WorkflowCloseWindows})
 	env.RegisterWorkflowWithOptions(CloseWindow, workflow.RegisterOptions{Name: contract.WorkflowCloseWindow})
 	register(env, contract.ActivityCloseDue, func(context.Context, contract.CloseDueInput) (*contract.CloseDueResult, error) {
@@ -136,6 +137,33 @@ func TestCloserStopsOnSignalAndCancel(t *testing.T) {
 			} else {
 				require.NoError(t, env.GetWorkflowError())
 			}
+			require.Equal(t, contract.ChildEnded, (*reports)[len(*reports)-1].State)
+		})
+	}
+}
+
+// A timer made on a cancelled context is ready at once, so a loop that waits for one of them must not go on after it.
+func TestCloserWithAPromotedWindowEnds(t *testing.T) {
+	for _, how := range []string{"signal", "cancel"} {
+		t.Run(how, func(t *testing.T) {
+			env, _, reports := closerEnv(t)
+			var inputs []contract.CloseDueInput
+			dues(env, &inputs)
+			stopped := 0
+			env.OnSignalExternalWorkflow(anything, contract.CloseWindowID("orders", ref(7)), anything, contract.SignalStop, anything).Return(
+				func(_, _, _, _ string, _ any) error { stopped++; return nil })
+			env.RegisterDelayedCallback(func() {
+				if how == "cancel" {
+					env.CancelWorkflow()
+					return
+				}
+				env.SignalWorkflow(contract.SignalStop, contract.StopSignal{Reason: "drain"})
+			}, 15*time.Minute)
+			startCloser(env, contract.FailedWindow{WindowRef: ref(7), Problem: "checksum"})
+			err := env.GetWorkflowError()
+			require.Equal(t, how == "cancel", temporal.IsCanceledError(err), "%v", err)
+			require.Equal(t, how == "signal", err == nil, "%v", err)
+			require.Equal(t, 1, stopped, "the window's own workflow follows")
 			require.Equal(t, contract.ChildEnded, (*reports)[len(*reports)-1].State)
 		})
 	}

@@ -1,0 +1,108 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+// slowEnding is how long an activity that is waited for takes to end after it was cancelled.
+const slowEnding = 3 * time.Second
+
+// likeAServer makes the test environment behave as a server does where it is too kind: an activity whose cancellation is
+// waited for answers some time after the request, and workflow code that does not block within contract.DeadlockTimeout is a
+// panic.
+func likeAServer(env *testsuite.TestWorkflowEnvironment) {
+	env.SetWorkerOptions(worker.Options{
+		DeadlockDetectionTimeout: contract.DeadlockTimeout,
+		Interceptors:             []interceptor.WorkerInterceptor{&slowInterceptor{}},
+	})
+}
+
+type slowInterceptor struct{ interceptor.WorkerInterceptorBase }
+
+func (*slowInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+	i := new(slowInbound)
+	i.Next = next
+	return i
+}
+
+type slowInbound struct{ interceptor.WorkflowInboundInterceptorBase }
+
+func (i *slowInbound) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
+	o := new(slowOutbound)
+	o.Next = outbound
+	return i.Next.Init(o)
+}
+
+// mostInVain is how many timers and activities a workflow may make on a cancelled context: they end at once, so a loop that
+// goes on making them never blocks.
+const mostInVain = 50
+
+type slowOutbound struct {
+	interceptor.WorkflowOutboundInterceptorBase
+	inVain int
+}
+
+// notInVain panics when a workflow spins. The deadlock detector would find it too, some seconds and gigabytes later.
+func (o *slowOutbound) notInVain(ctx workflow.Context) {
+	if ctx.Err() == nil {
+		return
+	}
+	if o.inVain++; o.inVain > mostInVain {
+		panic(fmt.Sprintf("the workflow spins: %d timers and activities made on a cancelled context", o.inVain))
+	}
+}
+
+func (o *slowOutbound) NewTimer(ctx workflow.Context, d time.Duration) workflow.Future {
+	o.notInVain(ctx)
+	return o.Next.NewTimer(ctx, d)
+}
+
+func (o *slowOutbound) NewTimerWithOptions(ctx workflow.Context, d time.Duration, options workflow.TimerOptions) workflow.Future {
+	o.notInVain(ctx)
+	return o.Next.NewTimerWithOptions(ctx, d, options)
+}
+
+func (o *slowOutbound) Sleep(ctx workflow.Context, d time.Duration) error {
+	o.notInVain(ctx)
+	return o.Next.Sleep(ctx, d)
+}
+
+func (o *slowOutbound) AwaitWithTimeout(ctx workflow.Context, d time.Duration, condition func() bool) (bool, error) {
+	o.notInVain(ctx)
+	return o.Next.AwaitWithTimeout(ctx, d, condition)
+}
+
+func (o *slowOutbound) AwaitWithOptions(ctx workflow.Context, options workflow.AwaitOptions, condition func() bool) (bool, error) {
+	o.notInVain(ctx)
+	return o.Next.AwaitWithOptions(ctx, options, condition)
+}
+
+// ExecuteActivity starts an activity whose cancellation is waited for under a context that is cancelled some time after ctx.
+func (o *slowOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
+	o.notInVain(ctx)
+	if !workflow.GetActivityOptions(ctx).WaitForCancellation {
+		return o.Next.ExecuteActivity(ctx, name, args...)
+	}
+	lasting, cancel := workflow.NewDisconnectedContext(ctx)
+	future := o.Next.ExecuteActivity(lasting, name, args...)
+	workflow.Go(lasting, func(lasting workflow.Context) {
+		ended := workflow.NewSelector(lasting)
+		ended.AddFuture(future, func(workflow.Future) {})
+		cancelled := false
+		ended.AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) { cancelled = true })
+		ended.Select(lasting)
+		if cancelled {
+			_ = workflow.Sleep(lasting, slowEnding)
+			cancel()
+		}
+	})
+	return future
+}
