@@ -99,9 +99,13 @@ func (p *process) connect(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	prober, err := breaker.NewProber(p.store.Probe, p.cfg.Breaker)
+	if err != nil {
+		return err
+	}
 	out := &outlets{log: p.log, made: make(map[string]*outlet)}
 	p.engines = &engines{
-		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, storm: p.cfg.Storm,
+		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, prober: prober, storm: p.cfg.Storm,
 		worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log, running: make(map[replica]*hot),
 	}
 	out.ping = func(ctx context.Context, topic string) error {

@@ -33,6 +33,7 @@ type engines struct {
 	disk       *disk // nil: no WAL directory
 	outlets    *outlets
 	thresholds breaker.Thresholds
+	prober     *breaker.Prober // of Redis, for all hot paths of the process
 	storm      engine.StormLimit
 	worker     string // for people
 	process    string

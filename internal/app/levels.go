@@ -24,7 +24,7 @@ type guard struct{ *breaker.Machine }
 // newGuard makes the machine for a hot path. It does nothing before it is run.
 func (e *engines) newGuard(s *spec.Spec, number int) (guard, error) {
 	cfg := breaker.Config{
-		Pipeline: s.Name, Replica: number, Dependency: contract.DependencyRedis, Probe: e.store.Ping,
+		Pipeline: s.Name, Replica: number, Dependency: contract.DependencyRedis, Prober: e.prober,
 		Thresholds: e.thresholds, Log: e.log.With("pipeline", s.Name, "replica", number),
 	}
 	if e.disk != nil && s.Lane.Overflow == spec.OverflowJournal {

@@ -21,9 +21,10 @@ import (
 // guarded is the guard of a hot path in virtual time, over a journal that the test plays.
 func guarded(t *testing.T, storage func() breaker.Storage, test func(t *testing.T, g guard)) {
 	synctest.Test(t, func(t *testing.T) {
+		prober, err := breaker.NewProber(func(context.Context) error { return nil }, breaker.Thresholds{})
+		require.NoError(t, err)
 		m, err := breaker.New(breaker.Config{
-			Pipeline: "orders", Replica: 2, Dependency: contract.DependencyRedis, Storage: storage,
-			Probe: func(context.Context) error { return nil },
+			Pipeline: "orders", Replica: 2, Dependency: contract.DependencyRedis, Storage: storage, Prober: prober,
 		})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -133,7 +134,7 @@ func TestWhoHasAJournal(t *testing.T) {
 		{spec.OverflowJournal, s.disk, true},
 		{spec.OverflowJournal, nil, false},
 	} {
-		e := &engines{disk: tt.disk, log: quiet, store: s.store}
+		e := &engines{disk: tt.disk, log: quiet, store: s.store, prober: new(breaker.Prober)}
 		synctest.Test(t, func(t *testing.T) {
 			g, err := e.newGuard(&spec.Spec{Name: "orders", Lane: spec.Lane{Overflow: tt.overflow}}, 1)
 			require.NoError(t, err)

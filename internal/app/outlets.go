@@ -51,17 +51,21 @@ func (o *outlets) of(pipeline string) (*outlet, error) {
 	}
 	made := &outlet{}
 	made.used.Store(time.Now().UnixNano())
+	prober, err := breaker.NewProber(func(ctx context.Context) error {
+		if time.Since(time.Unix(0, made.used.Load())) > unused {
+			return nil
+		}
+		if err := o.ping(ctx, ledger.Topic(pipeline)); !errors.Is(err, source.ErrUnknownTopic) {
+			return err
+		}
+		return nil // which is an answer
+	}, outletThresholds)
+	if err != nil {
+		return nil, err
+	}
 	m, err := breaker.New(breaker.Config{
-		Pipeline: pipeline, Dependency: contract.DependencyResults, Thresholds: outletThresholds, Log: o.log.With("pipeline", pipeline),
-		Probe: func(ctx context.Context) error {
-			if time.Since(time.Unix(0, made.used.Load())) > unused {
-				return nil
-			}
-			if err := o.ping(ctx, ledger.Topic(pipeline)); !errors.Is(err, source.ErrUnknownTopic) {
-				return err
-			}
-			return nil // which is an answer
-		},
+		Pipeline: pipeline, Dependency: contract.DependencyResults, Prober: prober, Thresholds: outletThresholds,
+		Log: o.log.With("pipeline", pipeline),
 	})
 	if err != nil {
 		return nil, err

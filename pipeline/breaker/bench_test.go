@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,7 +8,7 @@ import (
 )
 
 func benchMachine(b *testing.B) *Machine {
-	m, err := New(Config{Dependency: "redis", Probe: func(context.Context) error { return nil }})
+	m, err := New(Config{Dependency: "redis", Prober: new(Prober)})
 	require.NoError(b, err)
 	b.ReportAllocs()
 	return m

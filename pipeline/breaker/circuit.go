@@ -30,6 +30,14 @@ type failure struct {
 	at   time.Time
 }
 
+// lastText is the last error, as a clause to append.
+func (t *totals) lastText() string {
+	if last := t.last.Load(); last != nil {
+		return "; the last: " + last.text
+	}
+	return ""
+}
+
 func (m *Machine) newCircuit() *gobreaker.CircuitBreaker[struct{}] {
 	return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         m.cfg.Dependency,
@@ -61,7 +69,7 @@ func (m *Machine) readyToTrip(c gobreaker.Counts) bool {
 		return false
 	}
 	m.tripped = cause{
-		text:    fmt.Sprintf("%d of %d tries failed within %v", c.TotalFailures, tries, m.t.ErrorWindow),
+		text:    fmt.Sprintf("%d of %d tries failed within %v%s", c.TotalFailures, tries, m.t.ErrorWindow, m.totals.lastText()),
 		numbers: map[string]float64{"tries": float64(tries), "failed": float64(c.TotalFailures), "error_rate_limit": m.t.ErrorRate},
 	}
 	return true
@@ -75,7 +83,7 @@ func (m *Machine) turned(from, to gobreaker.State) cause {
 	case to == gobreaker.StateClosed:
 		return cause{text: fmt.Sprintf("%d probes in a row succeeded", m.t.Probes), numbers: map[string]float64{"probes": float64(m.t.Probes)}}
 	case from == gobreaker.StateHalfOpen:
-		return cause{text: "a probe failed"}
+		return cause{text: "a probe failed" + m.probeText()}
 	}
 	return m.tripped
 }

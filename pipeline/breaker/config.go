@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,9 +17,8 @@ type Config struct {
 	Dependency string
 	// Thresholds are the numbers; zero values are their defaults.
 	Thresholds Thresholds
-	// Probe asks the dependency for a sign of life, such as a PING. It must return when its context ends, may be called several
-	// times at once, and must not go through anything that asks the machine. Required.
-	Probe func(context.Context) error
+	// Prober asks the dependency for a sign of life. Machines of one process that guard the same dependency share one. Required.
+	Prober *Prober
 	// Storage says what the journal says. It is called several times a second under the machine's lock, so it must be quick and
 	// must not call the machine. Default: there is no journal.
 	Storage func() Storage
@@ -153,8 +151,8 @@ func (c Config) Validate() error {
 	if c.Replica < 0 {
 		bad("Replica", c.Replica, "0 or more")
 	}
-	if c.Probe == nil {
-		bad("Probe", "nil", "a function that asks the dependency for a sign of life")
+	if c.Prober == nil {
+		bad("Prober", "nil", "one that asks the dependency for a sign of life")
 	}
 	c.Thresholds.validate(bad)
 	return errors.Join(errs...)

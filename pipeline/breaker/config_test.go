@@ -1,7 +1,6 @@
 package breaker
 
 import (
-	"context"
 	"math"
 	"testing"
 	"time"
@@ -10,7 +9,7 @@ import (
 )
 
 func TestDefaultsAreValid(t *testing.T) {
-	cfg := Config{Dependency: "redis", Probe: func(context.Context) error { return nil }}
+	cfg := Config{Dependency: "redis", Prober: new(Prober)}
 	require.NoError(t, cfg.Validate())
 	cfg.Thresholds.PingEvery = 100 * time.Millisecond
 	require.NoError(t, cfg.Validate(), "the timeout's default fits")
@@ -22,7 +21,7 @@ func TestValidateNamesEveryOption(t *testing.T) {
 		ErrorStep: time.Minute, ErrorMin: -1, FloorRate: 0.5, OpenFor: -1, Probes: -5,
 	}})
 	for _, want := range []string{
-		`Dependency is ""; want a name`, "Replica is -1", "Probe is nil", "AssignmentTime is -1s; want a positive duration",
+		`Dependency is ""; want a name`, "Replica is -1", "Prober is nil", "AssignmentTime is -1s; want a positive duration",
 		"PingTimeout is 2s; want at most PingEvery (1s)", "Pings is 101; want 1 to 100", "PingFailing is 1.1; want a share",
 		"ThroughputDrop is NaN", "ErrorStep is 1m0s; want at most ErrorWindow (10s)", "ErrorMin is -1", "FloorRate is 0.5",
 		"OpenFor is -1ns", "Probes is -5",

@@ -34,6 +34,7 @@ type Machine struct {
 	progress progress
 	history  history
 	pings    pings
+	probed   atomic.Pointer[failure] // the last probe of a half-open breaker that failed
 
 	mu       sync.Mutex
 	state    gobreaker.State
@@ -60,7 +61,7 @@ func New(cfg Config) (*Machine, error) {
 	m.direct.Store(true)
 	m.closed.Store(true)
 	m.history.news = make(chan struct{})
-	m.pings.init(&m.t, cfg.Probe)
+	m.pings.t = &m.t
 	m.progress.init(&m.t, time.Now())
 	m.since, m.stateAt = time.Now(), time.Now()
 	m.why = cause{text: "the breaker is closed"}
@@ -72,8 +73,9 @@ func (m *Machine) Run(ctx context.Context) {
 	review, probe := time.NewTicker(m.t.ReviewEvery), time.NewTicker(m.t.PingEvery)
 	defer review.Stop()
 	defer probe.Stop()
+	work, leave := m.cfg.Prober.enter()
+	defer leave()
 	var rounds sync.WaitGroup
-	defer m.pings.all.Wait()
 	defer rounds.Wait()
 	done := make(chan round, 1)
 	for busy := false; ; {
@@ -95,9 +97,9 @@ func (m *Machine) Run(ctx context.Context) {
 			busy = true
 			rounds.Go(func() {
 				if halfOpen {
-					done <- m.tryToClose(ctx)
+					done <- m.tryToClose(ctx, work)
 				} else {
-					done <- m.pings.round(ctx)
+					done <- m.pings.round(ctx, m.cfg.Prober, work)
 				}
 			})
 		case r := <-done:

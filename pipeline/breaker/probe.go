@@ -8,70 +8,31 @@ import (
 	"time"
 )
 
-var (
-	errStuck = errors.New("breaker: not sent, because earlier probes have not returned although their time was over")
-	errLate  = errors.New("breaker: no answer in time")
-)
-
 // round is the outcome of a round of pings.
 type round struct {
 	sent, failed int
 	err          error // the last
 }
 
-// pings sends probes and remembers how the last rounds went.
+// pings remembers how the last rounds of probes went.
 type pings struct {
-	t     *Thresholds
-	probe func(context.Context) error
-	under chan struct{}  // a token for each probe under way
-	all   sync.WaitGroup // the same, to wait for at the end
+	t *Thresholds
 
 	mu     sync.Mutex
+	seen   int64 // number of the last round
 	last   round
 	inARow int // failed rounds, up to the last
 }
 
-func (p *pings) init(t *Thresholds, probe func(context.Context) error) {
-	p.t, p.probe, p.under = t, probe, make(chan struct{}, 2*t.Pings)
-}
-
-// ping asks once. It returns when its time is over even if the probe does not: a probe that hangs must not hide an outage.
-func (p *pings) ping(ctx context.Context) error {
-	select {
-	case p.under <- struct{}{}:
-	default:
-		return errStuck
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.t.PingTimeout)
-	defer cancel()
-	answer := make(chan error, 1)
-	p.all.Go(func() {
-		answer <- p.probe(ctx)
-		<-p.under
-	})
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		return errLate
-	}
-}
-
-// round pings several times at once.
-func (p *pings) round(ctx context.Context) round {
-	answers := make([]error, p.t.Pings)
-	var senders sync.WaitGroup
-	for i := range answers {
-		senders.Go(func() { answers[i] = p.ping(ctx) })
-	}
-	senders.Wait()
-	r := round{sent: len(answers)}
-	for _, err := range answers {
-		if err != nil {
-			r.failed++
-			r.err = err
-		}
-	}
+// round has a round sent, or shares one that was sent for another machine.
+func (p *pings) round(ctx context.Context, prober *Prober, work *probing) round {
+	p.mu.Lock()
+	seen := p.seen
+	p.mu.Unlock()
+	r, number := prober.rounds.ask(ctx, work, seen)
+	p.mu.Lock()
+	p.seen = number
+	p.mu.Unlock()
 	return r
 }
 
@@ -105,13 +66,17 @@ func (r round) share() float64 {
 }
 
 // tryToClose probes a half-open breaker, one probe after the other, until all have succeeded or one has failed.
-func (m *Machine) tryToClose(ctx context.Context) round {
-	r := round{}
+func (m *Machine) tryToClose(ctx context.Context, work *probing) round {
+	r, seen := round{}, int64(0)
 	pause := time.NewTicker(max(1, m.t.PingEvery/time.Duration(m.t.Probes)))
 	defer pause.Stop()
 	for r.err == nil && ctx.Err() == nil {
 		r.sent++
-		_, r.err = m.circuit.Execute(func() (struct{}, error) { return struct{}{}, m.probeOnce(ctx) })
+		_, r.err = m.circuit.Execute(func() (struct{}, error) {
+			var err error
+			seen, err = m.probeOnce(ctx, work, seen)
+			return struct{}{}, err
+		})
 		if r.sent == m.t.Probes {
 			break
 		}
@@ -126,16 +91,29 @@ func (m *Machine) tryToClose(ctx context.Context) round {
 	return r
 }
 
-// probeOnce pings. Only the end of ctx is a cancellation; what else the probe returns is a failure.
-func (m *Machine) probeOnce(ctx context.Context) error {
-	err := m.pings.ping(ctx)
+// probeOnce asks for one sign of life that this machine has not seen yet. Only the end of ctx is a cancellation; what else the probe
+// returns is a failure.
+func (m *Machine) probeOnce(ctx context.Context, work *probing, seen int64) (int64, error) {
+	answer, seen := m.cfg.Prober.singles.ask(ctx, work, seen)
+	err := answer.err
 	switch {
 	case ctx.Err() != nil:
-		return context.Canceled
+		err = context.Canceled
 	case errors.Is(err, context.Canceled):
-		return errors.New(err.Error())
+		err = errors.New(err.Error())
 	}
-	return err
+	if err != nil {
+		m.probed.Store(&failure{text: err.Error(), at: time.Now()})
+	}
+	return seen, err
+}
+
+// probeText is why the last probe failed, as a clause to append.
+func (m *Machine) probeText() string {
+	if last := m.probed.Load(); last != nil {
+		return ": " + last.text
+	}
+	return ""
 }
 
 // rounded takes the outcome of a round.

@@ -35,15 +35,16 @@ type rig struct {
 func inBubble(t *testing.T, thresholds Thresholds, test func(t *testing.T, r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, probe: func(context.Context, int) error { return nil }}
+		prober, err := NewProber(func(ctx context.Context) error {
+			r.mu.Lock()
+			n, probe := r.probes, r.probe
+			r.probes++
+			r.mu.Unlock()
+			return probe(ctx, n)
+		}, thresholds)
+		require.NoError(t, err)
 		m, err := New(Config{
-			Pipeline: "orders", Replica: 1, Dependency: "redis", Thresholds: thresholds,
-			Probe: func(ctx context.Context) error {
-				r.mu.Lock()
-				n, probe := r.probes, r.probe
-				r.probes++
-				r.mu.Unlock()
-				return probe(ctx, n)
-			},
+			Pipeline: "orders", Replica: 1, Dependency: "redis", Thresholds: thresholds, Prober: prober,
 			Storage: func() Storage {
 				r.mu.Lock()
 				defer r.mu.Unlock()

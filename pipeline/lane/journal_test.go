@@ -212,6 +212,30 @@ func TestJournalCarriesALaneOverAnOutage(t *testing.T) {
 	require.Equal(t, a.Spilled, a.Drained)
 }
 
+// A Redis that answers and takes no writes is away as far as commits go: they are failures of Redis, which the route is told of,
+// and go to the journal. None of them is taken for a decision or for something corrupt.
+func TestJournalCarriesALaneOverRefusedWrites(t *testing.T) {
+	for _, refusal := range []string{storetest.ReadOnly, storetest.Full} {
+		c := launch(t, 25, 4000)
+		c.flow(t, 1000)
+		c.wait(t, "committed", func(s Status) bool { return s.Committed == 1000 })
+		storetest.RefuseWrites(c.redis, refusal)
+		for upto := int64(1100); upto <= 3000; upto += 100 {
+			c.flow(t, upto)
+			c.wait(t, "reading on", func(s Status) bool { return s.State == StateRunning && s.Incident == nil })
+			require.Equal(t, int64(1000), c.Status().Committed)
+		}
+		require.NotZero(t, c.Status().JournalBytes)
+		require.NotZero(t, c.gate.failed.Load(), "the breaker is to count them")
+		storetest.RefuseWrites(c.redis, "")
+		c.finish(t)
+		require.Zero(t, c.Status().Reseeds)
+		a := c.balanced(t)
+		require.NotZero(t, a.Spilled.Commits)
+		require.Equal(t, a.Spilled, a.Drained)
+	}
+}
+
 func TestShutRouteIsNotTried(t *testing.T) {
 	c := launch(t, 22, 3000)
 	c.flow(t, 500)

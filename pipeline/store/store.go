@@ -2,12 +2,14 @@ package store
 
 import "github.com/redis/go-redis/v9"
 
-// Store runs the lane and closing protocols against Redis. It is safe for concurrent use and holds no state of its own.
+// Store runs the lane and closing protocols against Redis. It is safe for concurrent use and holds no state of its own, but
+// for which keys it probes the nodes of a Cluster with.
 type Store struct {
 	client        redis.UniversalClient
 	pipelineBytes int   // field bytes after which Apply waits for the answers
 	pageEntries   int   // entries that one read brings at the most, roughly
 	pageBytes     int64 // bytes of entries that one read brings at the most, roughly
+	probes        probeKeys
 }
 
 const (
@@ -20,5 +22,6 @@ const (
 func New(client redis.UniversalClient) *Store {
 	return &Store{
 		client: client, pipelineBytes: defaultPipelineBytes, pageEntries: defaultPageEntries, pageBytes: defaultPageBytes,
+		probes: probeKeys{tag: make(map[string]int)},
 	}
 }
