@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"millrace/internal/app"
+	"millrace/internal/build"
 	"millrace/internal/connect"
 )
 
@@ -30,6 +31,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
+	case errors.Is(err, errVersion):
+		fmt.Fprintf(out, "worker %s, %s\n", build.Version(), build.Go())
+		return 0
 	case err != nil:
 		fmt.Fprintln(out, "worker:", err)
 		return 2
@@ -40,6 +44,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	}
 	return 0
 }
+
+// errVersion means that --version asks for nothing but that.
+var errVersion = errors.New("version asked for")
 
 // envMetrics is the address for metrics and health where no flag gives one.
 const envMetrics = "MILLRACE_METRICS_ADDR"
@@ -61,11 +68,19 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 		"that wait for Temporal are dropped")
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
+	version := flags.Bool("version", false, "say which build of the worker this is, and end")
 	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
 	verbose := flags.Bool("verbose", false, "log more")
 	flags.BoolVar(&cfg.Temporal.NoWorkflowCache, "no-workflow-cache", false, "replay every workflow task from its start; for tests")
+	flags.Usage = func() {
+		fmt.Fprintf(out, "Usage of worker:\n%s\nKafka, Redis and Temporal are found by these flags or by the environment; passwords by the environment alone:\n\n%s\n",
+			flags.FlagUsages(), connect.VariablesHelp())
+	}
 	if err := flags.Parse(args); err != nil {
 		return cfg, err
+	}
+	if *version {
+		return cfg, errVersion
 	}
 	if flags.NArg() > 0 {
 		return cfg, fmt.Errorf("unexpected argument %q; only flags are taken, see --help", flags.Arg(0))

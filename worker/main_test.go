@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/build"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/wal"
 )
@@ -48,6 +49,8 @@ func TestWrongUsage(t *testing.T) {
 		want string
 	}{
 		{"help", []string{"--help"}, 0, "--kafka"},
+		{"help names what has no flag", []string{"--help"}, 0, "MILLRACE_REDIS_PASSWORD"},
+		{"version", []string{"--version"}, 0, "worker " + build.Version() + ", go1."},
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
 		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},

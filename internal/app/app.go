@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"millrace/activities"
+	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
@@ -43,6 +45,7 @@ const checkTimeout = 15 * time.Second
 // away is not.
 func RunWorker(ctx context.Context, cfg Config) (err error) {
 	p := &process{cfg: cfg, log: cfg.Log}
+	p.log.Info("worker starts", "version", build.Version(), "go", build.Go(), "pid", os.Getpid())
 	defer func() { err = errors.Join(err, p.close()) }()
 	if err := p.connect(ctx); err != nil {
 		return err
@@ -130,7 +133,7 @@ func (p *process) observe() error {
 	}
 	p.server = server
 	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
-	return errors.Join(telemetry.ObserveEngines(server.Meter(), p.engines.statuses), telemetry.ObserveBreakers(server.Meter(), p.engines.guards),
+	return errors.Join(telemetry.ObserveBuild(server.Meter()), telemetry.ObserveEngines(server.Meter(), p.engines.statuses), telemetry.ObserveBreakers(server.Meter(), p.engines.guards),
 		telemetry.ObserveKept(server.Meter(), p.closers.kept))
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"millrace/activities"
+	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
@@ -78,7 +79,7 @@ func (c *closers) start() {
 func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name), By: c.by, Build: build(), Log: log,
+		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name), By: c.by, Build: build.Version(), Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)
@@ -348,15 +349,29 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 func unpublished(receipt result.Receipt) error {
 	for _, f := range receipt.Failed {
 		if f.Incident {
-			return fmt.Errorf("%w: %d of %d windows were not published; window %s %s: %s", activities.ErrPermanent,
-				len(receipt.Failed), receipt.Windows, f.Window, time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
+			return fmt.Errorf("%w: %s; window %s %s: %s", activities.ErrPermanent, unpublishedCount(receipt), f.Window, time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
 		}
 	}
 	if len(receipt.Failed) == 0 {
 		return errors.New("lanes are in the middle of commits")
 	}
 	f := receipt.Failed[0]
-	return fmt.Errorf("%d of %d windows were not published, the first is %s: %s", len(receipt.Failed), receipt.Windows, f.Window, f.Error)
+	return fmt.Errorf("%s, the first is %s %s: %s", unpublishedCount(receipt), f.Window,
+		time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
+}
+
+// unpublishedCount says how many of the windows were not published. Windows that are not open any more may be owed, too.
+func unpublishedCount(receipt result.Receipt) string {
+	failed, all := len(receipt.Failed), receipt.Windows
+	switch {
+	case failed == 1 && all <= 1:
+		return "1 window was not published"
+	case failed == 1:
+		return fmt.Sprintf("1 of %d windows was not published", all)
+	case failed >= all:
+		return fmt.Sprintf("%d windows were not published", failed)
+	}
+	return fmt.Sprintf("%d of %d windows were not published", failed, all)
 }
 
 func (c *closer) emit(ctx context.Context, reason string, ends []contract.LaneEnd) (result.Receipt, error) {

@@ -162,3 +162,22 @@ func TestOpenBreakersOutliveTheirClosers(t *testing.T) {
 		require.Empty(t, w.outlets.statuses())
 	})
 }
+
+func TestUnpublishedWindowsAreCountedInWords(t *testing.T) {
+	const start = 1_700_000_400_000
+	for _, c := range []struct {
+		failed, all int
+		want        string
+	}{
+		{1, 1, "1 window was not published, the first is hourly 2023-11-14T22:20:00Z: no leader"},
+		{1, 3, "1 of 3 windows was not published, the first is hourly"},
+		{2, 3, "2 of 3 windows were not published, the first is hourly"},
+		{2, 0, "2 windows were not published, the first is hourly"},
+	} {
+		receipt := result.Receipt{Windows: c.all}
+		for range c.failed {
+			receipt.Failed = append(receipt.Failed, result.Trouble{Window: "hourly", Start: start, Error: "no leader"})
+		}
+		require.ErrorContains(t, unpublished(receipt), c.want)
+	}
+}

@@ -174,7 +174,7 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 	for _, topic := range s.Source.Topics {
 		numbers, err := v.cluster.Partitions(ctx, topic)
 		if err != nil {
-			return out, permanent(fmt.Errorf("source %w; create it first, or feed it with millrace feed", err)) // the error names the topic
+			return out, permanent(fmt.Errorf("source %w; create it first, or feed it with millrace feed --create PARTITIONS", err)) // the error names the topic
 		}
 		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
 		width = max(width, int32(len(numbers)))

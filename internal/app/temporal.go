@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"millrace/activities"
+	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/workflows"
 )
@@ -191,6 +192,7 @@ func (f *fleet) build(fatal func(error)) *trio {
 		WorkerStopTimeout:                contract.WorkerStopTimeout,
 		DeadlockDetectionTimeout:         contract.DeadlockTimeout,
 		Identity:                         f.cfg.Worker,
+		DeploymentOptions:                buildOfWorker(),
 		OnFatalError:                     fatal,
 	})
 	workflows.Register(shared)
@@ -221,6 +223,11 @@ func (f *fleet) build(fatal func(error)) *trio {
 		workers.disk.RegisterActivity(activities.NewReplaying(f.deps.Journal, f.cfg.Worker, f.client))
 	}
 	return workers
+}
+
+// buildOfWorker lets Temporal show which build completed a workflow task. Tasks go to workers of any build.
+func buildOfWorker() worker.DeploymentOptions {
+	return worker.DeploymentOptions{Version: worker.WorkerDeploymentVersion{DeploymentName: contract.TaskQueue, BuildID: build.Version()}}
 }
 
 // start starts all, the own queue first: a claim is answered with it. It returns early when ctx ends.

@@ -40,7 +40,7 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 	absent := *s
 	absent.Source.Topics = []string{"nowhere"}
 	_, err = v.EnsureTopics(t.Context(), &absent)
-	require.ErrorContains(t, err, ": source topic nowhere: unknown topic; create it first, or feed it with millrace feed")
+	require.ErrorContains(t, err, ": source topic nowhere: unknown topic; create it first, or feed it with millrace feed --create PARTITIONS")
 
 	require.NoError(t, start(), "topics that are made keep enough")
 	require.NoError(t, start(), "and still do at the next start")

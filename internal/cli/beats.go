@@ -58,7 +58,7 @@ type runningPipeline struct {
 	Started    string `json:"started"`
 }
 
-// listPipelines returns the name of the only pipeline that runs; otherwise it prints the list and returns "".
+// listPipelines returns the name of the only pipeline that runs; otherwise, and always as JSON, it prints the list and returns "".
 func listPipelines(ctx context.Context, sh *shell) (string, error) {
 	c, err := sh.dialTemporal(ctx)
 	if err != nil {
@@ -87,11 +87,11 @@ func listPipelines(ctx context.Context, sh *shell) (string, error) {
 			break
 		}
 	}
-	if len(found) == 1 {
+	if len(found) == 1 && !sh.json { // a list is a list, however long
 		return found[0].Pipeline, nil
 	}
 	if sh.json {
-		return "", printJSON(sh.out, found)
+		return "", printList(sh.out, found)
 	}
 	t := &table{}
 	t.row("PIPELINE", "STARTED", "WORKFLOW")

@@ -78,17 +78,16 @@ func TestCases(t *testing.T) {
 				code, out, errs := millrace(t, append(args, "--json")...)
 				if c.refused != "" {
 					require.Equal(t, ExitUsage, code)
-					require.Contains(t, errs, c.refused)
+					var f failure
+					require.NoError(t, json.Unmarshal([]byte(errs), &f))
+					require.Contains(t, f.Error, c.refused)
 					return
 				}
 				require.Zero(t, code, errs)
 				rows := map[string]string{}
-				for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+				for _, object := range jsonList(t, out) {
 					var row struct{ Key, Values json.RawMessage }
-					if line == "" {
-						continue
-					}
-					require.NoError(t, json.Unmarshal([]byte(line), &row), line)
+					require.NoError(t, json.Unmarshal(object, &row), string(object))
 					require.NotContains(t, rows, string(row.Key), "a key has one row")
 					rows[string(row.Key)] = string(row.Values)
 				}

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/serviceerror"
@@ -74,7 +75,7 @@ func TestUsage(t *testing.T) {
 		{"rm p --yes --grace 1500ms", ExitUsage, "--grace is 1.5s; want whole seconds"},
 		{"rm p --yes --grace 1w", ExitUsage, `"1w" is not a duration; want a number with its unit, such as 90s, 10m or 1d`},
 		{"rm p --yes --grace 1d", ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
-		{"rm Bad/Name --yes", ExitUsage, `remove: pipeline: "Bad/Name" is not a name; want 1 to 64 of a-z 0-9 . _ -`},
+		{"rm Bad/Name --yes", ExitUsage, `pipeline: "Bad/Name" is not a name; want 1 to 64 of a-z 0-9 . _ -`},
 		{"stop p --drain --timeout 8d", ExitUsage, "--timeout is 8d; want whole seconds, 0s to 7d"},
 		{"stop p --drain --timeout 1d", ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
 		{"rm p --yes --spec " + good, ExitUsage, "describes pipeline flights, not p"},
@@ -244,13 +245,22 @@ func TestFeed(t *testing.T) {
 	}
 	require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o600))
 
-	code, out, errs := millrace(t, "feed", file, "--topic", "in", "--partitions", "3")
+	code, _, errs := millrace(t, "feed", file, "--topic", "in")
+	require.Equal(t, ExitFailed, code)
+	require.Equal(t, "millrace: topic in does not exist; --create PARTITIONS creates it\n", errs)
+	code, out, errs := millrace(t, "feed", file, "--topic", "in", "--create", "3")
 	require.Equal(t, ExitOK, code, errs)
-	require.Equal(t, "10 records (10 bytes) acknowledged in topic in, 3 partitions\n", out)
+	require.Regexp(t, `^10 records \(10 bytes\) acknowledged in topic in, 3 partitions, in \d+\.\d s, \S+ records/s\n$`, out)
+	code, _, errs = millrace(t, "feed", file, "--topic", "inn")
+	require.Equal(t, ExitFailed, code)
+	require.Contains(t, errs, "topic inn does not exist; did you mean in? --create PARTITIONS creates it")
+	topics, err := srv.cluster.Topics(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"in"}, topics, "a mistyped name creates nothing")
 	code, out, _ = millrace(t, "feed", file, "--topic", "in", "--from-line", "9", "--json")
 	require.Equal(t, ExitOK, code)
-	require.JSONEq(t, `{"topic":"in","partitions":3,"created":false,"records":2,"bytes":2,"next_line":11}`, out)
-	code, _, errs = millrace(t, "feed", file, "--topic", "in", "--partitions", "4")
+	require.Regexp(t, `^{"topic":"in","partitions":3,"created":false,"records":2,"bytes":2,"next_line":11,"seconds":\S+,"records_per_second":\S+}\n$`, out)
+	code, _, errs = millrace(t, "feed", file, "--topic", "in", "--create", "4")
 	require.Equal(t, ExitUsage, code)
 	require.Contains(t, errs, "topic in has 3 partitions, not 4")
 
@@ -262,6 +272,21 @@ func TestFeed(t *testing.T) {
 	}
 	// Line 9 has number 8 and belongs to partition 2, also in the second feed.
 	require.Equal(t, map[int32]string{0: "03699", 1: "147", 2: "2588"}, got)
+}
+
+func TestFeedAtARate(t *testing.T) {
+	startKafka(t)
+	file := filepath.Join(t.TempDir(), "feed.jsonl")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("{}\n", 60)), 0o600))
+	began := time.Now()
+	code, out, errs := millrace(t, "feed", file, "--topic", "in", "--create", "2", "--rate", "50", "--json")
+	require.Equal(t, ExitOK, code, errs)
+	require.GreaterOrEqual(t, time.Since(began), 59*time.Second/50)
+	var done feedDone
+	require.NoError(t, json.Unmarshal([]byte(out), &done))
+	require.EqualValues(t, 60, done.Records)
+	require.LessOrEqual(t, done.Rate, 60*50.0/59)
+	require.Positive(t, done.Rate)
 }
 
 func TestCounted(t *testing.T) {

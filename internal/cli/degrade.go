@@ -79,6 +79,9 @@ func degradeStatus(ctx context.Context, sh *shell, pipeline string) error {
 		if err != nil {
 			return err
 		}
+		if err := requirePipeline(ctx, c, pipeline, len(found)); err != nil {
+			return err
+		}
 		all := make([]listed, 0, len(found))
 		var text strings.Builder
 		for _, e := range found {
@@ -160,6 +163,9 @@ func (of degradation) find(ctx context.Context, c client.Client) (string, error)
 	slices.Sort(ids)
 	switch len(ids) {
 	case 0:
+		if err := requirePipeline(ctx, c, of.pipeline, len(found)); err != nil {
+			return "", err
+		}
 		return "", fmt.Errorf("no degradation of pipeline %s is open: its levels are normal, or the worker has not reached Temporal yet", of.pipeline)
 	case 1:
 		return ids[0], nil

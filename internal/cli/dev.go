@@ -28,6 +28,7 @@ func devCommand(sh *shell) *cobra.Command {
 pipeline as any user would, with --feed it produces a file to its topic, line by line over the partitions.
 
 Without --drain it stays until Ctrl-C, prints results as windows close, and the addresses, Temporal's web UI among them.
+With --json each revision is an object on a line of its own.
 With --drain it reads and publishes everything, writes the last revision of every window and key to --results, sorted by
 window, start and key, and ends.
 
@@ -73,8 +74,19 @@ func (j *devJob) validate() error {
 	case j.results != "" && !j.drain:
 		return usagef("--results needs --drain: without it windows stay open")
 	}
+	for _, p := range []struct {
+		flag string
+		port int
+	}{{"kafka-port", j.ports.kafka}, {"redis-port", j.ports.redis}, {"temporal-port", j.ports.temporal}, {"ui-port", j.ports.ui}} {
+		if p.port < 0 || p.port > 65535 {
+			return usagef("--%s is %d; want a port, 1 to 65535, or 0 for a free one", p.flag, p.port)
+		}
+	}
 	return nil
 }
+
+// defaultPartitions is what dev gives the topics of a pipeline, and preview a sample.
+const defaultPartitions = 4
 
 // runDev owns the servers and the worker: whatever happens in between, the worker ends first, then the servers.
 func runDev(ctx context.Context, sh *shell, job devJob) (err error) {
@@ -265,11 +277,11 @@ func show(ctx context.Context, sh *shell, f *follower, worker *devWorker, server
 		case err != nil && !errors.Is(err, source.ErrUnreachable):
 			return err
 		case sh.json:
-			rows := make([]ledger.Row, len(closed))
 			for i := range closed {
-				rows[i] = closed[i].Row
+				if err = printJSON(sh.out, closed[i].Row); err != nil {
+					break
+				}
 			}
-			err = printLines(sh.out, rows)
 		case len(closed) > 0:
 			err = drawClosed(sh.out, closed, 20)
 		}

@@ -110,11 +110,15 @@ func TestSecondTerminal(t *testing.T) {
 	require.Contains(t, problem, "pipeline other is not running: start it with `millrace start FILE`")
 
 	require.Eventually(t, func() bool {
-		code, text, _ := run("status", "--json")
+		code, text, _ := run("status", "flights", "--json")
 		var view statusView
 		return code == ExitOK && json.Unmarshal([]byte(text), &view) == nil && view.State == contract.StateRunning &&
 			len(view.Lanes) == defaultPartitions && view.Lag == 0 && view.Open > 0
 	}, time.Minute, 200*time.Millisecond, "status never showed everything read")
+
+	unknownPipelines(t, run)
+	lists(t, run)
+	completions(t, run, "--kafka", at[1], "--redis", at[2], "--temporal", at[3])
 
 	first := receipt("flush", "flights", "--request-id", "once")
 	require.Positive(t, first.Emitted.Published)

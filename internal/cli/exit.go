@@ -13,8 +13,8 @@ import (
 // Exit codes of millrace. They are part of its interface: scripts decide on them.
 const (
 	ExitOK          = 0
-	ExitFailed      = 1   // the command was understood and could not be carried out
-	ExitUsage       = 2   // wrong flags or arguments, or an invalid spec
+	ExitFailed      = 1   // the command was understood and could not be carried out; no such pipeline, workflow or window
+	ExitUsage       = 2   // unknown commands, wrong flags or arguments, or an invalid spec
 	ExitUnreachable = 3   // a server does not answer, or no worker polls the task queue
 	ExitIncomplete  = 4   // carried out in part: a receipt names the lanes that are missing, or verify found a violation
 	ExitInterrupted = 130 // stopped by Ctrl-C
@@ -78,17 +78,37 @@ func Report(w io.Writer, err error) {
 	if err == nil {
 		return
 	}
-	var told *interruption
-	switch {
-	case errors.As(err, &told):
-		err = told
-	case errors.Is(err, context.Canceled): // where in the program it was noticed says nothing to a person
-		err = errors.New("interrupted")
-	}
+	err = worded(err)
 	var invalid spec.Errors
 	if errors.As(err, &invalid) {
 		fmt.Fprintln(w, err)
 		return
 	}
 	fmt.Fprintln(w, "millrace: "+strings.ReplaceAll(err.Error(), "\n", "\nmillrace: "))
+}
+
+// failure is an error as --json prints it.
+type failure struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"` // the exit code
+}
+
+// reportJSON prints err for a program, as one object on one line.
+func reportJSON(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	_ = printJSON(w, failure{Error: worded(err).Error(), Code: Code(err)}) // nobody is left to tell
+}
+
+// worded returns what of err says something to its reader: where in the program an interruption was noticed does not.
+func worded(err error) error {
+	var told *interruption
+	switch {
+	case errors.As(err, &told):
+		return told
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	}
+	return err
 }

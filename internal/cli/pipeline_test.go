@@ -59,9 +59,9 @@ func TestCommandsOverAPipeline(t *testing.T) {
 		_, err := srv.cluster.EnsureTopic(ctx, topic)
 		require.NoError(t, err)
 	}
-	done, err := feed(ctx, srv, feedJob{file: feedFile, topic: "flights", partitions: partitions, from: 1, progress: io.Discard})
+	done, err := feed(ctx, srv, feedJob{file: feedFile, topic: "flights", create: partitions, from: 1, progress: io.Discard})
 	require.NoError(t, err)
-	require.Equal(t, feedDone{Topic: "flights", Partitions: partitions, Created: true, Records: records, Bytes: done.Bytes, Next: records + 1, first: 1}, done)
+	require.Equal(t, feedDone{Topic: "flights", Partitions: partitions, Created: true, Records: records, Bytes: done.Bytes, Next: records + 1, Seconds: done.Seconds, Rate: done.Rate, first: 1}, done)
 
 	replica, err := engine.Start(ctx, engine.Config{Spec: s, Kafka: srv.kafka, Store: srv.store, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -128,10 +128,12 @@ func TestCommandsOverAPipeline(t *testing.T) {
 
 	code, out, errs = millrace(t, "windows", "ls", "flights", "--last", "2", "--json")
 	require.Equal(t, ExitOK, code, errs)
+	require.Len(t, jsonList(t, out), 2)
 	require.Contains(t, out, `"reason":"drain"`)
 	code, out, errs = millrace(t, "windows", "get", "flights", "hourly", "2001-01-01T00:00:00Z", "--key", `{"origin":"ATL"}`, "--json")
 	require.Equal(t, ExitOK, code, errs)
 	require.Contains(t, out, `"key":{"origin":"ATL"},"revision":1,"values":{"flights":14,`)
+	require.Len(t, jsonList(t, out), 1)
 	code, out, errs = millrace(t, "windows", "get", "flights", "hourly", "978307200000")
 	require.Equal(t, ExitOK, code, errs)
 	require.Contains(t, out, "delay_avg")

@@ -32,7 +32,7 @@ func previewCommand(sh *shell) *cobra.Command {
 partitions, and shows what would be published if the pipeline were drained behind it: what is late follows from each
 partition's own order, as it would in Kafka. The first records that are invalid, late or too far ahead are named with
 their line and the reason; with --json they go to standard error, one object a line.`,
-		Example: "  millrace spec preview flights.yaml --feed flights-2001-01.jsonl.gz\n  millrace spec preview flights.yaml --feed sample.jsonl --json | jq .values",
+		Example: "  millrace spec preview flights.yaml --feed flights-2001-01.jsonl.gz\n  millrace spec preview flights.yaml --feed sample.jsonl --json | jq '.[].values'",
 		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if feed == "" {
@@ -40,6 +40,9 @@ their line and the reason; with --json they go to standard error, one object a l
 			}
 			if partitions < 1 || partitions > 10_000 {
 				return usagef("--partitions is %d; want 1 to 10000", partitions)
+			}
+			if err := atLeast("rows", rows, 0); err != nil {
+				return err
 			}
 			s, err := readSpec(args[0])
 			if err != nil {
@@ -53,7 +56,7 @@ their line and the reason; with --json they go to standard error, one object a l
 				if err := p.writeRefused(sh.err); err != nil {
 					return err
 				}
-				return writeRows(sh.out, p.rows)
+				return printList(sh.out, p.rows)
 			}
 			return p.draw(sh.out, rows)
 		},

@@ -28,9 +28,14 @@ A lane that cannot go on by itself parks, and its workflow stays open and asks.`
 		Short:   "List a pipeline's recoveries, those that are open first",
 		Example: "  millrace recover ls flights",
 		Args:    exactly("NAME"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return listRecoveries(cmd.Context(), sh, args[0], last) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atLeast("last", last, 0); err != nil {
+				return err
+			}
+			return listRecoveries(cmd.Context(), sh, args[0], last)
+		},
 	}
-	ls.Flags().IntVar(&last, "last", last, "how many")
+	ls.Flags().IntVar(&last, "last", last, "how many; 0 for all")
 	show := &cobra.Command{
 		Use:     "show WORKFLOW",
 		Short:   "Show a recovery: its steps, its lanes, and what can be decided",
@@ -81,6 +86,9 @@ func listRecoveries(ctx context.Context, sh *shell, pipeline string, last int) e
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		found, err := listWorkflows(ctx, c, contract.WorkflowRecoverLanes, contract.RecoverLanesPrefix(pipeline), last)
 		if err != nil {
+			return err
+		}
+		if err := requirePipeline(ctx, c, pipeline, len(found)); err != nil {
 			return err
 		}
 		all := make([]listed, 0, len(found))

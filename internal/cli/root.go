@@ -4,13 +4,13 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"millrace/internal/build"
 	"millrace/internal/connect"
 )
 
@@ -20,6 +20,9 @@ type shell struct {
 	json     bool
 	conn     *connect.Options
 }
+
+// jsonFlag asks any command for JSON.
+const jsonFlag = "json"
 
 // New returns the millrace command writing to out and err.
 func New(out, err io.Writer) *cobra.Command {
@@ -39,24 +42,37 @@ or run it against your own Kafka, Redis and Temporal, with at least one worker:
   millrace start flights.yaml
   millrace status flights
 
-Exit codes: 0 done; 1 failed; 2 wrong usage or invalid spec; 3 a server does not answer or no worker polls;
-4 carried out in part, or verify found a violation; 130 interrupted.`,
+Kafka, Redis and Temporal are found by flags or by the environment; passwords by the environment alone:
+
+` + connect.VariablesHelp() + `
+
+With --json a command prints one JSON value on standard output, lists as an array, and an error as one object
+{"error": TEXT, "code": EXIT CODE} on standard error.
+
+Exit codes: 0 done; 1 failed, or no such pipeline, workflow or window; 2 wrong usage or invalid spec; 3 a server does
+not answer or no worker polls; 4 carried out in part, or verify found a violation; 130 interrupted.`,
+		Version:       build.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetOut(out)
 	root.SetErr(err)
-	root.PersistentFlags().BoolVar(&sh.json, "json", false, "print machine-readable JSON")
+	root.PersistentFlags().BoolVar(&sh.json, jsonFlag, false, "print machine-readable JSON")
 	sh.conn.AddFlags(root.PersistentFlags())
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%w; see %s --help", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetVersionTemplate("millrace {{.Version}}\n")
+	root.SetHelpCommand(helpCommand())
+	root.SetUsageTemplate(usageTemplate(root))
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
 		devCommand(sh), specCommand(sh), startCommand(sh), statusCommand(sh), windowsCommand(sh),
 		flushCommand(sh), pauseCommand(sh), resumeCommand(sh), scaleCommand(sh), stopCommand(sh), rmCommand(sh),
 		recoverCommand(sh), degradeCommand(sh),
 		feedCommand(sh), verifyCommand(sh), benchCommand(sh), walCommand(sh),
+		versionCommand(sh), completionCommand(sh),
 	)
+	refuseUnknownCommands(root)
+	completeArguments(sh, root)
 	return root
 }
 
@@ -64,32 +80,16 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or invalid spec; 3 a server does not
 func Main(ctx context.Context, args []string, out, err io.Writer) int {
 	root := New(out, err)
 	root.SetArgs(args)
-	failure := root.ExecuteContext(ctx)
-	Report(err, failure)
-	return Code(failure)
-}
-
-// exactly is cobra.ExactArgs with a message that says what is missing.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
-			return usagef("%s is missing; usage: %s", names[len(args)], cmd.UseLine())
-		case len(args) > len(names):
-			return usagef("%q is too much; usage: %s", args[len(names)], cmd.UseLine())
-		}
-		return nil
+	failed := root.ExecuteContext(ctx)
+	if asksForJSON(root, args) {
+		reportJSON(err, failed)
+	} else {
+		Report(err, failed)
 	}
+	return Code(failed)
 }
 
-// printJSON writes v as one line of JSON.
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
-
-// terminal says whether w is a terminal, where lines may be redrawn.
+// terminal reports whether w is a terminal, where lines may be redrawn.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

@@ -26,7 +26,7 @@ func statusCommand(sh *shell) *cobra.Command {
 In a terminal it redraws every second until Ctrl-C. Lanes are read from Redis and Kafka, so with --spec it works also
 while Temporal is away.`,
 		Example: "  millrace status flights\n  millrace status flights --json | jq .lag",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    between(0, nameArg),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := ""
 			if len(args) == 1 {

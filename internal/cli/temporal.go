@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -88,6 +89,34 @@ func explain(pipeline string, err error) error {
 	return err
 }
 
+// explainNear is explain that also names a pipeline that may have been meant.
+func explainNear(ctx context.Context, c client.Client, pipeline string, err error) error {
+	var notFound *serviceerror.NotFound
+	explained := explain(pipeline, err)
+	if !errors.As(err, &notFound) {
+		return explained
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	known := knownPipelines(ctx, c)
+	if near := spec.Nearest(pipeline, known); near != "" && !slices.Contains(known, pipeline) {
+		return fmt.Errorf("%w; or did you mean %s?", explained, near)
+	}
+	return explained
+}
+
+// requirePipeline refuses a name of which Temporal knows nothing: neither found workflows that belong to it nor a workflow
+// of its own. A list of what an unknown pipeline has is not an empty list.
+func requirePipeline(ctx context.Context, c client.Client, pipeline string, found int) error {
+	if found > 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err := c.DescribeWorkflowExecution(ctx, contract.PipelineID(pipeline), "")
+	return explainNear(ctx, c, pipeline, err)
+}
+
 // specOf returns the spec a pipeline was started with, from the first event of its latest run, also after it has ended.
 func specOf(ctx context.Context, c client.Client, pipeline string) (*spec.Spec, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -95,7 +124,7 @@ func specOf(ctx context.Context, c client.Client, pipeline string) (*spec.Spec, 
 	history := c.GetWorkflowHistory(ctx, contract.PipelineID(pipeline), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	event, err := history.Next()
 	if err != nil {
-		return nil, explain(pipeline, err)
+		return nil, explainNear(ctx, c, pipeline, err)
 	}
 	var input contract.PipelineInput
 	payloads := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
@@ -125,7 +154,7 @@ func update(ctx context.Context, c client.Client, pipeline, name, requestID stri
 		// Temporal answers a repeated id with what came of it first, whatever is asked for.
 		return receipt, fmt.Errorf("request id %q was used for %s at generation %d: give another one", requestID, receipt.Update, receipt.Generation)
 	}
-	return receipt, explain(pipeline, err)
+	return receipt, explainNear(ctx, c, pipeline, err)
 }
 
 // outcome says how a pipeline's workflow ended, and why when it failed. The state is empty while it runs.

@@ -36,7 +36,12 @@ Replay and decide steer the worker that has the log, through Temporal.`,
 prints what is missing and goes on; it then exits with 4.`,
 		Example: "  millrace wal dump /var/lib/millrace/wal --stream flights/flights/3 --limit 10 --json",
 		Args:    exactly("DIR"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return dumpLog(cmd.Context(), sh, args[0], want) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atLeast("limit", want.limit, 0); err != nil {
+				return err
+			}
+			return dumpLog(cmd.Context(), sh, args[0], want)
+		},
 	}
 	dump.Flags().StringVar(&want.stream, "stream", "", "only this stream's records")
 	dump.Flags().Uint64Var(&want.from, "from", 0, "start at this index (default: the first not released)")
@@ -90,9 +95,7 @@ func listLog(sh *shell, dir string) error {
 		return err
 	}
 	if sh.json {
-		return printJSON(sh.out, map[string]any{
-			"disk": id.Disk.String(), "owner": id.Owner, "segments": segments, "streams": streams, "recovery": rep, "aside": aside,
-		})
+		return printJSON(sh.out, listedLog{id.Disk.String(), id.Owner, segments, streams, rep, aside})
 	}
 	fmt.Fprintf(sh.out, "log %s, next index %d; last held by worker %q, incarnation %s, since %s\n",
 		id.Disk, rep.Next, id.Owner.Worker, id.Owner.Incarnation, instant(id.Owner.Since.UnixMilli()))
@@ -115,6 +118,16 @@ func listLog(sh *shell, dir string) error {
 		return err
 	}
 	return drawAside(sh.out, aside)
+}
+
+// listedLog is a log as JSON.
+type listedLog struct {
+	Disk     string            `json:"disk"`
+	Owner    wal.Owner         `json:"owner"`
+	Segments []wal.SegmentInfo `json:"segments"`
+	Streams  []wal.StreamInfo  `json:"streams"`
+	Recovery *wal.Recovery     `json:"recovery"`
+	Aside    []wal.AsideCopy   `json:"aside"`
 }
 
 // drawAside lists the copies of what could not be read; nothing when there are none.
@@ -169,54 +182,74 @@ func dumpLog(ctx context.Context, sh *shell, dir string, want dumpFilter) error 
 		r = v.StreamReader([]byte(want.stream), want.from)
 	}
 	defer r.Close()
-	corrupt := 0
-	for n := 0; want.limit == 0 || n < want.limit; {
+	p := dumpPrinter{sh: sh, data: want.data}
+	corrupt, err := p.dump(ctx, r, want.limit)
+	if err == nil && sh.json {
+		err = p.list.end()
+	}
+	if err != nil {
+		return err
+	}
+	return corruption(corrupt)
+}
+
+// dumpPrinter prints records and what cannot be read, as lines or as the elements of one JSON array.
+type dumpPrinter struct {
+	sh   *shell
+	data bool
+	list jsonArray
+}
+
+// dump prints at most limit records, 0 for all, and returns how many ranges cannot be read.
+func (p *dumpPrinter) dump(ctx context.Context, r *wal.Reader, limit int) (corrupt int, err error) {
+	p.list.w = p.sh.out
+	for n := 0; limit == 0 || n < limit; {
 		if err := ctx.Err(); err != nil {
-			return err
+			return corrupt, err
 		}
 		rec, err := r.Next()
 		var bad *wal.CorruptError
 		switch {
 		case errors.Is(err, io.EOF):
-			return corruption(corrupt)
+			return corrupt, nil
 		case errors.As(err, &bad):
 			corrupt++
-			err = printCorrupt(sh, bad.Range)
+			err = p.corrupt(bad.Range)
 			r.Skip()
 		case err == nil:
 			n++
-			err = printRecord(sh, &rec, want.data)
+			err = p.record(&rec)
 		}
 		if err != nil {
-			return err
+			return corrupt, err
 		}
 	}
-	return corruption(corrupt)
+	return corrupt, nil
 }
 
-func printRecord(sh *shell, rec *wal.Record, data bool) error {
+func (p *dumpPrinter) record(rec *wal.Record) error {
 	d := dumped{Index: rec.Index, Stream: string(rec.Stream), Chain: string(rec.Chain), Place: rec.Place, Pos: rec.Pos, Bytes: len(rec.Data)}
-	if data {
+	if p.data {
 		d.Data = base64.StdEncoding.EncodeToString(rec.Data)
 	}
-	if sh.json {
-		return printJSON(sh.out, d)
+	if p.sh.json {
+		return p.list.add(d)
 	}
-	_, err := fmt.Fprintf(sh.out, "%d  %s  %s  %s  position %d  %d bytes", d.Index, d.Stream, d.Chain, d.Place, d.Pos, d.Bytes)
-	if err == nil && data {
-		_, err = fmt.Fprintf(sh.out, "  %s", d.Data)
+	_, err := fmt.Fprintf(p.sh.out, "%d  %s  %s  %s  position %d  %d bytes", d.Index, d.Stream, d.Chain, d.Place, d.Pos, d.Bytes)
+	if err == nil && p.data {
+		_, err = fmt.Fprintf(p.sh.out, "  %s", d.Data)
 	}
 	if err == nil {
-		_, err = fmt.Fprintln(sh.out)
+		_, err = fmt.Fprintln(p.sh.out)
 	}
 	return err
 }
 
-func printCorrupt(sh *shell, r wal.Range) error {
-	if sh.json {
-		return printJSON(sh.out, map[string]any{"corrupt": r})
+func (p *dumpPrinter) corrupt(r wal.Range) error {
+	if p.sh.json {
+		return p.list.add(map[string]any{"corrupt": r})
 	}
-	_, err := fmt.Fprintf(sh.out, "CORRUPT %s\n", r)
+	_, err := fmt.Fprintf(p.sh.out, "CORRUPT %s\n", r)
 	return err
 }
 

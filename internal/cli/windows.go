@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,9 @@ how many keys and events it holds and whether it is final.`,
 		Example: "  millrace windows ls flights --last 10\n  millrace windows ls flights --json",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atLeast("last", list.last, 0); err != nil {
+				return err
+			}
 			srv, err := sh.connectKafka(cmd.Context())
 			if err != nil {
 				return err
@@ -54,6 +58,12 @@ how many keys and events it holds and whether it is final.`,
 			at, err := parseStart(args[2])
 			if err != nil {
 				return err
+			}
+			if err := atLeast("revision", revision, 0); err != nil {
+				return err
+			}
+			if key != "" && (!json.Valid([]byte(key)) || key[0] != '{') {
+				return usagef("--key is %q; want a JSON object as in the results, such as {\"origin\":\"ATL\"}", key)
 			}
 			srv, err := sh.connectKafka(cmd.Context())
 			if err != nil {
@@ -95,7 +105,7 @@ func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, 
 		rows = rows[len(rows)-f.last:]
 	}
 	if sh.json {
-		return printLines(sh.out, rows)
+		return printList(sh.out, rows)
 	}
 	t := &table{}
 	t.row("WINDOW", "START", "END", "REVISION", "REASON", "FINAL", "KEYS", "EVENTS", "CLOSED", "BY")
@@ -165,7 +175,7 @@ func getWindow(ctx context.Context, sh *shell, k resultTopics, f rowFilter) erro
 	case len(rows) == 0:
 		return fmt.Errorf("topic %s has no row of window %s %s of pipeline %s that fits", f.topic, f.window, instant(f.start), f.pipeline)
 	case sh.json:
-		return writeRows(sh.out, rows)
+		return printList(sh.out, rows)
 	}
 	return drawRows(sh.out, rows)
 }
@@ -245,14 +255,4 @@ func anys(items ...any) []any {
 		out = append(out, item)
 	}
 	return out
-}
-
-// printLines writes one JSON object a line.
-func printLines[T any](w io.Writer, items []T) error {
-	for _, item := range items {
-		if err := printJSON(w, item); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -60,7 +60,7 @@ func TestWindowsGetShowsOneEdition(t *testing.T) {
 		var out bytes.Buffer
 		sh := &shell{out: &out, err: io.Discard, json: true}
 		require.NoError(t, getWindow(t.Context(), sh, k, rowFilter{pipeline: "p", window: "w", revision: revision}))
-		require.Equal(t, string(k["out"][2].Value)+"\n", out.String(), "revision %d", revision)
+		require.Equal(t, "["+string(k["out"][2].Value)+"\n]\n", out.String(), "revision %d", revision)
 	}
 	sh := &shell{out: io.Discard, err: io.Discard, json: true}
 	require.ErrorContains(t, getWindow(t.Context(), sh, k, rowFilter{pipeline: "p", window: "w", revision: 2}), "has no row of window")

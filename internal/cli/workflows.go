@@ -142,7 +142,7 @@ func listedOf[T any](ctx context.Context, c client.Client, e *workflowpb.Workflo
 	}
 	err := queryWorkflow(ctx, c, l.WorkflowID, l.RunID, &status)
 	if err == nil {
-		l.Status, err = json.Marshal(status)
+		l.Status, err = json.Marshal(withoutNilSlices(status))
 	}
 	if err != nil {
 		l.Problem = err.Error()

@@ -19,6 +19,8 @@ const (
 	nameMemory    = "millrace.replica.memory"       // bytes of all lanes of a replica
 	nameLimit     = "millrace.replica.memory.limit" // bytes
 
+	nameBuild = "millrace.build.info" // 1, with the build as labels
+
 	nameRows    = "millrace.kept.rows"          // windows with a row in the ledger
 	nameResults = "millrace.kept.results"       // of these, windows with contents in Redis
 	nameOldest  = "millrace.kept.oldest"        // seconds since the epoch, when the oldest final row was written

@@ -22,6 +22,7 @@ func TestServerAnswers(t *testing.T) {
 	s, err := Listen("127.0.0.1:0", func() error { return notReady })
 	require.NoError(t, err)
 	defer s.Close(context.Background())
+	require.NoError(t, ObserveBuild(s.Meter()))
 	watermark := int64(1500)
 	require.NoError(t, ObserveEngines(s.Meter(), func() []engine.Status {
 		return []engine.Status{{Pipeline: "p", Replica: 1, MemoryUsed: 7, Lanes: []lane.Status{{
@@ -39,7 +40,7 @@ func TestServerAnswers(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	_, text := get("/metrics")
-	for _, want := range []string{`outcome="folded"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`} {
+	for _, want := range []string{`outcome="folded"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`, `millrace_build_info{go="go1.`} {
 		require.Contains(t, text, want)
 	}
 	code, _ := get("/readyz")

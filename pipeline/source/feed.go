@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -18,6 +19,9 @@ type FeedProgress struct {
 	// partitions may have got further.
 	Prefix int64
 }
+
+// progressEvery is how long a slow feed may be silent about its progress.
+const progressEvery = 250 * time.Millisecond
 
 // Feed is FeedFrom with the first record of all.
 func (p *Producer) Feed(ctx context.Context, topic string, next func() (key, value []byte, err error), progress func(FeedProgress)) (FeedProgress, error) {
@@ -40,14 +44,16 @@ func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next
 	if err != nil {
 		return FeedProgress{}, fmt.Errorf("feed topic %s: %w", topic, err)
 	}
-	var done FeedProgress // guarded by the delivery's lock
+	var done FeedProgress // guarded by the delivery's lock, as told is
+	told := time.Now()
 	acked := make(map[int32]int64, len(partitions))
 	d := newDelivery()
 	d.settled = func(msg *sarama.ProducerMessage) {
 		done.Records++
 		done.Bytes += size(msg.Key) + size(msg.Value)
 		acked[msg.Partition]++
-		if progress != nil && done.Records%1024 == 0 {
+		if progress != nil && (done.Records%1024 == 0 || time.Since(told) > progressEvery) {
+			told = time.Now()
 			progress(done)
 		}
 	}

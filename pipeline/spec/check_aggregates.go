@@ -39,7 +39,7 @@ func checkFunc(path string, a *Aggregate, fail report) {
 		return
 	case !known:
 		problem := "is not a function"
-		if near := nearest(a.Func, functionNames()); near != "" {
+		if near := Nearest(a.Func, functionNames()); near != "" {
 			problem += fmt.Sprintf(" (did you mean %s?)", near)
 		}
 		fail(path+".func", a.Func, problem, wantFunc())

@@ -81,7 +81,7 @@ func (r *reader) unknown(key *yaml.Node, path string, fields []field) {
 		names[i] = f.name
 	}
 	problem := "is no field here"
-	if near := nearest(key.Value, names); near != "" {
+	if near := Nearest(key.Value, names); near != "" {
 		problem += fmt.Sprintf(" (did you mean %s?)", near)
 	}
 	r.fail(key, path, text(key), problem, "one of "+strings.Join(names, ", "))

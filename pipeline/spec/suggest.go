@@ -5,8 +5,8 @@ import (
 	"unicode"
 )
 
-// nearest returns the candidate most like name, or "" when none is close enough to be what was meant.
-func nearest(name string, candidates []string) string {
+// Nearest returns the candidate most like name, or "" when none is close enough to be what was meant.
+func Nearest(name string, candidates []string) string {
 	if len(name) > 64 {
 		return ""
 	}

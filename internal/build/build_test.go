@@ -1,4 +1,4 @@
-package app
+package build
 
 import (
 	"runtime/debug"
@@ -19,4 +19,7 @@ func TestBuildNamesVersionAndRevision(t *testing.T) {
 	require.Equal(t, "0123456789ab", describeBuild(info("(devel)", "vcs.revision", "0123456789abcdef")))
 	require.Equal(t, "v1.2.3 (0123456789ab+modified)",
 		describeBuild(info("v1.2.3", "vcs.revision", "0123456789abcdef", "vcs.modified", "true")))
+	require.Equal(t, "v0.0.0-20261129110234-0123456789ab+dirty",
+		describeBuild(info("v0.0.0-20261129110234-0123456789ab+dirty", "vcs.revision", "0123456789abcdef", "vcs.modified", "true")))
+	require.NotEmpty(t, Version())
 }
