@@ -18,12 +18,12 @@ func CloseWindow(ctx workflow.Context, in contract.CloseWindowInput) (*contract.
 		return nil, err
 	}
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("%s of **%s** could not be closed with the others: %s\n\nIt is tried again, at least "+
-		"every five minutes; the pending activity shows the latest failure.", windowText(in.Window), in.Pipeline, in.Problem))
+		"every five minutes; the pending activity shows the latest failure.", in.Window, in.Pipeline, in.Problem))
 	work, cancel := workflow.WithCancel(ctx)
 	var stop stopper
 	stop.watch(ctx, cancel)
 	options := contract.CloseOneOptions()
-	options.Summary = "close " + windowText(in.Window)
+	options.Summary = "close " + in.Window.String()
 	var closing *activities.Closing
 	var closed contract.CloseOneResult
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(work, options), closing.CloseOne,

@@ -194,7 +194,7 @@ func (c *closeWindows) promoted() []contract.WindowRef {
 func (c *closeWindows) promote(ctx workflow.Context, f contract.FailedWindow) error {
 	lasting, _ := workflow.NewDisconnectedContext(ctx)
 	id := contract.CloseWindowID(c.in.Pipeline, f.WindowRef)
-	options := contract.ChildOptions(id, fmt.Sprintf("Closes %s of %s", windowText(f.WindowRef), c.in.Pipeline))
+	options := contract.ChildOptions(id, fmt.Sprintf("Closes %s of %s", f.WindowRef, c.in.Pipeline))
 	err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(lasting, options), CloseWindow, contract.CloseWindowInput{
 		Version: contract.Version, Pipeline: c.in.Pipeline, Spec: c.in.Spec, Window: f.WindowRef, Problem: f.Problem,
 	}).GetChildWorkflowExecution().Get(lasting, nil)
@@ -265,25 +265,33 @@ func (c *closeWindows) reconcile(ctx workflow.Context) error {
 func (c *closeWindows) set(ctx workflow.Context, state, note string) {
 	c.state, c.note = state, note
 	c.show(ctx)
-	c.parent.tell(ctx, state, "", note)
+	c.tellWaits(ctx)
+}
+
+// tellWaits tells the pipeline which windows have a workflow of their own, and why.
+func (c *closeWindows) tellWaits(ctx workflow.Context) {
+	var waits contract.ChildWaits
+	for _, f := range c.in.Promoted {
+		waits.Waits = append(waits.Waits, contract.Wait{For: f.String(), Why: f.Problem})
+	}
+	if len(waits.Waits) > 0 && workflow.GetVersion(ctx, changeTellsPipeline, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		waits.Waits = nil
+	}
+	c.parent.tellWaits(ctx, c.state, "", c.note, waits)
 }
 
 func (c *closeWindows) show(ctx workflow.Context) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "The closer of **%s** is **%s** %s\n\n%d revisions published", c.in.Pipeline, c.state, c.note, c.in.Closed)
 	if l := c.in.Last; l != nil {
-		fmt.Fprintf(&b, ", the latest of %s: revision %d, %s, %d keys, %d events", windowText(l.WindowRef), l.Revision, l.Reason, l.Keys, l.Events)
+		fmt.Fprintf(&b, ", the latest of %s: revision %d, %s, %d keys, %d events", l.WindowRef, l.Revision, l.Reason, l.Keys, l.Events)
 	}
 	b.WriteString("\n")
 	if len(c.in.Promoted) > 0 {
 		b.WriteString("\n| window with a workflow of its own | why |\n|---|---|\n")
 	}
 	for _, f := range c.in.Promoted {
-		fmt.Fprintf(&b, "| %s | %s |\n", windowText(f.WindowRef), f.Problem)
+		fmt.Fprintf(&b, "| %s | %s |\n", f.WindowRef, f.Problem)
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
-}
-
-func windowText(ref contract.WindowRef) string {
-	return ref.Window + " " + time.UnixMilli(ref.Start).UTC().Format(time.RFC3339)
 }

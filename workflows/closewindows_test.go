@@ -170,7 +170,7 @@ func TestCloserWithAPromotedWindowEnds(t *testing.T) {
 }
 
 func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
-	env, _, _ := closerEnv(t)
+	env, _, reports := closerEnv(t)
 	var inputs []contract.CloseDueInput
 	env.OnActivity(contract.ActivityCloseOne, anything, anything).Return(
 		&contract.CloseOneResult{Published: true, Closed: contract.ClosedWindow{WindowRef: ref(7), Revision: 1}}, nil).After(5 * time.Minute)
@@ -185,6 +185,9 @@ func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
 	var status contract.CloseWindowsStatus
 	require.NoError(t, value.Get(&status))
 	require.Empty(t, status.Promoted, "closed by its own workflow, so the closer looks after it again")
+	told := toldOf(*reports)
+	require.Contains(t, told[1], "closing minutely 1970-01-01T00:07:00Z: ", "the pipeline knows which window has a workflow, and why")
+	require.Equal(t, []string{"closing", "ended"}, told[2:], "and when it is over")
 }
 
 func TestCloserIsBlockedByAHundredFailures(t *testing.T) {

@@ -33,6 +33,7 @@ type degrade struct {
 	log       log.Logger
 	degrading *activities.Degrading
 	signals   workflow.ReceiveChannel
+	pipeline  outsider
 
 	phase   string
 	note    string
@@ -43,7 +44,8 @@ type degrade struct {
 func newDegrade(ctx workflow.Context, in contract.DegradeInput) (*degrade, error) {
 	d := &degrade{
 		in: in, started: workflow.Now(ctx), log: workflow.GetLogger(ctx), phase: contract.StateDegraded,
-		signals: workflow.GetSignalChannel(ctx, contract.SignalLevel),
+		signals:  workflow.GetSignalChannel(ctx, contract.SignalLevel),
+		pipeline: outsider{parent: parent{id: contract.PipelineID(in.Pipeline)}, told: in.State != nil},
 	}
 	if want := contract.DegradeID(in.Pipeline, in.Worker, in.Dependency); workflow.GetInfo(ctx).WorkflowExecution.ID != want {
 		return nil, invalid(contract.ErrorInvalidInput, "workflow id is %q; the input makes it %q; degradations are started by the workers",
@@ -84,6 +86,7 @@ func (d *degrade) run(ctx workflow.Context) (*contract.DegradeResult, error) {
 		}
 		switch {
 		case err != nil:
+			d.pipeline.tellOver(lasting, err.Error())
 			return nil, err
 		case outcome == contract.OutcomeRenew:
 			for d.receive() {
@@ -91,6 +94,7 @@ func (d *degrade) run(ctx workflow.Context) (*contract.DegradeResult, error) {
 			return nil, d.next(ctx)
 		case d.calm():
 			d.set(ctx, contract.StateDone, note)
+			d.pipeline.tellOver(lasting, outcome)
 			return d.result(ctx, outcome), nil
 		}
 		d.leaving = false // a state machine has left normal in the last moment

@@ -36,6 +36,7 @@ type levelScript struct {
 	books     []contract.JournalAccounts // JournalAccounts' answers; the last one stays
 	asked     int
 	replays   []contract.ReplayWALInput
+	told      *[]contract.ChildReport // what the pipeline heard
 }
 
 func moves(after time.Duration, seq int64, levels ...string) look {
@@ -95,6 +96,7 @@ func degradeEnv(s *levelScript) *testsuite.TestWorkflowEnvironment {
 	}
 	env.OnActivity(contract.ActivityWatchLevel, anything, anything).After(20*time.Hour).Return(
 		&contract.WatchLevelResult{Outcome: contract.OutcomeRenew}, nil)
+	s.told = hears(env)
 	return env
 }
 
@@ -149,6 +151,9 @@ func TestDegradationFromBeginningToEnd(t *testing.T) {
 		asked = append(asked, in.After)
 	}
 	require.Equal(t, []int64{0, 1, 2, 5}, asked, "every watch asks for what comes after the last change told")
+	require.Equal(t, []string{"journal", "journal", "throttled", "journal", contract.ChildEnded}, toldOf(*s.told), "each level, and that it is over")
+	require.Equal(t, "because", (*s.told)[2].Note)
+	require.False(t, (*s.told)[2].LevelSince.IsZero())
 }
 
 // Results do not go into a journal: there are no books to look at.

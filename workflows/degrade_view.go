@@ -50,6 +50,29 @@ func (d *degrade) show(ctx workflow.Context) {
 		fmt.Fprintf(&b, "\n%s `%s` at %s, applied %t %s", r.Update, r.RequestID, stamp(r.At), r.Applied, r.Reason)
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
+	d.tellPipeline(ctx)
+}
+
+// tellPipeline tells the pipeline the highest level that the dependency is at, and the operator's override.
+func (d *degrade) tellPipeline(ctx workflow.Context) {
+	worst := contract.DegradedMachine{Level: contract.LevelNormal}
+	for _, m := range d.state.Machines {
+		if m.Ended != "" {
+			continue
+		}
+		if contract.LevelRank(m.Level) > contract.LevelRank(worst.Level) || worst.Override == "" && m.Override != "" && m.Level == worst.Level {
+			worst = m
+		}
+	}
+	why := ""
+	for _, c := range slices.Backward(d.state.Timeline) {
+		if c.Replica == worst.Replica && c.To == worst.Level {
+			why = c.Reason
+			break
+		}
+	}
+	d.pipeline.tellState(ctx, worst.Level != contract.LevelNormal || worst.Override != "", worst.Level, why,
+		contract.ChildWaits{Override: worst.Override, LevelSince: worst.Since})
 }
 
 func timesText(times []contract.LevelTime) string {

@@ -14,7 +14,12 @@ type parent struct {
 
 // tell reports unless nothing has changed since the last report of this run. It does not wait for the delivery.
 func (p *parent) tell(ctx workflow.Context, state, worker, note string) {
-	if report, changed := p.report(ctx, state, worker, note); changed {
+	p.tellWaits(ctx, state, worker, note, contract.ChildWaits{})
+}
+
+// tellWaits is tell with what the child waits for.
+func (p *parent) tellWaits(ctx workflow.Context, state, worker, note string, waits contract.ChildWaits) {
+	if report, changed := p.report(ctx, state, worker, note, waits); changed {
 		workflow.SignalExternalWorkflow(ctx, p.id, "", contract.SignalReport, report)
 	}
 }
@@ -22,20 +27,58 @@ func (p *parent) tell(ctx workflow.Context, state, worker, note string) {
 // tellEnd reports the end and waits until it is delivered or the parent is found gone: what a workflow sends in its last
 // moment is lost otherwise.
 func (p *parent) tellEnd(ctx workflow.Context, note string) {
-	report, _ := p.report(ctx, contract.ChildEnded, "", note)
+	report, _ := p.report(ctx, contract.ChildEnded, "", note, contract.ChildWaits{})
 	if err := workflow.SignalExternalWorkflow(ctx, p.id, "", contract.SignalReport, report).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Info("end not reported", "to", p.id, "error", err)
 	}
 }
 
-func (p *parent) report(ctx workflow.Context, state, worker, note string) (report contract.ChildReport, changed bool) {
+func (p *parent) report(ctx workflow.Context, state, worker, note string, waits contract.ChildWaits,
+) (report contract.ChildReport, changed bool) {
 	info := workflow.GetInfo(ctx)
-	report = contract.ChildReport{
-		ID: info.WorkflowExecution.ID, FirstRun: info.FirstRunID, State: state, Worker: worker, Note: note,
+	if more := len(waits.Waits) - contract.MaxWaits; more > 0 {
+		waits.Waits, waits.MoreWaits = waits.Waits[:contract.MaxWaits], waits.MoreWaits+more
 	}
-	changed = report != p.last
+	report = contract.ChildReport{
+		ID: info.WorkflowExecution.ID, FirstRun: info.FirstRunID, State: state, Worker: worker, Note: contract.Cut(note), ChildWaits: waits,
+	}
+	changed = !report.Equal(p.last)
 	p.last = report
 	return report, changed
+}
+
+// changeTellsPipeline: what serves a pipeline without being its child (recoveries, degradations, replays of journals) tells it
+// what it waits for.
+const changeTellsPipeline = "tells-pipeline"
+
+// outsider reports to a pipeline from a workflow that is no child of it: only what somebody has to know, and when that is over.
+type outsider struct {
+	parent
+	told bool // the pipeline knows something that has to be taken back
+}
+
+// tellState reports a state that matters, or that it matters no longer. It does not wait for the delivery.
+func (o *outsider) tellState(ctx workflow.Context, matters bool, state, note string, waits contract.ChildWaits) {
+	if !matters && !o.told || !o.tells(ctx) {
+		return
+	}
+	if o.told = matters; matters {
+		o.tellWaits(ctx, state, "", note, waits)
+		return
+	}
+	o.tell(ctx, contract.ChildEnded, "", note)
+}
+
+// tellOver takes back what the pipeline was told, before the workflow ends.
+func (o *outsider) tellOver(ctx workflow.Context, note string) {
+	if o.told && o.tells(ctx) {
+		o.tellEnd(ctx, note)
+	}
+	o.told = false
+}
+
+func (o *outsider) tells(ctx workflow.Context) bool {
+	return workflow.GetVersion(ctx, changeTellsPipeline, workflow.DefaultVersion, 1) != workflow.DefaultVersion
 }
 
 // stopper follows the stop signal: it cancels the work under way.

@@ -49,11 +49,16 @@ type pipeline struct {
 	signals   int
 	flushes   []*flushing
 
-	phase    string
-	note     string
-	shown    string // memo as last written
-	ready    bool   // updates may be carried out
-	leaving  bool   // updates that were not carried out yet are refused
+	phase string
+	note  string
+	shown string // memo as last written
+
+	shownAt    time.Time // when show ran last: queries have no clock
+	phaseShown string
+	phaseSince time.Time
+
+	ready    bool // updates may be carried out
+	leaving  bool // updates that were not carried out yet are refused
 	finished *contract.PipelineResult
 }
 

@@ -119,9 +119,13 @@ func errText(err error) string {
 	return err.Error()
 }
 
+// set notes a state. Since says since when the child is in it, whatever it has reported meanwhile.
 func (c *child) set(ctx workflow.Context, state, worker, note string) {
+	if c.state.State != state || c.state.Worker != worker || c.state.Since.IsZero() {
+		c.state.Since = workflow.Now(ctx)
+	}
 	c.state.State, c.state.Worker, c.state.Note = state, worker, note
-	c.state.Since = workflow.Now(ctx)
+	c.state.ChildWaits = contract.ChildWaits{}
 }
 
 // running notes a start, unless the child has reported more than that already.
@@ -160,6 +164,11 @@ func (p *pipeline) listen(ctx workflow.Context) {
 
 func (p *pipeline) take(ctx workflow.Context, report contract.ChildReport) {
 	p.signals++
+	if contract.Attached(p.spec.Name, report.ID) {
+		p.attach(ctx, report)
+		p.show(ctx)
+		return
+	}
 	for _, c := range p.all() {
 		if c.state.ID != report.ID || (c.firstRun != "" && report.FirstRun != c.firstRun) {
 			continue
@@ -168,9 +177,35 @@ func (p *pipeline) take(ctx workflow.Context, report contract.ChildReport) {
 			c.end(ctx, report.Note)
 		} else {
 			c.set(ctx, report.State, report.Worker, report.Note)
+			c.state.ChildWaits = report.ChildWaits
 		}
 		p.show(ctx)
 	}
+}
+
+// attach remembers what a workflow beside the children waits for, until it says that it is over.
+func (p *pipeline) attach(ctx workflow.Context, report contract.ChildReport) {
+	i := slices.IndexFunc(p.state.Attached, func(c contract.ChildState) bool { return c.ID == report.ID })
+	if report.State == contract.ChildEnded {
+		p.detach(report.ID)
+		return
+	}
+	state := contract.ChildState{
+		ID: report.ID, State: report.State, Note: report.Note, Since: workflow.Now(ctx), ChildWaits: report.ChildWaits,
+	}
+	switch {
+	case i < 0 && len(p.state.Attached) < contract.MaxAttached:
+		p.state.Attached = append(p.state.Attached, state)
+	case i >= 0:
+		if p.state.Attached[i].State == state.State {
+			state.Since = p.state.Attached[i].Since
+		}
+		p.state.Attached[i] = state
+	}
+}
+
+func (p *pipeline) detach(ids ...string) {
+	p.state.Attached = slices.DeleteFunc(p.state.Attached, func(c contract.ChildState) bool { return slices.Contains(ids, c.ID) })
 }
 
 // reconcile finds children that ended without a word and puts desired state back if Redis lost it.
@@ -185,6 +220,9 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 	for _, c := range p.children() {
 		in.Children = append(in.Children, c.state.ID)
 	}
+	for _, c := range p.state.Attached {
+		in.Children = append(in.Children, c.ID)
+	}
 	var found contract.Reconciled
 	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
 	if err := workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found); err != nil {
@@ -192,6 +230,7 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 	}
 	p.state.Generation = max(p.state.Generation, found.Generation)
 	p.markClosed(ctx, found.Closed)
+	p.detach(found.Closed...)
 	return nil
 }
 

@@ -14,7 +14,10 @@ func (p *pipeline) status() (*contract.PipelineStatus, error) {
 	s := &contract.PipelineStatus{
 		Pipeline: p.spec.Name, State: p.phase, Note: p.note, Since: p.state.Since, Generation: p.state.Generation,
 		Replicas: p.state.Replicas, Topics: p.state.Topics, Windows: p.windows(), Children: p.childStates(), Runs: p.state.Runs,
+		Attached: p.state.Attached,
 	}
+	standing := p.standing(p.shownAt)
+	s.Standing = &standing
 	for _, r := range p.state.Receipts {
 		s.Receipts = append(s.Receipts, contract.ReceiptHead{
 			RequestID: r.RequestID, Update: r.Update, At: r.At, Generation: r.Generation, Applied: r.Applied, Note: r.Note,
@@ -35,17 +38,36 @@ func (p *pipeline) windows() []string {
 	return names
 }
 
+// standing sums up what the pipeline knows of itself, its children and the workflows that report to it.
+func (p *pipeline) standing(now time.Time) contract.Standing {
+	conditions := contract.IntentConditions(p.phase, p.note, p.phaseSince)
+	for _, c := range append(p.childStates(), p.state.Attached...) {
+		conditions = append(conditions, contract.ChildConditions(p.spec.Name, c)...)
+	}
+	lanes := 0
+	for _, t := range p.state.Topics {
+		lanes += t.Partitions
+	}
+	return contract.NewStanding(p.phase, lanes, conditions, now)
+}
+
 // show makes the state readable in Temporal's UI: current details always, the memo when what it holds has changed.
 func (p *pipeline) show(ctx workflow.Context) {
+	p.shownAt = workflow.Now(ctx)
+	if p.phase != p.phaseShown {
+		p.phaseShown, p.phaseSince = p.phase, p.shownAt
+	}
+	standing := p.standing(p.shownAt)
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s** is **%s**", p.spec.Name, p.phase)
-	if p.note != "" {
+	fmt.Fprintf(&b, "**%s** is **%s**", p.spec.Name, standing.Line)
+	if p.note != "" && len(standing.Conditions) == 0 {
 		fmt.Fprintf(&b, ": %s", p.note)
 	}
+	showConditions(&b, standing)
 	fmt.Fprintf(&b, "\n\nreads %s · windows %s · desired state %d\n\n| child | state | worker | since | |\n|---|---|---|---|---|\n",
 		strings.Join(p.spec.Source.Topics, ", "), strings.Join(p.windows(), ", "), p.state.Generation)
 	for _, c := range p.children() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.state.ID, c.state.State, c.state.Worker, stamp(c.state.Since), c.state.Note)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.state.ID, c.state.State, c.state.Worker, stamp(c.state.Since), cell(c.state.Note))
 	}
 	if n := len(p.state.Receipts); n > 0 {
 		last := p.state.Receipts[n-1]
@@ -61,6 +83,34 @@ func (p *pipeline) show(ctx workflow.Context) {
 			p.log.Warn("memo not written", "error", err)
 		}
 	}
+}
+
+// shownConditions bounds the rows of the Pipeline page.
+const shownConditions = 20
+
+func showConditions(b *strings.Builder, s contract.Standing) {
+	if len(s.Conditions) == 0 {
+		return
+	}
+	b.WriteString("\n\n| condition | of | why | since | way out |\n|---|---|---|---|---|\n")
+	for _, c := range s.Conditions[:min(len(s.Conditions), shownConditions)] {
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", c.Kind, cell(c.Subject), cell(c.Reason), stamp(c.Since), code(c.Command))
+	}
+	if more := len(s.Conditions) - shownConditions + s.More; more > 0 {
+		fmt.Fprintf(b, "\nand %d more\n", more)
+	}
+}
+
+// cell makes a text fit a cell of a Markdown table.
+func cell(text string) string {
+	return strings.NewReplacer("|", "\\|", "\n", " ").Replace(text)
+}
+
+func code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + cell(text) + "`"
 }
 
 func stamp(t time.Time) string {

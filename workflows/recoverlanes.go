@@ -36,6 +36,7 @@ type recovery struct {
 	recovery *activities.Recovery
 	owners   *activities.Ownership
 	hostBack workflow.ReceiveChannel
+	pipeline outsider
 
 	phase    string
 	note     string
@@ -49,6 +50,7 @@ func newRecovery(ctx workflow.Context, in contract.RecoverInput) (*recovery, err
 	r := &recovery{
 		batch: in.Batch, in: in, started: workflow.Now(ctx), log: workflow.GetLogger(ctx), phase: contract.StateRecovering,
 		hostBack: workflow.GetSignalChannel(ctx, contract.SignalHostBack),
+		pipeline: outsider{parent: parent{id: contract.PipelineID(in.Batch.Pipeline)}, told: in.State != nil},
 	}
 	if want := contract.RecoverLanesID(in.Batch.Pipeline, in.Batch.Process, in.Batch.Batch); workflow.GetInfo(ctx).WorkflowExecution.ID != want {
 		return nil, invalid(contract.ErrorInvalidInput, "workflow id is %q; the batch makes it %q; recoveries are started by the workers",
@@ -91,11 +93,13 @@ func (r *recovery) run(ctx workflow.Context) (*contract.RecoverResult, error) {
 		return nil, err
 	}
 	if err != nil {
+		r.pipeline.tellOver(lasting, err.Error())
 		return nil, err
 	}
 	result := r.result(ctx)
 	r.phase, r.note = contract.StateDone, result.Note
 	r.show(ctx)
+	r.pipeline.tellOver(lasting, result.Outcome)
 	return result, nil
 }
 

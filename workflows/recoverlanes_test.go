@@ -25,6 +25,7 @@ type hostScript struct {
 	decide   func(contract.DecideIncidentInput) error
 	owners   []contract.LaneOwner
 	looks    int
+	told     *[]contract.ChildReport // what the pipeline heard
 }
 
 func gapOf() *contract.LaneIncident {
@@ -86,6 +87,7 @@ func recoverEnv(h *hostScript) *testsuite.TestWorkflowEnvironment {
 		h.looks++
 		return &contract.LaneOwners{Lanes: h.owners}, nil
 	})
+	h.told = hears(env)
 	return env
 }
 
@@ -177,6 +179,15 @@ func TestIncidentIsDecided(t *testing.T) {
 	require.EqualValues(t, 70, result.Lanes[1].Offset, "what is known after the decision")
 	require.Equal(t, "skip", result.Lanes[1].Incident.Decided)
 	require.Len(t, result.Decisions, 1)
+	require.Equal(t, []string{"deciding orders/1: gap: 20 offsets were deleted", contract.ChildEnded}, toldOf(*h.told))
+}
+
+func TestRecoveryThatNobodyHasToKnowOfTellsNothing(t *testing.T) {
+	h := &hostScript{}
+	env := recoverEnv(h)
+	startRecovery(env, contract.RecoverInput{})
+	require.NoError(t, env.GetWorkflowError())
+	require.Empty(t, *h.told)
 }
 
 // Whoever chooses to wait can choose again.

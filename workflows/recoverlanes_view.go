@@ -25,7 +25,25 @@ func (r *recovery) status() (*contract.RecoverStatus, error) {
 func (r *recovery) set(ctx workflow.Context, phase, note string) {
 	r.phase, r.note = phase, note
 	r.show(ctx)
+	r.tellPipeline(ctx)
 }
+
+// tellPipeline tells the pipeline which lanes wait for a person, or for a process that does not answer.
+func (r *recovery) tellPipeline(ctx workflow.Context) {
+	var waits contract.ChildWaits
+	for i := range r.state.Lanes {
+		l := &r.state.Lanes[i]
+		switch {
+		case r.phase == contract.StateDeciding && open(l):
+			waits.Waits = append(waits.Waits, contract.Wait{For: laneName(l), Why: l.Incident.Kind + ": " + l.Incident.Detail})
+		case r.phase == contract.StateHostGone && !over(l.State):
+			waits.Waits = append(waits.Waits, contract.Wait{For: laneName(l), Why: "recovers on " + r.batch.Worker})
+		}
+	}
+	r.pipeline.tellState(ctx, len(waits.Waits) > 0, r.phase, r.note, waits)
+}
+
+func laneName(l *contract.RecoveredLane) string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }
 
 // shownLanes bounds the rows of current details; lanes that need somebody come first.
 const shownLanes = 100

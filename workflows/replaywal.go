@@ -31,6 +31,7 @@ type replay struct {
 	started   time.Time
 	log       log.Logger
 	replaying *activities.Replaying
+	pipeline  outsider
 
 	phase    string
 	note     string
@@ -45,6 +46,7 @@ type replay struct {
 
 func newReplay(ctx workflow.Context, in contract.ReplayWALInput) (*replay, error) {
 	r := &replay{in: in, started: workflow.Now(ctx), log: workflow.GetLogger(ctx), phase: contract.StateReplaying}
+	r.pipeline = outsider{parent: parent{id: contract.PipelineID(in.Pipeline)}, told: in.State != nil}
 	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
@@ -92,6 +94,7 @@ func (r *replay) run(ctx workflow.Context) (*contract.ReplayWALResult, error) {
 	}
 	switch {
 	case err != nil:
+		r.pipeline.tellOver(lasting, err.Error())
 		return nil, err
 	case again:
 		state := r.state
@@ -109,6 +112,7 @@ func (r *replay) run(ctx workflow.Context) (*contract.ReplayWALResult, error) {
 	}
 	r.phase, r.note = contract.StateDone, result.Note
 	r.show(ctx)
+	r.pipeline.tellOver(lasting, result.Outcome)
 	return result, nil
 }
 

@@ -87,6 +87,7 @@ func (r *replay) status() (*contract.ReplayWALStatus, error) {
 func (r *replay) set(ctx workflow.Context, phase, note string) {
 	r.phase, r.note = phase, note
 	r.show(ctx)
+	r.pipeline.tellState(ctx, phase == contract.StateDeciding || phase == contract.StateHostGone, phase, note, contract.ChildWaits{})
 }
 
 // shownSegments bounds the rows of current details.

@@ -25,6 +25,7 @@ type disk struct {
 	listed   int
 	page     int
 	segments []contract.ReplaySegmentInput
+	told     *[]contract.ChildReport // what the pipeline heard
 }
 
 func chainOf(partition int32, segment string) contract.WALChain {
@@ -85,6 +86,7 @@ func replayEnv(d *disk) *testsuite.TestWorkflowEnvironment {
 		}
 		return result, nil
 	})
+	d.told = hears(env)
 	return env
 }
 
@@ -180,6 +182,7 @@ func TestCorruptionAsks(t *testing.T) {
 		require.Len(t, d.segments[1].Chains, 1, "what is settled is not asked for again")
 		require.Equal(t, d.segments[1].Chains, d.segments[1].Quarantine)
 		require.Empty(t, d.segments[2].Quarantine, "a decision is about one chain")
+		require.Equal(t, []string{contract.StateDeciding, contract.ChildEnded}, toldOf(*d.told))
 	})
 	t.Run("abort", func(t *testing.T) {
 		d := script()

@@ -32,6 +32,30 @@ func steerEnv(name, id string, fn any) *testsuite.TestWorkflowEnvironment {
 	return env
 }
 
+// hears collects what a workflow tells its pipeline.
+func hears(env *testsuite.TestWorkflowEnvironment) *[]contract.ChildReport {
+	reports := new([]contract.ChildReport)
+	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Maybe().Return(
+		func(_, _, _, _ string, arg any) error {
+			*reports = append(*reports, arg.(contract.ChildReport))
+			return nil
+		})
+	return reports
+}
+
+// toldOf is the state and the reasons of each report.
+func toldOf(reports []contract.ChildReport) []string {
+	var told []string
+	for _, r := range reports {
+		text := r.State
+		for _, w := range r.Waits {
+			text += " " + w.For + ": " + w.Why
+		}
+		told = append(told, text)
+	}
+	return told
+}
+
 // reply collects what became of an update that is answered with a T.
 type reply[T any] struct {
 	rejected error

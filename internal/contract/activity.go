@@ -1,6 +1,9 @@
 package contract
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"time"
+)
 
 // SpecInput is the input of activities that need nothing but the pipeline.
 type SpecInput struct {
@@ -173,6 +176,11 @@ type FailedWindow struct {
 	Problem string `json:"problem"`
 }
 
+// String is the family and the start, as people read it.
+func (r WindowRef) String() string {
+	return r.Window + " " + time.UnixMilli(r.Start).UTC().Format(time.RFC3339)
+}
+
 // CloseDueInput waits for closable windows and closes them.
 type CloseDueInput struct {
 	Pipeline string          `json:"pipeline"`
@@ -194,9 +202,14 @@ type CloseDueResult struct {
 type CloseDueDetails struct {
 	Closed  int     `json:"closed"`
 	Waiting Waiting `json:"waiting"`
-	Problem string  `json:"problem,omitempty"`
+	Problem string  `json:"problem,omitempty"` // why the last round failed as a whole
 	Kept    *Kept   `json:"kept,omitempty"`
+
+	Failing []FailedWindow `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
 }
+
+// MaxFailing bounds the windows in CloseDueDetails.
+const MaxFailing = 10
 
 // Kept says what is still there of windows that were published.
 type Kept struct {

@@ -47,7 +47,16 @@ func DegradeID(pipeline, worker, dependency string) string {
 func DegradePrefix(pipeline string) string { return "degrade:" + pipeline + ":" }
 
 // ReplayWALID is the workflow id of the replay of a pipeline's journal on one disk.
-func ReplayWALID(pipeline, disk string) string { return "replay-wal:" + pipeline + ":" + disk }
+func ReplayWALID(pipeline, disk string) string { return replayWALPrefix(pipeline) + disk }
+
+func replayWALPrefix(pipeline string) string { return "replay-wal:" + pipeline + ":" }
+
+// Attached reports whether an id is that of a recovery, a degradation or a journal replay of the pipeline: workflows that report to
+// it and are not its children.
+func Attached(pipeline, id string) bool {
+	return strings.HasPrefix(id, RecoverLanesPrefix(pipeline)) || strings.HasPrefix(id, DegradePrefix(pipeline)) ||
+		strings.HasPrefix(id, replayWALPrefix(pipeline))
+}
 
 // RemoveID is the workflow id of a pipeline's removal.
 func RemoveID(pipeline string) string { return "remove:" + pipeline }

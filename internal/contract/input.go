@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type PipelineState struct {
 	Replicas   int          `json:"replicas"`
 	Topics     []TopicInfo  `json:"topics,omitempty"`
 	Children   []ChildState `json:"children,omitempty"`
+	Attached   []ChildState `json:"attached,omitempty"` // recoveries, degradations and journal replays that wait for somebody
 	Receipts   []Receipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
 }
 
@@ -122,6 +124,8 @@ const (
 	MaxPlacements    = 10
 	MaxPromoted      = 100
 	MaxReplicas      = 256
+	MaxAttached      = 64 // workflows beside the children that a pipeline keeps the state of
+	MaxWaits         = 20 // of one report
 )
 
 // StopSignal asks a child to end.
@@ -136,6 +140,28 @@ type ChildReport struct {
 	State    string `json:"state"`
 	Worker   string `json:"worker,omitempty"`
 	Note     string `json:"note,omitempty"`
+	ChildWaits
+}
+
+// Equal reports whether two reports say the same.
+func (r ChildReport) Equal(other ChildReport) bool {
+	a, b := r.ChildWaits, other.ChildWaits
+	return r.ID == other.ID && r.FirstRun == other.FirstRun && r.State == other.State && r.Worker == other.Worker && r.Note == other.Note &&
+		slices.Equal(a.Waits, b.Waits) && a.MoreWaits == b.MoreWaits && a.Override == b.Override && a.LevelSince.Equal(b.LevelSince)
+}
+
+// ChildWaits is what a child waits for, beyond its state.
+type ChildWaits struct {
+	Waits      []Wait    `json:"waits,omitempty"`      // at most MaxWaits
+	MoreWaits  int       `json:"more_waits,omitempty"` // left out of the list
+	Override   string    `json:"override,omitempty"`   // the operator's, of a Degrade
+	LevelSince time.Time `json:"level_since,omitzero"` // of a Degrade
+}
+
+// Wait is one thing that is waited for.
+type Wait struct {
+	For string `json:"for"` // a lane, a window
+	Why string `json:"why,omitempty"`
 }
 
 // ChildState is what a parent knows of a child.
@@ -146,4 +172,5 @@ type ChildState struct {
 	Note   string    `json:"note,omitempty"`
 	Since  time.Time `json:"since"`
 	Starts int       `json:"starts,omitempty"`
+	ChildWaits
 }

@@ -13,6 +13,8 @@ type PipelineStatus struct {
 	Topics     []TopicInfo   `json:"topics,omitempty"`
 	Windows    []string      `json:"windows,omitempty"`
 	Children   []ChildState  `json:"children,omitempty"`
+	Attached   []ChildState  `json:"attached,omitempty"` // recoveries, degradations and journal replays that wait for somebody
+	Standing   *Standing     `json:"standing,omitempty"` // as far as the workflow knows
 	Receipts   []ReceiptHead `json:"receipts,omitempty"` // newest last
 	Runs       int           `json:"runs"`
 }
@@ -70,6 +72,17 @@ type EngineStatus struct {
 	Owned       int          `json:"owned"`           // lanes owned here
 	Storm       *Storm       `json:"storm,omitempty"` // a rebalance storm that goes on; without its timeline
 	Lanes       []LaneStatus `json:"lanes,omitempty"` // at most MaxStatusLanes, those in trouble and with the greatest lag first
+
+	Dependencies []DependencyStatus `json:"dependencies,omitempty"` // those that are not at normal, or are overridden
+}
+
+// DependencyStatus is the level that one dependency of a hot path or closer is at.
+type DependencyStatus struct {
+	Dependency string    `json:"dependency"`
+	Level      string    `json:"level"`
+	Since      time.Time `json:"since"`
+	Reason     string    `json:"reason,omitempty"`
+	Override   string    `json:"override,omitempty"`
 }
 
 // LaneStatus is one lane of a hot path.

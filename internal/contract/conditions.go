@@ -1,0 +1,178 @@
+package contract
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// laneStateParked and laneStateBlocked are states of lanes, as the hot path names them.
+const (
+	laneStateParked  = "parked"
+	laneStateBlocked = "blocked"
+)
+
+// ChildConditions says what of a child's state a person should know. It understands the pipeline's children and the recoveries,
+// degradations and journal replays that report to it.
+func ChildConditions(pipeline string, c ChildState) []Condition {
+	one := func(kind, subject, reason, command string) []Condition {
+		return []Condition{{Kind: kind, Subject: subject, Reason: reason, Since: c.Since, Command: command}}
+	}
+	switch {
+	case strings.HasPrefix(c.ID, RecoverLanesPrefix(pipeline)):
+		return recoveryConditions(pipeline, c)
+	case strings.HasPrefix(c.ID, DegradePrefix(pipeline)):
+		return degradeConditions(pipeline, c)
+	case strings.HasPrefix(c.ID, replayWALPrefix(pipeline)):
+		switch c.State {
+		case StateDeciding:
+			return one(ConditionJournalAsks, c.ID, c.Note, "millrace wal decide "+c.ID+" CHOICE")
+		case StateHostGone:
+			return one(ConditionJournalWaits, c.ID, c.Note, "")
+		}
+		return nil
+	case c.State == ChildEnded && c.Starts > 0:
+		return one(ConditionChildEnded, c.ID, c.Note, "temporal workflow show --workflow-id "+c.ID)
+	case c.ID == CloseWindowsID(pipeline):
+		return closingConditions(pipeline, c)
+	case c.State == ChildSeeking:
+		reason := c.Note
+		if reason == "" {
+			reason = "no worker has taken it yet"
+		}
+		return one(ConditionSeeking, c.ID, reason, "")
+	}
+	return nil
+}
+
+func closingConditions(pipeline string, c ChildState) []Condition {
+	var all []Condition
+	for _, w := range c.Waits {
+		all = append(all, Condition{
+			Kind: ConditionClosingBlocked, Subject: "window " + w.For, Reason: w.Why, Since: c.Since,
+			Command: "temporal workflow list --query 'WorkflowType=\"" + WorkflowCloseWindow + "\" AND ExecutionStatus=\"Running\"'",
+		})
+	}
+	if c.State == ChildBlocked {
+		all = append(all, Condition{
+			Kind: ConditionClosingFails, Subject: CloseWindowsID(pipeline), Reason: c.Note, Since: c.Since,
+			Command: "temporal workflow describe --workflow-id " + c.ID,
+		})
+	}
+	return all
+}
+
+func recoveryConditions(pipeline string, c ChildState) []Condition {
+	kind, command := ConditionLaneParked, "millrace recover decide "+c.ID+" --all CHOICE"
+	switch c.State {
+	case StateDeciding:
+	case StateHostGone:
+		kind = ConditionHostGone
+	default:
+		return nil
+	}
+	if len(c.Waits) == 0 {
+		return []Condition{{Kind: kind, Subject: c.ID, Reason: c.Note, Since: c.Since, Command: command}}
+	}
+	var all []Condition
+	for _, w := range c.Waits {
+		all = append(all, Condition{Kind: kind, Subject: w.For, Reason: w.Why, Since: c.Since, Command: command})
+	}
+	return all
+}
+
+// degradeConditions reads a Degrade's report: its state is the highest level of the machines that it follows.
+func degradeConditions(pipeline string, c ChildState) []Condition {
+	subject, ok := strings.CutPrefix(c.ID, DegradePrefix(pipeline))
+	worker, dependency, found := cutLast(subject, ":")
+	if !ok || !found {
+		return nil
+	}
+	since := c.Since
+	if !c.LevelSince.IsZero() {
+		since = c.LevelSince
+	}
+	return levelConditions(pipeline, DependencyStatus{
+		Dependency: dependency, Level: c.State, Since: since, Reason: c.Note, Override: c.Override,
+	}, worker)
+}
+
+func cutLast(text, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(text, sep)
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+len(sep):], true
+}
+
+// levelConditions says what a level of degradation on a worker means.
+func levelConditions(pipeline string, d DependencyStatus, worker string) []Condition {
+	subject := d.Dependency + " on " + worker
+	one := func(kind, reason, command string) []Condition {
+		return []Condition{{Kind: kind, Subject: subject, Reason: reason, Since: d.Since, Command: command}}
+	}
+	switch {
+	case d.Override != "":
+		return one(ConditionOverride, fmt.Sprintf("%s at level %s: %s", d.Override, d.Level, d.Reason), "millrace degrade auto "+pipeline)
+	case d.Level == LevelJournal, d.Level == LevelThrottled:
+		return one(ConditionDegraded, d.Level+": "+d.Reason, "millrace degrade show "+pipeline)
+	case d.Level == LevelPaused && d.Dependency == DependencyResults: // lanes go on; results wait
+		return one(ConditionDegraded, "results wait: "+d.Reason, "millrace degrade show "+pipeline)
+	case d.Level == LevelPaused:
+		return one(ConditionHeld, d.Reason, "millrace degrade show "+pipeline)
+	}
+	return nil
+}
+
+// EngineConditions says what of a hot path's state a person should know.
+func EngineConditions(e EngineStatus) []Condition {
+	var all []Condition
+	for i := range e.Lanes {
+		l := &e.Lanes[i]
+		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
+		switch l.State {
+		case laneStateParked:
+			all = append(all, Condition{Kind: ConditionLaneParked, Subject: name, Reason: l.Reason})
+		case laneStateBlocked:
+			all = append(all, Condition{Kind: ConditionLaneBlocked, Subject: name, Reason: l.Reason})
+		}
+	}
+	for _, d := range e.Dependencies {
+		all = append(all, levelConditions(e.Pipeline, d, e.Worker)...)
+	}
+	if e.Reason != "" {
+		all = append(all, Condition{Kind: ConditionEngineTrouble, Subject: ReplicaID(e.Pipeline, e.Replica), Reason: e.Reason})
+	}
+	if s := e.Storm; s != nil {
+		all = append(all, Condition{
+			Kind: ConditionStorm, Subject: ReplicaID(e.Pipeline, e.Replica), Since: s.Since,
+			Reason: fmt.Sprintf("%d changes of assignment, recoveries are held back by %d ms", s.Changes, s.Delay),
+		})
+	}
+	return all
+}
+
+// CloserConditions says what of a closer's state a person should know.
+func CloserConditions(pipeline string, d CloseDueDetails) []Condition {
+	var all []Condition
+	if d.Problem != "" {
+		all = append(all, Condition{Kind: ConditionClosingFails, Subject: CloseWindowsID(pipeline), Reason: d.Problem})
+	}
+	for _, f := range d.Failing {
+		all = append(all, Condition{Kind: ConditionClosingBlocked, Subject: "window " + f.String(), Reason: f.Problem})
+	}
+	return all
+}
+
+// IntentConditions says what an operator wants of the pipeline, other than that it runs.
+func IntentConditions(phase, note string, since time.Time) []Condition {
+	kinds := map[string]string{
+		StateStarting: ConditionStarting, StatePaused: ConditionPaused, StateDraining: ConditionDraining,
+		StateStopping: ConditionStopping, StateStopped: ConditionStopped,
+	}
+	kind, ok := kinds[phase]
+	if !ok {
+		return nil
+	}
+	return []Condition{{Kind: kind, Reason: note, Since: since}}
+}

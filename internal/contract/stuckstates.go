@@ -1,0 +1,255 @@
+package contract
+
+// Kinds of conditions. They are labels of the metric millrace_conditions and part of the JSON of `millrace status`.
+const (
+	ConditionOrphaned       = "orphaned"        // the pipeline's workflow is closed, hot paths still run
+	ConditionFailed         = "failed"          // the pipeline's workflow failed, was cancelled or terminated; nothing runs
+	ConditionNotStarted     = "not-started"     // there is no workflow of the pipeline
+	ConditionStopped        = "stopped"         // the pipeline was stopped
+	ConditionFenced         = "fenced"          // a removal has fenced lanes and has not ended
+	ConditionNoWorker       = "no-worker"       // nobody polls the task queue
+	ConditionRedisAway      = "redis-away"      // Redis does not answer whoever looks
+	ConditionKafkaAway      = "kafka-away"      // Kafka does not answer whoever looks
+	ConditionTemporalAway   = "temporal-away"   // Temporal does not answer whoever looks
+	ConditionHeld           = "held"            // a dependency is away and nothing can be journalled: lanes stand still
+	ConditionLaneParked     = "lane-parked"     // an incident of a lane waits for a decision
+	ConditionHostGone       = "host-gone"       // a recovery waits for a process that does not answer
+	ConditionJournalAsks    = "journal-asks"    // the replay of a journal waits for a decision
+	ConditionJournalWaits   = "journal-waits"   // the replay of a journal waits for the worker that has the disk
+	ConditionSeeking        = "seeking"         // a hot path has no worker
+	ConditionLaneUnowned    = "lane-unowned"    // nobody commits for a lane
+	ConditionEngineTrouble  = "engine-trouble"  // a hot path cannot talk to Kafka or read its orders
+	ConditionChildEnded     = "child-ended"     // a child workflow keeps ending
+	ConditionClosingBlocked = "closing-blocked" // a window cannot be closed
+	ConditionClosingFails   = "closing-fails"   // the closer cannot look for windows
+	ConditionWatermarkHeld  = "watermark-held"  // one lane keeps every window open
+	ConditionDegraded       = "degraded"        // a dependency is away; commits go to the journal, or results wait
+	ConditionLaneBlocked    = "lane-blocked"    // a lane waits for commits or memory
+	ConditionRefusing       = "refusing"        // all recent records of a lane are refused
+	ConditionStorm          = "storm"           // lanes move too often
+	ConditionOverride       = "override"        // an operator holds a level
+	ConditionPaused         = "paused"          // on purpose
+	ConditionDraining       = "draining"        // on purpose
+	ConditionStopping       = "stopping"        // on purpose
+	ConditionStarting       = "starting"
+)
+
+// StuckState describes a kind of condition: a state of a pipeline that can last. docs/stuck-states.md is made from the table.
+type StuckState struct {
+	Kind      string
+	Line      string // of status and of the Pipeline page: {n} lanes or items, {subject}, {reason}, {since}, {command}
+	Flows     bool   // events are read and made durable
+	Closes    bool   // windows are closed
+	OnPurpose bool   // an operator wants it: it counts as healthy
+	Means     string
+	Bound     string // how long it lasts at most, or that it has no bound
+	WayOut    string // the commands that lead out
+}
+
+// healthy reports whether `status --check` passes in this state.
+func (s StuckState) healthy() bool { return s.OnPurpose || s.Flows && s.Closes }
+
+// StuckStates lists every state that can last, the worst first.
+func StuckStates() []StuckState { return stuckStates }
+
+func stuckState(kind string) (StuckState, bool) {
+	for _, s := range stuckStates {
+		if s.Kind == kind {
+			return s, true
+		}
+	}
+	return StuckState{}, false
+}
+
+// rank orders kinds, the worst first.
+func rank(kind string) int {
+	for i := range stuckStates {
+		if stuckStates[i].Kind == kind {
+			return i
+		}
+	}
+	return len(stuckStates)
+}
+
+var stuckStates = []StuckState{
+	{
+		Kind: ConditionOrphaned, Line: "{subject}; hot paths still run", Flows: true,
+		Means:  "The pipeline's workflow was terminated, cancelled or failed, and its hot paths have not noticed yet.",
+		Bound:  "Hot paths and closer end by themselves within 2 minutes of finding the workflow closed twice.",
+		WayOut: "`millrace start FILE` adopts them; to end them at once, `temporal workflow terminate` on `replica:NAME:N` and `close:NAME`",
+	},
+	{
+		Kind: ConditionFailed, Line: "{subject}: {reason}",
+		Means:  "The pipeline's workflow failed, was cancelled or terminated, and nothing runs.",
+		Bound:  "none: it stays so until somebody starts the pipeline.",
+		WayOut: "mend what the reason names, then `millrace start FILE`",
+	},
+	{
+		Kind: ConditionNotStarted, Line: "not started",
+		Means:  "Temporal knows no workflow of this pipeline.",
+		Bound:  "none: it stays so until somebody starts the pipeline.",
+		WayOut: "`millrace start FILE`",
+	},
+	{
+		Kind: ConditionFenced, Line: "{subject} has fenced {n} lanes and has not ended",
+		Means:  "A removal took the lanes away from their owners and was interrupted, or still goes on.",
+		Bound:  "none once it was interrupted.",
+		WayOut: "`millrace rm NAME` follows the removal, or finishes it",
+	},
+	{
+		Kind: ConditionNoWorker, Line: "stalled: no worker polls task queue " + TaskQueue,
+		Means:  "No worker process is connected to Temporal. Hot paths of workers that lost Temporal run on.",
+		Bound:  "none: it ends when a worker polls.",
+		WayOut: "start a worker: `bin/worker`, or `millrace dev`",
+	},
+	{
+		Kind: ConditionRedisAway, Line: "unknown: Redis does not answer ({reason})",
+		Means:  "The command itself cannot read Redis. What the hot paths make of it, they say themselves when Temporal answers.",
+		Bound:  "none: it ends when Redis answers.",
+		WayOut: "repair Redis, or name the right address with `--redis HOST:PORT`",
+	},
+	{
+		Kind: ConditionKafkaAway, Line: "unknown: Kafka does not answer ({reason})",
+		Means:  "The command itself cannot read Kafka.",
+		Bound:  "none: it ends when Kafka answers.",
+		WayOut: "repair Kafka, or name the right address with `--kafka HOST:PORT`",
+	},
+	{
+		Kind: ConditionHeld, Line: "stalled: {subject} is away since {since} and nothing can be journalled ({reason})",
+		Means:  "A dependency is away, and there is no journal or it is full: back-pressure holds the lanes, nothing is lost.",
+		Bound:  "none: it ends when the dependency answers, or the journal has room.",
+		WayOut: "repair the dependency; a full journal: free disk space or raise `--wal-limit`; `millrace degrade show NAME` tells why",
+	},
+	{
+		Kind: ConditionLaneParked, Line: "stalled: {n} lanes parked, decide with `{command}`",
+		Means:  "An incident waits for a person: reading on would lose or repeat records. The lane holds every window open.",
+		Bound:  "none: it waits for the decision.",
+		WayOut: "`millrace recover ls NAME`, then `millrace recover decide WORKFLOW LANE CHOICE` or `--all CHOICE`",
+	},
+	{
+		Kind: ConditionHostGone, Line: "stalled: {subject} waits for a process that does not answer since {since}",
+		Means:  "A recovery began on a process that stopped answering. If another process owns the lanes it ends by itself.",
+		Bound:  "It looks again every minute and ends when the lanes have another owner.",
+		WayOut: "bring the worker back, or `millrace recover decide WORKFLOW LANE give-up`",
+	},
+	{
+		Kind: ConditionJournalAsks, Line: "degraded ({subject}: a journal cannot be read, decide with `{command}`)", Flows: true, Closes: true,
+		Means:  "A journal left on a disk has a damaged segment. Lanes run; what the journal holds is not settled.",
+		Bound:  "none: it waits for the decision.",
+		WayOut: "`millrace wal decide WORKFLOW quarantine|abort`",
+	},
+	{
+		Kind: ConditionJournalWaits, Line: "degraded ({subject} waits for its worker since {since})", Flows: true, Closes: true,
+		Means:  "A worker that is gone left commits in the journal on its disk. Lanes run; others have read those records again.",
+		Bound:  "The workflow fails after 24 hours and names what the disk holds; nothing is deleted.",
+		WayOut: "bring a worker back with that WAL directory",
+	},
+	{
+		Kind: ConditionSeeking, Line: "seeking: {subject}: {reason}",
+		Means:  "A hot path has no worker. Other hot paths of the pipeline take its lanes over, if there are any.",
+		Bound:  "none without a worker that can run it; seconds with one.",
+		WayOut: "start a worker that can run the pipeline, or `millrace scale NAME N`",
+	},
+	{
+		Kind: ConditionLaneUnowned, Line: "stalled: nobody commits for {n} lanes since {since}",
+		Means:  "No hot path has committed for a lane for a while, though it should every second.",
+		Bound:  "A lane of a dead worker has a new owner in seconds.",
+		WayOut: "look at the replicas in `millrace status NAME`; `millrace scale NAME N` places hot paths anew",
+	},
+	{
+		Kind: ConditionEngineTrouble, Line: "stalled: {subject}: {reason}",
+		Means:  "A hot path cannot talk to Kafka, or cannot read its orders in Redis. It tries again for ever.",
+		Bound:  "none: it ends when the server answers.",
+		WayOut: "repair the server that the reason names",
+	},
+	{
+		Kind: ConditionChildEnded, Line: "stalled: {subject} has ended: {reason}",
+		Means:  "A child workflow ended though it is wanted. It is started again, after at most a minute.",
+		Bound:  "1 minute until the next start.",
+		WayOut: "`temporal workflow show --workflow-id CHILD` tells why; `millrace status NAME` shows the restarts",
+	},
+	{
+		Kind: ConditionClosingBlocked, Line: "closing blocked: {subject}: {reason}", Flows: true,
+		Means:  "A window could not be closed three times in a row and has a workflow of its own; the others go on.",
+		Bound:  "none: it is tried again at least every five minutes.",
+		WayOut: "mend what the reason names; `temporal workflow describe --workflow-id close:NAME:WINDOW:START` shows the last try",
+	},
+	{
+		Kind: ConditionClosingFails, Line: "closing blocked: {reason}", Flows: true,
+		Means:  "The closer cannot look for windows at all, for example because it cannot read Redis or Kafka.",
+		Bound:  "none: it is tried again at least every minute.",
+		WayOut: "repair the server that the reason names",
+	},
+	{
+		Kind: ConditionWatermarkHeld, Line: "closing blocked: lane {subject} holds the watermark since {since}: {reason}", Flows: true,
+		Means:  "One lane has not passed the end of the next window while others have, and is not idle.",
+		Bound:  "`idle_timeout`, when it is set and nothing more comes; else none.",
+		WayOut: "feed the partition, or set `idle_timeout` in the spec; a parked lane: `millrace recover ls NAME`",
+	},
+	{
+		Kind: ConditionDegraded, Line: "degraded ({subject}: {reason} since {since})", Flows: true,
+		Means:  "A dependency is away. Commits go to the journal, or results wait; no window closes, nothing is lost.",
+		Bound:  "The journal's limit (`--wal-limit`); then the pipeline is held.",
+		WayOut: "repair the dependency; before maintenance `millrace degrade open NAME`, after it `millrace degrade auto NAME`",
+	},
+	{
+		Kind: ConditionLaneBlocked, Line: "degraded (lane {subject} waits: {reason})", Flows: true, Closes: true,
+		Means:  "A lane waits for commits or for memory: back-pressure, as it should be.",
+		Bound:  "none: it ends when Redis is fast enough, or other lanes have caught up.",
+		WayOut: "a faster Redis, more replicas (`millrace scale NAME N`), a greater `memory_limit`",
+	},
+	{
+		Kind: ConditionRefusing, Line: "degraded (lane {subject} refuses its records: {reason})", Flows: true, Closes: true,
+		Means:  "All recent records of a lane are refused: they are counted, and stand in the dead-letter topic if there is one.",
+		Bound:  "none: it ends with the first good record.",
+		WayOut: "mend the producer or the spec; `millrace status NAME LANE` shows reasons and examples",
+	},
+	{
+		Kind: ConditionStorm, Line: "degraded ({subject}: {reason})", Flows: true, Closes: true,
+		Means:  "Lanes change owners too often, so recoveries are held back.",
+		Bound:  "It ends when assignment has been quiet for the storm's span.",
+		WayOut: "look for workers that come and go; `millrace recover ls NAME`",
+	},
+	{
+		Kind: ConditionOverride, Line: "{phase}, {subject} held by an operator: {reason}", Flows: true, Closes: true, OnPurpose: true,
+		Means:  "An operator's order overrides the level of degradation.",
+		Bound:  "none: it lasts until `auto`.",
+		WayOut: "`millrace degrade auto NAME`",
+	},
+	{
+		Kind: ConditionPaused, Line: "paused on purpose since {since}: {reason}", OnPurpose: true,
+		Means:  "An operator has paused the pipeline. Counts as healthy.",
+		Bound:  "none: it lasts until a resume.",
+		WayOut: "`millrace resume NAME`",
+	},
+	{
+		Kind: ConditionDraining, Line: "draining: {reason}", OnPurpose: true, Flows: true, Closes: true,
+		Means:  "A stop with drain reads to the end and publishes what is open. Counts as healthy.",
+		Bound:  "the drain's `--timeout`, then the pipeline goes on and the receipt says why.",
+		WayOut: "wait, or `millrace stop NAME` without a drain",
+	},
+	{
+		Kind: ConditionStopping, Line: "stopping: {reason}", OnPurpose: true,
+		Means:  "The pipeline is being stopped. Counts as healthy.",
+		Bound:  "2 minutes for the children to end; those left end by themselves.",
+		WayOut: "wait; the receipt names what did not end in time",
+	},
+	{
+		Kind: ConditionStopped, Line: "stopped", OnPurpose: true,
+		Means:  "The pipeline was stopped by an operator. Counts as healthy.",
+		Bound:  "none: it lasts until a start.",
+		WayOut: "`millrace start FILE`",
+	},
+	{
+		Kind: ConditionTemporalAway, Line: "{phase}; Temporal does not answer ({reason})", Flows: true,
+		Means:  "Events flow and lanes commit, recoveries go on by themselves; a closer under way goes on closing. Commands wait.",
+		Bound:  "none: it ends when Temporal answers.",
+		WayOut: "repair Temporal, or name the right address with `--temporal HOST:PORT`",
+	},
+	{
+		Kind: ConditionStarting, Line: "starting: {reason}", OnPurpose: true,
+		Means:  "The pipeline's servers are checked, its topics made, its children started.",
+		Bound:  "none while a server is away: the checks are tried again.",
+		WayOut: "`temporal workflow describe --workflow-id pipeline:NAME` shows the activity under way and its last failure",
+	},
+}
