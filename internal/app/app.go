@@ -127,14 +127,19 @@ func (p *process) observe() error {
 	if p.cfg.Metrics == "" {
 		return nil
 	}
-	server, err := telemetry.Listen(p.cfg.Metrics, p.ready)
+	server, err := telemetry.Listen(p.cfg.Metrics, p.ready, func() telemetry.Health {
+		whole, pipelines := p.health()
+		return telemetry.Health{Standing: whole, Pipelines: pipelines}
+	})
 	if err != nil {
 		return err
 	}
 	p.server = server
 	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
-	return errors.Join(telemetry.ObserveBuild(server.Meter()), telemetry.ObserveEngines(server.Meter(), p.engines.statuses), telemetry.ObserveBreakers(server.Meter(), p.engines.guards),
-		telemetry.ObserveKept(server.Meter(), p.closers.kept))
+	meter := server.Meter()
+	return errors.Join(telemetry.ObserveBuild(meter), telemetry.ObserveEngines(meter, p.engines.statuses),
+		telemetry.ObserveBreakers(meter, p.engines.guards), telemetry.ObserveKept(meter, p.closers.kept),
+		telemetry.ObserveConditions(meter, p.conditionCounts))
 }
 
 func (p *process) setHost(h *activities.Host) {

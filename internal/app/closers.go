@@ -84,7 +84,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	if err != nil {
 		return nil, permanent(err)
 	}
-	return &closer{windows: inner, spec: s, log: log, skipped: make(map[window.Ref]struct{})}, nil
+	return &closer{windows: inner, spec: s, by: c.by, log: log, skipped: make(map[window.Ref]struct{})}, nil
 }
 
 // Closer implements activities.Closers.
@@ -152,6 +152,21 @@ func (c *closers) kept() map[string]contract.Kept {
 	return all
 }
 
+// hindered says by pipeline what hinders the closers that are at work here.
+func (c *closers) hindered() map[string]contract.CloseDueDetails {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]contract.CloseDueDetails)
+	for _, made := range c.made {
+		made.mu.Lock()
+		if made.users > 0 {
+			all[made.spec.Name] = made.last
+		}
+		made.mu.Unlock()
+	}
+	return all
+}
+
 func (c *closers) close() error {
 	c.stop()
 	c.work.Wait()
@@ -183,6 +198,7 @@ type closer struct {
 	windows windows
 	outlet  *outlet
 	spec    *spec.Spec
+	by      string // the worker, for people
 	log     *slog.Logger
 
 	users int       // guarded by closers.mu, as left is
@@ -190,11 +206,25 @@ type closer struct {
 
 	mu      sync.Mutex
 	skipped map[window.Ref]struct{}
-	kept    *contract.Kept // as of the last round that counted it
+	kept    *contract.Kept           // as of the last round that counted it
+	last    contract.CloseDueDetails // of the last round: what hinders it
 }
 
 // Round implements activities.Closer. While Kafka does not take results it leaves it alone.
 func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {
+	round, err := c.round(ctx, skip)
+	round.Results = dependencyStatus(c.outlet.Machine, c.by)
+	last := contract.CloseDueDetails{Waiting: round.Waiting, Failing: round.Failed, Results: round.Results}
+	if err != nil && ctx.Err() == nil {
+		last.Problem = err.Error()
+	}
+	c.mu.Lock()
+	c.last = last
+	c.mu.Unlock()
+	return round, err
+}
+
+func (c *closer) round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {
 	if why, open := c.outlet.open(); open {
 		return contract.Round{Waiting: contract.Waiting{For: why}}, nil
 	}

@@ -57,8 +57,9 @@ func (e *engines) setTeller(t teller) { e.tell = t }
 // hot is a hot path and its guard, as the control plane sees them.
 type hot struct {
 	*engine.Engine
-	guard guard
-	disk  string // id of the process's WAL directory, empty for none
+	guard  guard
+	worker string // for people
+	disk   string // id of the process's WAL directory, empty for none
 }
 
 func (h *hot) name() string {
@@ -80,7 +81,7 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	if err != nil {
 		return nil, err
 	}
-	h := &hot{guard: g}
+	h := &hot{guard: g, worker: e.worker}
 	known := make(chan struct{})
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,
@@ -160,6 +161,9 @@ func (h *hot) Status() contract.EngineStatus {
 	}
 	if s.Storm != nil && s.Storm.Active {
 		out.Storm = &contract.Storm{Since: s.Storm.Since, Changes: s.Storm.Changes, Delay: s.Storm.DelayMs}
+	}
+	if d := dependencyStatus(h.guard.Machine, h.worker); d != nil {
+		out.Dependencies = append(out.Dependencies, *d)
 	}
 	paused := len(s.Lanes) > 0
 	for i := range s.Lanes {

@@ -119,6 +119,22 @@ func (l level) Status() contract.LevelStatus {
 	return out
 }
 
+// dependencyStatus is where a machine stands; nil at normal without an override.
+func dependencyStatus(m *breaker.Machine, worker string) *contract.DependencyStatus {
+	s := m.Status()
+	if s.Level == breaker.Normal && s.Override == nil {
+		return nil
+	}
+	out := &contract.DependencyStatus{Dependency: s.Dependency, Level: s.Level.String(), Since: s.Since, Reason: s.Reason, Worker: worker}
+	if o := s.Override; o != nil {
+		out.Override, out.Since, out.Reason = string(o.Override), o.At, o.Reason
+		if o.By != "" {
+			out.Reason += " (" + o.By + ")"
+		}
+	}
+	return out
+}
+
 // Changes implements activities.Level.
 func (l level) Changes(after int64) []contract.LevelChange {
 	var out []contract.LevelChange

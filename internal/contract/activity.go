@@ -205,7 +205,8 @@ type CloseDueDetails struct {
 	Problem string  `json:"problem,omitempty"` // why the last round failed as a whole
 	Kept    *Kept   `json:"kept,omitempty"`
 
-	Failing []FailedWindow `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
+	Failing []FailedWindow    `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
+	Results *DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
 }
 
 // MaxFailing bounds the windows in CloseDueDetails.
@@ -234,6 +235,8 @@ type Round struct {
 	Failed  []FailedWindow `json:"failed,omitempty"`
 	Waiting Waiting        `json:"waiting"`
 	Kept    *Kept          `json:"kept,omitempty"` // nil when the round did not come to it
+
+	Results *DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
 }
 
 // CloseOneInput closes one window, whatever it takes.

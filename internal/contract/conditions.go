@@ -93,8 +93,8 @@ func degradeConditions(pipeline string, c ChildState) []Condition {
 		since = c.LevelSince
 	}
 	return levelConditions(pipeline, DependencyStatus{
-		Dependency: dependency, Level: c.State, Since: since, Reason: c.Note, Override: c.Override,
-	}, worker)
+		Dependency: dependency, Level: c.State, Since: since, Reason: c.Note, Override: c.Override, Worker: worker,
+	})
 }
 
 func cutLast(text, sep string) (before, after string, found bool) {
@@ -106,8 +106,8 @@ func cutLast(text, sep string) (before, after string, found bool) {
 }
 
 // levelConditions says what a level of degradation on a worker means.
-func levelConditions(pipeline string, d DependencyStatus, worker string) []Condition {
-	subject := d.Dependency + " on " + worker
+func levelConditions(pipeline string, d DependencyStatus) []Condition {
+	subject := d.Dependency + " on " + degradeWorker(d.Worker)
 	one := func(kind, reason, command string) []Condition {
 		return []Condition{{Kind: kind, Subject: subject, Reason: reason, Since: d.Since, Command: command}}
 	}
@@ -138,7 +138,7 @@ func EngineConditions(e EngineStatus) []Condition {
 		}
 	}
 	for _, d := range e.Dependencies {
-		all = append(all, levelConditions(e.Pipeline, d, e.Worker)...)
+		all = append(all, levelConditions(e.Pipeline, d)...)
 	}
 	if e.Reason != "" {
 		all = append(all, Condition{Kind: ConditionEngineTrouble, Subject: ReplicaID(e.Pipeline, e.Replica), Reason: e.Reason})
@@ -161,7 +161,18 @@ func CloserConditions(pipeline string, d CloseDueDetails) []Condition {
 	for _, f := range d.Failing {
 		all = append(all, Condition{Kind: ConditionClosingBlocked, Subject: "window " + f.String(), Reason: f.Problem})
 	}
+	if d.Results != nil {
+		all = append(all, levelConditions(pipeline, *d.Results)...)
+	}
 	return all
+}
+
+// ProcessConditions are the kinds that a worker process can see by itself: those in its metrics and in /health.
+func ProcessConditions() []string {
+	return []string{
+		ConditionHeld, ConditionLaneParked, ConditionEngineTrouble, ConditionClosingBlocked, ConditionClosingFails, ConditionDegraded,
+		ConditionLaneBlocked, ConditionStorm, ConditionOverride,
+	}
 }
 
 // IntentConditions says what an operator wants of the pipeline, other than that it runs.

@@ -40,8 +40,11 @@ func RecoverLanesPrefix(pipeline string) string { return "recover:" + pipeline +
 
 // DegradeID is the workflow id of what a worker goes through because of one dependency.
 func DegradeID(pipeline, worker, dependency string) string {
-	return DegradePrefix(pipeline) + strings.ReplaceAll(worker, "/", "_") + ":" + dependency
+	return DegradePrefix(pipeline) + degradeWorker(worker) + ":" + dependency
 }
+
+// degradeWorker is a worker's name as it stands in a workflow id: Temporal's HTTP API refuses slashes.
+func degradeWorker(worker string) string { return strings.ReplaceAll(worker, "/", "_") }
 
 // DegradePrefix begins the ids of a pipeline's degradations.
 func DegradePrefix(pipeline string) string { return "degrade:" + pipeline + ":" }

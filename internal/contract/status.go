@@ -83,6 +83,7 @@ type DependencyStatus struct {
 	Since      time.Time `json:"since"`
 	Reason     string    `json:"reason,omitempty"`
 	Override   string    `json:"override,omitempty"`
+	Worker     string    `json:"worker,omitempty"`
 }
 
 // LaneStatus is one lane of a hot path.

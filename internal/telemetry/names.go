@@ -19,7 +19,8 @@ const (
 	nameMemory    = "millrace.replica.memory"       // bytes of all lanes of a replica
 	nameLimit     = "millrace.replica.memory.limit" // bytes
 
-	nameBuild = "millrace.build.info" // 1, with the build as labels
+	nameBuild      = "millrace.build.info" // 1, with the build as labels
+	nameConditions = "millrace.conditions" // what keeps a pipeline from its work, by kind
 
 	nameRows    = "millrace.kept.rows"          // windows with a row in the ledger
 	nameResults = "millrace.kept.results"       // of these, windows with contents in Redis

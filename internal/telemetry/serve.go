@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -14,17 +15,27 @@ import (
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
+
+	"millrace/internal/contract"
 )
 
-// Server answers /metrics (Prometheus), /healthz (the process lives) and /readyz (it may be given work).
+// Server answers /metrics (Prometheus), /healthz (the process lives), /readyz (it may be given work) and /health (its pipelines
+// do their work).
 type Server struct {
 	provider *sdk.MeterProvider
 	http     *http.Server
 	listener net.Listener
 }
 
-// Listen starts answering on addr (host:port, port 0 for a free one). ready returns nil, or why the process is not ready.
-func Listen(addr string, ready func() error) (*Server, error) {
+// Health is what /health answers as JSON, with 200 when Healthy and 503 otherwise.
+type Health struct {
+	contract.Standing
+	Pipelines map[string]contract.Standing `json:"pipelines"`
+}
+
+// Listen starts answering on addr (host:port, port 0 for a free one). ready returns nil, or why the process is not ready. Both
+// functions are called from any goroutine.
+func Listen(addr string, ready func() error, health func() Health) (*Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := otelprom.New(otelprom.WithRegisterer(registry))
@@ -44,6 +55,16 @@ func Listen(addr string, ready func() error) (*Server, error) {
 			return
 		}
 		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+		h := health()
+		w.Header().Set("Content-Type", "application/json")
+		if !h.Healthy {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		_ = out.Encode(h) // whoever asked has gone
 	})
 	s := &Server{
 		provider: sdk.NewMeterProvider(sdk.WithReader(exporter)),

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/store"
@@ -19,7 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestServerAnswers(t *testing.T) {
 	var notReady error
-	s, err := Listen("127.0.0.1:0", func() error { return notReady })
+	health := Health{Standing: contract.Standing{Line: "ok", Healthy: true}}
+	s, err := Listen("127.0.0.1:0", func() error { return notReady }, func() Health { return health })
 	require.NoError(t, err)
 	defer s.Close(context.Background())
 	require.NoError(t, ObserveBuild(s.Meter()))
@@ -29,6 +31,9 @@ func TestServerAnswers(t *testing.T) {
 			Topic: "t", Partition: 3, State: lane.StateRunning, End: 20, Committed: 12, Watermark: &watermark,
 			Counters: store.Counters{Read: 12, Folded: 10, Late: 2},
 		}}}}
+	}))
+	require.NoError(t, ObserveConditions(s.Meter(), func() map[string]map[string]int {
+		return map[string]map[string]int{"p": {contract.ConditionLaneParked: 2, contract.ConditionStorm: 0}}
 	}))
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	get := func(path string) (int, string) {
@@ -40,7 +45,9 @@ func TestServerAnswers(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	_, text := get("/metrics")
-	for _, want := range []string{`outcome="folded"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`, `millrace_build_info{go="go1.`} {
+	for _, want := range []string{`outcome="folded"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`,
+		`kind="lane-parked",otel_scope_name="millrace",otel_scope_schema_url="",otel_scope_version="",pipeline="p"} 2`, `kind="storm"`,
+		`millrace_build_info{go="go1.`} {
 		require.Contains(t, text, want)
 	}
 	code, _ := get("/readyz")
@@ -51,4 +58,12 @@ func TestServerAnswers(t *testing.T) {
 	require.Contains(t, text, "Temporal is away")
 	code, _ = get("/healthz")
 	require.Equal(t, 200, code)
+
+	code, text = get("/health")
+	require.Equal(t, 200, code)
+	require.Contains(t, text, `"line": "ok"`)
+	health = Health{Standing: contract.Standing{Line: "p: stalled"}, Pipelines: map[string]contract.Standing{"p": {Line: "stalled"}}}
+	code, text = get("/health")
+	require.Equal(t, 503, code)
+	require.Contains(t, text, `"line": "p: stalled"`)
 }

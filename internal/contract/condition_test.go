@@ -1,0 +1,126 @@
+package contract
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var noon = time.Date(2026, 11, 29, 12, 4, 0, 0, time.UTC)
+
+func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
+	parked := func(n int) (all []Condition) {
+		for i := range n {
+			all = append(all, Condition{Kind: ConditionLaneParked, Subject: fmt.Sprintf("orders/%d", i), Command: "millrace recover decide W --all CHOICE"})
+		}
+		return all
+	}
+	degraded := Condition{Kind: ConditionDegraded, Subject: "redis on w", Reason: "journal: 3 of 3 probes failed", Since: noon}
+	tests := []struct {
+		name       string
+		phase      string
+		conditions []Condition
+		line       string
+		healthy    bool
+	}{
+		{"nothing", StateRunning, nil, "running", true},
+		{"degraded", StateRunning, []Condition{degraded}, "degraded (redis on w: journal: 3 of 3 probes failed since 12:04:00)", false},
+		{"parked", StateRunning, append([]Condition{degraded}, parked(4)...),
+			"stalled: 4 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
+		{"known twice", StateRunning, append(parked(1), Condition{Kind: ConditionLaneParked, Subject: "orders/0"}),
+			"stalled: 1 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`", false},
+		{"paused on purpose", StatePaused, IntentConditions(StatePaused, "maintenance", noon), "paused on purpose since 12:04:00: maintenance", true},
+		{"paused and parked", StatePaused, append(IntentConditions(StatePaused, "", noon), parked(1)...),
+			"stalled: 1 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
+		{"yesterday", StateRunning, []Condition{{Kind: ConditionDegraded, Subject: "redis on w", Reason: "away", Since: noon.AddDate(0, 0, -1)}},
+			"degraded (redis on w: away since 2026-11-28 12:04:00)", false},
+		{"a long reason", StateRunning, []Condition{{Kind: ConditionSeeking, Subject: "r", Reason: strings.Repeat("x", 500) + "\nsecond line"}},
+			"seeking: r: " + strings.Repeat("x", 120) + "...", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewStanding(tt.phase, 4, tt.conditions, noon.Add(time.Hour))
+			require.Equal(t, tt.line, s.Line)
+			require.Equal(t, tt.healthy, s.Healthy)
+		})
+	}
+}
+
+func TestStandingIsBounded(t *testing.T) {
+	var all []Condition
+	for i := range 256 {
+		all = append(all, Condition{Kind: ConditionLaneParked, Subject: fmt.Sprint(i)})
+	}
+	s := NewStanding(StateRunning, 256, all, noon)
+	require.Len(t, s.Conditions, MaxConditions)
+	require.Equal(t, 256-MaxConditions, s.More)
+	require.Contains(t, s.Line, "256 of 256 lanes parked")
+}
+
+// What a worker's heartbeat says and what its Degrade reports are one condition.
+func TestTwoSourcesOfOneDegradation(t *testing.T) {
+	status := DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
+	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}})
+	told := ChildConditions("orders", ChildState{ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon})
+	require.Len(t, NewStanding(StateRunning, 4, append(heard, told...), noon).Conditions, 1)
+}
+
+func TestLevelsMeanWhatTheyStop(t *testing.T) {
+	tests := []struct {
+		status DependencyStatus
+		kind   string
+	}{
+		{DependencyStatus{Dependency: DependencyRedis, Level: LevelNormal}, ""},
+		{DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal}, ConditionDegraded},
+		{DependencyStatus{Dependency: DependencyRedis, Level: LevelThrottled}, ConditionDegraded},
+		{DependencyStatus{Dependency: DependencyRedis, Level: LevelPaused}, ConditionHeld},
+		{DependencyStatus{Dependency: DependencyResults, Level: LevelPaused}, ConditionDegraded},
+		{DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Override: OverrideOpen}, ConditionOverride},
+	}
+	for _, tt := range tests {
+		found := levelConditions("orders", tt.status)
+		if tt.kind == "" {
+			require.Empty(t, found)
+			continue
+		}
+		require.Equal(t, tt.kind, found[0].Kind, "%+v", tt.status)
+	}
+}
+
+// Every kind has a row that says what it means and what leads out, and every row is of a kind.
+func TestStuckStatesAreComplete(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, s := range StuckStates() {
+		require.False(t, seen[s.Kind], "%s stands twice", s.Kind)
+		seen[s.Kind] = true
+		for name, text := range map[string]string{"line": s.Line, "means": s.Means, "bound": s.Bound, "way out": s.WayOut} {
+			require.NotEmpty(t, text, "%s: %s", s.Kind, name)
+		}
+	}
+	for _, kind := range conditionKinds(t) {
+		require.True(t, seen[kind], "%s has no row", kind)
+	}
+	require.Len(t, seen, len(conditionKinds(t)))
+}
+
+// conditionKinds are the values of all constants named Condition...
+func conditionKinds(t *testing.T) (kinds []string) {
+	file, err := parser.ParseFile(token.NewFileSet(), "stuckstates.go", nil, 0)
+	require.NoError(t, err)
+	ast.Inspect(file, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Condition") {
+			kind, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			kinds = append(kinds, kind)
+		}
+		return true
+	})
+	return kinds
+}
