@@ -176,7 +176,7 @@ func TestClaim(t *testing.T) {
 	p := newProcess(redis, "a")
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
-	placement := NewPlacement(p.host)
+	placement := NewPlacement(p.host, p.temporal)
 	env.RegisterActivity(placement)
 	moving := false
 	claim := func() (got contract.Claimed, err error) {

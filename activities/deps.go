@@ -18,6 +18,8 @@ var ErrPermanent = errors.New("trying again cannot help")
 
 // Engines starts hot paths in this process.
 type Engines interface {
+	// Capable returns why this process can never run the spec, such as a journal that it has no directory for; nil when it can.
+	Capable(s *spec.Spec) error
 	// Start starts the hot path of a replica, or returns the one that runs. ctx bounds the start only.
 	Start(ctx context.Context, s *spec.Spec, replica int) (Engine, error)
 }

@@ -189,6 +189,14 @@ type fakeEngines struct {
 	err     error
 	slow    time.Duration // of a start
 	slowEnd time.Duration // of a stop
+
+	incapable error
+}
+
+func (f *fakeEngines) Capable(*spec.Spec) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.incapable
 }
 
 func (f *fakeEngines) Start(ctx context.Context, _ *spec.Spec, _ int) (Engine, error) {

@@ -161,6 +161,28 @@ func (h *Host) promise(key tenantKey) {
 	h.promised[key] = time.Now()
 }
 
+// Path is a hot path of this process.
+type Path struct {
+	Pipeline string
+	Replica  int
+	Attached bool // an attempt is, so Temporal knows of it
+	Status   contract.EngineStatus
+}
+
+// Paths returns the hot paths that have not been asked to end.
+func (h *Host) Paths() []Path {
+	var all []Path
+	for _, t := range h.tenants() {
+		all = append(all, Path{
+			Pipeline: t.key.pipeline, Replica: t.key.replica, Attached: t.isAttached(), Status: t.engine.Status(),
+		})
+	}
+	return all
+}
+
+// Draining reports whether the process takes no more hot paths, because it ends.
+func (h *Host) Draining() bool { return h.isDraining() }
+
 // Statuses returns what the hot paths of this process say of themselves.
 func (h *Host) Statuses() []contract.EngineStatus {
 	var all []contract.EngineStatus
@@ -220,7 +242,9 @@ func (h *Host) stay(ctx context.Context, in contract.RunInput, show func(*tenant
 	case <-ctx.Done():
 		switch reason := context.Cause(ctx); {
 		case errors.Is(reason, errCancelled), errors.Is(reason, errSuspended):
-			t.end(endStopped, reason.Error())
+			if !t.endFor(number, reason.Error()) {
+				return nil, ended(reason) // the hot path is another attempt's by now
+			}
 			<-t.done
 			if errors.Is(reason, errSuspended) {
 				return nil, ended(reason)

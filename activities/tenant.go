@@ -76,10 +76,32 @@ func (t *tenant) detach(attempt int64) {
 func (t *tenant) end(kind endKind, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.ask(kind, why)
+}
+
+// ask is end for those who hold mu.
+func (t *tenant) ask(kind endKind, why string) {
 	if !t.asked {
 		t.asked, t.kind, t.why = true, kind, why
 		close(t.quit)
 	}
+}
+
+// endFor asks the tenant to end if that attempt is the one that attached last, and reports whether it is.
+func (t *tenant) endFor(attempt int64, why string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.attempt != attempt {
+		return false
+	}
+	t.ask(endStopped, why)
+	return true
+}
+
+func (t *tenant) isAttached() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.attached
 }
 
 // ending reports that the tenant has been asked to end.
@@ -178,9 +200,7 @@ func (t *tenant) lookAtWorkflows(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		t.mu.Lock()
-		attached := t.attached
-		t.mu.Unlock()
+		attached := t.isAttached()
 		due := time.Since(last) >= contract.OpenCheckEvery
 		if attached && !due {
 			continue

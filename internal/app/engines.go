@@ -67,6 +67,15 @@ func (h *hot) name() string {
 	return engine.InstanceID(s.Pipeline, s.Replica)
 }
 
+// Capable implements activities.Engines.
+func (e *engines) Capable(s *spec.Spec) error {
+	if s.Lane.Overflow == spec.OverflowJournal && e.disk == nil {
+		return engine.ErrNoJournal
+	}
+	_, err := lane.Compile(s)
+	return err
+}
+
 // Start implements activities.Engines. The host never starts a replica twice at a time; different ones do not wait for
 // each other.
 func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activities.Engine, error) {

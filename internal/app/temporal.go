@@ -198,7 +198,7 @@ func (f *fleet) build(fatal func(error)) *trio {
 	workflows.Register(shared)
 	shared.RegisterActivity(activities.NewControl(f.deps.Servers, f.deps.Desired, f.deps.Lanes, f.deps.Leases, f.watch, f.client))
 	shared.RegisterActivity(activities.NewClosing(f.deps.Closers, f.deps.Leases, f.watch, f.client, f.deps.Log))
-	shared.RegisterActivity(activities.NewPlacement(f.host))
+	shared.RegisterActivity(activities.NewPlacement(f.host, f.client))
 	shared.RegisterActivity(activities.NewOwnership(f.deps.Tokens, f.watch))
 	shared.RegisterActivity(activities.NewRemoving(f.deps.Remains, activities.NewSpecs(f.client), f.watch, f.client))
 

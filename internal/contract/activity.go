@@ -130,6 +130,10 @@ type ClaimInput struct {
 	Pipeline string `json:"pipeline"`
 	Replica  int    `json:"replica"`
 	Moving   bool   `json:"moving,omitempty"` // it ran before, so lanes wait: the first worker that answers will do
+
+	Spec    json.RawMessage `json:"spec,omitempty"`    // a worker that cannot run it refuses at once
+	Refused []Refusal       `json:"refused,omitempty"` // what is known already; an answer tells of others
+	Offer   bool            `json:"offer,omitempty"`   // on a host queue: would this process take the hot path from its holder?
 }
 
 // Claimed says on which host queue the replica should run.
@@ -137,6 +141,8 @@ type Claimed struct {
 	Worker string `json:"worker"`
 	Queue  string `json:"queue"`
 	Held   bool   `json:"held"` // the hot path runs there already
+
+	Refused []Refusal `json:"refused,omitempty"` // nobody was found yet: these workers cannot run it
 }
 
 // RunInput places a hot path.

@@ -66,6 +66,12 @@ const (
 	UpdateAuto   = "auto"  // let the state machine decide again
 )
 
+// Updates of Replica, sent by workers. Each is answered with a PlaceReceipt.
+const (
+	UpdateHolderGone = "holder-gone" // the process that runs the hot path is gone: place it anew
+	UpdateHandOver   = "hand-over"   // move the hot path to another process
+)
+
 // UpdateApprove lets a Remove go on after it has shown what it will delete.
 const UpdateApprove = "approve"
 
@@ -251,6 +257,7 @@ const (
 	ErrorEngineFailed = "engine-failed" // the hot path ended by itself
 	ErrorAttemptOver  = "attempt-over"  // Temporal no longer knows this attempt
 	ErrorBusy         = "busy"          // another worker has fewer hot paths
+	ErrorIncapable    = "incapable"     // this worker cannot run the spec; another one may
 	ErrorSuspended    = "suspended"     // an operator paused or reset the activity
 	ErrorRefused      = "refused"       // an update that the pipeline's state does not allow
 	ErrorStale        = "stale"         // fenced, revoked or of another incarnation; final

@@ -14,6 +14,11 @@ const (
 	BeatTimeout          = 10 * time.Second // without a beat for this long the attempt is lost
 	LeaseTTL             = 5 * time.Second
 	LeaseEvery           = time.Second
+	PresenceEvery        = 500 * time.Millisecond // a process says so often that it is there
+	GoneAfter            = 2 * time.Second        // one that was seen and says nothing for this long is gone
+	StrangerGoneAfter    = 6 * time.Second        // and one that was never seen since Redis was last away
+	SpreadAfter          = 10 * time.Second       // a fleet in which nothing moves for this long may move one hot path
+	RefusedMoveFor       = 10 * time.Minute       // a process that refused a pipeline's hot path is not offered one
 	OrphanGrace          = 10 * time.Minute
 	OpenCheckEvery       = time.Minute
 	ReconcileEvery       = 10 * time.Minute
@@ -60,6 +65,16 @@ func ClaimOptions() workflow.ActivityOptions {
 		StartToCloseTimeout:   2 * time.Second,
 		RetryPolicy:           retry(200*time.Millisecond, 5*time.Second),
 		DisableEagerExecution: true,
+	}
+}
+
+// OfferOptions are for Claim on the queue of a process that is offered a hot path: somebody waits, and the hot path runs on meanwhile.
+func OfferOptions(queue string) workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		TaskQueue:              queue,
+		ScheduleToStartTimeout: 3 * time.Second,
+		StartToCloseTimeout:    2 * time.Second,
+		RetryPolicy:            once(),
 	}
 }
 
