@@ -41,6 +41,9 @@ type world struct {
 	emits      []contract.EmitInput
 	left       []string          // children open before the first desired state was written
 	runs       map[string]string // run ids of the children
+
+	refusals [][]contract.Refusal // answers of the first claims
+	offerErr error
 }
 
 func (w *world) call(format string, args ...any) {

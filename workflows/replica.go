@@ -38,10 +38,17 @@ type replica struct {
 
 	state    string
 	note     string
-	failures int // stays in a row that were short and ended in an error
+	failures int                // stays in a row that were short and ended in an error
+	refused  []contract.Refusal // by the last claim
+	leaving  string             // why the attempt is given up, once holder-gone was taken
+	moving   *contract.Claimed  // where to go, once hand-over was taken
+	offering bool               // a process is being asked whether it would take the hot path
 }
 
 func (r *replica) setup(ctx workflow.Context) error {
+	if err := r.setUpdates(ctx); err != nil {
+		return err
+	}
 	return workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.ReplicaStatus, error) {
 		return &contract.ReplicaStatus{
 			Pipeline: r.in.Pipeline, Replica: r.in.Replica, State: r.state, Note: r.note,
@@ -63,12 +70,15 @@ func (r *replica) run(ctx workflow.Context) (*contract.ReplicaResult, error) {
 	work, cancel := workflow.WithCancel(ctx)
 	r.stopper.watch(ctx, cancel)
 	end := r.stays(work)
+	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	if err := handlersFinished(lasting); err != nil {
+		return nil, err
+	}
 	if end == endContinue && r.stopper.mayContinue(ctx) {
 		next := r.in
 		next.Version = contract.Version
 		return nil, workflow.NewContinueAsNewError(ctx, Replica, next)
 	}
-	lasting, _ := workflow.NewDisconnectedContext(ctx)
 	result := &contract.ReplicaResult{Outcome: contract.OutcomeStopped, Reason: r.stopper.reason, Moves: r.in.Moves}
 	if end == endGone {
 		result.Outcome, result.Reason = contract.OutcomePipelineGone, "the pipeline's workflow is closed"
@@ -95,6 +105,7 @@ func (r *replica) release(ctx workflow.Context) error {
 
 // stays is the loop: claim a place, stay there as long as it lasts, and again.
 func (r *replica) stays(ctx workflow.Context) ending {
+	var next *contract.Claimed // the place that a hand-over has found
 	for {
 		if ctx.Err() != nil {
 			return endStopped
@@ -102,17 +113,27 @@ func (r *replica) stays(ctx workflow.Context) ending {
 		if runIsLong(ctx, r.started) {
 			return endContinue
 		}
-		place, err := r.claim(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				r.failed(ctx, "no place found: "+err.Error(), 0)
-			}
+		place, err := r.place(ctx, next)
+		next = nil
+		switch {
+		case err != nil && ctx.Err() == nil:
+			r.failed(ctx, "no place found: "+err.Error(), 0)
+			continue
+		case err != nil:
+			continue
+		case len(place.Refused) > 0:
+			r.incapable(ctx, place.Refused)
 			continue
 		}
 		r.settle(ctx, place)
 		began := workflow.Now(ctx)
 		result, err := r.stay(ctx, place)
 		switch {
+		case r.leaving != "" && ctx.Err() == nil:
+			r.leave(ctx, r.leaving)
+		case r.moving != nil && ctx.Err() == nil:
+			next = r.moving
+			r.leave(ctx, "handed over to "+next.Worker)
 		case ctx.Err() != nil:
 			r.leave(ctx, "stopped")
 			return endStopped
@@ -133,21 +154,52 @@ func (r *replica) stays(ctx workflow.Context) ending {
 	}
 }
 
-func (r *replica) claim(ctx workflow.Context) (place contract.Claimed, err error) {
+// place returns where to stay: the place that is known already, or one that a claim finds.
+func (r *replica) place(ctx workflow.Context, known *contract.Claimed) (place contract.Claimed, err error) {
+	if known != nil {
+		return *known, nil
+	}
 	r.state = contract.ChildSeeking
 	r.show(ctx)
-	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, contract.ClaimOptions()), r.placement.Claim,
-		contract.ClaimInput{Pipeline: r.in.Pipeline, Replica: r.in.Replica, Moving: len(r.in.Placements) > 0}).Get(ctx, &place)
+	options := contract.ClaimOptions()
+	options.Summary = fmt.Sprintf("looks for a worker for hot path %d of %s", r.in.Replica, r.in.Pipeline)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.placement.Claim, contract.ClaimInput{
+		Pipeline: r.in.Pipeline, Replica: r.in.Replica, Moving: len(r.in.Placements) > 0, Spec: r.in.Spec, Refused: r.refused,
+	}).Get(ctx, &place)
 	return place, err
 }
 
+// incapable says that no worker can run the spec, and why. The next claim returns when one can, or says something else.
+func (r *replica) incapable(ctx workflow.Context, refused []contract.Refusal) {
+	r.refused, r.state = refused, contract.ChildSeeking
+	var parts []string
+	for _, w := range refused {
+		parts = append(parts, w.Worker+": "+w.Reason)
+	}
+	r.note = contract.Cut("no worker can run it: " + strings.Join(parts, "; "))
+	r.show(ctx)
+	r.parent.tell(ctx, contract.ChildSeeking, "", r.note)
+}
+
+// stay attaches to the hot path at a place until the attempt ends or, before that, it is to be placed elsewhere.
 func (r *replica) stay(ctx workflow.Context, place contract.Claimed) (result contract.RunResult, err error) {
+	r.leaving, r.moving, r.refused = "", nil, nil
 	options := contract.RunOptions(place.Queue)
 	options.Summary = fmt.Sprintf("hot path %d of %s on %s", r.in.Replica, r.in.Pipeline, place.Worker)
-	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.hosting.Run, contract.RunInput{
+	attempt, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	running := workflow.ExecuteActivity(workflow.WithActivityOptions(attempt, options), r.hosting.Run, contract.RunInput{
 		Pipeline: r.in.Pipeline, Replica: r.in.Replica, Spec: r.in.Spec,
 		RenewSeconds: int64((contract.RunLimit - workflow.Now(ctx).Sub(r.started)).Seconds()) + 1,
-	}).Get(ctx, &result)
+	})
+	if workflow.Await(ctx, func() bool { return running.IsReady() || r.leaving != "" || r.moving != nil }) == nil && !running.IsReady() {
+		cancel()
+		// A process that is gone answers no more; one that hands over commits and releases first.
+		if workflow.Await(ctx, func() bool { return running.IsReady() || r.leaving != "" }) == nil && !running.IsReady() {
+			return result, nil
+		}
+	}
+	err = running.Get(ctx, &result)
 	return result, err
 }
 
@@ -182,9 +234,15 @@ const (
 	pauseMost = 30 * time.Second
 )
 
+// changeTellsFailures is the version from which the parent is told of stays that failed, too.
+const changeTellsFailures = "replica-tells-failures"
+
 // failed waits before the next claim when stays keep failing quickly; the first failure costs nothing.
 func (r *replica) failed(ctx workflow.Context, why string, stayed time.Duration) {
-	r.state, r.note = contract.ChildSeeking, why
+	r.state, r.note = contract.ChildSeeking, contract.Cut(why)
+	if workflow.GetVersion(ctx, changeTellsFailures, workflow.DefaultVersion, 1) == 1 {
+		r.parent.tell(ctx, contract.ChildSeeking, "", r.note)
+	}
 	if stayed >= shortStay {
 		r.failures = 0
 	}

@@ -36,7 +36,16 @@ func replicaEnv(t *testing.T, stays ...stay) (*testsuite.TestWorkflowEnvironment
 	w.registerControl(env)
 	at := 0
 	register(env, contract.ActivityClaim, func(_ context.Context, in contract.ClaimInput) (*contract.Claimed, error) {
+		if in.Offer {
+			w.call("offer")
+			return &contract.Claimed{Worker: "other", Queue: contract.HostQueue("other")}, w.offerErr
+		}
 		w.call("claim moving=%t", in.Moving)
+		require.NotEmpty(t, in.Spec, "a worker that cannot run it is to refuse")
+		if len(w.refusals) > 0 {
+			defer func() { w.refusals = w.refusals[1:] }()
+			return &contract.Claimed{Refused: w.refusals[0]}, nil
+		}
 		if at == len(stays) {
 			return &contract.Claimed{Worker: "last", Queue: contract.HostQueue("last")}, nil
 		}
@@ -105,7 +114,8 @@ func TestReplicaIsPlacedAnew(t *testing.T) {
 	for _, r := range *reports {
 		states = append(states, r.State+" "+r.Worker)
 	}
-	require.Equal(t, []string{"placed a", "placed b", "placed c", "placed d", "ended "}, states, "a report only when something changed")
+	require.Equal(t, []string{"placed a", "seeking ", "placed a", "seeking ", "placed b", "placed c", "placed d", "ended "}, states,
+		"a report when something changed")
 }
 
 func TestReplicaStops(t *testing.T) {
