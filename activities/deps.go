@@ -119,6 +119,8 @@ type Recoveries interface {
 type LaneTokens interface {
 	// Owners returns one element for every lane asked for, in that order.
 	Owners(ctx context.Context, pipeline string, lanes []contract.BatchLane) ([]contract.LaneOwner, error)
+	// Runs reports whether somebody holds the lease of a replica.
+	Runs(ctx context.Context, pipeline string, replica int) (bool, error)
 }
 
 // Levels are the state machines of this process's hot paths.

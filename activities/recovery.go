@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"millrace/internal/contract"
 )
@@ -72,22 +71,29 @@ func NewOwnership(tokens LaneTokens, watch Watch) *Ownership {
 }
 
 // LaneOwners returns the owner tokens that the lanes' metas hold. A lane without one is gone when its pipeline is closed: it was
-// stopped and removed. While the pipeline is open Redis has forgotten the lane, and whoever holds it goes on.
+// stopped and removed. While the pipeline is open Redis has forgotten the lane, and whoever holds it goes on. A lane whose
+// pipeline is closed is stopped once nobody holds the lease of its replica: a hot path outlives a workflow that was terminated.
 func (a *Ownership) LaneOwners(ctx context.Context, in contract.LaneOwnersInput) (*contract.LaneOwners, error) {
 	owners, err := a.tokens.Owners(ctx, in.Pipeline, in.Lanes)
 	if err != nil {
 		return nil, final(fmt.Errorf("owners of %d lanes of %s: %w", len(in.Lanes), in.Pipeline, err))
 	}
-	unknown := func(o contract.LaneOwner) bool { return o.Token == "" }
-	if !slices.ContainsFunc(owners, unknown) {
-		return &contract.LaneOwners{Lanes: owners}, nil
-	}
 	wanted, err := a.watch.Open(ctx, contract.PipelineID(in.Pipeline))
 	if err != nil {
 		return nil, fmt.Errorf("is pipeline %s open: %w", in.Pipeline, err)
 	}
+	if wanted {
+		return &contract.LaneOwners{Lanes: owners}, nil
+	}
+	runs := true // not known
+	if in.Replica != nil {
+		if runs, err = a.tokens.Runs(ctx, in.Pipeline, *in.Replica); err != nil {
+			return nil, fmt.Errorf("does anybody run replica %d of %s: %w", *in.Replica, in.Pipeline, err)
+		}
+	}
 	for i := range owners {
-		owners[i].Gone = unknown(owners[i]) && !wanted
+		owners[i].Gone = owners[i].Token == ""
+		owners[i].Stopped = owners[i].Token != "" && !runs
 	}
 	return &contract.LaneOwners{Lanes: owners}, nil
 }

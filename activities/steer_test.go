@@ -56,16 +56,26 @@ func activityEnv(activity any) *testsuite.TestActivityEnvironment {
 	return env
 }
 
-type fakeTokens []contract.LaneOwner
+// fakeTokens are owners in Redis, and the leases of replicas there.
+type fakeTokens struct {
+	owners []contract.LaneOwner
+	held   map[int]bool
+	away   error // of leases
+}
 
-func (f fakeTokens) Owners(context.Context, string, []contract.BatchLane) ([]contract.LaneOwner, error) {
-	return slices.Clone(f), nil
+func (f *fakeTokens) Owners(context.Context, string, []contract.BatchLane) ([]contract.LaneOwner, error) {
+	return slices.Clone(f.owners), nil
+}
+
+func (f *fakeTokens) Runs(_ context.Context, _ string, replica int) (bool, error) {
+	return f.held[replica], f.away
 }
 
 // A lane that Redis does not know is gone only when nothing wants its pipeline any more.
 func TestLaneOwners(t *testing.T) {
 	hub := new(fakeTemporal)
-	a := NewOwnership(fakeTokens{{Topic: "orders", Token: "1:aa"}, {Topic: "orders", Partition: 1}}, hub)
+	tokens := &fakeTokens{owners: []contract.LaneOwner{{Topic: "orders", Token: "1:aa"}, {Topic: "orders", Partition: 1}}}
+	a := NewOwnership(tokens, hub)
 	look := func() []contract.LaneOwner {
 		value, err := activityEnv(a).ExecuteActivity(a.LaneOwners, contract.LaneOwnersInput{Pipeline: "orders"})
 		require.NoError(t, err)
@@ -79,6 +89,29 @@ func TestLaneOwners(t *testing.T) {
 	hub.setAway(errors.New("Temporal is away"))
 	_, err := activityEnv(a).ExecuteActivity(a.LaneOwners, contract.LaneOwnersInput{Pipeline: "orders"})
 	require.ErrorContains(t, err, "Temporal is away")
+}
+
+// A pipeline's workflow may be closed while its hot path goes on: only then does the lane's incident still wait for somebody.
+func TestLaneOwnersOfAStoppedPipeline(t *testing.T) {
+	hub := new(fakeTemporal)
+	tokens := &fakeTokens{owners: []contract.LaneOwner{{Topic: "orders", Token: "1:aa"}}, held: map[int]bool{2: true}}
+	a := NewOwnership(tokens, hub)
+	stopped := func(replica *int) bool {
+		value, err := activityEnv(a).ExecuteActivity(a.LaneOwners, contract.LaneOwnersInput{Pipeline: "orders", Replica: replica})
+		require.NoError(t, err)
+		var got contract.LaneOwners
+		require.NoError(t, value.Get(&got))
+		return got.Lanes[0].Stopped
+	}
+	runs, ended := 2, 0
+	require.False(t, stopped(&ended), "the pipeline is open")
+	hub.setClosed("pipeline:orders")
+	require.False(t, stopped(&runs), "its hot path still runs")
+	require.True(t, stopped(&ended))
+	require.False(t, stopped(nil), "who asked does not say whose lanes they are")
+	tokens.away = errUnavailable
+	_, err := activityEnv(a).ExecuteActivity(a.LaneOwners, contract.LaneOwnersInput{Pipeline: "orders", Replica: &ended})
+	require.ErrorContains(t, err, "does anybody run replica 0 of orders")
 }
 
 func TestRecoverStep(t *testing.T) {

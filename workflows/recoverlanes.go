@@ -17,7 +17,8 @@ import (
 
 // RecoverLanes takes a batch of lanes through the steps of a recovery on the process that was given them, and asks the operator
 // about those that cannot go on by themselves. It never holds a lane up: what it does not come to in time the hot path does,
-// and a batch that was done while Temporal was away comes with its report, which is recorded as it is.
+// and a batch that was done while Temporal was away comes with its report, which is recorded as it is. So does a batch of lanes
+// that parked while they ran: all that is left to do for them is to ask.
 func RecoverLanes(ctx workflow.Context, in contract.RecoverInput) (*contract.RecoverResult, error) {
 	r, err := newRecovery(ctx, in)
 	if err != nil {
@@ -253,7 +254,7 @@ func (r *recovery) pause(ctx workflow.Context, most time.Duration) error {
 // lookAtOwners finds lanes that another owner has by now, and those whose pipeline was removed. Tokens are compared for equality
 // only; a lane whose acquisition was not reported is another's once its owner is not the one found first.
 func (r *recovery) lookAtOwners(ctx workflow.Context) error {
-	in := contract.LaneOwnersInput{Pipeline: r.batch.Pipeline}
+	in := contract.LaneOwnersInput{Pipeline: r.batch.Pipeline, Replica: &r.batch.Replica}
 	for _, l := range r.state.Lanes {
 		if !over(l.State) {
 			in.Lanes = append(in.Lanes, contract.BatchLane{Topic: l.Topic, Partition: l.Partition})
@@ -277,6 +278,10 @@ func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 		}
 		if owner.Gone {
 			r.supersede(only, "the pipeline was stopped and removed: Redis does not know the lane any more")
+			continue
+		}
+		if owner.Stopped {
+			r.supersede(only, "the pipeline was stopped; its next start recovers the lane and asks again if need be")
 			continue
 		}
 		was := l.Token
@@ -307,7 +312,7 @@ func (r *recovery) firstOwner(owner contract.LaneOwner) string {
 // ask waits until every incident is decided or its lane has another owner. The steps of the other lanes are done.
 func (r *recovery) ask(ctx workflow.Context) (again bool, err error) {
 	for r.undecided() > 0 {
-		note := fmt.Sprintf("%d of %d lanes are parked and wait for update decide", r.undecided(), len(r.state.Lanes))
+		note := fmt.Sprintf("%d of %d lanes are parked and wait for a decision (update decide)", r.undecided(), len(r.state.Lanes))
 		r.set(ctx, contract.StateDeciding, note)
 		if err := r.pause(ctx, contract.IncidentLookEvery); err != nil {
 			return false, err
@@ -374,7 +379,7 @@ func (r *recovery) result(ctx workflow.Context) *contract.RecoverResult {
 		By: r.by(), Began: r.batch.Began, Ended: workflow.Now(ctx), Steps: r.state.Steps, Totals: r.totals(), Lanes: lanes,
 		Decisions: r.state.Receipts, Storm: r.batch.Storm,
 	}
-	if r.in.Report != nil && len(r.state.Receipts) == 0 {
+	if r.in.Report != nil && !r.batch.MidRun && len(r.state.Receipts) == 0 {
 		result.Ended = r.ended
 		result.Note = "done by the hot path while Temporal was away; recorded at " + stamp(workflow.Now(ctx))
 	}

@@ -261,7 +261,48 @@ func TestIncidentOfALaneThatWasRemoved(t *testing.T) {
 	result := resultOf[contract.RecoverResult](t, env)
 	require.Equal(t, contract.OutcomeSuperseded, result.Outcome)
 	require.Contains(t, result.Lanes[1].Note, "stopped and removed")
-	require.Equal(t, 5, h.looks)
+	require.InDelta(t, 21, h.looks, 1, "it looks again every minute")
+}
+
+// An incident of a lane that ran comes with its report: nothing is left to be run, and it asks at once.
+func TestIncidentOfARunningLane(t *testing.T) {
+	h := &hostScript{incident: gapOf()}
+	env := recoverEnv(h)
+	batch := batchOf()
+	batch.MidRun, batch.Reason, batch.Lanes = true, "parked while running: gap of 1", batch.Lanes[1:]
+	report := &contract.RecoveryReport{Ended: epochTime, Lanes: []contract.RecoveredLane{h.lane(1, contract.StepResume)}}
+	env.RegisterDelayedCallback(func() {
+		status := statusOf[contract.RecoverStatus](t, env)
+		require.Equal(t, contract.StateDeciding, status.State)
+		require.Empty(t, status.Step)
+		require.Equal(t, "1 of 1 lanes are parked and wait for a decision (update decide)", status.Note)
+	}, time.Second)
+	good := ask[contract.DecisionReceipt](env, 3*time.Second, contract.UpdateDecide, "a",
+		contract.DecideRequest{Topic: "orders", Partition: partitionOf(1), Choice: "skip"})
+	startRecovery(env, contract.RecoverInput{Batch: batch, Report: report})
+	result := resultOf[contract.RecoverResult](t, env)
+	require.True(t, good.got.Applied)
+	require.Empty(t, h.steps)
+	require.Equal(t, contract.OutcomeRecovered, result.Outcome)
+	require.Empty(t, result.Note, "it was not done while Temporal was away")
+	require.True(t, result.Ended.After(epochTime), "the time of the decision, not that of the report")
+	require.Equal(t, contract.RecoverTotals{Lanes: 1, Running: 1, Incidents: 1, Entries: 10, Bytes: 100, Reread: 5}, result.Totals)
+}
+
+// A stop ends what waits for a decision about its lanes: the next start asks again.
+func TestIncidentOfALaneWhosePipelineIsStopped(t *testing.T) {
+	h := &hostScript{incident: gapOf()}
+	h.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
+	env := recoverEnv(h)
+	env.RegisterDelayedCallback(func() {
+		h.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Stopped: true}, {Topic: "orders", Partition: 1, Token: "4:aa", Stopped: true}}
+	}, 150*time.Second)
+	began := env.Now()
+	startRecovery(env, contract.RecoverInput{})
+	result := resultOf[contract.RecoverResult](t, env)
+	require.Less(t, env.Now().Sub(began), 150*time.Second+2*contract.IncidentLookEvery)
+	require.Equal(t, contract.OutcomeSuperseded, result.Outcome)
+	require.Equal(t, "the pipeline was stopped; its next start recovers the lane and asks again if need be", result.Lanes[1].Note)
 }
 
 func TestIncidentOfALaneThatIsBeingRemoved(t *testing.T) {

@@ -56,7 +56,7 @@ func (r *recovery) show(ctx workflow.Context) {
 	if b.Reason != "" {
 		fmt.Fprintf(&out, ", %s", b.Reason)
 	}
-	if r.in.Report != nil {
+	if r.in.Report != nil && !b.MidRun {
 		fmt.Fprintf(&out, "; the steps were done by the hot path while Temporal was away, until %s", stamp(r.ended))
 	}
 	out.WriteString("\n\n")

@@ -89,16 +89,19 @@ func (l lanes) States(ctx context.Context, s *spec.Spec) ([]contract.LaneState, 
 func (l lanes) Owners(ctx context.Context, pipeline string, asked []contract.BatchLane) ([]contract.LaneOwner, error) {
 	owners := make([]contract.LaneOwner, len(asked))
 	for i, lane := range asked {
-		meta, found, err := l.store.ReadMeta(ctx, store.LaneID{Pipeline: pipeline, Topic: lane.Topic, Partition: lane.Partition})
+		owner, err := l.store.ReadOwner(ctx, store.LaneID{Pipeline: pipeline, Topic: lane.Topic, Partition: lane.Partition})
 		if err != nil {
-			return nil, permanent(err)
+			return nil, err
 		}
-		owners[i] = contract.LaneOwner{Topic: lane.Topic, Partition: lane.Partition}
-		if found {
-			owners[i].Token, owners[i].Epoch = string(meta.Owner), meta.Owner.Epoch()
-		}
+		owners[i] = contract.LaneOwner{Topic: lane.Topic, Partition: lane.Partition, Token: string(owner), Epoch: owner.Epoch()}
 	}
 	return owners, nil
+}
+
+// Runs implements activities.LaneTokens.
+func (l lanes) Runs(ctx context.Context, pipeline string, replica int) (bool, error) {
+	_, held, err := l.store.ReadLease(ctx, pipeline, replica)
+	return held, err
 }
 
 // Ends implements activities.Lanes.

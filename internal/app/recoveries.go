@@ -149,7 +149,12 @@ func (r *recoveries) start(ctx context.Context, b contract.RecoveryBatch, report
 }
 
 func recoverySummary(b contract.RecoveryBatch, report *contract.RecoveryReport) string {
-	text := fmt.Sprintf("recovers %d lanes of %s on %s", len(b.Lanes)+b.More, b.Pipeline, b.Worker)
+	lanes := len(b.Lanes) + b.More
+	if b.MidRun {
+		text := fmt.Sprintf("%d lanes of %s on %s: %s", lanes, b.Pipeline, b.Worker, b.Reason)
+		return text[:min(len(text), maxSummary)]
+	}
+	text := fmt.Sprintf("recovers %d lanes of %s on %s", lanes, b.Pipeline, b.Worker)
 	if report != nil {
 		const clock = "2006-01-02T15:04:05.000Z"
 		text += fmt.Sprintf("; done without Temporal from %s to %s", b.Began.UTC().Format(clock), report.Ended.UTC().Format(clock))
@@ -187,7 +192,7 @@ func (r *recoveries) deliver(ctx context.Context) {
 		var never *serviceerror.InvalidArgument
 		switch {
 		case err == nil:
-			r.log.Info("recovery that was done without Temporal is recorded", "recovery", id)
+			r.log.Info("recovery is told to Temporal", "recovery", id, "mid_run", batch.MidRun)
 		case errors.As(err, &never):
 			r.log.Error("Temporal refuses the report of a recovery; it is dropped", "recovery", id, "error", err)
 		default:

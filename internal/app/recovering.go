@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,10 +49,25 @@ func (e *engines) Lane(pipeline string, replica int, batch int64, of contract.Ba
 	}
 	for _, l := range recoveredLanes(&report) {
 		if l.Topic == of.Topic && l.Partition == of.Partition {
-			return present(l, hot.Engine.Status().Lanes), true
+			l = present(l, hot.Engine.Status().Lanes)
+			if l.Incident != nil && l.State == contract.LaneRunning {
+				name := store.LaneID{Pipeline: pipeline, Topic: l.Topic, Partition: l.Partition}.String()
+				if later, row, found := hot.Later(batch, name); found {
+					l = e.recoveredLater(l, &later, &row)
+				}
+			}
+			return l, true
 		}
 	}
 	return contract.RecoveredLane{}, false
+}
+
+// recoveredLater adds how a lane came back that was decided about: its acquisition is in a later batch.
+func (e *engines) recoveredLater(l contract.RecoveredLane, later *engine.BatchReport, row *engine.LaneReport) contract.RecoveredLane {
+	back := recoveredLane(row, later.Steps)
+	back.Incident, back.State, back.Offset, back.Reread = l.Incident, l.State, l.Offset, max(l.Reread, back.Reread)
+	back.Note = "recovered by " + contract.RecoverLanesID(later.Pipeline, e.process, later.ID)
+	return back
 }
 
 // present is what the lane is now: it may have been decided about since its batch ended.
@@ -172,7 +188,7 @@ func stale(err error) error {
 func (e *engines) announced(b engine.Batch, storm *engine.Storm) contract.RecoveryBatch {
 	out := contract.RecoveryBatch{
 		Pipeline: b.Pipeline, Replica: b.Replica, Process: e.process, Worker: e.worker, Queue: contract.HostQueue(e.process),
-		Batch: b.ID, Began: b.Opened,
+		Batch: b.ID, Began: b.Opened, MidRun: b.MidRun,
 	}
 	for _, name := range b.Lanes {
 		out.Lanes = append(out.Lanes, laneOf(name))
@@ -190,7 +206,12 @@ func (e *engines) announced(b engine.Batch, storm *engine.Storm) contract.Recove
 func (e *engines) reported(r engine.BatchReport, storm *engine.Storm) contract.RecoveryReport {
 	out := contract.RecoveryReport{Batch: e.announced(r.Batch, storm), Ended: r.Closed, Lanes: recoveredLanes(&r), More: r.Cut}
 	for i := range r.Steps {
-		out.Steps = append(out.Steps, stepReport(&r.Steps[i]))
+		if !r.MidRun { // its lanes took them in the batch that they were acquired in
+			out.Steps = append(out.Steps, stepReport(&r.Steps[i]))
+		}
+	}
+	if r.MidRun {
+		out.Batch.Reason = midRunReason(r.Rows)
 	}
 	out.Batch.Lanes = nil
 	for _, l := range out.Lanes {
@@ -198,6 +219,19 @@ func (e *engines) reported(r engine.BatchReport, storm *engine.Storm) contract.R
 	}
 	out.Batch.More = r.Cut
 	return out
+}
+
+// midRunReason says what happened to lanes that parked while they ran: how many of each kind.
+func midRunReason(rows []engine.LaneReport) string {
+	kinds := make(map[string]int)
+	for i := range rows {
+		kinds[rows[i].Incident.Kind]++
+	}
+	parts := make([]string, 0, len(kinds))
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		parts = append(parts, fmt.Sprintf("%s of %d", kind, kinds[kind]))
+	}
+	return "parked while running: " + strings.Join(parts, ", ")
 }
 
 func stepReport(s *engine.StepReport) contract.StepReport {

@@ -87,6 +87,30 @@ func TestBatchAsTheControlPlaneSeesIt(t *testing.T) {
 	require.Nil(t, e.announced(report.Batch, storm).Storm, "a storm that is over is no news")
 }
 
+// Lanes that parked while they ran have taken no step in this batch, and say why they are in it.
+func TestMidRunBatchAsTheControlPlaneSeesIt(t *testing.T) {
+	e := &engines{process: "p1", worker: "worker-a"}
+	gap := lost()
+	gap.Kind = lane.IncidentGap
+	got := e.reported(engine.BatchReport{
+		Batch: engine.Batch{ID: 5, Pipeline: "orders", Opened: began, MidRun: true}, Closed: began, Count: 3, Parked: 3, By: lane.ByInline,
+		Steps: []engine.StepReport{{Step: lane.StepAcquire, By: lane.ByInline, Lanes: 3, Parked: 3}},
+		Rows: []engine.LaneReport{
+			{Lane: "orders/events/1", Token: "7:x", Outcome: lane.OutcomeParked, From: 7, To: 7, Committed: 30, Start: 30, LogStart: -1, LogEnd: 99, Incident: lost()},
+			{Lane: "orders/events/2", Token: "7:y", Outcome: lane.OutcomeParked, Incident: gap},
+			{Lane: "orders/events/3", Token: "7:z", Outcome: lane.OutcomeParked, Incident: gap},
+		},
+	}, nil)
+	require.True(t, got.Batch.MidRun)
+	require.Equal(t, "parked while running: gap of 2, state-lost of 1", got.Batch.Reason)
+	require.Empty(t, got.Steps)
+	require.Equal(t, contract.RecoveredLane{
+		Topic: "events", Partition: 1, State: contract.LaneParked, Token: "7:x", FromEpoch: 7, ToEpoch: 7, Offset: 30, LogStart: -1, LogEnd: 99,
+		Incident: laneIncident(lost()),
+	}, got.Lanes[0])
+	require.Equal(t, "3 lanes of orders on worker-a: parked while running: gap of 2, state-lost of 1", recoverySummary(got.Batch, &got))
+}
+
 func TestSupersededChain(t *testing.T) {
 	got := settledChain(journal.Resumed{
 		Outcome: journal.WasSuperseded, Chain: "6:w", First: -1, Last: -1, Reason: "the lane's owner was 7:z",

@@ -40,7 +40,7 @@ const (
 	CloseFailuresAllowed = 3
 	HostPatience         = 10 * time.Second // a host queue that nobody polls for this long is gone, for now
 	HostLookEvery        = time.Minute      // between looks at a host that is gone
-	IncidentLookEvery    = 5 * time.Minute  // between looks at who owns a lane that waits for a decision
+	IncidentLookEvery    = time.Minute      // between looks at who owns a lane that waits for a decision
 	RecoverTimeout       = 2 * time.Hour    // of one run of RecoverLanes
 	RecoverRunLimit      = 90 * time.Minute // after which one that waits continues as new
 	WatchRenew           = 23 * time.Hour   // WatchLevel returns after this without a change

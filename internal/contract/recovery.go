@@ -14,17 +14,19 @@ func RecoverySteps() []string {
 
 // RecoveryBatch is lanes that one hot path was given together.
 type RecoveryBatch struct {
-	Pipeline string      `json:"pipeline"`
-	Replica  int         `json:"replica"`
-	Process  string      `json:"process"`
-	Worker   string      `json:"worker"` // for people
-	Queue    string      `json:"queue"`  // host queue of the process
-	Batch    int64       `json:"batch"`  // unique within the process
-	Began    time.Time   `json:"began"`
-	Reason   string      `json:"reason,omitempty"` // one line for people: start, rebalance, fenced
-	Lanes    []BatchLane `json:"lanes"`            // at most MaxRecoveryLanes
-	More     int         `json:"more,omitempty"`   // lanes left out of the list
-	Storm    *Storm      `json:"storm,omitempty"`  // set when rebalances come too often
+	Pipeline string    `json:"pipeline"`
+	Replica  int       `json:"replica"`
+	Process  string    `json:"process"`
+	Worker   string    `json:"worker"` // for people
+	Queue    string    `json:"queue"`  // host queue of the process
+	Batch    int64     `json:"batch"`  // unique within the process
+	Began    time.Time `json:"began"`
+	Reason   string    `json:"reason,omitempty"` // one line for people: start, rebalance, fenced, parked while running
+	// MidRun batches are of lanes that had resumed and have parked since: they come with a report, and no step is left to be run.
+	MidRun bool        `json:"mid_run,omitempty"`
+	Lanes  []BatchLane `json:"lanes"`           // at most MaxRecoveryLanes
+	More   int         `json:"more,omitempty"`  // lanes left out of the list
+	Storm  *Storm      `json:"storm,omitempty"` // set when rebalances come too often
 }
 
 // BatchLane names a lane of a batch.
@@ -183,6 +185,7 @@ type DecidedIncident struct {
 type LaneOwnersInput struct {
 	Pipeline string      `json:"pipeline"`
 	Lanes    []BatchLane `json:"lanes"`
+	Replica  *int        `json:"replica,omitempty"` // whose hot path was given the lanes
 }
 
 // LaneOwner is the owner token a lane's meta holds.
@@ -191,7 +194,8 @@ type LaneOwner struct {
 	Partition int32  `json:"partition"`
 	Token     string `json:"token,omitempty"` // empty: nobody has acquired it yet
 	Epoch     int64  `json:"epoch,omitempty"`
-	Gone      bool   `json:"gone,omitempty"` // Redis does not know the lane and its pipeline is closed: nobody will acquire it
+	Gone      bool   `json:"gone,omitempty"`    // Redis does not know the lane and its pipeline is closed: nobody will acquire it
+	Stopped   bool   `json:"stopped,omitempty"` // the pipeline is closed and nobody runs the replica: the next start acquires the lane
 }
 
 // LaneOwners are the owners of the lanes asked for.

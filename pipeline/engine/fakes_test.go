@@ -48,10 +48,12 @@ type fakes struct {
 	block  map[int32]chan struct{} // lanes whose restore waits
 	away   int                     // calls of Acquire that fail
 	begun  map[int32]int           // restores
+	reads  map[int32]*fakeReader   // the latest of each lane
 }
 
 func newFakes() *fakes {
-	return &fakes{owners: map[int32]store.Token{}, hint: map[int32]int64{}, block: map[int32]chan struct{}{}, begun: map[int32]int{}}
+	return &fakes{owners: map[int32]store.Token{}, hint: map[int32]int64{}, block: map[int32]chan struct{}{}, begun: map[int32]int{},
+		reads: map[int32]*fakeReader{}}
 }
 
 func (f *fakes) meta(id store.LaneID) store.Meta {
@@ -158,15 +160,35 @@ func (c fakeClaim) StillMember(context.Context) (bool, error)   { return true, n
 func (c fakeClaim) MarkHint(int64, string)                      {}
 func (c fakeClaim) ResetHint(int64, string)                     {}
 
-// fakeReader brings nothing.
-type fakeReader struct{ batches chan source.Batch }
+// fakeReader brings nothing. fail ends it.
+type fakeReader struct {
+	batches chan source.Batch
+	err     error
+}
 
-func (r fakeReader) Batches() <-chan source.Batch { return r.batches }
-func (r fakeReader) Err() error                   { return nil }
-func (r fakeReader) Status() source.ReaderStatus  { return source.ReaderStatus{} }
-func (r fakeReader) Pause()                       {}
-func (r fakeReader) Resume()                      {}
-func (r fakeReader) Close() error                 { return nil }
+func (r *fakeReader) Batches() <-chan source.Batch { return r.batches }
+func (r *fakeReader) Err() error                   { return r.err }
+func (r *fakeReader) Status() source.ReaderStatus  { return source.ReaderStatus{} }
+func (r *fakeReader) Pause()                       {}
+func (r *fakeReader) Resume()                      {}
+func (r *fakeReader) Close() error                 { return nil }
+
+func (f *fakes) open(cfg source.ReaderConfig) source.Reader {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := &fakeReader{batches: make(chan source.Batch)}
+	f.reads[cfg.Partition] = r
+	return r
+}
+
+// fail ends the reader of a lane.
+func (f *fakes) fail(partition int32, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.reads[partition]
+	r.err = err
+	close(r.batches)
+}
 
 // hall is an engine without its clients: it owns lanes over fakes.
 type hall struct {
@@ -190,7 +212,7 @@ func newHall(t *testing.T, change func(*Config)) *hall {
 	h.deps = lane.Deps{
 		Store: h.fakes, Side: h.fakes, Cluster: h.fakes, Group: "g", Log: cfg.Log, Gate: h.recovery,
 		Budget: lane.NewBudget(1 << 30), Desired: lane.NewDesired(),
-		Open: func(source.ReaderConfig) source.Reader { return fakeReader{make(chan source.Batch)} },
+		Open: h.fakes.open,
 	}
 	h.ctx, h.end = context.WithCancel(t.Context())
 	return h

@@ -35,6 +35,7 @@ type Batch struct {
 	Replica  int       `json:"replica"`
 	Lanes    []string  `json:"lanes,omitempty"`
 	Opened   time.Time `json:"opened"`
+	MidRun   bool      `json:"mid_run,omitempty"` // its lanes had resumed and have parked since: no step is left to be run
 }
 
 // recovery lets lanes through the steps of their acquisition, in batches. Whoever comes first runs a step of a batch:
@@ -47,7 +48,8 @@ type recovery struct {
 	slots    chan struct{}
 
 	mu      sync.Mutex
-	open    *batch // still collects
+	open    *batch // still collects claims
+	fallen  *batch // still collects lanes that park while they run
 	batches []*batch
 	of      map[*lane.Acquisition]*batch
 }
@@ -75,9 +77,10 @@ type batch struct {
 	inline bool              // the timer ran a step: it runs the rest at once
 	full   bool              // collects no more
 	lanes  []*lane.Acquisition
-	left   int           // lanes without an outcome
-	final  *BatchReport  // once it is closed, instead of lanes
-	change chan struct{} // closed when anything above moves
+	parked []lane.Parking // instead of lanes, in a batch of lanes that ran
+	left   int            // lanes without an outcome
+	final  *BatchReport   // once it is closed, instead of lanes
+	change chan struct{}  // closed when anything above moves
 }
 
 func newRecovery(cfg *Config) *recovery {
@@ -122,16 +125,23 @@ func (r *recovery) join(a *lane.Acquisition) *batch {
 	}
 	b := r.open
 	if b == nil {
-		b = &batch{
-			r: r, by: make(map[string]string), ready: make(map[string]bool), change: make(chan struct{}),
-			Batch: Batch{ID: nextBatchID(), Pipeline: r.pipeline, Replica: r.replica, Opened: time.Now()},
-		}
-		r.open, r.batches = b, append(r.batches, b)
+		b = r.newBatch()
+		r.open = b
 		time.AfterFunc(Collect, b.fill)
 	}
 	b.lanes = append(b.lanes, a)
 	b.left++
 	r.of[a] = b
+	return b
+}
+
+// newBatch opens a batch; the caller holds mu.
+func (r *recovery) newBatch() *batch {
+	b := &batch{
+		r: r, by: make(map[string]string), ready: make(map[string]bool), change: make(chan struct{}),
+		Batch: Batch{ID: nextBatchID(), Pipeline: r.pipeline, Replica: r.replica, Opened: time.Now()},
+	}
+	r.batches = append(r.batches, b)
 	return b
 }
 
@@ -305,4 +315,25 @@ func (e *Engine) Batch(id int64) (BatchReport, bool) {
 		return BatchReport{}, false
 	}
 	return b.describe(), true
+}
+
+// Later returns what is recorded of the last acquisition of a lane, named as pipeline/topic/partition, in a batch after
+// the given one.
+func (e *Engine) Later(batch int64, name string) (BatchReport, LaneReport, bool) {
+	e.recovery.mu.Lock()
+	batches := slices.Clone(e.recovery.batches)
+	e.recovery.mu.Unlock()
+	for _, b := range slices.Backward(batches) {
+		if b.ID <= batch {
+			break
+		}
+		if b.MidRun {
+			continue
+		}
+		report := b.describe()
+		if i := slices.IndexFunc(report.Rows, func(row LaneReport) bool { return row.Lane == name }); i >= 0 {
+			return report, report.Rows[i], true
+		}
+	}
+	return BatchReport{}, LaneReport{}, false
 }

@@ -180,20 +180,25 @@ func (b *batch) describe() BatchReport {
 		}
 		out.Rows = append(out.Rows, row)
 	}
-	if len(out.Rows) > maxRows {
-		slices.SortFunc(out.Rows, func(x, y LaneReport) int { return cmp.Compare(y.ms, x.ms) })
-		kept, troubled := out.Rows[:slowRows:slowRows], 0
-		for _, row := range out.Rows[slowRows:] {
+	out.bound()
+	return out
+}
+
+// bound keeps the rows that a report has room for, by the names of the lanes.
+func (r *BatchReport) bound() {
+	if len(r.Rows) > maxRows {
+		slices.SortFunc(r.Rows, func(x, y LaneReport) int { return cmp.Compare(y.ms, x.ms) })
+		kept, troubled := r.Rows[:slowRows:slowRows], 0
+		for _, row := range r.Rows[slowRows:] {
 			if row.Outcome != lane.OutcomeResumed && troubled < maxTrouble {
 				kept = append(kept, row)
 				troubled++
 			}
 		}
-		out.Cut = len(out.Rows) - len(kept)
-		out.Rows = kept
+		r.Cut = len(r.Rows) - len(kept)
+		r.Rows = kept
 	}
-	slices.SortFunc(out.Rows, func(x, y LaneReport) int { return cmp.Compare(x.Lane, y.Lane) })
-	return out
+	slices.SortFunc(r.Rows, func(x, y LaneReport) int { return cmp.Compare(x.Lane, y.Lane) })
 }
 
 func describeLane(a *lane.Acquisition) LaneReport {

@@ -47,6 +47,17 @@ type Gate interface {
 	Admit(ctx context.Context, a *Acquisition, step string) (by string, done func())
 	// Ended is told that nothing more comes: the acquisition has an outcome.
 	Ended(a *Acquisition)
+	// Parked is told of a lane that had resumed and has parked since. It does not block.
+	Parked(p Parking)
+}
+
+// Parking is a lane that had resumed and has parked since. No step is left to be run for it: it waits for a decision.
+type Parking struct {
+	Lane      store.LaneID
+	Token     store.Token // under which it ran
+	Incident  *Incident
+	Committed int64
+	LogEnd    int64 // broker's high watermark as last heard, -1 before
 }
 
 // StepResult is what one step did. Offsets are -1 where the step does not know them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -18,9 +19,10 @@ import (
 
 // fakeGate lets every step through and remembers the acquisitions.
 type fakeGate struct {
-	mu    sync.Mutex
-	seen  []*Acquisition
-	ended int
+	mu     sync.Mutex
+	seen   []*Acquisition
+	ended  int
+	parked []Parking
 }
 
 func (g *fakeGate) Admit(_ context.Context, a *Acquisition, step string) (string, func()) {
@@ -36,6 +38,19 @@ func (g *fakeGate) Ended(*Acquisition) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended++
+}
+
+func (g *fakeGate) Parked(p Parking) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.parked = append(g.parked, p)
+}
+
+// parkings are the lanes that parked while they ran, so far.
+func (g *fakeGate) parkings() []Parking {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.parked)
 }
 
 // fakeJournal fails a few times to bring a chain home.

@@ -108,6 +108,11 @@ func (r *loop) reseed(ctx context.Context) error {
 	r.asks.rewrite = 0 // it was asked of the owner before, and is done
 	r.startCommitter()
 	r.hand(c)
+	if r.ended { // its incident names the owner before, under whom nobody can decide any more
+		inc := *r.now.Incident
+		inc.ID = ""
+		r.park(&inc, nil)
+	}
 	return nil
 }
 

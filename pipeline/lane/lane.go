@@ -131,7 +131,8 @@ func (l *Lane) life(ctx context.Context) error {
 	return l.loop(ctx)
 }
 
-// park reports an incident with the operator's choices.
+// park reports an incident with the operator's choices. An incident of a lane that had resumed is told to the gate: it
+// belongs to no acquisition whose outcome anybody waits for.
 func (l *Lane) park(inc *Incident, at *position) {
 	if inc.ID == "" {
 		l.offer(inc, at, l.state)
@@ -139,6 +140,9 @@ func (l *Lane) park(inc *Incident, at *position) {
 	l.deps.Log.Error("lane parked", "lane", l.id.String(), "incident", inc.Kind, "from", inc.From, "to", inc.To, "detail", inc.Detail)
 	l.now.State, l.now.Reason, l.now.Incident, l.now.Owner = StateParked, inc.Kind, inc, l.token
 	l.publish()
+	if _, outcome := l.acquisition.Results(); outcome == OutcomeResumed && l.deps.Gate != nil {
+		l.deps.Gate.Parked(Parking{Lane: l.id, Token: l.token, Incident: inc, Committed: l.now.Committed, LogEnd: l.now.End})
+	}
 }
 
 // acquire takes ownership, restores the state and verifies the position. It tries until it succeeds, finds an incident,

@@ -295,6 +295,42 @@ func TestReaderIncidentParksAndStaysAlive(t *testing.T) {
 	require.NoError(t, b.stop(t))
 }
 
+// The control plane hears of an incident when it arises, under the token under which it can be decided: also when Redis forgets
+// the lane afterwards, which then has a new one.
+func TestIncidentOfARunningLaneIsTold(t *testing.T) {
+	records := randomLog(rand.New(rand.NewPCG(41, 41)), 200)
+	log := newFakeLog(records[:100])
+	st, redis := testStore(t)
+	gate := &fakeGate{}
+	b := start(t, log, st, redis, func(d *Deps) { d.Gate = gate })
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 100 })
+	log.mu.Lock()
+	log.records, log.ends = records, source.Ends{Start: 150, End: 200, HighWatermark: 200}
+	log.mu.Unlock()
+	log.readers[0].fail = &source.OutOfRangeError{Offset: 100, Ends: log.ends}
+	log.readers[0].Close()
+	eventually(t, "told", func() bool { return len(gate.parkings()) == 1 })
+	first := gate.parkings()[0]
+	require.Equal(t, []any{testLane, int64(100), IncidentGap}, []any{first.Lane, first.Committed, first.Incident.Kind})
+
+	redis.FlushAll()
+	eventually(t, "told again", func() bool { return len(gate.parkings()) == 2 })
+	second := gate.parkings()[1]
+	require.NotEqual(t, first.Token, second.Token)
+	require.ErrorIs(t, b.Decide(first.Incident.ID, ChoiceSkip, "me"), ErrOtherIncident)
+	require.Equal(t, StateParked, b.Status().State)
+	require.NoError(t, b.Decide(second.Incident.ID, ChoiceSkip, "me"))
+	b.wait(t, "goes on", func(s Status) bool { return s.State == StateRunning && s.Committed == 200 })
+	require.Len(t, gate.parkings(), 2)
+	require.NoError(t, b.stop(t))
+	require.Len(t, gate.seen, 2, "acquired once more, to go on as decided")
+
+	want := reference(t, records[:100])
+	want.counters.Skipped, want.offset = 50, 150
+	want.Fold(batch(records[150:]...))
+	b.requireExact(t, want)
+}
+
 func TestPauseStopsReadingAndIsWritten(t *testing.T) {
 	log := newFakeLog(randomLog(rand.New(rand.NewPCG(10, 10)), 100_000))
 	st, redis := testStore(t)

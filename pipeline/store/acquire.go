@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // ReadMeta returns the lane's meta; found is false when there is none. A meta of another format version is a
@@ -18,6 +20,16 @@ func (s *Store) ReadMeta(ctx context.Context, id LaneID) (m Meta, found bool, er
 	}
 	m, err = parseMeta(id, hash)
 	return m, err == nil, err
+}
+
+// ReadOwner returns the lane's owner, "" for a lane without meta. It reads nothing else, so it answers whatever the format
+// or the state of the meta is.
+func (s *Store) ReadOwner(ctx context.Context, id LaneID) (Token, error) {
+	owner, err := s.client.HGet(ctx, id.metaKey(), "owner").Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return "", fmt.Errorf("read owner of lane %s: %w", id, err)
+	}
+	return Token(owner), nil
 }
 
 // Acquire makes next the owner of the lane if the owner still is expected, the one that was read ("" for a lane without

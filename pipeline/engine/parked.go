@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"millrace/pipeline/lane"
+)
+
+// Parked implements lane.Gate. Lanes that park close together while they run make one batch, which comes with its report:
+// what was to be done for them was done when they were acquired, and a decision is all that they wait for.
+func (r *recovery) Parked(p lane.Parking) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.fallen
+	if b == nil {
+		b = r.newBatch()
+		b.MidRun = true
+		r.fallen = b
+		time.AfterFunc(Collect, b.fillParked)
+	}
+	b.parked = slices.DeleteFunc(b.parked, func(before lane.Parking) bool { return before.Lane == p.Lane })
+	b.parked = append(b.parked, p)
+}
+
+// fillParked ends the collecting and reports the batch.
+func (b *batch) fillParked() {
+	b.r.mu.Lock()
+	b.full, b.r.fallen = true, nil
+	b.over()
+	report := b.describeParked()
+	b.final, b.parked = &report, nil
+	b.r.mu.Unlock()
+	if b.r.report != nil {
+		go b.r.report(report)
+	}
+}
+
+// describeParked is the report of lanes that parked while they ran; the caller holds mu.
+func (b *batch) describeParked() BatchReport {
+	out := BatchReport{Batch: b.Batch, Closed: b.closed, Count: len(b.parked), Parked: len(b.parked), By: lane.ByInline}
+	for _, name := range lane.Steps {
+		out.Steps = append(out.Steps, StepReport{Batch: b.ID, Step: name, By: lane.ByInline, Lanes: len(b.parked), Parked: len(b.parked)})
+	}
+	for i := range b.parked {
+		p := &b.parked[i]
+		row := LaneReport{
+			Lane: p.Lane.String(), Token: p.Token, Outcome: lane.OutcomeParked, From: p.Token.Epoch(), To: p.Token.Epoch(),
+			Committed: p.Committed, Start: p.Committed, LogStart: -1, LogEnd: p.LogEnd, Incident: p.Incident,
+		}
+		if p.Incident.Kind == lane.IncidentGap {
+			row.LogStart = p.Incident.To
+		}
+		out.Rows = append(out.Rows, row)
+	}
+	out.bound()
+	return out
+}
