@@ -103,6 +103,26 @@ type Closer interface {
 // fenced or revoked, a hot path that does not run here. The activity then fails for good.
 var ErrStale = errors.New("not the current one")
 
+// Stale is an error that is ErrStale and cause, and says in text what became of what was asked about and what to do.
+func Stale(cause error, format string, args ...any) error {
+	return &staleError{fmt.Sprintf(format, args...), cause}
+}
+
+type staleError struct {
+	text  string
+	cause error
+}
+
+func (e *staleError) Error() string { return e.text }
+
+// Unwrap returns ErrStale and the cause.
+func (e *staleError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{ErrStale}
+	}
+	return []error{ErrStale, e.cause}
+}
+
 // Recoveries are the recoveries of this process's hot paths. All methods are safe for concurrent use.
 type Recoveries interface {
 	// RecoverStep carries out one step for all lanes of a batch, or waits for whoever does it already, and returns what is

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -129,7 +130,7 @@ func (r *recovery) recover(ctx workflow.Context) (again bool, err error) {
 			r.take(report)
 			r.set(ctx, contract.StateRecovering, "")
 		case isType(err, contract.ErrorStale):
-			r.supersede(func(contract.RecoveredLane) bool { return true }, endText(err))
+			r.supersede(func(contract.RecoveredLane) bool { return true }, overtakenText(err))
 		default:
 			if err := r.withoutHost(ctx, err); err != nil {
 				return false, err
@@ -441,6 +442,15 @@ func running(s contract.StepReport) int {
 		return 0
 	}
 	return s.Sums.Done
+}
+
+// overtakenText is what a host says of something that is not current any more.
+func overtakenText(err error) string {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return app.Message()
+	}
+	return endText(err)
 }
 
 func refusedByHost(update string, err error) error {

@@ -21,6 +21,9 @@ func (r *recovery) admit(ctx workflow.Context, req contract.DecideRequest) error
 	if r.leaving {
 		return refused("decide: this recovery is done")
 	}
+	if req.All {
+		return r.admitAll(req)
+	}
 	l := r.find(req.Topic, *req.Partition)
 	if l == nil {
 		return refused("decide: lane %s/%d is not of this recovery; its lanes are %s", req.Topic, *req.Partition, r.laneNames())
@@ -89,30 +92,44 @@ func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*co
 	if past, ok := r.receipt(id); ok {
 		return &past, nil
 	}
-	l := r.find(req.Topic, *req.Partition)
-	key := laneKey(l)
+	if req.All {
+		return r.decideAll(ctx, id, req)
+	}
+	receipt := contract.DecisionReceipt{
+		RequestID: id, Topic: req.Topic, Partition: req.Partition, Choice: req.Choice, Reason: req.Reason,
+	}
+	of, err := r.decideLane(ctx, id, contract.BatchLane{Topic: req.Topic, Partition: *req.Partition}, req)
+	if err != nil {
+		return nil, err
+	}
+	receipt.Incident, receipt.Cost, receipt.Applied, receipt.Note = of.Incident, of.Cost, of.Applied, of.Note
+	return r.book(ctx, receipt), nil
+}
+
+// decideLane carries a decision to one lane, and notes what became of the lane. An error says that nothing was done.
+func (r *recovery) decideLane(ctx workflow.Context, id string, key contract.BatchLane, req contract.DecideRequest) (
+	of contract.LaneDecision, err error) {
+	of = contract.LaneDecision{Topic: key.Topic, Partition: key.Partition}
+	l := r.find(key.Topic, key.Partition)
 	r.deciding = append(r.deciding, key)
 	defer func() {
 		r.deciding = slices.DeleteFunc(r.deciding, func(other contract.BatchLane) bool { return other == key })
 	}()
-	receipt := contract.DecisionReceipt{
-		RequestID: id, Topic: req.Topic, Partition: req.Partition, Choice: req.Choice, Reason: req.Reason,
-	}
 	if req.Choice == contract.ChoiceGiveUp && r.gone {
 		l.State, l.Note = contract.LaneGivenUp, "the operator waits for its host no longer: "+req.Reason
-		receipt.Applied = true
-		return r.book(ctx, receipt), nil
+		of.Applied = true
+		return of, nil
 	}
 	choice, _ := l.Incident.Choice(req.Choice)
-	receipt.Incident, receipt.Cost = l.Incident.Kind, choice.String()
+	of.Incident, of.Cost = l.Incident.Kind, choice.String()
 	var decided contract.DecidedIncident
 	options := contract.DecideOptions(r.batch.Queue)
 	options.Summary = fmt.Sprintf("%s %s/%d: %s", l.Incident.Kind, l.Topic, l.Partition, req.Choice)
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.recovery.DecideIncident, contract.DecideIncidentInput{
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.recovery.DecideIncident, contract.DecideIncidentInput{
 		Pipeline: r.batch.Pipeline, Replica: r.batch.Replica, Batch: r.batch.Batch, Topic: l.Topic, Partition: l.Partition,
 		Incident: l.Incident.ID, Choice: req.Choice, By: "operator, update " + id,
 	}).Get(ctx, &decided)
-	l = r.find(req.Topic, *req.Partition) // the list may have grown meanwhile
+	l = r.find(key.Topic, key.Partition) // the list may have grown meanwhile
 	switch {
 	case err == nil:
 		incident := *l.Incident
@@ -122,21 +139,22 @@ func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*co
 		if decided.Lane != nil {
 			*l = *decided.Lane
 		}
-		l.Incident, receipt.Applied = &incident, true
+		l.Incident, of.Applied = &incident, true
 		l.Note = fmt.Sprintf("%s: %s", incident.Kind, req.Choice)
+		return of, nil
 	case isType(err, contract.ErrorStale):
-		l.State, l.Note = contract.LaneSuperseded, endText(err)
-		receipt.Note = "the incident is no more: " + endText(err)
-	default:
-		return nil, refusedByHost(contract.UpdateDecide, err)
+		l.State, l.Note = contract.LaneSuperseded, overtakenText(err)
+		of.Note = "not carried out: " + overtakenText(err)
+		return of, nil
 	}
-	return r.book(ctx, receipt), nil
+	return of, refusedByHost(contract.UpdateDecide, err)
 }
 
 func (r *recovery) book(ctx workflow.Context, receipt contract.DecisionReceipt) *contract.DecisionReceipt {
 	receipt.At = workflow.Now(ctx)
 	r.state.Receipts = append(r.state.Receipts, receipt)
 	r.state.Receipts = r.state.Receipts[max(0, len(r.state.Receipts)-contract.MaxReceipts):]
+	shortenReceipts(r.state.Receipts)
 	r.changed = true
 	r.show(ctx)
 	return &receipt

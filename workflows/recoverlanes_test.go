@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 
 // hostScript is a process that recovers lanes orders/0 and orders/1.
 type hostScript struct {
+	mu       sync.Mutex
 	steps    []contract.RecoverStepInput
 	gone     func() bool // nobody polls its queue
 	fail     func(step string) error
@@ -73,6 +76,8 @@ func recoverEnv(h *hostScript) *testsuite.TestWorkflowEnvironment {
 			Lanes: []contract.RecoveredLane{h.lane(0, in.Step), h.lane(1, in.Step)}}, nil
 	})
 	register(env, contract.ActivityDecideIncident, func(_ context.Context, in contract.DecideIncidentInput) (*contract.DecidedIncident, error) {
+		h.mu.Lock() // lanes that are decided together are told side by side
+		defer h.mu.Unlock()
 		h.decided = append(h.decided, in)
 		if h.decide != nil {
 			if err := h.decide(in); err != nil {
@@ -161,7 +166,7 @@ func TestIncidentIsDecided(t *testing.T) {
 	startRecovery(env, contract.RecoverInput{})
 	result := resultOf[contract.RecoverResult](t, env)
 
-	require.ErrorContains(t, misspelt.rejected, `decide: unknown field "choise"; want only topic, partition, choice, reason`)
+	require.ErrorContains(t, misspelt.rejected, `decide: unknown field "choise"; want only topic, partition, all, choice, reason`)
 	require.ErrorContains(t, short.rejected, "topic, partition and choice are needed")
 	require.ErrorContains(t, stranger.rejected, "lane orders/9 is not of this recovery; its lanes are orders/0, orders/1")
 	require.ErrorContains(t, healthy.rejected, "has no incident")
@@ -188,6 +193,78 @@ func TestRecoveryThatNobodyHasToKnowOfTellsNothing(t *testing.T) {
 	startRecovery(env, contract.RecoverInput{})
 	require.NoError(t, env.GetWorkflowError())
 	require.Empty(t, *h.told)
+}
+
+// A decision about all lanes goes to those that wait and offer it, and says of each what became of it.
+func TestAllLanesAreDecided(t *testing.T) {
+	h := &hostScript{incident: gapOf()}
+	env := recoverEnv(h)
+	batch := batchOf()
+	batch.MidRun, batch.Lanes = true, nil
+	report := &contract.RecoveryReport{Ended: epochTime}
+	for n := range int32(120) {
+		l := h.lane(1, contract.StepResume)
+		l.Partition = n
+		incident := *l.Incident
+		incident.ID = fmt.Sprint("i", n)
+		switch n {
+		case 7: // offers something else
+			incident.Kind, incident.Choices = "state-lost", []contract.IncidentChoice{{Name: "rebuild", Text: "read again", Reread: 5}}
+		case 8:
+			l.State, l.Incident = contract.LaneRunning, nil
+		}
+		if l.Incident != nil {
+			l.Incident = &incident
+		}
+		report.Lanes = append(report.Lanes, l)
+		batch.Lanes = append(batch.Lanes, contract.BatchLane{Topic: "orders", Partition: n})
+	}
+	h.decide = func(in contract.DecideIncidentInput) error {
+		if in.Partition == 9 {
+			return temporal.NewNonRetryableApplicationError("the lane was revoked", contract.ErrorStale, nil)
+		}
+		return nil
+	}
+	both := ask[contract.DecisionReceipt](env, time.Second, contract.UpdateDecide, "a", json.RawMessage(`{"all":true,"topic":"orders","choice":"skip"}`))
+	nobody := ask[contract.DecisionReceipt](env, time.Second, contract.UpdateDecide, "b", json.RawMessage(`{"all":true,"choice":"restart"}`))
+	skip := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "c",
+		json.RawMessage(`{"all":true,"choice":"skip","reason":"known outage"}`))
+	again := ask[contract.DecisionReceipt](env, 2*time.Minute, contract.UpdateDecide, "c", json.RawMessage(`{"all":true,"choice":"skip"}`))
+	last := ask[contract.DecisionReceipt](env, 3*time.Minute, contract.UpdateDecide, "d", json.RawMessage(`{"all":true,"choice":"rebuild"}`))
+	startRecovery(env, contract.RecoverInput{Batch: batch, Report: report})
+	result := resultOf[contract.RecoverResult](t, env)
+
+	require.ErrorContains(t, both.rejected, "without topic and partition")
+	require.ErrorContains(t, nobody.rejected, `no lane that waits for a decision offers "restart"; gap of lane orders/0 offers skip`)
+	require.NoError(t, skip.err)
+	require.False(t, skip.got.Applied)
+	require.Equal(t, "117 of 119 lanes that waited for a decision", skip.got.Note)
+	require.Len(t, skip.got.Lanes, contract.MaxDecisionLanes)
+	require.Equal(t, 19, skip.got.More)
+	require.Equal(t, []int32{7, 9}, []int32{skip.got.Lanes[0].Partition, skip.got.Lanes[1].Partition}, "those that did not get it come first")
+	require.Contains(t, skip.got.Lanes[0].Note, "state-lost of lane orders/7 offers rebuild")
+	require.Contains(t, skip.got.Lanes[1].Note, "the lane was revoked")
+	require.True(t, skip.got.Lanes[2].Applied)
+	require.Contains(t, skip.got.Lanes[2].Cost, "loses 20 records")
+	require.Equal(t, skip.got, again.got, "a repeated request is answered with its receipt")
+	require.True(t, last.got.Applied)
+	require.Equal(t, "1 of 1 lanes that waited for a decision", last.got.Note)
+	require.Len(t, h.decided, 119)
+	for _, in := range h.decided {
+		require.Equal(t, fmt.Sprint("i", in.Partition), in.Incident)
+	}
+	require.Equal(t, contract.OutcomeRecovered, result.Outcome)
+}
+
+// With the host gone, giving up is a decision for all lanes too.
+func TestAllLanesAreGivenUp(t *testing.T) {
+	h := &hostScript{gone: func() bool { return true }}
+	env := recoverEnv(h)
+	given := ask[contract.DecisionReceipt](env, 5*time.Second, contract.UpdateDecide, "a", contract.DecideRequest{All: true, Choice: contract.ChoiceGiveUp})
+	startRecovery(env, contract.RecoverInput{})
+	require.True(t, given.got.Applied)
+	require.Len(t, given.got.Lanes, 2)
+	require.Equal(t, contract.OutcomeGivenUp, resultOf[contract.RecoverResult](t, env).Outcome)
 }
 
 // Whoever chooses to wait can choose again.

@@ -65,7 +65,7 @@ func (r *recovery) show(ctx workflow.Context) {
 	r.showIncidents(&out)
 	showStorm(&out, b.Storm)
 	for _, d := range r.state.Receipts {
-		fmt.Fprintf(&out, "\ndecided at %s: %s/%d %s → **%s** %s %s", stamp(d.At), d.Topic, *d.Partition, d.Incident, d.Choice, d.Reason, d.Note)
+		fmt.Fprintf(&out, "\ndecided at %s: %s %s → **%s** %s %s", stamp(d.At), ofLanes(d), d.Incident, d.Choice, d.Reason, d.Note)
 	}
 	workflow.SetCurrentDetails(ctx, out.String())
 }

@@ -28,7 +28,7 @@ func (e *engines) RecoverStep(ctx context.Context, in contract.RecoverStepInput)
 	}
 	step, err := hot.RecoverStep(ctx, in.Batch, in.Step)
 	if err != nil {
-		return contract.StepReport{}, stale(err)
+		return contract.StepReport{}, stale(in.Pipeline, err)
 	}
 	out := stepReport(&step)
 	if batch, ok := hot.Batch(in.Batch); ok {
@@ -133,7 +133,7 @@ func (e *engines) Decide(ctx context.Context, in contract.DecideIncidentInput) e
 	}
 	name := in.Topic + "/" + strconv.Itoa(int(in.Partition))
 	if err := hot.Decide(ctx, name, in.Incident, in.Choice, in.By); err != nil {
-		return stale(err)
+		return stale(in.Pipeline, err)
 	}
 	awaitDecided(ctx, func() bool { return decided(hot.Engine.Status().Lanes, in) })
 	return nil
@@ -169,17 +169,38 @@ func (e *engines) find(pipeline string, number int) (*hot, error) {
 	defer e.mu.Unlock()
 	h, ok := e.running[replica{pipeline, number}]
 	if !ok || ended(h.Engine) {
-		return nil, fmt.Errorf("hot path %d of %s: %w in this process", number, pipeline, activities.ErrStale)
+		return nil, activities.Stale(nil, "replica %d of %s does not run on this worker any more: it was moved, stopped, or its worker began anew; "+
+			"`millrace recover ls %s` lists what waits for a decision now", number, pipeline, pipeline)
 	}
 	return h, nil
 }
 
-// stale marks errors that say that something else is current by now.
-func stale(err error) error {
-	for _, old := range []error{engine.ErrNoBatch, engine.ErrNoLane, lane.ErrStaleStep, lane.ErrNotParked, lane.ErrOtherIncident, lane.ErrDecided, lane.ErrUnknownChoice, store.ErrFenced} {
-		if errors.Is(err, old) {
-			return fmt.Errorf("%w: %w", activities.ErrStale, err)
+// overtaken says of errors which mean that something else is current by now what became of what was asked about.
+var overtaken = []struct {
+	err  error
+	text string
+}{
+	{engine.ErrNoBatch, "this worker does not know the recovery any more: it is over, or its worker began anew"},
+	{engine.ErrNoLane, "the lane does not run on this worker any more: another one has it, or it was stopped"},
+	{lane.ErrStaleStep, "the lane is being acquired anew"},
+	{store.ErrFenced, "another worker has taken the lane"},
+	{lane.ErrNotParked, ""},
+	{lane.ErrOtherIncident, ""},
+	{lane.ErrDecided, ""},
+	{lane.ErrUnknownChoice, ""},
+}
+
+// stale marks errors that say that something else is current by now, with what can be done.
+func stale(pipeline string, err error) error {
+	for _, o := range overtaken {
+		if !errors.Is(err, o.err) {
+			continue
 		}
+		text := o.text
+		if text == "" {
+			text = err.Error() // it says what the lane is, or what was decided
+		}
+		return activities.Stale(err, "%s; `millrace recover ls %s` lists what waits for a decision now", text, pipeline)
 	}
 	return err
 }

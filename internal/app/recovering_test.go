@@ -187,13 +187,13 @@ func TestStaleErrors(t *testing.T) {
 	for _, err := range []error{
 		engine.ErrNoBatch, engine.ErrNoLane, lane.ErrStaleStep, lane.ErrNotParked, lane.ErrOtherIncident, lane.ErrDecided, lane.ErrUnknownChoice, store.ErrFenced,
 	} {
-		got := stale(fmt.Errorf("decide: %w", err))
+		got := stale("orders", fmt.Errorf("decide: %w", err))
 		require.ErrorIs(t, got, activities.ErrStale)
 		require.ErrorIs(t, got, err)
 	}
 	other := errors.New("redis is away")
-	require.Equal(t, other, stale(other))
-	require.NoError(t, stale(nil))
+	require.Equal(t, other, stale("orders", other))
+	require.NoError(t, stale("orders", nil))
 	_, err := (&engines{}).find("orders", 0)
 	require.ErrorIs(t, err, activities.ErrStale)
 }

@@ -43,15 +43,33 @@ A lane that cannot go on by itself parks, and its workflow stays open and asks.`
 		Args:    exactly("WORKFLOW"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return showRecovery(cmd.Context(), sh, args[0]) },
 	}
+	cmd.AddCommand(ls, show, recoverDecideCommand(sh))
+	return cmd
+}
+
+func recoverDecideCommand(sh *shell) *cobra.Command {
 	var requestID, reason string
-	decide := &cobra.Command{
-		Use:   "decide WORKFLOW TOPIC/PARTITION CHOICE",
-		Short: "Decide what happens to a lane with an incident",
-		Long: `Decide carries one of the choices that ` + "`millrace recover show`" + ` lists to the lane: what each does, how many records it
-gives up and how many it reads again. While a recovery's worker does not answer, the choice give-up ends the wait for a lane.`,
-		Example: "  millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 flights/1 skip --reason \"retention was too short\"",
-		Args:    exactly("WORKFLOW", "TOPIC/PARTITION", "CHOICE"),
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "decide WORKFLOW {TOPIC/PARTITION | --all} CHOICE",
+		Short: "Decide what happens to a lane with an incident, or to all that wait",
+		Long: `Decide carries one of the choices that ` + "`millrace recover show`" + ` lists to the lane, or with --all to every lane of the
+recovery that waits for a decision and offers it. The list says for each lane what a choice does, how many records it gives
+up and how many it reads again. With --all, lanes that do not offer the choice are named, and the exit code is 4.
+
+` + choiceHelp(),
+		Example: `  millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 flights/1 skip --reason "retention was too short"
+  millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 --all rebuild`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return exactly("WORKFLOW", "CHOICE")(cmd, args)
+			}
+			return exactly("WORKFLOW", "TOPIC/PARTITION", "CHOICE")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return decideIncident(cmd.Context(), sh, args[0], requestID, contract.DecideRequest{All: true, Choice: args[1], Reason: reason})
+			}
 			request, err := decision(args[1], args[2], reason)
 			if err != nil {
 				return err
@@ -59,9 +77,19 @@ gives up and how many it reads again. While a recovery's worker does not answer,
 			return decideIncident(cmd.Context(), sh, args[0], requestID, request)
 		},
 	}
-	steering(decide, &requestID, &reason)
-	cmd.AddCommand(ls, show, decide)
+	cmd.Flags().BoolVar(&all, "all", false, "decide for every lane of the recovery that waits for a decision")
+	steering(cmd, &requestID, &reason)
 	return cmd
+}
+
+// choiceHelp explains the choices of all incidents.
+func choiceHelp() string {
+	var out strings.Builder
+	out.WriteString("Choices:\n")
+	for _, c := range contract.ChoiceTexts() {
+		fmt.Fprintf(&out, "  %-8s  %s\n", c.Name, c.Text)
+	}
+	return strings.TrimRight(out.String(), "\n")
 }
 
 // steering adds the flags that every command has that asks something of a workflow.
@@ -186,15 +214,28 @@ func drawDecision(w io.Writer, d contract.DecisionReceipt) {
 	if !d.Applied {
 		state = "NOT APPLIED"
 	}
-	lane := ""
-	if d.Partition != nil {
-		lane = fmt.Sprintf(" of %s/%d", d.Topic, *d.Partition)
+	about := d.Incident
+	switch {
+	case d.Partition != nil:
+		about = fmt.Sprintf("%s of %s/%d", d.Incident, d.Topic, *d.Partition)
+	case d.Incident == "":
+		about = "for all lanes that waited"
 	}
-	fmt.Fprintf(w, "decided %s%s: %s, %s at %s (request %s)\n", d.Incident, lane, d.Choice, state, instant(d.At.UnixMilli()), d.RequestID)
+	fmt.Fprintf(w, "decided %s: %s, %s at %s (request %s)\n", about, d.Choice, state, instant(d.At.UnixMilli()), d.RequestID)
 	for _, text := range []string{d.Cost, d.Reason, d.Note} {
 		if text != "" {
 			fmt.Fprintf(w, "  %s\n", text)
 		}
+	}
+	for _, l := range d.Lanes {
+		became := l.Cost
+		if !l.Applied {
+			became = "NOT APPLIED: " + l.Note
+		}
+		fmt.Fprintf(w, "  %s/%d %s: %s\n", l.Topic, l.Partition, l.Incident, became)
+	}
+	if d.More > 0 {
+		fmt.Fprintf(w, "  and %s more\n", counted(d.More, "lane"))
 	}
 }
 
@@ -214,6 +255,9 @@ func decideIncident(ctx context.Context, sh *shell, id, requestID string, reques
 func (sh *shell) decided(receipt contract.DecisionReceipt) error {
 	if err := sh.printOr(receipt, func() error { drawDecision(sh.out, receipt); return nil }); err != nil {
 		return err
+	}
+	if !receipt.Applied && receipt.Lanes != nil {
+		return incompletef("the decision was applied to %s; the receipt says why not to the others", receipt.Note)
 	}
 	if !receipt.Applied {
 		return incompletef("the decision was not applied: %s", receipt.Note)

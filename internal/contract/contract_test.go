@@ -71,7 +71,7 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"timeout without drain", `{"timeout_seconds":60}`, &StopRequest{}, `add "drain": true`},
 		{"decide", `{"topic":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, ""},
 		{"decide without a partition", `{"topic":"orders","choice":"skip"}`, &DecideRequest{}, "topic, partition and choice are needed"},
-		{"misspelt decide", `{"topc":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, `decide: unknown field "topc"; want only topic, partition, choice, reason`},
+		{"misspelt decide", `{"topc":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, `decide: unknown field "topc"; want only topic, partition, all, choice, reason`},
 		{"long reason", `{"topic":"orders","partition":0,"choice":"skip","reason":"` + strings.Repeat("x", MaxText+1) + `"}`, &DecideRequest{}, "reason has 2001 bytes"},
 		{"quarantine", `{"choice":"quarantine"}`, &WALDecideRequest{}, ""},
 		{"no choice", `{}`, &WALDecideRequest{}, `choice is ""; want "quarantine"`},

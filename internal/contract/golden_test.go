@@ -30,7 +30,7 @@ var structs = []any{
 	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{}, CloseDueInput{}, CloseDueResult{},
 	CloseDueDetails{}, Kept{}, Waiting{}, Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
 	RecoveryBatch{}, BatchLane{}, Storm{}, StormEvent{}, RecoveredLane{}, StepTime{}, LaneIncident{}, IncidentChoice{}, RecoverStepInput{},
-	StepReport{}, StepSums{}, RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{}, LaneOwners{}, DecisionReceipt{},
+	StepReport{}, StepSums{}, RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{}, LaneOwners{}, DecisionReceipt{}, LaneDecision{},
 	RecoverInput{}, RecoverState{}, RecoverResult{}, RecoverTotals{}, RecoverStatus{}, DecideRequest{},
 	LevelChange{}, LevelNumber{}, LevelStatus{}, LevelSignal{}, DegradeInput{}, DegradeState{}, DegradedMachine{}, LevelTime{},
 	WatchLevelInput{}, WatchLevelResult{}, OverrideLevelInput{}, LevelReceipt{}, MachineLevel{}, JournalAccountsInput{}, Account{},

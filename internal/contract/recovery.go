@@ -97,6 +97,18 @@ type IncidentChoice struct {
 	Reread int64  `json:"reread"` // records that are read again, -1 when not known
 }
 
+// ChoiceTexts explains every choice in general, for help texts. What one does and costs for a lane is in the lane's incident.
+func ChoiceTexts() []IncidentChoice {
+	return []IncidentChoice{
+		{Name: "skip", Text: "go on behind records that cannot be read (any more); they are lost, and counted as skipped"},
+		{Name: "rebuild", Text: "drop the lane's open slices and read the log again from where the oldest of them began; final windows stay"},
+		{Name: "restart", Text: "begin at the log's start with nothing, where no rebuild is possible; final windows stay"},
+		{Name: "retry", Text: "try again without giving anything up, once the cause is gone"},
+		{Name: ChoiceWait, Text: "leave the lane parked; another choice can be made later"},
+		{Name: ChoiceGiveUp, Text: "wait no longer for a worker that does not answer; the lane itself is not touched"},
+	}
+}
+
 func (c IncidentChoice) String() string {
 	return fmt.Sprintf("%s (%s; loses %s, reads %s again)", c.Name, c.Text, records(c.Lost), records(c.Reread))
 }
@@ -203,7 +215,7 @@ type LaneOwners struct {
 	Lanes []LaneOwner `json:"lanes"`
 }
 
-// DecisionReceipt answers a decision.
+// DecisionReceipt answers a decision. One about all lanes has what became of each in Lanes, and is applied if it is for each.
 type DecisionReceipt struct {
 	RequestID string    `json:"request_id"` // the update's id; asking again with it returns this receipt
 	Topic     string    `json:"topic,omitempty"`
@@ -215,6 +227,19 @@ type DecisionReceipt struct {
 	At        time.Time `json:"at"`
 	Applied   bool      `json:"applied"`
 	Note      string    `json:"note,omitempty"`
+
+	Lanes []LaneDecision `json:"lanes,omitempty"` // at most MaxDecisionLanes, those that did not get it first
+	More  int            `json:"more,omitempty"`  // lanes left out of the list
+}
+
+// LaneDecision is what became of a decision for one lane.
+type LaneDecision struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Incident  string `json:"incident,omitempty"` // its kind
+	Cost      string `json:"cost,omitempty"`
+	Applied   bool   `json:"applied"`
+	Note      string `json:"note,omitempty"`
 }
 
 // RecoverInput starts a RecoverLanes: with a batch that begins, or with the report of one that was done without Temporal.
@@ -280,6 +305,7 @@ type RecoverStatus struct {
 // Bounds of what travels about recoveries.
 const (
 	MaxRecoveryLanes = 500
+	MaxDecisionLanes = 100 // of a decision about all lanes
 	MaxStormEvents   = 50
 	MaxChoices       = 8
 	MaxText          = 2000 // bytes of a detail, a note or a reason

@@ -5,10 +5,11 @@ import (
 	"fmt"
 )
 
-// DecideRequest chooses a way out of a lane's incident.
+// DecideRequest chooses a way out of a lane's incident, or out of those of all lanes that wait for a decision.
 type DecideRequest struct {
 	Topic     string   `json:"topic"`
 	Partition *int32   `json:"partition"`
+	All       bool     `json:"all,omitempty"` // instead of topic and partition
 	Choice    string   `json:"choice"`
 	Reason    string   `json:"reason,omitempty"`
 	Unknown   []string `json:"-"`
@@ -42,14 +43,20 @@ func (r *WALDecideRequest) UnmarshalJSON(data []byte) error {
 
 // Validate refuses unknown fields by name and missing ones.
 func (r DecideRequest) Validate() error {
-	if err := refuse(UpdateDecide, r.Wrong, r.Unknown, "topic, partition, choice, reason"); err != nil {
+	if err := refuse(UpdateDecide, r.Wrong, r.Unknown, "topic, partition, all, choice, reason"); err != nil {
 		return err
+	}
+	if r.All {
+		if r.Topic != "" || r.Partition != nil || r.Choice == "" {
+			return errors.New(`decide: all is for every lane that waits for a decision: want {"all":true,"choice":"..."}, without topic and partition`)
+		}
+		return longReason(UpdateDecide, r.Reason)
 	}
 	if r.Partition != nil && *r.Partition < 0 {
 		return fmt.Errorf("decide: partition is %d; want a whole number, from 0", *r.Partition)
 	}
 	if r.Topic == "" || r.Partition == nil || r.Choice == "" {
-		return errors.New(`decide: topic, partition and choice are needed, as in {"topic":"orders","partition":3,"choice":"..."}`)
+		return errors.New(`decide: topic, partition and choice are needed, as in {"topic":"orders","partition":3,"choice":"..."}, or {"all":true,"choice":"..."}`)
 	}
 	return longReason(UpdateDecide, r.Reason)
 }

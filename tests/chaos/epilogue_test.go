@@ -18,7 +18,6 @@ import (
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
 	"millrace/tests/oracle"
-	"millrace/tests/rig"
 )
 
 // loseStores stops the pipeline, empties Redis and deletes the consumer group, as when a pipeline was stopped for longer
@@ -109,13 +108,6 @@ func (r *run) makeTopicAgain() {
 	}
 	r.out.Faults[TopicAgain]++
 	p.Must("resume", p.Spec.Name)
-	r.until("every lane is parked", func() bool {
-		return !slices.ContainsFunc(p.Status().Lanes, func(l rig.LaneLine) bool { return l.State != lane.StateParked })
-	})
-	r.say("every lane is parked")
-	// A lane that parks while it runs has no recovery that asks. The next start has.
-	p.Must("stop", p.Spec.Name)
-	p.Start()
 	r.until("every lane has asked", func() bool {
 		for n := range p.Parts {
 			if len(r.former.lanes[n].Records) > 0 && r.decided[incidentOf{lane.IncidentOtherLog, n}] == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"millrace/internal/cli"
 	"millrace/internal/contract"
+	"millrace/pipeline/lane"
 	"millrace/tests/rig"
 )
 
@@ -118,7 +119,8 @@ func TestControl(t *testing.T) {
 	p.RequireExact()
 }
 
-// A lane whose log was cut off before it had read it parks and says so; the others do not notice.
+// A lane whose log was cut off before it had read it parks and says so; the others do not notice. The operator need not stop
+// anything to decide: its recovery begins by itself, and once it is decided the lane reads on.
 func TestDeletedRecords(t *testing.T) {
 	t.Parallel()
 	yaml, lines := rig.Flights(t, 8_000)
@@ -141,9 +143,9 @@ func TestDeletedRecords(t *testing.T) {
 	require.NoError(t, admin.DeleteRecords(p.Topic(), map[int32]int64{1: 1_500}))
 	p.Update("resume", p.Spec.Name)
 	rig.Eventually(t, "the lane is parked, the others have read everything", patience, func() bool {
-		for _, lane := range p.Status().Lanes {
+		for _, l := range p.Status().Lanes {
 			switch {
-			case lane.Partition == 1 && lane.State != "parked", lane.Partition != 1 && lane.Offset != 2_000:
+			case l.Partition == 1 && l.State != lane.StateParked, l.Partition != 1 && l.Offset != 2_000:
 				return false
 			}
 		}
@@ -161,7 +163,76 @@ func TestDeletedRecords(t *testing.T) {
 	require.Equal(t, cli.ExitIncomplete, drain.Code, drain.Err)
 	require.Contains(t, drain.Err, "is not drained and goes on")
 	require.Contains(t, drain.Err, p.Topic()+"/1")
+
+	asked := p.deciding()
+	require.True(t, asked.Status.Batch.MidRun, "%+v", asked)
+	require.Len(t, asked.Status.Lanes, 1)
+	inc := asked.Status.Lanes[0].Incident
+	require.Equal(t, []int64{parked.Offset, 1_500}, []int64{inc.From, inc.To})
+	receipt := p.decide(asked.ID, laneName(p.Topic(), 1), lane.ChoiceSkip)
+	require.True(t, receipt.Applied, "%+v", receipt)
+	require.Contains(t, receipt.Cost, fmt.Sprintf("loses %d records", 1_500-parked.Offset))
+	var result contract.RecoverResult
+	p.result(asked.ID, &result)
+	require.Equal(t, contract.OutcomeRecovered, result.Outcome, "%+v", result)
+	require.Equal(t, contract.LaneRunning, result.Lanes[0].State)
+	require.NotEmpty(t, result.Lanes[0].Steps, "what the lane did to go on")
+	require.Equal(t, owners[0], p.Owners()[0], "no other lane was touched")
+	p.Reach(p.Total())
+	p.Drain()
+	p.Skipped = map[int32][2]int64{1: {parked.Offset, 1_500}}
+	p.RequireExact()
+}
+
+// A stop ends the recovery that asks about the pipeline's lanes: nobody could carry its decision out. The next start asks anew.
+func TestStopEndsAnOpenRecovery(t *testing.T) {
+	t.Parallel()
+	yaml, lines := rig.Flights(t, 2_000)
+	w := newWorld(t, rig.Servers{})
+	p := w.newPipeline(yaml, 1)
+	w.Ready(w.Worker())
+	p.Start()
+	p.Feed(lines[:1_000])
+	p.Reach(1_000)
+	p.Must("pause", p.Spec.Name)
+	p.Feed(lines[1_000:1_001])
+	p.Feed(lines[1_001:2_000])
+	admin, err := sarama.NewClusterAdmin(p.Kafka.Brokers, sarama.NewConfig())
+	require.NoError(t, err)
+	defer admin.Close()
+	require.NoError(t, admin.DeleteRecords(p.Topic(), map[int32]int64{0: 1_500}))
+	p.Must("resume", p.Spec.Name)
+	first := p.deciding()
 	p.Must("stop", p.Spec.Name)
+	var result contract.RecoverResult
+	p.result(first.ID, &result)
+	require.Equal(t, contract.OutcomeSuperseded, result.Outcome, "%+v", result)
+	require.Contains(t, result.Lanes[0].Note, "the pipeline was stopped")
+	p.Start()
+	second := p.deciding()
+	require.False(t, second.Status.Batch.MidRun)
+	require.True(t, p.decide(second.ID, laneName(p.Topic(), 0), lane.ChoiceSkip).Applied)
+	p.Reach(p.Total())
+	inc := second.Status.Lanes[0].Incident
+	p.Drain()
+	p.Skipped = map[int32][2]int64{0: {inc.From, inc.To}}
+	p.RequireExact()
+}
+
+// deciding waits for the one recovery that asks.
+func (p *pipeline) deciding() (asks told[contract.RecoverStatus]) {
+	p.T.Helper()
+	rig.Eventually(p.T, "a recovery asks", patience, func() bool {
+		n := 0
+		for _, r := range p.recoveries() {
+			if r.Open && r.Status.State == contract.StateDeciding {
+				asks = r
+				n++
+			}
+		}
+		return n == 1
+	})
+	return asks
 }
 
 // What cannot work says so in one line, with an exit code that scripts can decide on.

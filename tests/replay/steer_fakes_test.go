@@ -83,6 +83,9 @@ func (p *process) Owners(context.Context, string, []contract.BatchLane) ([]contr
 	return slices.Clone(p.owners), nil
 }
 
+// Runs implements activities.LaneTokens.
+func (p *process) Runs(context.Context, string, int) (bool, error) { return true, nil }
+
 // Level implements activities.Levels.
 func (p *process) Level(string, int, string) (activities.Level, bool) { return p, true }
 

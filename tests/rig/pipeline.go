@@ -30,6 +30,8 @@ type Pipeline struct {
 	Parts int32
 	Fed   []oracle.Lane
 	Lines [][]byte // of it, those that were fed round-robin
+	// Skipped are the offsets of each partition, from the first up to the second, that an operator has given up.
+	Skipped map[int32][2]int64
 }
 
 // Pipeline makes a pipeline and its source topic. Names in the text become unique.
