@@ -2,15 +2,10 @@ package activities
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-
 	"millrace/internal/contract"
-	"millrace/pipeline/spec"
 )
 
 // Control steers a pipeline: topics, desired state, receipts. Any worker can run it.
@@ -34,8 +29,19 @@ func (a *Control) confirm(ctx context.Context) error {
 	return newAttempt(ctx, a.beats, awaitBeat).open(ctx)
 }
 
+// inTime bounds a short step so that it says why it fails before Temporal gives the attempt up, which says nothing.
+func inTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/8))
+}
+
 // CheckStore fails for good when Redis can never hold the pipeline's state.
 func (a *Control) CheckStore(ctx context.Context, in contract.SpecInput) error {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	s, err := parse(in.Spec)
 	if err != nil {
 		return err
@@ -45,6 +51,8 @@ func (a *Control) CheckStore(ctx context.Context, in contract.SpecInput) error {
 
 // EnsureTopics creates the topics that the pipeline writes and returns those it reads.
 func (a *Control) EnsureTopics(ctx context.Context, in contract.SpecInput) (*contract.Topics, error) {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	s, err := parse(in.Spec)
 	if err != nil {
 		return nil, err
@@ -58,6 +66,8 @@ func (a *Control) EnsureTopics(ctx context.Context, in contract.SpecInput) (*con
 
 // WriteDesired changes desired state once per request id, and looks up where the hot paths run.
 func (a *Control) WriteDesired(ctx context.Context, in contract.WriteDesiredInput) (*contract.WrittenDesired, error) {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	if err := a.confirm(ctx); err != nil {
 		return nil, err
 	}
@@ -77,6 +87,8 @@ func (a *Control) WriteDesired(ctx context.Context, in contract.WriteDesiredInpu
 
 // EndOffsets returns the last stable offset of every lane.
 func (a *Control) EndOffsets(ctx context.Context, in contract.SpecInput) (*contract.EndOffsets, error) {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	s, err := parse(in.Spec)
 	if err != nil {
 		return nil, err
@@ -87,6 +99,8 @@ func (a *Control) EndOffsets(ctx context.Context, in contract.SpecInput) (*contr
 
 // Reconcile tells which children are not open and, given desired state, puts it back if Redis has less.
 func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*contract.Reconciled, error) {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	found := new(contract.Reconciled)
 	for _, id := range in.Children {
 		open, err := a.watch.Open(ctx, id)
@@ -121,81 +135,27 @@ func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*c
 
 // ReleaseReplica takes a stopped replica out of the consumer group, so that its lanes go to others at once.
 func (a *Control) ReleaseReplica(ctx context.Context, in contract.ReplicaRef) error {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
 	return final(a.servers.RemoveMember(ctx, in.Pipeline, in.Replica))
 }
-
-const (
-	awaitBeat = 2 * time.Second
-	awaitLook = 200 * time.Millisecond
-)
 
 // AwaitApplied waits until every lane has adopted a generation of desired state. At the deadline it returns the lanes that have not,
 // and why.
 func (a *Control) AwaitApplied(ctx context.Context, in contract.AwaitAppliedInput) (*contract.Applied, error) {
-	return a.await(ctx, in.Spec, in.DeadlineSeconds, func(states []contract.LaneState) (contract.Applied, bool) {
+	l := looking{deadline: in.DeadlineSeconds, replicas: in.Replicas}
+	return a.await(ctx, in.Spec, l, func(states []contract.LaneState) (contract.Applied, bool) {
 		return applied(states, in.Generation, time.Now()), false
 	})
 }
 
-// AwaitDrained waits until every lane has committed to its end. It returns early when no lagging lane has moved for a while.
+// AwaitDrained waits until every lane has committed to its end. It returns early when a lane that is missing waits for a decision,
+// and when no missing lane has moved, or no lane could be read, for a while.
 func (a *Control) AwaitDrained(ctx context.Context, in contract.AwaitDrainedInput) (*contract.Applied, error) {
+	l := looking{deadline: in.DeadlineSeconds, replicas: in.Replicas, blind: time.Duration(in.StallSeconds) * time.Second}
 	progress := stall{limit: time.Duration(in.StallSeconds) * time.Second}
-	return a.await(ctx, in.Spec, in.DeadlineSeconds, func(states []contract.LaneState) (contract.Applied, bool) {
+	return a.await(ctx, in.Spec, l, func(states []contract.LaneState) (contract.Applied, bool) {
 		got := drained(states, in.Ends, time.Now())
-		return got, progress.stalled(got.Missing, time.Now())
+		return got, progress.stalled(got.Missing, time.Now()) || asks(states, got.Missing)
 	})
-}
-
-// await looks at the lanes until none is missing, look gives up, or the deadline, counted from when the activity was scheduled, has
-// passed.
-func (a *Control) await(ctx context.Context, raw []byte, deadlineSeconds int,
-	look func([]contract.LaneState) (got contract.Applied, giveUp bool),
-) (*contract.Applied, error) {
-	s, err := parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	until := activity.GetInfo(ctx).ScheduledTime.Add(time.Duration(deadlineSeconds) * time.Second)
-	var got contract.Applied
-	details := func() any { return nil }
-	err = newAttempt(ctx, a.beats, awaitBeat).hold(ctx, details, func(ctx context.Context) error {
-		return a.lookUntil(ctx, s, until, func(states []contract.LaneState) (done bool) {
-			var giveUp bool
-			got, giveUp = look(states)
-			return giveUp || len(got.Missing) == 0
-		})
-	})
-	return &got, err
-}
-
-func (a *Control) lookUntil(ctx context.Context, s *spec.Spec, until time.Time, done func([]contract.LaneState) bool) error {
-	tick := time.NewTicker(awaitLook)
-	defer tick.Stop()
-	var failure error
-	for looked := false; ; {
-		states, err := a.lanes.States(ctx, s)
-		switch {
-		case reasonOf(ctx) != nil:
-			return ended(reasonOf(ctx))
-		case errors.Is(err, ErrPermanent):
-			return final(err)
-		case err != nil:
-			failure = err
-		case done(states):
-			return nil
-		default:
-			looked = true
-		}
-		if time.Now().After(until) {
-			if !looked {
-				return fmt.Errorf("the lanes could not be read: %w", failure)
-			}
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ended(reasonOf(ctx))
-		}
-	}
 }

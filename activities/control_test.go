@@ -109,6 +109,67 @@ func TestDrained(t *testing.T) {
 	require.Equal(t, "parked: gap 3..9", drained([]contract.LaneState{parked}, ends[:1], now).Missing[0].Reason)
 }
 
+// A lane that waits for a decision will not move before somebody makes it: the drain is given up at once, and says so.
+func TestAwaitDrainedReportsAParkedLaneAtOnce(t *testing.T) {
+	f := &fakeState{states: func(int) ([]contract.LaneState, error) {
+		return []contract.LaneState{lane(0, 1, 10), lane(1, 1, 3)}, nil
+	}}
+	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{
+		{Topic: "orders", Partition: 1, State: contract.LaneParked, Reason: "gap: offsets 3 to 9 are gone", Choices: []string{"skip"}},
+	}}}
+	env, c := controlEnv(t, f, hub, newFakeRedis())
+	env.SetTestTimeout(5 * time.Second)
+	value, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
+		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}},
+		StallSeconds: 60, DeadlineSeconds: 3600, Replicas: 1,
+	})
+	require.NoError(t, err)
+	var got contract.Applied
+	require.NoError(t, value.Get(&got))
+	require.Len(t, got.Missing, 1)
+	require.Equal(t, "parked: gap: offsets 3 to 9 are gone; it waits for a decision: millrace recover ls orders", got.Missing[0].Reason)
+}
+
+// Redis away in the middle of a drain is no reason to wait for the drain's whole timeout.
+func TestAwaitDrainedGivesUpWhenItSeesNothing(t *testing.T) {
+	f := &fakeState{states: func(int) ([]contract.LaneState, error) { return nil, errUnavailable }}
+	env, c := controlEnv(t, f, new(fakeTemporal), newFakeRedis())
+	env.SetTestTimeout(20 * time.Second)
+	_, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
+		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 2, DeadlineSeconds: 3600,
+	})
+	require.ErrorContains(t, err, "the lanes could not be read: "+errUnavailable.Error())
+}
+
+// What is said while a command is waited for.
+func TestAwaitBeatsSayWhereTheLanesStand(t *testing.T) {
+	f := &fakeState{states: func(look int) ([]contract.LaneState, error) {
+		if look < 10 {
+			return []contract.LaneState{lane(0, 5, 7), lane(1, 3, 8)}, nil
+		}
+		return []contract.LaneState{lane(0, 5, 7), lane(1, 5, 8)}, nil
+	}}
+	hub := new(fakeTemporal)
+	env, c := controlEnv(t, f, hub, newFakeRedis())
+	_, err := env.ExecuteActivity(c.AwaitApplied, contract.AwaitAppliedInput{Spec: []byte(specJSON), Generation: 5, DeadlineSeconds: 30})
+	require.NoError(t, err)
+	said, ok := hub.last.(*contract.AwaitDetails)
+	require.True(t, ok, "%T", hub.last)
+	require.Equal(t, "1 of 2 lanes are missing: orders/1: it follows generation 3 of 5", said.String())
+}
+
+// A step says why it failed before its time is up: a timeout of Temporal's would not.
+func TestShortStepsEndBeforeTheirTimeIsUp(t *testing.T) {
+	now := time.Now()
+	ctx, cancel := context.WithDeadline(t.Context(), now.Add(2*time.Second))
+	defer cancel()
+	own, done := inTime(ctx)
+	defer done()
+	deadline, ok := own.Deadline()
+	require.True(t, ok)
+	require.InDelta(t, 1.75, deadline.Sub(now).Seconds(), 0.05)
+}
+
 func TestStall(t *testing.T) {
 	s := stall{limit: time.Minute}
 	at := time.UnixMilli(0)

@@ -39,6 +39,8 @@ type fakeTemporal struct {
 	closed map[string]bool
 	away   error // of looks
 	last   any
+
+	hotPath contract.EngineStatus
 }
 
 func (f *fakeTemporal) set(answer error) {
@@ -79,6 +81,13 @@ func (f *fakeTemporal) Open(_ context.Context, id string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.closed[id], f.away
+}
+
+// HotPath answers with what was said of the hot path, a moment ago.
+func (f *fakeTemporal) HotPath(context.Context, string, int) (contract.EngineStatus, time.Time, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hotPath, time.Now(), f.hotPath.Pipeline != ""
 }
 
 // fakeRedis keeps leases.

@@ -3,17 +3,22 @@ package activities
 import (
 	"context"
 	"errors"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
+
+	"millrace/internal/contract"
 )
 
-// Watch tells whether workflows are open.
+// Watch looks at workflows.
 type Watch interface {
 	// Open reports whether the latest run of the workflow is open. An error says that Temporal could not be asked.
 	Open(ctx context.Context, workflowID string) (bool, error)
+	// HotPath returns what a replica's hot path said last, and when. ok is false when it says nothing or cannot be asked.
+	HotPath(ctx context.Context, pipeline string, replica int) (status contract.EngineStatus, at time.Time, ok bool)
 }
 
 // Describer is the part of a Temporal client that a Watch needs.
@@ -36,6 +41,15 @@ func (d describing) Open(ctx context.Context, workflowID string) (bool, error) {
 		return false, err
 	}
 	return answer.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
+}
+
+// HotPath implements Watch.
+func (d describing) HotPath(ctx context.Context, pipeline string, replica int) (status contract.EngineStatus, at time.Time, ok bool) {
+	answer, err := d.client.DescribeWorkflowExecution(ctx, contract.ReplicaID(pipeline, replica), "")
+	if err != nil {
+		return status, at, false
+	}
+	return contract.BeatOf[contract.EngineStatus](answer, contract.ActivityRun)
 }
 
 func attemptNumber(ctx context.Context) int { return int(activity.GetInfo(ctx).Attempt) }

@@ -32,10 +32,7 @@ func (d *degrade) admit(ctx workflow.Context, update string, r contract.LevelReq
 		return err
 	}
 	if past, ok := d.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
-		if past.Update != update {
-			return refused("%s: update id %q was used for %s; give another id", update, past.RequestID, past.Update)
-		}
-		return nil
+		return past.Past().Repeats(update, contract.Fingerprint(r))
 	}
 	if d.leaving {
 		return refused("%s: this degradation is over", update)
@@ -59,6 +56,7 @@ func (d *degrade) receipt(id string) (contract.LevelReceipt, bool) {
 func (d *degrade) override(ctx workflow.Context, update, override string, req contract.LevelRequest) (*contract.LevelReceipt, error) {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
 	if past, ok := d.receipt(id); ok {
+		past.Repeated = true
 		return &past, nil
 	}
 	d.asking++
@@ -66,7 +64,7 @@ func (d *degrade) override(ctx workflow.Context, update, override string, req co
 	if err := workflow.Await(ctx, func() bool { return len(d.state.Machines) > 0 }); err != nil {
 		return nil, err
 	}
-	receipt := contract.LevelReceipt{RequestID: id, Update: update, Reason: req.Reason, Applied: true}
+	receipt := contract.LevelReceipt{RequestID: id, Update: update, Reason: req.Reason, Applied: true, Input: contract.Fingerprint(req)}
 	var answers []workflow.Future
 	var asked []int
 	for i, m := range d.state.Machines {
@@ -74,8 +72,7 @@ func (d *degrade) override(ctx workflow.Context, update, override string, req co
 			continue
 		}
 		options := contract.DecideOptions(m.Queue)
-		options.Summary = update + " " + req.Reason
-		options.Summary = options.Summary[:min(len(options.Summary), maxSummary)]
+		options.Summary = summary(update + " " + req.Reason)
 		asked = append(asked, i)
 		answers = append(answers, workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), d.degrading.OverrideLevel,
 			contract.OverrideLevelInput{
@@ -106,6 +103,3 @@ func (d *degrade) override(ctx workflow.Context, update, override string, req co
 	d.show(ctx)
 	return &receipt, nil
 }
-
-// maxSummary bounds an activity's summary; Temporal refuses longer ones.
-const maxSummary = 200

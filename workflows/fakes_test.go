@@ -41,6 +41,7 @@ type world struct {
 	emits      []contract.EmitInput
 	left       []string          // children open before the first desired state was written
 	runs       map[string]string // run ids of the children
+	deaf       string            // a child that does not end when it is first asked to
 
 	refusals [][]contract.Refusal // answers of the first claims
 	offerErr error
@@ -130,6 +131,10 @@ func (w *world) registerChildren(env *testsuite.TestWorkflowEnvironment) {
 		var stop contract.StopSignal
 		workflow.GetSignalChannel(ctx, contract.SignalStop).Receive(ctx, &stop)
 		w.call("stop %s: %s", info.WorkflowExecution.ID, stop.Reason)
+		if w.deaf == info.WorkflowExecution.ID {
+			w.deaf = ""
+			workflow.GetSignalChannel(ctx, contract.SignalStop).Receive(ctx, &stop)
+		}
 		_ = workflow.SignalExternalWorkflow(ctx, contract.PipelineID(pipeline), "", contract.SignalReport, contract.ChildReport{
 			ID: info.WorkflowExecution.ID, FirstRun: info.FirstRunID, State: contract.ChildEnded, Note: stop.Reason,
 		}).Get(ctx, nil)

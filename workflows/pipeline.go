@@ -44,6 +44,8 @@ type pipeline struct {
 	closer   *child
 	replicas []*child
 
+	waits     waits
+	callOff   workflow.CancelFunc // of a look at the children that is under way; nil without one
 	leftovers []*child
 	starting  int // children whose start has not been answered
 	signals   int
@@ -85,6 +87,7 @@ func newPipeline(ctx workflow.Context, in contract.PipelineInput) (*pipeline, er
 	} else {
 		p.state = *in.State
 	}
+	p.waits.show = p.showPage
 	p.lasting, _ = workflow.NewDisconnectedContext(ctx)
 	p.mutex = workflow.NewMutex(ctx)
 	p.reports = workflow.GetSignalChannel(ctx, contract.SignalReport)
@@ -112,19 +115,20 @@ func (p *pipeline) run(ctx workflow.Context, in contract.PipelineInput) (*contra
 	if err == nil {
 		err = p.serve(ctx)
 	}
-	if ctx.Err() != nil && p.finished == nil {
-		p.cancelFlushes()
-		left := p.halt(p.lasting, "the pipeline's workflow was cancelled")
-		p.log.Info("stopped without a drain", "left", left)
-	}
 	p.leaving = err == nil || !errors.Is(err, errContinue)
-	idle := func() bool { return workflow.AllHandlersFinished(p.lasting) && p.starting == 0 }
-	for first := true; first || !idle(); first = false {
-		if err := workflow.Await(p.lasting, idle); err != nil {
+	for halted := false; ; {
+		if p.cancelled(ctx) {
+			halted, p.leaving = true, true
+			p.cancelFlushes()
+			left, _ := p.halt(p.lasting, contract.Pending{}, "the pipeline's workflow was cancelled")
+			p.log.Info("stopped without a drain", "left", left)
+		}
+		if err := p.quiet(); err != nil {
 			return nil, err
 		}
-		if err := settle(p.lasting); err != nil {
-			return nil, err
+		// A cancellation may have come while the handlers were waited for.
+		if halted || !p.cancelled(ctx) || workflow.GetVersion(ctx, changeLateCancel, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+			break
 		}
 	}
 	switch {
@@ -136,6 +140,26 @@ func (p *pipeline) run(ctx workflow.Context, in contract.PipelineInput) (*contra
 		return nil, p.next(ctx, in)
 	}
 	return nil, err
+}
+
+// changeLateCancel: a pipeline that is cancelled while it is about to continue as new stops its children too.
+const changeLateCancel = "a-late-cancellation-stops-the-children"
+
+// cancelled reports whether the workflow is to stop its children because it was cancelled.
+func (p *pipeline) cancelled(ctx workflow.Context) bool { return ctx.Err() != nil && p.finished == nil }
+
+// quiet waits until every update is answered and every child that is being started has been.
+func (p *pipeline) quiet() error {
+	idle := func() bool { return workflow.AllHandlersFinished(p.lasting) && p.starting == 0 }
+	for first := true; first || !idle(); first = false {
+		if err := workflow.Await(p.lasting, idle); err != nil {
+			return err
+		}
+		if err := settle(p.lasting); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin makes the pipeline ready for updates and starts or adopts its children.
@@ -160,13 +184,16 @@ func (p *pipeline) begin(ctx workflow.Context) error {
 
 // prepare checks the servers, makes the topics, ends what an earlier pipeline left and writes the first desired state.
 func (p *pipeline) prepare(ctx workflow.Context) error {
-	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
 	in := contract.SpecInput{Spec: p.raw}
-	if err := workflow.ExecuteActivity(act, p.control.CheckStore, in).Get(ctx, nil); err != nil {
+	if err := p.waits.try(ctx, step{activity: p.control.CheckStore, options: contract.ControlOptions(), wait: contract.Pending{
+		For: "Redis and Kafka: see whether the state there fits the spec",
+	}}, in, nil); err != nil {
 		return err
 	}
 	var topics contract.Topics
-	if err := workflow.ExecuteActivity(act, p.control.EnsureTopics, in).Get(ctx, &topics); err != nil {
+	if err := p.waits.try(ctx, step{activity: p.control.EnsureTopics, options: contract.ControlOptions(), wait: contract.Pending{
+		For: "Kafka: find the topics that it reads, make those that it writes",
+	}}, in, &topics); err != nil {
 		return err
 	}
 	p.state.Topics = topics.Sources
@@ -174,7 +201,7 @@ func (p *pipeline) prepare(ctx workflow.Context) error {
 		return err
 	}
 	off := false
-	_, err := p.write(ctx, contract.DesiredChange{
+	_, err := p.write(ctx, contract.Pending{}, 0, contract.DesiredChange{
 		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off,
 	})
 	return err
@@ -183,15 +210,15 @@ func (p *pipeline) prepare(ctx workflow.Context) error {
 // serve waits until the pipeline was stopped, is cancelled or should continue as new.
 func (p *pipeline) serve(ctx workflow.Context) error {
 	for {
-		woken, err := workflow.AwaitWithTimeout(ctx, contract.ReconcileEvery, func() bool {
-			return p.finished != nil || p.due(ctx)
+		woken, err := awaitFor(ctx, contract.ReconcileEvery, "between looks whether the children are open", func() bool {
+			return p.finished != nil || p.due(ctx) || p.state.Owed
 		})
 		switch {
 		case err != nil:
 			return err
 		case p.finished != nil:
 			return nil
-		case woken:
+		case woken && p.due(ctx):
 			return errContinue
 		}
 		if err := p.reconcile(ctx); err != nil {

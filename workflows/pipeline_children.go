@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -223,15 +224,39 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 	for _, c := range p.state.Attached {
 		in.Children = append(in.Children, c.ID)
 	}
+	look, callOff := workflow.WithCancel(ctx)
+	defer callOff()
+	p.callOff = callOff
+	defer func() { p.callOff = nil }()
 	var found contract.Reconciled
-	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
-	if err := workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found); err != nil {
+	err := p.waits.try(look, step{activity: p.control.Reconcile, options: contract.ControlOptions(), patience: contract.ReconcileEvery,
+		wait: contract.Pending{
+			For:  "Temporal and Redis: see whether the children are open and the desired state is there",
+			Then: "it looks again; hot paths and closing go on meanwhile",
+		}}, in, &found)
+	switch {
+	case err == nil:
+		p.state.Owed = false
+		p.state.Generation = max(p.state.Generation, found.Generation)
+		p.markClosed(ctx, found.Closed)
+		p.detach(found.Closed...)
+		return nil
+	case ctx.Err() != nil || isFinal(err) && look.Err() == nil:
 		return err
 	}
-	p.state.Generation = max(p.state.Generation, found.Generation)
-	p.markClosed(ctx, found.Closed)
-	p.detach(found.Closed...)
-	return nil
+	return nil // serve looks again, or ends
+}
+
+// changeStopFirst: a stop calls off the look at the children that is under way, so that it does not wait for what the look
+// waits for.
+const changeStopFirst = "a-stop-calls-off-the-look-at-children"
+
+// finish ends the pipeline.
+func (p *pipeline) finish(ctx workflow.Context, result *contract.PipelineResult) {
+	p.finished = result
+	if p.callOff != nil && workflow.GetVersion(ctx, changeStopFirst, workflow.DefaultVersion, 1) == 1 {
+		p.callOff()
+	}
 }
 
 func (p *pipeline) markClosed(ctx workflow.Context, closed []string) {
@@ -247,10 +272,17 @@ const stopLook = 20 * time.Second
 
 // stopChildren asks children to end and waits until they have. It returns the ids of those that did not in time; they end by
 // themselves when the pipeline's workflow is closed.
-func (p *pipeline) stopChildren(ctx workflow.Context, list []*child, reason string) (left []string) {
+func (p *pipeline) stopChildren(ctx workflow.Context, list []*child, patience time.Duration, wait contract.Pending, reason string) (left []string) {
 	for _, c := range list {
 		c.wanted = false
 	}
+	pending := func() []*child {
+		return slices.DeleteFunc(slices.Clone(list), func(c *child) bool { return c.ended })
+	}
+	until := workflow.Now(ctx).Add(patience)
+	wait.Until = &until
+	entry := p.waits.begin(ctx, wait, func() string { return childrenText(pending()) + " to end" })
+	defer func() { p.waits.end(ctx, entry) }()
 	if workflow.Await(ctx, func() bool { return p.starting == 0 }) != nil {
 		return nil
 	}
@@ -263,11 +295,9 @@ func (p *pipeline) stopChildren(ctx workflow.Context, list []*child, reason stri
 			c.end(ctx, "was closed already")
 		}
 	}
-	pending := func() []*child {
-		return slices.DeleteFunc(slices.Clone(list), func(c *child) bool { return c.ended })
-	}
-	for until := workflow.Now(ctx).Add(contract.ChildStopTimeout); workflow.Now(ctx).Before(until); {
-		done, err := workflow.AwaitWithTimeout(ctx, stopLook, func() bool { return len(pending()) == 0 })
+	for until = workflow.Now(ctx).Add(patience); workflow.Now(ctx).Before(until); {
+		most := min(stopLook, until.Sub(workflow.Now(ctx)))
+		done, err := awaitFor(ctx, most, "waits for "+childrenText(pending())+" to end", func() bool { return len(pending()) == 0 })
 		if done || err != nil {
 			break
 		}
@@ -289,6 +319,26 @@ func (p *pipeline) stopChildren(ctx workflow.Context, list []*child, reason stri
 	return left
 }
 
+// childrenText names children, the first few of them, and what is known of each.
+func childrenText(list []*child) string {
+	const shown = 3
+	var parts []string
+	for _, c := range list[:min(shown, len(list))] {
+		text := c.state.ID + " (" + c.state.State
+		if c.state.Worker != "" {
+			text += " on " + c.state.Worker
+		}
+		if c.state.Note != "" {
+			text += ": " + c.state.Note
+		}
+		parts = append(parts, text+")")
+	}
+	if more := len(list) - shown; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
+}
+
 // clearAhead is how many replicas beyond the wanted ones are looked for at a time.
 const clearAhead = 16
 
@@ -304,8 +354,9 @@ func (p *pipeline) clear(ctx workflow.Context) error {
 			in.Children = append(in.Children, c.state.ID)
 		}
 		var found contract.Reconciled
-		act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
-		if err := workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found); err != nil {
+		if err := p.waits.try(ctx, step{activity: p.control.Reconcile, options: contract.ControlOptions(), wait: contract.Pending{
+			For: "Temporal: see what an earlier pipeline of this name left open",
+		}}, in, &found); err != nil {
 			return err
 		}
 		last := left[len(left)-1].state.ID
@@ -320,7 +371,9 @@ func (p *pipeline) clear(ctx workflow.Context) error {
 	p.note = fmt.Sprintf("ending %d children of an earlier pipeline", len(left))
 	p.show(ctx)
 	p.leftovers = left
-	still := p.stopChildren(ctx, left, "a new pipeline of this name begins")
+	still := p.stopChildren(ctx, left, contract.ChildStopTimeout, contract.Pending{
+		Then: "the start is refused, with their names",
+	}, "a new pipeline of this name begins")
 	p.leftovers, p.note = nil, ""
 	if len(still) > 0 && ctx.Err() == nil {
 		return refused("an earlier pipeline of this name left %q, which did not end within %s; see why, or terminate them, and start again",

@@ -331,7 +331,7 @@ func TestUpdateIdOfAnotherUpdateIsRefused(t *testing.T) {
 	wrong := send(env, time.Minute, contract.UpdateFlush, "x", contract.FlushRequest{})
 	send(env, 2*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
 	start(env, state)
-	require.ErrorContains(t, wrong.rejected, `update id "x" was used for pause`)
+	require.ErrorContains(t, wrong.rejected, `request id "x" was used for pause`)
 }
 
 func TestContinueAsNewWaitsForHandlers(t *testing.T) {

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -20,19 +21,19 @@ func (p *pipeline) setUpdates(ctx workflow.Context) error {
 	}{
 		{contract.UpdateFlush, "publish what every open window holds now", p.flush,
 			func(ctx workflow.Context, r contract.FlushRequest) error {
-				return p.admit(ctx, contract.UpdateFlush, r)
+				return p.admit(ctx, contract.UpdateFlush, r, r.ExpectGeneration)
 			}},
 		{contract.UpdatePause, "stop reading until a resume", p.pause,
 			func(ctx workflow.Context, r contract.PauseRequest) error {
-				return p.admit(ctx, contract.UpdatePause, r)
+				return p.admit(ctx, contract.UpdatePause, r, r.ExpectGeneration)
 			}},
 		{contract.UpdateResume, "end a pause", p.resume,
 			func(ctx workflow.Context, r contract.ResumeRequest) error {
-				return p.admit(ctx, contract.UpdateResume, r)
+				return p.admit(ctx, contract.UpdateResume, r, r.ExpectGeneration)
 			}},
 		{contract.UpdateScale, "set the number of hot paths", p.scale,
 			func(ctx workflow.Context, r contract.ScaleRequest) error {
-				return p.admit(ctx, contract.UpdateScale, r)
+				return p.admit(ctx, contract.UpdateScale, r, r.ExpectGeneration)
 			}},
 		{contract.UpdateStop, "end the pipeline, with drain or without", p.stop, p.admitStop},
 	} {
@@ -46,24 +47,36 @@ func (p *pipeline) setUpdates(ctx workflow.Context) error {
 }
 
 // admit decides whether an update enters the history. A repeated request always does: it is answered with its receipt.
-func (p *pipeline) admit(ctx workflow.Context, update string, r request) error {
+func (p *pipeline) admit(ctx workflow.Context, update string, r request, expected *int64) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
 	if past, ok := p.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
-		if past.Update != update {
-			return fmt.Errorf("%s: update id %q was used for %s at generation %d; give another id", update, past.RequestID, past.Update, past.Generation)
-		}
+		return past.Past().Repeats(update, contract.Fingerprint(r))
+	}
+	if err := p.open(update); err != nil {
+		return err
+	}
+	return p.unchanged(update, expected)
+}
+
+// unchanged refuses a command whose sender does not know what was commanded last.
+func (p *pipeline) unchanged(update string, expected *int64) error {
+	if expected == nil || *expected == p.state.Generation {
 		return nil
 	}
-	return p.open(update)
+	var last *contract.Receipt
+	if n := len(p.state.Receipts); n > 0 {
+		last = &p.state.Receipts[n-1]
+	}
+	return refused("%v", contract.ChangedSince(update, *expected, p.state.Generation, last))
 }
 
 func (p *pipeline) admitStop(ctx workflow.Context, r contract.StopRequest) error {
-	if err := p.admit(ctx, contract.UpdateStop, r); err != nil {
+	if err := p.admit(ctx, contract.UpdateStop, r, r.ExpectGeneration); err != nil {
 		return err
 	}
-	if r.Drain && p.state.Paused {
+	if _, repeated := p.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); r.Drain && p.state.Paused && !repeated {
 		return errPausedDrain()
 	}
 	return nil
@@ -94,27 +107,42 @@ func (p *pipeline) receipt(id string) (contract.Receipt, bool) {
 	return contract.Receipt{}, false
 }
 
-// command carries an update out once and keeps its receipt. Exclusive ones wait for one another.
-func (p *pipeline) command(ctx workflow.Context, update, reason string, exclusive bool,
-	do func(workflow.Context, *contract.Receipt) error,
-) (*contract.Receipt, error) {
-	id := workflow.GetCurrentUpdateInfo(ctx).ID
-	if past, ok := p.receipt(id); ok {
+// order is what an update asks for.
+type order struct {
+	update    string
+	request   request
+	reason    string
+	expected  *int64 // generation
+	exclusive bool   // it waits for other exclusive ones
+}
+
+// wait is one that holds the order up.
+func (o order) wait(r *contract.Receipt, what, then string) contract.Pending {
+	return contract.Pending{For: what, Update: o.update, RequestID: r.RequestID, Then: then}
+}
+
+// command carries an update out once and keeps its receipt.
+func (p *pipeline) command(ctx workflow.Context, o order, do func(workflow.Context, *contract.Receipt) error) (*contract.Receipt, error) {
+	r := &contract.Receipt{
+		RequestID: workflow.GetCurrentUpdateInfo(ctx).ID, Update: o.update, Reason: o.reason, Input: contract.Fingerprint(o.request),
+	}
+	if past, ok := p.receipt(r.RequestID); ok {
+		past.Repeated = true
 		return &past, nil
 	}
-	if err := workflow.Await(ctx, func() bool { return p.ready || p.leaving }); err != nil {
+	if err := p.turn(ctx, o, r); err != nil {
 		return nil, err
 	}
-	if exclusive {
-		if err := p.mutex.Lock(ctx); err != nil {
-			return nil, err
-		}
+	if o.exclusive {
 		defer p.mutex.Unlock()
 	}
-	if err := p.open(update); err != nil {
+	if err := p.open(o.update); err != nil {
 		return nil, err
 	}
-	r := &contract.Receipt{RequestID: id, Update: update, Reason: reason}
+	// Another command may have been carried out since this one was admitted.
+	if err := p.unchanged(o.update, o.expected); err != nil {
+		return nil, err
+	}
 	if err := do(ctx, r); err != nil {
 		return nil, err
 	}
@@ -124,27 +152,66 @@ func (p *pipeline) command(ctx workflow.Context, update, reason string, exclusiv
 	return r, nil
 }
 
-// write changes desired state. It tries for ever: what was commanded must come to hold.
-func (p *pipeline) write(ctx workflow.Context, change contract.DesiredChange) (contract.WrittenDesired, error) {
-	return p.writeWith(ctx, contract.ControlOptions(), change)
+// turn waits until a command may be carried out: the pipeline is ready, and no other exclusive command is under way.
+func (p *pipeline) turn(ctx workflow.Context, o order, r *contract.Receipt) error {
+	if !p.ready && !p.leaving {
+		entry := p.waits.begin(ctx, o.wait(r, "the pipeline to start", ""), nil)
+		err := workflow.Await(ctx, func() bool { return p.ready || p.leaving })
+		p.waits.end(ctx, entry)
+		if err != nil {
+			return err
+		}
+	}
+	if !o.exclusive {
+		return nil
+	}
+	if p.mutex.IsLocked() {
+		entry := p.waits.begin(ctx, o.wait(r, "the command before it to end", ""), nil)
+		defer p.waits.end(ctx, entry)
+	}
+	return p.mutex.Lock(ctx)
 }
 
-func (p *pipeline) writeWith(ctx workflow.Context, options workflow.ActivityOptions, change contract.DesiredChange) (contract.WrittenDesired, error) {
+// write changes desired state.
+func (p *pipeline) write(ctx workflow.Context, wait contract.Pending, patience time.Duration, change contract.DesiredChange,
+) (contract.WrittenDesired, error) {
 	change.Above = p.state.Generation
+	wait.For = "Redis: write the desired state"
 	var written contract.WrittenDesired
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), p.control.WriteDesired, contract.WriteDesiredInput{
-		Pipeline: p.spec.Name, Replicas: p.state.Replicas, Change: change,
-	}).Get(ctx, &written)
+	err := p.waits.try(ctx, step{
+		activity: p.control.WriteDesired, options: contract.ControlOptions(), wait: wait, patience: patience,
+	}, contract.WriteDesiredInput{Pipeline: p.spec.Name, Replicas: p.state.Replicas, Change: change}, &written)
 	p.state.Generation = max(p.state.Generation, written.Generation)
 	return written, err
 }
 
+// owe keeps a change that could not be written in time: it stands, and is written with the next look at the children, which
+// begins at once and goes on until Redis answers.
+func (p *pipeline) owe(r *contract.Receipt, why error) {
+	p.state.Generation++
+	p.state.Owed = true
+	r.Generation = p.state.Generation
+	r.Note = fmt.Sprintf("not written yet: Redis: %s. The command stands, and is written as soon as Redis answers", failureText(why))
+}
+
 // apply writes a change, nudges the hot paths and waits until every lane has adopted it, or says which have not.
-func (p *pipeline) apply(ctx workflow.Context, r *contract.Receipt, change contract.DesiredChange) error {
+func (p *pipeline) apply(ctx workflow.Context, o order, r *contract.Receipt, change contract.DesiredChange) error {
 	change.RequestID = r.RequestID
-	written, err := p.write(ctx, change)
-	if err != nil {
+	then := "the command is answered; it stands, and is written as soon as Redis answers"
+	if change.CommitNow != nil {
+		then = "the flush is given up"
+	}
+	written, err := p.write(ctx, o.wait(r, "", then), contract.WritePatience, change)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil || isFinal(err):
 		return err
+	case change.CommitNow != nil:
+		return refused("flush: nothing was published: Redis does not take the request since %s: %s; flush again when it answers",
+			contract.WritePatience, failureText(err))
+	default:
+		p.owe(r, err)
+		return nil
 	}
 	r.Generation = written.Generation
 	var nudges []workflow.Future
@@ -153,10 +220,17 @@ func (p *pipeline) apply(ctx workflow.Context, r *contract.Receipt, change contr
 		nudges = append(nudges, workflow.ExecuteActivity(act, p.hosting.Nudge, contract.PipelineRef{Pipeline: p.spec.Name}))
 	}
 	var applied contract.Applied
-	act := workflow.WithActivityOptions(ctx, contract.AwaitOptions(contract.AppliedDeadline))
-	err = workflow.ExecuteActivity(act, p.control.AwaitApplied, contract.AwaitAppliedInput{
-		Spec: p.raw, Generation: r.Generation, DeadlineSeconds: int(contract.AppliedDeadline.Seconds()),
+	until := workflow.Now(ctx).Add(contract.AppliedDeadline)
+	wait := o.wait(r, fmt.Sprintf("every lane to commit under generation %d", r.Generation),
+		"the command is answered with the lanes that have not, and stands")
+	wait.Until = &until
+	entry := p.waits.begin(ctx, wait, nil)
+	options := contract.AwaitOptions(contract.AppliedDeadline)
+	options.Summary = summary("waits for " + wait.For)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), p.control.AwaitApplied, contract.AwaitAppliedInput{
+		Spec: p.raw, Generation: r.Generation, DeadlineSeconds: int(contract.AppliedDeadline.Seconds()), Replicas: p.state.Replicas,
 	}).Get(ctx, &applied)
+	p.waits.end(ctx, entry)
 	for _, n := range nudges {
 		_ = n.Get(ctx, nil) // a courtesy: owners look every second anyway
 	}
@@ -164,7 +238,7 @@ func (p *pipeline) apply(ctx workflow.Context, r *contract.Receipt, change contr
 		return ctx.Err()
 	}
 	if err != nil {
-		r.Note = fmt.Sprintf("written, but which lanes have adopted it could not be read: %v", err)
+		r.Note = "written, but which lanes have adopted it could not be read: " + failureText(err)
 		return nil
 	}
 	r.Lanes, r.Missing = applied.Lanes, applied.Missing
@@ -173,21 +247,21 @@ func (p *pipeline) apply(ctx workflow.Context, r *contract.Receipt, change contr
 }
 
 func (p *pipeline) pause(ctx workflow.Context, req contract.PauseRequest) (*contract.Receipt, error) {
-	return p.setPaused(ctx, contract.UpdatePause, req.Reason, true, contract.StatePaused)
+	return p.setPaused(ctx, order{contract.UpdatePause, req, req.Reason, req.ExpectGeneration, true}, true, contract.StatePaused)
 }
 
 func (p *pipeline) resume(ctx workflow.Context, req contract.ResumeRequest) (*contract.Receipt, error) {
-	return p.setPaused(ctx, contract.UpdateResume, req.Reason, false, contract.StateRunning)
+	return p.setPaused(ctx, order{contract.UpdateResume, req, req.Reason, req.ExpectGeneration, true}, false, contract.StateRunning)
 }
 
-func (p *pipeline) setPaused(ctx workflow.Context, update, reason string, paused bool, phase string) (*contract.Receipt, error) {
-	return p.command(ctx, update, reason, true, func(ctx workflow.Context, r *contract.Receipt) error {
+func (p *pipeline) setPaused(ctx workflow.Context, o order, paused bool, phase string) (*contract.Receipt, error) {
+	return p.command(ctx, o, func(ctx workflow.Context, r *contract.Receipt) error {
 		if p.state.Paused == paused {
 			r.Note = "it was " + phase + " already"
 		}
-		p.state.Paused, p.phase, p.note = paused, phase, reason
+		p.state.Paused, p.phase, p.note = paused, phase, o.reason
 		p.show(ctx)
-		return p.apply(ctx, r, contract.DesiredChange{Paused: &paused})
+		return p.apply(ctx, o, r, contract.DesiredChange{Paused: &paused})
 	})
 }
 
@@ -195,7 +269,8 @@ func (p *pipeline) setPaused(ctx workflow.Context, update, reason string, paused
 type flushing struct{ cancel workflow.CancelFunc }
 
 func (p *pipeline) flush(ctx workflow.Context, req contract.FlushRequest) (*contract.Receipt, error) {
-	return p.command(ctx, contract.UpdateFlush, req.Reason, false, func(ctx workflow.Context, r *contract.Receipt) error {
+	o := order{contract.UpdateFlush, req, req.Reason, req.ExpectGeneration, false}
+	return p.command(ctx, o, func(ctx workflow.Context, r *contract.Receipt) error {
 		work, cancel := workflow.WithCancel(ctx)
 		running := &flushing{cancel}
 		p.flushes = append(p.flushes, running)
@@ -203,9 +278,10 @@ func (p *pipeline) flush(ctx workflow.Context, req contract.FlushRequest) (*cont
 			p.flushes = slices.DeleteFunc(p.flushes, func(f *flushing) bool { return f == running })
 		}()
 		p.state.CommitNow = r.RequestID
-		err := p.apply(work, r, contract.DesiredChange{CommitNow: &r.RequestID})
+		err := p.apply(work, o, r, contract.DesiredChange{CommitNow: &r.RequestID})
 		if err == nil {
-			r.Emitted, err = p.emit(work, contract.EmitInput{Spec: p.raw, Reason: contract.ReasonFlush})
+			wait := o.wait(r, "the open windows to be published", "the flush fails with the reason")
+			r.Emitted, err = p.emit(work, wait, contract.FlushPatience, contract.EmitInput{Spec: p.raw, Reason: contract.ReasonFlush})
 		}
 		if err != nil && work.Err() != nil {
 			return refused("flush: given up, the pipeline is being stopped")
@@ -214,17 +290,22 @@ func (p *pipeline) flush(ctx workflow.Context, req contract.FlushRequest) (*cont
 	})
 }
 
-func (p *pipeline) emit(ctx workflow.Context, in contract.EmitInput) (*contract.Emitted, error) {
+// changeEmitTries: publishing is tried step by step, so that the page says why it does not succeed.
+const changeEmitTries = "publishing-is-tried-step-by-step"
+
+func (p *pipeline) emit(ctx workflow.Context, wait contract.Pending, patience time.Duration, in contract.EmitInput) (*contract.Emitted, error) {
+	s := step{activity: p.closing.Emit, options: contract.EmitOptions(), wait: wait, patience: patience}
+	s.once = workflow.GetVersion(ctx, changeEmitTries, workflow.DefaultVersion, 1) == workflow.DefaultVersion
 	var emitted contract.Emitted
-	act := workflow.WithActivityOptions(ctx, contract.EmitOptions())
-	if err := workflow.ExecuteActivity(act, p.closing.Emit, in).Get(ctx, &emitted); err != nil {
+	if err := p.waits.try(ctx, s, in, &emitted); err != nil {
 		return nil, err
 	}
 	return &emitted, nil
 }
 
 func (p *pipeline) scale(ctx workflow.Context, req contract.ScaleRequest) (*contract.Receipt, error) {
-	return p.command(ctx, contract.UpdateScale, req.Reason, true, func(ctx workflow.Context, r *contract.Receipt) error {
+	o := order{contract.UpdateScale, req, req.Reason, req.ExpectGeneration, true}
+	return p.command(ctx, o, func(ctx workflow.Context, r *contract.Receipt) error {
 		for n := len(p.replicas); n < req.Replicas; n++ {
 			c := p.newReplica(n)
 			p.replicas = append(p.replicas, c)
@@ -233,7 +314,9 @@ func (p *pipeline) scale(ctx workflow.Context, req contract.ScaleRequest) (*cont
 		}
 		p.state.Replicas = req.Replicas
 		if extra := p.replicas[req.Replicas:]; len(extra) > 0 {
-			left := p.stopChildren(ctx, extra, fmt.Sprintf("scaled to %d by update %s", req.Replicas, r.RequestID))
+			left := p.stopChildren(ctx, extra, contract.ChildStopTimeout,
+				o.wait(r, "", "the command goes on; each of them stops by itself once it finds its workflow closed"),
+				fmt.Sprintf("scaled to %d by update %s", req.Replicas, r.RequestID))
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -245,7 +328,7 @@ func (p *pipeline) scale(ctx workflow.Context, req contract.ScaleRequest) (*cont
 		}
 		r.Replicas = req.Replicas
 		note := r.Note
-		err := p.apply(ctx, r, contract.DesiredChange{})
+		err := p.apply(ctx, o, r, contract.DesiredChange{})
 		if note != "" && r.Note == "" {
 			r.Note = note
 		}

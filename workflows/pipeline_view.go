@@ -14,13 +14,14 @@ func (p *pipeline) status() (*contract.PipelineStatus, error) {
 	s := &contract.PipelineStatus{
 		Pipeline: p.spec.Name, State: p.phase, Note: p.note, Since: p.state.Since, Generation: p.state.Generation,
 		Replicas: p.state.Replicas, Topics: p.state.Topics, Windows: p.windows(), Children: p.childStates(), Runs: p.state.Runs,
-		Attached: p.state.Attached,
+		Attached: p.state.Attached, Pending: p.waits.now(),
 	}
 	standing := p.standing(p.shownAt)
 	s.Standing = &standing
 	for _, r := range p.state.Receipts {
 		s.Receipts = append(s.Receipts, contract.ReceiptHead{
 			RequestID: r.RequestID, Update: r.Update, At: r.At, Generation: r.Generation, Applied: r.Applied, Note: r.Note,
+			Input: r.Input,
 		})
 	}
 	return s, nil
@@ -53,6 +54,19 @@ func (p *pipeline) standing(now time.Time) contract.Standing {
 
 // show makes the state readable in Temporal's UI: current details always, the memo when what it holds has changed.
 func (p *pipeline) show(ctx workflow.Context) {
+	p.showPage(ctx)
+	if memo := fmt.Sprintf("%s/%d", p.phase, p.state.Replicas); memo != p.shown {
+		p.shown = memo
+		if err := workflow.UpsertMemo(ctx, map[string]any{
+			"state": p.phase, "replicas": p.state.Replicas, "topics": p.spec.Source.Topics, "windows": p.windows(),
+		}); err != nil {
+			p.log.Warn("memo not written", "error", err)
+		}
+	}
+}
+
+// showPage writes the current details, which is no command in the history and so may be done at any time.
+func (p *pipeline) showPage(ctx workflow.Context) {
 	p.shownAt = workflow.Now(ctx)
 	if p.phase != p.phaseShown {
 		p.phaseShown, p.phaseSince = p.phase, p.shownAt
@@ -64,6 +78,9 @@ func (p *pipeline) show(ctx workflow.Context) {
 		fmt.Fprintf(&b, ": %s", p.note)
 	}
 	showConditions(&b, standing)
+	for _, w := range p.waits.now() {
+		fmt.Fprintf(&b, "\n\n%s", w)
+	}
 	fmt.Fprintf(&b, "\n\nreads %s · windows %s · desired state %d\n\n| child | state | worker | since | |\n|---|---|---|---|---|\n",
 		strings.Join(p.spec.Source.Topics, ", "), strings.Join(p.windows(), ", "), p.state.Generation)
 	for _, c := range p.children() {
@@ -75,14 +92,6 @@ func (p *pipeline) show(ctx workflow.Context) {
 			last.Update, last.RequestID, stamp(last.At), last.Generation, last.Applied, last.Note)
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
-	if memo := fmt.Sprintf("%s/%d", p.phase, p.state.Replicas); memo != p.shown {
-		p.shown = memo
-		if err := workflow.UpsertMemo(ctx, map[string]any{
-			"state": p.phase, "replicas": p.state.Replicas, "topics": p.spec.Source.Topics, "windows": p.windows(),
-		}); err != nil {
-			p.log.Warn("memo not written", "error", err)
-		}
-	}
 }
 
 // shownConditions bounds the rows of the Pipeline page.

@@ -87,7 +87,7 @@ func (r *recovery) decideAll(ctx workflow.Context, id string, req contract.Decid
 	}
 	receipt.More = max(0, len(receipt.Lanes)-contract.MaxDecisionLanes)
 	receipt.Lanes = receipt.Lanes[:len(receipt.Lanes)-receipt.More]
-	return r.book(ctx, receipt), nil
+	return r.book(ctx, req, receipt), nil
 }
 
 // shortenReceipts leaves the lists of lanes to the latest decisions, so that all receipts fit what a run carries.

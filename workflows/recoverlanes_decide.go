@@ -15,8 +15,8 @@ func (r *recovery) admit(ctx workflow.Context, req contract.DecideRequest) error
 	if err := req.Validate(); err != nil {
 		return err
 	}
-	if _, ok := r.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
-		return nil
+	if past, ok := r.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
+		return past.Past().Repeats(contract.UpdateDecide, contract.Fingerprint(req))
 	}
 	if r.leaving {
 		return refused("decide: this recovery is done")
@@ -90,6 +90,7 @@ func (r *recovery) receipt(id string) (contract.DecisionReceipt, bool) {
 func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*contract.DecisionReceipt, error) {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
 	if past, ok := r.receipt(id); ok {
+		past.Repeated = true
 		return &past, nil
 	}
 	if req.All {
@@ -103,7 +104,7 @@ func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*co
 		return nil, err
 	}
 	receipt.Incident, receipt.Cost, receipt.Applied, receipt.Note = of.Incident, of.Cost, of.Applied, of.Note
-	return r.book(ctx, receipt), nil
+	return r.book(ctx, req, receipt), nil
 }
 
 // decideLane carries a decision to one lane, and notes what became of the lane. An error says that nothing was done.
@@ -150,8 +151,8 @@ func (r *recovery) decideLane(ctx workflow.Context, id string, key contract.Batc
 	return of, refusedByHost(contract.UpdateDecide, err)
 }
 
-func (r *recovery) book(ctx workflow.Context, receipt contract.DecisionReceipt) *contract.DecisionReceipt {
-	receipt.At = workflow.Now(ctx)
+func (r *recovery) book(ctx workflow.Context, req contract.DecideRequest, receipt contract.DecisionReceipt) *contract.DecisionReceipt {
+	receipt.At, receipt.Input = workflow.Now(ctx), contract.Fingerprint(req)
 	r.state.Receipts = append(r.state.Receipts, receipt)
 	r.state.Receipts = r.state.Receipts[max(0, len(r.state.Receipts)-contract.MaxReceipts):]
 	shortenReceipts(r.state.Receipts)

@@ -43,10 +43,13 @@ type removal struct {
 	steps    []contract.RemoveStep
 	approval *contract.ApproveReceipt
 	leaving  bool
+	waits    waits
+	plain    bool // steps are tried as histories of v0.3 hold it
 }
 
 func newRemoval(ctx workflow.Context, in contract.RemoveInput) (*removal, error) {
 	r := &removal{in: in, began: workflow.Now(ctx), phase: contract.StateSurveying}
+	r.waits.show = r.show
 	if err := in.Validate(); err != nil {
 		return nil, invalid(contract.ErrorInvalidInput, "%v", err)
 	}
@@ -72,13 +75,15 @@ func newRemoval(ctx workflow.Context, in contract.RemoveInput) (*removal, error)
 	})
 }
 
+// changeRemoveTries: a removal says why a step does not succeed, and gives it up after contract.RemovePatience.
+const changeRemoveTries = "a-removal-says-what-it-waits-for"
+
 func (r *removal) run(ctx workflow.Context) (*contract.RemoveResult, error) {
 	r.show(ctx)
-	act := workflow.WithActivityOptions(ctx, contract.SurveyOptions())
+	r.plain = workflow.GetVersion(ctx, changeRemoveTries, workflow.DefaultVersion, 1) == workflow.DefaultVersion
 	var remains contract.Remains
-	if err := workflow.ExecuteActivity(act, r.removing.SurveyRemains, contract.RemoveTarget{
-		Pipeline: r.in.Pipeline, Topics: r.in.Topics, Spec: r.in.Spec,
-	}).Get(ctx, &remains); err != nil {
+	if err := r.try(ctx, "Redis and Kafka: look for what the pipeline has left", contract.SurveyPatience, contract.SurveyOptions(),
+		r.removing.SurveyRemains, contract.RemoveTarget{Pipeline: r.in.Pipeline, Topics: r.in.Topics, Spec: r.in.Spec}, &remains); err != nil {
 		return nil, err
 	}
 	r.remains = &remains
@@ -124,7 +129,7 @@ func (r *removal) ask(ctx workflow.Context) (approved bool, err error) {
 	r.set(ctx, contract.StateAsking, fmt.Sprintf("waits for an approval: %s, or temporal workflow update execute --workflow-id %s --name %s",
 		r.in.Command(), contract.RemoveID(r.in.Pipeline), contract.UpdateApprove), &until)
 	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
-		Timeout: contract.ApprovalPatience, TimerOptions: workflow.TimerOptions{Summary: "waits for an approval"},
+		Timeout: contract.ApprovalPatience, TimerOptions: workflow.TimerOptions{Summary: summary("waits for an approval: " + r.in.Command())},
 	}, func() bool { return r.approval != nil })
 }
 
@@ -139,8 +144,8 @@ func (r *removal) release(ctx workflow.Context) error {
 	options := contract.AwaitReleasedOptions(contract.ReleasePatience)
 	options.Summary = "waits until nobody holds anything of " + r.in.Pipeline
 	var left contract.Holders
-	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.removing.AwaitReleased,
-		contract.AwaitReleasedInput{Pipeline: r.in.Pipeline, Until: until}).Get(ctx, &left); err != nil {
+	if err := r.try(ctx, note, contract.ReleasePatience+time.Minute, options, r.removing.AwaitReleased,
+		contract.AwaitReleasedInput{Pipeline: r.in.Pipeline, Until: until}, &left); err != nil {
 		return err
 	}
 	switch {
@@ -184,7 +189,9 @@ func (r *removal) remove(ctx workflow.Context) error {
 	until := workflow.Now(ctx).Add(r.in.Grace())
 	r.set(ctx, contract.StateGrace,
 		"keeps the lanes fenced for workers that may be frozen; all that is left in Redis is a key for each lane that says so", &until)
-	if err := workflow.NewTimerWithOptions(ctx, r.in.Grace(), workflow.TimerOptions{Summary: "grace for frozen workers"}).Get(ctx, nil); err != nil {
+	if err := workflow.NewTimerWithOptions(ctx, r.in.Grace(), workflow.TimerOptions{
+		Summary: summary("keeps the lanes of " + r.in.Pipeline + " fenced for workers that may be frozen"),
+	}).Get(ctx, nil); err != nil {
 		return err
 	}
 	// A worker that thawed and knew no better may have made the group again.
@@ -211,12 +218,24 @@ var removeNotes = map[string]string{
 	contract.RemoveMetas:  "deletes the keys that fence the lanes, and looks for anything left",
 }
 
+// try carries an activity out, and fails with a way on when it does not succeed for as long as patience.
+func (r *removal) try(ctx workflow.Context, what string, patience time.Duration, options workflow.ActivityOptions, activity, in, out any) error {
+	err := r.waits.try(ctx, step{
+		activity: activity, options: options, patience: patience, once: r.plain, wait: contract.Pending{For: what},
+	}, in, out)
+	if err == nil || ctx.Err() != nil || isFinal(err) || r.plain {
+		return err
+	}
+	return invalid(contract.ErrorRefused, "remove %s: %s: not done within %s: %s. See to that, then go on with `%s`",
+		r.in.Pipeline, what, patience, failureText(err), r.in.Command())
+}
+
 func (r *removal) step(ctx workflow.Context, step string, activity, input any) error {
 	r.set(ctx, contract.StateRemoving, removeNotes[step], nil)
 	options := contract.RemovalOptions()
 	options.Summary = removeNotes[step]
 	var done contract.Removed
-	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input).Get(ctx, &done); err != nil {
+	if err := r.try(ctx, removeNotes[step], contract.RemovePatience, options, activity, input, &done); err != nil {
 		return err
 	}
 	r.steps = append(r.steps, contract.RemoveStep{Step: step, Count: done.Count, Ended: workflow.Now(ctx)})

@@ -15,7 +15,7 @@ func (r *removal) admit(ctx workflow.Context, req contract.ApproveRequest) error
 		return err
 	}
 	if r.approval != nil && r.approval.RequestID == workflow.GetCurrentUpdateInfo(ctx).ID {
-		return nil
+		return r.approval.Past().Repeats(contract.UpdateApprove, contract.Fingerprint(req))
 	}
 	if r.leaving || r.phase != contract.StateAsking || r.approval != nil {
 		return refused("approve: nothing waits for an approval; the removal is %s", r.phase)
@@ -25,19 +25,43 @@ func (r *removal) admit(ctx workflow.Context, req contract.ApproveRequest) error
 
 func (r *removal) approve(ctx workflow.Context, req contract.ApproveRequest) (*contract.ApproveReceipt, error) {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
-	if r.approval == nil {
-		r.approval = &contract.ApproveReceipt{RequestID: id, At: workflow.Now(ctx), Reason: req.Reason}
-	}
-	if r.approval.RequestID != id {
+	switch {
+	case r.approval == nil:
+		r.approval = &contract.ApproveReceipt{
+			RequestID: id, At: workflow.Now(ctx), Reason: req.Reason, Input: contract.Fingerprint(req),
+		}
+		return r.approval, nil
+	case r.approval.RequestID != id:
 		return nil, refused("approve: it is approved already")
 	}
-	return r.approval, nil
+	past := *r.approval
+	past.Repeated = true
+	return &past, nil
 }
 
 func (r *removal) status() (*contract.RemoveStatus, error) {
+	note, until := r.standing()
 	return &contract.RemoveStatus{
-		Pipeline: r.in.Pipeline, State: r.phase, Input: &r.in, Note: r.note, Until: r.until, Remains: r.remains, Steps: r.steps,
+		Pipeline: r.in.Pipeline, State: r.phase, Input: &r.in, Note: note, Until: until, Remains: r.remains, Steps: r.steps,
 	}, nil
+}
+
+// standing is what it does or waits for, with the latest failure, and until when.
+func (r *removal) standing() (note string, until *time.Time) {
+	note, until = r.note, r.until
+	for _, w := range r.waits.list {
+		if w.Why == "" {
+			continue
+		}
+		if note == "" {
+			note = w.For
+		}
+		note += "; it waits, the last try failed: " + w.Why
+		if until == nil {
+			until = w.Until
+		}
+	}
+	return note, until
 }
 
 func (r *removal) set(ctx workflow.Context, phase, note string, until *time.Time) {
@@ -47,9 +71,10 @@ func (r *removal) set(ctx workflow.Context, phase, note string, until *time.Time
 
 func (r *removal) show(ctx workflow.Context) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "The removal of **%s** is **%s**: %s", r.in.Pipeline, r.phase, r.note)
-	if r.until != nil {
-		fmt.Fprintf(&b, ", until %s%s", stamp(*r.until), contract.AtTheLongest(r.phase))
+	note, until := r.standing()
+	fmt.Fprintf(&b, "The removal of **%s** is **%s**: %s", r.in.Pipeline, r.phase, note)
+	if until != nil {
+		fmt.Fprintf(&b, ", until %s%s", stamp(*until), contract.AtTheLongest(r.phase))
 	}
 	b.WriteString("\n\n")
 	if left := r.remains; left != nil {

@@ -27,8 +27,8 @@ func (r *replay) admit(ctx workflow.Context, req contract.WALDecideRequest) erro
 	if err := req.Validate(); err != nil {
 		return err
 	}
-	if _, ok := r.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
-		return nil
+	if past, ok := r.receipt(workflow.GetCurrentUpdateInfo(ctx).ID); ok {
+		return past.Past().Repeats(contract.UpdateDecide, contract.Fingerprint(req))
 	}
 	if r.leaving || r.phase != contract.StateDeciding || r.choice != "" {
 		return refused("decide: nothing is to be decided; the replay is %s", r.phase)
@@ -47,6 +47,7 @@ func (r *replay) receipt(id string) (contract.DecisionReceipt, bool) {
 func (r *replay) decide(ctx workflow.Context, req contract.WALDecideRequest) (*contract.DecisionReceipt, error) {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
 	if past, ok := r.receipt(id); ok {
+		past.Repeated = true
 		return &past, nil
 	}
 	if r.corrupt == nil || r.choice != "" {
@@ -55,7 +56,7 @@ func (r *replay) decide(ctx workflow.Context, req contract.WALDecideRequest) (*c
 	partition := r.corrupt.Partition
 	receipt := contract.DecisionReceipt{
 		RequestID: id, Topic: r.corrupt.Topic, Partition: &partition, Incident: "corrupt: " + rangeText(r.corrupt), Choice: req.Choice,
-		Reason: req.Reason, At: workflow.Now(ctx), Applied: true,
+		Reason: req.Reason, At: workflow.Now(ctx), Applied: true, Input: contract.Fingerprint(req),
 	}
 	if req.Choice == contract.ChoiceQuarantine {
 		receipt.Cost = fmt.Sprintf("%s of the chain are set aside", rangeSize(r.corrupt))

@@ -25,7 +25,9 @@ func likeAServer(env *testsuite.TestWorkflowEnvironment) {
 	})
 }
 
-type slowInterceptor struct{ interceptor.WorkerInterceptorBase }
+type slowInterceptor struct {
+	interceptor.WorkerInterceptorBase
+}
 
 func (*slowInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
 	i := new(slowInbound)
@@ -33,7 +35,9 @@ func (*slowInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.W
 	return i
 }
 
-type slowInbound struct{ interceptor.WorkflowInboundInterceptorBase }
+type slowInbound struct {
+	interceptor.WorkflowInboundInterceptorBase
+}
 
 func (i *slowInbound) Init(outbound interceptor.WorkflowOutboundInterceptor) error {
 	o := new(slowOutbound)

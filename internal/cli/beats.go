@@ -6,7 +6,6 @@ import (
 
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 
 	"millrace/internal/contract"
 )
@@ -34,21 +33,16 @@ func keptOf(ctx context.Context, c client.Client, pipeline string) (*contract.Ke
 
 // beatOf is the heartbeat of a workflow's pending activity, and when it was sent; empty when there is none.
 func beatOf[T any](ctx context.Context, c client.Client, workflowID, activity string) (T, *time.Time) {
-	var details, none T
+	var none T
 	answer, err := c.DescribeWorkflowExecution(ctx, workflowID, "")
 	if err != nil {
 		return none, nil
 	}
-	for _, a := range answer.GetPendingActivities() {
-		if a.GetActivityType().GetName() != activity || a.GetHeartbeatDetails() == nil {
-			continue
-		}
-		if converter.GetDefaultDataConverter().FromPayloads(a.GetHeartbeatDetails(), &details) == nil {
-			at := a.GetLastHeartbeatTime().AsTime()
-			return details, &at
-		}
+	details, at, ok := contract.BeatOf[T](answer, activity)
+	if !ok {
+		return none, nil
 	}
-	return none, nil
+	return details, &at
 }
 
 type runningPipeline struct {

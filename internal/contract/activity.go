@@ -63,6 +63,7 @@ type AwaitAppliedInput struct {
 	Spec            json.RawMessage `json:"spec"`
 	Generation      int64           `json:"generation"`
 	DeadlineSeconds int             `json:"deadline_seconds"`
+	Replicas        int             `json:"replicas,omitempty"` // whose heartbeats say which lanes are parked
 }
 
 // Applied is where the lanes stood when AwaitApplied or AwaitDrained returned.
@@ -83,13 +84,14 @@ type EndOffsets struct {
 	Ends []LaneEnd `json:"ends"`
 }
 
-// AwaitDrainedInput waits until every lane has committed to its end. It gives up when no lagging lane has moved for
-// StallSeconds, or after DeadlineSeconds.
+// AwaitDrainedInput waits until every lane has committed to its end. It gives up at once when a lagging lane waits for a
+// decision, when no lagging lane has moved or no lane could be read for StallSeconds, and after DeadlineSeconds.
 type AwaitDrainedInput struct {
 	Spec            json.RawMessage `json:"spec"`
 	Ends            []LaneEnd       `json:"ends"`
 	StallSeconds    int             `json:"stall_seconds"`
 	DeadlineSeconds int             `json:"deadline_seconds"`
+	Replicas        int             `json:"replicas,omitempty"` // whose heartbeats say which lanes are parked
 }
 
 // LaneState is what is durable about a lane.
@@ -102,6 +104,7 @@ type LaneState struct {
 	Offset     int64  `json:"offset"`     // next offset to read, -1 before the first commit
 	UpdatedAt  int64  `json:"updated_at"` // ms, of its last commit
 	Trouble    string `json:"trouble,omitempty"`
+	Asks       bool   `json:"asks,omitempty"` // it is parked until somebody decides
 }
 
 // ReconcileInput asks which workflows are open and, given Desired, puts desired state back if Redis lost it.

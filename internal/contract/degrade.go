@@ -119,7 +119,12 @@ type LevelReceipt struct {
 	At        time.Time      `json:"at"`
 	Applied   bool           `json:"applied"` // by every state machine that is followed
 	Machines  []MachineLevel `json:"machines,omitempty"`
+	Input     string         `json:"input,omitempty"`    // Fingerprint of the request
+	Repeated  bool           `json:"repeated,omitempty"` // the answer to a request that was answered before
 }
+
+// Past is what a repetition of the request is compared with.
+func (r LevelReceipt) Past() Past { return Past{r.RequestID, r.Update, r.Input} }
 
 // MachineLevel is where one replica's state machine stands after an override, or why it has not taken it.
 type MachineLevel struct {

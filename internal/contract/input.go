@@ -49,6 +49,7 @@ type PipelineState struct {
 	Children   []ChildState `json:"children,omitempty"`
 	Attached   []ChildState `json:"attached,omitempty"` // recoveries, degradations and journal replays that wait for somebody
 	Receipts   []Receipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
+	Owed       bool         `json:"owed,omitempty"`     // what was commanded could not be written to Redis yet
 }
 
 // PipelineResult is how a pipeline ended.

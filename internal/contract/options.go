@@ -23,6 +23,12 @@ const (
 	OpenCheckEvery       = time.Minute
 	ReconcileEvery       = 10 * time.Minute
 	AppliedDeadline      = time.Minute
+	FirstTry             = 2 * time.Second  // of a short step, after which the workflow says what it waits for
+	WritePatience        = time.Minute      // an update waits so long for Redis; what it commands is written later then
+	HaltPatience         = 10 * time.Second // and a stop so long
+	FlushPatience        = 30 * time.Minute // a flush tries so long to publish
+	SurveyPatience       = time.Minute      // a Remove looks so long for what is left
+	RemovePatience       = time.Hour        // a Remove tries a step so long
 	DrainStall           = time.Minute
 	DefaultDrainTimeout  = time.Hour
 	MaxDrainTimeout      = 7 * 24 * time.Hour
@@ -96,6 +102,27 @@ func ControlOptions() workflow.ActivityOptions {
 		StartToCloseTimeout: 10 * time.Second,
 		RetryPolicy:         retry(500*time.Millisecond, 30*time.Second),
 	}
+}
+
+// TryOptions are the options of the n-th try of a step, counted from 0, with so much time left for all of them; 0 is no bound. A
+// try ends after a few attempts, so that the workflow learns why they fail: one, then three, then some minutes of them. A
+// short step, one that does not beat, answers the first time within FirstTry or is tried again.
+func TryOptions(o workflow.ActivityOptions, n int, left time.Duration) workflow.ActivityOptions {
+	attempts := []int32{1, 3, 6, 10}
+	policy := *o.RetryPolicy
+	policy.MaximumAttempts = attempts[min(n, len(attempts)-1)]
+	o.RetryPolicy = &policy
+	if o.HeartbeatTimeout == 0 && n == 0 {
+		o.StartToCloseTimeout = min(o.StartToCloseTimeout, FirstTry)
+		o.ScheduleToCloseTimeout = FirstTry
+	}
+	if left > 0 {
+		o.ScheduleToCloseTimeout = max(left, time.Second)
+		if o.HeartbeatTimeout == 0 && n == 0 {
+			o.ScheduleToCloseTimeout = min(o.ScheduleToCloseTimeout, FirstTry)
+		}
+	}
+	return o
 }
 
 // NudgeOptions are for Nudge: a courtesy that may fail, since owners look every second anyway.

@@ -21,7 +21,12 @@ type Receipt struct {
 	Stopped    []string      `json:"stopped,omitempty"` // workflow ids of children ended
 	Drained    *bool         `json:"drained,omitempty"`
 	Note       string        `json:"note,omitempty"`
+	Input      string        `json:"input,omitempty"`    // Fingerprint of the request
+	Repeated   bool          `json:"repeated,omitempty"` // the answer to a request that was answered before
 }
+
+// Past is what a repetition of the request is compared with.
+func (r Receipt) Past() Past { return Past{r.RequestID, r.Update, r.Input} }
 
 // LaneReceipt is one lane's committed position.
 type LaneReceipt struct {

@@ -227,6 +227,8 @@ type DecisionReceipt struct {
 	At        time.Time `json:"at"`
 	Applied   bool      `json:"applied"`
 	Note      string    `json:"note,omitempty"`
+	Input     string    `json:"input,omitempty"`    // Fingerprint of the request
+	Repeated  bool      `json:"repeated,omitempty"` // the answer to a request that was answered before
 
 	Lanes []LaneDecision `json:"lanes,omitempty"` // at most MaxDecisionLanes, those that did not get it first
 	More  int            `json:"more,omitempty"`  // lanes left out of the list
@@ -241,6 +243,9 @@ type LaneDecision struct {
 	Applied   bool   `json:"applied"`
 	Note      string `json:"note,omitempty"`
 }
+
+// Past is what a repetition of the request is compared with.
+func (r DecisionReceipt) Past() Past { return Past{r.RequestID, UpdateDecide, r.Input} }
 
 // RecoverInput starts a RecoverLanes: with a batch that begins, or with the report of one that was done without Temporal.
 type RecoverInput struct {

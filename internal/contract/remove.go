@@ -302,4 +302,9 @@ type ApproveReceipt struct {
 	RequestID string    `json:"request_id"`
 	At        time.Time `json:"at"`
 	Reason    string    `json:"reason,omitempty"`
+	Input     string    `json:"input,omitempty"`    // Fingerprint of the request
+	Repeated  bool      `json:"repeated,omitempty"` // the answer to a request that was answered before
 }
+
+// Past is what a repetition of the request is compared with.
+func (r ApproveReceipt) Past() Past { return Past{r.RequestID, UpdateApprove, r.Input} }

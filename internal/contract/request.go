@@ -7,85 +7,96 @@ import (
 
 // FlushRequest publishes what every open window holds now, without closing it.
 type FlushRequest struct {
-	Reason  string   `json:"reason,omitempty"`
-	Unknown []string `json:"-"`
-	Wrong   string   `json:"-"`
+	Reason           string   `json:"reason,omitempty"`
+	ExpectGeneration *int64   `json:"expect_generation,omitempty"` // refuse when the desired state has another one
+	Unknown          []string `json:"-"`
+	Wrong            string   `json:"-"`
 }
 
 // PauseRequest stops reading until a resume. It holds also while Temporal is away.
 type PauseRequest struct {
-	Reason  string   `json:"reason,omitempty"`
-	Unknown []string `json:"-"`
-	Wrong   string   `json:"-"`
+	Reason           string   `json:"reason,omitempty"`
+	ExpectGeneration *int64   `json:"expect_generation,omitempty"` // refuse when the desired state has another one
+	Unknown          []string `json:"-"`
+	Wrong            string   `json:"-"`
 }
 
 // ResumeRequest ends a pause.
 type ResumeRequest struct {
-	Reason  string   `json:"reason,omitempty"`
-	Unknown []string `json:"-"`
-	Wrong   string   `json:"-"`
+	Reason           string   `json:"reason,omitempty"`
+	ExpectGeneration *int64   `json:"expect_generation,omitempty"` // refuse when the desired state has another one
+	Unknown          []string `json:"-"`
+	Wrong            string   `json:"-"`
 }
 
 // ScaleRequest sets the number of hot paths.
 type ScaleRequest struct {
-	Replicas int      `json:"replicas"`
-	Reason   string   `json:"reason,omitempty"`
-	Unknown  []string `json:"-"`
-	Wrong    string   `json:"-"`
+	Replicas         int      `json:"replicas"`
+	Reason           string   `json:"reason,omitempty"`
+	ExpectGeneration *int64   `json:"expect_generation,omitempty"` // refuse when the desired state has another one
+	Unknown          []string `json:"-"`
+	Wrong            string   `json:"-"`
 }
 
 // StopRequest ends the pipeline. With Drain everything that was in Kafka when the request was accepted is read, and everything that
 // is open is published with reason drain; when that cannot be done the pipeline goes on and the receipt says why.
 type StopRequest struct {
-	Drain          bool     `json:"drain,omitempty"`
-	TimeoutSeconds int      `json:"timeout_seconds,omitempty"` // of the drain; 0 means DefaultDrainTimeout
-	Reason         string   `json:"reason,omitempty"`
-	Unknown        []string `json:"-"`
-	Wrong          string   `json:"-"`
+	Drain            bool     `json:"drain,omitempty"`
+	TimeoutSeconds   int      `json:"timeout_seconds,omitempty"` // of the drain; 0 means DefaultDrainTimeout
+	Reason           string   `json:"reason,omitempty"`
+	ExpectGeneration *int64   `json:"expect_generation,omitempty"` // refuse when the desired state has another one
+	Unknown          []string `json:"-"`
+	Wrong            string   `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *FlushRequest) UnmarshalJSON(data []byte) error {
 	type plain FlushRequest
-	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
+	return decodeKnown(data, (*plain)(r), wants{"expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *PauseRequest) UnmarshalJSON(data []byte) error {
 	type plain PauseRequest
-	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
+	return decodeKnown(data, (*plain)(r), wants{"expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *ResumeRequest) UnmarshalJSON(data []byte) error {
 	type plain ResumeRequest
-	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
+	return decodeKnown(data, (*plain)(r), wants{"expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *ScaleRequest) UnmarshalJSON(data []byte) error {
 	type plain ScaleRequest
-	return decodeKnown(data, (*plain)(r), wants{"replicas": fmt.Sprintf("a whole number, 1 to %d", MaxReplicas)}, &r.Unknown, &r.Wrong)
+	return decodeKnown(data, (*plain)(r), wants{"replicas": fmt.Sprintf("a whole number, 1 to %d", MaxReplicas), "expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *StopRequest) UnmarshalJSON(data []byte) error {
 	type plain StopRequest
-	return decodeKnown(data, (*plain)(r), wants{"timeout_seconds": wantDrainTimeout()}, &r.Unknown, &r.Wrong)
+	return decodeKnown(data, (*plain)(r), wants{"timeout_seconds": wantDrainTimeout(), "expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
 }
 
 // Validate refuses unknown fields by name.
-func (r FlushRequest) Validate() error { return refuse(UpdateFlush, r.Wrong, r.Unknown, "reason") }
+func (r FlushRequest) Validate() error {
+	return refuse(UpdateFlush, r.Wrong, r.Unknown, "reason, expect_generation")
+}
 
 // Validate refuses unknown fields by name.
-func (r PauseRequest) Validate() error { return refuse(UpdatePause, r.Wrong, r.Unknown, "reason") }
+func (r PauseRequest) Validate() error {
+	return refuse(UpdatePause, r.Wrong, r.Unknown, "reason, expect_generation")
+}
 
 // Validate refuses unknown fields by name.
-func (r ResumeRequest) Validate() error { return refuse(UpdateResume, r.Wrong, r.Unknown, "reason") }
+func (r ResumeRequest) Validate() error {
+	return refuse(UpdateResume, r.Wrong, r.Unknown, "reason, expect_generation")
+}
 
 // Validate refuses unknown fields by name and numbers of replicas that make no sense.
 func (r ScaleRequest) Validate() error {
-	if err := refuse(UpdateScale, r.Wrong, r.Unknown, "replicas, reason"); err != nil {
+	if err := refuse(UpdateScale, r.Wrong, r.Unknown, "replicas, reason, expect_generation"); err != nil {
 		return err
 	}
 	if r.Replicas < 1 || r.Replicas > MaxReplicas {
@@ -96,7 +107,7 @@ func (r ScaleRequest) Validate() error {
 
 // Validate refuses unknown fields by name and a timeout without a drain.
 func (r StopRequest) Validate() error {
-	if err := refuse(UpdateStop, r.Wrong, r.Unknown, "drain, timeout_seconds, reason"); err != nil {
+	if err := refuse(UpdateStop, r.Wrong, r.Unknown, "drain, timeout_seconds, reason, expect_generation"); err != nil {
 		return err
 	}
 	if r.TimeoutSeconds < 0 || r.TimeoutSeconds > int(MaxDrainTimeout.Seconds()) {
@@ -107,6 +118,8 @@ func (r StopRequest) Validate() error {
 	}
 	return nil
 }
+
+const wantGeneration = "a whole number, the generation that the desired state should have now"
 
 func wantDrainTimeout() string {
 	return fmt.Sprintf("whole seconds, 0 (the default, %s) to %d", DefaultDrainTimeout, int(MaxDrainTimeout.Seconds()))

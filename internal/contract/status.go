@@ -17,6 +17,7 @@ type PipelineStatus struct {
 	Standing   *Standing     `json:"standing,omitempty"` // as far as the workflow knows
 	Receipts   []ReceiptHead `json:"receipts,omitempty"` // newest last
 	Runs       int           `json:"runs"`
+	Pending    []Pending     `json:"pending,omitempty"` // what it waits for now, oldest first
 }
 
 // ReceiptHead is a receipt without its lists.
@@ -27,6 +28,7 @@ type ReceiptHead struct {
 	Generation int64     `json:"generation"`
 	Applied    bool      `json:"applied"`
 	Note       string    `json:"note,omitempty"`
+	Input      string    `json:"input,omitempty"`
 }
 
 // ReplicaStatus answers the status query of a Replica.
