@@ -3,9 +3,10 @@ package cli
 import (
 	"context"
 	"strconv"
+	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
 )
@@ -16,16 +17,41 @@ type command struct {
 	name      string // of the update
 	requestID string
 	reason    string
+	wait      durationFlag
+	expect    int64
+	cmd       *cobra.Command
 }
 
 func (c *command) flags(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&c.requestID, "request-id", "", "repeat an earlier request: answers with its receipt (default: a new id)")
-	cmd.Flags().StringVar(&c.reason, "reason", "", "why, for the history")
+	c.wait, c.cmd = durationFlag(askPatience), cmd
+	steering(cmd, &c.requestID, &c.reason)
+	cmd.Flags().Var(&c.wait, "wait", "how long to wait for the answer, 1s to 7d; the request goes on without the command then")
+	cmd.Flags().Int64Var(&c.expect, "expect-generation", 0,
+		"refuse when the desired state has another generation than this, because somebody has commanded something since")
 	return cmd
+}
+
+// expected is the generation that the command expects, nil when it does not care.
+func (c *command) expected() *int64 {
+	if !c.cmd.Flags().Changed("expect-generation") {
+		return nil
+	}
+	return &c.expect
+}
+
+// pipelineAsking is a request to a pipeline's workflow.
+func pipelineAsking(sh *shell, tc client.Client, pipeline, update string, request any) *asking {
+	return &asking{
+		sh: sh, c: tc, id: contract.PipelineID(pipeline), update: update, request: request, wait: askPatience,
+		look: "millrace status " + pipeline, explain: func(err error) error { return explain(pipeline, err) },
+	}
 }
 
 // send asks the pipeline and prints the receipt.
 func (c *command) send(ctx context.Context, pipeline string, request any) error {
+	if _, err := c.wait.seconds("--wait", time.Second, contract.MaxDrainTimeout); err != nil {
+		return err
+	}
 	tc, err := c.sh.dialTemporal(ctx)
 	if err != nil {
 		return err
@@ -34,12 +60,10 @@ func (c *command) send(ctx context.Context, pipeline string, request any) error 
 	if err := requireWorker(ctx, tc); err != nil {
 		return err
 	}
-	id := c.requestID
-	if id == "" {
-		id = uuid.NewString()
-	}
-	receipt, err := update(ctx, tc, pipeline, c.name, id, request)
-	if err != nil {
+	a := pipelineAsking(c.sh, tc, pipeline, c.name, request)
+	a.requestID, a.wait = c.requestID, time.Duration(c.wait)
+	var receipt contract.Receipt
+	if err := a.send(ctx, &receipt); err != nil {
 		return err
 	}
 	if c.sh.json {
@@ -63,7 +87,7 @@ later gives further revisions. The receipt names the offsets that are covered.`,
 		Example: "  millrace flush flights",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.send(cmd.Context(), args[0], contract.FlushRequest{Reason: c.reason})
+			return c.send(cmd.Context(), args[0], contract.FlushRequest{Reason: c.reason, ExpectGeneration: c.expected()})
 		},
 	})
 }
@@ -76,7 +100,7 @@ func pauseCommand(sh *shell) *cobra.Command {
 		Example: "  millrace pause flights --reason \"broker maintenance\"",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.send(cmd.Context(), args[0], contract.PauseRequest{Reason: c.reason})
+			return c.send(cmd.Context(), args[0], contract.PauseRequest{Reason: c.reason, ExpectGeneration: c.expected()})
 		},
 	})
 }
@@ -89,7 +113,7 @@ func resumeCommand(sh *shell) *cobra.Command {
 		Example: "  millrace resume flights",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.send(cmd.Context(), args[0], contract.ResumeRequest{Reason: c.reason})
+			return c.send(cmd.Context(), args[0], contract.ResumeRequest{Reason: c.reason, ExpectGeneration: c.expected()})
 		},
 	})
 }
@@ -106,7 +130,7 @@ func scaleCommand(sh *shell) *cobra.Command {
 			if err != nil {
 				return usagef("REPLICAS is %q; want a number from 1 to %d", args[1], contract.MaxReplicas)
 			}
-			request := contract.ScaleRequest{Replicas: n, Reason: c.reason}
+			request := contract.ScaleRequest{Replicas: n, Reason: c.reason, ExpectGeneration: c.expected()}
 			if err := request.Validate(); err != nil {
 				return usagef("%w", err)
 			}
@@ -132,9 +156,12 @@ reason "drain"; when that is not possible the pipeline goes on and the receipt s
 			if err != nil {
 				return err
 			}
-			request := contract.StopRequest{Drain: drain, TimeoutSeconds: seconds, Reason: c.reason}
+			request := contract.StopRequest{Drain: drain, TimeoutSeconds: seconds, Reason: c.reason, ExpectGeneration: c.expected()}
 			if err := request.Validate(); err != nil {
 				return usagef("%w", err)
+			}
+			if drain && !cmd.Flags().Changed("wait") { // what a drain may take, and then the stop
+				c.wait = durationFlag(min(request.DrainTimeout()+askPatience, contract.MaxDrainTimeout))
 			}
 			return c.send(cmd.Context(), args[0], request)
 		},

@@ -180,7 +180,7 @@ func override(ctx context.Context, sh *shell, of degradation, update, requestID 
 			return err
 		}
 		var receipt contract.LevelReceipt
-		if err := sendUpdate(ctx, c, id, update, requestID, "its levels are normal", request, &receipt); err != nil {
+		if err := sh.sendUpdate(ctx, c, id, update, requestID, "its levels are normal", request, &receipt); err != nil {
 			return err
 		}
 		if err := sh.printOr(receipt, func() error { return drawLevelReceipt(sh.out, id, receipt) }); err != nil {
@@ -196,6 +196,9 @@ func drawLevelReceipt(w io.Writer, id string, r contract.LevelReceipt) error {
 		state = "NOT APPLIED everywhere"
 	}
 	fmt.Fprintf(w, "%s: %s by %s (request %s)\n", r.Update, state, id, r.RequestID)
+	if r.Repeated {
+		fmt.Fprintln(w, "  a repetition: this is what came of the request at "+instant(r.At.UnixMilli()))
+	}
 	for _, m := range r.Machines {
 		if m.Problem != "" {
 			fmt.Fprintf(w, "  replica %d: %s\n", m.Replica, m.Problem)

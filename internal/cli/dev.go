@@ -224,7 +224,10 @@ type drainReport struct {
 // drained drains the pipeline and writes its results.
 func drained(ctx context.Context, sh *shell, job devJob, s *spec.Spec, tc client.Client, srv *servers) error {
 	request := contract.StopRequest{Drain: true, Reason: "millrace dev --drain"}
-	receipt, err := update(ctx, tc, s.Name, contract.UpdateStop, "dev-drain", request)
+	drain := pipelineAsking(sh, tc, s.Name, contract.UpdateStop, request)
+	drain.wait = request.DrainTimeout() + askPatience
+	var receipt contract.Receipt
+	err := drain.send(ctx, &receipt)
 	if ctx.Err() != nil {
 		return ctx.Err() // the servers end with this command: nothing goes on
 	}

@@ -16,6 +16,9 @@ func printReceipt(w io.Writer, pipeline string, r contract.Receipt) error {
 		state = "accepted, not applied everywhere"
 	}
 	fmt.Fprintf(&b, "%s %s: %s (generation %d, request %s)\n", r.Update, pipeline, state, r.Generation, r.RequestID)
+	if r.Repeated {
+		b.WriteString("  a repetition: this is what came of the request at " + instant(r.At.UnixMilli()) + "\n")
+	}
 	if e := r.Emitted; e != nil {
 		fmt.Fprintf(&b, "  published %d of %s: %s, %s\n", e.Published, counted(e.Windows, "open window"),
 			counted(e.Keys, "row"), counted(e.Events, "event"))

@@ -222,6 +222,9 @@ func drawDecision(w io.Writer, d contract.DecisionReceipt) {
 		about = "for all lanes that waited"
 	}
 	fmt.Fprintf(w, "decided %s: %s, %s at %s (request %s)\n", about, d.Choice, state, instant(d.At.UnixMilli()), d.RequestID)
+	if d.Repeated {
+		fmt.Fprintln(w, "  a repetition: this is what came of the request before")
+	}
 	for _, text := range []string{d.Cost, d.Reason, d.Note} {
 		if text != "" {
 			fmt.Fprintf(w, "  %s\n", text)
@@ -244,7 +247,7 @@ func micros(us int64) string { return (time.Duration(us) * time.Microsecond).Str
 func decideIncident(ctx context.Context, sh *shell, id, requestID string, request contract.DecideRequest) error {
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		var receipt contract.DecisionReceipt
-		if err := sendUpdate(ctx, c, id, contract.UpdateDecide, requestID, noRecovery, request, &receipt); err != nil {
+		if err := sh.sendUpdate(ctx, c, id, contract.UpdateDecide, requestID, noRecovery, request, &receipt); err != nil {
 			return err
 		}
 		return sh.decided(receipt)

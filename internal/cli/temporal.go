@@ -137,26 +137,6 @@ func specOf(ctx context.Context, c client.Client, pipeline string) (*spec.Spec, 
 	return spec.Parse(contract.PipelineID(pipeline), input.Spec)
 }
 
-// update sends one update to a pipeline and waits for its receipt.
-func update(ctx context.Context, c client.Client, pipeline, name, requestID string, request any) (contract.Receipt, error) {
-	var receipt contract.Receipt
-	handle, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		UpdateID: requestID, WorkflowID: contract.PipelineID(pipeline), UpdateName: name,
-		Args: []any{request}, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	if err == nil {
-		err = handle.Get(ctx, &receipt)
-	}
-	if err != nil && ctx.Err() != nil {
-		return receipt, interruptedf("the request goes on; ask again with --request-id %s to get its receipt", requestID)
-	}
-	if err == nil && receipt.Update != name {
-		// Temporal answers a repeated id with what came of it first, whatever is asked for.
-		return receipt, fmt.Errorf("request id %q was used for %s at generation %d: give another one", requestID, receipt.Update, receipt.Generation)
-	}
-	return receipt, explainNear(ctx, c, pipeline, err)
-}
-
 // outcome says how a pipeline's workflow ended, and why when it failed. The state is empty while it runs.
 func outcome(ctx context.Context, c client.Client, pipeline string) (state, note string, err error) {
 	answer, err := c.DescribeWorkflowExecution(ctx, contract.PipelineID(pipeline), "")

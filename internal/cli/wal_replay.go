@@ -67,7 +67,7 @@ WAL as it is and ends the replay.`,
 				var receipt contract.DecisionReceipt
 				id := contract.ReplayWALID(args[0], disk)
 				missing := fmt.Sprintf("start it with `millrace wal replay %s --disk %s`", args[0], disk)
-				if err := sendUpdate(cmd.Context(), c, id, contract.UpdateDecide, requestID, missing, request, &receipt); err != nil {
+				if err := sh.sendUpdate(cmd.Context(), c, id, contract.UpdateDecide, requestID, missing, request, &receipt); err != nil {
 					return err
 				}
 				return sh.decided(receipt)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -84,21 +83,14 @@ func queryWorkflow(ctx context.Context, c client.Client, id, run string, into an
 	return err
 }
 
-// sendUpdate sends one update to a workflow and waits for its receipt.
-func sendUpdate(ctx context.Context, c client.Client, id, name, requestID, missing string, request, receipt any) error {
-	if requestID == "" {
-		requestID = uuid.NewString()
+// sendUpdate sends one update to a workflow and waits for its receipt; missing says what to do when there is no such workflow.
+func (sh *shell) sendUpdate(ctx context.Context, c client.Client, id, name, requestID, missing string, request any, into receipt) error {
+	a := &asking{
+		sh: sh, c: c, id: id, update: name, requestID: requestID, request: request, wait: askPatience,
+		look:    "temporal workflow query --type status --workflow-id " + id,
+		explain: func(err error) error { return explainWorkflow(id, missing, err) },
 	}
-	handle, err := c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		UpdateID: requestID, WorkflowID: id, UpdateName: name, Args: []any{request}, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	if err == nil {
-		err = handle.Get(ctx, receipt)
-	}
-	if err != nil && ctx.Err() != nil {
-		return interruptedf("the request goes on; ask again with --request-id %s to get its receipt", requestID)
-	}
-	return explainWorkflow(id, missing, err)
+	return a.send(ctx, into)
 }
 
 // withWorkers connects to Temporal and makes sure that somebody will act.

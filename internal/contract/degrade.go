@@ -126,6 +126,9 @@ type LevelReceipt struct {
 // Past is what a repetition of the request is compared with.
 func (r LevelReceipt) Past() Past { return Past{r.RequestID, r.Update, r.Input} }
 
+// MarkRepeated says that the receipt answers a repetition.
+func (r *LevelReceipt) MarkRepeated() { r.Repeated = true }
+
 // MachineLevel is where one replica's state machine stands after an override, or why it has not taken it.
 type MachineLevel struct {
 	Replica int         `json:"replica"`

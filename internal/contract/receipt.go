@@ -28,6 +28,9 @@ type Receipt struct {
 // Past is what a repetition of the request is compared with.
 func (r Receipt) Past() Past { return Past{r.RequestID, r.Update, r.Input} }
 
+// MarkRepeated says that the receipt answers a repetition.
+func (r *Receipt) MarkRepeated() { r.Repeated = true }
+
 // LaneReceipt is one lane's committed position.
 type LaneReceipt struct {
 	Topic     string `json:"topic"`

@@ -247,6 +247,9 @@ type LaneDecision struct {
 // Past is what a repetition of the request is compared with.
 func (r DecisionReceipt) Past() Past { return Past{r.RequestID, UpdateDecide, r.Input} }
 
+// MarkRepeated says that the receipt answers a repetition.
+func (r *DecisionReceipt) MarkRepeated() { r.Repeated = true }
+
 // RecoverInput starts a RecoverLanes: with a batch that begins, or with the report of one that was done without Temporal.
 type RecoverInput struct {
 	Version int             `json:"version"`

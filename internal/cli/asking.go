@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.temporal.io/sdk/client"
+
+	"millrace/internal/contract"
+)
+
+const (
+	askLook   = time.Second      // between looks at what an unanswered request waits for
+	askSilent = 2 * time.Second  // a request that is answered within this needs no word
+	askAgain  = 10 * time.Second // between words about one thing
+	// askPatience is how long a command waits for an answer that has no bound of its own.
+	askPatience = 5 * time.Minute
+)
+
+// receipt is what requests are answered with.
+type receipt interface {
+	Past() contract.Past
+	MarkRepeated()
+}
+
+// asking is one request to a workflow: sent, followed as long as it is not answered, and compared with what was asked before
+// under its id.
+type asking struct {
+	sh        *shell
+	c         client.Client
+	id        string // of the workflow
+	update    string
+	requestID string // empty: a new one
+	request   any
+	wait      time.Duration     // how long the command waits for the answer
+	look      string            // the command that shows what goes on without this one
+	explain   func(error) error // turns Temporal's errors into a person's
+
+	said map[string]saying
+}
+
+// saying is what was said last about one thing.
+type saying struct {
+	text string
+	at   time.Time
+}
+
+// send sends the request and waits for its receipt. Within a few seconds it says what an answer waits for, until when, and what
+// then; after a.wait it leaves the request to itself.
+func (a *asking) send(ctx context.Context, into receipt) error {
+	repeated := false
+	if a.requestID == "" {
+		a.requestID = uuid.NewString()
+	} else {
+		var err error
+		if repeated, err = a.before(ctx); err != nil {
+			return err
+		}
+	}
+	asked, cancel := context.WithTimeout(ctx, a.wait)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- a.ask(asked, into) }()
+	err := a.follow(asked, answer)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return interruptedf("the request goes on; ask again with --request-id %s to get its receipt", a.requestID)
+	case asked.Err() != nil:
+		return incompletef("%s: no answer within %s; the request goes on without this command. Look with `%s`, or ask again with "+
+			"--request-id %s to get its receipt", a.subject(), a.wait, a.look, a.requestID)
+	default:
+		return a.explain(err)
+	}
+	// Temporal answers a repeated id with what came of it first, whatever is asked for.
+	if err := into.Past().Repeats(a.update, contract.Fingerprint(a.request)); err != nil {
+		return err
+	}
+	if repeated {
+		into.MarkRepeated()
+	}
+	return nil
+}
+
+// before looks whether the workflow knows the request id, and refuses it when it was used for something else. A workflow that
+// does not say is asked all the same.
+func (a *asking) before(ctx context.Context) (repeated bool, err error) {
+	var known heard
+	if queryWorkflow(ctx, a.c, a.id, "", &known) != nil {
+		return false, ctx.Err()
+	}
+	for _, past := range known.Receipts {
+		if past.RequestID == a.requestID {
+			return true, past.Repeats(a.update, contract.Fingerprint(a.request))
+		}
+	}
+	for _, p := range known.Pending {
+		if p.RequestID == a.requestID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// heard is what every status has of these.
+type heard struct {
+	State    string             `json:"state"`
+	Note     string             `json:"note"`
+	Receipts []contract.Past    `json:"receipts"`
+	Pending  []contract.Pending `json:"pending"`
+}
+
+func (a *asking) ask(ctx context.Context, into any) error {
+	handle, err := a.c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		UpdateID: a.requestID, WorkflowID: a.id, UpdateName: a.update, Args: []any{a.request}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = handle.Get(ctx, into)
+	}
+	return err
+}
+
+func (a *asking) follow(ctx context.Context, answer <-chan error) error {
+	tick := time.NewTicker(askLook)
+	defer tick.Stop()
+	a.said = make(map[string]saying)
+	for began := time.Now(); ; {
+		select {
+		case err := <-answer:
+			return err
+		case <-tick.C:
+			if time.Since(began) >= askSilent {
+				a.tell(ctx)
+			}
+		}
+	}
+}
+
+// tell says what the answer waits for, as the workflow and its activities know it.
+func (a *asking) tell(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, askLook)
+	defer cancel()
+	var now heard
+	if err := queryWorkflow(limited, a.c, a.id, "", &now); err != nil {
+		if ctx.Err() == nil {
+			a.say("query", "waits for a worker that answers for workflow "+a.id+": see that one runs and reaches Temporal")
+		}
+		return
+	}
+	told := false
+	for _, p := range now.Pending {
+		if p.RequestID == a.requestID || p.Update == "" {
+			a.say(p.For, p.String())
+			told = true
+		}
+	}
+	for _, activity := range []string{contract.ActivityAwaitApplied, contract.ActivityAwaitDrained} {
+		if lanes, at := beatOf[contract.AwaitDetails](limited, a.c, a.id, activity); at != nil {
+			a.say(activity, lanes.String())
+			told = true
+		}
+	}
+	if !told {
+		a.say("state", strings.TrimSpace("waits for workflow "+a.id+", which is "+now.State+" "+now.Note))
+	}
+}
+
+// say prints a line about something, unless that was said already. Where a lane stands changes all the time; it is said now
+// and then.
+func (a *asking) say(about, text string) {
+	last := a.said[about]
+	if last.text == text || time.Since(last.at) < askAgain && last.text != "" {
+		return
+	}
+	a.said[about] = saying{text, time.Now()}
+	fmt.Fprintf(a.sh.err, "%s: %s\n", a.subject(), text)
+}
+
+func (a *asking) subject() string { return a.update + " of " + a.id }
