@@ -77,6 +77,10 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 			flags.FlagUsages(), connect.VariablesHelp())
 	}
 	if err := flags.Parse(args); err != nil {
+		var invalid *pflag.InvalidValueError
+		if errors.As(err, &invalid) && connect.IsAddressFlag(invalid.GetFlag().Name) { // its value may hold a password
+			err = fmt.Errorf("--%s cannot be read; want host:port, several with commas between them", invalid.GetFlag().Name)
+		}
 		return cfg, err
 	}
 	if *version {

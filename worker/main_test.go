@@ -51,6 +51,8 @@ func TestWrongUsage(t *testing.T) {
 		{"help", []string{"--help"}, 0, "--kafka"},
 		{"help names what has no flag", []string{"--help"}, 0, "MILLRACE_REDIS_PASSWORD"},
 		{"version", []string{"--version"}, 0, "worker " + build.Version() + ", go1."},
+		{"password in an address", []string{"--kafka", "k:1", "--redis", "redis://u:hunter2@r:6379"}, 2, "it holds a user or a password; want host:port, and the login in MILLRACE_REDIS_USER and MILLRACE_REDIS_PASSWORD"},
+		{"password in what is no list", []string{"--redis", `redis://u:hunter2@"r`}, 2, "--redis cannot be read; want host:port"},
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
 		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},
@@ -64,6 +66,7 @@ func TestWrongUsage(t *testing.T) {
 			var out bytes.Buffer
 			require.Equal(t, tt.code, run(context.Background(), tt.args, none, &out))
 			require.Contains(t, out.String(), tt.want)
+			require.NotContains(t, out.String(), "hunter2")
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/build"
+	"millrace/internal/connect"
 	"millrace/internal/contract"
 	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
@@ -84,18 +85,19 @@ func (p *process) connect(ctx context.Context) (err error) {
 	if err := p.cfg.Temporal.Validate(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	client, err := store.NewClient(p.cfg.Redis)
 	if err != nil {
 		return err
 	}
 	p.redis, p.store = client, store.New(client)
-	if err := p.store.Check(ctx); err != nil {
+	if err := p.store.Check(limited); err != nil {
+		err = connect.Redis.Explain(ctx, p.cfg.Redis.Addrs, p.cfg.Redis.TLS != nil, err)
 		return fmt.Errorf("cannot use Redis at %v: %w", p.cfg.Redis.Addrs, err)
 	}
-	if p.cluster, err = source.NewCluster(ctx, p.cfg.Kafka); err != nil {
-		return fmt.Errorf("cannot use Kafka: %w", err)
+	if p.cluster, err = source.NewCluster(limited, p.cfg.Kafka); err != nil {
+		return fmt.Errorf("cannot use Kafka: %w", connect.Kafka.Explain(ctx, p.cfg.Kafka.Brokers, p.cfg.Kafka.TLS.Enable, err))
 	}
 	if p.cfg.WAL.Dir != "" {
 		if p.disk, err = openDisk(p.cfg.WAL, p.store, p.cfg.Kafka, p.log); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/build"
+	"millrace/internal/connect"
 	"millrace/internal/contract"
 	"millrace/workflows"
 )
@@ -166,6 +167,7 @@ func (f *fleet) serve(ctx context.Context) *trio {
 		if ctx.Err() != nil {
 			return nil
 		}
+		err = connect.Temporal.Explain(ctx, []string{connect.TemporalTarget(f.cfg.Client.HostPort)}, connect.TemporalTLS(f.cfg.Client), err)
 		why := fmt.Sprintf("Temporal at %s does not take workers: %v", f.cfg.Client.HostPort, err)
 		f.deps.Ready(false, why)
 		f.deps.Log.Warn("Temporal does not take workers; hot paths go on, trying again",

@@ -47,8 +47,8 @@ func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
 	if err != nil {
 		return nil, configured(err)
 	}
-	if s.cluster, err = source.NewCluster(ctx, s.kafka); err != nil {
-		return nil, reached(ctx, err)
+	if s.cluster, err = dialKafka(ctx, s.kafka); err != nil {
+		return nil, err
 	}
 	s.release = append(s.release, func() { closing(s.cluster) })
 	if s.redis, err = store.NewClient(cfg); err != nil {
@@ -57,6 +57,7 @@ func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
 	s.release = append(s.release, func() { closing(s.redis) })
 	s.store = store.New(s.redis)
 	if err := s.redis.Ping(ctx).Err(); err != nil {
+		err = connect.Redis.Explain(ctx, cfg.Addrs, cfg.TLS != nil, err)
 		return nil, reached(ctx, unreachablef("Redis at %s does not answer: start it, or give --redis HOST:PORT (%w)", strings.Join(cfg.Addrs, ","), err))
 	}
 	return s, nil
@@ -68,11 +69,19 @@ func (sh *shell) connectKafka(ctx context.Context) (_ *servers, err error) {
 	if s.kafka, err = sh.conn.KafkaConfig(); err != nil {
 		return nil, configured(err)
 	}
-	if s.cluster, err = source.NewCluster(ctx, s.kafka); err != nil {
-		return nil, reached(ctx, err)
+	if s.cluster, err = dialKafka(ctx, s.kafka); err != nil {
+		return nil, err
 	}
 	s.release = append(s.release, func() { closing(s.cluster) })
 	return s, nil
+}
+
+func dialKafka(ctx context.Context, cfg source.Config) (*source.Cluster, error) {
+	cluster, err := source.NewCluster(ctx, cfg)
+	if err != nil {
+		return nil, reached(ctx, connect.Kafka.Explain(ctx, cfg.Brokers, cfg.TLS.Enable, err))
+	}
+	return cluster, nil
 }
 
 func configured(err error) error { return &Fail{Code: ExitUsage, Err: err} }

@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 
+	"millrace/internal/connect"
 	"millrace/internal/contract"
 	"millrace/pipeline/spec"
 )
@@ -41,6 +42,7 @@ func (sh *shell) dialTemporal(ctx context.Context) (client.Client, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		err = connect.Temporal.Explain(ctx, []string{connect.TemporalTarget(opts.HostPort)}, connect.TemporalTLS(opts), err)
 		return nil, unreachablef("Temporal at %s does not answer: start it, or give --temporal HOST:PORT (%w)", opts.HostPort, err)
 	}
 	return c, nil

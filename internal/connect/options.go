@@ -75,6 +75,15 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.Redis.Addrs, "redis", o.Redis.Addrs, "Redis addresses, host:port,... (or "+EnvRedisAddrs+")")
 	flags.StringVar(&o.TemporalAddress, "temporal", o.TemporalAddress, "Temporal frontend, host:port (or TEMPORAL_ADDRESS)")
 	flags.StringVar(&o.TemporalNamespace, "namespace", o.TemporalNamespace, "Temporal namespace (or TEMPORAL_NAMESPACE)")
+	// Help would show what the environment says as defaults.
+	for name, none := range map[string]string{Kafka.Flag: "[]", Redis.Flag: "[]", Temporal.Flag: ""} {
+		flags.Lookup(name).DefValue = none
+	}
+}
+
+// IsAddressFlag reports whether a flag takes addresses, in which somebody may have written a password.
+func IsAddressFlag(name string) bool {
+	return name == Kafka.Flag || name == Redis.Flag || name == Temporal.Flag
 }
 
 // ErrNotConfigured is found in the errors about a server of which nothing was said.
@@ -83,7 +92,10 @@ var ErrNotConfigured = errors.New("not configured")
 // KafkaConfig says how to reach Kafka.
 func (o *Options) KafkaConfig() (source.Config, error) {
 	if len(o.Kafka.Addrs) == 0 {
-		return source.Config{}, missing("Kafka", "kafka", EnvKafkaBrokers)
+		return source.Config{}, Kafka.missing()
+	}
+	if err := Kafka.check(o.Kafka.Addrs); err != nil {
+		return source.Config{}, err
 	}
 	cfg := source.Config{
 		Brokers: o.Kafka.Addrs,
@@ -96,7 +108,10 @@ func (o *Options) KafkaConfig() (source.Config, error) {
 // RedisConfig says how to reach Redis.
 func (o *Options) RedisConfig() (store.Config, error) {
 	if len(o.Redis.Addrs) == 0 {
-		return store.Config{}, missing("Redis", "redis", EnvRedisAddrs)
+		return store.Config{}, Redis.missing()
+	}
+	if err := Redis.check(o.Redis.Addrs); err != nil {
+		return store.Config{}, err
 	}
 	cfg := store.DefaultConfig()
 	cfg.Addrs, cfg.Username, cfg.Password = o.Redis.Addrs, o.Redis.User, o.Redis.Password
@@ -105,10 +120,6 @@ func (o *Options) RedisConfig() (store.Config, error) {
 		return store.Config{}, err
 	}
 	return cfg, cfg.Validate()
-}
-
-func missing(server, flag, variable string) error {
-	return fmt.Errorf("%s is %w: give --%s HOST:PORT or set %s", server, ErrNotConfigured, flag, variable)
 }
 
 func (e *Endpoint) tls() (*tls.Config, error) {

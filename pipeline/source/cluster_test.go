@@ -198,7 +198,7 @@ func TestConfigValidate(t *testing.T) {
 		want   string
 	}{
 		{"no brokers", func(c *Config) { c.Brokers = nil }, "none given"},
-		{"no port", func(c *Config) { c.Brokers = []string{"localhost"} }, `"localhost" is not host:port`},
+		{"no port", func(c *Config) { c.Brokers = []string{"localhost"} }, `address 1: "localhost" has no port; want host:port`},
 		{"heartbeat", func(c *Config) { c.HeartbeatInterval = time.Minute }, "heartbeat interval: 1m0s"},
 		{"request timeout", func(c *Config) { c.RequestTimeout = time.Millisecond }, "request timeout: 1ms"},
 		{"mechanism", func(c *Config) { c.SASL.Mechanism = "GUESS" }, `mechanism "GUESS" is unknown`},

@@ -5,9 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
+
+	"millrace/pipeline/address"
 )
 
 // Config says how to reach Kafka. Secrets live here and never in a spec. The zero value of everything but Brokers is a
@@ -80,9 +81,9 @@ func (c Config) Validate() error {
 	if len(c.Brokers) == 0 {
 		errs = append(errs, errors.New("kafka brokers: none given; want host:port, for example localhost:9092"))
 	}
-	for _, addr := range c.Brokers {
-		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			errs = append(errs, fmt.Errorf("kafka brokers: %q is not host:port", addr))
+	for i, addr := range c.Brokers {
+		if err := address.Check(addr); err != nil {
+			errs = append(errs, fmt.Errorf("kafka brokers: address %d: %w", i+1, err))
 		}
 	}
 	for _, d := range []struct {

@@ -2,6 +2,8 @@ package source
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 // Cutting the wires ends it at once.
 type wires struct {
 	dialer net.Dialer
+	tls    *tls.Config     // nil for plain TCP
 	ctx    context.Context // of dialling
 	cancel context.CancelFunc
 
@@ -33,24 +36,56 @@ func wireUp(conf *sarama.Config) (*sarama.Config, *wires) {
 	own := *conf
 	own.Net.Proxy.Enable = true
 	own.Net.Proxy.Dialer = w
+	// sarama leaves the TLS handshake to the first request, which it then tries again and again.
+	if own.Net.TLS.Enable {
+		w.tls, own.Net.TLS.Enable, own.Net.TLS.Config = own.Net.TLS.Config, false, nil
+	}
 	return &own, w
 }
 
 // Dial implements sarama's dialer.
 func (w *wires) Dial(network, addr string) (net.Conn, error) {
-	conn, err := w.dialer.DialContext(w.ctx, network, addr)
+	raw, err := w.dialer.DialContext(w.ctx, network, addr)
 	if err != nil {
+		return nil, err
+	}
+	conn, err := w.secure(raw, addr)
+	if err != nil {
+		_ = raw.Close()
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ctx.Err() != nil {
-		_ = conn.Close()
+		_ = raw.Close()
 		return nil, net.ErrClosed
 	}
-	c := &wire{Conn: conn, of: w}
+	c := &wire{Conn: conn, raw: raw, of: w}
 	w.conns[c] = struct{}{}
 	return c, nil
+}
+
+// secure makes the TLS handshake when there is to be one, within the time for connecting.
+func (w *wires) secure(raw net.Conn, addr string) (net.Conn, error) {
+	if w.tls == nil {
+		return raw, nil
+	}
+	conf := w.tls
+	if conf.ServerName == "" && !conf.InsecureSkipVerify {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		conf = conf.Clone()
+		conf.ServerName = host
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, w.dialer.Timeout)
+	defer cancel()
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return conn, nil
 }
 
 // cut closes every connection and lets no new one be made. It waits for nothing.
@@ -60,13 +95,14 @@ func (w *wires) cut() {
 	w.cancel()
 	w.broken.Store(true)
 	for c := range w.conns {
-		_ = c.Conn.Close()
+		_ = c.raw.Close() // TLS would say good-bye first, and may have to wait for that
 	}
 }
 
 type wire struct {
 	net.Conn
-	of *wires
+	raw net.Conn // below TLS
+	of  *wires
 }
 
 func (c *wire) Read(p []byte) (int, error) {

@@ -9,6 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"millrace/pipeline/address"
 )
 
 // The client would print what every call returns as an error anyway.
@@ -49,8 +51,8 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("redis addrs is empty, want at least one host:port"))
 	}
 	for i, addr := range c.Addrs {
-		if addr == "" {
-			errs = append(errs, fmt.Errorf("redis addrs[%d] is empty, want host:port", i))
+		if err := address.Check(addr); err != nil {
+			errs = append(errs, fmt.Errorf("redis addrs[%d]: %w", i, err))
 		}
 	}
 	if c.cluster() && c.DB != 0 {

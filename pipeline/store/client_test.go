@@ -19,7 +19,7 @@ func TestConfigValidate(t *testing.T) {
 		want   string
 	}{
 		"no address":    {func(c *store.Config) { c.Addrs = nil }, "redis addrs is empty"},
-		"empty address": {func(c *store.Config) { c.Addrs = []string{"a:1", ""} }, "addrs[1] is empty"},
+		"empty address": {func(c *store.Config) { c.Addrs = []string{"a:1", ""} }, "addrs[1]: it is empty"},
 		"cluster db":    {func(c *store.Config) { c.Addrs = []string{"a:1", "b:1"}; c.DB = 3 }, "redis db is 3, want 0 with a cluster"},
 		"negative db":   {func(c *store.Config) { c.DB = -1 }, "redis db is -1"},
 		"no pool":       {func(c *store.Config) { c.PoolSize = 0 }, "redis pool size is 0"},
