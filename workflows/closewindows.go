@@ -100,7 +100,7 @@ func (c *closeWindows) rounds(ctx workflow.Context) (ending, error) {
 			return endStopped, nil
 		case err != nil:
 			c.set(ctx, contract.ChildBlocked, endText(err))
-			if err := workflow.Sleep(ctx, blockedPause); err != nil {
+			if err := pause(ctx, blockedPause, "looks for windows to close again: "+c.note); err != nil {
 				return endStopped, nil
 			}
 			continue
@@ -136,7 +136,7 @@ func (c *closeWindows) round(ctx workflow.Context) (*contract.CloseDueResult, er
 		var looked bool
 		timer, stop := workflow.WithCancel(ctx)
 		if skipped > 0 {
-			wake.AddFuture(workflow.NewTimer(timer, contract.ReconcileEvery), func(f workflow.Future) { looked = f.Get(ctx, nil) == nil })
+			wake.AddFuture(c.untilLook(timer), func(f workflow.Future) { looked = f.Get(ctx, nil) == nil })
 		}
 		wake.Select(ctx)
 		stop()
@@ -214,7 +214,7 @@ func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
 		timer, stop := workflow.WithCancel(ctx)
 		var looked bool
 		wake.AddReceive(c.reports, func(workflow.ReceiveChannel, bool) { c.receive() })
-		wake.AddFuture(workflow.NewTimer(timer, contract.ReconcileEvery), func(f workflow.Future) { looked = f.Get(ctx, nil) == nil })
+		wake.AddFuture(c.untilLook(timer), func(f workflow.Future) { looked = f.Get(ctx, nil) == nil })
 		wake.Select(ctx)
 		stop()
 		if looked {
@@ -224,6 +224,14 @@ func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
 		}
 	}
 	return nil
+}
+
+// untilLook is the time until the next look at windows with a workflow of their own.
+func (c *closeWindows) untilLook(ctx workflow.Context) workflow.Future {
+	first := c.in.Promoted[0]
+	what := fmt.Sprintf("waits for %d windows with a workflow of their own, such as %s: %s", len(c.in.Promoted),
+		contract.CloseWindowID(c.in.Pipeline, first.WindowRef), first.Problem)
+	return workflow.NewTimerWithOptions(ctx, contract.ReconcileEvery, workflow.TimerOptions{Summary: summary(what)})
 }
 
 // receive takes one report of a promoted window without blocking.
@@ -254,7 +262,9 @@ func (c *closeWindows) reconcile(ctx workflow.Context) error {
 		in.Children = append(in.Children, contract.CloseWindowID(c.in.Pipeline, ref))
 	}
 	var found contract.Reconciled
-	act := workflow.WithActivityOptions(ctx, contract.ControlOptions())
+	options := contract.ControlOptions()
+	options.Summary = "which windows with a workflow of their own are done?"
+	act := workflow.WithActivityOptions(ctx, options)
 	if err := workflow.ExecuteActivity(act, c.control.Reconcile, in).Get(ctx, &found); err != nil {
 		return err
 	}

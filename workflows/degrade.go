@@ -128,7 +128,7 @@ func (d *degrade) first(ctx workflow.Context) error {
 	if len(d.state.Machines) > 0 {
 		return nil
 	}
-	came, err := workflow.AwaitWithTimeout(ctx, patience, func() bool { return len(d.state.Machines) > 0 })
+	came, err := awaitFor(ctx, patience, "waits for the signal that says which state machine to follow", func() bool { return len(d.state.Machines) > 0 })
 	if err == nil && !came {
 		err = invalid(contract.ErrorInvalidInput, "no signal %s came with the start; degradations are started by the workers", contract.SignalLevel)
 	}
@@ -161,7 +161,9 @@ func (d *degrade) linger(ctx workflow.Context) (over bool, err error) {
 	d.set(ctx, contract.StateSettling, "back at normal; open for "+contract.DegradeLinger.String()+" in case it was not for good")
 	d.prove(ctx)
 	changes := d.state.Changes
-	came, err := workflow.AwaitWithTimeout(ctx, contract.DegradeLinger, func() bool { return !d.calm() || d.state.Changes != changes })
+	came, err := awaitFor(ctx, contract.DegradeLinger, "back at normal; stays open in case it is not for good", func() bool {
+		return !d.calm() || d.state.Changes != changes
+	})
 	if err != nil {
 		return false, err
 	}

@@ -102,7 +102,10 @@ func (d *degrade) watch(i int) {
 				// The attempt was lost: the process died, froze or builds its worker anew. The next one tells.
 				d.log.Info("watch lost", "replica", m.Replica, "error", err)
 				if failures++; failures > 1 {
-					_ = workflow.Sleep(ctx, min(time.Second<<min(failures-2, 10), pauseMost))
+					what := fmt.Sprintf("watches replica %d again: %s", m.Replica, endText(err))
+					if pause(ctx, min(time.Second<<min(failures-2, 10), pauseMost), what) != nil {
+						return
+					}
 				}
 			}
 			d.show(ctx)

@@ -64,7 +64,7 @@ const (
 
 // supervise keeps one child open as long as it is wanted.
 func (p *pipeline) supervise(ctx workflow.Context, c *child) {
-	for pause := restartFirst; c.wanted; {
+	for after := restartFirst; c.wanted; {
 		p.launch(ctx, c)
 		began := workflow.Now(ctx)
 		if workflow.Await(ctx, func() bool { return c.ended || !c.wanted }) != nil || !c.wanted {
@@ -72,13 +72,14 @@ func (p *pipeline) supervise(ctx workflow.Context, c *child) {
 		}
 		p.show(ctx)
 		if workflow.Now(ctx).Sub(began) > restartCalm {
-			pause = restartFirst
+			after = restartFirst
 			continue
 		}
-		if _, err := workflow.AwaitWithTimeout(ctx, pause, func() bool { return !c.wanted }); err != nil {
+		what := fmt.Sprintf("starts %s again: %s", c.state.ID, c.state.Note)
+		if _, err := awaitFor(ctx, after, what, func() bool { return !c.wanted }); err != nil {
 			return
 		}
-		pause = min(2*pause, restartMost)
+		after = min(2*after, restartMost)
 	}
 }
 
@@ -307,6 +308,7 @@ func (p *pipeline) stopChildren(ctx workflow.Context, list []*child, patience ti
 		}
 		options := contract.ControlOptions()
 		options.ScheduleToCloseTimeout = stopLook
+		options.Summary = "which children have ended?"
 		var found contract.Reconciled
 		act := workflow.WithActivityOptions(ctx, options)
 		if workflow.ExecuteActivity(act, p.control.Reconcile, in).Get(ctx, &found) == nil {

@@ -216,7 +216,9 @@ func (p *pipeline) apply(ctx workflow.Context, o order, r *contract.Receipt, cha
 	r.Generation = written.Generation
 	var nudges []workflow.Future
 	for _, queue := range written.Queues {
-		act := workflow.WithActivityOptions(ctx, contract.NudgeOptions(queue))
+		options := contract.NudgeOptions(queue)
+		options.Summary = fmt.Sprintf("read desired state %d now", written.Generation)
+		act := workflow.WithActivityOptions(ctx, options)
 		nudges = append(nudges, workflow.ExecuteActivity(act, p.hosting.Nudge, contract.PipelineRef{Pipeline: p.spec.Name}))
 	}
 	var applied contract.Applied

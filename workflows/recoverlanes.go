@@ -235,7 +235,7 @@ func (r *recovery) pause(ctx workflow.Context, most time.Duration) error {
 	defer stop()
 	up := false
 	workflow.Go(timer, func(ctx workflow.Context) {
-		if workflow.Sleep(ctx, most) == nil {
+		if pause(ctx, most, r.waitsFor()) == nil {
 			up = true
 		}
 	})
@@ -252,6 +252,30 @@ func (r *recovery) pause(ctx workflow.Context, most time.Duration) error {
 	return workflow.Await(ctx, func() bool { return up || r.changed })
 }
 
+// waitsFor is what a pause of now is for: the command that ends it, where there is one.
+func (r *recovery) waitsFor() string {
+	id := contract.RecoverLanesID(r.batch.Pipeline, r.batch.Process, r.batch.Batch)
+	if r.gone {
+		return "waits for the process of " + r.batch.Worker + " or another owner; `millrace recover show " + id + "` shows the lanes"
+	}
+	for i := range r.state.Lanes {
+		l := &r.state.Lanes[i]
+		if !open(l) {
+			continue
+		}
+		names := make([]string, len(l.Incident.Choices))
+		for n, c := range l.Incident.Choices {
+			names[n] = c.Name
+		}
+		more := ""
+		if n := r.undecided() - 1; n > 0 {
+			more = fmt.Sprintf(" (and %d more lanes)", n)
+		}
+		return fmt.Sprintf("waits for a decision: millrace recover decide %s %s/%d %s%s", id, l.Topic, l.Partition, strings.Join(names, "|"), more)
+	}
+	return r.note
+}
+
 // lookAtOwners finds lanes that another owner has by now, and those whose pipeline was removed. Tokens are compared for equality
 // only; a lane whose acquisition was not reported is another's once its owner is not the one found first.
 func (r *recovery) lookAtOwners(ctx workflow.Context) error {
@@ -264,6 +288,7 @@ func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 	var found contract.LaneOwners
 	options := contract.ControlOptions()
 	options.ScheduleToCloseTimeout = contract.HostLookEvery // Redis may be what is away: the next look will do
+	options.Summary = "who owns the lanes?"
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.owners.LaneOwners, in).Get(ctx, &found)
 	if err != nil {
 		r.log.Info("owners not read", "error", err)

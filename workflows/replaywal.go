@@ -125,7 +125,7 @@ const (
 // continued as new.
 func (r *replay) replay(ctx workflow.Context) (again bool, err error) {
 	from := 0 // chains passed over
-	for pause := waitFirst; ; {
+	for after := waitFirst; ; {
 		if r.due(ctx) {
 			return true, nil
 		}
@@ -144,7 +144,7 @@ func (r *replay) replay(ctx workflow.Context) (again bool, err error) {
 			if again, err := r.segment(ctx, b); again || err != nil || r.choice == contract.ChoiceAbort {
 				return again, err
 			}
-			pause = waitFirst
+			after = waitFirst
 		}
 		switch {
 		case len(batches) > 0:
@@ -156,10 +156,10 @@ func (r *replay) replay(ctx workflow.Context) (again bool, err error) {
 		default:
 			from = 0
 			r.set(ctx, contract.StateWaiting, fmt.Sprintf("%d chains are drained by their own lanes on %s", len(r.live), r.state.Host))
-			if err := workflow.Sleep(ctx, pause); err != nil {
+			if err := pause(ctx, after, r.note); err != nil {
 				return false, err
 			}
-			pause = min(2*pause, waitMost)
+			after = min(2*after, waitMost)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func (r *replay) onDisk(ctx workflow.Context, run func() error) (again bool, err
 		}
 		r.set(ctx, contract.StateHostGone, fmt.Sprintf("nobody polls %s since %s: host %s, which holds %s, must come back with its WAL directory",
 			contract.DiskQueue(r.in.Disk), stamp(*r.state.Gone), r.host(), r.holds()))
-		if err := workflow.Sleep(ctx, contract.HostLookEvery); err != nil {
+		if err := pause(ctx, contract.HostLookEvery, r.note); err != nil {
 			return false, err
 		}
 		if r.due(ctx) {

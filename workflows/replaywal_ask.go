@@ -14,11 +14,29 @@ import (
 func (r *replay) ask(ctx workflow.Context, corrupt *contract.CorruptRange) error {
 	r.corrupt, r.choice = corrupt, ""
 	r.set(ctx, contract.StateDeciding, "a part of the journal cannot be read: update decide with choice quarantine or abort")
-	if err := workflow.Await(ctx, func() bool { return r.choice != "" }); err != nil {
+	if err := r.awaitChoice(ctx); err != nil {
 		return err
 	}
 	if r.choice == contract.ChoiceQuarantine {
 		r.corrupt = nil
+	}
+	return nil
+}
+
+// changeAskTimer: while it asks, a timer says what for.
+const changeAskTimer = "a-timer-says-what-is-asked"
+
+func (r *replay) awaitChoice(ctx workflow.Context) error {
+	decided := func() bool { return r.choice != "" }
+	if workflow.GetVersion(ctx, changeAskTimer, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return workflow.Await(ctx, decided)
+	}
+	what := fmt.Sprintf("waits for a decision: millrace wal decide %s %s|%s --disk %s",
+		r.in.Pipeline, contract.ChoiceQuarantine, contract.ChoiceAbort, r.in.Disk)
+	for !decided() {
+		if _, err := awaitFor(ctx, contract.RunLimit, what, decided); err != nil {
+			return err
+		}
 	}
 	return nil
 }

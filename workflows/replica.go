@@ -248,7 +248,8 @@ func (r *replica) failed(ctx workflow.Context, why string, stayed time.Duration)
 	}
 	if r.failures++; r.failures > 1 {
 		r.show(ctx)
-		_ = workflow.Sleep(ctx, min(time.Second<<min(r.failures-2, 10), pauseMost))
+		// Cancelled, the loop of stays ends.
+		_ = pause(ctx, min(time.Second<<min(r.failures-2, 10), pauseMost), "looks for a place again: "+r.note)
 	}
 }
 

@@ -55,8 +55,7 @@ func (r *replica) handOver(ctx workflow.Context, in contract.HandOver) (*contrac
 	r.offering = true
 	defer func() { r.offering = false }()
 	options := contract.OfferOptions(in.To)
-	options.Summary = fmt.Sprintf("would %s take hot path %d of %s? %s", in.Worker, r.in.Replica, r.in.Pipeline, in.Reason)
-	options.Summary = options.Summary[:min(len(options.Summary), maxSummary)]
+	options.Summary = summary(fmt.Sprintf("would %s take hot path %d of %s? %s", in.Worker, r.in.Replica, r.in.Pipeline, in.Reason))
 	var place contract.Claimed
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.placement.Claim, contract.ClaimInput{
 		Pipeline: r.in.Pipeline, Replica: r.in.Replica, Spec: r.in.Spec, Offer: true,
