@@ -157,6 +157,7 @@ func pipelineEnv(t *testing.T) (*testsuite.TestWorkflowEnvironment, *world) {
 	env.SetTestTimeout(20 * time.Second)
 	env.SetDetachedChildWait(false)
 	w := &world{runs: make(map[string]string)}
+	likeAServer(env)
 	env.RegisterWorkflowWithOptions(Pipeline, workflow.RegisterOptions{Name: contract.WorkflowPipeline})
 	w.registerControl(env)
 	w.registerChildren(env)

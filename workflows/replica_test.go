@@ -31,6 +31,7 @@ func replicaEnv(t *testing.T, stays ...stay) (*testsuite.TestWorkflowEnvironment
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: contract.ReplicaID("orders", 0), TaskQueue: contract.TaskQueue})
 	env.SetTestTimeout(20 * time.Second)
+	likeAServer(env)
 	env.RegisterWorkflowWithOptions(Replica, workflow.RegisterOptions{Name: contract.WorkflowReplica})
 	w := new(world)
 	w.registerControl(env)

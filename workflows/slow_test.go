@@ -13,11 +13,11 @@ import (
 )
 
 // slowEnding is how long an activity that is waited for takes to end after it was cancelled.
-const slowEnding = 3 * time.Second
+const slowEnding = 100 * time.Millisecond
 
 // likeAServer makes the test environment behave as a server does where it is too kind: an activity whose cancellation is
-// waited for answers some time after the request, and workflow code that does not block within contract.DeadlockTimeout is a
-// panic.
+// waited for answers some time after the request. Workflow code that spins is a panic, and so is a timer or an activity that
+// does not say what it is for.
 func likeAServer(env *testsuite.TestWorkflowEnvironment) {
 	env.SetWorkerOptions(worker.Options{
 		DeadlockDetectionTimeout: contract.DeadlockTimeout,
@@ -65,33 +65,40 @@ func (o *slowOutbound) notInVain(ctx workflow.Context) {
 }
 
 func (o *slowOutbound) NewTimer(ctx workflow.Context, d time.Duration) workflow.Future {
-	o.notInVain(ctx)
-	return o.Next.NewTimer(ctx, d)
+	return o.NewTimerWithOptions(ctx, d, workflow.TimerOptions{})
 }
 
 func (o *slowOutbound) NewTimerWithOptions(ctx workflow.Context, d time.Duration, options workflow.TimerOptions) workflow.Future {
 	o.notInVain(ctx)
+	said(options.Summary, "a timer")
 	return o.Next.NewTimerWithOptions(ctx, d, options)
 }
 
 func (o *slowOutbound) Sleep(ctx workflow.Context, d time.Duration) error {
-	o.notInVain(ctx)
-	return o.Next.Sleep(ctx, d)
+	return o.NewTimer(ctx, d).Get(ctx, nil)
 }
 
 func (o *slowOutbound) AwaitWithTimeout(ctx workflow.Context, d time.Duration, condition func() bool) (bool, error) {
-	o.notInVain(ctx)
-	return o.Next.AwaitWithTimeout(ctx, d, condition)
+	return o.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: d}, condition)
 }
 
 func (o *slowOutbound) AwaitWithOptions(ctx workflow.Context, options workflow.AwaitOptions, condition func() bool) (bool, error) {
 	o.notInVain(ctx)
+	said(options.TimerOptions.Summary, "a timer")
 	return o.Next.AwaitWithOptions(ctx, options, condition)
+}
+
+// said panics when a person who looks at the history would not learn what is waited for.
+func said(text, what string) {
+	if text == "" || len(text) > maxSummary {
+		panic(fmt.Sprintf("%s needs a summary of 1 to %d bytes; it has %q", what, maxSummary, text))
+	}
 }
 
 // ExecuteActivity starts an activity whose cancellation is waited for under a context that is cancelled some time after ctx.
 func (o *slowOutbound) ExecuteActivity(ctx workflow.Context, name string, args ...any) workflow.Future {
 	o.notInVain(ctx)
+	said(workflow.GetActivityOptions(ctx).Summary, "activity "+name)
 	if !workflow.GetActivityOptions(ctx).WaitForCancellation {
 		return o.Next.ExecuteActivity(ctx, name, args...)
 	}
@@ -104,7 +111,7 @@ func (o *slowOutbound) ExecuteActivity(ctx workflow.Context, name string, args .
 		ended.AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) { cancelled = true })
 		ended.Select(lasting)
 		if cancelled {
-			_ = workflow.Sleep(lasting, slowEnding)
+			_ = pause(lasting, slowEnding, "an activity takes its time to end")
 			cancel()
 		}
 	})

@@ -28,6 +28,7 @@ func steerEnv(name, id string, fn any) *testsuite.TestWorkflowEnvironment {
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue})
 	env.SetTestTimeout(20 * time.Second)
 	env.SetDetachedChildWait(false)
+	likeAServer(env)
 	env.RegisterWorkflowWithOptions(fn, workflow.RegisterOptions{Name: name})
 	return env
 }
