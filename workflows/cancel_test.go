@@ -303,7 +303,9 @@ func closerSituations() []situation {
 		}
 	}
 	script := func(answers ...func() (*contract.CloseDueResult, error)) func(*testsuite.TestWorkflowEnvironment, *[]contract.CloseDueInput) {
-		return func(env *testsuite.TestWorkflowEnvironment, inputs *[]contract.CloseDueInput) { dues(env, inputs, answers...) }
+		return func(env *testsuite.TestWorkflowEnvironment, inputs *[]contract.CloseDueInput) {
+			dues(env, inputs, answers...)
+		}
 	}
 	broken := func() (*contract.CloseDueResult, error) { return nil, permanent("ledger of another format") }
 	looking := func(env *testsuite.TestWorkflowEnvironment, inputs *[]contract.CloseDueInput) {
