@@ -32,6 +32,9 @@ func (s *servers) Close() {
 	s.release = nil
 }
 
+// redisAway begins the error of a Redis that cannot be reached.
+const redisAway = "Redis at"
+
 // connectData connects to Kafka and Redis. On an error nothing stays open.
 func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
 	s := &servers{}
@@ -58,7 +61,7 @@ func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
 	s.store = store.New(s.redis)
 	if err := s.redis.Ping(ctx).Err(); err != nil {
 		err = connect.Redis.Explain(ctx, cfg.Addrs, cfg.TLS != nil, err)
-		return nil, reached(ctx, unreachablef("Redis at %s does not answer: start it, or give --redis HOST:PORT (%w)", strings.Join(cfg.Addrs, ","), err))
+		return nil, reached(ctx, unreachablef(redisAway+" %s does not answer: start it, or give --redis HOST:PORT (%w)", strings.Join(cfg.Addrs, ","), err))
 	}
 	return s, nil
 }

@@ -1,13 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 
-	"millrace/pipeline/verify"
-
 	"github.com/spf13/cobra"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/verify"
 )
 
 func verifyCommand(sh *shell) *cobra.Command {
@@ -20,7 +22,8 @@ func verifyCommand(sh *shell) *cobra.Command {
   - per lane: read = invalid + ahead + filtered + duplicate + late + folded, and each input record was read once;
   - the entries in Redis add up to the events folded;
   - the ledger has no gap, the result topic holds exactly the revisions the ledger names, no row twice;
-  - Redis shows what the ledger says; late events stand in the late topic.
+  - Redis shows what the ledger says, and what it does not show has expired; late events stand in the late topic;
+  - status calls the pipeline healthy. With --spec that is left out while Temporal is away.
 It exits with 4 when something is wrong.`,
 		Example: "  millrace verify flights\n  millrace verify flights --json | jq .problems",
 		Args:    exactly("NAME"),
@@ -38,9 +41,8 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 	if err != nil {
 		return err
 	}
-	if tc != nil {
-		tc.Close()
-	}
+	o := &observer{sh: sh, spec: s, temporal: tc}
+	defer o.Close()
 	srv, err := sh.connectData(ctx)
 	if err != nil {
 		return err
@@ -54,6 +56,11 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 	if err != nil {
 		return noLedger(pipeline, err)
 	}
+	view, err := o.look(ctx)
+	if err != nil {
+		return err
+	}
+	unhealthy(v, view)
 	if sh.json {
 		err = printJSON(sh.out, v)
 	} else {
@@ -63,6 +70,15 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 		err = incompletef("pipeline %s: %s found", pipeline, counted(len(v.Problems), "problem"))
 	}
 	return err
+}
+
+// unhealthy adds what status calls unhealthy. That Temporal does not answer says nothing about what was published.
+func unhealthy(v *verify.Report, view statusView) {
+	for _, c := range view.Standing.Conditions {
+		if !contract.HealthyKind(c.Kind) && c.Kind != contract.ConditionTemporalAway {
+			v.Add(verify.Problem{Kind: verify.ProblemUnhealthy, Where: cmp.Or(c.Subject, view.Pipeline), Detail: conditionLine(c)})
+		}
+	}
 }
 
 func drawVerification(w io.Writer, v *verify.Report) error {
@@ -90,8 +106,8 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 	if c.Skipped > 0 {
 		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(c.Skipped, "record"))
 	}
-	fmt.Fprintf(w, "%s in the ledger, %d final; %s with %s in the result topic\n",
-		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(v.Rows, "row"))
+	fmt.Fprintf(w, "%s in the ledger, %d final; %s with %s in the result topic; %s expired in Redis\n",
+		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(v.Rows, "row"), counted(v.ViewsExpired, "window"))
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "PROBLEM %s: %s: %s\n", p.Kind, p.Where, p.Detail)
 	}

@@ -38,9 +38,7 @@ func NewStanding(phase string, lanes int, conditions []Condition, now time.Time)
 	})
 	s := Standing{Line: phase, Healthy: true}
 	for _, c := range conditions {
-		if state, _ := stuckState(c.Kind); !state.healthy() {
-			s.Healthy = false
-		}
+		s.Healthy = s.Healthy && HealthyKind(c.Kind)
 	}
 	if len(conditions) > 0 {
 		s.Line = firstLine(phase, lanes, conditions, now)

@@ -49,6 +49,12 @@ type StuckState struct {
 // healthy reports whether `status --check` passes in this state.
 func (s StuckState) healthy() bool { return s.OnPurpose || s.Flows && s.Closes }
 
+// HealthyKind reports whether `status --check` passes with a condition of this kind.
+func HealthyKind(kind string) bool {
+	state, _ := stuckState(kind)
+	return state.healthy()
+}
+
 // StuckStates lists every state that can last, the worst first.
 func StuckStates() []StuckState { return stuckStates }
 
@@ -91,7 +97,7 @@ var stuckStates = []StuckState{
 		WayOut: "`millrace start FILE`",
 	},
 	{
-		Kind: ConditionFenced, Line: "{subject} has fenced {n} lanes and has not ended",
+		Kind: ConditionFenced, Line: "stalled: a removal has fenced {n} lanes and has not ended, see `{command}`",
 		Means:  "A removal took the lanes away from their owners and was interrupted, or still goes on.",
 		Bound:  "none once it was interrupted.",
 		WayOut: "`millrace rm NAME` follows the removal, or finishes it",
@@ -202,7 +208,7 @@ var stuckStates = []StuckState{
 		Kind: ConditionRefusing, Line: "degraded (lane {subject} refuses its records: {reason})", Flows: true, Closes: true,
 		Means:  "All recent records of a lane are refused: they are counted, and stand in the dead-letter topic if there is one.",
 		Bound:  "none: it ends with the first good record.",
-		WayOut: "mend the producer or the spec; `millrace status NAME LANE` shows reasons and examples",
+		WayOut: "mend the producer or the spec; `millrace status NAME TOPIC/PARTITION` shows reasons and examples",
 	},
 	{
 		Kind: ConditionStorm, Line: "degraded ({subject}: {reason})", Flows: true, Closes: true,

@@ -23,6 +23,7 @@ const (
 	ProblemResults      = "results"      // published rows contradict the ledger, or stand twice
 	ProblemView         = "view"         // Redis shows something else than the ledger topic
 	ProblemLate         = "late"         // late events are missing in the late topic
+	ProblemUnhealthy    = "unhealthy"    // status does not call the pipeline healthy
 )
 
 // State is what verifying reads of Redis; *store.Store is one.
@@ -92,11 +93,16 @@ type Report struct {
 	Expired   int            `json:"expired"`   // windows whose ledger row was given up, as far as the topic still says
 	Revisions int            `json:"revisions"` // in the result topic
 	Rows      int64          `json:"rows"`      // in the result topic
-	Problems  []Problem      `json:"problems"`
+
+	ViewsExpired int       `json:"views_expired"` // windows in the ledger whose contents in Redis have expired, as they should
+	Problems     []Problem `json:"problems"`
 }
 
 // OK reports whether everything is as it must be.
 func (v *Report) OK() bool { return len(v.Problems) == 0 }
+
+// Add puts a problem that was found elsewhere into the report.
+func (v *Report) Add(p Problem) { v.Problems = append(v.Problems, p) }
 
 func (v *Report) problem(kind, where, format string, args ...any) {
 	v.Problems = append(v.Problems, Problem{Kind: kind, Where: where, Detail: fmt.Sprintf(format, args...)})
@@ -156,7 +162,7 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 			return err
 		}
 		v.Windows, v.Final, v.Expired = now.Windows, now.Final, now.Expired
-		v.Revisions, v.Rows = now.Revisions, now.Rows
+		v.Revisions, v.Rows, v.ViewsExpired = now.Revisions, now.Rows, now.ViewsExpired
 		if look == 1 {
 			found = now.Problems
 		} else {

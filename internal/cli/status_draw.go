@@ -1,0 +1,289 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"millrace/internal/contract"
+)
+
+// drawStatus prints a view whole, every lane in the order of its name.
+func drawStatus(w io.Writer, v statusView) error {
+	drawHead(w, v)
+	drawConditions(w, v.Standing, 0)
+	drawKept(w, v)
+	drawRemoval(w, v.Removal)
+	for _, child := range v.Children {
+		fmt.Fprintln(w, "  "+childLine(child))
+	}
+	for _, storm := range v.Storms {
+		fmt.Fprintln(w, "  "+stormLine(storm))
+	}
+	t := &table{}
+	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		t.row(l.name(), laneState(l), l.Offset, l.Lag, short(l.Rate), markText(l.Watermark), l.Slices, l.Counters.Folded, l.Counters.Late,
+			l.Counters.Invalid+l.Counters.Ahead, cutText(laneReason(l), reasonWidth))
+	}
+	return t.write(w, "")
+}
+
+// reasonWidth is how many characters of a lane's reason stand in a table; `status NAME LANE` shows all.
+const reasonWidth = 72
+
+func drawHead(w io.Writer, v statusView) {
+	fmt.Fprintf(w, "pipeline %s: %s\n", v.Pipeline, v.Standing.Line)
+	fmt.Fprintf(w, "watermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
+		markText(v.Watermark), counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+}
+
+func markText(ms *int64) string {
+	if ms == nil {
+		return "-"
+	}
+	return instant(*ms)
+}
+
+// markToday leaves the date out when it is today's.
+func markToday(ms *int64, now time.Time) string {
+	if ms == nil {
+		return "-"
+	}
+	at := time.UnixMilli(*ms).UTC()
+	if at.Format(time.DateOnly) == now.UTC().Format(time.DateOnly) {
+		return at.Format("15:04:05")
+	}
+	return at.Format("2006-01-02T15:04:05")
+}
+
+func laneState(l *laneLine) string {
+	if l.Idle {
+		return l.State + ", idle"
+	}
+	return l.State
+}
+
+// laneReason is a lane's reason in one line.
+func laneReason(l *laneLine) string {
+	reason, _, _ := strings.Cut(l.Reason, "\n")
+	if len(l.Choices) > 0 {
+		reason = strings.Join(l.Choices, "|") + ": " + reason
+	}
+	return reason
+}
+
+// drawConditions prints what keeps a pipeline from its work, a line each with the command that leads out; most 0 is all.
+func drawConditions(w io.Writer, s contract.Standing, most int) {
+	shown := s.Conditions
+	if most > 0 {
+		shown = shown[:min(len(shown), most)]
+	}
+	for _, c := range shown {
+		fmt.Fprintln(w, "  ! "+conditionLine(c))
+	}
+	if more := len(s.Conditions) - len(shown) + s.More; more > 0 {
+		fmt.Fprintf(w, "  ! and %d more\n", more)
+	}
+}
+
+// conditionLine says what, of what, since when, until when, what leads out, and why: the longest comes last, where a screen cuts.
+func conditionLine(c contract.Condition) string {
+	text := c.Kind
+	if c.Subject != "" {
+		text += " " + c.Subject
+	}
+	if !c.Since.IsZero() {
+		text += " since " + c.Since.UTC().Format(time.RFC3339)
+	}
+	if !c.Until.IsZero() {
+		text += " until " + c.Until.UTC().Format(time.RFC3339)
+	}
+	if c.Command != "" {
+		text += " -> `" + c.Command + "`"
+	}
+	if reason, _, _ := strings.Cut(c.Reason, "\n"); reason != "" {
+		text += ": " + reason
+	}
+	return text
+}
+
+func childLine(c contract.ChildState) string {
+	text := c.ID + ": " + c.State
+	if c.Worker != "" {
+		text += " on " + c.Worker
+	}
+	if c.Note != "" {
+		text += " (" + c.Note + ")"
+	}
+	return text
+}
+
+func drawRemoval(w io.Writer, r *removalView) {
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(w, "REMOVAL %s has fenced %s of the pipeline", r.WorkflowID, counted(r.Fenced, "lane"))
+	switch {
+	case r.Running:
+		fmt.Fprintf(w, " and goes on (%s); follow it with `%s`\n", r.Note, r.Command)
+	case r.Note != "":
+		fmt.Fprintf(w, " and ended before it was done (%s); finish it with `%s`\n", r.Note, r.Command)
+	default:
+		fmt.Fprintf(w, " and has not ended; finish it with `%s`\n", r.Command)
+	}
+}
+
+// drawKept says what is kept of windows that were published, and when the closer said so: it counts at the end of a round,
+// knows no row before it has taken over the ledger's partitions, and its heartbeats may be a minute apart.
+func drawKept(w io.Writer, v statusView) {
+	k := v.Kept
+	switch {
+	case k == nil && !v.askedKept:
+		return
+	case k == nil:
+		fmt.Fprintln(w, "kept: not counted yet")
+		return
+	case *k == (contract.Kept{}):
+		fmt.Fprint(w, "kept: no ledger row counted yet")
+	default:
+		fmt.Fprintf(w, "kept: %s, %s with contents", counted(k.Rows, "ledger row"), counted(k.Results, "window"))
+		if k.Oldest != 0 {
+			fmt.Fprintf(w, ", the oldest final since %s", instant(k.Oldest))
+		}
+		fmt.Fprintf(w, ", sweep backlog %d", k.Backlog)
+	}
+	if v.KeptAt != nil {
+		fmt.Fprintf(w, " (reported at %s)", v.KeptAt.UTC().Format(time.RFC3339))
+	}
+	fmt.Fprintln(w)
+}
+
+// Parts of a screen that is too small for everything.
+const (
+	screenConditions = 6
+	screenChildren   = 3
+	leastLanes       = 5 // rows that lanes keep whatever else there is to show
+)
+
+// drawScreen fits a view into a terminal of width columns and height rows: the head, the worst conditions, children that are not
+// as they should be, and as many lanes as there is room for, the worst first.
+func drawScreen(v statusView, now time.Time, width, height int) string {
+	var head strings.Builder
+	drawHead(&head, v)
+	if v.LanesAt == nil {
+		head.WriteString("lanes have not been read yet\n")
+	} else if age := now.Sub(*v.LanesAt); age > lookLimit {
+		fmt.Fprintf(&head, "lanes as of %s, %s ago\n", v.LanesAt.UTC().Format(time.RFC3339), age.Round(time.Second))
+	}
+	drawConditions(&head, v.Standing, min(screenConditions, max(1, height-4-leastLanes)))
+	drawChildren(&head, v.Children)
+	lines := strings.Split(strings.TrimRight(head.String(), "\n"), "\n")
+	room := max(height-1-len(lines)-1, leastLanes) // the last row stays free, one is the table's head
+	lines = append(lines, laneRows(v.Lanes, now, room)...)
+	for i := range lines {
+		lines[i] = cutText(lines[i], width)
+	}
+	return strings.Join(lines[:min(len(lines), max(height-1, 1))], "\n") + "\n"
+}
+
+// drawChildren lists children in trouble and counts the rest.
+func drawChildren(w io.Writer, children []contract.ChildState) {
+	well, workers := 0, make(map[string]int)
+	shown := 0
+	for _, c := range children {
+		switch {
+		case c.State == contract.ChildPlaced:
+			workers[c.Worker]++
+			well++
+		case c.State == contract.ChildClosing, c.State == contract.ChildRunning:
+			well++
+		case shown < screenChildren:
+			shown++
+			fmt.Fprintln(w, "  "+childLine(c))
+		}
+	}
+	var placed []string
+	for worker, n := range workers {
+		placed = append(placed, fmt.Sprintf("%d on %s", n, worker))
+	}
+	slices.Sort(placed)
+	if well > 0 {
+		fmt.Fprintf(w, "%d of %d children are well", well, len(children))
+		if len(placed) > 0 {
+			fmt.Fprintf(w, ", hot paths: %s", strings.Join(placed, ", "))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+// laneRows renders the worst lanes in at most room rows below the table's head; the last one counts those left out.
+func laneRows(lanes []laneLine, now time.Time, room int) []string {
+	worst := slices.Clone(lanes)
+	slices.SortStableFunc(worst, func(a, b laneLine) int {
+		if ra, rb := laneTrouble(&a), laneTrouble(&b); ra != rb {
+			return rb - ra
+		}
+		return int(min(max(b.Lag-a.Lag, -1), 1))
+	})
+	shown := worst
+	if len(worst) > room {
+		shown = worst[:max(room-1, 0)]
+	}
+	t := &table{}
+	t.row("LANE", "STATE", "LAG", "RATE", "WATERMARK", "REFUSED", "REASON")
+	for i := range shown {
+		l := &shown[i]
+		t.row(l.name(), laneState(l), short(float64(l.Lag)), short(l.Rate), markToday(l.Watermark, now), l.Counters.Invalid+l.Counters.Ahead, laneReason(l))
+	}
+	var out strings.Builder
+	_ = t.write(&out, "") // a Builder takes everything
+	rows := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	if left := worst[len(shown):]; len(left) > 0 {
+		rows = append(rows, leftOutText(left))
+	}
+	return rows
+}
+
+// leftOutText counts lanes by state, with their lag.
+func leftOutText(left []laneLine) string {
+	states, lag := make(map[string]int), int64(0)
+	for i := range left {
+		states[laneState(&left[i])]++
+		lag += left[i].Lag
+	}
+	var parts []string
+	for state, n := range states {
+		parts = append(parts, fmt.Sprintf("%d %s", n, state))
+	}
+	slices.Sort(parts)
+	return fmt.Sprintf("and %s more: %s; lag %s", counted(len(left), "lane"), strings.Join(parts, ", "), short(float64(lag)))
+}
+
+// laneTrouble ranks lanes: the greater, the sooner somebody should look.
+func laneTrouble(l *laneLine) int {
+	switch {
+	case l.State == "parked", l.Fenced:
+		return 4
+	case l.State == "new", l.State == "acquiring", l.State == "restoring":
+		return 3
+	case l.State == "blocked":
+		return 2
+	case l.Reason != "":
+		return 1
+	}
+	return 0
+}
+
+// cutText shortens a text to width characters.
+func cutText(text string, width int) string {
+	if width <= 1 || utf8.RuneCountInString(text) <= width {
+		return text
+	}
+	runes := []rune(text)
+	return string(runes[:width-1]) + "…"
+}

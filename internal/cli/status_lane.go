@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"millrace/internal/contract"
+)
+
+// laneView is one lane with everything that is known of it.
+type laneView struct {
+	laneLine
+	Conditions []contract.Condition `json:"conditions,omitempty"`
+}
+
+// showLane prints one lane of a view.
+func showLane(sh *shell, view statusView, name string) error {
+	i := slices.IndexFunc(view.Lanes, func(l laneLine) bool { return l.name() == name })
+	if i < 0 {
+		var names []string
+		for i := range view.Lanes[:min(len(view.Lanes), shownLaneNames)] {
+			names = append(names, view.Lanes[i].name())
+		}
+		if len(names) == 0 {
+			return unreachablef("lane %s: the lanes cannot be read now: %s", name, view.Standing.Line)
+		}
+		return fmt.Errorf("pipeline %s has no lane %s; its %s: %s", view.Pipeline, name, counted(len(view.Lanes), "lane"), strings.Join(names, ", "))
+	}
+	lane := laneView{laneLine: view.Lanes[i]}
+	for _, c := range view.Standing.Conditions {
+		if c.Subject == name {
+			lane.Conditions = append(lane.Conditions, c)
+		}
+	}
+	if sh.json {
+		return printJSON(sh.out, lane)
+	}
+	return drawLane(sh.out, &lane)
+}
+
+// shownLaneNames bounds the names in the answer to an unknown lane.
+const shownLaneNames = 16
+
+func drawLane(w io.Writer, l *laneView) error {
+	c := l.Counters
+	updated := "-"
+	if l.UpdatedAt > 0 {
+		updated = time.UnixMilli(l.UpdatedAt).UTC().Format(time.RFC3339)
+	}
+	t := &table{}
+	t.row("state", laneState(&l.laneLine))
+	t.row("committed offset", l.Offset)
+	t.row("log end", l.End)
+	t.row("lag", l.Lag)
+	t.row("records/s", short(l.Rate))
+	t.row("watermark", markText(l.Watermark))
+	t.row("last commit", updated)
+	t.row("owner's epoch", l.Epoch)
+	t.row("open slices", l.Slices)
+	fmt.Fprintf(w, "lane %s\n", l.name())
+	if err := t.write(w, "  "); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, sentence(c))
+	if l.Reason != "" {
+		fmt.Fprintln(w, l.Reason)
+	}
+	for _, c := range l.Conditions {
+		fmt.Fprintln(w, "! "+conditionLine(c))
+		if c.Reason != "" && !strings.Contains(l.Reason, c.Reason) {
+			fmt.Fprintln(w, c.Reason)
+		}
+	}
+	return nil
+}

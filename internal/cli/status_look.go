@@ -1,0 +1,338 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"millrace/internal/contract"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/window"
+)
+
+// Bounds of one look, so that a server that hangs costs seconds and is a finding like any other.
+const (
+	lookLimit   = 3 * time.Second
+	silentAfter = 15 * time.Second // without a commit: owners commit every second, also when there is nothing to commit
+)
+
+// observer looks at one pipeline again and again. Servers that do not answer are findings, not errors, and are tried again with
+// the next look. Not safe for concurrent use.
+type observer struct {
+	sh       *shell
+	spec     *spec.Spec
+	temporal client.Client // nil while it does not answer
+	data     *servers      // nil while Kafka or Redis does not answer
+
+	lanes   *lanesView // as last read, nil before
+	lanesAt time.Time
+}
+
+// Close gives all connections back.
+func (o *observer) Close() {
+	if o.temporal != nil {
+		o.temporal.Close()
+	}
+	if o.data != nil {
+		o.data.Close()
+	}
+}
+
+// look gathers one view. An error means wrong usage, or that ctx ended.
+func (o *observer) look(ctx context.Context) (statusView, error) {
+	now := time.Now()
+	view := statusView{Pipeline: o.spec.Name, State: "unknown", Replicas: o.spec.Replicas}
+	facts := &findings{pipeline: o.spec.Name, phase: contract.StateRunning, beats: make(map[string]contract.LaneStatus)}
+	if err := o.lookAtTemporal(ctx, &view, facts); err != nil {
+		return view, err
+	}
+	if err := o.lookAtLanes(ctx, now, facts); err != nil {
+		return view, err
+	}
+	if o.lanes != nil {
+		o.fillLanes(&view, facts)
+		view.Removal = removalOf(ctx, o.temporal, o.spec.Name, view.Lanes)
+	}
+	facts.judgeLanes(&view, now)
+	if facts.blind {
+		view.State, view.Note = facts.phase, "as Redis says; Temporal does not answer"
+	}
+	view.Standing = contract.NewStanding(facts.phase, len(view.Lanes), facts.conditions, now)
+	if view.Standing.Healthy && len(view.Standing.Conditions) == 0 && quiet(&view) {
+		view.Standing.Line += ", all sources are quiet"
+	}
+	return view, ctx.Err()
+}
+
+// findings are what a look has found out so far.
+type findings struct {
+	pipeline   string
+	phase      string
+	open       bool // the pipeline's workflow is open, or may be: Temporal does not answer
+	blind      bool // Temporal does not answer
+	conditions []contract.Condition
+	beats      map[string]contract.LaneStatus // by lane, from heartbeats
+}
+
+func (f *findings) add(conditions ...contract.Condition) {
+	f.conditions = append(f.conditions, conditions...)
+}
+
+// temporalAway notes that Temporal does not answer. Lanes are judged all the same: they go on without it.
+func (f *findings) temporalAway(err error) {
+	f.open, f.blind = true, true
+	f.add(contract.Condition{Kind: contract.ConditionTemporalAway, Reason: lastPart(err)})
+}
+
+// commanded takes over desired state as Redis holds it.
+func (f *findings) commanded(paused, stopping bool) {
+	switch {
+	case stopping:
+		f.phase, f.open = contract.StateStopped, false
+	case paused:
+		f.phase = contract.StatePaused
+		f.add(contract.IntentConditions(contract.StatePaused, "", time.Time{})...)
+	}
+}
+
+// lookAtTemporal asks the pipeline's workflow, its children's heartbeats and, when there is no answer, why not.
+func (o *observer) lookAtTemporal(ctx context.Context, view *statusView, facts *findings) error {
+	if o.temporal == nil {
+		c, err := o.sh.dialTemporal(ctx)
+		if err != nil {
+			var fail *Fail
+			if ctx.Err() != nil || errors.As(err, &fail) && fail.Code == ExitUsage {
+				return err
+			}
+			facts.temporalAway(err)
+			return nil
+		}
+		o.temporal = c
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return describe(ctx, o.temporal, view, facts)
+}
+
+// describe asks how the pipeline's workflow is and, if it is open, what it and its children say.
+func describe(ctx context.Context, c client.Client, view *statusView, facts *findings) error {
+	answer, err := c.DescribeWorkflowExecution(ctx, contract.PipelineID(view.Pipeline), "")
+	var notFound *serviceerror.NotFound
+	switch {
+	case errors.As(err, &notFound):
+		facts.phase, view.State = contract.StateStopped, "not started"
+		facts.add(contract.Condition{Kind: contract.ConditionNotStarted, Command: "millrace start FILE"})
+		return nil
+	case err != nil:
+		facts.temporalAway(err)
+		return nil
+	}
+	info := answer.GetWorkflowExecutionInfo()
+	if state := info.GetStatus(); state != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		describeClosed(ctx, c, info.GetCloseTime().AsTime(), state, view, facts)
+		return nil
+	}
+	facts.open = true
+	if requireWorker(ctx, c) != nil {
+		facts.add(contract.Condition{Kind: contract.ConditionNoWorker, Command: "bin/worker"})
+		return nil
+	}
+	var p contract.PipelineStatus
+	if err := queryWorkflow(ctx, c, contract.PipelineID(view.Pipeline), "", &p); err != nil {
+		facts.add(contract.Condition{Kind: contract.ConditionTemporalAway, Reason: "the pipeline's workflow does not answer: " + lastPart(err)})
+		return nil
+	}
+	view.State, view.Note, view.Replicas, view.Children = p.State, p.Note, p.Replicas, p.Children
+	if !p.Since.IsZero() {
+		view.Since = &p.Since
+	}
+	facts.phase = p.State
+	since := time.Time{}
+	if p.Standing != nil { // it knows since when it is paused, and so on
+		for _, known := range p.Standing.Conditions {
+			for _, mine := range contract.IntentConditions(p.State, "", since) {
+				if mine.Kind == known.Kind {
+					since = known.Since
+				}
+			}
+		}
+	}
+	facts.add(contract.IntentConditions(p.State, p.Note, since)...)
+	for _, child := range append(p.Children, p.Attached...) {
+		facts.add(contract.ChildConditions(view.Pipeline, child)...)
+	}
+	describeBeats(ctx, c, p.Replicas, view, facts)
+	return nil
+}
+
+// describeClosed says how the workflow ended, and whether something of the pipeline still runs.
+func describeClosed(ctx context.Context, c client.Client, at time.Time, state enumspb.WorkflowExecutionStatus, view *statusView, facts *findings) {
+	facts.phase, view.State = contract.StateStopped, contract.StateStopped
+	word, note := strings.ToLower(state.String()), ""
+	if state, text, err := outcome(ctx, c, view.Pipeline); err == nil && state != "" {
+		view.State, note = state, text
+	}
+	view.Note = note
+	if state == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+		facts.add(contract.Condition{Kind: contract.ConditionStopped, Since: at, Command: "millrace start FILE"})
+		return
+	}
+	for n := range max(view.Replicas, 1) {
+		answer, err := c.DescribeWorkflowExecution(ctx, contract.ReplicaID(view.Pipeline, n), "")
+		if err == nil && answer.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			facts.add(contract.Condition{
+				Kind: contract.ConditionOrphaned, Subject: word, Reason: note, Since: at, Command: "millrace start FILE",
+			})
+			return
+		}
+	}
+	facts.add(contract.Condition{Kind: contract.ConditionFailed, Subject: word, Reason: note, Since: at, Command: "millrace start FILE"})
+}
+
+// describeBeats reads what hot paths and closer said last.
+func describeBeats(ctx context.Context, c client.Client, replicas int, view *statusView, facts *findings) {
+	for n := range replicas {
+		beat := heartbeat(ctx, c, contract.ReplicaID(view.Pipeline, n))
+		if beat.Storm != nil {
+			view.Storms = append(view.Storms, *beat.Storm)
+		}
+		for _, lane := range beat.Lanes {
+			facts.beats[fmt.Sprintf("%s/%d", lane.Topic, lane.Partition)] = lane
+		}
+		facts.add(contract.EngineConditions(beat)...)
+	}
+	closing, at := beatOf[contract.CloseDueDetails](ctx, c, contract.CloseWindowsID(view.Pipeline), contract.ActivityCloseDue)
+	facts.add(contract.CloserConditions(view.Pipeline, closing)...)
+	view.askedKept = true
+	if view.Kept, view.KeptAt = closing.Kept, at; closing.Kept == nil {
+		view.Kept, view.KeptAt = keptOf(ctx, c, view.Pipeline)
+	}
+}
+
+// lookAtLanes reads the lanes from Redis and Kafka. When that cannot be done the last ones stay.
+func (o *observer) lookAtLanes(ctx context.Context, now time.Time, facts *findings) error {
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	if o.data == nil {
+		srv, err := o.sh.connectData(limited)
+		if err != nil {
+			var fail *Fail
+			if ctx.Err() != nil || errors.As(err, &fail) && fail.Code == ExitUsage {
+				return err
+			}
+			kind := contract.ConditionKafkaAway
+			if strings.HasPrefix(err.Error(), redisAway) {
+				kind = contract.ConditionRedisAway
+			}
+			facts.add(contract.Condition{Kind: kind, Reason: lastPart(err)})
+			return nil
+		}
+		o.data = srv
+	}
+	lanes, err := readLanes(limited, o.data.store, o.data.cluster, o.spec)
+	if err != nil {
+		if ctx.Err() == nil {
+			facts.add(o.data.awayCondition(ctx, err))
+			o.data.Close()
+			o.data = nil
+		}
+		return ctx.Err()
+	}
+	if facts.blind { // Redis knows what was commanded last
+		if ctl, err := o.data.store.PipelineCtl(limited, o.spec.Name); err == nil {
+			facts.commanded(ctl.Paused, ctl.Stopping)
+		}
+	}
+	before, elapsed := o.lanes, now.Sub(o.lanesAt)
+	lanes.rates(before, elapsed)
+	o.lanes, o.lanesAt = &lanes, now
+	return nil
+}
+
+// awayCondition says which of the two servers a look at the lanes failed at: the one that does not answer a ping now.
+func (s *servers) awayCondition(ctx context.Context, err error) contract.Condition {
+	limited, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if ping := s.redis.Ping(limited).Err(); ping != nil {
+		return contract.Condition{Kind: contract.ConditionRedisAway, Reason: lastPart(ping)}
+	}
+	return contract.Condition{Kind: contract.ConditionKafkaAway, Reason: lastPart(err)}
+}
+
+// lastPart is the first line of an error's text.
+func lastPart(err error) string {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return text
+}
+
+// fillLanes copies the lanes into the view, completed by what their hot paths said.
+func (o *observer) fillLanes(view *statusView, facts *findings) {
+	lanes := o.lanes
+	view.LanesAt = &o.lanesAt
+	view.Lanes = append([]laneLine(nil), lanes.Lanes...)
+	for i := range view.Lanes {
+		l := &view.Lanes[i]
+		if beat, ok := facts.beats[l.name()]; ok && !l.Fenced {
+			l.State, l.Rate, l.Choices = beat.State, beat.Rate, beat.Choices
+			if beat.Reason != "" {
+				l.Reason = beat.Reason
+			}
+		}
+		view.Lag += l.Lag
+		view.Rate += l.Rate
+	}
+	view.Open, view.Waiting = lanes.Open, lanes.Waiting
+	if lanes.Watermark != window.NoTime {
+		view.Watermark = &lanes.Watermark
+	}
+}
+
+// judgeLanes finds lanes that a removal has fenced and lanes that nobody commits for.
+func (f *findings) judgeLanes(view *statusView, now time.Time) {
+	if r := view.Removal; r != nil {
+		for i := range view.Lanes {
+			if view.Lanes[i].Fenced {
+				f.add(contract.Condition{
+					Kind: contract.ConditionFenced, Subject: view.Lanes[i].name(), Reason: r.WorkflowID + " " + r.Note, Command: r.Command,
+				})
+			}
+		}
+		return
+	}
+	away := view.LanesAt == nil || now.Sub(*view.LanesAt) > lookLimit
+	if !f.open || away || f.phase != contract.StateRunning && f.phase != contract.StatePaused {
+		return
+	}
+	for i := range view.Lanes {
+		l := &view.Lanes[i]
+		if _, known := f.beats[l.name()]; known {
+			continue
+		}
+		c := contract.Condition{
+			Kind: contract.ConditionLaneUnowned, Subject: l.name(), Reason: "no hot path has taken it", Command: "millrace scale " + f.pipeline + " N",
+		}
+		switch last := time.UnixMilli(l.UpdatedAt); {
+		case l.UpdatedAt > 0 && now.Sub(last) > silentAfter:
+			c.Since, c.Reason = last, "the last commit is of then"
+		case l.UpdatedAt == 0 && view.Since != nil && now.Sub(*view.Since) > silentAfter:
+			c.Since = *view.Since
+		default:
+			continue
+		}
+		f.add(c)
+	}
+}
+
+// quiet reports whether nothing waits in the log and nothing comes.
+func quiet(view *statusView) bool {
+	if len(view.Lanes) == 0 || view.Lag > 0 || view.Rate > 0 {
+		return false
+	}
+	return view.State == contract.StateRunning
+}
