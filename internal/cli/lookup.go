@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.temporal.io/sdk/client"
@@ -32,6 +33,9 @@ func (s *servers) Close() {
 	s.release = nil
 }
 
+// pingLimit is how long a command waits for Redis before it says that it does not answer.
+const pingLimit = 2 * time.Second
+
 // redisAway begins the error of a Redis that cannot be reached.
 const redisAway = "Redis at"
 
@@ -59,7 +63,9 @@ func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
 	}
 	s.release = append(s.release, func() { closing(s.redis) })
 	s.store = store.New(s.redis)
-	if err := s.redis.Ping(ctx).Err(); err != nil {
+	pinging, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	if err := s.redis.Ping(pinging).Err(); err != nil {
 		err = connect.Redis.Explain(ctx, cfg.Addrs, cfg.TLS != nil, err)
 		return nil, reached(ctx, unreachablef(redisAway+" %s does not answer: start it, or give --redis HOST:PORT (%w)", strings.Join(cfg.Addrs, ","), err))
 	}

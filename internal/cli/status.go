@@ -117,7 +117,7 @@ func checkStatus(sh *shell, view statusView) error {
 		drawConditions(sh.out, view.Standing, 0)
 	}
 	if !view.Standing.Healthy {
-		return fmt.Errorf("pipeline %s is not healthy: %s", view.Pipeline, view.Standing.Line)
+		return fmt.Errorf("pipeline %s is not healthy", view.Pipeline)
 	}
 	return nil
 }

@@ -50,19 +50,15 @@ func drawLane(w io.Writer, l *laneView) error {
 	if l.UpdatedAt > 0 {
 		updated = time.UnixMilli(l.UpdatedAt).UTC().Format(time.RFC3339)
 	}
-	t := &table{}
-	t.row("state", laneState(&l.laneLine))
-	t.row("committed offset", l.Offset)
-	t.row("log end", l.End)
-	t.row("lag", l.Lag)
-	t.row("records/s", short(l.Rate))
-	t.row("watermark", markText(l.Watermark))
-	t.row("last commit", updated)
-	t.row("owner's epoch", l.Epoch)
-	t.row("open slices", l.Slices)
 	fmt.Fprintf(w, "lane %s\n", l.name())
-	if err := t.write(w, "  "); err != nil {
-		return err
+	for _, row := range []struct {
+		name  string
+		value any
+	}{
+		{"state", laneState(&l.laneLine)}, {"committed offset", l.Offset}, {"log end", l.End}, {"lag", l.Lag}, {"records/s", short(l.Rate)},
+		{"watermark", markText(l.Watermark)}, {"last commit", updated}, {"owner's epoch", l.Epoch}, {"open slices", l.Slices},
+	} {
+		fmt.Fprintf(w, "  %-18s%v\n", row.name, row.value)
 	}
 	fmt.Fprintln(w, sentence(c))
 	if l.Reason != "" {

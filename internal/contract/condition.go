@@ -84,8 +84,12 @@ func firstLine(phase string, lanes int, conditions []Condition, now time.Time) s
 	if lanes > 0 {
 		count = fmt.Sprintf("%d of %d", same, lanes)
 	}
+	text := state.Line
+	if worst.Reason == "" {
+		text = strings.NewReplacer(": {reason}", "", " ({reason})", "", "({reason}) ", "").Replace(text)
+	}
 	line := strings.NewReplacer("{phase}", phase, "{n}", count, "{subject}", worst.Subject, "{reason}", shortReason(worst.Reason),
-		"{since}", sinceText(worst.Since, now), "{command}", worst.Command).Replace(state.Line)
+		"{since}", sinceText(worst.Since, now), "{command}", worst.Command).Replace(text)
 	if others := len(conditions) - same; others > 0 {
 		line += fmt.Sprintf("; and %d more", others)
 	}

@@ -26,7 +26,8 @@ func ChildConditions(pipeline string, c ChildState) []Condition {
 	case strings.HasPrefix(c.ID, replayWALPrefix(pipeline)):
 		switch c.State {
 		case StateDeciding:
-			return one(ConditionJournalAsks, c.ID, c.Note, "millrace wal decide "+c.ID+" CHOICE")
+			return one(ConditionJournalAsks, c.ID, c.Note, fmt.Sprintf("millrace wal decide %s CHOICE --disk %s", pipeline,
+				strings.TrimPrefix(c.ID, replayWALPrefix(pipeline))))
 		case StateHostGone:
 			return one(ConditionJournalWaits, c.ID, c.Note, "")
 		}
@@ -115,11 +116,11 @@ func levelConditions(pipeline string, d DependencyStatus) []Condition {
 	case d.Override != "":
 		return one(ConditionOverride, fmt.Sprintf("%s at level %s: %s", d.Override, d.Level, d.Reason), "millrace degrade auto "+pipeline)
 	case d.Level == LevelJournal, d.Level == LevelThrottled:
-		return one(ConditionDegraded, d.Level+": "+d.Reason, "millrace degrade show "+pipeline)
+		return one(ConditionDegraded, d.Level+": "+d.Reason, "millrace degrade status "+pipeline)
 	case d.Level == LevelPaused && d.Dependency == DependencyResults: // lanes go on; results wait
-		return one(ConditionDegraded, "results wait: "+d.Reason, "millrace degrade show "+pipeline)
+		return one(ConditionDegraded, "results wait: "+d.Reason, "millrace degrade status "+pipeline)
 	case d.Level == LevelPaused:
-		return one(ConditionHeld, d.Reason, "millrace degrade show "+pipeline)
+		return one(ConditionHeld, d.Reason, "millrace degrade status "+pipeline)
 	}
 	return nil
 }

@@ -109,22 +109,10 @@ var stuckStates = []StuckState{
 		WayOut: "start a worker: `bin/worker`, or `millrace dev`",
 	},
 	{
-		Kind: ConditionRedisAway, Line: "unknown: Redis does not answer ({reason})",
-		Means:  "The command itself cannot read Redis. What the hot paths make of it, they say themselves when Temporal answers.",
-		Bound:  "none: it ends when Redis answers.",
-		WayOut: "repair Redis, or name the right address with `--redis HOST:PORT`",
-	},
-	{
-		Kind: ConditionKafkaAway, Line: "unknown: Kafka does not answer ({reason})",
-		Means:  "The command itself cannot read Kafka.",
-		Bound:  "none: it ends when Kafka answers.",
-		WayOut: "repair Kafka, or name the right address with `--kafka HOST:PORT`",
-	},
-	{
 		Kind: ConditionHeld, Line: "stalled: {subject} is away since {since} and nothing can be journalled ({reason})",
 		Means:  "A dependency is away, and there is no journal or it is full: back-pressure holds the lanes, nothing is lost.",
 		Bound:  "none: it ends when the dependency answers, or the journal has room.",
-		WayOut: "repair the dependency; a full journal: free disk space or raise `--wal-limit`; `millrace degrade show NAME` tells why",
+		WayOut: "repair the dependency; a full journal: free disk space or raise `--wal-hard-limit`; `millrace degrade status NAME` tells why",
 	},
 	{
 		Kind: ConditionLaneParked, Line: "stalled: {n} lanes parked, decide with `{command}`",
@@ -142,7 +130,7 @@ var stuckStates = []StuckState{
 		Kind: ConditionJournalAsks, Line: "degraded ({subject}: a journal cannot be read, decide with `{command}`)", Flows: true, Closes: true,
 		Means:  "A journal left on a disk has a damaged segment. Lanes run; what the journal holds is not settled.",
 		Bound:  "none: it waits for the decision.",
-		WayOut: "`millrace wal decide WORKFLOW quarantine|abort`",
+		WayOut: "`millrace wal decide NAME quarantine|abort --disk ID`",
 	},
 	{
 		Kind: ConditionJournalWaits, Line: "degraded ({subject} waits for its worker since {since})", Flows: true, Closes: true,
@@ -195,8 +183,20 @@ var stuckStates = []StuckState{
 	{
 		Kind: ConditionDegraded, Line: "degraded ({subject}: {reason} since {since})", Flows: true,
 		Means:  "A dependency is away. Commits go to the journal, or results wait; no window closes, nothing is lost.",
-		Bound:  "The journal's limit (`--wal-limit`); then the pipeline is held.",
+		Bound:  "The journal's limit (`--wal-hard-limit`); then the pipeline is held.",
 		WayOut: "repair the dependency; before maintenance `millrace degrade open NAME`, after it `millrace degrade auto NAME`",
+	},
+	{
+		Kind: ConditionRedisAway, Line: "unknown: Redis does not answer ({reason})",
+		Means:  "The command itself cannot read Redis. What the hot paths make of it, they say themselves when Temporal answers.",
+		Bound:  "none: it ends when Redis answers.",
+		WayOut: "repair Redis, or name the right address with `--redis HOST:PORT`",
+	},
+	{
+		Kind: ConditionKafkaAway, Line: "unknown: Kafka does not answer ({reason})",
+		Means:  "The command itself cannot read Kafka.",
+		Bound:  "none: it ends when Kafka answers.",
+		WayOut: "repair Kafka, or name the right address with `--kafka HOST:PORT`",
 	},
 	{
 		Kind: ConditionLaneBlocked, Line: "degraded (lane {subject} waits: {reason})", Flows: true, Closes: true,
