@@ -51,7 +51,7 @@ func recoverDecideCommand(sh *shell) *cobra.Command {
 	var requestID, reason string
 	var all bool
 	cmd := &cobra.Command{
-		Use:   "decide WORKFLOW {TOPIC/PARTITION | --all} CHOICE",
+		Use:   "decide WORKFLOW [TOPIC/PARTITION] CHOICE",
 		Short: "Decide what happens to a lane with an incident, or to all that wait",
 		Long: `Decide carries one of the choices that ` + "`millrace recover show`" + ` lists to the lane, or with --all to every lane of the
 recovery that waits for a decision and offers it. The list says for each lane what a choice does, how many records it gives
