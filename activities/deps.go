@@ -219,7 +219,7 @@ func final(err error) error {
 
 func movedError(what string) error {
 	return temporal.NewApplicationErrorWithOptions(what, contract.ErrorMoved, temporal.ApplicationErrorOptions{
-		NextRetryDelay: time.Millisecond,
+		NextRetryDelay: time.Millisecond, Category: temporal.ApplicationErrorCategoryBenign,
 	})
 }
 

@@ -48,7 +48,7 @@ func (a *Placement) Claim(ctx context.Context, in contract.ClaimInput) (*contrac
 		return a.refuse(ctx, in, err)
 	}
 	if n := a.host.count(in.Pipeline, in.Replica); !in.Moving && attemptNumber(ctx) <= min(2*n, declinesMost) {
-		return nil, typed(contract.ErrorBusy, "worker %s runs %d hot paths of %s; another one may have fewer", a.host.worker, n, in.Pipeline)
+		return nil, declined(contract.ErrorBusy, 0, "worker %s runs %d hot paths of %s; another one may have fewer", a.host.worker, n, in.Pipeline)
 	}
 	a.host.promise(tenantKey{in.Pipeline, in.Replica})
 	return &contract.Claimed{Worker: a.host.worker, Queue: a.host.queue}, nil
@@ -57,10 +57,10 @@ func (a *Placement) Claim(ctx context.Context, in contract.ClaimInput) (*contrac
 // offered answers whether this process would run a hot path that runs elsewhere.
 func (a *Placement) offered(in contract.ClaimInput) (*contract.Claimed, error) {
 	if a.host.isDraining() {
-		return nil, typed(contract.ErrorIncapable, "worker %s stops", a.host.worker)
+		return nil, declined(contract.ErrorIncapable, 0, "worker %s stops", a.host.worker)
 	}
 	if err := a.host.capable(in.Spec); err != nil {
-		return nil, typed(contract.ErrorIncapable, "worker %s: %v", a.host.worker, err)
+		return nil, declined(contract.ErrorIncapable, 0, "worker %s: %v", a.host.worker, err)
 	}
 	a.host.promise(tenantKey{in.Pipeline, in.Replica})
 	return &contract.Claimed{Worker: a.host.worker, Queue: a.host.queue}, nil
@@ -107,8 +107,15 @@ func (a *Placement) refuse(ctx context.Context, in contract.ClaimInput, reason e
 	if attemptNumber(ctx) > refusalsQuick {
 		pause = refusalPauseOn
 	}
-	return nil, temporal.NewApplicationErrorWithOptions(fmt.Sprintf("worker %s: %v", a.host.worker, reason), contract.ErrorIncapable,
-		temporal.ApplicationErrorOptions{NextRetryDelay: pause})
+	return nil, declined(contract.ErrorIncapable, pause, "worker %s: %v", a.host.worker, reason)
+}
+
+// declined leaves a claim to another process, which is no failure that anybody should be told of. again is when it is tried again, 0 for
+// what the retry policy says.
+func declined(kind string, again time.Duration, format string, args ...any) error {
+	return temporal.NewApplicationErrorWithOptions(fmt.Sprintf(format, args...), kind, temporal.ApplicationErrorOptions{
+		NextRetryDelay: again, Category: temporal.ApplicationErrorCategoryBenign,
+	})
 }
 
 // withRefusal adds a worker's refusal and drops those of workers that have not been heard of for a while.

@@ -62,6 +62,7 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 	if p.disk != nil {
 		deps.Journal = p.disk
 	}
+	deps.Presence, deps.Seats = p.presence, p.engines.seats
 	return runTemporal(ctx, deps, p.cfg.Temporal)
 }
 
@@ -75,7 +76,9 @@ type process struct {
 	engines *engines
 	closers *closers
 	disk    *disk // nil without a WAL directory
-	server  *telemetry.Server
+
+	presence *presence
+	server   *telemetry.Server
 
 	mu  sync.Mutex
 	why error // why the process is not ready
@@ -120,6 +123,8 @@ func (p *process) connect(ctx context.Context) (err error) {
 	out.follow = func(ctx context.Context, pipeline string, l activities.Level) {
 		p.engines.tell.degrades.Follow(ctx, pipeline, 0, contract.DependencyResults, l)
 	}
+	p.presence = newPresence(p.store, leases{p.store}, p.cfg.Temporal.namespace(),
+		contract.HostQueue(p.cfg.Temporal.Process), p.cfg.Temporal.Worker, p.disk != nil, p.log)
 	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, out, p.cfg.Temporal.Worker, p.log)
 	return nil
 }
@@ -153,6 +158,7 @@ func (p *process) setHost(h *activities.Host) {
 func (p *process) setReady(ready bool, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.presence.ready.Store(ready)
 	p.why = nil
 	if !ready {
 		p.why = errors.New(why)

@@ -60,6 +60,7 @@ type hot struct {
 	guard  guard
 	worker string // for people
 	disk   string // id of the process's WAL directory, empty for none
+	spills bool   // the spec wants a journal
 }
 
 func (h *hot) name() string {
@@ -90,7 +91,7 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	if err != nil {
 		return nil, err
 	}
-	h := &hot{guard: g, worker: e.worker}
+	h := &hot{guard: g, worker: e.worker, spills: s.Lane.Overflow == spec.OverflowJournal}
 	known := make(chan struct{})
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,

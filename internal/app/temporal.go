@@ -37,6 +37,9 @@ type temporalDeps struct {
 	Log  *slog.Logger
 	// Ready is told whether this process takes tasks, and why not.
 	Ready func(ready bool, why string)
+	// Presence tells the fleet of this process, and watches it; Seats are its hot paths. Nil: it does neither.
+	Presence *presence
+	Seats    func(*activities.Host) ([]seat, bool)
 	// Host is told the owner of the hot paths once, before anything runs: it knows their status.
 	Host func(*activities.Host)
 	// Tell is told once, before anything runs, who tells Temporal of recoveries and degradations and asks it. Nil: nobody does.
@@ -69,6 +72,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 		return err
 	}
 	defer stopTelling()
+	defer deps.attend(temporal, host, cfg)()
 	f := &fleet{deps: deps, cfg: cfg, client: temporal, watch: watch, host: host}
 	workers := f.serve(ctx)
 
@@ -107,6 +111,22 @@ func tell(temporal client.Client, watch activities.Watch, deps temporalDeps, cfg
 			deps.Log.Warn("recovery reports not closed cleanly", "error", err)
 		}
 	}, nil
+}
+
+// attend begins to tell the fleet of this process. stop is to be called after the hot paths have ended.
+func (d *temporalDeps) attend(temporal client.Client, host *activities.Host, cfg TemporalConfig) (stop func()) {
+	if d.Presence == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		d.Presence.run(ctx, func() ([]seat, bool) { return d.Seats(host) }, replicas{temporal, cfg.namespace()})
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // fleet builds and runs this process's workers.
@@ -213,6 +233,7 @@ func (f *fleet) build(fatal func(error)) *trio {
 	}
 	own := worker.New(f.client, contract.HostQueue(f.cfg.Process), bound)
 	own.RegisterActivity(activities.NewHosting(f.host, f.client))
+	own.RegisterActivity(activities.NewPlacement(f.host, f.client)) // for offers to this very process
 	if f.deps.Recoveries != nil {
 		own.RegisterActivity(activities.NewRecovery(f.deps.Recoveries, f.client))
 	}

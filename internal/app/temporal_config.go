@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -25,6 +26,9 @@ type TemporalConfig struct {
 	// NoWorkflowCache replays every workflow task from the start of its history. It is for tests: it holds for the whole process.
 	NoWorkflowCache bool
 }
+
+// namespace is the one that the client uses.
+func (c *TemporalConfig) namespace() string { return cmp.Or(c.Client.Namespace, client.DefaultNamespace) }
 
 // Validate applies defaults and names every option that is not valid.
 func (c *TemporalConfig) Validate() error {

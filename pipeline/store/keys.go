@@ -157,6 +157,11 @@ func leaseKey(pipeline string, replica int) string {
 	return pipelineKey(pipeline, "replica:"+strconv.Itoa(replica))
 }
 
+// presenceKeys are where the processes of a fleet say that they are there, and what they do.
+func presenceKeys(fleet string) []string {
+	return []string{"mr:presence:{" + fleet + "}:beats", "mr:presence:{" + fleet + "}:bodies"}
+}
+
 func (id WindowID) key(name string) string { return "mr:{" + id.String() + "}:" + name }
 
 func (id WindowID) ledgerKey() string          { return id.key("ledger") }
