@@ -169,11 +169,13 @@ func CloserConditions(pipeline string, d CloseDueDetails) []Condition {
 }
 
 // ProcessConditions are the kinds that a worker process can see by itself: those in its metrics and in /health.
-func ProcessConditions() []string {
-	return []string{
-		ConditionHeld, ConditionLaneParked, ConditionEngineTrouble, ConditionClosingBlocked, ConditionClosingFails, ConditionDegraded,
-		ConditionLaneBlocked, ConditionStorm, ConditionOverride,
+func ProcessConditions() (kinds []string) {
+	for _, s := range stuckStates {
+		if s.Process {
+			kinds = append(kinds, s.Kind)
+		}
 	}
+	return kinds
 }
 
 // IntentConditions says what an operator wants of the pipeline, other than that it runs.
