@@ -7,6 +7,9 @@ MAKEFLAGS += --no-print-directory
 GO ?= go
 BENCH_COUNT ?= 6
 TEMPORAL_VERSION := 1.5.1
+# Which build this is: Go itself does not say so in every kind of checkout.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+ldflags := $(if $(VERSION),-ldflags '-X millrace/internal/build.version=$(VERSION)')
 # Where the servers are is for the integration tests to say, not for whoever's shell this is.
 no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE
 # Real servers: those the environment names, or the native ones of `make servers`.
@@ -24,8 +27,8 @@ run: build bin/temporal ## run the flights example on embedded servers until Ctr
 	@exec bin/millrace dev --spec examples/flights/flights.yaml --feed examples/flights/flights-2001-01.jsonl.gz
 
 build: ## build bin/millrace and bin/worker
-	@$(GO) build -trimpath -o bin/millrace ./starter
-	@$(GO) build -trimpath -o bin/worker ./worker
+	@tools/build.sh bin/millrace $(GO) build -v -trimpath $(ldflags) -o bin/millrace ./starter
+	@tools/build.sh bin/worker $(GO) build -v -trimpath $(ldflags) -o bin/worker ./worker
 
 test: bin/temporal ## run all tests with the race detector, on embedded servers
 	@$(no_servers) $(GO) test -race -shuffle=on -timeout 25m ./...
@@ -74,19 +77,19 @@ clean: ## stop the servers, remove their data and everything built except bin/te
 bin/temporal: tools/go.mod tools/go.sum
 	@echo "building Temporal's development server into bin/temporal; this takes a few minutes, once ..."
 	@mkdir -p bin
-	@cd tools && $(GO) build -trimpath -ldflags '-s -w -X github.com/temporalio/cli/temporalcli.Version=$(TEMPORAL_VERSION)' \
+	@cd tools && ./build.sh bin/temporal $(GO) build -v -trimpath -ldflags '-s -w -X github.com/temporalio/cli/temporalcli.Version=$(TEMPORAL_VERSION)' \
 		-o ../bin/temporal.part github.com/temporalio/cli/cmd/temporal
 	@mv bin/temporal.part $@
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint into bin/; this takes a minute or two, once ..."
 	@mkdir -p bin
-	@cd tools/lint && $(GO) build -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@cd tools/lint && ../build.sh bin/golangci-lint $(GO) build -v -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 bin/workflowcheck: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin
-	@cd tools/lint && $(GO) build -trimpath -o ../../$@ go.temporal.io/sdk/contrib/tools/workflowcheck
+	@cd tools/lint && ../build.sh bin/workflowcheck $(GO) build -v -trimpath -o ../../$@ go.temporal.io/sdk/contrib/tools/workflowcheck
 
 bin/benchstat: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin
-	@cd tools/lint && $(GO) build -trimpath -o ../../$@ golang.org/x/perf/cmd/benchstat
+	@cd tools/lint && ../build.sh bin/benchstat $(GO) build -v -trimpath -o ../../$@ golang.org/x/perf/cmd/benchstat

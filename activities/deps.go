@@ -223,6 +223,12 @@ func movedError(what string) error {
 	})
 }
 
+// typed returns an error of one of the contract's kinds. Those by which workers hand work to each other are benign: they are
+// no failures, and neither logged nor counted as such.
 func typed(kind, format string, args ...any) error {
-	return temporal.NewApplicationError(fmt.Sprintf(format, args...), kind)
+	category := temporal.ApplicationErrorCategoryBenign
+	if kind == contract.ErrorEngineFailed {
+		category = temporal.ApplicationErrorCategoryUnspecified
+	}
+	return temporal.NewApplicationErrorWithOptions(fmt.Sprintf(format, args...), kind, temporal.ApplicationErrorOptions{Category: category})
 }

@@ -30,23 +30,63 @@ EOF
 say() { echo "servers: $*" >&2; }
 die() { say "$*"; exit 1; }
 
-# running SERVER prints its pid, if it runs. A pid file left by a crash may name somebody else's process by now.
+# running SERVER prints its pid, if the process that was started here runs. A pid file left by a crash may name somebody
+# else's process by now: when the process began, and for which port, are written beside the pid.
 running() {
-  local pid
-  pid=$(cat "$state/$1/pid" 2>/dev/null) || return 1
+  local pid began port
+  [[ -r $state/$1/pid ]] || return 1
+  read -r pid port began <"$state/$1/pid" || return 1
   kill -0 "$pid" 2>/dev/null || return 1
-  [[ $(ps -o command= -p "$pid") == *"$(mark "$1")"* ]] || return 1
+  [[ -n $began && $(began_at "$pid") == "$began" ]] || return 1
   echo "$pid"
 }
 
-# mark is what the command line of a server of ours contains.
-mark() {
+# began_at PID prints when the process began, in a form that only serves to compare.
+began_at() {
+  if [[ -r /proc/$1/stat ]]; then
+    # Ticks since the machine came up, behind the name in parentheses, which may hold anything.
+    echo "$(cut -c1-8 /proc/sys/kernel/random/boot_id)-$(sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20)"
+  else
+    ps -o lstart= -p "$1" | tr -s ' ' '-'
+  fi
+}
+
+port_of() {
   case $1 in
-    redis) echo "redis-server 127.0.0.1:$redis_port" ;;
-    kafka) echo "$state/kafka/server.properties" ;;
-    temporal) echo "$state/temporal/temporal.db" ;;
+    redis) echo "$redis_port" ;;
+    kafka) echo "$kafka_port" ;;
+    temporal) echo "$temporal_port" ;;
   esac
 }
+
+# listens PORT tells whether anything accepts connections there.
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# ours SERVER tells whether what answers on the server's port is the process that was started here. Redis says where it keeps
+# its data; the others hold a lock on theirs, so that while their process runs nobody else can serve it.
+ours() {
+  running "$1" >/dev/null || return 1
+  [[ $1 != redis ]] || [[ $(redis_dir) == "$(cd "$state/redis" && pwd -P)" ]]
+}
+
+# same_port SERVER ends the script when the server that runs was started for another port: a second one on its data would
+# destroy them.
+same_port() {
+  local pid port began
+  read -r pid port began <"$state/$1/pid"
+  [[ $port == "$(port_of "$1")" ]] ||
+    die "$1 of $state listens on port $port, not on $(port_of "$1"): stop it first, or leave $(port_variable "$1") out"
+}
+
+# redis_dir prints the directory of the Redis on our port. A question changes nothing, whosever it is.
+redis_dir() { redis-cli -h 127.0.0.1 -p "$redis_port" --raw config get dir 2>/dev/null | sed -n 2p; }
+
+# must_be_ours SERVER ends the script when something else answers on the server's port: it is left alone.
+must_be_ours() {
+  ours "$1" || die "what answers on port $(port_of "$1") is not the $1 that was started here; it is left alone. Stop it, or choose another port with $(port_variable "$1")"
+}
+
+port_variable() { echo "MILLRACE_SERVERS_$(tr '[:lower:]' '[:upper:]' <<<"$1")_PORT"; }
 
 # spawn SERVER COMMAND... starts a server in a session of its own, so that a Ctrl-C here does not reach it.
 spawn() {
@@ -55,7 +95,7 @@ spawn() {
   mkdir -p "$state/$server"
   if command -v setsid >/dev/null; then set -- setsid "$@"; else set -- nohup "$@"; fi
   "$@" >>"$state/$server/log" 2>&1 </dev/null &
-  echo $! >"$state/$server/pid"
+  echo "$! $(port_of "$server") $(began_at $!)" >"$state/$server/pid"
 }
 
 # await SERVER waits until the server answers and fails with the end of its log if it does not.
@@ -68,6 +108,7 @@ await() {
     fi
     sleep 0.2
   done
+  must_be_ours "$1"
 }
 
 ready() {
@@ -178,7 +219,11 @@ finish_temporal() {
 }
 
 start() {
-  running "$1" >/dev/null && return
+  if running "$1" >/dev/null; then
+    same_port "$1"
+    return
+  fi
+  if listens "$(port_of "$1")"; then must_be_ours "$1"; fi
   say "starting $1"
   "start_$1"
 }
@@ -231,15 +276,30 @@ case ${1:-} in
     ;;
   status)
     for server in redis kafka temporal; do
-      if pid=$(running "$server"); then echo "$server runs, pid $pid"; else echo "$server is down"; fi
+      if pid=$(running "$server"); then
+        echo "$server runs, pid $pid"
+      elif listens "$(port_of "$server")"; then
+        echo "$server is down; port $(port_of "$server") is somebody else's"
+      else
+        echo "$server is down"
+      fi
     done
     ;;
-  env) print_env ;;
+  env)
+    for server in redis kafka temporal; do
+      if listens "$(port_of "$server")"; then must_be_ours "$server"; fi
+    done
+    print_env
+    ;;
   start) one_of "${2:-}"; start "$2"; settle "$2" ;;
   stop) one_of "${2:-}"; stop "$2" ;;
   restart) one_of "${2:-}"; stop "$2"; start "$2"; settle "$2" ;;
   kill) one_of "${2:-}"; stop "$2" KILL ;;
-  flush-redis) redis-cli -h 127.0.0.1 -p "$redis_port" flushall ;;
+  flush-redis)
+    running redis >/dev/null || die "redis is down: start it with tools/servers.sh start redis"
+    must_be_ours redis
+    redis-cli -h 127.0.0.1 -p "$redis_port" flushall
+    ;;
   -h | --help | help) usage ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 	"millrace/internal/app"
 	"millrace/internal/build"
 	"millrace/internal/connect"
+	"millrace/internal/logs"
 )
 
 func main() {
@@ -95,7 +95,7 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	if cfg.Temporal.ReportsLimit = int64(reports); reports < app.LeastReportsLimit {
 		return cfg, fmt.Errorf("--reports-limit is %d bytes; want at least %d", reports, app.LeastReportsLimit)
 	}
-	cfg.Log = logger(out, *text, *verbose)
+	cfg.Log = logs.New(out, *text, *verbose)
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
 		return cfg, err
 	}
@@ -107,15 +107,4 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	}
 	cfg.Temporal.Client, err = conn.Temporal()
 	return cfg, err
-}
-
-func logger(out io.Writer, text, verbose bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if verbose {
-		options.Level = slog.LevelDebug
-	}
-	if text {
-		return slog.New(slog.NewTextHandler(out, options))
-	}
-	return slog.New(slog.NewJSONHandler(out, options))
 }

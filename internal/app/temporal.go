@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
-	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	"millrace/activities"
 	"millrace/internal/build"
 	"millrace/internal/connect"
 	"millrace/internal/contract"
+	"millrace/internal/logs"
 	"millrace/workflows"
 )
 
@@ -55,7 +55,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	}
 	options := cfg.Client
 	options.Identity = cfg.Worker
-	options.Logger = sdklog.NewStructuredLogger(deps.Log)
+	options.Logger = logs.ForTemporal(deps.Log)
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return fmt.Errorf("make a Temporal client: %w", err)

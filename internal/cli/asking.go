@@ -35,9 +35,9 @@ type asking struct {
 	update    string
 	requestID string // empty: a new one
 	request   any
-	wait      time.Duration     // how long the command waits for the answer
-	look      string            // the command that shows what goes on without this one
-	explain   func(error) error // turns Temporal's errors into a person's
+	wait      time.Duration                      // how long the command waits for the answer
+	look      string                             // the command that shows what goes on without this one
+	explain   func(context.Context, error) error // turns Temporal's errors into a person's
 
 	said map[string]saying
 }
@@ -73,7 +73,7 @@ func (a *asking) send(ctx context.Context, into receipt) error {
 		return incompletef("%s: no answer within %s; the request goes on without this command. Look with `%s`, or ask again with "+
 			"--request-id %s to get its receipt", a.subject(), a.wait, a.look, a.requestID)
 	default:
-		return a.explain(err)
+		return a.explain(ctx, err)
 	}
 	// Temporal answers a repeated id with what came of it first, whatever is asked for.
 	if err := into.Past().Repeats(a.update, contract.Fingerprint(a.request)); err != nil {

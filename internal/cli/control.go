@@ -43,7 +43,7 @@ func (c *command) expected() *int64 {
 func pipelineAsking(sh *shell, tc client.Client, pipeline, update string, request any) *asking {
 	return &asking{
 		sh: sh, c: tc, id: contract.PipelineID(pipeline), update: update, request: request, wait: askPatience,
-		look: "millrace status " + pipeline, explain: func(err error) error { return explain(pipeline, err) },
+		look: "millrace status " + pipeline, explain: func(ctx context.Context, err error) error { return explainNear(ctx, tc, pipeline, err) },
 	}
 }
 

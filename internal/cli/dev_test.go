@@ -76,14 +76,15 @@ func (l *lockedBuffer) String() string {
 
 // TestSecondTerminal steers a pipeline that `millrace dev` runs, through Temporal, with every command.
 func TestSecondTerminal(t *testing.T) {
-	feed := filepath.Join(t.TempDir(), "feed.jsonl")
+	dir := t.TempDir()
+	feed := filepath.Join(dir, "feed.jsonl")
 	require.NoError(t, os.WriteFile(feed, firstLines(t, 5000), 0o600))
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var out, errs lockedBuffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- Main(ctx, []string{"dev", "--spec", flightsSpec, "--feed", feed}, &out, &errs)
+		ended <- Main(ctx, []string{"dev", "--spec", flightsSpec, "--feed", feed, "--dir", dir}, &out, &errs)
 	}()
 	export := regexp.MustCompile(`export MILLRACE_KAFKA_BROKERS=(\S+) MILLRACE_REDIS_ADDRS=(\S+) TEMPORAL_ADDRESS=(\S+)`)
 	require.Eventually(t, func() bool { return strings.Contains(errs.String(), "5000 records fed") }, time.Minute, 50*time.Millisecond, errs.String)
@@ -122,7 +123,10 @@ func TestSecondTerminal(t *testing.T) {
 
 	first := receipt("flush", "flights", "--request-id", "once")
 	require.Positive(t, first.Emitted.Published)
-	require.Equal(t, first, receipt("flush", "flights", "--request-id", "once"), "the same request, the same receipt")
+	again := receipt("flush", "flights", "--request-id", "once")
+	require.True(t, again.Repeated)
+	again.Repeated = false
+	require.Equal(t, first, again, "the same request, the same receipt")
 	receipt("pause", "flights", "--reason", "test")
 	code, text, _ := run("status", "flights", "--once")
 	require.Equal(t, ExitOK, code)
@@ -143,4 +147,8 @@ func TestSecondTerminal(t *testing.T) {
 
 	interrupt()
 	require.Equal(t, ExitOK, <-ended, errs.String())
+	log, err := os.ReadFile(filepath.Join(dir, "worker.log"))
+	require.NoError(t, err)
+	require.Regexp(t, `^time=\S+ level=INFO msg="worker starts" version=`, string(log))
+	require.NotRegexp(t, `level=(ERROR|WARN)`, string(log), "nothing went wrong")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"millrace/internal/app"
 	"millrace/internal/connect"
 	"millrace/internal/dev"
+	"millrace/internal/logs"
 	"millrace/pipeline/wal"
 )
 
@@ -71,7 +71,7 @@ func runWorker(ctx context.Context, conn *connect.Options, logFile string) error
 		return err
 	}
 	defer closing(out)
-	cfg := app.Config{Log: slog.New(slog.NewTextHandler(out, nil)), WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")}}
+	cfg := app.Config{Log: logs.New(out, true, false), WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")}}
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
 		return err
 	}

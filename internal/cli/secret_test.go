@@ -97,16 +97,16 @@ func TestTLSOnOneSideOnly(t *testing.T) {
 		env        map[string]string
 		says       string
 	}{
-		{"Redis plain, server TLS", "status flights --spec " + flightsSpec, map[string]string{
+		{"Redis plain, server TLS", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr()}, "answers with TLS, and this program does not: is TLS on? Set MILLRACE_REDIS_TLS=1"},
-		{"Redis plain, server TLS and silent", "status flights --spec " + flightsSpec, map[string]string{
+		{"Redis plain, server TLS and silent", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, conf)}, "is TLS on? Set MILLRACE_REDIS_TLS=1"},
-		{"Redis TLS, server plain", "status flights --spec " + flightsSpec, map[string]string{
+		{"Redis TLS, server plain", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: plainRedis.Addr(), connect.EnvRedisTLS: "1"},
 			"does not answer with TLS, and this program does: is TLS on there? Without it unset MILLRACE_REDIS_TLS"},
-		{"Redis TLS, server silent", "status flights --spec " + flightsSpec, map[string]string{
+		{"Redis TLS, server silent", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, nil), connect.EnvRedisTLS: "1"}, "is TLS on there?"},
-		{"Redis TLS, unknown authority", "status flights --spec " + flightsSpec, map[string]string{
+		{"Redis TLS, unknown authority", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr(), connect.EnvRedisTLS: "1"}, "name its file in MILLRACE_REDIS_CA"},
 		{"Kafka plain, server TLS", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka}, "is TLS on? Set MILLRACE_KAFKA_TLS=1"},
 		{"Kafka TLS, server plain", "windows ls p", map[string]string{connect.EnvKafkaBrokers: plainKafka, connect.EnvKafkaTLS: "1"},

@@ -88,7 +88,7 @@ func (sh *shell) sendUpdate(ctx context.Context, c client.Client, id, name, requ
 	a := &asking{
 		sh: sh, c: c, id: id, update: name, requestID: requestID, request: request, wait: askPatience,
 		look:    "temporal workflow query --type status --workflow-id " + id,
-		explain: func(err error) error { return explainWorkflow(id, missing, err) },
+		explain: func(_ context.Context, err error) error { return explainWorkflow(id, missing, err) },
 	}
 	return a.send(ctx, into)
 }

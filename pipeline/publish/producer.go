@@ -123,7 +123,7 @@ func deliveryError(err error) error {
 	}
 	var code sarama.KError
 	if errors.As(err, &code) && (code == sarama.ErrProducerFenced || code == sarama.ErrInvalidProducerEpoch) {
-		return fmt.Errorf("%w: %w", ErrFenced, err)
+		return ErrFenced // the rest is a number that the client library has no words for
 	}
 	return err
 }

@@ -2,6 +2,8 @@ package result
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"math"
 
 	"millrace/pipeline/ledger"
@@ -102,7 +104,11 @@ func (c *Closer) maintainFloors(ctx context.Context, v *view) {
 	_ = parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) error {
 		prove := func(ctx context.Context, s *publish.Held) error { return c.prove(ctx, s, i, v) }
 		if err := c.slots[i].MaintainFloors(ctx, c.finality, prove); err != nil && ctx.Err() == nil {
-			c.cfg.Log.Warn("the ledger's floors stay where they are", "pipeline", c.cfg.Spec.Name, "slot", i, "error", err)
+			level := slog.LevelWarn
+			if errors.Is(err, publish.ErrFenced) { // the other closer raises them
+				level = slog.LevelDebug
+			}
+			c.cfg.Log.Log(ctx, level, "the ledger's floors stay where they are", "slot", i, "error", err)
 		}
 		return nil
 	})
