@@ -66,6 +66,14 @@ func (f *fakes) ReadMeta(_ context.Context, id store.LaneID) (store.Meta, bool, 
 	return f.meta(id), true, nil
 }
 
+func (f *fakes) ReadOwner(_ context.Context, id store.LaneID) (store.Token, error) {
+	return f.meta(id).Owner, nil
+}
+
+func (f *fakes) Replace(context.Context, store.LaneID, string, store.Token, store.Token, int, *store.MetaUpdate) (store.Meta, error) {
+	return store.Meta{}, errors.New("nothing here is of no use")
+}
+
 func (f *fakes) Abandon(context.Context, store.LaneID, store.Token) error { return nil }
 
 func (f *fakes) Acquire(_ context.Context, id store.LaneID, _ string, _, next store.Token) (store.Meta, bool, error) {

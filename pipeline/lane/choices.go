@@ -1,12 +1,21 @@
 package lane
 
-import "fmt"
+import (
+	"fmt"
 
-// offer completes an incident with what the operator may do about it. at is nil when the reader found the incident; s is
-// nil when there is no state.
+	"millrace/pipeline/store"
+)
+
+// offer completes an incident with what the operator may do about it; every incident has a way out. at is nil when the reader
+// or a commit found the incident; s is nil when there is no state.
 func (l *Lane) offer(inc *Incident, at *position, s *State) {
-	inc.ID = fmt.Sprintf("%s:%s", inc.Kind, l.token)
+	token := l.token
+	if token == "" { // the lane could not be taken: no two incidents may have one id all the same
+		token = store.NextToken(l.unowned)
+	}
+	inc.ID = fmt.Sprintf("%s:%s", inc.Kind, token)
 	wait := Choice{Name: ChoiceWait, Text: "stay parked; the lane's windows stay open", Exact: true}
+	retry := Choice{Name: ChoiceRetry, Text: "look again at Redis and the log: the lane goes on if the cause is gone, and asks again if it is not", Exact: true}
 	switch {
 	case inc.Kind == IncidentGap && s != nil:
 		to := max(inc.To, s.ahead)
@@ -17,16 +26,57 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 		}, wait}
 	case inc.Kind == IncidentTruncated && s != nil:
 		inc.Choices = []Choice{s.offerRebuild(inc), wait}
-	case inc.Kind == IncidentOtherLog && s != nil:
-		lost := s.folded()
+	case inc.Kind == IncidentOtherLog:
+		inc.Choices = []Choice{offerRestart(s), wait}
+	case inc.Kind == IncidentUndecoded:
+		retry.Text = "read the batch again: it can be read once the broker has repaired it or another replica leads; if not, the lane asks again"
 		inc.Choices = []Choice{{
-			Name: ChoiceRestart, Lost: lost, Exact: true,
-			Text: fmt.Sprintf("start at the new log's start: %d events of %d open slices of the old log are dropped; windows that are final stay as published",
-				lost, len(s.slices)),
-		}, wait}
+			Name: ChoiceSkip, Lost: inc.To - inc.From,
+			Text: fmt.Sprintf("go on behind the batch, at offset %d: its %d offsets are lost; they are counted as skipped", inc.To, inc.To-inc.From),
+		}, retry, wait}
 	case inc.Kind == IncidentStateLost && at != nil:
-		inc.Choices = []Choice{at.offerReturn(), wait}
+		inc.Choices = []Choice{at.offerReturn(), retry, wait}
+	case at != nil && at.unusable():
+		inc.Choices = []Choice{at.offerReplacement(inc.Kind), retry, wait}
+	case s != nil && inc.Kind != IncidentReaderLost:
+		retry.Reread = max(0, s.offset-l.now.Committed)
+		retry.Text = "take the lane anew from what Redis holds and read again what was not committed; if the cause is still there, the lane asks again"
+		inc.Choices = []Choice{retry, wait}
+	default:
+		inc.Choices = []Choice{retry, wait}
 	}
+}
+
+// offerRestart begins the log of a topic that was made again.
+func offerRestart(s *State) Choice {
+	c := Choice{
+		Name: ChoiceRestart, Lost: Unknown,
+		Text: "start at the new log's start: the open slices of the old log are dropped; windows that are final stay as published",
+	}
+	if s != nil {
+		c.Lost, c.Exact = s.folded(), true
+		c.Text = fmt.Sprintf("start at the new log's start: %d events of %d open slices of the old log are dropped; windows that are final stay as published",
+			c.Lost, len(s.slices))
+	}
+	return c
+}
+
+// offerReplacement is the way on for a lane whose state is there and of no use.
+func (p *position) offerReplacement(kind string) Choice {
+	c := p.offerReturn()
+	c.Exact = false
+	switch {
+	case kind == IncidentOtherSpec && c.Name == ChoiceRebuild:
+		c.Text += "; what the spec before had counted into open windows is dropped. A window of this spec that began before that offset holds only " +
+			"what came after it: to count from further back, stop, and start with --discard-state --from, or under another name"
+	case kind == IncidentOtherSpec:
+		c.Text += "; what the spec before had counted into open windows is dropped"
+	case kind == IncidentFormat:
+		c.Text += "; what the other release wrote is dropped, so its workers must not run this pipeline any more"
+	default:
+		c.Text += "; what Redis holds of the lane's open slices is dropped"
+	}
+	return c
 }
 
 // unconfirmed counts the records that entries hold beyond the committed offset.

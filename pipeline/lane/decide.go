@@ -17,6 +17,7 @@ const (
 	ChoiceSkip    = "skip"    // go on behind the records that are gone
 	ChoiceRebuild = "rebuild" // read again from where the oldest open slice began
 	ChoiceRestart = "restart" // begin at the log's start with nothing
+	ChoiceRetry   = "retry"   // try again, giving nothing up
 )
 
 // Unknown is a cost that nobody can tell.
@@ -36,6 +37,8 @@ type Decision struct {
 	Incident string    `json:"incident"` // its id
 	Kind     string    `json:"kind"`
 	Choice   string    `json:"choice"`
+	From     int64     `json:"from"` // of the incident
+	To       int64     `json:"to"`
 	By       string    `json:"by,omitempty"`
 	At       time.Time `json:"at"`
 	Lost     int64     `json:"lost"`           // as it turned out
@@ -77,7 +80,7 @@ func (l *Lane) Decide(incident, choice, by string) error {
 	switch {
 	case s.State != StateParked || inc == nil:
 		return fmt.Errorf("%w, it is %s", ErrNotParked, s.State)
-	case incident != inc.ID && incident != string(s.Owner):
+	case incident != inc.ID && (s.Owner == "" || incident != string(s.Owner)):
 		return fmt.Errorf("%w: %s, not %q", ErrOtherIncident, inc.ID, incident)
 	}
 	names := make([]string, len(inc.Choices))
@@ -90,7 +93,7 @@ func (l *Lane) Decide(incident, choice, by string) error {
 			l.decisions = append(l.decisions[:0:0], l.decisions[1:]...)
 		}
 		l.decisions = append(l.decisions[:len(l.decisions):len(l.decisions)], Decision{
-			Incident: inc.ID, Kind: inc.Kind, Choice: choice, By: by, At: time.Now(), Lost: c.Lost, Start: -1,
+			Incident: inc.ID, Kind: inc.Kind, Choice: choice, From: inc.From, To: inc.To, By: by, At: time.Now(), Lost: c.Lost, Start: -1,
 		})
 		l.decidedUnder = s.Owner
 		l.deps.Log.Info("operator decided", "lane", l.id.String(), "incident", inc.ID, "choice", choice, "by", by)
@@ -133,39 +136,81 @@ func (l *Lane) settled(d Decision) {
 	l.decisions = append(l.decisions[:len(l.decisions)-1:len(l.decisions)-1], d)
 }
 
+// due returns the open decision if it is to be carried out now, at an acquisition that found inc and meta. A decision that there
+// is nothing to do about is settled: its incident is gone, or it was to try again and that has been done.
+func (l *Lane) due(inc *Incident, meta store.Meta) *Decision {
+	d := l.open()
+	switch {
+	case d == nil:
+		return nil
+	case d.Choice == ChoiceRetry && inc == nil:
+		d.Lost, d.Start = 0, max(0, meta.Offset)
+	case d.Choice == ChoiceRetry:
+		d.Void = "it was tried again, and the cause is still there"
+	case inc != nil && inc.Kind == d.Kind:
+		return d
+	case inc == nil && d.skipsUnreadable() && meta.Offset < d.From:
+		return nil // the lane reads up to there first
+	case inc == nil && d.skipsUnreadable() && meta.Offset < d.To:
+		return d
+	default:
+		d.Void = "the incident is gone"
+	}
+	l.settled(*d)
+	return nil
+}
+
+// skipsUnreadable reports whether the decision gives up records that the reader cannot decode.
+func (d *Decision) skipsUnreadable() bool {
+	return d.Kind == IncidentUndecoded && d.Choice == ChoiceSkip
+}
+
 // replayOf is how the state comes back: by what is left of it outside its slices when these are gone.
 func replayOf(d *Decision, at *position, s *State) (Replay, error) {
-	if d.Kind != IncidentStateLost {
+	if d.Kind == IncidentTruncated {
 		return s.Replay(), nil
 	}
-	return at.comeBack()
+	r, err := at.comeBack()
+	if d.Kind == IncidentOtherSpec {
+		r = r.underAnotherSpec()
+	}
+	return r, err
 }
+
+// rewriting fills the meta of a lane that goes on at another offset, given the meta that is there. purge drops all slices.
+type rewriting func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error)
 
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
 // lane is one that goes on at another offset. It returns the new meta.
 func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State) (store.Meta, error) {
 	era := d.At.UnixMilli()
-	if d.Choice == ChoiceRebuild {
+	switch d.Choice {
+	case ChoiceRebuild:
 		r, err := replayOf(d, at, s)
 		if err != nil {
 			return store.Meta{}, err
 		}
 		r.TopicID = at.topicID
-		meta, err := Rebuild(ctx, l.deps.Store, l.program, l.id, l.token, r, at.ends, era)
+		meta, err := l.write(ctx, at, rebuildFrom(r, at.ends, era, at.unusable()))
 		d.Start = meta.Offset
 		return meta, err
-	}
-	return rewrite(ctx, l.deps.Store, l.program, l.id, l.token, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
-		if d.Choice == ChoiceSkip {
-			d.Lost = s.skip(next, meta, at.ends.Start, era)
+	case ChoiceSkip:
+		to := at.ends.Start
+		if d.skipsUnreadable() {
+			to = d.To
+		}
+		return l.write(ctx, at, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+			d.Lost = s.skip(next, meta, to, era)
 			d.Start = next.Offset
 			return false, nil
-		}
+		})
+	}
+	return l.write(ctx, at, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
 		ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
 		if err != nil {
 			return false, err
 		}
-		if d.Kind == IncidentOtherLog {
+		if d.Kind == IncidentOtherLog && s != nil {
 			d.Lost = s.folded()
 		}
 		next.Offset, next.TopicID, next.Era = at.ends.Start, at.topicID, era
@@ -176,13 +221,44 @@ func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State
 	})
 }
 
+// write carries a rewriting out: as a call of the lane's chain, or in place of a state that cannot be used.
+func (l *Lane) write(ctx context.Context, at *position, fn rewriting) (store.Meta, error) {
+	if !at.unusable() {
+		return rewrite(ctx, l.deps.Store, l.program, l.id, l.token, fn)
+	}
+	before, next := l.token, l.token
+	if before == "" {
+		before, next = l.unowned, store.NextToken(l.unowned)
+	}
+	meta, err := replace(ctx, l.deps.Store, l.program, l.id, before, next, at.meta, fn)
+	if errors.Is(err, store.ErrOwnerChanged) && l.token != "" {
+		err = errors.Join(store.ErrFenced, err)
+	}
+	if err == nil {
+		l.token = next
+	}
+	return meta, err
+}
+
 // Rebuild makes a lane that is owned by owner read again from where r says, in one call: whatever stands there is dropped.
 // It returns the new meta. era is the time of the decision in ms: the lane gets it as its new past if r does not bring
 // back exactly the old one.
 func Rebuild(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token, r Replay, ends source.Ends, era int64) (store.Meta, error) {
-	return rewrite(ctx, st, p, id, owner, func(_ store.Meta, next *store.MetaUpdate) (bool, error) {
+	return rewrite(ctx, st, p, id, owner, rebuildFrom(r, ends, era, false))
+}
+
+// Replace is Rebuild for a lane whose state cannot be used. The owner that was read becomes next. known is what can be read
+// of the meta. The lane always gets a new past: what was decided after r was written down may be missing in it.
+func Replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, next store.Token, known store.Meta, r Replay, ends source.Ends,
+	era int64) (store.Meta, error) {
+	return replace(ctx, st, p, id, owner, next, known, rebuildFrom(r, ends, era, true))
+}
+
+// rebuildFrom is the rewriting of a rebuild. newPast is for what may not come back exactly as it was, whatever r says.
+func rebuildFrom(r Replay, ends source.Ends, era int64, newPast bool) rewriting {
+	return func(_ store.Meta, next *store.MetaUpdate) (bool, error) {
 		next.TopicID, next.Era = r.TopicID, era
-		if r.Exact() && r.Decided <= ends.HighWatermark {
+		if !newPast && r.Exact() && r.Decided <= ends.HighWatermark {
 			next.Era = r.Era
 		}
 		next.Decided = min(r.Decided, ends.HighWatermark) // what the log does not reach any more is decided by none that is still there
@@ -197,13 +273,27 @@ func Rebuild(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 			}
 		}
 		return true, nil
-	})
+	}
 }
 
-// rewrite replaces a lane's meta, and drops all its slices if fn says so. fn finds next empty but for what has nothing to
-// do with the log.
-func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token,
-	fn func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error)) (store.Meta, error) {
+// emptied returns the update that fn makes of a lane, found empty but for what has nothing to do with the log.
+func emptied(meta store.Meta, fn rewriting) (next store.MetaUpdate, purge bool, err error) {
+	next = store.MetaUpdate{
+		Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle,
+		CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: time.Now().UnixMilli(),
+	}
+	if purge, err = fn(meta, &next); err != nil {
+		return next, purge, err
+	}
+	next.Whole, next.Balance.Known = true, true
+	if purge {
+		next.Balance.Dropped = next.Counters.Folded
+	}
+	return next, purge, nil
+}
+
+// rewrite replaces a lane's meta, and drops all its slices if fn says so.
+func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token, fn rewriting) (store.Meta, error) {
 	meta, stats, err := st.LaneView(ctx, id, p.StateID)
 	if err != nil {
 		return meta, err
@@ -211,21 +301,15 @@ func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 	if meta.Owner != owner {
 		return meta, store.ErrFenced
 	}
-	next := store.MetaUpdate{
-		Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle,
-		CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: time.Now().UnixMilli(),
-	}
-	purge, err := fn(meta, &next)
+	next, purge, err := emptied(meta, fn)
 	if err != nil {
 		return meta, err
 	}
 	call := store.Call{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Buckets: p.Spec.Lane.Buckets, Meta: &next}
-	next.Whole, next.Balance.Known = true, true
 	if purge {
 		for _, stat := range stats {
 			call.Purge = append(call.Purge, stat.SliceID)
 		}
-		next.Balance.Dropped = next.Counters.Folded
 	}
 	if _, err := st.Apply(ctx, id, p.StateID, owner, []store.Call{call}); err != nil {
 		return meta, err
@@ -239,6 +323,15 @@ func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 		err = store.ErrLostWrites // forgotten already: the decision is still to be carried out
 	}
 	return meta, err
+}
+
+// replace is rewrite for a lane whose state cannot be used: nothing of it stays.
+func replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, token store.Token, known store.Meta, fn rewriting) (store.Meta, error) {
+	next, _, err := emptied(known, fn)
+	if err != nil {
+		return known, err
+	}
+	return st.Replace(ctx, id, p.StateID, owner, token, p.Spec.Lane.Buckets, &next)
 }
 
 // skip moves a lane's meta on to start, or behind it when entries were written up to there. Entries that a commit left

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (r *loop) broken(err error) error {
 	switch {
 	case r.onlyHere(r.ctx, err):
 	case store.IsFinal(err) && !errors.Is(err, store.ErrFenced):
-		return &Incident{Kind: IncidentCorrupt, From: -1, To: -1, Detail: err.Error()}
+		return &Incident{Kind: cmp.Or(lossKind(err), IncidentCorrupt), From: -1, To: -1, Detail: withoutLane(err)}
 	default:
 		return err
 	}
@@ -78,13 +79,16 @@ func (r *loop) broken(err error) error {
 // was under way. Those of commits in the journal go out before it.
 func (r *loop) reseed(ctx context.Context) error {
 	r.halt()
+	var stored []store.SliceStat
 	_, meta, err := r.take(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		_, stored, err = r.deps.Store.LaneView(ctx, r.id, r.program.StateID)
 	}
-	_, stored, err := r.deps.Store.LaneView(ctx, r.id, r.program.StateID)
+	if lossKind(err) == IncidentCorrupt {
+		meta, err = r.clear(ctx)
+	}
 	if err != nil {
-		return err
+		return lossIncident(err)
 	}
 	if r.tail != nil {
 		r.owed, r.tail = append(r.owed, r.tail), nil
@@ -114,6 +118,28 @@ func (r *loop) reseed(ctx context.Context) error {
 		r.park(&inc, nil)
 	}
 	return nil
+}
+
+// clear takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when
+// another owner has written there since.
+func (r *loop) clear(ctx context.Context) (store.Meta, error) {
+	owner, err := r.deps.Store.ReadOwner(ctx, r.id)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	if owner != r.token {
+		return store.Meta{}, store.ErrFenced
+	}
+	r.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", r.id.String())
+	nothing := store.MetaUpdate{
+		Offset: store.NotStarted, Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle, Balance: store.Balance{Known: true},
+	}
+	next := store.NextToken(owner)
+	meta, err := r.deps.Store.Replace(ctx, r.id, r.program.StateID, owner, next, r.program.Spec.Lane.Buckets, &nothing)
+	if err == nil {
+		r.token = next
+	}
+	return meta, err
 }
 
 // release commits what the lane holds and waits for it, within the grace.

@@ -31,7 +31,7 @@ type Incident struct {
 	From    int64    `json:"from"` // first offset concerned, -1 when no range is
 	To      int64    `json:"to"`   // first offset no longer concerned, -1 when no range is
 	Detail  string   `json:"detail"`
-	Choices []Choice `json:"choices,omitempty"` // what the operator may decide; none when only another release or a repair helps
+	Choices []Choice `json:"choices,omitempty"` // what the operator may decide
 }
 
 // Error is one line that says what happened and what can be done.
@@ -45,7 +45,7 @@ func (i *Incident) Error() string {
 // position is what is known about a lane before it resumes.
 type position struct {
 	meta     store.Meta
-	loss     error // a part of the state is gone from Redis
+	loss     error // why the state in Redis cannot be used: a part of it is gone, or cannot be read by this release or under this spec
 	hint     source.Committed
 	ledger   Published // asked for when neither Redis nor the group knows the lane
 	topicID  string
@@ -55,6 +55,9 @@ type position struct {
 
 // fresh tells whether the lane has never committed.
 func (p *position) fresh() bool { return p.meta.Offset < 0 }
+
+// unusable reports whether nothing of the state in Redis may stay when the lane is rewritten.
+func (p *position) unusable() bool { return p.loss != nil && lossKind(p.loss) != IncidentStateLost }
 
 // sameTopic reports whether two topic ids may stand for one incarnation of a topic: "" is not known.
 func sameTopic(a, b string) bool { return a == "" || b == "" || a == b }
@@ -66,6 +69,8 @@ func (p *position) verify() (start int64, inc *Incident) {
 	case !p.fresh() && !sameTopic(p.meta.TopicID, p.topicID): // also when a part of the state is gone: none of it is of use here
 		return 0, &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
 			"topic %s is now %s, the state belongs to %s: it was deleted and made again", p.topicRef.Topic, p.topicID, p.meta.TopicID)}
+	case p.loss != nil && lossKind(p.loss) != IncidentStateLost:
+		return 0, &Incident{Kind: lossKind(p.loss), From: -1, To: -1, Detail: withoutLane(p.loss) + lossAdvice[lossKind(p.loss)]}
 	case p.loss != nil:
 		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: at, Detail: fmt.Sprintf(
 			"%s; the server evicts keys (its maxmemory-policy must be noeviction) or somebody deleted them: restore Redis from its backup, or decide",
@@ -101,7 +106,7 @@ func readerIncident(err error, at int64) *Incident {
 	}
 	var undecoded *source.DecodeError
 	if errors.As(err, &undecoded) {
-		return &Incident{Kind: IncidentUndecoded, From: undecoded.Offset, To: undecoded.Offset + 1, Detail: err.Error()}
+		return &Incident{Kind: IncidentUndecoded, From: undecoded.Offset, To: undecoded.Next, Detail: err.Error()}
 	}
 	if errors.Is(err, source.ErrOtherTopic) {
 		return &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: err.Error()}
@@ -109,21 +114,34 @@ func readerIncident(err error, at int64) *Incident {
 	return &Incident{Kind: IncidentReaderLost, From: -1, To: -1, Detail: fmt.Sprint(err)}
 }
 
-// corruptIncident turns an error that no retry can mend into an incident and returns any other as it is.
-func corruptIncident(err error) error {
+// lossKind is the kind of incident of an error which says that the stored state cannot be used, "" for any other error.
+func lossKind(err error) string {
 	var format *store.FormatError
 	var state *store.StateIDError
-	var kind string
 	switch {
-	case errors.As(err, &format):
-		kind = IncidentFormat
+	case errors.Is(err, store.ErrPartialLoss):
+		return IncidentStateLost
+	case errors.As(err, &format), errors.Is(err, agg.ErrEntryVersion):
+		return IncidentFormat
 	case errors.As(err, &state):
-		kind = IncidentOtherSpec
-	case errors.Is(err, agg.ErrEntryVersion):
-		kind = IncidentFormat
+		return IncidentOtherSpec
 	case errors.Is(err, store.ErrCorrupt), errors.Is(err, agg.ErrEntryCorrupt):
-		kind = IncidentCorrupt
-	default:
+		return IncidentCorrupt
+	}
+	return ""
+}
+
+// lossAdvice says what helps besides a decision.
+var lossAdvice = map[string]string{
+	IncidentCorrupt:   "; somebody wrote to Redis, or its memory is bad: restore Redis from its backup and choose retry, or decide",
+	IncidentFormat:    "; run the release that wrote it, or a newer one, or decide",
+	IncidentOtherSpec: "; stop the pipeline and start the spec that it ran with, give this one another name, or decide",
+}
+
+// lossIncident turns an error that no retry mends into an incident and returns any other as it is.
+func lossIncident(err error) error {
+	kind := lossKind(err)
+	if kind == "" {
 		return err
 	}
 	return &Incident{Kind: kind, From: -1, To: -1, Detail: withoutLane(err)}
@@ -145,7 +163,7 @@ func (p *position) wayBack() string {
 // lane already, without the pipeline before it.
 func withoutLane(err error) string {
 	text := err.Error()
-	for _, before := range []string{"restore lane ", "lane "} {
+	for _, before := range []string{"acquire lane ", "restore lane ", "read lane ", "lane "} {
 		rest, found := strings.CutPrefix(text, before)
 		if name, after, ok := strings.Cut(rest, ": "); found && ok && strings.Contains(name, "/") && !strings.Contains(name, " ") {
 			text = after

@@ -51,7 +51,7 @@ func TestIncidentsArePlain(t *testing.T) {
 		})
 	}
 	var corrupt *Incident
-	require.ErrorAs(t, corruptIncident(fmt.Errorf("restore lane orders/in/3: slice 7: %w", store.ErrCorrupt)), &corrupt)
+	require.ErrorAs(t, lossIncident(fmt.Errorf("restore lane orders/in/3: slice 7: %w", store.ErrCorrupt)), &corrupt)
 	require.Equal(t, "slice 7: "+store.ErrCorrupt.Error(), corrupt.Detail)
 	for _, whole := range []string{"lane is parked: no", "restore lane: x", "lane orders/in/3 is not in Redis", "x: lane orders/in/3: y"} {
 		require.Equal(t, whole, withoutLane(errors.New(whole)))

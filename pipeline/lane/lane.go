@@ -28,7 +28,8 @@ type Lane struct {
 	previous    store.Token // whom it was taken from
 	unproved    store.Token // of a meta that this lane has created and not been able to prove or to take back
 	state       *State
-	loss        error // a part of the state is gone from Redis: what the last restore found
+	loss        error       // why the state in Redis cannot be used, as this acquisition found
+	unowned     store.Token // whose such a state is, when this lane could not become its owner
 	reader      source.Reader
 	now         Status // what publish hands out; the lane's goroutine alone writes it
 	reseeds     int
@@ -169,17 +170,20 @@ func (l *Lane) acquire(ctx context.Context) (int64, error) {
 func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	l.now.State, l.now.Incident = StateAcquiring, nil
 	l.publish()
-	l.state = nil
+	l.state, l.loss, l.unowned = nil, nil, ""
 	var meta store.Meta
 	err := l.step(ctx, StepAcquire, func(res *StepResult) (err error) {
-		if meta, err = l.takeOver(ctx); err != nil {
+		if meta, err = l.takeOver(ctx); lossKind(err) != "" {
+			meta, err = l.leaveUntouched(ctx, err)
+		}
+		if err != nil {
 			return err
 		}
 		res.From, res.Committed = l.previous.Epoch(), meta.Offset
 		// Read after the lane was taken: at least what its last owner followed, so that a pause holds over a move.
 		ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
 		if err != nil {
-			return corruptIncident(err)
+			return lossIncident(err)
 		}
 		l.deps.Desired.Set(ctl)
 		return nil
@@ -223,7 +227,7 @@ func (l *Lane) takeOver(ctx context.Context) (store.Meta, error) {
 	if l.token != "" {
 		meta, found, err := l.deps.Store.ReadMeta(ctx, l.id)
 		if err != nil {
-			return meta, corruptIncident(err)
+			return meta, err
 		}
 		if found && meta.Owner == l.token {
 			return meta, nil
@@ -236,15 +240,37 @@ func (l *Lane) takeOver(ctx context.Context) (store.Meta, error) {
 	return meta, err
 }
 
+// leaveUntouched goes on, without a token, with a lane whose state cannot be used for loss: it is found out what an operator
+// can decide, and the state becomes this lane's when it is replaced. What can be read of its meta is returned.
+func (l *Lane) leaveUntouched(ctx context.Context, loss error) (store.Meta, error) {
+	owner, err := l.deps.Store.ReadOwner(ctx, l.id)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	l.loss, l.unowned, l.previous = loss, owner, owner
+	meta, found, err := l.deps.Store.ReadMeta(ctx, l.id)
+	switch {
+	case lossKind(err) != "" || err == nil && !found:
+		return store.Meta{Offset: store.NotStarted}, nil
+	case err == nil && meta.Owner != owner:
+		return meta, store.ErrOwnerChanged
+	}
+	return meta, err
+}
+
 // bringHome applies the journal of the last owner to Redis.
 func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult) error {
 	res.From, res.Committed = l.previous.Epoch(), meta.Offset
-	if l.deps.Journal == nil {
+	if l.deps.Journal == nil || l.loss != nil {
 		return nil
 	}
 	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, Fitting(l.deps.Side), l.id, l.program.StateID, l.previous, l.token, meta.Cursor)
+	if lossKind(err) != "" { // what the journal holds is read from Kafka again
+		l.loss = err
+		return nil
+	}
 	if err != nil {
-		return corruptIncident(err)
+		return err
 	}
 	res.Entries, res.Bytes = r.Entries, r.Bytes
 	if r.Outcome == journal.NothingPending {
@@ -255,7 +281,7 @@ func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult)
 		"entries", r.Entries, "bytes", r.Bytes, "to", r.Last, "superseded", r.Superseded.Commits, "reason", r.Reason)
 	now, _, err := l.deps.Store.ReadMeta(ctx, l.id)
 	if err != nil {
-		return corruptIncident(err)
+		return err
 	}
 	if now.Owner != l.token {
 		return store.ErrFenced
@@ -267,12 +293,18 @@ func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult)
 
 // restore builds memory from Redis.
 func (l *Lane) restore(ctx context.Context, res *StepResult) error {
+	if l.loss != nil {
+		return nil
+	}
 	state, sum, err := Restore(ctx, l.deps.Store, l.program, l.id, l.token)
-	if l.loss = nil; errors.Is(err, store.ErrPartialLoss) {
+	if lossKind(err) != "" {
 		l.loss, err = err, nil // the operator decides when it is known what brings it back
 	}
 	if err != nil {
-		return corruptIncident(err)
+		return err
+	}
+	if state == nil {
+		return nil
 	}
 	l.state, l.now.Restored = state, &sum
 	res.Committed, res.Slices, res.Entries, res.Bytes = state.offset, sum.Slices, int64(sum.Entries), sum.Bytes
@@ -282,7 +314,7 @@ func (l *Lane) restore(ctx context.Context, res *StepResult) error {
 // verify finds where to read on, and carries out what the operator decided about it.
 func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*position, error) {
 	for {
-		if l.state.Cursor() != meta.Cursor {
+		if l.state != nil && l.state.Cursor() != meta.Cursor {
 			return nil, fmt.Errorf("restore lane %s: %w: at %s, not %s", l.id, store.ErrLostWrites, l.state.Cursor(), meta.Cursor)
 		}
 		at, err := l.locate(ctx, meta)
@@ -291,12 +323,7 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 		}
 		res.Committed, res.LogStart, res.LogEnd = meta.Offset, at.ends.Start, at.ends.HighWatermark
 		start, inc := at.verify()
-		d := l.open()
-		if d != nil && (inc == nil || inc.Kind != d.Kind) {
-			d.Void = "the incident is gone"
-			l.settled(*d)
-			d = nil
-		}
+		d := l.due(inc, meta)
 		if inc != nil && d == nil {
 			l.offer(inc, at, l.state)
 			l.state = nil
@@ -304,11 +331,17 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 		}
 		if d != nil {
 			if meta, err = l.carryOut(ctx, d, at, l.state); err != nil {
-				return nil, corruptIncident(err)
+				return nil, lossIncident(err)
 			}
 			l.settled(*d)
 			res.Decision = d
 			l.deps.Log.Warn("lane goes on as decided", "lane", l.id.String(), "choice", d.Choice, "by", d.By, "offset", d.Start, "lost", d.Lost)
+			if l.loss, l.unowned = nil, ""; at.unusable() {
+				l.previous = l.token // a journal of an owner before belongs to what was replaced
+				if err := l.bringHome(ctx, &meta, res); err != nil {
+					return nil, err
+				}
+			}
 			if err := l.restore(ctx, res); err != nil {
 				return nil, err
 			}
@@ -352,12 +385,12 @@ func (l *Lane) bind(ctx context.Context, s *State) error {
 func (l *Lane) take(ctx context.Context) (before store.Token, meta store.Meta, err error) {
 	read, found, err := l.deps.Store.ReadMeta(ctx, l.id)
 	if err != nil {
-		return "", store.Meta{}, corruptIncident(err)
+		return "", store.Meta{}, err
 	}
 	token := store.NextToken(read.Owner)
 	meta, _, err = l.deps.Store.Acquire(ctx, l.id, l.program.StateID, read.Owner, token)
 	if err != nil {
-		return "", store.Meta{}, corruptIncident(err)
+		return "", store.Meta{}, err
 	}
 	if !found || read.Owner == l.unproved {
 		if err := l.proveMember(ctx, token); err != nil {

@@ -345,7 +345,7 @@ func TestOperatorDecidesRebuild(t *testing.T) {
 	require.Positive(t, inc.Choices[0].Reread)
 	require.ErrorIs(t, b.Decide(inc.ID, "forget", "me"), ErrUnknownChoice)
 	require.NotContains(t, b.Decide(inc.ID, "forget", "me").Error(), "orders/0", "whoever asks names the lane")
-	require.ErrorContains(t, b.Decide(inc.ID, "forget", "me"), "rebuild, wait")
+	require.ErrorContains(t, b.Decide(inc.ID, "forget", "me"), "rebuild, retry, wait")
 	require.ErrorIs(t, b.Decide("gap:1", ChoiceRebuild, "me"), ErrOtherIncident)
 	require.NoError(t, b.Decide(inc.ID, ChoiceWait, "me"))
 	require.NoError(t, b.Decide(string(b.Status().Owner), ChoiceRebuild, "me"))

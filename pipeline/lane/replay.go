@@ -28,6 +28,14 @@ func (r *Replay) Exact() bool {
 	return r.Basis.Known && !slices.ContainsFunc(r.Seals, func(s store.Seal) bool { return s.Before == none && s.Offset > r.From })
 }
 
+// underAnotherSpec is the replay for a lane whose spec has changed what it computes: offsets mean what they meant, and what
+// was late by the watermarks and seals of the spec before may be on time under this one.
+func (r Replay) underAnotherSpec() Replay {
+	r.Basis = store.Basis{Watermark: none, Sealed: none, Counters: r.Basis.Counters}
+	r.Seals = nil
+	return r
+}
+
 // maxSeals bounds the seals a lane remembers, and so the metadata of its group offset: a broker takes 4 KiB.
 const maxSeals = 64
 

@@ -328,7 +328,11 @@ func (r *loop) readerEnded() error {
 	}
 	r.ended = true
 	r.state.idleEnd, r.state.touched = -1, true // what was proved of another log, or of one that was cut, proves nothing
-	r.park(readerIncident(err, r.state.Offset()), nil)
+	inc := readerIncident(err, r.state.Offset())
+	if d := r.open(); d != nil && d.skipsUnreadable() && d.From <= inc.From && inc.From < d.To {
+		return errors.Join(errDecided, r.release()) // the lane had to read up to here again
+	}
+	r.park(inc, nil)
 	return nil
 }
 

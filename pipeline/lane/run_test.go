@@ -363,11 +363,11 @@ func TestPauseHoldsOverAMoveAndWhenRedisForgets(t *testing.T) {
 }
 
 func TestErrorsNoRetryMendsBecomeIncidents(t *testing.T) {
-	require.ErrorIs(t, corruptIncident(errors.Join(store.ErrOwnerChanged)), store.ErrOwnerChanged)
+	require.ErrorIs(t, lossIncident(errors.Join(store.ErrOwnerChanged)), store.ErrOwnerChanged)
 	var inc *Incident
-	require.ErrorAs(t, corruptIncident(&store.FormatError{Found: 9, Want: 1}), &inc)
+	require.ErrorAs(t, lossIncident(&store.FormatError{Found: 9, Want: 1}), &inc)
 	require.Equal(t, IncidentFormat, inc.Kind)
-	require.ErrorAs(t, corruptIncident(&store.StateIDError{}), &inc)
+	require.ErrorAs(t, lossIncident(&store.StateIDError{}), &inc)
 	require.Equal(t, IncidentOtherSpec, inc.Kind)
 }
 

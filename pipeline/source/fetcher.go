@@ -286,14 +286,20 @@ func (f *fetcher) judge(ctx context.Context, err error) error {
 	var other *OtherTopicError
 	var bad *undecodable
 	switch {
-	case errors.As(err, &other), errors.Is(err, ErrLegacyFormat):
+	case errors.As(err, &other):
 		return err
+	case errors.Is(err, ErrLegacyFormat):
+		if fatal := f.undecoded(ctx, err); fatal != nil {
+			return fatal
+		}
 	case errors.As(err, &bad):
 		// One bad batch spoils the whole answer, so ask for single batches: the good ones before it still arrive, and
 		// the offset named is the bad one's.
 		f.bad++
 		if f.size == 1 && f.bad > decodeTries || f.bad > 3*decodeTries {
-			return &DecodeError{TopicPartition: f.tp, Offset: f.pos, Err: bad.error}
+			if fatal := f.undecoded(ctx, bad.error); fatal != nil {
+				return fatal
+			}
 		}
 		f.size = 1
 	case errors.Is(err, sarama.ErrOffsetOutOfRange):

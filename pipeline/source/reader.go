@@ -6,7 +6,7 @@ import "time"
 type Reader interface {
 	// Batches delivers batches in order and is closed when the reader ends: on a permanent error, see Err, or on Close.
 	Batches() <-chan Batch
-	// Err is why Batches was closed: an *OutOfRangeError, *DecodeError, *OtherTopicError or ErrLegacyFormat; nil while
+	// Err is why Batches was closed: an *OutOfRangeError, *DecodeError (also of ErrLegacyFormat) or *OtherTopicError; nil while
 	// reading and after Close. Trouble with brokers is never an error: the reader tries for ever and says so in Status.
 	Err() error
 	// Status tells what the reader does now.

@@ -377,6 +377,42 @@ func TestReaderNamesTheBatchThatCannotBeDecoded(t *testing.T) {
 	require.Contains(t, err.Error(), topic+"/0: the record batch at offset 3 cannot be decoded")
 }
 
+// Whoever gives a batch up has to know where the next one begins, though nothing of the batch can be read.
+func TestReaderNamesTheEndOfABadBatch(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		from, size int64
+		more       int64 // records behind the batch
+	}{{"one record", 3, 1, 2}, {"many records", 3, 100, 50}, {"at the log's end", 3, 7, 0}, {"a pair", 0, 2, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			k := fakeKafka(t)
+			topic := k.topic(t, 1)
+			p := k.producer(t, nil)
+			for _, v := range numbers("v", int(c.from+c.size+c.more)) {
+				produce(t, p, topic, v)
+			}
+			rewriteFetch(k, func(req *kmsg.FetchRequest) *kmsg.FetchResponseTopicPartition {
+				rp := req.Topics[0].Partitions[0]
+				if at := rp.FetchOffset; at < c.from && rp.PartitionMaxBytes < 400 || at >= c.from+c.size {
+					return nil
+				}
+				sp := kmsg.NewFetchResponseTopicPartition()
+				sp.HighWatermark, sp.LastStableOffset = c.from+c.size+c.more, c.from+c.size+c.more
+				sp.RecordBatches = recordBatch(c.from, int32(c.size), func(raw []byte) { raw[len(raw)-1] ^= 1 })
+				return &sp
+			})
+			_, err := readError(t, k.open(t, topic, 0, nil))
+			var bad *DecodeError
+			require.ErrorAs(t, err, &bad)
+			require.Equal(t, []int64{c.from, c.from + c.size}, []int64{bad.Offset, bad.Next})
+			if c.more > 0 {
+				got, _ := readTo(t, k.open(t, topic, bad.Next, nil), c.from+c.size+c.more)
+				require.Len(t, got, int(c.more))
+			}
+		})
+	}
+}
+
 func TestReaderGoesOnAfterADecodeErrorThatPasses(t *testing.T) {
 	k := fakeKafka(t)
 	topic := k.topic(t, 1)
@@ -444,6 +480,8 @@ func TestReaderRefusesLegacyRecords(t *testing.T) {
 	})
 	_, err := readError(t, k.open(t, topic, 0, nil))
 	require.ErrorIs(t, err, ErrLegacyFormat)
+	var bad *DecodeError
+	require.ErrorAs(t, err, &bad, "so that it can be given up")
 }
 
 func TestReaderWaitsWhileTheTopicIsAway(t *testing.T) {

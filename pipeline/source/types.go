@@ -105,6 +105,7 @@ func (e *OutOfRangeError) Is(target error) bool { return target == ErrOffsetOutO
 type DecodeError struct {
 	TopicPartition
 	Offset int64
+	Next   int64 // first offset behind it from which the log can be read on, the log's end when there is none
 	Err    error
 }
 

@@ -293,6 +293,68 @@ func TestAcquireRefuses(t *testing.T) {
 	})
 }
 
+// Whatever stands there, of another format, under another state id or unreadable, a replaced lane has nothing of it left; and
+// only whoever has read its owner can replace it.
+func TestReplace(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		const meta = "mr:{flights/flights/3}:meta"
+		for name, spoil := range map[string]func() string{ // and the state id under which it is replaced
+			"another format": func() string {
+				require.NoError(t, client.HSet(ctx, meta, "format", store.Format+1).Err())
+				return stateID
+			},
+			"another spec": func() string { return "0000000000000000" },
+			"unreadable": func() string {
+				require.NoError(t, client.HSet(ctx, meta, "cursor", "x", "offset", "ten").Err())
+				return stateID
+			},
+			"folds unreadable": func() string {
+				require.NoError(t, client.HSet(ctx, "mr:{flights/flights/3}:folds", hour0.String(), "many").Err())
+				return stateID
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				require.NoError(t, client.Del(ctx, meta, "mr:{flights/flights/3}:slices", "mr:{flights/flights/3}:folds").Err())
+				a := acquire(t, s)
+				a.mustApply(a.commit(10, "a", hour0, hour1))
+				id := spoil()
+				next := &store.MetaUpdate{
+					Offset: 4, Watermark: 4000, MaxTime: store.NoTime, Sealed: 3000, IdleEnd: store.NotIdle, TopicID: "topic-id", Decided: 9, Era: 77,
+					Counters: store.Counters{Read: 4, Folded: 4}, Seals: []store.Seal{{Offset: 5, Before: 6}}, Balance: store.Balance{Known: true, Dropped: 4},
+				}
+				_, err := s.Replace(ctx, lane, id, "1:other", "2:x", buckets, next)
+				require.ErrorIs(t, err, store.ErrOwnerChanged)
+				var got store.Meta
+				for range 2 { // repeating is safe
+					got, err = s.Replace(ctx, lane, id, a.token, "2:x", buckets, next)
+					require.NoError(t, err)
+				}
+				require.Equal(t, store.Token("2:x"), got.Owner)
+				require.Equal(t, id, got.StateID)
+				require.Equal(t, []int64{4, 4000, 3000, 9, 77}, []int64{got.Offset, got.Watermark, got.Sealed, got.Decided, got.Era})
+				require.Equal(t, next.Counters, got.Counters)
+				require.Equal(t, next.Seals, got.Seals)
+				require.Equal(t, next.Balance, got.Balance)
+				require.Positive(t, got.Cursor.Seq)
+				view, slices, err := s.LaneView(ctx, lane, id)
+				require.NoError(t, err)
+				require.Equal(t, got, view)
+				require.Empty(t, slices)
+				require.NoError(t, view.CheckBalance(lane, slices))
+				keys, err := client.Keys(ctx, "mr:{flights/flights/3}:s:*").Result()
+				require.NoError(t, err)
+				require.Empty(t, keys, "no entry is left behind")
+				require.ErrorIs(t, a.apply(a.commit(20, "b", hour0)), store.ErrFenced)
+			})
+		}
+		_, err := s.Fence(ctx, lane, store.RemovedToken("run"))
+		require.NoError(t, err)
+		_, err = s.Replace(ctx, lane, stateID, "removed:run", "3:y", buckets, &store.MetaUpdate{})
+		require.ErrorIs(t, err, store.ErrRemoved)
+	})
+}
+
 func TestDrop(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)

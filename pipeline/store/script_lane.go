@@ -99,6 +99,7 @@ if not head[1] or not head[2] then return {@nometa@, ''} end
 if head[1] ~= ARGV[1] then return {@fenced@, head[1]} end
 if head[2] ~= ARGV[2] then
 	local hs, hc = string.match(head[2], '^(%d+):(%d+)$')
+	if not hs then return {@lost@, head[2]} end
 	local ns, nc = string.match(ARGV[3], '^(%d+):(%d+)$')
 	hs, hc, ns, nc = tonumber(hs), tonumber(hc), tonumber(ns), tonumber(nc)
 	if hs > ns or (hs == ns and hc >= nc) then return @repeated@ end
