@@ -113,6 +113,10 @@ func (w *World) lose(p int) {
 	if w.hints[p].offset < 0 {
 		return // nothing says how the lane would come back
 	}
+	if w.rng.IntN(6) == 0 {
+		w.spoil(p)
+		return
+	}
 	var key string
 	switch w.rng.IntN(5) {
 	case 0:
@@ -143,6 +147,27 @@ func (w *World) lose(p int) {
 		last := len(t.calls) - 1
 		t.calls[last] = append(t.calls[last], func() { t.marks = marks })
 	}
+}
+
+// spoil makes an entry in Redis one that nobody here can read.
+func (w *World) spoil(p int) {
+	t := w.laneTag(p)
+	prefix := "mr:{" + t.name + "}:s:"
+	buckets := slices.DeleteFunc(slices.Sorted(maps.Keys(t.hashes)), func(k string) bool { return !strings.HasPrefix(k, prefix) })
+	if len(buckets) == 0 {
+		return
+	}
+	key := buckets[w.rng.IntN(len(buckets))]
+	fields := slices.Sorted(maps.Keys(t.hashes[key]))
+	field := fields[w.rng.IntN(len(fields))]
+	entry := []byte(t.hashes[key][field])
+	entry[0] = 99 // its version
+	if _, err := w.redis.do([]string{"hset", key, field, string(entry)}); err != nil {
+		w.fail("spoil %s: %v", key, err)
+	}
+	w.logf("somebody writes to %s", key)
+	w.damaged[p] = true
+	w.out.Spoilt++
 }
 
 // rewind makes Redis forget a suffix of the calls of some hash tags, as a fail-over does.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
 	"millrace/pipeline/verify"
@@ -98,7 +99,8 @@ func (w *World) judgeSeals() {
 func (w *World) judgeIncidents(exempt func(window.Ref) bool) {
 	for _, c := range w.closers {
 		for _, t := range c.incidents {
-			if slices.Contains(w.damaged, true) && strings.Contains(t.Error, store.ErrPartialLoss.Error()) {
+			seen := strings.Contains(t.Error, store.ErrPartialLoss.Error()) || strings.Contains(t.Error, agg.ErrEntryVersion.Error())
+			if slices.Contains(w.damaged, true) && seen {
 				continue // it was, and for a long time, and what is published now is judged
 			}
 			if !exempt(w.refOf(windowID{t.Window, t.Start})) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"millrace/pipeline/agg"
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/source"
@@ -160,7 +161,7 @@ func (l *laneProc) acquire() error {
 		if hint := w.hints[l.p]; hint.offset >= 0 {
 			switch {
 			case l.choice == lane.ChoiceRebuild:
-				if meta, err = l.rebuild(hint); err != nil {
+				if meta, err = l.rebuild(hint, false); err != nil {
 					return err
 				}
 				start, seals = meta.Offset, l.rebuilt
@@ -177,9 +178,9 @@ func (l *laneProc) acquire() error {
 	if errors.Is(err, store.ErrPartialLoss) && w.is(wantWhole) {
 		err = nil
 	}
-	if errors.Is(err, store.ErrPartialLoss) {
+	if spoilt := errors.Is(err, agg.ErrEntryVersion); spoilt || errors.Is(err, store.ErrPartialLoss) {
 		if err = l.lost(err); err == nil {
-			if meta, err = l.rebuild(w.hints[l.p]); err != nil {
+			if meta, err = l.rebuild(w.hints[l.p], spoilt); err != nil {
 				return err
 			}
 			start, seals = meta.Offset, l.rebuilt
@@ -215,8 +216,8 @@ func (l *laneProc) acquire() error {
 	return nil
 }
 
-// rebuild carries out what the operator decided about a lost state.
-func (l *laneProc) rebuild(h hint) (store.Meta, error) {
+// rebuild carries out what the operator decided about a lost state, or about one that is spoilt: nothing of that one stays.
+func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
 	at, _, err := l.st.ReadMeta(l.w.ctx, l.id)
 	if err != nil {
 		return store.Meta{}, err
@@ -243,7 +244,13 @@ func (l *laneProc) rebuild(h hint) (store.Meta, error) {
 		r.Decided = 0
 	}
 	l.infos[at.Cursor.NextCommit().String()] = &commitInfo{partition: l.p, offset: r.From, seals: l.rebuilt}
-	meta, err := lane.Rebuild(l.w.ctx, l.st, l.w.program, l.id, l.token, r, ends, int64(l.w.step))
+	var meta store.Meta
+	if spoilt {
+		l.w.out.Replaced++
+		meta, err = lane.Replace(l.w.ctx, l.st, l.w.program, l.id, l.token, l.token, at, r, ends, int64(l.w.step))
+	} else {
+		meta, err = lane.Rebuild(l.w.ctx, l.st, l.w.program, l.id, l.token, r, ends, int64(l.w.step))
+	}
 	if err == nil {
 		l.w.out.Rebuilds++
 		l.w.logf("reads again from %d what stood at %d: %s", meta.Offset, h.offset, h.text)

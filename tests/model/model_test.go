@@ -91,6 +91,8 @@ func TestLoss(t *testing.T) {
 	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
 	sum := explore(t, cmp.Or(*seedsFlag, env, defaultSeeds)/2, Loss)
 	require.NotZero(t, sum.Lost)
+	require.NotZero(t, sum.Spoilt)
+	require.NotZero(t, sum.Replaced)
 	require.NotZero(t, sum.Found)
 	require.NotZero(t, sum.Reseeds)
 	require.NotZero(t, sum.Rebuilds)
@@ -115,9 +117,9 @@ func explore(t *testing.T, n int, sky Climate) Outcome {
 	})
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
 		"final windows %d, late events %d, windows not judged %d; commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
-		"keys deleted %d, acquisitions that found it %d; floors written %d, rows given up %d, views expired %d)",
+		"keys deleted %d, entries spoilt %d, acquisitions that found it %d, states replaced %d; floors written %d, rows given up %d, views expired %d)",
 		seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals, sum.Revisions, sum.Idle, sum.Finals, sum.Late, sum.Exempt,
-		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Found, sum.Floors, sum.Rows, sum.Expired)
+		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Spoilt, sum.Found, sum.Replaced, sum.Floors, sum.Rows, sum.Expired)
 	return sum
 }
 
@@ -141,6 +143,8 @@ func (o *Outcome) add(p Outcome) {
 	o.Rows += p.Rows
 	o.Lost += p.Lost
 	o.Found += p.Found
+	o.Spoilt += p.Spoilt
+	o.Replaced += p.Replaced
 }
 
 // The same seed gives the same run.

@@ -45,7 +45,9 @@ type Outcome struct {
 	Floors    int // raised
 	Rows      int // of the ledger that were given up
 	Lost      int // keys of lanes that were deleted
-	Found     int // acquisitions that found a part of the state gone
+	Found     int // acquisitions that found a part of the state gone, or spoilt
+	Spoilt    int // entries that were made unreadable
+	Replaced  int // rebuilds in place of a state with such entries
 
 	Spilled, Superseded, Resumed, Settled int // commits in journals; not applied; applied by a later owner; without a lane
 }
