@@ -2,8 +2,11 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
+
+	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
 )
@@ -46,7 +49,43 @@ func (a *Control) CheckStore(ctx context.Context, in contract.SpecInput) error {
 	if err != nil {
 		return err
 	}
-	return final(a.servers.CheckStore(ctx, s))
+	if in.Begin != nil && in.Begin.Discard {
+		open, err := a.watch.Open(ctx, contract.RemoveID(s.Name))
+		if err != nil {
+			return err
+		}
+		if open {
+			return temporal.NewNonRetryableApplicationError(fmt.Sprintf("start %s: %s is open: wait until it has ended, then start without a discard",
+				s.Name, contract.RemoveID(s.Name)), contract.ErrorRefused, nil)
+		}
+	}
+	return final(a.servers.CheckStore(ctx, s, in.Begin))
+}
+
+// LocateBegin finds the offsets where a start wants its lanes to begin.
+func (a *Control) LocateBegin(ctx context.Context, in contract.SpecInput) (*contract.Begun, error) {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
+	s, err := parse(in.Spec)
+	if err != nil {
+		return nil, err
+	}
+	begun, err := a.servers.LocateBegin(ctx, s, *in.Begin)
+	return &begun, final(err)
+}
+
+// BeginLanes gives every lane its first state. A lane that has one already keeps it.
+func (a *Control) BeginLanes(ctx context.Context, in contract.BeginLanesInput) error {
+	ctx, cancel := inTime(ctx)
+	defer cancel()
+	s, err := parse(in.Spec)
+	if err != nil {
+		return err
+	}
+	if err := a.confirm(ctx); err != nil {
+		return err
+	}
+	return final(a.servers.BeginLanes(ctx, s, in))
 }
 
 // EnsureTopics creates the topics that the pipeline writes and returns those it reads.
@@ -128,7 +167,7 @@ func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*c
 	found.Restored = true
 	found.Generation, err = a.desired.Change(ctx, in.Pipeline, contract.DesiredChange{
 		RequestID: in.RequestID, Above: in.Desired.Generation,
-		Paused: &in.Desired.Paused, Stopping: &in.Desired.Stopping, CommitNow: &in.Desired.CommitNow,
+		Paused: &in.Desired.Paused, Stopping: &in.Desired.Stopping, CommitNow: &in.Desired.CommitNow, Begun: &in.Desired.Begun,
 	})
 	return found, final(err)
 }

@@ -41,7 +41,15 @@ func (f *fakeState) States(context.Context, *spec.Spec) ([]contract.LaneState, e
 func (f *fakeState) Ends(context.Context, *spec.Spec) ([]contract.LaneEnd, error) {
 	return []contract.LaneEnd{{Topic: "orders", End: 10}}, nil
 }
-func (f *fakeState) CheckStore(context.Context, *spec.Spec) error { return ErrPermanent }
+func (f *fakeState) CheckStore(context.Context, *spec.Spec, *contract.Begin) error {
+	return ErrPermanent
+}
+func (f *fakeState) LocateBegin(context.Context, *spec.Spec, contract.Begin) (contract.Begun, error) {
+	return contract.Begun{}, ErrPermanent
+}
+func (f *fakeState) BeginLanes(context.Context, *spec.Spec, contract.BeginLanesInput) error {
+	return ErrPermanent
+}
 func (f *fakeState) EnsureTopics(context.Context, *spec.Spec) (contract.Topics, error) {
 	return contract.Topics{Sources: []contract.TopicInfo{{Topic: "orders", Partitions: 2}}}, nil
 }

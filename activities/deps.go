@@ -73,8 +73,13 @@ type Lanes interface {
 
 // Servers checks and prepares what a pipeline needs before it runs.
 type Servers interface {
-	// CheckStore fails with ErrPermanent when Redis can never hold this pipeline's state.
-	CheckStore(ctx context.Context, s *spec.Spec) error
+	// CheckStore fails with ErrPermanent when Redis can never hold this pipeline's state, or holds one that this start cannot go on
+	// from. begin is nil for a start that goes on from what is there.
+	CheckStore(ctx context.Context, s *spec.Spec, begin *contract.Begin) error
+	// LocateBegin finds the offset of every lane where begin says.
+	LocateBegin(ctx context.Context, s *spec.Spec, begin contract.Begin) (contract.Begun, error)
+	// BeginLanes gives lanes without state their first one. Repeating it changes nothing.
+	BeginLanes(ctx context.Context, s *spec.Spec, in contract.BeginLanesInput) error
 	// EnsureTopics creates the topics the pipeline writes. Source topics must exist.
 	EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topics, error)
 	// RemoveMember takes a replica's static member out of the pipeline's consumer group. A member that is not there is no error.

@@ -14,8 +14,8 @@ import (
 
 // Remains are what a pipeline has in Redis and Kafka. All methods may be repeated. progress is told of what was done so far.
 type Remains interface {
-	// Count counts keys by kind, lanes, and those of the lanes that a removal has fenced.
-	Count(ctx context.Context, pipeline string, progress func(int64)) (keys []contract.KeyCount, lanes, fenced int, err error)
+	// Count counts keys by kind, and the lanes with what they hold.
+	Count(ctx context.Context, pipeline string, progress func(int64)) (keys []contract.KeyCount, lanes LaneCount, err error)
 	// Group names the pipeline's consumer group and its members; exists is false when the coordinator does not know it.
 	Group(ctx context.Context, pipeline string) (group string, members []contract.GroupMember, exists bool, err error)
 	// Leases are those that have not expired.
@@ -33,6 +33,14 @@ type Remains interface {
 	// Sweep deletes all keys, and looks until none is left.
 	Sweep(ctx context.Context, pipeline, token string, progress func(int64)) error
 	DeleteTopic(ctx context.Context, topic string) error
+}
+
+// LaneCount counts the lanes of a pipeline and what they hold.
+type LaneCount struct {
+	Lanes  int
+	Fenced int   // those that a removal has fenced
+	Slices int64 // that are open
+	Events int64 // folded into them
 }
 
 // Specs are the specs that Temporal knows.
@@ -67,13 +75,14 @@ const (
 	releasedLook = time.Second
 )
 
-// work runs a step: it beats with the step's count, and refuses to touch a pipeline that was started again.
-func (a *Removing) work(ctx context.Context, pipeline string, step func(ctx context.Context, progress func(int64)) error) (*contract.Removed, error) {
+// work runs a step: it beats with the step's count, and refuses to touch a pipeline that was started again. own says that the
+// pipeline's own workflow asks, whose children are closed.
+func (a *Removing) work(ctx context.Context, pipeline string, own bool, step func(ctx context.Context, progress func(int64)) error) (*contract.Removed, error) {
 	var count atomic.Int64
 	details := func() any { return contract.Removed{Count: count.Load()} }
 	err := newAttempt(ctx, a.beats, removeBeat).hold(ctx, details, func(ctx context.Context) error {
 		if pipeline != "" {
-			open, err := a.openWorkflows(ctx, pipeline)
+			open, err := a.openWorkflows(ctx, pipeline, own)
 			if err != nil {
 				return err
 			}
@@ -96,9 +105,13 @@ func (a *Removing) work(ctx context.Context, pipeline string, step func(ctx cont
 	return &contract.Removed{Count: count.Load()}, nil
 }
 
-// openWorkflows are those that want the pipeline's hot paths or its closer.
-func (a *Removing) openWorkflows(ctx context.Context, pipeline string) (open []string, err error) {
-	for _, id := range []string{contract.PipelineID(pipeline), contract.CloseWindowsID(pipeline)} {
+// openWorkflows are those that want the pipeline's hot paths or its closer, but for the pipeline's own when that one asks.
+func (a *Removing) openWorkflows(ctx context.Context, pipeline string, own bool) (open []string, err error) {
+	starter := contract.PipelineID(pipeline)
+	if own {
+		starter = contract.RemoveID(pipeline) // would take away what is begun now
+	}
+	for _, id := range []string{starter, contract.CloseWindowsID(pipeline)} {
 		is, err := a.watch.Open(ctx, id)
 		if err != nil {
 			return nil, err
@@ -110,8 +123,8 @@ func (a *Removing) openWorkflows(ctx context.Context, pipeline string) (open []s
 	return open, nil
 }
 
-func (a *Removing) holders(ctx context.Context, pipeline string) (h contract.Holders, err error) {
-	if h.Workflows, err = a.openWorkflows(ctx, pipeline); err != nil {
+func (a *Removing) holders(ctx context.Context, pipeline string, own bool) (h contract.Holders, err error) {
+	if h.Workflows, err = a.openWorkflows(ctx, pipeline, own); err != nil {
 		return h, err
 	}
 	if _, h.Members, _, err = a.remains.Group(ctx, pipeline); err != nil {
@@ -124,14 +137,16 @@ func (a *Removing) holders(ctx context.Context, pipeline string) (h contract.Hol
 // SurveyRemains says what a pipeline has left, who holds it, and which of its topics may be deleted. It changes nothing.
 func (a *Removing) SurveyRemains(ctx context.Context, in contract.RemoveTarget) (*contract.Remains, error) {
 	out := new(contract.Remains)
-	_, err := a.work(ctx, "", func(ctx context.Context, progress func(int64)) (err error) {
-		if out.Keys, out.Lanes, out.Fenced, err = a.remains.Count(ctx, in.Pipeline, progress); err != nil {
+	_, err := a.work(ctx, "", false, func(ctx context.Context, progress func(int64)) (err error) {
+		var lanes LaneCount
+		if out.Keys, lanes, err = a.remains.Count(ctx, in.Pipeline, progress); err != nil {
 			return err
 		}
+		out.Lanes, out.Fenced, out.Slices, out.Events = lanes.Lanes, lanes.Fenced, lanes.Slices, lanes.Events
 		if out.Group, _, out.Grouped, err = a.remains.Group(ctx, in.Pipeline); err != nil {
 			return err
 		}
-		if out.Holders, err = a.holders(ctx, in.Pipeline); err != nil {
+		if out.Holders, err = a.holders(ctx, in.Pipeline, in.Own); err != nil {
 			return err
 		}
 		own, err := a.specOf(ctx, in)
@@ -175,11 +190,11 @@ func (a *Removing) specOf(ctx context.Context, in contract.RemoveTarget) (*spec.
 // the time has come or a workflow is open.
 func (a *Removing) AwaitReleased(ctx context.Context, in contract.AwaitReleasedInput) (*contract.Holders, error) {
 	var left contract.Holders
-	_, err := a.work(ctx, "", func(ctx context.Context, progress func(int64)) (err error) {
+	_, err := a.work(ctx, "", false, func(ctx context.Context, progress func(int64)) (err error) {
 		tick := time.NewTicker(releasedLook)
 		defer tick.Stop()
 		for {
-			if left, err = a.holders(ctx, in.Pipeline); err != nil {
+			if left, err = a.holders(ctx, in.Pipeline, in.Own); err != nil {
 				return err
 			}
 			progress(int64(len(left.Members) + len(left.Leases)))
@@ -198,7 +213,7 @@ func (a *Removing) AwaitReleased(ctx context.Context, in contract.AwaitReleasedI
 
 // DeleteGroup deletes the pipeline's consumer group, with which a worker that was frozen loses its membership for good.
 func (a *Removing) DeleteGroup(ctx context.Context, in contract.RemoveTarget) (*contract.Removed, error) {
-	return a.work(ctx, in.Pipeline, func(ctx context.Context, progress func(int64)) error {
+	return a.work(ctx, in.Pipeline, in.Own, func(ctx context.Context, progress func(int64)) error {
 		_, _, exists, err := a.remains.Group(ctx, in.Pipeline)
 		if err != nil || !exists {
 			return err
@@ -213,21 +228,21 @@ func (a *Removing) DeleteGroup(ctx context.Context, in contract.RemoveTarget) (*
 
 // FenceLanes takes every lane away from whoever owns it.
 func (a *Removing) FenceLanes(ctx context.Context, in contract.FenceLanesInput) (*contract.Removed, error) {
-	return a.work(ctx, in.Pipeline, func(ctx context.Context, progress func(int64)) error {
+	return a.work(ctx, in.Pipeline, in.Own, func(ctx context.Context, progress func(int64)) error {
 		return a.remains.Fence(ctx, in.Pipeline, in.Token, in.Sources, progress)
 	})
 }
 
 // EndLedger fences the pipeline's closers and gives up the rows of its ledger.
 func (a *Removing) EndLedger(ctx context.Context, in contract.EndLedgerInput) (*contract.Removed, error) {
-	return a.work(ctx, in.Pipeline, func(ctx context.Context, progress func(int64)) error {
+	return a.work(ctx, in.Pipeline, in.Own, func(ctx context.Context, progress func(int64)) error {
 		return a.remains.EndLedger(ctx, in.Pipeline, in.Rows, progress)
 	})
 }
 
 // DeleteKeys deletes the pipeline's keys. With Metas it looks until none is left.
 func (a *Removing) DeleteKeys(ctx context.Context, in contract.DeleteKeysInput) (*contract.Removed, error) {
-	return a.work(ctx, in.Pipeline, func(ctx context.Context, progress func(int64)) error {
+	return a.work(ctx, in.Pipeline, in.Own, func(ctx context.Context, progress func(int64)) error {
 		if in.Metas {
 			return a.remains.Sweep(ctx, in.Pipeline, in.Token, progress)
 		}
@@ -237,7 +252,7 @@ func (a *Removing) DeleteKeys(ctx context.Context, in contract.DeleteKeysInput) 
 
 // DeleteTopics deletes topics that the pipeline wrote.
 func (a *Removing) DeleteTopics(ctx context.Context, in contract.DeleteTopicsInput) (*contract.Removed, error) {
-	return a.work(ctx, in.Pipeline, func(ctx context.Context, progress func(int64)) error {
+	return a.work(ctx, in.Pipeline, false, func(ctx context.Context, progress func(int64)) error {
 		for i, topic := range in.Topics {
 			if err := a.remains.DeleteTopic(ctx, topic); err != nil {
 				return err

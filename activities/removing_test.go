@@ -31,8 +31,8 @@ func (f *fakeRemains) act(what string, progress func(int64)) error {
 	return f.fail
 }
 
-func (f *fakeRemains) Count(context.Context, string, func(int64)) ([]contract.KeyCount, int, int, error) {
-	return []contract.KeyCount{{Kind: "meta", Keys: 4, Bytes: 40}}, 4, 3, f.fail
+func (f *fakeRemains) Count(context.Context, string, func(int64)) ([]contract.KeyCount, LaneCount, error) {
+	return []contract.KeyCount{{Kind: "meta", Keys: 4, Bytes: 40}}, LaneCount{Lanes: 4, Fenced: 3, Slices: 6, Events: 70}, f.fail
 }
 
 func (f *fakeRemains) Group(context.Context, string) (string, []contract.GroupMember, bool, error) {
@@ -202,6 +202,7 @@ func TestControlWritesNothingForAnAttemptThatIsOver(t *testing.T) {
 	for _, run := range []struct{ activity, in any }{
 		{a.EnsureTopics, contract.SpecInput{Spec: []byte(specJSON)}},
 		{a.WriteDesired, contract.WriteDesiredInput{Pipeline: "orders", Change: contract.DesiredChange{RequestID: "r"}}},
+		{a.BeginLanes, contract.BeginLanesInput{Spec: []byte(specJSON), ID: "r"}},
 		{a.Reconcile, contract.ReconcileInput{Pipeline: "orders", Desired: &contract.Desired{Generation: 9}, RequestID: "r"}},
 	} {
 		_, err := env.ExecuteActivity(run.activity, run.in)
@@ -213,7 +214,14 @@ func TestControlWritesNothingForAnAttemptThatIsOver(t *testing.T) {
 // fakeServers is what Control writes to.
 type fakeServers struct{ done []string }
 
-func (f *fakeServers) CheckStore(context.Context, *spec.Spec) error { return nil }
+func (f *fakeServers) CheckStore(context.Context, *spec.Spec, *contract.Begin) error { return nil }
+func (f *fakeServers) LocateBegin(context.Context, *spec.Spec, contract.Begin) (contract.Begun, error) {
+	return contract.Begun{}, nil
+}
+func (f *fakeServers) BeginLanes(context.Context, *spec.Spec, contract.BeginLanesInput) error {
+	f.done = append(f.done, "begin")
+	return nil
+}
 func (f *fakeServers) EnsureTopics(context.Context, *spec.Spec) (contract.Topics, error) {
 	f.done = append(f.done, "topics")
 	return contract.Topics{}, nil

@@ -36,6 +36,8 @@ type world struct {
 	undrained  []contract.LaneMissing // AwaitDrained's answer
 	emitErr    error
 	topicsErr  error
+	storeErr   error
+	already    bool     // LocateBegin's answer
 	closed     []string // Reconcile's answer
 	queues     []string
 	emits      []contract.EmitInput
@@ -72,7 +74,15 @@ func register(env *testsuite.TestWorkflowEnvironment, name string, fn any) {
 }
 
 func (w *world) registerControl(env *testsuite.TestWorkflowEnvironment) {
-	register(env, contract.ActivityCheckStore, func(context.Context, contract.SpecInput) error { return nil })
+	register(env, contract.ActivityCheckStore, func(context.Context, contract.SpecInput) error { return w.storeErr })
+	register(env, contract.ActivityLocateBegin, func(_ context.Context, in contract.SpecInput) (*contract.Begun, error) {
+		w.call("locate %s", in.Begin.From)
+		return &contract.Begun{Already: w.already, Lanes: []contract.LaneStart{{Topic: "orders", Offset: 7}}}, nil
+	})
+	register(env, contract.ActivityBeginLanes, func(_ context.Context, in contract.BeginLanesInput) error {
+		w.call("begin %v %t", in.Lanes, in.Discard)
+		return nil
+	})
 	register(env, contract.ActivityEnsureTopics, func(context.Context, contract.SpecInput) (*contract.Topics, error) {
 		return &contract.Topics{Sources: []contract.TopicInfo{{Topic: "orders", Partitions: 2}}}, w.topicsErr
 	})

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/log"
@@ -31,6 +30,8 @@ type pipeline struct {
 	raw   json.RawMessage
 	state contract.PipelineState
 	fresh bool // the first run: nothing has been written yet
+
+	begins *contract.Begin // where the lanes begin; nil when the start does not say
 
 	// lasting outlives cancellation. Children and what watches them belong to it.
 	lasting  workflow.Context
@@ -66,12 +67,8 @@ type pipeline struct {
 
 func newPipeline(ctx workflow.Context, in contract.PipelineInput) (*pipeline, error) {
 	p := &pipeline{raw: in.Spec, log: workflow.GetLogger(ctx), started: workflow.Now(ctx), phase: contract.StateStarting}
-	if in.Wrong != "" {
-		return nil, invalid(contract.ErrorInvalidInput, "pipeline: %s; start with the output of `millrace spec json FILE`", in.Wrong)
-	}
-	if in.State == nil && len(in.Unknown) > 0 {
-		return nil, invalid(contract.ErrorInvalidInput, "unknown field %q beside the spec; start with the output of `millrace spec json FILE`",
-			strings.Join(in.Unknown, ", "))
+	if err := in.Validate(); err != nil {
+		return nil, invalid(contract.ErrorInvalidInput, "%v", err)
 	}
 	var err error
 	//workflowcheck:ignore parsing reads nothing but its argument
@@ -84,6 +81,7 @@ func newPipeline(ctx workflow.Context, in contract.PipelineInput) (*pipeline, er
 	}
 	if p.fresh = in.State == nil; p.fresh {
 		p.state = contract.PipelineState{Since: p.started, Replicas: p.spec.Replicas}
+		p.begins = in.Begin(workflow.GetInfo(ctx).FirstRunID)
 	} else {
 		p.state = *in.State
 	}
@@ -114,6 +112,9 @@ func (p *pipeline) run(ctx workflow.Context, in contract.PipelineInput) (*contra
 	err := p.begin(ctx)
 	if err == nil {
 		err = p.serve(ctx)
+	}
+	if err != nil && !errors.Is(err, errContinue) && ctx.Err() == nil {
+		p.failed(p.lasting, err)
 	}
 	p.leaving = err == nil || !errors.Is(err, errContinue)
 	for halted := false; ; {
@@ -180,31 +181,6 @@ func (p *pipeline) begin(ctx workflow.Context) error {
 	p.ready = true
 	p.show(ctx)
 	return nil
-}
-
-// prepare checks the servers, makes the topics, ends what an earlier pipeline left and writes the first desired state.
-func (p *pipeline) prepare(ctx workflow.Context) error {
-	in := contract.SpecInput{Spec: p.raw}
-	if err := p.waits.try(ctx, step{activity: p.control.CheckStore, options: contract.ControlOptions(), wait: contract.Pending{
-		For: "Redis and Kafka: see whether the state there fits the spec",
-	}}, in, nil); err != nil {
-		return err
-	}
-	var topics contract.Topics
-	if err := p.waits.try(ctx, step{activity: p.control.EnsureTopics, options: contract.ControlOptions(), wait: contract.Pending{
-		For: "Kafka: find the topics that it reads, make those that it writes",
-	}}, in, &topics); err != nil {
-		return err
-	}
-	p.state.Topics = topics.Sources
-	if err := p.clear(ctx); err != nil {
-		return err
-	}
-	off := false
-	_, err := p.write(ctx, contract.Pending{}, 0, contract.DesiredChange{
-		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off,
-	})
-	return err
 }
 
 // serve waits until the pipeline was stopped, is cancelled or should continue as new.

@@ -215,7 +215,7 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 	in := contract.ReconcileInput{
 		Pipeline: p.spec.Name,
 		Desired: &contract.Desired{
-			Generation: p.state.Generation, Paused: p.state.Paused, CommitNow: p.state.CommitNow,
+			Generation: p.state.Generation, Paused: p.state.Paused, CommitNow: p.state.CommitNow, Begun: p.state.Begin,
 		},
 		RequestID: fmt.Sprintf("restore:%s:%d", workflow.GetInfo(ctx).WorkflowExecution.RunID, workflow.Now(ctx).UnixMilli()),
 	}

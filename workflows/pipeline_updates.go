@@ -36,6 +36,7 @@ func (p *pipeline) setUpdates(ctx workflow.Context) error {
 				return p.admit(ctx, contract.UpdateScale, r, r.ExpectGeneration)
 			}},
 		{contract.UpdateStop, "end the pipeline, with drain or without", p.stop, p.admitStop},
+		{contract.UpdateAwaitRunning, "wait until every lane is read, or say why not", p.awaitRunning, p.admitAwaitRunning},
 	} {
 		if err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.handler, workflow.UpdateHandlerOptions{
 			Validator: u.validator, Description: u.description,

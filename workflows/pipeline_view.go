@@ -91,6 +91,9 @@ func (p *pipeline) showPage(ctx workflow.Context) {
 		fmt.Fprintf(&b, "\nlast update: %s `%s` at %s, generation %d, applied %t %s\n",
 			last.Update, last.RequestID, stamp(last.At), last.Generation, last.Applied, last.Note)
 	}
+	for _, warning := range p.state.Warnings {
+		fmt.Fprintf(&b, "\nwarning: %s\n", warning)
+	}
 	workflow.SetCurrentDetails(ctx, b.String())
 }
 

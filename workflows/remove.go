@@ -166,12 +166,6 @@ func (r *removal) running(h contract.Holders) error {
 func (r *removal) remove(ctx workflow.Context) error {
 	token := contract.RemovedPrefix + workflow.GetInfo(ctx).OriginalRunID
 	name := r.in.Pipeline
-	if err := r.step(ctx, contract.RemoveGroup, r.removing.DeleteGroup, contract.RemoveTarget{Pipeline: name}); err != nil {
-		return err
-	}
-	if err := r.step(ctx, contract.RemoveFence, r.removing.FenceLanes, contract.FenceLanesInput{Pipeline: name, Token: token, Sources: r.remains.Sources}); err != nil {
-		return err
-	}
 	var doomed []string
 	ledger := false
 	for _, t := range r.remains.Topics {
@@ -180,10 +174,7 @@ func (r *removal) remove(ctx workflow.Context) error {
 			ledger = ledger || t.Role == contract.RoleLedger
 		}
 	}
-	if err := r.step(ctx, contract.RemoveLedger, r.removing.EndLedger, contract.EndLedgerInput{Pipeline: name, Rows: !ledger}); err != nil {
-		return err
-	}
-	if err := r.step(ctx, contract.RemoveKeys, r.removing.DeleteKeys, contract.DeleteKeysInput{Pipeline: name}); err != nil {
+	if err := (dismantling{pipeline: name, token: token, sources: r.remains.Sources, rows: !ledger, step: r.step}).run(ctx); err != nil {
 		return err
 	}
 	until := workflow.Now(ctx).Add(r.in.Grace())

@@ -45,7 +45,7 @@ type desired struct{ store *store.Store }
 // Change implements activities.DesiredStates.
 func (d desired) Change(ctx context.Context, pipeline string, c contract.DesiredChange) (int64, error) {
 	gen, _, err := d.store.SetPipelineCtl(ctx, pipeline, store.CtlChange{
-		RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow,
+		RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow, Begun: c.Begun,
 	})
 	return gen, err
 }
@@ -53,7 +53,7 @@ func (d desired) Change(ctx context.Context, pipeline string, c contract.Desired
 // Read implements activities.DesiredStates.
 func (d desired) Read(ctx context.Context, pipeline string) (contract.Desired, error) {
 	ctl, err := d.store.PipelineCtl(ctx, pipeline)
-	return contract.Desired{Generation: ctl.Gen, Paused: ctl.Paused, Stopping: ctl.Stopping, CommitNow: ctl.CommitNow}, err
+	return contract.Desired{Generation: ctl.Gen, Paused: ctl.Paused, Stopping: ctl.Stopping, CommitNow: ctl.CommitNow, Begun: ctl.Begun}, err
 }
 
 // lanes reads what is durable about lanes.
@@ -141,35 +141,6 @@ type servers struct {
 	cluster *source.Cluster
 }
 
-// CheckStore implements activities.Servers.
-func (v servers) CheckStore(ctx context.Context, s *spec.Spec) error {
-	if err := v.store.Check(ctx); err != nil {
-		return permanent(err)
-	}
-	tps, err := partitions(ctx, v.cluster, s)
-	if errors.Is(err, source.ErrUnknownTopic) {
-		return nil // no lane has been there; EnsureTopics says what to do
-	}
-	if err != nil {
-		return permanent(err)
-	}
-	for _, tp := range tps {
-		id := store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition}
-		meta, _, err := v.store.ReadMeta(ctx, id)
-		if err != nil {
-			return permanent(err)
-		}
-		if meta.Owner.Removed() {
-			return fmt.Errorf("%w: pipeline %s is being removed: wait until the workflow %s has ended, or finish it with millrace rm %s",
-				activities.ErrPermanent, s.Name, contract.RemoveID(s.Name), s.Name)
-		}
-		if _, _, err := v.store.LaneView(ctx, id, s.StateID()); err != nil && !errors.Is(err, store.ErrNoMeta) {
-			return permanent(err)
-		}
-	}
-	return nil
-}
-
 // EnsureTopics implements activities.Servers.
 func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topics, error) {
 	var out contract.Topics
@@ -182,6 +153,10 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
 		width = max(width, int32(len(numbers)))
 		lanes += len(numbers)
+	}
+	var err error
+	if out.Warnings, err = warnOfTimestamps(ctx, v.cluster, s); err != nil {
+		return out, err
 	}
 	need, err := topicBytes(ctx, v.cluster, s, lanes)
 	if err != nil {

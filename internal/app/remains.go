@@ -26,7 +26,7 @@ type remains struct {
 }
 
 // Count implements activities.Remains.
-func (r remains) Count(ctx context.Context, pipeline string, progress func(int64)) ([]contract.KeyCount, int, int, error) {
+func (r remains) Count(ctx context.Context, pipeline string, progress func(int64)) ([]contract.KeyCount, activities.LaneCount, error) {
 	counts := make(map[string]*contract.KeyCount)
 	lanes := make(map[store.LaneID]bool)
 	total := int64(0)
@@ -58,25 +58,33 @@ func (r remains) Count(ctx context.Context, pipeline string, progress func(int64
 		}
 	}
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, activities.LaneCount{}, err
 	}
-	fenced, err := r.fenced(ctx, lanes)
-	return list, len(lanes), fenced, err
+	count, err := r.countLanes(ctx, lanes)
+	return list, count, err
 }
 
-// fenced counts the lanes that a removal owns. A meta of another format says nothing about its owner.
-func (r remains) fenced(ctx context.Context, lanes map[store.LaneID]bool) (n int, err error) {
+// countLanes counts what lanes hold, and those that a removal owns. A meta of another format says nothing.
+func (r remains) countLanes(ctx context.Context, lanes map[store.LaneID]bool) (c activities.LaneCount, err error) {
+	c.Lanes = len(lanes)
 	for id := range lanes {
 		meta, _, err := r.store.ReadMeta(ctx, id)
 		var format *store.FormatError
 		if err != nil && !errors.As(err, &format) {
-			return 0, err
+			return c, err
 		}
 		if meta.Owner.Removed() {
-			n++
+			c.Fenced++
+		}
+		slices, err := r.store.OpenSlices(ctx, id)
+		if err != nil {
+			return c, err
+		}
+		if c.Slices += slices; meta.Balance.Known {
+			c.Events += meta.Counters.Folded - meta.Balance.Dropped
 		}
 	}
-	return n, nil
+	return c, nil
 }
 
 // Group implements activities.Remains.
@@ -238,7 +246,7 @@ func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec,
 	book := ledger.Topic(pipeline)
 	roles = map[string]string{book: contract.RoleLedger}
 	if slices.Contains(all, book) {
-		said, err := r.readLedger(ctx, pipeline)
+		said, err := readLedger(ctx, r.cluster, pipeline)
 		if err != nil {
 			return nil, false, err
 		}
@@ -287,16 +295,16 @@ func (l ledgerSays) ended() bool {
 }
 
 // readLedger reads a pipeline's ledger. With an error it returns what it has read before.
-func (r remains) readLedger(ctx context.Context, pipeline string) (ledgerSays, error) {
+func readLedger(ctx context.Context, cluster *source.Cluster, pipeline string) (ledgerSays, error) {
 	says := make(ledgerSays)
-	partitions, err := r.cluster.Partitions(ctx, ledger.Topic(pipeline))
+	partitions, err := cluster.Partitions(ctx, ledger.Topic(pipeline))
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range partitions {
 		says[n] = &slotSays{published: make(map[string]int)}
 	}
-	return says, ledger.Read(ctx, r.cluster, pipeline, func(rec ledger.Record) error {
+	return says, ledger.Read(ctx, cluster, pipeline, func(rec ledger.Record) error {
 		slot := says[rec.Partition]
 		if slot == nil { // a partition that was added since
 			slot = &slotSays{published: make(map[string]int)}
@@ -358,7 +366,7 @@ func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.
 			continue
 		}
 		progress(int64(i))
-		said, err := r.readLedger(ctx, other)
+		said, err := readLedger(ctx, r.cluster, other)
 		if err != nil && !errors.Is(err, ledger.ErrCorrupt) {
 			return nil, err
 		}

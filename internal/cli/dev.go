@@ -167,7 +167,11 @@ func work(ctx context.Context, sh *shell, job devJob, s *spec.Spec, worker *devW
 			return err
 		}
 	}
-	switch _, err := startPipeline(ctx, tc, s); {
+	input, request, err := startJob{wait: durationFlag(contract.DefaultRunningTimeout)}.begin(s)
+	if err != nil {
+		return err
+	}
+	switch _, err := startPipeline(ctx, sh, tc, s, input, request); {
 	case errors.Is(err, errRunning): // an earlier run with the same --dir started it
 		fmt.Fprintf(sh.err, "pipeline %s goes on\n", s.Name)
 	case err != nil:

@@ -243,6 +243,9 @@ func (f *removing) drawRemains(pipeline string, r contract.Remains) {
 		fmt.Fprintf(w, " and the consumer group %s", r.Group)
 	}
 	fmt.Fprintln(w)
+	if r.Slices > 0 {
+		fmt.Fprintf(w, "the lanes hold %s in %s of open windows\n", counted(r.Events, "event"), counted(r.Slices, "slice"))
+	}
 	if r.Fenced > 0 {
 		finisher := "this one"
 		if f.in.DryRun {

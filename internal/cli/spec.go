@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"millrace/internal/contract"
 	"millrace/pipeline/spec"
 )
 
@@ -27,6 +28,7 @@ func specCommand(sh *shell) *cobra.Command {
 			return checkSpec(sh, args[0])
 		},
 	}
+	job := startJob{wait: durationFlag(contract.DefaultRunningTimeout)}
 	print := &cobra.Command{
 		Use:   "json FILE",
 		Short: "Print a spec as the input of the Pipeline workflow, all defaults spelled out",
@@ -38,7 +40,11 @@ func specCommand(sh *shell) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := s.JSON()
+			in, _, err := job.begin(s)
+			if err != nil {
+				return err
+			}
+			text, err := beginInput(in)
 			if err != nil {
 				return err
 			}
@@ -46,6 +52,8 @@ func specCommand(sh *shell) *cobra.Command {
 			return err
 		},
 	}
+	print.Flags().StringVar(&job.from, "from", "", "where a pipeline without state begins: earliest, latest, a time, or offsets")
+	print.Flags().BoolVar(&job.discard, "discard-state", false, "give up the state that is there and begin anew at --from")
 	cmd.AddCommand(check, print, previewCommand(sh))
 	return cmd
 }

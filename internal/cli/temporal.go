@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -159,25 +158,6 @@ func outcome(ctx context.Context, c client.Client, pipeline string) (state, note
 		return contract.StateStopped, "its workflow was terminated", nil
 	}
 	return "", "", nil
-}
-
-// startPipeline starts the Pipeline workflow; a second start of the same pipeline is refused.
-func startPipeline(ctx context.Context, c client.Client, s *spec.Spec) (client.WorkflowRun, error) {
-	input, err := s.JSON()
-	if err != nil {
-		return nil, err
-	}
-	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: contract.PipelineID(s.Name), TaskQueue: contract.TaskQueue,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		StaticSummary:                            "pipeline " + s.Name,
-	}, contract.WorkflowPipeline, json.RawMessage(input))
-	if err != nil && ctx.Err() != nil {
-		return nil, interruptedf("the start may have reached Temporal; see `millrace status %s`", s.Name)
-	}
-	return run, explain(s.Name, err)
 }
 
 // closing closes c and ignores the answer: the command has its result.

@@ -128,7 +128,7 @@ func replayWAL(ctx context.Context, sh *shell, job replayJob) error {
 			return explainWorkflow(id, "", err)
 		}
 		if !job.wait {
-			return sh.printOr(started{job.pipeline, id, run.GetRunID()}, func() error {
+			return sh.printOr(started{Pipeline: job.pipeline, WorkflowID: id, RunID: run.GetRunID()}, func() error {
 				_, err := fmt.Fprintf(sh.out, "replay of %s's WAL on disk %s is workflow %s\nsee how far it is: temporal workflow query --workflow-id %s --type status\n",
 					job.pipeline, job.disk, id, id)
 				return err

@@ -7,13 +7,16 @@ import (
 
 // SpecInput is the input of activities that need nothing but the pipeline.
 type SpecInput struct {
-	Spec json.RawMessage `json:"spec"`
+	Spec  json.RawMessage `json:"spec"`
+	Begin *Begin          `json:"begin,omitempty"` // of a start that says where its lanes begin
 }
 
 // Topics is what EnsureTopics found or made.
 type Topics struct {
 	Sources []TopicInfo `json:"sources"`
 	Created []string    `json:"created,omitempty"`
+	// Warnings say what may go wrong later with a topic that is read.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // TopicInfo is a topic and its number of partitions.
@@ -28,6 +31,7 @@ type Desired struct {
 	Paused     bool   `json:"paused,omitempty"`
 	Stopping   bool   `json:"stopping,omitempty"`
 	CommitNow  string `json:"commit_now,omitempty"` // id of the last flush; a new one asks for a commit at once
+	Begun      string `json:"begun,omitempty"`      // id of the start that has begun the lanes
 }
 
 // PipelineRef names a pipeline.
@@ -43,6 +47,7 @@ type DesiredChange struct {
 	Paused    *bool   `json:"paused,omitempty"`
 	Stopping  *bool   `json:"stopping,omitempty"`
 	CommitNow *string `json:"commit_now,omitempty"`
+	Begun     *string `json:"begun,omitempty"`
 }
 
 // WriteDesiredInput changes the desired state of a pipeline.

@@ -24,7 +24,7 @@ var structs = []any{
 	PipelineInput{}, PipelineState{}, PipelineResult{}, ReplicaInput{}, Placement{}, ReplicaResult{},
 	CloseWindowsInput{}, CloseWindowsResult{}, CloseWindowInput{}, CloseWindowResult{}, StopSignal{}, ChildReport{}, ChildState{},
 	FlushRequest{}, PauseRequest{}, ResumeRequest{}, ScaleRequest{}, StopRequest{},
-	Receipt{}, LaneReceipt{}, LaneMissing{}, Emitted{},
+	Receipt{}, LaneReceipt{}, LaneMissing{}, Emitted{}, AwaitRunningRequest{}, Running{}, From{}, LaneStart{}, Begin{}, Begun{}, BeginLanesInput{},
 	SpecInput{}, Topics{}, TopicInfo{}, Desired{}, PipelineRef{}, DesiredChange{}, WriteDesiredInput{}, WrittenDesired{},
 	AwaitAppliedInput{}, Applied{}, LaneEnd{}, EndOffsets{}, AwaitDrainedInput{}, LaneState{}, ReconcileInput{}, Reconciled{},
 	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{}, CloseDueInput{}, CloseDueResult{},

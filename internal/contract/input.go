@@ -3,21 +3,48 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Version of the carried state written by this release. Newer state decodes too: unknown fields are ignored there.
 const Version = 1
 
-// PipelineInput starts a Pipeline. A user gives the bare spec (what `millrace spec json` prints); the workflow gives itself
-// the long form when it continues as new.
+// PipelineInput starts a Pipeline. A user gives the bare spec (what `millrace spec json` prints), or the long form to say where
+// the lanes begin; the workflow gives itself the long form when it continues as new.
 type PipelineInput struct {
-	Version int             `json:"version,omitempty"`
-	Spec    json.RawMessage `json:"spec"`
-	State   *PipelineState  `json:"state,omitempty"`
-	Unknown []string        `json:"-"` // fields beside these three; refused by name on a first start
-	Wrong   string          `json:"-"` // the first value of a wrong type; refused
+	Version      int             `json:"version,omitempty"`
+	Spec         json.RawMessage `json:"spec"`
+	From         *From           `json:"from,omitempty"`          // where the lanes of a pipeline without state begin
+	DiscardState bool            `json:"discard_state,omitempty"` // a new incarnation: the state that is there goes first
+	State        *PipelineState  `json:"state,omitempty"`
+	Unknown      []string        `json:"-"` // fields beside these; refused by name on a first start
+	Wrong        string          `json:"-"` // the first value of a wrong type; refused
+}
+
+// Validate refuses unknown fields by name, values of a wrong type, and a discard that does not say where to begin.
+func (in PipelineInput) Validate() error {
+	switch {
+	case in.Wrong != "":
+		return fmt.Errorf("pipeline: %s; start with the output of `millrace spec json FILE`", in.Wrong)
+	case in.State != nil:
+		return nil
+	case len(in.Unknown) > 0:
+		return fmt.Errorf("unknown field %q beside the spec; start with the output of `millrace spec json FILE`", strings.Join(in.Unknown, ", "))
+	case in.DiscardState && in.From == nil:
+		return fmt.Errorf("discard_state is true and from is missing: say where the new incarnation begins; want %s", wantFrom)
+	}
+	return nil
+}
+
+// Begin is what the input says about the beginning, nil when it says nothing.
+func (in PipelineInput) Begin(id string) *Begin {
+	if in.From == nil {
+		return nil
+	}
+	return &Begin{ID: id, From: *in.From, Discard: in.DiscardState}
 }
 
 // UnmarshalJSON accepts both forms. An object with neither "spec" nor "state" is a bare spec, which is parsed strictly later.
@@ -34,7 +61,7 @@ func (in *PipelineInput) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	type plain PipelineInput
-	return decodeKnown(data, (*plain)(in), nil, &in.Unknown, &in.Wrong)
+	return decodeKnown(data, (*plain)(in), wants{"from": wantFrom}, &in.Unknown, &in.Wrong)
 }
 
 // PipelineState is what a Pipeline carries into its next run.
@@ -50,6 +77,9 @@ type PipelineState struct {
 	Attached   []ChildState `json:"attached,omitempty"` // recoveries, degradations and journal replays that wait for somebody
 	Receipts   []Receipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
 	Owed       bool         `json:"owed,omitempty"`     // what was commanded could not be written to Redis yet
+	Begun      []LaneStart  `json:"begun,omitempty"`    // where the lanes began, of a start that said so
+	Begin      string       `json:"begin,omitempty"`    // id of that start
+	Warnings   []string     `json:"warnings,omitempty"` // of the start
 }
 
 // PipelineResult is how a pipeline ended.

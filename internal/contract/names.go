@@ -22,6 +22,8 @@ const (
 	ActivityAwaitDrained   = "AwaitDrained"
 	ActivityReconcile      = "Reconcile"
 	ActivityReleaseReplica = "ReleaseReplica"
+	ActivityLocateBegin    = "LocateBegin"
+	ActivityBeginLanes     = "BeginLanes"
 	ActivityClaim          = "Claim"
 	ActivityRun            = "Run"
 	ActivityNudge          = "Nudge"
@@ -54,6 +56,9 @@ const (
 	UpdateResume = "resume"
 	UpdateScale  = "scale"
 	UpdateStop   = "stop"
+
+	// UpdateAwaitRunning commands nothing and is answered with a Running.
+	UpdateAwaitRunning = "await-running"
 )
 
 // Updates of the workflows that ask: RecoverLanes about incidents and ReplayWAL about what cannot be read (decide), Degrade
@@ -101,6 +106,7 @@ const (
 	StateDraining = "draining"
 	StateStopping = "stopping"
 	StateStopped  = "stopped"
+	StateFailed   = "failed"
 )
 
 // States of a child as its parent knows them.

@@ -117,11 +117,14 @@ type RemoveTarget struct {
 	Pipeline string          `json:"pipeline"`
 	Topics   bool            `json:"topics,omitempty"`
 	Spec     json.RawMessage `json:"spec,omitempty"`
+	Own      bool            `json:"own,omitempty"` // the pipeline's own workflow asks
 }
 
 // Remains is what a pipeline has left.
 type Remains struct {
 	Lanes   int            `json:"lanes"`
+	Slices  int64          `json:"slices,omitempty"` // open slices of the lanes
+	Events  int64          `json:"events,omitempty"` // folded into them
 	Fenced  int            `json:"fenced,omitempty"` // of the lanes, those that an earlier removal has fenced and not finished
 	Keys    []KeyCount     `json:"keys,omitempty"`
 	Group   string         `json:"group"`
@@ -211,6 +214,7 @@ func (h Holders) String() string {
 type AwaitReleasedInput struct {
 	Pipeline string    `json:"pipeline"`
 	Until    time.Time `json:"until"`
+	Own      bool      `json:"own,omitempty"` // the pipeline's own workflow asks
 }
 
 // FenceLanesInput takes all lanes of a pipeline away from their owners.
@@ -218,12 +222,14 @@ type FenceLanesInput struct {
 	Pipeline string   `json:"pipeline"`
 	Token    string   `json:"token"`
 	Sources  []string `json:"sources,omitempty"` // topics whose partitions are lanes, found in Redis or not
+	Own      bool     `json:"own,omitempty"`     // the pipeline's own workflow asks
 }
 
 // EndLedgerInput fences a pipeline's closers and, with Rows, gives up all rows of its ledger.
 type EndLedgerInput struct {
 	Pipeline string `json:"pipeline"`
 	Rows     bool   `json:"rows"`
+	Own      bool   `json:"own,omitempty"` // the pipeline's own workflow asks
 }
 
 // DeleteKeysInput deletes a pipeline's keys; the metas of its lanes only with Metas.
@@ -231,6 +237,7 @@ type DeleteKeysInput struct {
 	Pipeline string `json:"pipeline"`
 	Metas    bool   `json:"metas,omitempty"`
 	Token    string `json:"token,omitempty"`
+	Own      bool   `json:"own,omitempty"` // the pipeline's own workflow asks
 }
 
 // DeleteTopicsInput deletes topics that a pipeline wrote.

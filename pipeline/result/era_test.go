@@ -77,5 +77,5 @@ func TestVerifyShowsWhatWasSkipped(t *testing.T) {
 	for _, p := range check().Problems {
 		found += p.Detail
 	}
-	require.Contains(t, found, "read 3 records and skipped 3, its offset is only 5")
+	require.Contains(t, found, "read 3 records and skipped 3 between offsets 0 and 5")
 }

@@ -104,7 +104,7 @@ func TestVerifyFinds(t *testing.T) {
 		}, "conservation: read 4, but invalid+ahead+filtered+duplicate+late+folded is 5"},
 		{"records that were read twice", func(w *world) {
 			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "6", "filtered", "1").Err())
-		}, "input: read 6 records, the log holds 5 below offset 5"},
+		}, "input: read 6 records, the log holds 5 from offset 0 up to 5"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := published(t)

@@ -47,6 +47,34 @@ func (c *Cluster) Committed(ctx context.Context, group string, tps ...TopicParti
 	return committed, nil
 }
 
+// Commit gives a group without members its offsets with their metadata, all of them in one request.
+func (c *Cluster) Commit(ctx context.Context, group string, offsets map[TopicPartition]Committed) error {
+	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+		req := sarama.NewOffsetCommitRequest(c.conf, group)
+		for tp, o := range offsets {
+			req.AddBlockWithLeaderEpoch(tp.Topic, tp.Partition, o.Offset, -1, 0, o.Metadata)
+		}
+		resp, err := b.CommitOffset(req)
+		if err != nil {
+			return sarama.ErrNoError, err
+		}
+		for tp := range offsets {
+			code, answered := resp.Errors[tp.Topic][tp.Partition]
+			if !answered {
+				return sarama.ErrNoError, sarama.ErrIncompleteResponse
+			}
+			if code != sarama.ErrNoError {
+				return code, nil
+			}
+		}
+		return sarama.ErrNoError, nil
+	})
+	if err != nil {
+		return fmt.Errorf("commit offsets: %w", err)
+	}
+	return nil
+}
+
 // RemoveMember makes the coordinator forget a static member, so that its lanes move at once instead of after the session
 // timeout. sarama itself never leaves a group with an instance id. A member or group that is not there is fine.
 func (c *Cluster) RemoveMember(ctx context.Context, group, instanceID string) error {

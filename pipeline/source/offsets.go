@@ -39,6 +39,25 @@ func (c *Cluster) StableEnds(ctx context.Context, tps ...TopicPartition) (map[To
 	return c.listOffsets(ctx, tps, sarama.OffsetNewest, sarama.ReadCommitted)
 }
 
+// OffsetsAt asks for the offset of the first record of each partition whose timestamp is not before at (ms). A partition without
+// such a record has its last stable offset, as of before the question: what comes meanwhile is not left out.
+func (c *Cluster) OffsetsAt(ctx context.Context, at int64, tps ...TopicPartition) (map[TopicPartition]int64, error) {
+	ends, err := c.StableEnds(ctx, tps...)
+	if err != nil {
+		return nil, err
+	}
+	offsets, err := c.listOffsets(ctx, tps, at, sarama.ReadCommitted)
+	if err != nil {
+		return nil, err
+	}
+	for tp, offset := range offsets {
+		if offset < 0 {
+			offsets[tp] = ends[tp]
+		}
+	}
+	return offsets, nil
+}
+
 // listOffsets asks every leader once and asks again for the partitions whose leader had moved.
 func (c *Cluster) listOffsets(ctx context.Context, tps []TopicPartition, at int64, isolation sarama.IsolationLevel) (map[TopicPartition]int64, error) {
 	offsets := make(map[TopicPartition]int64, len(tps))

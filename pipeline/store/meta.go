@@ -68,6 +68,7 @@ func parseMeta(id LaneID, hash map[string]string) (Meta, error) {
 	m.SpecGen = p.int("spec_gen")
 	m.UpdatedAt = p.int("updated_at")
 	m.Counters.Skipped, m.Decided, m.Era = p.added("skipped"), p.added("decided"), p.added("era")
+	m.Begun = p.added("begun")
 	if m.Balance.Known = hash["dropped_under"] == hash["owner"]; m.Balance.Known {
 		m.Balance.Dropped = p.added("dropped")
 	}

@@ -56,6 +56,9 @@ func (s *Store) SetPipelineCtl(ctx context.Context, pipeline string, change CtlC
 	if change.CommitNow != nil {
 		args = append(args, "commit_now", *change.CommitNow)
 	}
+	if change.Begun != nil {
+		args = append(args, "begun", *change.Begun)
+	}
 	if change.WatermarkHold != nil {
 		args = append(args, "hold", *change.WatermarkHold)
 	}
@@ -86,6 +89,7 @@ func parsePipelineCtl(pipeline string, hash map[string]string) (PipelineCtl, err
 	ctl.Paused = hash["paused"] == "1"
 	ctl.Stopping = hash["stopping"] == "1"
 	ctl.CommitNow = hash["commit_now"]
+	ctl.Begun = hash["begun"]
 	if _, ok := hash["hold"]; ok {
 		ctl.WatermarkHold = p.int("hold")
 	}

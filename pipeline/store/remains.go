@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,19 +124,59 @@ func (s *Store) KeyBytes(ctx context.Context, keys []PipelineKey) ([]int64, erro
 	return sizes, nil
 }
 
-// DeleteKeys unlinks keys of a pipeline whose lanes are fenced, and returns how many it found. Metas are left alone unless
-// metas is set, and then those that a removal owns are deleted.
+// deleteScript unlinks keys of a lane, unless somebody owns it: it was begun anew since the keys were found.
+//
+// KEYS[1] meta
+// KEYS[2...] keys of the lane
+var deleteScript = newScript(`
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner and string.sub(owner, 1, 8) ~= 'removed:' then return 0 end
+return redis.call('UNLINK', unpack(KEYS, 2))
+`)
+
+// deleteBatch is how many keys one call of a script unlinks.
+const deleteBatch = 500
+
+// deleteOfLanes unlinks keys of lanes that nobody owns, but their metas.
+func (s *Store) deleteOfLanes(ctx context.Context, keys []PipelineKey) (deleted int64, err error) {
+	byLane := make(map[LaneID][]string)
+	for _, k := range keys {
+		if k.Kind != KeyMeta && k.Lane.Pipeline != "" {
+			byLane[k.Lane] = append(byLane[k.Lane], k.Name)
+		}
+	}
+	for id, names := range byLane {
+		for batch := range slices.Chunk(names, deleteBatch) {
+			reply, err := s.run(ctx, deleteScript, append([]string{id.metaKey()}, batch...))
+			if err != nil {
+				return deleted, fmt.Errorf("delete keys of lane %s: %w", id, err)
+			}
+			n, err := replyInt(reply, 0)
+			if err != nil {
+				return deleted, fmt.Errorf("delete keys of lane %s: %w", id, err)
+			}
+			deleted += n
+		}
+	}
+	return deleted, nil
+}
+
+// DeleteKeys unlinks keys of a pipeline whose lanes are fenced, and returns how many it found. Those of a lane that was begun anew
+// meanwhile are left alone. Metas are left alone unless metas is set, and then those that a removal owns are deleted.
 func (s *Store) DeleteKeys(ctx context.Context, keys []PipelineKey, metas bool) (deleted int64, err error) {
+	if deleted, err = s.deleteOfLanes(ctx, keys); err != nil {
+		return deleted, err
+	}
 	pipe := s.client.Pipeline()
 	var asked []*redis.IntCmd
 	for _, k := range keys {
-		if k.Kind != KeyMeta {
+		if k.Kind != KeyMeta && k.Lane.Pipeline == "" {
 			asked = append(asked, pipe.Unlink(ctx, k.Name))
 		}
 	}
 	if len(asked) > 0 {
 		if _, err := pipe.Exec(ctx); err != nil {
-			return 0, fmt.Errorf("delete keys: %w", err)
+			return deleted, fmt.Errorf("delete keys: %w", err)
 		}
 	}
 	for _, cmd := range asked {

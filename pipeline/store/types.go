@@ -94,6 +94,7 @@ type Meta struct {
 	Era       int64 // id of the lane's past: when an operator's decision gave it another one, ms; 0 for its first
 	Seals     []Seal
 	Balance   Balance
+	Begun     int64 // where the lane's first state began; 0 at the start of its log
 }
 
 // MetaUpdate is what the last call of a commit writes. Owner, cursor, format and state id are kept by the scripts.
@@ -183,6 +184,7 @@ type PipelineCtl struct {
 	Paused        bool
 	Stopping      bool
 	CommitNow     string // request id of the latest flush; a lane that sees a new one commits at once
+	Begun         string // id of the start that has begun the lanes
 	WatermarkHold int64  // ms, NoTime for no hold
 	Spec          []byte // canonical JSON of the spec, nil before it was set
 	SpecGen       int64  // generation in which Spec was last set
@@ -195,6 +197,7 @@ type CtlChange struct {
 	Paused        *bool
 	Stopping      *bool
 	CommitNow     *string
+	Begun         *string
 	WatermarkHold *int64
 	Spec          []byte
 }

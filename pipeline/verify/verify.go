@@ -177,13 +177,13 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 	}
 }
 
-// countRecords counts what a read_committed reader finds below offset; -1 when the log does not begin at 0 any more.
-func countRecords(ctx context.Context, k Kafka, tp source.TopicPartition, ends source.Ends, offset int64) (int64, error) {
-	if ends.Start > 0 {
+// countRecords counts what a read_committed reader finds from begun up to offset; -1 when the log begins behind that by now.
+func countRecords(ctx context.Context, k Kafka, tp source.TopicPartition, ends source.Ends, begun, offset int64) (int64, error) {
+	if ends.Start > begun {
 		return -1, nil
 	}
 	n := int64(0)
-	_, err := k.ReadCommitted(ctx, tp, 0, func(r source.Record) error {
+	_, err := k.ReadCommitted(ctx, tp, begun, func(r source.Record) error {
 		if r.Offset < offset {
 			n++
 		}

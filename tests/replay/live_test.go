@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -162,6 +163,7 @@ func live(t *testing.T, noCache bool) {
 
 	s.closeOneWindow(input)
 	s.cancelPipeline(id, input)
+	s.discardState(id)
 	s.remove()
 }
 
@@ -196,6 +198,44 @@ func (s *stack) cancelPipeline(id string, input json.RawMessage) {
 		s.eventually(child+" is closed", func() bool { return !s.isOpen(child) })
 	}
 	s.capture("pipeline_cancelled", id, "")
+}
+
+// discardState starts the pipeline with another spec: refused, and then in place of the incarnation that is there.
+func (s *stack) discardState(id string) {
+	ctx := context.Background()
+	changed, err := spec.Parse("orders.yaml", []byte(strings.Replace(ordersYAML, "func: sum", "func: max", 1)))
+	require.NoError(s.t, err)
+	text, err := changed.JSON()
+	require.NoError(s.t, err)
+	require.NoError(s.t, s.startPipeline(id, text))
+	err = s.client.GetWorkflow(ctx, id, "").Get(ctx, nil)
+	require.ErrorContains(s.t, err, "4 of 4 lanes of pipeline orders hold the state of another spec")
+	s.capture("pipeline_refused", id, "")
+
+	offsets := make([]contract.LaneStart, 4)
+	for n := range offsets {
+		offsets[n] = contract.LaneStart{Topic: "orders", Partition: int32(n), Offset: int64(10 + n)}
+	}
+	anew, err := json.Marshal(contract.PipelineInput{Spec: text, From: &contract.From{Offsets: offsets}, DiscardState: true})
+	require.NoError(s.t, err)
+	require.NoError(s.t, s.startPipeline(id, anew))
+	handle, err := s.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: id, UpdateName: contract.UpdateAwaitRunning, UpdateID: "await-1", Args: []any{contract.AwaitRunningRequest{}},
+		WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	require.NoError(s.t, err)
+	var running contract.Running
+	require.NoError(s.t, handle.Get(ctx, &running))
+	require.Len(s.t, running.Lanes, 4)
+	for n, lane := range running.Begun {
+		require.EqualValues(s.t, 10+n, lane.Offset)
+		require.GreaterOrEqual(s.t, running.Lanes[n].Offset, lane.Offset)
+	}
+	stop := s.mustUpdate(contract.UpdateStop, "drain-2", "orders", contract.StopRequest{Drain: true})
+	require.True(s.t, stop.Drained != nil && *stop.Drained, "%+v", stop)
+	require.EqualValues(s.t, 11*8-(10+11+12+13), s.counted("orders"), "the new incarnation counts from where it began")
+	s.eventually("the pipeline has ended", func() bool { return !s.isOpen(id) })
+	s.capture("pipeline_discards_state", id, "")
 }
 
 // remove takes away what the pipeline has left: a first time only looked at, then cancelled where it asks, then approved.

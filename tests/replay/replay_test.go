@@ -88,7 +88,8 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 		require.True(t, types[name], "no history of workflow %s", name)
 	}
 	for _, name := range []string{
-		contract.ActivityCheckStore, contract.ActivityEnsureTopics, contract.ActivityWriteDesired, contract.ActivityAwaitApplied,
+		contract.ActivityCheckStore, contract.ActivityLocateBegin, contract.ActivityBeginLanes,
+		contract.ActivityEnsureTopics, contract.ActivityWriteDesired, contract.ActivityAwaitApplied,
 		contract.ActivityEndOffsets, contract.ActivityAwaitDrained, contract.ActivityReconcile, contract.ActivityReleaseReplica,
 		contract.ActivityClaim, contract.ActivityRun, contract.ActivityNudge, contract.ActivityCloseDue, contract.ActivityCloseOne,
 		contract.ActivityEmit, contract.ActivityRecoverStep, contract.ActivityDecideIncident, contract.ActivityLaneOwners,
@@ -101,6 +102,7 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 	for _, name := range []string{
 		contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop, contract.UpdateDecide,
 		contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto, contract.UpdateApprove,
+		contract.UpdateAwaitRunning,
 	} {
 		require.True(t, seen["update "+name], "no history with update %s", name)
 	}

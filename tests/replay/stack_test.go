@@ -23,6 +23,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/internal/dev"
+	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -264,6 +265,19 @@ func (s *stack) offsets(pipeline string, partitions int32) (sum int64) {
 		meta, _, err := store.New(client).ReadMeta(context.Background(), store.LaneID{Pipeline: pipeline, Topic: "orders", Partition: p})
 		require.NoError(s.t, err)
 		sum += meta.Offset
+	}
+	return sum
+}
+
+// counted sums up the events of all windows that the ledger knows.
+func (s *stack) counted(pipeline string) (sum int64) {
+	cluster, err := source.NewCluster(context.Background(), s.kafka)
+	require.NoError(s.t, err)
+	defer cluster.Close()
+	rows, err := ledger.Latest(context.Background(), cluster, pipeline)
+	require.NoError(s.t, err)
+	for i := range rows {
+		sum += rows[i].Events
 	}
 	return sum
 }

@@ -1,0 +1,39 @@
+package app
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/dev"
+	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
+)
+
+func TestStartWarnsOfTimestampsThatNobodyBounds(t *testing.T) {
+	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, broker.Close()) })
+	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	for _, name := range []string{"producers", "brokers"} {
+		_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: name})
+		require.NoError(t, err)
+	}
+	require.NoError(t, cluster.SetTopic(t.Context(), "brokers", timestampType, "LogAppendTime"))
+	s := &spec.Spec{Name: "orders", Source: spec.Source{Topics: []string{"producers", "brokers"}}}
+	topics, err := servers{cluster: cluster}.EnsureTopics(t.Context(), s)
+	require.NoError(t, err)
+	require.Equal(t, []string{"topic producers has message.timestamp.type=CreateTime without a finite message.timestamp.after.max.ms: " +
+		"one record from 2099 moves the watermark for good; set it, or max_jump in the spec"}, topics.Warnings)
+}
+
+func TestTimestampsThatABrokerBounds(t *testing.T) {
+	for _, bound := range []struct{ name, value string }{{timestampAfter, "3600000"}, {timestampDiff, "86400000"}, {timestampType, "LogAppendTime"}} {
+		settings := map[string]string{timestampType: createTime, timestampAfter: "9223372036854775807", timestampDiff: "9223372036854775807"}
+		require.NotEmpty(t, timestampWarning("orders", settings))
+		settings[bound.name] = bound.value
+		require.Empty(t, timestampWarning("orders", settings), bound.name)
+	}
+}

@@ -1,0 +1,108 @@
+package workflows
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"millrace/internal/contract"
+)
+
+func (p *pipeline) admitAwaitRunning(_ workflow.Context, r contract.AwaitRunningRequest) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	return p.open(contract.UpdateAwaitRunning)
+}
+
+// awaitRunning waits until every hot path has a place and every lane has committed under the desired state, and says what the
+// pipeline still waits for when that takes too long. It commands nothing.
+func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningRequest) (*contract.Running, error) {
+	until := workflow.Now(ctx).Add(req.Timeout())
+	over := func() bool { return p.leaving || p.finished != nil }
+	if _, err := workflow.AwaitWithTimeout(ctx, req.Timeout(), func() bool { return over() || p.ready && len(p.unplaced()) == 0 }); err != nil {
+		return nil, err
+	}
+	if over() {
+		return nil, p.ended()
+	}
+	running := &contract.Running{Pipeline: p.spec.Name, Begun: p.state.Begun, Warnings: p.state.Warnings}
+	if p.ready && len(p.unplaced()) == 0 {
+		work, cancel := workflow.WithCancel(ctx)
+		answered := false
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if workflow.Await(ctx, func() bool { return answered || over() }) == nil {
+				cancel()
+			}
+		})
+		err := p.awaitLanes(work, running, max(1, int(until.Sub(workflow.Now(ctx)).Seconds())))
+		answered = true
+		if over() {
+			return nil, p.ended()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(running.Lanes) == 0 {
+		return nil, refused("pipeline %s does not run after %s: %s; it goes on trying", p.spec.Name, req.Timeout(), p.waitsFor(running.Missing))
+	}
+	running.State, running.At, running.Generation = p.phase, workflow.Now(ctx), p.state.Generation
+	for _, c := range p.replicas {
+		running.Replicas = append(running.Replicas, c.state)
+	}
+	return running, nil
+}
+
+func (p *pipeline) awaitLanes(ctx workflow.Context, running *contract.Running, seconds int) error {
+	var applied contract.Applied
+	options := contract.AwaitOptions(time.Duration(seconds) * time.Second)
+	options.Summary = "waits until every lane has committed"
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), p.control.AwaitApplied, contract.AwaitAppliedInput{
+		Spec: p.raw, Generation: p.state.Generation, DeadlineSeconds: seconds,
+	}).Get(ctx, &applied)
+	running.Lanes, running.Missing = applied.Lanes, applied.Missing
+	if err != nil && ctx.Err() == nil {
+		return refused("pipeline %s: its lanes could not be read: %s", p.spec.Name, failureText(err))
+	}
+	return err
+}
+
+// ended says why a pipeline that was waited for runs no more.
+func (p *pipeline) ended() error {
+	if p.phase == contract.StateFailed {
+		return refused("pipeline %s does not run: %s", p.spec.Name, p.note)
+	}
+	return refused("%s: the pipeline is being stopped", contract.UpdateAwaitRunning)
+}
+
+// unplaced are the hot paths without a place.
+func (p *pipeline) unplaced() (list []*child) {
+	for _, c := range p.replicas {
+		if c.state.State != contract.ChildPlaced {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// waitsFor says what a pipeline that does not run waits for.
+func (p *pipeline) waitsFor(missing []contract.LaneMissing) string {
+	var parts []string
+	for _, wait := range p.waits.now() {
+		parts = append(parts, "it "+wait.String())
+	}
+	for _, c := range p.unplaced() {
+		part := fmt.Sprintf("%s is %s", c.state.ID, c.state.State)
+		if c.state.Note != "" {
+			part += ": " + c.state.Note
+		}
+		parts = append(parts, part)
+	}
+	if len(missing) > 0 {
+		parts = append(parts, lanesText(missing))
+	}
+	return strings.Join(parts, "; ")
+}
