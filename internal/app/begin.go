@@ -144,41 +144,48 @@ func (v servers) LocateBegin(ctx context.Context, s *spec.Spec, begin contract.B
 	if out.Already, err = v.begun(ctx, s.Name, begin.ID); err != nil {
 		return out, err
 	}
-	tps, err := partitions(ctx, v.cluster, s)
+	out.Lanes, err = Locate(ctx, v.cluster, s, begin.From)
+	return out, permanent(err)
+}
+
+// Locate finds the offset of every lane of a pipeline where from says. A place that the logs do not have is
+// activities.ErrPermanent.
+func Locate(ctx context.Context, cluster *source.Cluster, s *spec.Spec, from contract.From) ([]contract.LaneStart, error) {
+	tps, err := partitions(ctx, cluster, s)
 	if err != nil {
-		return out, permanent(err)
+		return nil, err
 	}
-	offsets, err := v.locate(ctx, begin.From, tps)
+	offsets, err := locate(ctx, cluster, from, tps)
 	if err != nil {
-		return out, err
+		return nil, err
 	}
 	ids := make(map[string]string)
 	for _, topic := range s.Source.Topics {
-		if ids[topic], err = v.cluster.TopicID(ctx, topic); err != nil {
-			return out, permanent(err)
+		if ids[topic], err = cluster.TopicID(ctx, topic); err != nil {
+			return nil, err
 		}
 	}
-	for _, tp := range tps {
-		lane := contract.LaneStart{Topic: tp.Topic, Partition: tp.Partition, Offset: contract.BeginAtStart}
+	lanes := make([]contract.LaneStart, len(tps))
+	for i, tp := range tps {
+		lanes[i] = contract.LaneStart{Topic: tp.Topic, Partition: tp.Partition, Offset: contract.BeginAtStart}
 		if offset, ok := offsets[tp]; ok {
-			lane.Offset, lane.TopicID = offset, ids[tp.Topic]
+			lanes[i].Offset, lanes[i].TopicID = offset, ids[tp.Topic]
 		}
-		out.Lanes = append(out.Lanes, lane)
 	}
-	return out, nil
+	return lanes, nil
 }
 
 // locate finds the offsets of a place. A lane that is left out begins at the start of its log.
-func (v servers) locate(ctx context.Context, from contract.From, tps []source.TopicPartition) (map[source.TopicPartition]int64, error) {
+func locate(ctx context.Context, cluster *source.Cluster, from contract.From, tps []source.TopicPartition) (map[source.TopicPartition]int64, error) {
 	switch {
 	case from.Place == contract.FromEarliest:
 		return nil, nil
 	case from.Place == contract.FromLatest:
-		return v.cluster.StableEnds(ctx, tps...)
+		return cluster.StableEnds(ctx, tps...)
 	case len(from.Offsets) == 0:
-		return v.cluster.OffsetsAt(ctx, from.Time.UnixMilli(), tps...)
+		return cluster.OffsetsAt(ctx, from.Time.UnixMilli(), tps...)
 	}
-	ends, err := v.cluster.Ends(ctx, tps...)
+	ends, err := cluster.Ends(ctx, tps...)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ var updateGolden = flag.Bool("update", false, "write the golden files")
 func TestJSONForms(t *testing.T) {
 	for name, v := range map[string]any{
 		"failure": failure{"Temporal does not answer", 3}, "version": versionView{"v1.2.3", "go1.26.1"}, "feed": feedDone{Topic: "in", Partitions: 4},
-		"start": started{"p", "pipeline:p", "r"}, "pipeline-listed": runningPipeline{Pipeline: "p"}, "workflow-listed": listed{WorkflowID: "w"},
+		"start": started{Pipeline: "p", WorkflowID: "pipeline:p", RunID: "r"}, "pipeline-listed": runningPipeline{Pipeline: "p"}, "workflow-listed": listed{WorkflowID: "w"},
 		"wal-ls": listedLog{Disk: "d"}, "wal-record": dumped{Index: 1}, "spec-check": specReport{OK: true}, "drain": drainReport{},
 		"dev": addresses{}, "bench": measured{}, "window": ledger.Row{}, "result-row": ledger.ResultRow{Key: json.RawMessage("{}"), Values: json.RawMessage("{}")},
 	} {

@@ -181,6 +181,8 @@ func unknownPipelines(t *testing.T, run terminalRun) {
 		switch cmd.CommandPath() {
 		case "millrace rm":
 			args = append(args, "--dry-run")
+		case "millrace watermark reset":
+			args = append(args, "--from", "latest", "--dry-run")
 		case "millrace wal decide":
 			args = append(args, "--disk", "none")
 		}

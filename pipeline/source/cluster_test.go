@@ -314,3 +314,64 @@ func TestProducerComesBackAfterABrokerRestart(t *testing.T) {
 	require.Eventually(t, func() bool { return p.Send(within(t), record("after")) == nil }, patience, time.Millisecond)
 	require.NoError(t, p.Send(within(t), record("last")))
 }
+
+// Nothing that asks about a topic, reads it or writes to it makes it, also where the brokers would: a mistyped name is an error.
+func TestNobodyMakesATopicByAskingForIt(t *testing.T) {
+	k := fakeKafka(t, kfake.AllowAutoTopicCreation())
+	ctx := t.Context()
+	_, err := k.cluster.Topic(ctx, "typo")
+	require.ErrorIs(t, err, ErrUnknownTopic)
+	_, err = k.cluster.TopicSettings(ctx, "typo", "retention.ms")
+	require.ErrorIs(t, err, ErrUnknownTopic)
+	client, err := NewClient(ctx, k.cfg)
+	require.NoError(t, err)
+	_, err = client.Partitions("typo")
+	require.ErrorIs(t, err, sarama.ErrUnknownTopicOrPartition)
+	require.NoError(t, client.Close())
+	producer, err := NewProducer(ctx, k.cfg)
+	require.NoError(t, err)
+	require.Error(t, producer.Send(ctx, []SideRecord{{Topic: "typo", Value: []byte("x")}}))
+	require.NoError(t, producer.Close())
+	require.Nil(t, k.fake.TopicInfo("typo"), "asking makes no topic")
+	topics, err := k.cluster.Topics(ctx)
+	require.NoError(t, err)
+	require.NotContains(t, topics, "typo")
+}
+
+func TestOffsetsAtATime(t *testing.T) {
+	k := anyKafka(t)
+	ctx := t.Context()
+	topic := unique("times")
+	_, err := k.cluster.EnsureTopic(ctx, TopicSpec{Name: topic, Partitions: 2, Replication: 1})
+	require.NoError(t, err)
+	conf, err := NewConfig(k.cfg)
+	require.NoError(t, err)
+	conf.Producer.Partitioner = sarama.NewManualPartitioner
+	p, err := sarama.NewSyncProducer(k.cfg.Brokers, conf)
+	require.NoError(t, err)
+	defer p.Close()
+	for i := range int64(5) {
+		_, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Timestamp: time.UnixMilli(1000 * i), Value: sarama.StringEncoder("x")})
+		require.NoError(t, err)
+	}
+	first, second := TopicPartition{Topic: topic}, TopicPartition{Topic: topic, Partition: 1}
+	for at, want := range map[int64]int64{0: 0, 1: 1, 3000: 3, 3001: 4, 4001: 5} {
+		got, err := k.cluster.OffsetsAt(ctx, at, first, second)
+		require.NoError(t, err)
+		require.Equal(t, map[TopicPartition]int64{first: want, second: 0}, got, at)
+	}
+}
+
+func TestCommitForAGroupWithoutMembers(t *testing.T) {
+	k := anyKafka(t)
+	ctx := t.Context()
+	topic, group := unique("commits"), unique("group")
+	_, err := k.cluster.EnsureTopic(ctx, TopicSpec{Name: topic, Partitions: 2, Replication: 1})
+	require.NoError(t, err)
+	first, second := TopicPartition{Topic: topic}, TopicPartition{Topic: topic, Partition: 1}
+	want := map[TopicPartition]Committed{first: {Offset: 3, Metadata: "a"}, second: {Offset: 0, Metadata: "b"}}
+	require.NoError(t, k.cluster.Commit(ctx, group, want))
+	got, err := k.cluster.Committed(ctx, group, first, second)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
