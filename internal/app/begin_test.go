@@ -24,6 +24,7 @@ import (
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
+	"millrace/pipeline/verify"
 )
 
 const beginSpec = `
@@ -410,9 +411,26 @@ func TestTheWayBackAfterARecordFromTheFuture(t *testing.T) {
 	require.GreaterOrEqual(t, final, 4, "windows are final without the events of the first lane")
 	w.stop()
 
+	from := map[source.TopicPartition]int64{{Topic: "orders"}: 1, {Topic: "orders", Partition: 1}: 0}
+	survey, err := verify.FindOvertaken(w.ctx, w.cluster, w.spec, from, 1000)
+	require.NoError(t, err)
+	require.EqualValues(t, 10, survey.Records)
+	require.GreaterOrEqual(t, len(survey.Windows), 4)
+	for h, x := range survey.Windows[:4] {
+		require.Equal(t, firstDay+int64(h)*hourMS, x.Start)
+		require.EqualValues(t, 1, x.Missing, "%+v", x)
+		require.EqualValues(t, 1, x.Events)
+	}
+	survey, err = verify.FindOvertaken(w.ctx, w.cluster, w.spec, from, 3)
+	require.NoError(t, err)
+	require.True(t, survey.Cut)
+
 	require.NoError(t, w.start(&contract.Begin{ID: "reset", From: offsets(1, 0), Discard: true}))
 	w.readAll()
 	require.Zero(t, w.meta(0).Counters.Late)
 	sums, _ = w.published()
+	survey, err = verify.FindOvertaken(w.ctx, w.cluster, w.spec, from, 1000)
+	require.NoError(t, err)
+	require.Empty(t, survey.Windows)
 	require.Equal(t, w.oracle(1, 0), sums, "events of windows that were falsely final count again")
 }

@@ -19,16 +19,14 @@ import (
 	"millrace/pipeline/spec"
 )
 
-const (
-	startLook  = 3 * time.Second  // between looks at what a start waits for
-	startGrace = 15 * time.Second // beyond the wait, in which the workflow itself says what it waits for
-)
+// startGrace is how long beyond its wait a start is given for the workflow itself to say what it waits for.
+const startGrace = 15 * time.Second
 
 // startPipeline starts the Pipeline workflow and waits until it runs; a second start of the same pipeline is refused. What it waits
 // for goes to the error stream.
 func startPipeline(ctx context.Context, sh *shell, c client.Client, s *spec.Spec, in contract.PipelineInput,
 	req contract.AwaitRunningRequest) (started, error) {
-	done := started{Pipeline: s.Name, WorkflowID: contract.PipelineID(s.Name)}
+	done := started{Pipeline: s.Name, WorkflowID: contract.PipelineID(s.Name), Running: new(contract.Running)}
 	input, err := beginInput(in)
 	if err != nil {
 		return done, err
@@ -39,127 +37,57 @@ func startPipeline(ctx context.Context, sh *shell, c client.Client, s *spec.Spec
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:            "pipeline " + s.Name,
 	}, contract.WorkflowPipeline, input)
-	f := &starting{sh: sh, c: c, pipeline: s.Name, req: req}
+	a := pipelineAsking(sh, c, s.Name, contract.UpdateAwaitRunning, req)
+	a.requestID = uuid.NewString()
 	waiting, cancel := context.WithTimeout(ctx, req.Timeout()+startGrace)
 	defer cancel()
-	watching, stop := context.WithCancel(waiting)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		f.watch(watching)
-	}()
-	err = f.await(waiting, operation, &done)
-	stop()
-	<-watched
-	switch {
+	answer := make(chan error, 1)
+	go func() { answer <- a.askWithStart(waiting, operation, &done) }()
+	switch err := a.follow(waiting, answer); {
 	case err == nil:
 		return done, nil
 	case ctx.Err() != nil:
 		return done, interruptedf("the start may have reached Temporal; see `millrace status %s`", s.Name)
+	default:
+		return done, notRunning(ctx, c, s.Name, req.Timeout(), err)
 	}
-	return done, f.explain(ctx, err)
 }
 
-// starting is a start that is waited for.
-type starting struct {
-	sh       *shell
-	c        client.Client
-	pipeline string
-	req      contract.AwaitRunningRequest
-	said     string
-}
-
-// await starts the workflow together with the update that waits for it to run.
-func (f *starting) await(ctx context.Context, operation client.WithStartWorkflowOperation, done *started) error {
-	handle, err := f.c.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+// askWithStart starts the workflow together with the update that waits for it to run.
+func (a *asking) askWithStart(ctx context.Context, operation client.WithStartWorkflowOperation, done *started) error {
+	handle, err := a.c.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: operation,
 		UpdateOptions: client.UpdateWorkflowOptions{
-			UpdateID: uuid.NewString(), WorkflowID: done.WorkflowID, UpdateName: contract.UpdateAwaitRunning,
-			Args: []any{f.req}, WaitForStage: client.WorkflowUpdateStageAccepted,
+			UpdateID: a.requestID, WorkflowID: a.id, UpdateName: a.update, Args: []any{a.request},
+			WaitForStage: client.WorkflowUpdateStageAccepted,
 		},
 	})
 	if err != nil {
 		return err
 	}
 	done.RunID = handle.RunID()
-	done.Running = new(contract.Running)
 	return handle.Get(ctx, done.Running)
 }
 
-// explain says why a pipeline does not run. The workflow may have failed before it took the update, or not have been taken by any
-// worker.
-func (f *starting) explain(ctx context.Context, err error) error {
+// notRunning says why a pipeline does not run. The workflow may have failed before it took the update, or not have been taken by
+// any worker.
+func notRunning(ctx context.Context, c client.Client, pipeline string, waited time.Duration, err error) error {
 	var already *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &already) {
-		return explain(f.pipeline, err)
+		return explain(pipeline, err)
 	}
-	if state, note, found := outcome(ctx, f.c, f.pipeline); found == nil && state != "" {
-		return fmt.Errorf("pipeline %s does not run, its workflow is %s: %s", f.pipeline, state, note)
+	if state, note, found := outcome(ctx, c, pipeline); found == nil && state != "" {
+		return fmt.Errorf("pipeline %s does not run, its workflow is %s: %s", pipeline, state, note)
 	}
 	var refused *temporal.ApplicationError
-	if !errors.As(err, &refused) {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return unreachablef("pipeline %s was started, and no worker has said within %s whether it runs%s; see `millrace status %s`",
-				f.pipeline, f.req.Timeout()+startGrace, f.also(ctx), f.pipeline)
-		}
-		return explain(f.pipeline, err)
+	switch {
+	case errors.As(err, &refused):
+		return fmt.Errorf("%s; see `millrace status %s`, or end it with `millrace stop %s`", refused.Message(), pipeline, pipeline)
+	case errors.Is(err, context.DeadlineExceeded):
+		return unreachablef("pipeline %s was started, and no worker has said within %s whether it runs; see `millrace status %s`",
+			pipeline, waited+startGrace, pipeline)
 	}
-	return fmt.Errorf("%s%s; see `millrace status %s`, or end it with `millrace stop %s`", refused.Message(), f.also(ctx), f.pipeline, f.pipeline)
-}
-
-// also is what stands in the way now, as far as Temporal knows it.
-func (f *starting) also(ctx context.Context) string {
-	if trouble := f.trouble(ctx); trouble != "" {
-		return " (" + trouble + ")"
-	}
-	return ""
-}
-
-// watch says on the error stream what the start waits for, each time that it is something else.
-func (f *starting) watch(ctx context.Context) {
-	tick := time.NewTicker(startLook)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if line := f.waitsFor(ctx); line != "" && line != f.said && ctx.Err() == nil {
-			f.said = line
-			fmt.Fprintln(f.sh.err, "waits: "+line)
-		}
-	}
-}
-
-// waitsFor is what the start waits for in one line, "" when it is not known.
-func (f *starting) waitsFor(ctx context.Context) string {
-	var status contract.PipelineStatus
-	if queryWorkflow(ctx, f.c, contract.PipelineID(f.pipeline), "", &status) != nil {
-		return ""
-	}
-	line := status.State
-	if status.Note != "" {
-		line += ": " + status.Note
-	}
-	return line + f.also(ctx)
-}
-
-// trouble is what the activities that a start needs failed with last.
-func (f *starting) trouble(ctx context.Context) string {
-	var parts []string
-	for _, id := range []string{contract.PipelineID(f.pipeline), contract.ReplicaID(f.pipeline, 0)} {
-		answer, err := f.c.DescribeWorkflowExecution(ctx, id, "")
-		if err != nil || answer.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-			continue
-		}
-		for _, a := range answer.GetPendingActivities() {
-			if failure := a.GetLastFailure(); failure != nil && a.GetAttempt() > 1 {
-				parts = append(parts, fmt.Sprintf("%s of %s, attempt %d: %s", a.GetActivityType().GetName(), id, a.GetAttempt(), failure.GetMessage()))
-			}
-		}
-	}
-	return strings.Join(parts, "; ")
+	return explain(pipeline, err)
 }
 
 // discardable makes sure that the state of a pipeline can be discarded, and asks whether it shall be.

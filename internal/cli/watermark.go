@@ -160,8 +160,8 @@ func drawOvertaken(w io.Writer, pipeline, from string, s *verify.Survey) error {
 	if s.Cut {
 		b.WriteString(" (there are more: raise --limit to count them all)")
 	}
-	fmt.Fprintf(&b, "\n%s of pipeline %s final by a row of the ledger; %s without %s that stand there\n", counted(s.Final, "window"), pipeline,
-		counted(len(s.Windows), "window"), counted(missing, "event"))
+	fmt.Fprintf(&b, "\nfinal in the ledger of pipeline %s: %s; final without events of theirs that stand in the log: %s, %s\n", pipeline,
+		counted(s.Final, "window"), counted(len(s.Windows), "window"), counted(missing, "event"))
 	families := make([]string, 0, len(s.Floors))
 	for family := range s.Floors {
 		families = append(families, family)

@@ -23,7 +23,7 @@ type Overtaken struct {
 	Start   int64 // ms
 	End     int64 // ms
 	Events  int64 // that its final revision counts; 0 without one
-	Missing int64 // that it does not count
+	Missing int64 // that it does not count, at the least
 }
 
 // Survey is what FindOvertaken read.
@@ -47,7 +47,7 @@ func FindOvertaken(ctx context.Context, log ledger.Log, s *spec.Spec, from map[s
 		return nil, err
 	}
 	o := &overtaking{spec: s, plan: plan, rows: make(map[ledger.WindowID]ledger.Row), floors: make(map[slotFamily]int64),
-		missing: make(map[window.Ref]int64), survey: &Survey{Floors: make(map[string]int64)}}
+		from: from, found: make(map[window.Ref]map[source.TopicPartition]*logged), survey: &Survey{Floors: make(map[string]int64)}}
 	if err := o.readLedger(ctx, log); err != nil {
 		return nil, err
 	}
@@ -58,8 +58,11 @@ func FindOvertaken(ctx context.Context, log ledger.Log, s *spec.Spec, from map[s
 				return errLimit
 			}
 			o.survey.Records++
-			if decoder.Decode(r.Value, &ev) == nil && !ev.Filtered {
-				o.count(tp, r.Offset, window.Millis(ev.Time))
+			if decoder.Decode(r.Value, &ev) != nil || ev.Filtered {
+				return nil
+			}
+			if ms := window.Millis(ev.Time); ms-s.Event.MaxFuture.Millis() <= r.Timestamp {
+				o.count(tp, r.Offset, ms)
 			}
 			return nil
 		})
@@ -85,15 +88,22 @@ type slotFamily struct {
 	family string
 }
 
+// logged is what the log holds of one window in one lane.
+type logged struct {
+	events int64
+	after  int64 // of these, behind the last event that the window's final revision counts
+}
+
 // overtaking counts events by the windows that are final without them.
 type overtaking struct {
-	spec    *spec.Spec
-	plan    *window.Plan
-	slots   int
-	rows    map[ledger.WindowID]ledger.Row // the latest of each window, of the edition that has not ended
-	floors  map[slotFamily]int64
-	missing map[window.Ref]int64
-	survey  *Survey
+	from   map[source.TopicPartition]int64
+	found  map[window.Ref]map[source.TopicPartition]*logged
+	spec   *spec.Spec
+	plan   *window.Plan
+	slots  int
+	rows   map[ledger.WindowID]ledger.Row // the latest of each window, of the edition that has not ended
+	floors map[slotFamily]int64
+	survey *Survey
 }
 
 func (o *overtaking) readLedger(ctx context.Context, log ledger.Log) error {
@@ -128,21 +138,46 @@ func (o *overtaking) readLedger(ctx context.Context, log ledger.Log) error {
 	return err
 }
 
-// count takes an event that the log holds.
+// count takes an event that the log holds, if its window is final.
 func (o *overtaking) count(tp source.TopicPartition, offset, ms int64) {
 	for _, ref := range o.plan.WindowsOf(o.plan.SliceStart(ms)) {
-		id := o.id(ref)
-		row, known := o.rows[id]
-		floor, floored := o.floors[slotFamily{int32(id.Slot(o.slots)), id.Window}]
-		switch {
-		case known && row.Final:
-			if cover, ok := row.Cover(tp.Topic, tp.Partition); !ok || cover.Offset <= offset {
-				o.missing[ref]++
-			}
-		case !known && floored && o.plan.End(ref) <= floor:
-			o.missing[ref]++
+		row, known := o.rows[o.id(ref)]
+		if known && !row.Final || !known && !o.floored(ref) {
+			continue
+		}
+		if o.found[ref] == nil {
+			o.found[ref] = make(map[source.TopicPartition]*logged)
+		}
+		l := o.found[ref][tp]
+		if l == nil {
+			l = new(logged)
+			o.found[ref][tp] = l
+		}
+		l.events++
+		if cover, ok := row.Cover(tp.Topic, tp.Partition); !ok || offset > cover.LastOffset {
+			l.after++
 		}
 	}
+}
+
+// floored reports whether a window is final without a row.
+func (o *overtaking) floored(ref window.Ref) bool {
+	id := o.id(ref)
+	floor, ok := o.floors[slotFamily{int32(id.Slot(o.slots)), id.Window}]
+	return ok && o.plan.End(ref) <= floor
+}
+
+// missing is how many of the events that the log holds of a lane a final row does not count. Where the row counts events from before
+// the place that was read from on, only those behind its last one are sure.
+func (o *overtaking) missing(row *ledger.Row, tp source.TopicPartition, l *logged) int64 {
+	cover, ok := row.Cover(tp.Topic, tp.Partition)
+	switch {
+	case !ok || cover.Folded == 0:
+		return l.events
+	case cover.FirstOffset >= o.from[tp]:
+		return l.events - cover.Folded
+	}
+	return l.after
 }
 
 func (o *overtaking) id(ref window.Ref) ledger.WindowID {
@@ -150,11 +185,17 @@ func (o *overtaking) id(ref window.Ref) ledger.WindowID {
 }
 
 func (o *overtaking) conclude() *Survey {
-	for ref, missing := range o.missing {
+	for ref, lanes := range o.found {
 		id := o.id(ref)
-		o.survey.Windows = append(o.survey.Windows, Overtaken{
-			Window: id.Window, Start: ref.Start, End: o.plan.End(ref), Events: o.rows[id].Events, Missing: missing,
-		})
+		row, missing := o.rows[id], int64(0)
+		for tp, l := range lanes {
+			missing += max(0, o.missing(&row, tp, l))
+		}
+		if missing > 0 {
+			o.survey.Windows = append(o.survey.Windows, Overtaken{
+				Window: id.Window, Start: ref.Start, End: o.plan.End(ref), Events: row.Events, Missing: missing,
+			})
+		}
 	}
 	slices.SortFunc(o.survey.Windows, func(a, b Overtaken) int {
 		return cmp.Or(cmp.Compare(a.Start, b.Start), strings.Compare(a.Window, b.Window))
