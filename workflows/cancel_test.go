@@ -25,6 +25,7 @@ type situation struct {
 	name  string // where there are several of a state
 	at    time.Duration
 	ended bool // the state is reported after the end
+	fails bool // which is a failure of its own
 	// begin makes the environment and returns how to start the workflow in it and what to look at after the end.
 	begin func(t *testing.T) (env *testsuite.TestWorkflowEnvironment, start func(), after func(t *testing.T))
 }
@@ -164,9 +165,7 @@ func cancelIn(t *testing.T, s situation, bySignal bool) {
 	err := env.GetWorkflowError()
 	var broken *temporal.PanicError
 	require.False(t, errors.As(err, &broken), "%v", err)
-	if err != nil {
-		require.True(t, temporal.IsCanceledError(err), "%v", err)
-	}
+	require.Equal(t, s.fails, err != nil && !temporal.IsCanceledError(err), "%v", err)
 	after(t)
 }
 
@@ -196,6 +195,20 @@ func pipelineSituations() []situation {
 			}
 		}
 	}
+	discard := func(activity string) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+		return func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+			env, w := pipelineEnv(t)
+			w.registerRemoving(env, contract.Holders{})
+			busy(env, activity)
+			env.OnSignalExternalWorkflow(anything, anything, anything, contract.SignalStop, anything).Return(errors.New("not open"))
+			run := func() {
+				env.ExecuteWorkflow(contract.WorkflowPipeline, contract.PipelineInput{
+					Spec: []byte(specJSON), From: &contract.From{Place: contract.FromLatest}, DiscardState: true,
+				})
+			}
+			return env, run, func(t *testing.T) { require.Zero(t, w.called("open "), "no child is started") }
+		}
+	}
 	drain := update(contract.UpdateStop, contract.StopRequest{Drain: true})
 	carried := &contract.PipelineState{Replicas: 2, Generation: 1}
 	at := 90 * time.Second
@@ -208,7 +221,17 @@ func pipelineSituations() []situation {
 			w.left = []string{contract.ReplicaID("orders", 0)}
 			busySignals(env, contract.ReplicaID("orders", 0), w)
 		}, nil)},
+		{state: contract.StateStarting, name: "finds offsets", at: at, begin: discard(contract.ActivityLocateBegin)},
+		{state: contract.StateStarting, name: "waits for workers to let go", at: at, begin: discard(contract.ActivityAwaitReleased)},
+		{state: contract.StateStarting, name: "discards", at: at, begin: discard(contract.ActivityFenceLanes)},
+		{state: contract.StateStarting, name: "begins lanes", at: at, begin: discard(contract.ActivityBeginLanes)},
+		{state: contract.StateFailed, ended: true, fails: true, begin: in(0, func(_ *testsuite.TestWorkflowEnvironment, w *world) {
+			w.storeErr = permanent("Redis evicts keys")
+		}, nil)},
 		{state: contract.StateRunning, at: at, begin: in(3, nil, nil)},
+		{state: contract.StateRunning, name: "is waited for", at: at, begin: in(3, func(env *testsuite.TestWorkflowEnvironment, _ *world) {
+			await(env, time.Minute, contract.AwaitRunningRequest{TimeoutSeconds: 3600})
+		}, nil)},
 		{state: contract.StateRunning, name: "looks at children", at: 10*time.Minute + time.Second,
 			begin: in(3, with(contract.ActivityReconcile, nil), carried)},
 		{state: contract.StateRunning, name: "a command waits for Redis", at: at,

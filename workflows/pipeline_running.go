@@ -22,7 +22,7 @@ func (p *pipeline) admitAwaitRunning(_ workflow.Context, r contract.AwaitRunning
 func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningRequest) (*contract.Running, error) {
 	until := workflow.Now(ctx).Add(req.Timeout())
 	over := func() bool { return p.leaving || p.finished != nil }
-	if _, err := workflow.AwaitWithTimeout(ctx, req.Timeout(), func() bool { return over() || p.ready && len(p.unplaced()) == 0 }); err != nil {
+	if _, err := awaitFor(ctx, req.Timeout(), "waits until every hot path has a place", func() bool { return over() || p.ready && len(p.unplaced()) == 0 }); err != nil {
 		return nil, err
 	}
 	if over() {
