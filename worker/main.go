@@ -31,6 +31,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
+	case errors.Is(err, errProbe):
+		if err := probe(ctx, cfg.Metrics); err != nil {
+			fmt.Fprintln(out, "worker:", err)
+			return 1
+		}
+		return 0
 	case errors.Is(err, errVersion):
 		fmt.Fprintf(out, "worker %s, %s\n", build.Version(), build.Go())
 		return 0
@@ -44,6 +50,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	}
 	return 0
 }
+
+// errProbe means that --probe asks whether another process is ready.
+var errProbe = errors.New("probe asked for")
 
 // errVersion means that --version asks for nothing but that.
 var errVersion = errors.New("version asked for")
@@ -69,6 +78,8 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
 	version := flags.Bool("version", false, "say which build of the worker this is, and end")
+	probes := flags.Bool("probe", false, "ask the worker that runs with the same --metrics whether it is ready, and end with 0 or 1; "+
+		"for health checks of containers without a shell")
 	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
 	verbose := flags.Bool("verbose", false, "log more")
 	flags.BoolVar(&cfg.Temporal.NoWorkflowCache, "no-workflow-cache", false, "replay every workflow task from its start; for tests")
@@ -83,8 +94,13 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 		}
 		return cfg, err
 	}
-	if *version {
+	switch {
+	case *version:
 		return cfg, errVersion
+	case *probes && cfg.Metrics == "":
+		return cfg, errors.New("--probe needs to know where the worker answers: give --metrics HOST:PORT or set " + envMetrics)
+	case *probes:
+		return cfg, errProbe
 	}
 	if flags.NArg() > 0 {
 		return cfg, fmt.Errorf("unexpected argument %q; only flags are taken, see --help", flags.Arg(0))

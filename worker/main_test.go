@@ -3,12 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"net"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/build"
+	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/wal"
 )
@@ -36,6 +39,10 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 30*time.Second, cfg.Breaker.OpenFor)
 	require.Equal(t, 9, cfg.Storm.Changes)
+	cfg, err = configure([]string{"--wal", "/wal", "--wal-aside-age", "2d", "--breaker-open", "1m30s"}, func(k string) string { return env[k] }, &out)
+	require.NoError(t, err)
+	require.Equal(t, 48*time.Hour, cfg.WAL.AsideAge)
+	require.Equal(t, 90*time.Second, cfg.Breaker.OpenFor)
 	_, err = configure([]string{"--breaker-error-window", "30m"}, func(k string) string { return env[k] }, &out)
 	require.NoError(t, err)
 }
@@ -53,6 +60,8 @@ func TestWrongUsage(t *testing.T) {
 		{"version", []string{"--version"}, 0, "worker " + build.Version() + ", go1."},
 		{"password in an address", []string{"--kafka", "k:1", "--redis", "redis://u:hunter2@r:6379"}, 2, "it holds a user or a password; want host:port, and the login in MILLRACE_REDIS_USER and MILLRACE_REDIS_PASSWORD"},
 		{"password in what is no list", []string{"--redis", `redis://u:hunter2@"r`}, 2, "--redis cannot be read; want host:port"},
+		{"probe of nobody", []string{"--probe", "--metrics", "127.0.0.1:1"}, 1, "worker: the worker does not answer: "},
+		{"probe of nothing", []string{"--probe"}, 2, "give --metrics HOST:PORT or set MILLRACE_METRICS_ADDR"},
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
 		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},
@@ -69,4 +78,24 @@ func TestWrongUsage(t *testing.T) {
 			require.NotContains(t, out.String(), "hunter2")
 		})
 	}
+}
+
+func TestProbe(t *testing.T) {
+	notReady := errors.New("starting")
+	server, err := telemetry.Listen("127.0.0.1:0", func() error { return notReady }, func() telemetry.Health { return telemetry.Health{} })
+	require.NoError(t, err)
+	defer server.Close(context.Background())
+	_, port, err := net.SplitHostPort(server.Addr())
+	require.NoError(t, err)
+	env := map[string]string{"MILLRACE_METRICS_ADDR": ":" + port}
+	probed := func() (int, string) {
+		var out bytes.Buffer
+		return run(t.Context(), []string{"--probe"}, func(k string) string { return env[k] }, &out), out.String()
+	}
+	code, text := probed()
+	require.Equal(t, 1, code)
+	require.Equal(t, "worker: the worker is not ready: starting\n", text)
+	notReady = nil
+	code, text = probed()
+	require.Zero(t, code, text)
 }

@@ -28,7 +28,7 @@ func TestPipelineRunsAndStops(t *testing.T) {
 
 	require.Equal(t, contract.StateRunning, status.State)
 	require.Equal(t, []contract.TopicInfo{{Topic: "orders", Partitions: 2}}, status.Topics)
-	require.Equal(t, []string{"minutely 1m0s"}, status.Windows)
+	require.Equal(t, []string{"minutely 1m"}, status.Windows)
 	require.Len(t, status.Children, 3)
 	for _, c := range status.Children {
 		require.Equal(t, contract.ChildRunning, c.State, c.ID)

@@ -30,9 +30,9 @@ func (p *pipeline) status() (*contract.PipelineStatus, error) {
 func (p *pipeline) windows() []string {
 	var names []string
 	for _, w := range p.spec.Windows {
-		text := fmt.Sprintf("%s %s", w.Name, w.Size.Std())
+		text := fmt.Sprintf("%s %s", w.Name, w.Size)
 		if w.Slide != w.Size && w.Slide != 0 {
-			text += fmt.Sprintf(" every %s", w.Slide.Std())
+			text += fmt.Sprintf(" every %s", w.Slide)
 		}
 		names = append(names, text)
 	}

@@ -218,7 +218,7 @@ func (r *removal) try(ctx workflow.Context, what string, patience time.Duration,
 		return err
 	}
 	return invalid(contract.ErrorRefused, "remove %s: %s: not done within %s: %s. See to that, then go on with `%s`",
-		r.in.Pipeline, what, patience, failureText(err), r.in.Command())
+		r.in.Pipeline, what, spec.Duration(patience), failureText(err), r.in.Command())
 }
 
 func (r *removal) step(ctx workflow.Context, step string, activity, input any) error {

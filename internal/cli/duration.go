@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"fmt"
 	"time"
 
+	"millrace/internal/connect"
 	"millrace/pipeline/spec"
 )
 
@@ -12,24 +12,14 @@ type durationFlag time.Duration
 
 // Set implements pflag.Value.
 func (d *durationFlag) Set(text string) error {
-	parsed, err := spec.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("%w; want a number with its unit, such as 90s, 10m or 1d", err)
-	}
-	*d = durationFlag(parsed)
-	return nil
+	return (*connect.Duration)(d).Set(text)
 }
 
 // String implements pflag.Value; the zero value has no text, so that help shows no default.
-func (d *durationFlag) String() string {
-	if *d == 0 {
-		return ""
-	}
-	return spec.Duration(*d).String()
-}
+func (d *durationFlag) String() string { return (*connect.Duration)(d).String() }
 
 // Type implements pflag.Value.
-func (d *durationFlag) Type() string { return "duration" }
+func (d *durationFlag) Type() string { return (*connect.Duration)(d).Type() }
 
 // seconds is the duration in whole seconds. One that is none, or lies outside of least and most, is refused in the flag's name.
 func (d *durationFlag) seconds(flag string, least, most time.Duration) (int, error) {

@@ -33,7 +33,7 @@ const (
 	EnvWALSoftLimit  = "MILLRACE_WAL_SOFT_LIMIT"  // bytes, or with KiB, MiB, GiB
 	EnvWALHardLimit  = "MILLRACE_WAL_HARD_LIMIT"  // likewise
 	EnvWALAsideLimit = "MILLRACE_WAL_ASIDE_LIMIT" // likewise
-	EnvWALAsideAge   = "MILLRACE_WAL_ASIDE_AGE"   // such as 720h
+	EnvWALAsideAge   = "MILLRACE_WAL_ASIDE_AGE"   // such as 30d
 )
 
 // Endpoint is one kind of server. An empty Addrs means that it was not configured.

@@ -34,8 +34,8 @@ func WALFromEnv(getenv func(string) string) (w WAL, err error) {
 		}
 	}
 	if text := getenv(EnvWALAsideAge); text != "" {
-		if w.AsideAge, err = time.ParseDuration(text); err != nil {
-			return w, fmt.Errorf("%s is %q; want a duration such as 720h", EnvWALAsideAge, text)
+		if err := (*Duration)(&w.AsideAge).Set(text); err != nil {
+			return w, fmt.Errorf("%s: %w", EnvWALAsideAge, err)
 		}
 	}
 	return w, nil
@@ -48,7 +48,7 @@ func (w *WAL) AddFlags(flags *pflag.FlagSet) {
 	flags.Var(&w.HardLimit, "wal-hard-limit", "size of the WAL at which intake is paused (or "+EnvWALHardLimit+"; default 4GiB)")
 	flags.Var(&w.AsideLimit, "wal-aside-limit", "bytes of copies of unreadable parts of the WAL to keep in its folder corrupt; the oldest go first, "+
 		"those of records nobody has decided about never (or "+EnvWALAsideLimit+"; default 1GiB)")
-	flags.DurationVar(&w.AsideAge, "wal-aside-age", w.AsideAge, "how long to keep such copies at most (or "+EnvWALAsideAge+"; default 720h)")
+	flags.Var((*Duration)(&w.AsideAge), "wal-aside-age", "how long to keep such copies at most (or "+EnvWALAsideAge+"; default 30d)")
 }
 
 // Config says how to open the directory for a worker. It is the zero value when there is none.

@@ -80,7 +80,7 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"negative timeout", `{"drain":true,"timeout_seconds":-1}`, &StopRequest{}, "timeout_seconds is -1"},
 		{"drain that is a text", `{"drain":"yes"}`, &StopRequest{}, `stop: drain is "yes"; want true or false`},
 		{"timeout with a unit", `{"drain":true,"timeout_seconds":"1m"}`, &StopRequest{},
-			`stop: timeout_seconds is "1m"; want whole seconds, 0 (the default, 1h0m0s) to 604800`},
+			`stop: timeout_seconds is "1m"; want whole seconds, 0 (the default, 1h) to 604800`},
 		{"half a replica", `{"replicas":1.5}`, &ScaleRequest{}, "scale: replicas is 1.5; want a whole number, 1 to 256"},
 		{"reason that is a list", `{"reason":["a", "b"]}`, &FlushRequest{}, `flush: reason is ["a","b"]; want a text`},
 		{"no object", `[true]`, &PauseRequest{}, "pause: the input is [true]; want an object with fields"},

@@ -43,7 +43,7 @@ func (in RemoveInput) Validate() error {
 		return fmt.Errorf("remove: pipeline: %w", err)
 	}
 	if g := in.GraceSeconds; g != 0 && (g < int(MinRemoveGrace.Seconds()) || g > int(MaxRemoveGrace.Seconds())) {
-		return fmt.Errorf("remove: grace_seconds is %d; want %s, or 0 for the default, %s", g, wantRemoveGrace(), OrphanGrace)
+		return fmt.Errorf("remove: grace_seconds is %d; want %s, or 0 for the default, %s", g, wantRemoveGrace(), spec.Duration(OrphanGrace))
 	}
 	return nil
 }

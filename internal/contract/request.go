@@ -3,6 +3,8 @@ package contract
 import (
 	"fmt"
 	"time"
+
+	"millrace/pipeline/spec"
 )
 
 // FlushRequest publishes what every open window holds now, without closing it.
@@ -122,7 +124,7 @@ func (r StopRequest) Validate() error {
 const wantGeneration = "a whole number, the generation that the desired state should have now"
 
 func wantDrainTimeout() string {
-	return fmt.Sprintf("whole seconds, 0 (the default, %s) to %d", DefaultDrainTimeout, int(MaxDrainTimeout.Seconds()))
+	return fmt.Sprintf("whole seconds, 0 (the default, %s) to %d", spec.Duration(DefaultDrainTimeout), int(MaxDrainTimeout.Seconds()))
 }
 
 // DrainTimeout is how long a drain may take.
