@@ -67,7 +67,7 @@ func (r *recovery) decideAll(ctx workflow.Context, id string, req contract.Decid
 				defer all.Done()
 				of, err := r.decideLane(ctx, id, lane, req)
 				if err != nil {
-					of.Note = endText(err)
+					of.Note = overtakenText(err)
 				}
 				told[i] = of
 			})

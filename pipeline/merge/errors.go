@@ -40,3 +40,17 @@ func (e *MissingError) Error() string {
 
 // Is makes the error a store.ErrPartialLoss.
 func (e *MissingError) Is(target error) bool { return target == store.ErrPartialLoss }
+
+// CorruptError says that an entry of a slice cannot be read: an agg.ErrEntryCorrupt. A lane that runs has what it should be.
+type CorruptError struct {
+	Lane  *survey.Lane // as the view had it
+	Slice store.SliceID
+	Err   error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("lane %s: slice %s: %v", e.Lane.ID, e.Slice, e.Err)
+}
+
+// Unwrap returns what is wrong with the entry.
+func (e *CorruptError) Unwrap() error { return e.Err }

@@ -159,6 +159,8 @@ func (r *reading) fetchGroup(ctx context.Context, first, k int) *fetched {
 		f.err = err
 	case errors.Is(err, store.ErrLaneMoved), errors.Is(err, store.ErrNoMeta):
 		f.err = fmt.Errorf("lane %s: %w: %w", l.ID, ErrMoved, err)
+	case errors.Is(err, agg.ErrEntryCorrupt):
+		f.err = &CorruptError{Lane: l, Slice: p.slice, Err: err}
 	case err != nil:
 		f.err = fmt.Errorf("lane %s, slice %s, buckets %d to %d: %w", l.ID, p.slice, from, to-1, err)
 	case !guard.Follows(l.Meta.Guard()):
@@ -184,7 +186,11 @@ func (r *reading) mergeGroup(f *fetched) error {
 	for rest := f.buf; len(rest) > 0; {
 		key, tail := cutField(rest)
 		entry, tail := cutField(tail)
-		if err := r.table.MergeEntry(key, entry, int32(p.lane)); err != nil {
+		err := r.table.MergeEntry(key, entry, int32(p.lane))
+		if errors.Is(err, agg.ErrEntryCorrupt) {
+			return &CorruptError{Lane: l, Slice: p.slice, Err: err}
+		}
+		if err != nil {
 			return fmt.Errorf("lane %s, slice %s: %w", l.ID, p.slice, err)
 		}
 		rest = tail

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
@@ -30,11 +31,11 @@ func (e *BehindError) Error() string {
 }
 
 // LossError says that Redis does not hold all of a lane's state: slices are missing, or a slice's entries do not add up to
-// what the lane folded. A running lane writes them again. When that does not help it is an incident: nothing is published
+// what the lane folded, or cannot be read. A running lane writes them again. When that does not help it is an incident: nothing is published
 // before somebody has decided.
 type LossError struct {
 	Lane    store.LaneID
-	Err     error // store.ErrPartialLoss
+	Err     error // store.ErrPartialLoss or agg.ErrEntryCorrupt
 	Lasting bool  // rounds have passed, and it is still missing
 }
 
@@ -42,8 +43,12 @@ func (e *LossError) Error() string {
 	if !e.Lasting {
 		return fmt.Sprintf("%v; a running lane writes it again", e.Err)
 	}
-	return fmt.Sprintf("incident state-lost: %v; no window is published meanwhile; if the lane is parked decide its incident, "+
-		"if it runs move it (scale, or restart its worker): it will park and offer a rebuild", e.Err)
+	kind := "state-lost"
+	if errors.Is(e.Err, agg.ErrEntryCorrupt) {
+		kind = "corrupt-state"
+	}
+	return fmt.Sprintf("incident %s: %v; no window is published meanwhile; if the lane is parked decide its incident, "+
+		"if it runs move it (scale, or restart its worker): it will park and offer a rebuild", kind, e.Err)
 }
 
 func (e *LossError) Unwrap() error { return e.Err }

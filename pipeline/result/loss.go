@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"millrace/pipeline/merge"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 )
 
 // lossRounds is for how many rounds a part of a lane's state may be missing before it is an incident. A lane that runs
@@ -55,11 +55,10 @@ func (c *Closer) countLosses(v *view, results []done) {
 	}
 }
 
-// askForEntries asks a lane to write its entries again, because those of a slice do not add up.
-func (c *Closer) askForEntries(ctx context.Context, missing *merge.MissingError) error {
-	l := missing.Lane
+// askForEntries asks a lane to write its entries again, because those of a slice do not add up or cannot be read.
+func (c *Closer) askForEntries(ctx context.Context, l *survey.Lane, loss error) error {
 	if err := c.cfg.State.AskRewrite(ctx, l.ID, l.Meta.Owner, l.Meta.Cursor.Seq); err != nil {
 		return err
 	}
-	return c.lossOf(l.ID, missing)
+	return c.lossOf(l.ID, loss)
 }

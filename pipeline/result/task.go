@@ -88,13 +88,17 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	return c.publishAndShow(ctx, s, r)
 }
 
-// mergeWindow merges the task's window. A lane whose entries do not add up is asked to write them again.
+// mergeWindow merges the task's window. A lane whose entries do not add up or cannot be read is asked to write them again.
 func (c *Closer) mergeWindow(ctx context.Context, t *task, exact bool,
 	emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 	events, isExact, err = c.merger.Window(ctx, t.view.View, t.ref, exact, emit)
 	var missing *merge.MissingError
-	if errors.As(err, &missing) {
-		err = c.askForEntries(ctx, missing)
+	var corrupt *merge.CorruptError
+	switch {
+	case errors.As(err, &missing):
+		err = c.askForEntries(ctx, missing.Lane, missing)
+	case errors.As(err, &corrupt):
+		err = c.askForEntries(ctx, corrupt.Lane, corrupt)
 	}
 	return events, isExact, err
 }

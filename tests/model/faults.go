@@ -160,9 +160,8 @@ func (w *World) spoil(p int) {
 	key := buckets[w.rng.IntN(len(buckets))]
 	fields := slices.Sorted(maps.Keys(t.hashes[key]))
 	field := fields[w.rng.IntN(len(fields))]
-	entry := []byte(t.hashes[key][field])
-	entry[0] = 99 // its version
-	if _, err := w.redis.do([]string{"hset", key, field, string(entry)}); err != nil {
+	entry := t.hashes[key][field]
+	if _, err := w.redis.do([]string{"hset", key, field, entry[:len(entry)-1]}); err != nil {
 		w.fail("spoil %s: %v", key, err)
 	}
 	w.logf("somebody writes to %s", key)

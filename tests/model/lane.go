@@ -178,7 +178,7 @@ func (l *laneProc) acquire() error {
 	if errors.Is(err, store.ErrPartialLoss) && w.is(wantWhole) {
 		err = nil
 	}
-	if spoilt := errors.Is(err, agg.ErrEntryVersion); spoilt || errors.Is(err, store.ErrPartialLoss) {
+	if spoilt := errors.Is(err, agg.ErrEntryCorrupt); spoilt || errors.Is(err, store.ErrPartialLoss) {
 		if err = l.lost(err); err == nil {
 			if meta, err = l.rebuild(w.hints[l.p], spoilt); err != nil {
 				return err
