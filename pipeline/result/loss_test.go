@@ -85,45 +85,77 @@ func TestNothingIsPublishedWhileSlicesAreMissing(t *testing.T) {
 	}
 }
 
-// A lane is asked to write entries again that do not add up. It does so once, whoever asks how often.
-func TestMissingEntriesAreAskedFor(t *testing.T) {
-	w, c := lossy(t)
-	l := w.lanes[0]
-	w.unlink("*orders/orders/0}:s:*:3600000:" + itoa(base) + ":*")
-	r := w.round(c)
-	require.Len(t, r.Pending, 1)
-	require.Regexp(t, `the entries of slice 3600000:\d+:0 hold [01] events, the lane folded 2`, r.Pending[0].Error)
-	require.Empty(t, r.Incidents)
-	require.Empty(t, w.ledger())
-	require.Equal(t, l.token, l.ctl().Rewrite.Owner)
+// spoil cuts an entry off.
+func (w *world) spoil(pattern string) {
+	w.t.Helper()
+	keys, err := w.redis.Keys(w.ctx, pattern).Result()
+	require.NoError(w.t, err)
+	require.NotEmpty(w.t, keys)
+	entries, err := w.redis.HGetAll(w.ctx, keys[0]).Result()
+	require.NoError(w.t, err)
+	for key, entry := range entries {
+		require.NoError(w.t, w.redis.HSet(w.ctx, keys[0], key, entry[:len(entry)-1]).Err())
+	}
+}
 
-	control := l.control()
-	control.Rewrite = l.ctl().Rewrite.Seq
-	commit := newCommit()
-	l.state.Snapshot(commit, control)
-	require.Equal(t, 3, commit.Entries)
-	l.deliver(commit)
-	l.state.Snapshot(commit, control)
-	require.Zero(t, commit.Entries)
-	l.deliver(commit)
-	w.settle(c)
-	require.Equal(t, `{"n":2,"sum":2,"avg":1,"last":1}`, w.values()[`hourly+0m {"k":"x"}`])
-	w.sound()
+// damages are what may happen to entries in Redis, what is said of it, and the incident it becomes.
+var damages = map[string]struct {
+	damage   func(w *world, pattern string)
+	says     string
+	incident string
+}{
+	"missing": {(*world).unlink, `the entries of slice 3600000:\d+:0 hold [01] events, the lane folded 2`, "incident state-lost"},
+	"spoilt":  {(*world).spoil, `slice 3600000:\d+:0: .*entry is corrupt`, "incident corrupt-state"},
+}
+
+// A lane is asked to write entries again that do not add up or cannot be read. It does so once, whoever asks how often.
+func TestDamagedEntriesAreAskedFor(t *testing.T) {
+	for name, d := range damages {
+		t.Run(name, func(t *testing.T) {
+			w, c := lossy(t)
+			l := w.lanes[0]
+			d.damage(w, "*orders/orders/0}:s:*:3600000:"+itoa(base)+":*")
+			r := w.round(c)
+			require.Len(t, r.Pending, 1)
+			require.Regexp(t, d.says, r.Pending[0].Error)
+			require.Empty(t, r.Incidents)
+			require.Empty(t, w.ledger())
+			require.Equal(t, l.token, l.ctl().Rewrite.Owner)
+
+			control := l.control()
+			control.Rewrite = l.ctl().Rewrite.Seq
+			commit := newCommit()
+			l.state.Snapshot(commit, control)
+			require.Equal(t, 3, commit.Entries)
+			l.deliver(commit)
+			l.state.Snapshot(commit, control)
+			require.Zero(t, commit.Entries)
+			l.deliver(commit)
+			w.settle(c)
+			require.Equal(t, `{"n":2,"sum":2,"avg":1,"last":1}`, w.values()[`hourly+0m {"k":"x"}`])
+			w.sound()
+		})
+	}
 }
 
 // Entries that nobody writes again are an incident.
-func TestMissingEntriesBecomeAnIncident(t *testing.T) {
-	w, c := lossy(t)
-	w.unlink("*orders/orders/0}:s:*:3600000:" + itoa(base) + ":*")
-	for range 10 {
-		require.Empty(t, w.round(c).Incidents)
+func TestDamagedEntriesBecomeAnIncident(t *testing.T) {
+	for name, d := range damages {
+		t.Run(name, func(t *testing.T) {
+			w, c := lossy(t)
+			d.damage(w, "*orders/orders/0}:s:*:3600000:"+itoa(base)+":*")
+			for range 10 {
+				require.Empty(t, w.round(c).Incidents)
+			}
+			r := w.round(c)
+			require.Len(t, r.Failed, 1)
+			require.Len(t, r.Incidents, 1)
+			require.Contains(t, r.Incidents[0].Error, d.incident)
+			require.Empty(t, w.ledger())
+			_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
+			var loss *result.LossError
+			require.ErrorAs(t, err, &loss)
+			require.True(t, result.Incident(err))
+		})
 	}
-	r := w.round(c)
-	require.Len(t, r.Failed, 1)
-	require.Len(t, r.Incidents, 1)
-	require.Empty(t, w.ledger())
-	_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
-	var loss *result.LossError
-	require.ErrorAs(t, err, &loss)
-	require.True(t, result.Incident(err))
 }
