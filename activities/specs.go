@@ -31,16 +31,12 @@ type started struct{ client Histories }
 
 // Spec implements Specs.
 func (s started) Spec(ctx context.Context, pipeline string) (*spec.Spec, error) {
-	event, err := s.client.GetWorkflowHistory(ctx, contract.PipelineID(pipeline), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
+	input, err := LastInput(ctx, s.client, pipeline)
 	var notFound *serviceerror.NotFound
 	if errors.As(err, &notFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the spec of pipeline %s: %w", pipeline, err)
-	}
-	var input contract.PipelineInput
-	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), &input); err != nil {
 		return nil, fmt.Errorf("read the spec of pipeline %s: %w", pipeline, err)
 	}
 	// One that was refused when it was started has run nothing and names nothing.
@@ -49,6 +45,56 @@ func (s started) Spec(ctx context.Context, pipeline string) (*spec.Spec, error) 
 		return nil, nil
 	}
 	return parsed, nil
+}
+
+// LastInput is the input of the pipeline's latest run that has come to run: a start that was refused, because of another spec for
+// example, has left everything as it was. Where no run has, it is that of the latest. serviceerror.NotFound: Temporal knows none.
+func LastInput(ctx context.Context, temporal Histories, pipeline string) (contract.PipelineInput, error) {
+	id := contract.PipelineID(pipeline)
+	latest, err := inputOf(ctx, temporal, id, "")
+	if err != nil {
+		return latest, err
+	}
+	closing := temporal.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
+	if !closing.HasNext() { // the run is open
+		return latest, nil
+	}
+	last, err := closing.Next()
+	if err != nil || last.GetWorkflowExecutionFailedEventAttributes() == nil {
+		return latest, err
+	}
+	var ran *workflowpb.WorkflowExecutionInfo
+	err = started{temporal}.each(ctx, fmt.Sprintf("WorkflowId = '%s'", id), func(e *workflowpb.WorkflowExecutionInfo) {
+		if !neverRan(e) && (ran == nil || e.GetStartTime().AsTime().After(ran.GetStartTime().AsTime())) {
+			ran = e
+		}
+	})
+	if err != nil || ran == nil {
+		return latest, err
+	}
+	return inputOf(ctx, temporal, id, ran.GetExecution().GetRunId())
+}
+
+// neverRan reports whether a run of a Pipeline has failed before it started its children, as its memo says.
+func neverRan(e *workflowpb.WorkflowExecutionInfo) bool {
+	if e.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_FAILED {
+		return false
+	}
+	var state string
+	memo, ok := e.GetMemo().GetFields()["state"]
+	return !ok || converter.GetDefaultDataConverter().FromPayload(memo, &state) == nil && state == contract.StateStarting
+}
+
+func inputOf(ctx context.Context, temporal Histories, id, run string) (in contract.PipelineInput, err error) {
+	event, err := temporal.GetWorkflowHistory(ctx, id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT).Next()
+	if err != nil {
+		return in, err
+	}
+	payloads := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
+	if err := converter.GetDefaultDataConverter().FromPayloads(payloads, &in); err != nil {
+		return in, fmt.Errorf("its input cannot be read: %w", err)
+	}
+	return in, nil
 }
 
 // lives is what Temporal knows of the runs of one pipeline's workflow.
@@ -61,7 +107,7 @@ type lives struct {
 func (s started) Others(ctx context.Context, pipeline string) ([]Other, error) {
 	var names []string // in the order of the list, each once
 	known := make(map[string]*lives)
-	err := s.each(ctx, contract.WorkflowPipeline, func(e *workflowpb.WorkflowExecutionInfo) {
+	err := s.each(ctx, "WorkflowType = '"+contract.WorkflowPipeline+"'", func(e *workflowpb.WorkflowExecutionInfo) {
 		name, ok := contract.PipelineOf(e.GetExecution().GetWorkflowId())
 		if !ok || name == pipeline {
 			return
@@ -80,7 +126,7 @@ func (s started) Others(ctx context.Context, pipeline string) ([]Other, error) {
 		return nil, err
 	}
 	removals := make(map[string][]*workflowpb.WorkflowExecutionInfo) // that were completed, by workflow id
-	err = s.each(ctx, contract.WorkflowRemove, func(e *workflowpb.WorkflowExecutionInfo) {
+	err = s.each(ctx, "WorkflowType = '"+contract.WorkflowRemove+"'", func(e *workflowpb.WorkflowExecutionInfo) {
 		if id := e.GetExecution().GetWorkflowId(); e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED {
 			removals[id] = append(removals[id], e)
 		}
@@ -145,14 +191,14 @@ func (s started) outcome(ctx context.Context, run *commonpb.WorkflowExecution) (
 	return result.Outcome, nil
 }
 
-// each passes all workflows of a type that Temporal knows.
-func (s started) each(ctx context.Context, kind string, fn func(*workflowpb.WorkflowExecutionInfo)) error {
+// each passes all workflows that Temporal knows and that fit the query.
+func (s started) each(ctx context.Context, query string, fn func(*workflowpb.WorkflowExecutionInfo)) error {
 	for page := []byte(nil); ; {
 		answer, err := s.client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Query: fmt.Sprintf("WorkflowType = '%s'", kind), NextPageToken: page,
+			Query: query, NextPageToken: page,
 		})
 		if err != nil {
-			return fmt.Errorf("list %s workflows: %w", kind, err)
+			return fmt.Errorf("list workflows with %s: %w", query, err)
 		}
 		for _, e := range answer.GetExecutions() {
 			fn(e)

@@ -200,3 +200,81 @@ func names(specs []Other) (all []string) {
 	}
 	return all
 }
+
+// runs is a Temporal with some runs of one pipeline, oldest first.
+type runs []pastRun
+
+type pastRun struct {
+	shop   string // in the input's spec
+	failed bool
+	memo   string
+}
+
+func (r runs) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+	answer := new(workflowservice.ListWorkflowExecutionsResponse)
+	for i, run := range r {
+		memo, err := converter.GetDefaultDataConverter().ToPayload(run.memo)
+		if err != nil {
+			return nil, err
+		}
+		status := enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+		if run.failed {
+			status = enumspb.WORKFLOW_EXECUTION_STATUS_FAILED
+		}
+		answer.Executions = append(answer.Executions, &workflowpb.WorkflowExecutionInfo{
+			Execution: &commonpb.WorkflowExecution{RunId: strconv.Itoa(i)}, Status: status, StartTime: minute(int64(i)),
+			Memo: &commonpb.Memo{Fields: map[string]*commonpb.Payload{"state": memo}},
+		})
+	}
+	return answer, nil
+}
+
+func (r runs) GetWorkflowHistory(_ context.Context, _, run string, _ bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+	n := len(r) - 1
+	if run != "" {
+		n, _ = strconv.Atoi(run)
+	}
+	return &oneEvent{r[n], filter == enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT}
+}
+
+type oneEvent struct {
+	pastRun
+	last bool
+}
+
+func (e *oneEvent) HasNext() bool { return true }
+
+func (e *oneEvent) Next() (*historypb.HistoryEvent, error) {
+	switch {
+	case e.last && e.failed:
+		return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionFailedEventAttributes{
+			WorkflowExecutionFailedEventAttributes: &historypb.WorkflowExecutionFailedEventAttributes{},
+		}}, nil
+	case e.last:
+		return new(historypb.HistoryEvent), nil
+	}
+	payloads, err := converter.GetDefaultDataConverter().ToPayloads(json.RawMessage(`{"spec":{"shop":"` + e.shop + `"},"from":"latest"}`))
+	return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
+		WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{Input: payloads},
+	}}, err
+}
+
+// A start that was refused left everything as it was: the spec that counts is that of the run before it.
+func TestTheSpecOfARefusedStartDoesNotCount(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		runs runs
+		want string
+	}{
+		{"the latest", runs{{shop: "a", memo: "running"}, {shop: "b", memo: "running"}}, "b"},
+		{"refused twice", runs{{shop: "a", memo: "running"}, {shop: "b", failed: true, memo: "starting"}, {shop: "c", failed: true, memo: "starting"}}, "a"},
+		{"failed while it ran", runs{{shop: "a", memo: "running"}, {shop: "b", failed: true, memo: "running"}}, "b"},
+		{"nothing ever ran", runs{{shop: "a", failed: true, memo: "starting"}, {shop: "b", failed: true, memo: "starting"}}, "b"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in, err := LastInput(t.Context(), tt.runs, "orders")
+			require.NoError(t, err)
+			require.JSONEq(t, `{"shop":"`+tt.want+`"}`, string(in.Spec))
+		})
+	}
+}

@@ -12,10 +12,10 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 
+	"millrace/activities"
 	"millrace/internal/connect"
 	"millrace/internal/contract"
 	"millrace/pipeline/spec"
@@ -118,19 +118,13 @@ func requirePipeline(ctx context.Context, c client.Client, pipeline string, foun
 	return explainNear(ctx, c, pipeline, err)
 }
 
-// specOf returns the spec a pipeline was started with, from the first event of its latest run, also after it has ended.
+// specOf returns the spec that a pipeline runs with, or ran with last. A start that was refused has changed nothing.
 func specOf(ctx context.Context, c client.Client, pipeline string) (*spec.Spec, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	history := c.GetWorkflowHistory(ctx, contract.PipelineID(pipeline), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	event, err := history.Next()
+	input, err := activities.LastInput(ctx, c, pipeline)
 	if err != nil {
-		return nil, explainNear(ctx, c, pipeline, err)
-	}
-	var input contract.PipelineInput
-	payloads := event.GetWorkflowExecutionStartedEventAttributes().GetInput()
-	if err := converter.GetDefaultDataConverter().FromPayloads(payloads, &input); err != nil {
-		return nil, fmt.Errorf("pipeline %s: its input cannot be read: %w", pipeline, err)
+		return nil, explainNear(ctx, c, pipeline, fmt.Errorf("pipeline %s: %w", pipeline, err))
 	}
 	if input.Wrong != "" {
 		return nil, fmt.Errorf("pipeline %s was refused when it was started: %s", pipeline, input.Wrong)
