@@ -82,6 +82,8 @@ func unmet(pipeline string, r contract.Receipt) error {
 	switch {
 	case r.Drained != nil && !*r.Drained:
 		return incompletef("pipeline %s is not drained and goes on%s", pipeline, firstMissing(r))
+	case !r.Applied && len(r.Missing) == 0:
+		return incompletef("%s of pipeline %s is not applied%s", r.Update, pipeline, firstMissing(r))
 	case len(r.Missing) > 0:
 		return incompletef("%s of pipeline %s is not applied by %s%s", r.Update, pipeline, counted(len(r.Missing), "lane"), firstMissing(r))
 	}

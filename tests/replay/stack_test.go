@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,6 +44,9 @@ type stack struct {
 	server   *os.Process
 	noCache  bool // every workflow task replays from the start of its history
 	workers  map[string]func()
+
+	redisDir  string
+	stopRedis func()
 }
 
 // newTemporal is a stack of Temporal alone.
@@ -65,13 +69,28 @@ func newStack(t *testing.T) *stack {
 	kafka, err := dev.StartKafka(ctx, dev.KafkaConfig{DataDir: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(func() { kafka.Close() })
-	redis, err := dev.StartRedis(ctx, dev.RedisConfig{DataDir: t.TempDir()})
-	require.NoError(t, err)
-	t.Cleanup(func() { redis.Close() })
 	s.kafka.Brokers = []string{kafka.Addr()}
-	s.redis = store.DefaultConfig()
-	s.redis.Addrs = []string{redis.Addr()}
+	s.redisDir, s.redis = t.TempDir(), store.DefaultConfig()
+	s.redis.Addrs = []string{s.startRedis(0)}
 	return s
+}
+
+// startRedis starts Redis with what it held before, on a free port when port is 0, and returns its address.
+func (s *stack) startRedis(port int) (addr string) {
+	redis, err := dev.StartRedis(context.Background(), dev.RedisConfig{DataDir: s.redisDir, Port: port})
+	require.NoError(s.t, err)
+	s.stopRedis = sync.OnceFunc(func() { redis.Close() })
+	s.t.Cleanup(s.stopRedis)
+	return redis.Addr()
+}
+
+// redisBack starts Redis again where it was.
+func (s *stack) redisBack() {
+	_, port, err := net.SplitHostPort(s.redis.Addrs[0])
+	require.NoError(s.t, err)
+	n, err := strconv.Atoi(port)
+	require.NoError(s.t, err)
+	s.startRedis(n)
 }
 
 // startTemporal runs a development server that suggests to continue as new early.
