@@ -19,11 +19,18 @@ type Control struct {
 	leases  Leases
 	watch   Watch
 	beats   Heartbeats
+	search  *Search
 }
 
 // NewControl returns the activities that steer pipelines.
-func NewControl(servers Servers, desired DesiredStates, lanes Lanes, leases Leases, watch Watch, beats Heartbeats) *Control {
-	return &Control{servers: servers, desired: desired, lanes: lanes, leases: leases, watch: watch, beats: beats}
+func NewControl(servers Servers, desired DesiredStates, lanes Lanes, leases Leases, watch Watch, beats Heartbeats, search *Search) *Control {
+	return &Control{servers: servers, desired: desired, lanes: lanes, leases: leases, watch: watch, beats: beats, search: search}
+}
+
+// SearchAttributes returns which of our search attributes the namespace has.
+func (a *Control) SearchAttributes(ctx context.Context) (*contract.Searchable, error) {
+	known, err := a.search.SearchAttributes(ctx)
+	return &known, err
 }
 
 // confirm ends an attempt that Temporal has given up. A worker that was frozen has such ones, and the pipeline may have been

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
@@ -62,7 +63,7 @@ func (f *fakeState) RemoveMember(_ context.Context, _ string, replica int) error
 func controlEnv(t *testing.T, f *fakeState, hub *fakeTemporal, redis *fakeRedis) (*testsuite.TestActivityEnvironment, *Control) {
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
-	c := NewControl(f, f, f, redis, hub, hub)
+	c := NewControl(f, f, f, redis, hub, hub, nil)
 	env.RegisterActivity(c)
 	return env, c
 }
@@ -146,7 +147,10 @@ func TestAwaitDrainedGivesUpWhenItSeesNothing(t *testing.T) {
 	_, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
 		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 2, DeadlineSeconds: 3600,
 	})
-	require.ErrorContains(t, err, "the lanes could not be read: "+errUnavailable.Error())
+	require.ErrorContains(t, err, errUnavailable.Error())
+	var failed *temporal.ApplicationError
+	require.ErrorAs(t, err, &failed)
+	require.True(t, failed.NonRetryable(), "another attempt would have no time")
 }
 
 // What is said while a command is waited for.

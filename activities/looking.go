@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
 	"millrace/pipeline/spec"
@@ -89,8 +90,8 @@ func (a *Control) lookUntil(ctx context.Context, s *spec.Spec, l looking, until 
 		}
 		blind := err != nil && l.blind > 0 && time.Since(seen) >= l.blind
 		if blind || time.Now().After(until) {
-			if blind || !looked {
-				return fmt.Errorf("the lanes could not be read: %w", failure)
+			if blind || !looked { // another attempt would have no time
+				return temporal.NewNonRetryableApplicationError(failure.Error(), contract.ErrorPermanent, failure)
 			}
 			return nil
 		}

@@ -195,7 +195,7 @@ func TestAwaitReleased(t *testing.T) {
 func TestControlWritesNothingForAnAttemptThatIsOver(t *testing.T) {
 	f, hub := &fakeServers{}, &fakeTemporal{}
 	hub.set(serviceerror.NewNotFound("x"))
-	a := NewControl(f, f, nil, newFakeRedis(), hub, hub)
+	a := NewControl(f, f, nil, newFakeRedis(), hub, hub, nil)
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(a)

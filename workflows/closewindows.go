@@ -195,6 +195,7 @@ func (c *closeWindows) promote(ctx workflow.Context, f contract.FailedWindow) er
 	lasting, _ := workflow.NewDisconnectedContext(ctx)
 	id := contract.CloseWindowID(c.in.Pipeline, f.WindowRef)
 	options := contract.ChildOptions(id, fmt.Sprintf("Closes %s of %s", f.WindowRef, c.in.Pipeline))
+	options.TypedSearchAttributes = inherited(ctx)
 	err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(lasting, options), CloseWindow, contract.CloseWindowInput{
 		Version: contract.Version, Pipeline: c.in.Pipeline, Spec: c.in.Spec, Window: f.WindowRef, Problem: f.Problem,
 	}).GetChildWorkflowExecution().Get(lasting, nil)

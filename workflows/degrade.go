@@ -322,6 +322,7 @@ func (d *degrade) lost(ctx workflow.Context) string {
 		id := contract.ReplayWALID(d.in.Pipeline, m.Disk)
 		text += fmt.Sprintf("What its journal holds is on disk %s: lanes that come back there settle their own (RecoverLanes), workflow %s the rest. ", m.Disk, id)
 		options := contract.ChildOptions(id, "settles what worker "+d.in.Worker+" left in its journal")
+		options.TypedSearchAttributes = inherited(ctx)
 		err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), ReplayWAL, contract.ReplayWALInput{
 			Version: contract.Version, Pipeline: d.in.Pipeline, Disk: m.Disk, Host: d.in.Worker,
 		}).GetChildWorkflowExecution().Get(ctx, nil)

@@ -43,7 +43,8 @@ type world struct {
 	emits      []contract.EmitInput
 	left       []string          // children open before the first desired state was written
 	runs       map[string]string // run ids of the children
-	deaf       string            // a child that does not end when it is first asked to
+	search     contract.Searchable
+	deaf       string // a child that does not end when it is first asked to
 
 	refusals [][]contract.Refusal // answers of the first claims
 	offerErr error
@@ -74,6 +75,7 @@ func register(env *testsuite.TestWorkflowEnvironment, name string, fn any) {
 }
 
 func (w *world) registerControl(env *testsuite.TestWorkflowEnvironment) {
+	register(env, contract.ActivitySearchAttributes, func(context.Context) (*contract.Searchable, error) { return &w.search, nil })
 	register(env, contract.ActivityCheckStore, func(context.Context, contract.SpecInput) error { return w.storeErr })
 	register(env, contract.ActivityLocateBegin, func(_ context.Context, in contract.SpecInput) (*contract.Begun, error) {
 		w.call("locate %s", in.Begin.From)

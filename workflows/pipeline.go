@@ -52,9 +52,11 @@ type pipeline struct {
 	signals   int
 	flushes   []*flushing
 
-	phase string
-	note  string
-	shown string // memo as last written
+	phase  string
+	note   string
+	shown  string // memo as last written
+	search contract.Searchable
+	found  string // search attributes as last written
 
 	shownAt    time.Time // when show ran last: queries have no clock
 	phaseShown string
@@ -166,6 +168,7 @@ func (p *pipeline) quiet() error {
 // begin makes the pipeline ready for updates and starts or adopts its children.
 func (p *pipeline) begin(ctx workflow.Context) error {
 	p.show(ctx)
+	p.askSearch(ctx)
 	if p.fresh {
 		if err := p.prepare(ctx); err != nil {
 			return err

@@ -92,6 +92,7 @@ func (p *pipeline) launch(ctx workflow.Context, c *child) {
 	if c.state.State == contract.ChildEnded {
 		c.set(ctx, contract.ChildStarting, "", "")
 	}
+	c.options.TypedSearchAttributes = p.search.Of(p.spec.Name)
 	future := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, c.options), c.workflow, c.input)
 	var run workflow.Execution
 	err := future.GetChildWorkflowExecution().Get(ctx, &run)

@@ -82,6 +82,7 @@ const thenGoesOn = "the drain is given up with the reason, and the pipeline goes
 
 // undrained notes why a drain is given up. It returns false.
 func (p *pipeline) undrained(r *contract.Receipt, why string) bool {
+	r.Generation = p.state.Generation
 	r.Note = "not drained: " + why + "; the pipeline goes on"
 	return false
 }

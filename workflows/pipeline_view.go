@@ -63,6 +63,7 @@ func (p *pipeline) show(ctx workflow.Context) {
 			p.log.Warn("memo not written", "error", err)
 		}
 	}
+	p.showSearch(ctx)
 }
 
 // showPage writes the current details, which is no command in the history and so may be done at any time.

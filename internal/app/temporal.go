@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -67,13 +68,14 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	watch := activities.NewWatch(temporal)
 	host := activities.NewHost(cfg.Worker, contract.HostQueue(cfg.Process), deps.Engines, deps.Leases, watch, deps.Log)
 	deps.Host(host)
-	stopTelling, err := tell(temporal, watch, deps, cfg)
+	search := activities.NewSearch(temporal.OperatorService, cmp.Or(options.Namespace, client.DefaultNamespace))
+	stopTelling, err := tell(searchable{temporal, search}, watch, deps, cfg)
 	if err != nil {
 		return err
 	}
 	defer stopTelling()
 	defer deps.attend(temporal, host, cfg)()
-	f := &fleet{deps: deps, cfg: cfg, client: temporal, watch: watch, host: host}
+	f := &fleet{deps: deps, cfg: cfg, client: temporal, watch: watch, host: host, search: search}
 	workers := f.serve(ctx)
 
 	deps.Ready(false, "stopping")
@@ -84,7 +86,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 
 // tell begins to tell Temporal of recoveries and degradations. stop is to be called after the hot paths have ended: until then
 // there is something to tell.
-func tell(temporal client.Client, watch activities.Watch, deps temporalDeps, cfg TemporalConfig) (stop func(), err error) {
+func tell(temporal starting, watch activities.Watch, deps temporalDeps, cfg TemporalConfig) (stop func(), err error) {
 	if deps.Tell == nil {
 		return func() {}, nil
 	}
@@ -136,6 +138,7 @@ type fleet struct {
 	client client.Client
 	watch  activities.Watch
 	host   *activities.Host
+	search *activities.Search
 }
 
 // trio is the worker of this process's own queue, the one of the shared queue and, if the process has a WAL directory, the one
@@ -218,7 +221,7 @@ func (f *fleet) build(fatal func(error)) *trio {
 		OnFatalError:                     fatal,
 	})
 	workflows.Register(shared)
-	shared.RegisterActivity(activities.NewControl(f.deps.Servers, f.deps.Desired, f.deps.Lanes, f.deps.Leases, f.watch, f.client))
+	shared.RegisterActivity(activities.NewControl(f.deps.Servers, f.deps.Desired, f.deps.Lanes, f.deps.Leases, f.watch, f.client, f.search))
 	shared.RegisterActivity(activities.NewClosing(f.deps.Closers, f.deps.Leases, f.watch, f.client, f.deps.Log))
 	shared.RegisterActivity(activities.NewPlacement(f.host, f.client))
 	shared.RegisterActivity(activities.NewOwnership(f.deps.Tokens, f.watch))

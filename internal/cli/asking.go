@@ -15,6 +15,7 @@ import (
 const (
 	askLook   = time.Second      // between looks at what an unanswered request waits for
 	askSilent = 2 * time.Second  // a request that is answered within this needs no word
+	askLimit  = 2 * time.Second  // of one look
 	askAgain  = 10 * time.Second // between words about one thing
 	// askPatience is how long a command waits for an answer that has no bound of its own.
 	askPatience = 5 * time.Minute
@@ -39,7 +40,8 @@ type asking struct {
 	look      string                             // the command that shows what goes on without this one
 	explain   func(context.Context, error) error // turns Temporal's errors into a person's
 
-	said map[string]saying
+	said   map[string]saying
+	misses int // looks in a row that nobody answered
 }
 
 // saying is what was said last about one thing.
@@ -141,15 +143,16 @@ func (a *asking) follow(ctx context.Context, answer <-chan error) error {
 
 // tell says what the answer waits for, as the workflow and its activities know it.
 func (a *asking) tell(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, askLook)
+	limited, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	var now heard
 	if err := queryWorkflow(limited, a.c, a.id, "", &now); err != nil {
-		if ctx.Err() == nil {
+		if a.misses++; ctx.Err() == nil && a.misses > 1 {
 			a.say("query", "waits for a worker that answers for workflow "+a.id+": see that one runs and reaches Temporal")
 		}
 		return
 	}
+	a.misses = 0
 	told := false
 	for _, p := range now.Pending {
 		if p.RequestID == a.requestID || p.Update == "" {

@@ -41,7 +41,7 @@ var structs = []any{
 	RemoveInput{}, RemoveTarget{}, Remains{}, KeyCount{}, TopicRemains{}, Holders{}, GroupMember{}, LeaseHolder{}, AwaitReleasedInput{},
 	FenceLanesInput{}, EndLedgerInput{}, DeleteKeysInput{}, DeleteTopicsInput{}, Removed{}, RemoveStep{}, RemoveStatus{}, RemoveResult{},
 	ApproveRequest{}, ApproveReceipt{},
-	Pending{}, AwaitDetails{}, Past{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
+	Pending{}, AwaitDetails{}, Past{}, Searchable{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
 	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{},
 	DependencyStatus{}, ChildWaits{}, Wait{}, Condition{}, Standing{},
 }

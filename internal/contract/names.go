@@ -31,6 +31,8 @@ const (
 	ActivityCloseOne       = "CloseOne"
 	ActivityEmit           = "Emit"
 
+	ActivitySearchAttributes = "SearchAttributes"
+
 	ActivityRecoverStep     = "RecoverStep"
 	ActivityDecideIncident  = "DecideIncident"
 	ActivityLaneOwners      = "LaneOwners"

@@ -125,6 +125,13 @@ func TryOptions(o workflow.ActivityOptions, n int, left time.Duration) workflow.
 	return o
 }
 
+// SearchOptions are for SearchAttributes: a start does not wait for what only helps to find it.
+func SearchOptions() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: FirstTry, ScheduleToCloseTimeout: FirstTry, RetryPolicy: once(), Summary: "which search attributes are there?",
+	}
+}
+
 // NudgeOptions are for Nudge: a courtesy that may fail, since owners look every second anyway.
 func NudgeOptions(queue string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"millrace/internal/contract"
 )
 
 const (
@@ -142,6 +144,9 @@ func (t *Temporal) spawn(ctx context.Context, cfg TemporalConfig, binary, dir st
 		"--namespace", cfg.Namespace, "--db-filename", filepath.Join(dir, "temporal.db"),
 		"--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=1",
 		"--log-level", "warn")
+	for _, attribute := range contract.SearchAttributes() {
+		cmd.Args = append(cmd.Args, "--search-attribute", attribute[0]+"="+attribute[1])
+	}
 	cmd.Env = temporalEnv(os.Environ())
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = time.Second

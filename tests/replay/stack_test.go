@@ -102,6 +102,9 @@ func (s *stack) startTemporal() {
 	s.temporal = fmt.Sprintf("127.0.0.1:%d", port)
 	cmd := exec.Command(s.binary, "server", "start-dev", "--headless", "--port", fmt.Sprint(port), "--log-level", "error",
 		"--dynamic-config-value", fmt.Sprintf("limit.historyCount.suggestContinueAsNew=%d", continueAfter))
+	for _, attribute := range contract.SearchAttributes() {
+		cmd.Args = append(cmd.Args, "--search-attribute", attribute[0]+"="+attribute[1])
+	}
 	require.NoError(s.t, cmd.Start())
 	s.server = cmd.Process
 	s.t.Cleanup(func() {
