@@ -84,8 +84,8 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	verbose := flags.Bool("verbose", false, "log more")
 	flags.BoolVar(&cfg.Temporal.NoWorkflowCache, "no-workflow-cache", false, "replay every workflow task from its start; for tests")
 	flags.Usage = func() {
-		fmt.Fprintf(out, "Usage of worker:\n%s\nKafka, Redis and Temporal are found by these flags or by the environment; passwords by the environment alone:\n\n%s\n",
-			flags.FlagUsages(), connect.VariablesHelp())
+		fmt.Fprintf(out, "Usage of worker:\n%s\nKafka, Redis and Temporal are found by these flags or by the environment; "+
+			"passwords by the environment alone:\n\n%s\n", flags.FlagUsages(), connect.VariablesHelp())
 	}
 	if err := flags.Parse(args); err != nil {
 		var invalid *pflag.InvalidValueError

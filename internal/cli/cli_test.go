@@ -259,7 +259,8 @@ func TestFeed(t *testing.T) {
 	require.Equal(t, []string{"in"}, topics, "a mistyped name creates nothing")
 	code, out, _ = millrace(t, "feed", file, "--topic", "in", "--from-line", "9", "--json")
 	require.Equal(t, ExitOK, code)
-	require.Regexp(t, `^{"topic":"in","partitions":3,"created":false,"records":2,"bytes":2,"next_line":11,"seconds":\S+,"records_per_second":\S+}\n$`, out)
+	require.Regexp(t, `^{"topic":"in","partitions":3,"created":false,"records":2,"bytes":2,"next_line":11,`+
+		`"seconds":\S+,"records_per_second":\S+}\n$`, out)
 	code, _, errs = millrace(t, "feed", file, "--topic", "in", "--create", "4")
 	require.Equal(t, ExitUsage, code)
 	require.Contains(t, errs, "topic in has 3 partitions, not 4")

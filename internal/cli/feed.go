@@ -22,8 +22,9 @@ func feedCommand(sh *shell) *cobra.Command {
 "-" reads standard input. A topic that does not exist is created only with --create, so that a mistyped name creates
 nothing. With --rate the records are spread evenly over time. The count printed at the end is exact: records that Kafka
 has acknowledged on all replicas. When a feed breaks off it says with which --from-line to go on.`,
-		Example: "  millrace feed flights-2001-01.jsonl.gz --topic flights --create 4\n  millrace feed flights-2001-01.jsonl.gz --topic flights --rate 2000",
-		Args:    exactly("FILE"),
+		Example: "  millrace feed flights-2001-01.jsonl.gz --topic flights --create 4\n" +
+			"  millrace feed flights-2001-01.jsonl.gz --topic flights --rate 2000",
+		Args: exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			job.file, job.progress = args[0], sh.err
 			if err := job.validate(cmd); err != nil {
@@ -39,7 +40,8 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 		},
 	}
 	cmd.Flags().StringVar(&job.topic, "topic", "", "topic to produce to (required)")
-	cmd.Flags().Int32Var(&job.create, createFlag, 0, "create the topic with so many partitions if it does not exist; one that exists must have as many")
+	cmd.Flags().Int32Var(&job.create, createFlag, 0,
+		"create the topic with so many partitions if it does not exist; one that exists must have as many")
 	cmd.Flags().Float64Var(&job.rate, "rate", 0, "records per second, evenly spread, such as 2000 or 0.5; 0 is as fast as Kafka takes them")
 	cmd.Flags().Int64Var(&job.from, "from-line", 1, "first line to send, to resume a feed that broke off")
 	return cmd
@@ -177,8 +179,8 @@ func report(sh *shell, done feedDone, failure error) error {
 	if sh.json {
 		err = printJSON(sh.out, done)
 	} else {
-		_, err = fmt.Fprintf(sh.out, "%s (%s bytes) acknowledged in topic %s, %s, in %.1f s, %s records/s\n", counted(done.Records, "record"),
-			short(float64(done.Bytes)), done.Topic, counted(done.Partitions, "partition"), done.Seconds, short(done.Rate))
+		_, err = fmt.Fprintf(sh.out, "%s (%s bytes) acknowledged in topic %s, %s, in %.1f s, %s records/s\n",
+			counted(done.Records, "record"), short(float64(done.Bytes)), done.Topic, counted(done.Partitions, "partition"), done.Seconds, short(done.Rate))
 	}
 	if failure != nil {
 		twice := ""

@@ -19,10 +19,13 @@ var updateGolden = flag.Bool("update", false, "write the golden files")
 // TestJSONForms holds the field names that scripts use and that lists without elements are [].
 func TestJSONForms(t *testing.T) {
 	for name, v := range map[string]any{
-		"failure": failure{"Temporal does not answer", 3}, "version": versionView{"v1.2.3", "go1.26.1"}, "feed": feedDone{Topic: "in", Partitions: 4},
-		"start": started{Pipeline: "p", WorkflowID: "pipeline:p", RunID: "r"}, "pipeline-listed": runningPipeline{Pipeline: "p"}, "workflow-listed": listed{WorkflowID: "w"},
+		"failure": failure{"Temporal does not answer", 3}, "version": versionView{"v1.2.3", "go1.26.1"},
+		"feed":            feedDone{Topic: "in", Partitions: 4},
+		"start":           started{Pipeline: "p", WorkflowID: "pipeline:p", RunID: "r"},
+		"pipeline-listed": runningPipeline{Pipeline: "p"}, "workflow-listed": listed{WorkflowID: "w"},
 		"wal-ls": listedLog{Disk: "d"}, "wal-record": dumped{Index: 1}, "spec-check": specReport{OK: true}, "drain": drainReport{},
-		"dev": addresses{}, "bench": measured{}, "window": ledger.Row{}, "result-row": ledger.ResultRow{Key: json.RawMessage("{}"), Values: json.RawMessage("{}")},
+		"dev": addresses{}, "bench": measured{}, "window": ledger.Row{},
+		"result-row": ledger.ResultRow{Key: json.RawMessage("{}"), Values: json.RawMessage("{}")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer

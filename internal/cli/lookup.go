@@ -17,12 +17,11 @@ import (
 
 // servers are the connections of a command. Whatever it does not need stays nil.
 type servers struct {
-	temporal client.Client
-	redis    redis.UniversalClient
-	store    *store.Store
-	cluster  *source.Cluster
-	kafka    source.Config
-	release  []func()
+	redis   redis.UniversalClient
+	store   *store.Store
+	cluster *source.Cluster
+	kafka   source.Config
+	release []func()
 }
 
 // Close gives all connections back.

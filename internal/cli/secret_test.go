@@ -20,12 +20,17 @@ func TestPasswordsInAddressesAreRefused(t *testing.T) {
 	const secret = "hunter2"
 	for _, server := range []connect.Server{connect.Kafka, connect.Redis, connect.Temporal} {
 		for _, addr := range []string{
-			"redis://u:" + secret + "@127.0.0.1:6379", "u:" + secret + "@127.0.0.1:6379", "127.0.0.1:" + secret, "kafka://" + secret, `"` + secret,
+			"redis://u:" + secret + "@127.0.0.1:6379", "u:" + secret + "@127.0.0.1:6379", "127.0.0.1:" + secret,
+			"kafka://" + secret, `"` + secret,
 		} {
 			for _, byFlag := range []bool{true, false} {
-				for _, line := range []string{"status p", "status p --spec " + flightsSpec, "verify flights --spec " + flightsSpec, "windows ls p", "feed x --topic t", "start " + flightsSpec, "--help", "bench --records 1000"} {
+				for _, line := range []string{
+					"status p", "status p --spec " + flightsSpec, "verify flights --spec " + flightsSpec, "windows ls p", "feed x --topic t",
+					"start " + flightsSpec, "--help", "bench --records 1000",
+				} {
 					args := strings.Fields(line)
-					values := map[string]string{connect.EnvKafkaBrokers: "127.0.0.1:1", connect.EnvRedisAddrs: "127.0.0.1:1", "TEMPORAL_ADDRESS": "127.0.0.1:1"}
+					const nobody = "127.0.0.1:1"
+					values := map[string]string{connect.EnvKafkaBrokers: nobody, connect.EnvRedisAddrs: nobody, "TEMPORAL_ADDRESS": nobody}
 					if byFlag {
 						args = append(args, "--"+server.Flag, addr)
 					} else {
@@ -47,7 +52,8 @@ func TestPasswordsInAddressesAreRefused(t *testing.T) {
 	t.Setenv("TEMPORAL_ADDRESS", "u:"+secret+"@temporal:7233")
 	var errs strings.Builder
 	require.Equal(t, ExitUsage, Main(t.Context(), []string{"status", "p"}, io.Discard, &errs))
-	require.Equal(t, "millrace: the address of Temporal in --temporal or TEMPORAL_ADDRESS: it holds a user or a password; want host:port, and the login in TEMPORAL_API_KEY\n", errs.String())
+	require.Equal(t, "millrace: the address of Temporal in --temporal or TEMPORAL_ADDRESS: it holds a user or a password; "+
+		"want host:port, and the login in TEMPORAL_API_KEY\n", errs.String())
 }
 
 // speaking accepts connections, with TLS when there is a configuration, reads them and says nothing.
@@ -98,7 +104,8 @@ func TestTLSOnOneSideOnly(t *testing.T) {
 		says       string
 	}{
 		{"Redis plain, server TLS", "verify flights --spec " + flightsSpec, map[string]string{
-			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr()}, "answers with TLS, and this program does not: is TLS on? Set MILLRACE_REDIS_TLS=1"},
+			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr()},
+			"answers with TLS, and this program does not: is TLS on? Set MILLRACE_REDIS_TLS=1"},
 		{"Redis plain, server TLS and silent", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, conf)}, "is TLS on? Set MILLRACE_REDIS_TLS=1"},
 		{"Redis TLS, server plain", "verify flights --spec " + flightsSpec, map[string]string{
@@ -107,11 +114,13 @@ func TestTLSOnOneSideOnly(t *testing.T) {
 		{"Redis TLS, server silent", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, nil), connect.EnvRedisTLS: "1"}, "is TLS on there?"},
 		{"Redis TLS, unknown authority", "verify flights --spec " + flightsSpec, map[string]string{
-			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr(), connect.EnvRedisTLS: "1"}, "name its file in MILLRACE_REDIS_CA"},
+			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr(), connect.EnvRedisTLS: "1"},
+			"name its file in MILLRACE_REDIS_CA"},
 		{"Kafka plain, server TLS", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka}, "is TLS on? Set MILLRACE_KAFKA_TLS=1"},
 		{"Kafka TLS, server plain", "windows ls p", map[string]string{connect.EnvKafkaBrokers: plainKafka, connect.EnvKafkaTLS: "1"},
 			"is TLS on there? Without it unset MILLRACE_KAFKA_TLS"},
-		{"Kafka TLS, unknown authority", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka, connect.EnvKafkaTLS: "1"}, "name its file in MILLRACE_KAFKA_CA"},
+		{"Kafka TLS, unknown authority", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka, connect.EnvKafkaTLS: "1"},
+			"name its file in MILLRACE_KAFKA_CA"},
 		{"Temporal plain, server TLS", "status p", map[string]string{"TEMPORAL_ADDRESS": speaking(t, conf)}, "is TLS on? Set TEMPORAL_TLS=1"},
 		{"Temporal TLS, server plain", "status p", map[string]string{"TEMPORAL_ADDRESS": speaking(t, nil), "TEMPORAL_TLS": "1"},
 			"is TLS on there? Without it unset TEMPORAL_TLS"},

@@ -44,8 +44,10 @@ func TestDurationsAndSizesAreReadable(t *testing.T) {
 
 func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0s", 951: "951ns", 1951 * time.Nanosecond: "1.95µs", 12345 * time.Microsecond: "12.3ms", 999_999 * time.Microsecond: "1s",
-		59_940 * time.Millisecond: "59.9s", 62_700 * time.Millisecond: "1m3s", time.Hour: "1h", 90 * time.Minute: "1h30m", -1234 * time.Millisecond: "-1.23s",
+		0: "0s", 951: "951ns", 1951 * time.Nanosecond: "1.95µs", 12345 * time.Microsecond: "12.3ms",
+		999_999 * time.Microsecond: "1s",
+		59_940 * time.Millisecond:  "59.9s", 62_700 * time.Millisecond: "1m3s",
+		time.Hour: "1h", 90 * time.Minute: "1h30m", -1234 * time.Millisecond: "-1.23s",
 		3*time.Hour + 5*time.Second: "3h0m5s",
 	} {
 		require.Equal(t, want, Duration(d))
@@ -54,7 +56,8 @@ func TestDuration(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for n, want := range map[int64]string{
-		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 8 << 20: "8.0 MiB", 1<<20 - 1: "1.0 MiB", 4 << 30: "4.0 GiB", 1 << 60: "1024.0 PiB", -2048: "-2.0 KiB",
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 8 << 20: "8.0 MiB", 1<<20 - 1: "1.0 MiB", 4 << 30: "4.0 GiB",
+		1 << 60: "1024.0 PiB", -2048: "-2.0 KiB",
 	} {
 		require.Equal(t, want, Size(n))
 	}

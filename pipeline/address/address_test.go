@@ -19,8 +19,9 @@ func TestCheck(t *testing.T) {
 	}
 	const secret = "hunter2"
 	for addr, want := range map[string]string{
-		"": "it is empty", "localhost": `"localhost" has no port; want host:port`, "localhost:": "it is not host:port with a port",
-		":6379": "it is not host:port with a port", "localhost:0": "a port from 1 to 65535", "localhost:65536": "a port from 1 to 65535",
+		"": "it is empty", "localhost": `"localhost" has no port; want host:port`,
+		"localhost:": "it is not host:port with a port",
+		":6379":      "it is not host:port with a port", "localhost:0": "a port from 1 to 65535", "localhost:65536": "a port from 1 to 65535",
 		"redis://localhost:6379": "it is a URL; want host:port", "redis://u:" + secret + "@h:6379": "it holds a user or a password; want host:port",
 		"u:" + secret + "@h:6379": "it holds a user or a password", secret + "@h:1": "it holds a user or a password",
 		"h:6379:" + secret: "it is not host:port", "h:" + secret: "it is not host:port with", "redis://h:1?password=" + secret: "it is a URL",
@@ -64,15 +65,19 @@ func listen(t *testing.T) net.Listener {
 func TestProbe(t *testing.T) {
 	https := httptest.NewTLSServer(nil)
 	defer https.Close()
-	certificates := https.TLS.Certificates
+	secured := func(c *tls.Config) net.Listener {
+		c.Certificates = https.TLS.Certificates
+		return tls.NewListener(listen(t), c)
+	}
+	wantsClient := &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}
 	read := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
 	for name, c := range map[string]struct {
 		addr string
 		want Speech
 	}{
-		"TLS":                          {serve(t, tls.NewListener(listen(t), &tls.Config{Certificates: certificates}), read), TLS},
-		"TLS that wants a certificate": {serve(t, tls.NewListener(listen(t), &tls.Config{Certificates: certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}), read), TLS},
-		"TLS of another age":           {serve(t, tls.NewListener(listen(t), &tls.Config{Certificates: certificates, MaxVersion: tls.VersionTLS10}), read), TLS},
+		"TLS":                          {serve(t, secured(&tls.Config{}), read), TLS},
+		"TLS that wants a certificate": {serve(t, secured(wantsClient), read), TLS},
+		"TLS of another age":           {serve(t, secured(&tls.Config{MaxVersion: tls.VersionTLS10}), read), TLS},
 		"plain, answers":               {serve(t, listen(t), func(c net.Conn) { _, _ = io.WriteString(c, "-ERR unknown command\r\n") }), Plain},
 		"plain, hangs up":              {serve(t, listen(t), func(net.Conn) {}), Plain},
 		"plain, silent":                {serve(t, listen(t), read), Plain},

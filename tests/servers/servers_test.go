@@ -94,7 +94,8 @@ func TestAForeignServerIsLeftAlone(t *testing.T) {
 	port := freePort(t)
 	s := newScript(t, port)
 	foreign := stranger(t, port)
-	const left = "is not the redis that was started here; it is left alone. Stop it, or choose another port with MILLRACE_SERVERS_REDIS_PORT"
+	const left = "is not the redis that was started here; it is left alone. " +
+		"Stop it, or choose another port with MILLRACE_SERVERS_REDIS_PORT"
 	s.refused(left, "start", "redis")
 	s.refused(left, "restart", "redis")
 	s.refused(left, "env")
