@@ -288,6 +288,7 @@ func replicaSituations() []situation {
 			return env, func() { startReplica(env) }, func(t *testing.T) {
 				require.Equal(t, contract.ChildEnded, (*reports)[len(*reports)-1].State, "the parent is told")
 				require.Equal(t, 1, w.called("release"), "the place in the group is given up")
+				require.Empty(t, statusOf[contract.ReplicaStatus](t, env).Note)
 			}
 		}
 	}

@@ -86,7 +86,7 @@ func (r *replica) run(ctx workflow.Context) (*contract.ReplicaResult, error) {
 	if err := r.release(lasting); err != nil {
 		result.Reason = strings.TrimSpace(result.Reason + " (its place in the consumer group is given up by timeout: " + err.Error() + ")")
 	}
-	r.state = contract.ChildEnded
+	r.state, r.note = contract.ChildEnded, ""
 	r.show(lasting)
 	r.parent.tellEnd(lasting, result.Reason)
 	return result, ctx.Err()
@@ -99,6 +99,9 @@ func (r *replica) release(ctx workflow.Context) error {
 	options := contract.ControlOptions()
 	options.ScheduleToCloseTimeout = releaseTimeout
 	options.Summary = "leave the consumer group, give the lease up"
+	r.note = "leaves the consumer group in Kafka and gives its lease in Redis up, until " + stamp(workflow.Now(ctx).Add(releaseTimeout)) +
+		" at the longest"
+	r.show(ctx)
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.control.ReleaseReplica,
 		contract.ReplicaRef{Pipeline: r.in.Pipeline, Replica: r.in.Replica}).Get(ctx, nil)
 }
@@ -198,6 +201,10 @@ func (r *replica) stay(ctx workflow.Context, place contract.Claimed) (result con
 		if workflow.Await(ctx, func() bool { return running.IsReady() || r.leaving != "" }) == nil && !running.IsReady() {
 			return result, nil
 		}
+	}
+	if ctx.Err() != nil && !running.IsReady() {
+		r.note = "stops: the hot path on " + place.Worker + " commits and releases its lanes"
+		r.show(ctx)
 	}
 	err = running.Get(ctx, &result)
 	return result, err

@@ -60,6 +60,7 @@ type statusView struct {
 	Replicas  int                   `json:"replicas,omitempty"`
 	Since     *time.Time            `json:"since,omitempty"`
 	Children  []contract.ChildState `json:"children,omitempty"`
+	Pending   []contract.Pending    `json:"pending,omitempty"` // what commands, and the pipeline itself, wait for
 	Watermark *int64                `json:"watermark_ms"`
 	Open      int                   `json:"open_windows"`
 	Waiting   int                   `json:"closed_not_final_windows"`

@@ -40,6 +40,13 @@ func drawHead(w io.Writer, v statusView) {
 	fmt.Fprintf(w, "pipeline %s: %s\n", v.Pipeline, v.Standing.Line)
 	fmt.Fprintf(w, "watermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
 		markText(v.Watermark), counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+	for _, p := range v.Pending {
+		who := "it"
+		if p.Update != "" {
+			who = p.Update + " " + p.RequestID
+		}
+		fmt.Fprintf(w, "%s %s\n", who, p)
+	}
 }
 
 func markText(ms *int64) string {

@@ -149,6 +149,7 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 		return nil
 	}
 	view.State, view.Note, view.Replicas, view.Children = p.State, p.Note, p.Replicas, p.Children
+	view.Pending = p.Pending
 	if !p.Since.IsZero() {
 		view.Since = &p.Since
 	}

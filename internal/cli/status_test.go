@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +12,16 @@ import (
 
 	"millrace/internal/contract"
 )
+
+func TestStatusSaysWhatACommandWaitsFor(t *testing.T) {
+	var b bytes.Buffer
+	drawHead(&b, statusView{Pipeline: "p", Pending: []contract.Pending{
+		{For: "Redis: write that it stops", Update: contract.UpdateStop, RequestID: "r", Since: noon, Why: "connection refused"},
+		{For: "Kafka: find the topics", Since: noon},
+	}})
+	require.Contains(t, b.String(), "\nstop r waits for Redis: write that it stops since 2026-01-01T12:00:00Z: connection refused\n"+
+		"it waits for Kafka: find the topics since 2026-01-01T12:00:00Z\n")
+}
 
 // manyLanes is a view of n lanes of which every 16th is parked, with far more to say than there is room for.
 func manyLanes(n int, now time.Time) statusView {
