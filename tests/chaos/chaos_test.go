@@ -102,7 +102,7 @@ func fresh() []uint64 {
 
 // scale is that of `make chaos`.
 func scale() Scale {
-	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch(), Clocks: true, Losses: true}
+	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch(), Clocks: true, Losses: true, Denied: true}
 	if rig.Long {
 		s.Away = 2 * time.Minute
 	}

@@ -72,6 +72,10 @@ func (r *run) inject(s Step) {
 		f.end = r.damageWAL(s)
 	case ClockJump:
 		f.end = r.setClock(s)
+	case RedisReadOnly:
+		f.end = r.refuseAsReplica()
+	case RedisOOM:
+		f.end = r.refuseForMemory()
 	case RedisKeyLoss:
 		f.end = r.deleteKey(s)
 	case RedisEvict:

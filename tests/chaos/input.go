@@ -124,6 +124,10 @@ func (p *Plan) input(lines [][]byte) []record {
 		if p.Quiet && n == p.Partitions-1 && i > p.Events/3 {
 			n = rng.Int32N(p.Partitions - 1)
 		}
+		if p.Refused && n == p.Partitions-1 && i > p.Events/3 {
+			records[i] = record{n, heartbeat(i)}
+			continue
+		}
 		value := synthetic(rng, i, noon+int64(span)/1e6*int64(i)/int64(p.Events), keys, i > p.Events/10)
 		if p.Wide && i%widePause == 0 {
 			value = widen(value, widest/2+i/widePause*widest/50)
@@ -132,6 +136,20 @@ func (p *Plan) input(lines [][]byte) []record {
 	}
 	return records
 }
+
+// heartbeat is a record that is refused: no JSON, no event, or one that is far ahead.
+func heartbeat(i int) []byte {
+	switch i % 3 {
+	case 0:
+		return []byte("ping")
+	case 1:
+		return fmt.Appendf(nil, `{"heartbeat":%d}`, i)
+	}
+	return fmt.Appendf(nil, `{"k":"a","on":true,"t":%d,"v":1,"f":1,"id":%d}`, farAhead, i)
+}
+
+// farAhead is in the year 2200, in ms.
+const farAhead = 7_258_118_400_000
 
 const (
 	// widest is the limit of a text in pipelines with wide texts, in bytes.
@@ -160,7 +178,7 @@ func synthetic(rng *rand.Rand, id int, ms int64, keys int, warm bool) []byte {
 		return pick(rng, []byte(`{"k":`), []byte(`[1]`), []byte(`{"k":"a","on":true,"v":1,"f":1,"id":1}`),
 			fmt.Appendf(nil, `{"k":"","on":true,"t":%d,"v":1,"f":1,"id":%d}`, ms, id), []byte(`{"k":"a","on":true,"t":1,"v":"x","f":1,"id":1}`))
 	case dice < 8:
-		t = 7_258_118_400_000 // the year 2200
+		t = farAhead
 	case dice < 18 && warm:
 		t -= int64(24 * time.Hour / time.Millisecond)
 	case dice < 400:

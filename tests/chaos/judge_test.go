@@ -37,11 +37,16 @@ func (r *run) finish() {
 	r.out.Events = r.pipeline.Total()
 	r.until("everything is read", func() bool { return r.pipeline.Committed() >= r.out.Events })
 	r.say("all is read")
+	if r.plan.Refused {
+		r.closeUnderHeartbeats()
+	}
 	switch r.plan.Epilogue {
 	case StoresGone:
 		r.loseStores()
 	case TopicAgain:
 		r.makeTopicAgain()
+	case LogTrimmed:
+		r.trimLog()
 	}
 	// A lane may still move, and only then find that a part of its state is gone.
 	r.pipeline.DrainWhile(func() { r.tend(false) }, "--timeout", rig.Patience.String())
@@ -95,8 +100,8 @@ func (r *run) judgeLanes(want *oracle.Result) {
 		m, found := r.pipeline.Meta(lane.Partition)
 		require.True(r.t, found)
 		c := lane.Counters
-		require.Equal(r.t, store.Counters{Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Filtered: c.Filtered, Late: c.Late, Folded: c.Folded},
-			m.Counters, "partition %d", lane.Partition)
+		require.Equal(r.t, store.Counters{Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Filtered: c.Filtered, Late: c.Late, Folded: c.Folded,
+			Skipped: r.skipped[lane.Partition]}, m.Counters, "partition %d", lane.Partition)
 	}
 	r.pipeline.RequireSides(want.Late, want.Totals())
 }

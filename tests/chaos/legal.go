@@ -25,7 +25,7 @@ func (s Step) target() target {
 	switch s.Kind {
 	case WorkerKill, WorkerFreeze, WorkerTerm, WALFull, WALTorn, WALFlip:
 		return host(s.Worker)
-	case RedisKill, RedisWipe, RedisFlush, RedisKeyLoss, RedisEvict:
+	case RedisKill, RedisWipe, RedisFlush, RedisReadOnly, RedisOOM, RedisKeyLoss, RedisEvict:
 		return redisServer
 	case RedisSlow, RedisCut, RedisHang, RedisMute:
 		return link(s.Worker)
@@ -65,7 +65,7 @@ func (s Step) loses() bool { return s.forgets() || s.losesKeys() }
 // moves tells whether a step may end a lane or hand it to somebody else.
 func (s Step) moves() bool {
 	switch s.Kind {
-	case RedisSlow, RedisCut, RedisHang, RedisMute, TemporalKill, TemporalAway, ClockJump:
+	case RedisSlow, RedisCut, RedisHang, RedisMute, RedisReadOnly, RedisOOM, TemporalKill, TemporalAway, ClockJump:
 		return false
 	}
 	return true

@@ -82,11 +82,12 @@ const operatorPause = 2 * time.Second
 var decisions = map[string]string{
 	lane.IncidentStateLost: lane.ChoiceRebuild,
 	lane.IncidentOtherLog:  lane.ChoiceRestart,
+	lane.IncidentGap:       lane.ChoiceSkip,
 }
 
 // decideLost is the operator: where the state of a lane is gone and no worker has it in memory, the lane parks and asks.
 func (r *run) decideLost() {
-	if !r.plan.Uses(RedisKeyLoss, RedisEvict, StoresGone, TopicAgain) || time.Since(r.asked) < operatorPause {
+	if !r.plan.Uses(RedisKeyLoss, RedisEvict, StoresGone, TopicAgain, LogTrimmed) || time.Since(r.asked) < operatorPause {
 		return
 	}
 	r.asked = time.Now()
@@ -116,6 +117,9 @@ func (r *run) decideLost() {
 				a.Code, strings.TrimSpace(a.Err))
 			if a.Code == 0 {
 				r.decided[incidentOf{l.Incident.Kind, l.Partition}]++
+				if l.Incident.Kind == lane.IncidentGap {
+					r.skip(l.Partition, l.Incident.From, l.Incident.To)
+				}
 			}
 		}
 	}

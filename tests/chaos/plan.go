@@ -13,33 +13,36 @@ type Kind string
 
 // What can be injected.
 const (
-	WorkerKill   Kind = "worker-kill"        // kill -9, and a new one later
-	WorkerFreeze Kind = "worker-freeze"      // SIGSTOP, SIGCONT later: a zombie when others took over meanwhile
-	WorkerTerm   Kind = "worker-term"        // SIGTERM, and a new one: one step of a rolling restart
-	RedisKill    Kind = "redis-kill"         // kill -9; comes back with its data
-	RedisWipe    Kind = "redis-wipe"         // kill -9; comes back without its data
-	RedisFlush   Kind = "redis-flush"        // FLUSHALL
-	RedisSlow    Kind = "redis-slow"         // every piece of a link to Redis takes longer
-	RedisCut     Kind = "redis-cut"          // connections are cut, new ones refused
-	RedisHang    Kind = "redis-half-open"    // connections stay, bytes vanish
-	RedisMute    Kind = "redis-lost-answers" // Redis gets the requests, nobody gets the answers
-	KafkaKill    Kind = "kafka-kill"         // kill -9 of the broker; comes back with its data
-	TemporalKill Kind = "temporal-kill"      // kill -9 of Temporal; comes back at once
-	TemporalAway Kind = "temporal-away"      // the same, back only after a long time
-	WALFull      Kind = "wal-full"           // no room in the directory of the write-ahead log while Redis is away
-	WALTorn      Kind = "wal-torn"           // the end of a dead worker's log is torn off
-	WALFlip      Kind = "wal-flip"           // a bit in a dead worker's log is flipped
-	ClockJump    Kind = "clock-jump"         // a worker's wall clock is set wrong, and right again later
-	RedisKeyLoss Kind = "redis-key-loss"     // one key of a lane's state is deleted
-	RedisEvict   Kind = "redis-evict"        // Redis is short of memory and allowed to evict: some keys are gone
-	StoresGone   Kind = "stores-gone"        // a stopped pipeline's Redis is emptied and its consumer group deleted
-	TopicAgain   Kind = "topic-again"        // the source topic is deleted and made again while the pipeline is paused
+	WorkerKill    Kind = "worker-kill"        // kill -9, and a new one later
+	WorkerFreeze  Kind = "worker-freeze"      // SIGSTOP, SIGCONT later: a zombie when others took over meanwhile
+	WorkerTerm    Kind = "worker-term"        // SIGTERM, and a new one: one step of a rolling restart
+	RedisKill     Kind = "redis-kill"         // kill -9; comes back with its data
+	RedisWipe     Kind = "redis-wipe"         // kill -9; comes back without its data
+	RedisFlush    Kind = "redis-flush"        // FLUSHALL
+	RedisSlow     Kind = "redis-slow"         // every piece of a link to Redis takes longer
+	RedisCut      Kind = "redis-cut"          // connections are cut, new ones refused
+	RedisHang     Kind = "redis-half-open"    // connections stay, bytes vanish
+	RedisMute     Kind = "redis-lost-answers" // Redis gets the requests, nobody gets the answers
+	KafkaKill     Kind = "kafka-kill"         // kill -9 of the broker; comes back with its data
+	TemporalKill  Kind = "temporal-kill"      // kill -9 of Temporal; comes back at once
+	TemporalAway  Kind = "temporal-away"      // the same, back only after a long time
+	WALFull       Kind = "wal-full"           // no room in the directory of the write-ahead log while Redis is away
+	WALTorn       Kind = "wal-torn"           // the end of a dead worker's log is torn off
+	WALFlip       Kind = "wal-flip"           // a bit in a dead worker's log is flipped
+	ClockJump     Kind = "clock-jump"         // a worker's wall clock is set wrong, and right again later
+	RedisReadOnly Kind = "redis-read-only"    // Redis takes no writes: it was made a replica
+	RedisOOM      Kind = "redis-oom"          // Redis takes no writes: it is at its memory limit
+	RedisKeyLoss  Kind = "redis-key-loss"     // one key of a lane's state is deleted
+	RedisEvict    Kind = "redis-evict"        // Redis is short of memory and allowed to evict: some keys are gone
+	StoresGone    Kind = "stores-gone"        // a stopped pipeline's Redis is emptied and its consumer group deleted
+	TopicAgain    Kind = "topic-again"        // the source topic is deleted and made again while the pipeline is paused
+	LogTrimmed    Kind = "log-trimmed"        // retention passes lanes that are paused
 )
 
 // Kinds are all kinds in the order of tables.
 var Kinds = []Kind{WorkerKill, WorkerFreeze, WorkerTerm, RedisKill, RedisWipe, RedisFlush, RedisSlow, RedisCut, RedisHang, RedisMute,
 	KafkaKill, TemporalKill, TemporalAway, WALFull, WALTorn, WALFlip, ClockJump,
-	RedisKeyLoss, RedisEvict, StoresGone, TopicAgain}
+	RedisReadOnly, RedisOOM, RedisKeyLoss, RedisEvict, StoresGone, TopicAgain, LogTrimmed}
 
 // Everyone is the worker of faults that hit the links of all workers.
 const Everyone = -1
@@ -85,6 +88,7 @@ type Plan struct {
 	Fsync      string        // Redis's appendfsync
 	Start      int           // where in the flights the input begins
 	Quiet      bool          // the last partition falls silent after a third of the feed
+	Refused    bool          // instead, it gets nothing but records that are refused
 	Journal    bool          // lane.overflow: journal, and write-ahead logs
 	Wide       bool          // some events carry texts of hundreds of kilobytes
 	Steps      []Step
@@ -102,6 +106,9 @@ func (p *Plan) String() string {
 	}
 	if p.Wide {
 		journal += ", wide texts"
+	}
+	if p.Refused {
+		journal += ", the last partition gets refused records only"
 	}
 	if p.Epilogue != "" {
 		steps = append(steps, "then "+string(p.Epilogue))
@@ -123,6 +130,7 @@ type Scale struct {
 	WAL    bool          // workers have a write-ahead log
 	Clocks bool          // workers' clocks are set
 	Losses bool          // Redis loses part of what it holds
+	Denied bool          // servers refuse writes, logs are trimmed, a partition gets refused records only
 }
 
 // NewPlan decides everything from the seed. The write-ahead log, clocks and losses of single keys each have a random sequence
@@ -157,6 +165,9 @@ func NewPlan(seed uint64, scale Scale) *Plan {
 	}
 	if scale.Losses {
 		p.addLosses(rand.New(rand.NewPCG(seed, 3)), scale)
+	}
+	if scale.Denied {
+		p.addDenials(rand.New(rand.NewPCG(seed, 4)), scale)
 	}
 	return p
 }
@@ -197,6 +208,8 @@ func (p *Plan) step(rng *rand.Rand, scale Scale, kind Kind) Step {
 		s.Jump = pick(rng, time.Second, -time.Second) * time.Duration(pick(rng, 2, 61, 3_601, 90_000))
 	case RedisEvict:
 		s.For = between(rng, 500*time.Millisecond, 3*time.Second)
+	case RedisReadOnly, RedisOOM:
+		s.For = between(rng, 500*time.Millisecond, 8*time.Second)
 	}
 	if s.target() == link(s.Worker) && rng.IntN(2) == 0 {
 		s.Worker = Everyone
@@ -247,6 +260,24 @@ func (p *Plan) addLosses(rng *rand.Rand, scale Scale) {
 	}
 	for range 1 + rng.IntN(2) {
 		s := p.step(rng, scale, pick(rng, RedisKeyLoss, RedisKeyLoss, RedisEvict))
+		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)
+	}
+}
+
+// addDenials makes Redis refuse writes in one seed of two, trims the log under paused lanes in one of three that have no
+// epilogue yet, and gives the last partition of half the pipelines with idle lanes nothing but refused records.
+func (p *Plan) addDenials(rng *rand.Rand, scale Scale) {
+	if p.Quiet && rng.IntN(2) == 0 {
+		p.Quiet, p.Refused = false, true
+	}
+	if !p.variant().idle && p.Epilogue == "" && rng.IntN(3) == 0 {
+		p.Epilogue = LogTrimmed
+	}
+	if rng.IntN(2) > 0 {
+		return
+	}
+	for range 1 + rng.IntN(2) {
+		s := p.step(rng, scale, pick(rng, RedisReadOnly, RedisOOM))
 		p.Steps = slices.Insert(p.Steps, rng.IntN(len(p.Steps)+1), s)
 	}
 }

@@ -92,9 +92,38 @@ func TestPlanWithLosses(t *testing.T) {
 	require.Greater(t, epilogues, 40)
 }
 
+// So it is with servers that refuse.
+func TestPlanWithDenials(t *testing.T) {
+	denials, trimmed, refused := 0, 0, 0
+	for seed := range uint64(300) {
+		without := NewPlan(seed, full)
+		scale := full
+		scale.Denied = true
+		with := NewPlan(seed, scale)
+		if with.Uses(RedisReadOnly, RedisOOM) {
+			denials++
+		}
+		if with.Epilogue == LogTrimmed {
+			trimmed++
+			require.False(t, with.variant().idle)
+		}
+		if with.Refused {
+			refused++
+			require.True(t, without.Quiet)
+			with.Quiet, with.Refused = true, false
+		}
+		with.Steps = slices.DeleteFunc(with.Steps, func(s Step) bool { return s.Kind == RedisReadOnly || s.Kind == RedisOOM })
+		with.Epilogue = ""
+		require.Equal(t, without, with)
+	}
+	require.Greater(t, denials, 100)
+	require.Greater(t, trimmed, 50)
+	require.Greater(t, refused, 15)
+}
+
 func TestPlansStayWithinBounds(t *testing.T) {
 	scale := full
-	scale.WAL, scale.Clocks, scale.Losses = true, true, true
+	scale.WAL, scale.Clocks, scale.Losses, scale.Denied = true, true, true, true
 	for seed := range uint64(2000) {
 		p := NewPlan(seed, scale)
 		require.GreaterOrEqual(t, p.Workers, 2)
@@ -119,17 +148,21 @@ func TestPlansStayWithinBounds(t *testing.T) {
 
 // The fixed set is worth running only if everything happens in it.
 func TestFixedSetHasEverything(t *testing.T) {
-	kinds, names := make(map[Kind]int), make(map[string]int)
+	kinds, names, refused := make(map[Kind]int), make(map[string]int), 0
 	for seed := range uint64(fixed) {
 		scale := full
-		scale.WAL, scale.Clocks, scale.Losses = true, true, true
+		scale.WAL, scale.Clocks, scale.Losses, scale.Denied = true, true, true, true
 		p := NewPlan(seed+1, scale)
 		names[p.Variant]++
 		for _, s := range p.Steps {
 			kinds[s.Kind]++
 		}
 		kinds[p.Epilogue]++
+		if p.Refused {
+			refused++
+		}
 	}
+	require.GreaterOrEqual(t, refused, 2)
 	for _, kind := range Kinds {
 		require.GreaterOrEqual(t, kinds[kind], 3, "%s", kind)
 	}

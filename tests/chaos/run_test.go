@@ -47,6 +47,7 @@ type run struct {
 	asked   time.Time // when the recoveries were last looked through for incidents
 	decided map[incidentOf]int
 	former  *former
+	skipped map[int32]int64 // records given up, by partition
 }
 
 // fault is a step that has begun and is not healed.
@@ -62,7 +63,7 @@ const limit = 6 * time.Minute
 // begin starts everything a plan needs.
 func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *run {
 	t.Helper()
-	r := &run{t: t, plan: plan, scale: scale, out: out, dir: t.TempDir(), logs: logs, began: time.Now(), decided: make(map[incidentOf]int)}
+	r := &run{t: t, plan: plan, scale: scale, out: out, dir: t.TempDir(), logs: logs, began: time.Now(), decided: make(map[incidentOf]int), skipped: make(map[int32]int64)}
 	var err error
 	require.NoError(t, os.RemoveAll(logs))
 	require.NoError(t, os.MkdirAll(logs, 0o755))
