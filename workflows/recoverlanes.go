@@ -43,6 +43,7 @@ type recovery struct {
 	phase    string
 	note     string
 	gone     bool // the host's queue is not polled
+	looks    int  // after steps that were not carried out, in a row
 	changed  bool // a decision was made
 	leaving  bool
 	deciding []contract.BatchLane // decisions under way
@@ -162,7 +163,7 @@ func lanesOf(b contract.RecoveryBatch) string {
 
 // take books a step. Decisions that were made meanwhile stand: the report may be older.
 func (r *recovery) take(report contract.StepReport) {
-	r.gone = false
+	r.gone, r.looks = false, 0
 	for _, l := range report.Lanes {
 		at := r.find(l.Topic, l.Partition)
 		if at == nil {
@@ -226,8 +227,13 @@ func (r *recovery) withoutHost(ctx workflow.Context, why error) error {
 			" ends the wait for a lane"
 	}
 	r.set(ctx, phase, note)
-	return r.pause(ctx, contract.HostLookEvery)
+	r.looks++
+	return r.pause(ctx, min(hostLookFirst<<min(r.looks-1, 10), contract.HostLookEvery))
 }
+
+// hostLookFirst is how soon after a step that was not carried out the first look comes: lanes of a worker that died have
+// another owner within seconds. Each further look takes twice as long, up to contract.HostLookEvery.
+const hostLookFirst = 5 * time.Second
 
 // pause waits until the time is up, the host is said to be back, or a decision was made.
 func (r *recovery) pause(ctx workflow.Context, most time.Duration) error {

@@ -420,7 +420,7 @@ func TestHostGone(t *testing.T) {
 		}, 10*time.Minute)
 		startRecovery(env, contract.RecoverInput{})
 		require.Equal(t, contract.OutcomeRecovered, resultOf[contract.RecoverResult](t, env).Outcome)
-		require.InDelta(t, 10, h.looks, 2, "it looks again every minute")
+		require.InDelta(t, 13, h.looks, 2, "it looks again after seconds, then every minute")
 	})
 	t.Run("never acquired, then owned by another", func(t *testing.T) {
 		h := &hostScript{gone: func() bool { return true }}

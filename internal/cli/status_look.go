@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 		o.fillLanes(&view, facts)
 		view.Removal = removalOf(ctx, o.temporal, o.spec.Name, view.Lanes)
 	}
+	facts.forgetRecovered()
 	facts.judgeLanes(&view, now)
 	if facts.blind {
 		view.State, view.Note = facts.phase, "as Redis says; Temporal does not answer"
@@ -292,6 +294,15 @@ func (o *observer) fillLanes(view *statusView, facts *findings) {
 	if lanes.Watermark != window.NoTime {
 		view.Watermark = &lanes.Watermark
 	}
+}
+
+// forgetRecovered drops what recoveries on processes that are gone say of lanes that run elsewhere by now: such a recovery finds
+// out within a minute.
+func (f *findings) forgetRecovered() {
+	f.conditions = slices.DeleteFunc(f.conditions, func(c contract.Condition) bool {
+		beat, known := f.beats[c.Subject]
+		return c.Kind == contract.ConditionHostGone && known && beat.State == "running"
+	})
 }
 
 // judgeLanes finds lanes that a removal has fenced and lanes that nobody commits for.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -55,28 +56,38 @@ func (r *run) closeUnderHeartbeats() {
 }
 
 // trimLog pauses the pipeline, appends records a year ahead to every partition and deletes some of them again before they were
-// read, as retention does. A lane that runs must park, ask, and skip exactly what is gone.
+// read, as retention does. A lane that runs must park, ask, and skip exactly what is gone. The workers are frozen meanwhile: their
+// readers fetch ahead, and of a partition only what comes first lies in their connections then.
 func (r *run) trimLog() {
 	r.t.Helper()
-	const most = 400 // records appended to a partition
+	const most, first = 400, 10 // records appended to a partition, and those of them in a batch of their own
 	p := r.pipeline
 	p.Must("pause", p.Spec.Name)
 	r.say("%s", LogTrimmed)
+	for _, w := range r.workers {
+		w.signal(syscall.SIGSTOP)
+	}
 	cuts := make([]int64, p.Parts)
 	for n := range p.Fed {
 		old := p.Fed[n].Records
-		read := int64(len(old))
+		if len(old) == 0 {
+			continue
+		}
 		var values [][]byte
 		for _, rec := range old[max(0, len(old)-most):] {
 			values = append(values, r.plan.shift(rec.Value))
 		}
-		p.Send(int32(n), values...)
-		if len(values) > 0 {
-			cuts[n] = read + 1 + int64(r.plan.Seed%uint64(len(values)))
-		}
+		split := min(first, len(values))
+		cuts[n] = int64(len(old) + split + 1 + int(r.plan.Seed)%(len(values)-split+1))
+		cuts[n] = min(cuts[n], int64(len(old)+len(values)))
+		p.Send(int32(n), values[:split]...)
+		p.Send(int32(n), values[split:]...)
 	}
 	ends := p.Total()
 	r.deleteRecords(cuts)
+	for _, w := range r.workers {
+		w.signal(syscall.SIGCONT)
+	}
 	r.out.Faults[LogTrimmed]++
 	p.Must("resume", p.Spec.Name)
 	r.until("every lane has asked or read everything", func() bool {
