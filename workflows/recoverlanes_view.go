@@ -101,8 +101,8 @@ func (r *recovery) showLanes(out *strings.Builder) {
 	out.WriteString("\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range lanes[:min(shownLanes, len(lanes))] {
 		l := &lanes[i]
-		fmt.Fprintf(out, "| %s/%d | %s %s | %d → %d | %d | %d | %d | %d–%d | %d | %s |", l.Topic, l.Partition, l.State, l.Note,
-			l.FromEpoch, l.ToEpoch, l.Entries, l.Bytes, l.Offset, l.LogStart, l.LogEnd, l.Reread, journalText(l.Journal))
+		fmt.Fprintf(out, "| %s/%d | %s %s | %d → %d | %d | %d | %d | %s | %d | %s |", l.Topic, l.Partition, l.State, l.Note,
+			l.FromEpoch, l.ToEpoch, l.Entries, l.Bytes, l.Offset, l.Log(), l.Reread, journalText(l.Journal))
 		for _, step := range contract.RecoverySteps() {
 			out.WriteString(" " + stepText(l.Steps, step) + " |")
 		}

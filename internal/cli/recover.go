@@ -181,7 +181,7 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 			journal = fmt.Sprintf("%s, %s", l.Journal.Outcome, counted(l.Journal.Commits, "commit"))
 		}
 		t.row(fmt.Sprintf("%s/%d", l.Topic, l.Partition), l.State, fmt.Sprintf("%d→%d", l.FromEpoch, l.ToEpoch), l.Entries, l.Bytes, l.Offset,
-			fmt.Sprintf("%d–%d", l.LogStart, l.LogEnd), l.Reread, journal, l.Note)
+			l.Log(), l.Reread, journal, l.Note)
 	}
 	if err := t.write(w, ""); err != nil {
 		return err

@@ -3,6 +3,7 @@ package contract
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,6 +69,17 @@ type RecoveredLane struct {
 	Steps     []StepTime    `json:"steps,omitempty"`
 	Incident  *LaneIncident `json:"incident,omitempty"`
 	Note      string        `json:"note,omitempty"`
+}
+
+// Log is the range of the partition's offsets, with "?" for a bound that is not known.
+func (l RecoveredLane) Log() string {
+	bound := func(n int64) string {
+		if n < 0 {
+			return "?"
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	return bound(l.LogStart) + "–" + bound(l.LogEnd)
 }
 
 // StepTime is one step of one lane.
