@@ -65,6 +65,10 @@ func (v servers) survey(ctx context.Context, s *spec.Spec, tps []source.TopicPar
 	for _, tp := range tps {
 		id := store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition}
 		meta, exists, err := v.store.ReadMeta(ctx, id)
+		if unreadable(err) {
+			found.held++ // the lane itself asks what is to be done
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +81,7 @@ func (v servers) survey(ctx context.Context, s *spec.Spec, tps []source.TopicPar
 		switch {
 		case errors.As(err, &other):
 			found.other, found.others = other, found.others+1
-		case err != nil && !errors.Is(err, store.ErrNoMeta):
+		case err != nil && !errors.Is(err, store.ErrNoMeta) && !unreadable(err):
 			return nil, err
 		}
 		if exists && meta.Offset != store.NotStarted {
@@ -85,6 +89,12 @@ func (v servers) survey(ctx context.Context, s *spec.Spec, tps []source.TopicPar
 		}
 	}
 	return found, nil
+}
+
+// unreadable reports whether err says that this release cannot read what stands there of one lane. The lane parks for it and asks.
+func unreadable(err error) bool {
+	var format *store.FormatError
+	return errors.As(err, &format) || errors.Is(err, store.ErrCorrupt)
 }
 
 // waysOn says how a pipeline can be started that cannot go on from what is there.

@@ -315,6 +315,20 @@ func TestStartRefusesBeforeAnythingHappens(t *testing.T) {
 	}
 	require.Equal(t, before, w.redis.Dump())
 
+	// What one lane has cannot be read: it is that lane which asks, and the others go on.
+	for _, field := range [][]string{{"format", "9"}, {"format", "1", "offset", "many"}} {
+		const meta = "mr:{orders/orders/1}:meta"
+		offset := w.redis.HGet(meta, "offset")
+		w.redis.HSet(meta, field...)
+		require.NoError(t, w.servers.CheckStore(w.ctx, w.spec, nil), field)
+		err = w.servers.CheckStore(w.ctx, w.spec, &contract.Begin{ID: "b", From: latest})
+		require.ErrorContains(t, err, "2 of 2 lanes of pipeline orders have a state", field)
+		states, err := lanes{w.store, w.cluster}.States(w.ctx, w.spec)
+		require.NoError(t, err, field)
+		require.Equal(t, []any{true, w.redis.HGet(meta, "owner"), int64(0)}, []any{states[1].Found, states[1].Owner, states[1].Generation}, field)
+		w.redis.HSet(meta, "format", "1", "offset", offset)
+	}
+
 	// The state is lost: the lanes would ask, and a place to begin is no answer to that.
 	w.redis.FlushAll()
 	require.NoError(t, w.servers.CheckStore(w.ctx, w.spec, nil), "the lanes ask")

@@ -70,7 +70,13 @@ func (l lanes) States(ctx context.Context, s *spec.Spec) ([]contract.LaneState, 
 	}
 	states := make([]contract.LaneState, len(tps))
 	for i, tp := range tps {
-		meta, found, err := l.store.ReadMeta(ctx, store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition})
+		id := store.LaneID{Pipeline: s.Name, Topic: tp.Topic, Partition: tp.Partition}
+		meta, found, err := l.store.ReadMeta(ctx, id)
+		if unreadable(err) { // the lane is parked for it, and follows nothing before that is decided
+			meta = store.Meta{Offset: store.NotStarted}
+			meta.Owner, err = l.store.ReadOwner(ctx, id)
+			found = true
+		}
 		if err != nil {
 			return nil, permanent(err)
 		}
