@@ -10,6 +10,7 @@ import (
 type parent struct {
 	id   string
 	last contract.ChildReport
+	sent workflow.Future // of the last report that nobody has waited for; nil when there is none
 }
 
 // tell reports unless nothing has changed since the last report of this run. It does not wait for the delivery.
@@ -20,7 +21,7 @@ func (p *parent) tell(ctx workflow.Context, state, worker, note string) {
 // tellWaits is tell with what the child waits for.
 func (p *parent) tellWaits(ctx workflow.Context, state, worker, note string, waits contract.ChildWaits) {
 	if report, changed := p.report(ctx, state, worker, note, waits); changed {
-		workflow.SignalExternalWorkflow(ctx, p.id, "", contract.SignalReport, report)
+		p.sent = workflow.SignalExternalWorkflow(ctx, p.id, "", contract.SignalReport, report)
 	}
 }
 
@@ -69,10 +70,14 @@ func (o *outsider) tellState(ctx workflow.Context, matters bool, state, note str
 	o.tell(ctx, contract.ChildEnded, "", note)
 }
 
-// tellOver takes back what the pipeline was told, before the workflow ends.
+// tellOver takes back what the pipeline was told, before the workflow ends. It waits for the delivery, also of what was taken back
+// a moment ago.
 func (o *outsider) tellOver(ctx workflow.Context, note string) {
-	if o.told && o.tells(ctx) {
+	switch {
+	case o.told && o.tells(ctx):
 		o.tellEnd(ctx, note)
+	case o.sent != nil:
+		_ = o.sent.Get(ctx, nil) // the pipeline may be closed
 	}
 	o.told = false
 }
