@@ -62,8 +62,8 @@ func (a *Control) CheckStore(ctx context.Context, in contract.SpecInput) error {
 			return err
 		}
 		if open {
-			return temporal.NewNonRetryableApplicationError(fmt.Sprintf("start %s: %s is open: wait until it has ended, then start without a discard",
-				s.Name, contract.RemoveID(s.Name)), contract.ErrorRefused, nil)
+			return temporal.NewNonRetryableApplicationError(fmt.Sprintf("start %s: %s is open: wait until it has ended, "+
+				"then start without a discard", s.Name, contract.RemoveID(s.Name)), contract.ErrorRefused, nil)
 		}
 	}
 	return final(a.servers.CheckStore(ctx, s, in.Begin))

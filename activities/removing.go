@@ -77,7 +77,8 @@ const (
 
 // work runs a step: it beats with the step's count, and refuses to touch a pipeline that was started again. own says that the
 // pipeline's own workflow asks, whose children are closed.
-func (a *Removing) work(ctx context.Context, pipeline string, own bool, step func(ctx context.Context, progress func(int64)) error) (*contract.Removed, error) {
+func (a *Removing) work(ctx context.Context, pipeline string, own bool,
+	step func(ctx context.Context, progress func(int64)) error) (*contract.Removed, error) {
 	var count atomic.Int64
 	details := func() any { return contract.Removed{Count: count.Load()} }
 	err := newAttempt(ctx, a.beats, removeBeat).hold(ctx, details, func(ctx context.Context) error {

@@ -26,7 +26,9 @@ func (d dismantling) run(ctx workflow.Context) error {
 		activity, input any
 	}{
 		{contract.RemoveGroup, removing.DeleteGroup, contract.RemoveTarget{Pipeline: d.pipeline, Own: d.own}},
-		{contract.RemoveFence, removing.FenceLanes, contract.FenceLanesInput{Pipeline: d.pipeline, Token: d.token, Sources: d.sources, Own: d.own}},
+		{contract.RemoveFence, removing.FenceLanes, contract.FenceLanesInput{
+			Pipeline: d.pipeline, Token: d.token, Sources: d.sources, Own: d.own,
+		}},
 		{contract.RemoveLedger, removing.EndLedger, contract.EndLedgerInput{Pipeline: d.pipeline, Rows: d.rows, Own: d.own}},
 		{contract.RemoveKeys, removing.DeleteKeys, contract.DeleteKeysInput{Pipeline: d.pipeline, Own: d.own}},
 	} {

@@ -73,14 +73,16 @@ func (p *pipeline) discardState(ctx workflow.Context) error {
 	var removing *activities.Removing
 	var left contract.Holders
 	until := workflow.Now(ctx).Add(contract.ReleasePatience)
-	if err := p.waits.try(ctx, step{activity: removing.AwaitReleased, options: contract.AwaitReleasedOptions(contract.ReleasePatience), wait: contract.Pending{
-		For: "workers that hold something of the earlier incarnation to give it up", Until: &until, Then: "the start fails with their names",
+	options := contract.AwaitReleasedOptions(contract.ReleasePatience)
+	if err := p.waits.try(ctx, step{activity: removing.AwaitReleased, options: options, wait: contract.Pending{
+		For:   "workers that hold something of the earlier incarnation to give it up",
+		Until: &until, Then: "the start fails with their names",
 	}}, contract.AwaitReleasedInput{Pipeline: name, Until: until, Own: true}, &left); err != nil {
 		return err
 	}
 	if !left.Free() {
-		return refused("start %s: nothing was discarded, the earlier incarnation is still held after %s: %s. Stop or restart those workers, "+
-			"then start it again", name, contract.ReleasePatience, left)
+		return refused("start %s: nothing was discarded, the earlier incarnation is still held after %s: %s. "+
+			"Stop or restart those workers, then start it again", name, contract.ReleasePatience, left)
 	}
 	return dismantling{
 		pipeline: name, token: contract.RemovedPrefix + "start:" + p.begins.ID, sources: p.spec.Source.Topics, rows: true, own: true,

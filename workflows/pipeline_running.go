@@ -22,14 +22,15 @@ func (p *pipeline) admitAwaitRunning(_ workflow.Context, r contract.AwaitRunning
 func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningRequest) (*contract.Running, error) {
 	until := workflow.Now(ctx).Add(req.Timeout())
 	over := func() bool { return p.leaving || p.finished != nil }
-	if _, err := awaitFor(ctx, req.Timeout(), "waits until every hot path has a place", func() bool { return over() || p.ready && len(p.unplaced()) == 0 }); err != nil {
+	placed := func() bool { return p.ready && len(p.unplaced()) == 0 }
+	if _, err := awaitFor(ctx, req.Timeout(), "waits until every hot path has a place", func() bool { return over() || placed() }); err != nil {
 		return nil, err
 	}
 	if over() {
 		return nil, p.ended()
 	}
 	running := &contract.Running{Pipeline: p.spec.Name, Begun: p.state.Begun, Warnings: p.state.Warnings}
-	if p.ready && len(p.unplaced()) == 0 {
+	if placed() {
 		work, cancel := workflow.WithCancel(ctx)
 		answered := false
 		workflow.Go(ctx, func(ctx workflow.Context) {
@@ -47,7 +48,8 @@ func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningR
 		}
 	}
 	if len(running.Lanes) == 0 {
-		return nil, refused("pipeline %s does not run after %s: %s; it goes on trying", p.spec.Name, req.Timeout(), p.waitsFor(running.Missing))
+		return nil, refused("pipeline %s does not run after %s: %s; it goes on trying",
+			p.spec.Name, req.Timeout(), p.waitsFor(running.Missing))
 	}
 	running.State, running.At, running.Generation = p.phase, workflow.Now(ctx), p.state.Generation
 	for _, c := range p.replicas {

@@ -98,19 +98,21 @@ func unreadable(err error) bool {
 }
 
 // waysOn says how a pipeline can be started that cannot go on from what is there.
-const waysOn = "start it under another name, or give up what is there: `millrace start FILE --discard-state --from earliest|latest|TIME|OFFSETS` " +
+const waysOn = "start it under another name, or give up what is there: " +
+	"`millrace start FILE --discard-state --from earliest|latest|TIME|OFFSETS` " +
 	`(as JSON: "discard_state": true and "from" beside "spec")`
 
 // refuse says why a start cannot go on from what it finds, nil when it can.
 func (f *standing) refuse(s *spec.Spec, begin *contract.Begin) error {
 	switch {
 	case f.fenced != nil:
-		return fmt.Errorf("%w: pipeline %s is being removed, or a start that was to discard its state was cut off: lane %s is fenced. Wait until the "+
-			"workflow %s has ended, or finish it with `millrace rm %s` or `millrace start FILE --discard-state --from ...`",
+		return fmt.Errorf("%w: pipeline %s is being removed, or a start that was to discard its state was cut off: "+
+			"lane %s is fenced. Wait until the workflow %s has ended, or finish it with `millrace rm %s` or `millrace start FILE --discard-state --from ...`",
 			activities.ErrPermanent, s.Name, *f.fenced, contract.RemoveID(s.Name), s.Name)
 	case f.other != nil:
-		return fmt.Errorf("%w: %d of %d lanes of pipeline %s hold the state of another spec: lane %s has state %s, this spec computes state %s; "+
-			"start it with the spec it had, or %s", activities.ErrPermanent, f.others, f.lanes, s.Name, f.other.Lane, f.other.Found, f.other.Want, waysOn)
+		return fmt.Errorf("%w: %d of %d lanes of pipeline %s hold the state of another spec: lane %s has state %s, "+
+			"this spec computes state %s; start it with the spec it had, or %s",
+			activities.ErrPermanent, f.others, f.lanes, s.Name, f.other.Lane, f.other.Found, f.other.Want, waysOn)
 	case begin != nil && f.held > 0:
 		return fmt.Errorf("%w: %d of %d lanes of pipeline %s have a state and go on where they stopped, so they cannot begin from %s; "+
 			"leave it out, or %s", activities.ErrPermanent, f.held, f.lanes, s.Name, begin.From, waysOn)
@@ -136,8 +138,8 @@ func (v servers) checkPast(ctx context.Context, s *spec.Spec, begin *contract.Be
 	}
 	for _, tp := range tps {
 		if hints[tp].Offset >= 0 {
-			return fmt.Errorf("%w: no lane of pipeline %s has a state, but its consumer group has committed offset %d of %s: the state was lost. "+
-				decide+"%s", activities.ErrPermanent, s.Name, hints[tp].Offset, tp, waysOn)
+			return fmt.Errorf("%w: no lane of pipeline %s has a state, but its consumer group has committed offset %d of %s: "+
+				"the state was lost. "+decide+"%s", activities.ErrPermanent, s.Name, hints[tp].Offset, tp, waysOn)
 		}
 	}
 	return nil
@@ -186,7 +188,8 @@ func Locate(ctx context.Context, cluster *source.Cluster, s *spec.Spec, from con
 }
 
 // locate finds the offsets of a place. A lane that is left out begins at the start of its log.
-func locate(ctx context.Context, cluster *source.Cluster, from contract.From, tps []source.TopicPartition) (map[source.TopicPartition]int64, error) {
+func locate(ctx context.Context, cluster *source.Cluster, from contract.From, tps []source.TopicPartition,
+) (map[source.TopicPartition]int64, error) {
 	switch {
 	case from.Place == contract.FromEarliest:
 		return nil, nil
@@ -207,15 +210,15 @@ func locate(ctx context.Context, cluster *source.Cluster, from contract.From, tp
 		case !ok:
 			return nil, fmt.Errorf("%w: from names %s, which the pipeline does not read", activities.ErrPermanent, tp)
 		case o.Offset < end.Start || o.Offset > end.HighWatermark:
-			return nil, fmt.Errorf("%w: from is offset %d for %s, whose log holds offsets %d to %d; want one of them", activities.ErrPermanent,
-				o.Offset, tp, end.Start, end.HighWatermark)
+			return nil, fmt.Errorf("%w: from is offset %d for %s, whose log holds offsets %d to %d; want one of them",
+				activities.ErrPermanent, o.Offset, tp, end.Start, end.HighWatermark)
 		}
 		offsets[tp] = o.Offset
 	}
 	for _, tp := range tps {
 		if _, ok := offsets[tp]; !ok {
-			return nil, fmt.Errorf("%w: from names no offset for %s; name every partition, whose log holds offsets %d to %d", activities.ErrPermanent,
-				tp, ends[tp].Start, ends[tp].HighWatermark)
+			return nil, fmt.Errorf("%w: from names no offset for %s; name every partition, whose log holds offsets %d to %d",
+				activities.ErrPermanent, tp, ends[tp].Start, ends[tp].HighWatermark)
 		}
 	}
 	return offsets, nil
@@ -236,7 +239,8 @@ func (v servers) BeginLanes(ctx context.Context, s *spec.Spec, in contract.Begin
 	for _, l := range in.Lanes {
 		if l.Offset != contract.BeginAtStart {
 			first := lane.NewState(program, id(l), l.TopicID, l.Offset, store.Cursor{})
-			hints[source.TopicPartition{Topic: l.Topic, Partition: l.Partition}] = source.Committed{Offset: l.Offset, Metadata: first.Replay().String()}
+			tp := source.TopicPartition{Topic: l.Topic, Partition: l.Partition}
+			hints[tp] = source.Committed{Offset: l.Offset, Metadata: first.Replay().String()}
 		}
 	}
 	if len(hints) > 0 {

@@ -53,7 +53,9 @@ func (d desired) Change(ctx context.Context, pipeline string, c contract.Desired
 // Read implements activities.DesiredStates.
 func (d desired) Read(ctx context.Context, pipeline string) (contract.Desired, error) {
 	ctl, err := d.store.PipelineCtl(ctx, pipeline)
-	return contract.Desired{Generation: ctl.Gen, Paused: ctl.Paused, Stopping: ctl.Stopping, CommitNow: ctl.CommitNow, Begun: ctl.Begun}, err
+	return contract.Desired{
+		Generation: ctl.Gen, Paused: ctl.Paused, Stopping: ctl.Stopping, CommitNow: ctl.CommitNow, Begun: ctl.Begun,
+	}, err
 }
 
 // lanes reads what is durable about lanes.

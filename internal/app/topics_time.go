@@ -41,8 +41,8 @@ func timestampWarning(topic string, settings map[string]string) string {
 	if !strings.EqualFold(settings[timestampType], createTime) || finite(settings[timestampAfter]) || finite(settings[timestampDiff]) {
 		return ""
 	}
-	return fmt.Sprintf("topic %s has %s=%s without a finite %s: one record from 2099 moves the watermark for good; set it, or max_jump in the spec",
-		topic, timestampType, createTime, timestampAfter)
+	return fmt.Sprintf("topic %s has %s=%s without a finite %s: one record from 2099 moves the watermark for good; "+
+		"set it, or max_jump in the spec", topic, timestampType, createTime, timestampAfter)
 }
 
 // finite reports whether a setting in ms bounds anything.

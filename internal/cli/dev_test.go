@@ -144,11 +144,15 @@ func TestSecondTerminal(t *testing.T) {
 	code, text, problem = run("windows", "ls", "flights", "--json")
 	require.Equal(t, ExitOK, code, problem)
 	require.Contains(t, text, `"reason":"flush"`, "the drain found nothing that the flush had not published")
-
-	interrupt()
-	require.Equal(t, ExitOK, <-ended, errs.String())
 	log, err := os.ReadFile(filepath.Join(dir, "worker.log"))
 	require.NoError(t, err)
 	require.Regexp(t, `^time=\S+ level=INFO msg="worker starts" version=`, string(log))
 	require.NotRegexp(t, `level=(ERROR|WARN)`, string(log), "nothing went wrong")
+
+	startsAgain(t, run, dir)
+	interrupt()
+	require.Equal(t, ExitOK, <-ended, errs.String())
+	log, err = os.ReadFile(filepath.Join(dir, "worker.log"))
+	require.NoError(t, err)
+	require.NotContains(t, string(log), "level=ERROR")
 }

@@ -27,8 +27,8 @@ func startCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start FILE",
 		Short: "Start a pipeline and wait until it runs",
-		Long: `Start checks the spec, makes sure that a worker polls the task queue, starts the workflow pipeline:<name> and waits until every
-lane is read. If that does not come to be within --wait it says what the pipeline waits for and exits with 1; the workflow goes on
+		Long: `Start checks the spec, makes sure that a worker polls the task queue, starts the workflow pipeline:<name>
+and waits until every lane is read. If that does not come to be within --wait it says what the pipeline waits for and exits with 1; the workflow goes on
 trying, unless it has failed. A pipeline that is running already is left alone and the start is refused.
 
 A pipeline goes on where it stopped. One without state begins at the start of every log, or where --from says: earliest, latest, a
@@ -106,7 +106,8 @@ func start(ctx context.Context, sh *shell, file string, job startJob, answers io
 }
 
 // startAndTell starts a pipeline, waits until it runs, and says so.
-func startAndTell(ctx context.Context, sh *shell, c client.Client, s *spec.Spec, in contract.PipelineInput, req contract.AwaitRunningRequest) error {
+func startAndTell(ctx context.Context, sh *shell, c client.Client, s *spec.Spec, in contract.PipelineInput,
+	req contract.AwaitRunningRequest) error {
 	done, err := startPipeline(ctx, sh, c, s, in, req)
 	if err != nil {
 		return err

@@ -26,8 +26,8 @@ func watermarkCommand(sh *shell) *cobra.Command {
 	reset := &cobra.Command{
 		Use:   "reset NAME",
 		Short: "Begin a new incarnation behind a record that has moved the watermark, after showing what was falsely final",
-		Long: `Reset is the way back after a record from the far future has moved the watermark: what came after it was late, and windows became
-final without it. It reads the source topics from --from on, shows which windows are final without events of theirs that stand there,
+		Long: `Reset is the way back after a record from the far future has moved the watermark: what came after it was late,
+and windows became final without it. It reads the source topics from --from on, shows which windows are final without events of theirs that stand there,
 asks, and begins a new incarnation of the stopped pipeline at --from, as start --discard-state does: its floors and final windows say
 nothing about the new one, so those events count again, in a new edition. What is published already stays in the topics.
 
@@ -62,7 +62,8 @@ type resetJob struct {
 
 func resetWatermark(ctx context.Context, sh *shell, job resetJob, answers io.Reader) error {
 	if !job.yes && !job.dryRun && !canAsk(answers, sh.err) {
-		return usagef("watermark reset %s gives up state for good and there is no terminal to ask on: look with --dry-run, then give --yes", job.pipeline)
+		return usagef("watermark reset %s gives up state for good and there is no terminal to ask on: look with --dry-run, "+
+			"then give --yes", job.pipeline)
 	}
 	if _, err := contract.ParseFrom(job.from); err != nil {
 		return usagef("--from: %w", err)

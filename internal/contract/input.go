@@ -32,7 +32,8 @@ func (in PipelineInput) Validate() error {
 	case in.State != nil:
 		return nil
 	case len(in.Unknown) > 0:
-		return fmt.Errorf("unknown field %q beside the spec; start with the output of `millrace spec json FILE`", strings.Join(in.Unknown, ", "))
+		return fmt.Errorf("unknown field %q beside the spec; start with the output of `millrace spec json FILE`",
+			strings.Join(in.Unknown, ", "))
 	case in.DiscardState && in.From == nil:
 		return fmt.Errorf("discard_state is true and from is missing: say where the new incarnation begins; want %s", wantFrom)
 	}
