@@ -175,6 +175,7 @@ func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*c
 	found.Generation, err = a.desired.Change(ctx, in.Pipeline, contract.DesiredChange{
 		RequestID: in.RequestID, Above: in.Desired.Generation,
 		Paused: &in.Desired.Paused, Stopping: &in.Desired.Stopping, CommitNow: &in.Desired.CommitNow, Begun: &in.Desired.Begun,
+		Orders: &in.Desired.Orders,
 	})
 	return found, final(err)
 }

@@ -152,6 +152,9 @@ type LaneTokens interface {
 type Levels interface {
 	// Level returns the state machine for a dependency; ok is false when the hot path does not run here.
 	Level(pipeline string, replica int, dependency string) (l Level, ok bool)
+	// OrderLevels gives all state machines of a pipeline the orders in force, and returns where they stand then. Orders of an
+	// earlier generation than one that was seen are passed over.
+	OrderLevels(in contract.OrderLevelsInput) []contract.OrderedLevel
 }
 
 // Level is one state machine. It alone decides and probes; the control plane watches it and sets overrides.

@@ -88,6 +88,14 @@ func (a *Degrading) OverrideLevel(ctx context.Context, in contract.OverrideLevel
 	return &status, nil
 }
 
+// OrderLevels gives this process the orders in force on all workers of a pipeline. Redis may be away: it is told all the same.
+func (a *Degrading) OrderLevels(ctx context.Context, in contract.OrderLevelsInput) (*contract.OrderedLevels, error) {
+	if err := newAttempt(ctx, a.beats, contract.BeatEvery).open(ctx); err != nil {
+		return nil, err
+	}
+	return &contract.OrderedLevels{Levels: a.levels.OrderLevels(in)}, nil
+}
+
 // JournalAccounts returns the books of the process's journal.
 func (a *Degrading) JournalAccounts(ctx context.Context, in contract.JournalAccountsInput) (*contract.JournalAccounts, error) {
 	if err := newAttempt(ctx, a.beats, contract.BeatEvery).open(ctx); err != nil {

@@ -180,6 +180,15 @@ type fakeLevels struct {
 	mu    sync.Mutex
 	level *fakeLevel
 	asked int
+
+	ordered []contract.OrderLevelsInput
+}
+
+func (f *fakeLevels) OrderLevels(in contract.OrderLevelsInput) []contract.OrderedLevel {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ordered = append(f.ordered, in)
+	return []contract.OrderedLevel{{Worker: "a", Dependency: contract.DependencyRedis, Override: in.Orders[0].Override}}
 }
 
 func (f *fakeLevels) Level(string, int, string) (Level, bool) {

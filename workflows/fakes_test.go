@@ -48,6 +48,7 @@ type world struct {
 
 	refusals [][]contract.Refusal // answers of the first claims
 	offerErr error
+	restores []contract.Desired // what Reconcile was to put back
 }
 
 func (w *world) call(format string, args ...any) {
@@ -111,6 +112,9 @@ func (w *world) registerControl(env *testsuite.TestWorkflowEnvironment) {
 		w.call("reconcile %v", in.Children)
 		w.mu.Lock()
 		defer w.mu.Unlock()
+		if in.Desired != nil {
+			w.restores = append(w.restores, *in.Desired)
+		}
 		found := &contract.Reconciled{Closed: w.closed, Generation: w.generation}
 		for _, id := range in.Children {
 			if w.generation == 0 && !slices.Contains(w.left, id) {

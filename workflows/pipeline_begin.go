@@ -30,7 +30,7 @@ func (p *pipeline) prepare(ctx workflow.Context) error {
 	}
 	off := false
 	change := contract.DesiredChange{
-		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off,
+		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off, Orders: &[]contract.LevelOrder{},
 	}
 	if p.begins != nil {
 		if err := p.beginLanes(ctx, in); err != nil {

@@ -217,6 +217,7 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 		Pipeline: p.spec.Name,
 		Desired: &contract.Desired{
 			Generation: p.state.Generation, Paused: p.state.Paused, CommitNow: p.state.CommitNow, Begun: p.state.Begin,
+			Orders: p.state.Orders,
 		},
 		RequestID: fmt.Sprintf("restore:%s:%d", workflow.GetInfo(ctx).WorkflowExecution.RunID, workflow.Now(ctx).UnixMilli()),
 	}

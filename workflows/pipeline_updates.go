@@ -35,6 +35,10 @@ func (p *pipeline) setUpdates(ctx workflow.Context) error {
 			func(ctx workflow.Context, r contract.ScaleRequest) error {
 				return p.admit(ctx, contract.UpdateScale, r, r.ExpectGeneration)
 			}},
+		{contract.UpdateDegrade, "override a dependency's level on all workers, until auto", p.degrade,
+			func(ctx workflow.Context, r contract.DegradeRequest) error {
+				return p.admit(ctx, contract.UpdateDegrade, r, r.ExpectGeneration)
+			}},
 		{contract.UpdateStop, "end the pipeline, with drain or without", p.stop, p.admitStop},
 		{contract.UpdateAwaitRunning, "wait until every lane is read, or say why not", p.awaitRunning, p.admitAwaitRunning},
 	} {

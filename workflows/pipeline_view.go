@@ -14,7 +14,7 @@ func (p *pipeline) status() (*contract.PipelineStatus, error) {
 	s := &contract.PipelineStatus{
 		Pipeline: p.spec.Name, State: p.phase, Note: p.note, Since: p.state.Since, Generation: p.state.Generation,
 		Replicas: p.state.Replicas, Topics: p.state.Topics, Windows: p.windows(), Children: p.childStates(), Runs: p.state.Runs,
-		Attached: p.state.Attached, Pending: p.waits.now(),
+		Orders: p.state.Orders, Attached: p.state.Attached, Pending: p.waits.now(),
 	}
 	standing := p.standing(p.shownAt)
 	s.Standing = &standing
@@ -42,6 +42,7 @@ func (p *pipeline) windows() []string {
 // standing sums up what the pipeline knows of itself, its children and the workflows that report to it.
 func (p *pipeline) standing(now time.Time) contract.Standing {
 	conditions := contract.IntentConditions(p.phase, p.note, p.phaseSince)
+	conditions = append(conditions, contract.OrderConditions(p.spec.Name, p.state.Orders)...)
 	for _, c := range append(p.childStates(), p.state.Attached...) {
 		conditions = append(conditions, contract.ChildConditions(p.spec.Name, c)...)
 	}

@@ -226,7 +226,7 @@ func (r *replica) settle(ctx workflow.Context, place contract.Claimed) {
 		r.in.Placements = r.in.Placements[max(0, len(r.in.Placements)-contract.MaxPlacements):]
 	}
 	r.show(ctx)
-	r.parent.tell(ctx, contract.ChildPlaced, place.Worker, "")
+	r.parent.tellWaits(ctx, contract.ChildPlaced, place.Worker, "", contract.ChildWaits{Queue: place.Queue})
 }
 
 func (r *replica) leave(ctx workflow.Context, why string) {

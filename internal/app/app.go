@@ -111,7 +111,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	out := &outlets{log: p.log, made: make(map[string]*outlet)}
+	out := &outlets{wanted: p.store.PipelineCtl, log: p.log, made: make(map[string]*outlet)}
 	p.engines = &engines{
 		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, prober: prober, storm: p.cfg.Storm,
 		worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log, running: make(map[replica]*hot),

@@ -29,7 +29,7 @@ func working(t *testing.T, test func(t *testing.T, w *workshop)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &workshop{}
 		out := &outlets{
-			log: quiet, made: make(map[string]*outlet),
+			log: quiet, made: make(map[string]*outlet), wanted: nothingWanted,
 			ping: func(context.Context, string) error {
 				if w.away.Load() {
 					return errors.New("no broker answers")

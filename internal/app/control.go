@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -44,17 +45,27 @@ type desired struct{ store *store.Store }
 
 // Change implements activities.DesiredStates.
 func (d desired) Change(ctx context.Context, pipeline string, c contract.DesiredChange) (int64, error) {
-	gen, _, err := d.store.SetPipelineCtl(ctx, pipeline, store.CtlChange{
-		RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow, Begun: c.Begun,
-	})
+	change := store.CtlChange{RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow, Begun: c.Begun}
+	if c.Orders != nil {
+		var err error
+		if change.Orders, err = json.Marshal(*c.Orders); err != nil {
+			return 0, err
+		}
+	}
+	gen, _, err := d.store.SetPipelineCtl(ctx, pipeline, change)
 	return gen, err
 }
 
 // Read implements activities.DesiredStates.
 func (d desired) Read(ctx context.Context, pipeline string) (contract.Desired, error) {
 	ctl, err := d.store.PipelineCtl(ctx, pipeline)
+	if err != nil {
+		return contract.Desired{}, err
+	}
+	orders, err := ordersOf(ctl)
 	return contract.Desired{
 		Generation: ctl.Gen, Paused: ctl.Paused, Stopping: ctl.Stopping, CommitNow: ctl.CommitNow, Begun: ctl.Begun,
+		Orders: orders,
 	}, err
 }
 

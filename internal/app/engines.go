@@ -61,6 +61,7 @@ type hot struct {
 	worker string // for people
 	disk   string // id of the process's WAL directory, empty for none
 	spills bool   // the spec wants a journal
+	orders *obedience
 }
 
 func (h *hot) name() string {
@@ -92,10 +93,11 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 		return nil, err
 	}
 	h := &hot{guard: g, worker: e.worker, spills: s.Lane.Overflow == spec.OverflowJournal}
+	h.orders = &obedience{m: g.Machine, dependency: contract.DependencyRedis}
 	known := make(chan struct{})
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,
-		Log: e.log.With("pipeline", s.Name, "replica", number),
+		Log: e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
 		Announce: func(b engine.Batch) {
 			<-known // whoever hears of the batch will ask for its steps
 			e.tell.recoveries.Announce(e.announced(b, h.Engine.Status().Storm))

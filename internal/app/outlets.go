@@ -16,12 +16,14 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
+	"millrace/pipeline/store"
 )
 
 // outlets are the state machines of this process's closers for the result producer, one per pipeline.
 type outlets struct {
 	ping   func(ctx context.Context, topic string) error                      // asks Kafka for a topic's metadata
 	follow func(ctx context.Context, pipeline string, level activities.Level) // tells Temporal until ctx ends
+	wanted func(ctx context.Context, pipeline string) (store.PipelineCtl, error)
 	log    *slog.Logger
 
 	mu   sync.Mutex
@@ -32,8 +34,9 @@ type outlets struct {
 // outlet is the state machine of one pipeline. It has no journal: results that Kafka does not take wait where they are.
 type outlet struct {
 	*breaker.Machine
-	used atomic.Int64 // ns, the last round
-	stop context.CancelFunc
+	orders *obedience
+	used   atomic.Int64 // ns, the last round
+	stop   context.CancelFunc
 }
 
 // unused is how long after its last round a pipeline's closer is taken to be at work in another process: Kafka is left alone.
@@ -72,17 +75,27 @@ func (o *outlets) of(pipeline string) (*outlet, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	made.Machine, made.stop = m, cancel
+	made.orders = &obedience{m: m, dependency: contract.DependencyResults}
 	o.made[pipeline] = made
 	o.work.Go(func() { m.Run(ctx) })
 	o.work.Go(func() { o.follow(ctx, pipeline, level{m}) })
+	o.work.Go(func() {
+		made.obeyRedis(ctx, func(ctx context.Context) (store.PipelineCtl, error) { return o.wanted(ctx, pipeline) })
+	})
 	return made, nil
+}
+
+// existing returns the machine of a pipeline if there is one.
+func (o *outlets) existing(pipeline string) (*outlet, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	made, ok := o.made[pipeline]
+	return made, ok
 }
 
 // level is the machine of a pipeline as the control plane sees it.
 func (o *outlets) level(pipeline string) (activities.Level, bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	made, ok := o.made[pipeline]
+	made, ok := o.existing(pipeline)
 	if !ok {
 		return nil, false
 	}

@@ -68,7 +68,7 @@ func pressing(t *testing.T, test func(t *testing.T, p *press)) {
 		p := &press{temporal: &fakeStarts{}}
 		told := newDegrades(p.temporal, "worker-a", "p1", "d1", quiet)
 		p.outlets = &outlets{
-			log: quiet, made: make(map[string]*outlet),
+			log: quiet, made: make(map[string]*outlet), wanted: nothingWanted,
 			ping: func(_ context.Context, topic string) error {
 				p.pings.Add(1)
 				require.Equal(t, ledger.Topic("orders"), topic)

@@ -28,7 +28,9 @@ type TemporalConfig struct {
 }
 
 // namespace is the one that the client uses.
-func (c *TemporalConfig) namespace() string { return cmp.Or(c.Client.Namespace, client.DefaultNamespace) }
+func (c *TemporalConfig) namespace() string {
+	return cmp.Or(c.Client.Namespace, client.DefaultNamespace)
+}
 
 // Validate applies defaults and names every option that is not valid.
 func (c *TemporalConfig) Validate() error {

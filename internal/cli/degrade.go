@@ -48,26 +48,36 @@ type degradation struct{ pipeline, worker, dependency string }
 
 func overrideCommand(sh *shell, update, short, long string) *cobra.Command {
 	var of degradation
-	var requestID, reason string
+	c := &command{sh: sh, name: contract.UpdateDegrade}
 	cmd := &cobra.Command{
-		Use:     update + " NAME",
-		Short:   short,
-		Long:    long + " It takes effect on the worker whose degradation is open; with several of them, say which.",
+		Use:   update + " NAME",
+		Short: short,
+		Long: long + ` It holds on all workers of the pipeline, also before anything is
+wrong, and for hot paths that are placed later. With --worker it acts on that worker alone, whose degradation must be open.`,
 		Example: "  millrace degrade " + update + " flights --reason \"Redis maintenance\"",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			of.pipeline = args[0]
-			request := contract.LevelRequest{Reason: reason}
+			request := contract.LevelRequest{Reason: c.reason}
 			if err := request.Validate(update); err != nil {
 				return usagef("%w", err)
 			}
-			return override(cmd.Context(), sh, of, update, requestID, request)
+			if of.worker != "" {
+				return override(cmd.Context(), sh, of, update, c.requestID, request)
+			}
+			everywhere := contract.DegradeRequest{
+				Override: update, Dependency: of.dependency, Reason: c.reason, ExpectGeneration: c.expected(),
+			}
+			if err := everywhere.Validate(); err != nil {
+				return usagef("%w", err)
+			}
+			return c.send(cmd.Context(), of.pipeline, everywhere)
 		},
 	}
-	cmd.Flags().StringVar(&of.worker, "worker", "", "the worker (default: the only one)")
-	cmd.Flags().StringVar(&of.dependency, "dependency", "", contract.DependencyRedis+" or "+contract.DependencyResults+" (default: the only one)")
-	steering(cmd, &requestID, &reason)
-	return cmd
+	cmd.Flags().StringVar(&of.worker, "worker", "", "this worker alone (default: all workers of the pipeline)")
+	cmd.Flags().StringVar(&of.dependency, "dependency", "", contract.DependencyRedis+" or "+contract.DependencyResults+
+		" (default: redis; with auto all of them; with --worker the only one that is degraded)")
+	return c.flags(cmd)
 }
 
 // shownDegradations is how many of a pipeline's degradations status shows.

@@ -43,6 +43,17 @@ func printReceipt(w io.Writer, pipeline string, r contract.Receipt) error {
 	for _, id := range r.Stopped {
 		fmt.Fprintf(&b, "  stopped %s\n", id)
 	}
+	for _, l := range r.Levels {
+		if l.Problem != "" {
+			fmt.Fprintf(&b, "  %s has NOT answered: %s; it follows when it reads the desired state\n", l.Worker, l.Problem)
+			continue
+		}
+		override := l.Override
+		if override == "" {
+			override = "none"
+		}
+		fmt.Fprintf(&b, "  %s replica %d: %s at level %s, override %s\n", l.Worker, l.Replica, l.Dependency, l.Level, override)
+	}
 	if r.Drained != nil && *r.Drained {
 		b.WriteString("  drained: everything that was in Kafka is in the results\n")
 	}
@@ -82,6 +93,8 @@ func unmet(pipeline string, r contract.Receipt) error {
 	switch {
 	case r.Drained != nil && !*r.Drained:
 		return incompletef("pipeline %s is not drained and goes on%s", pipeline, firstMissing(r))
+	case r.Update == contract.UpdateDegrade && !r.Applied:
+		return incompletef("%s of pipeline %s stands, and is not known to be in force everywhere", r.Update, pipeline)
 	case !r.Applied && len(r.Missing) == 0:
 		return incompletef("%s of pipeline %s is not applied%s", r.Update, pipeline, firstMissing(r))
 	case len(r.Missing) > 0:

@@ -32,6 +32,8 @@ type Desired struct {
 	Stopping   bool   `json:"stopping,omitempty"`
 	CommitNow  string `json:"commit_now,omitempty"` // id of the last flush; a new one asks for a commit at once
 	Begun      string `json:"begun,omitempty"`      // id of the start that has begun the lanes
+
+	Orders []LevelOrder `json:"orders,omitempty"` // overrides on all workers
 }
 
 // PipelineRef names a pipeline.
@@ -48,6 +50,8 @@ type DesiredChange struct {
 	Stopping  *bool   `json:"stopping,omitempty"`
 	CommitNow *string `json:"commit_now,omitempty"`
 	Begun     *string `json:"begun,omitempty"`
+
+	Orders *[]LevelOrder `json:"orders,omitempty"` // all that are in force then
 }
 
 // WriteDesiredInput changes the desired state of a pipeline.

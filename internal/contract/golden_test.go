@@ -42,6 +42,7 @@ var structs = []any{
 	FenceLanesInput{}, EndLedgerInput{}, DeleteKeysInput{}, DeleteTopicsInput{}, Removed{}, RemoveStep{}, RemoveStatus{}, RemoveResult{},
 	ApproveRequest{}, ApproveReceipt{},
 	Pending{}, AwaitDetails{}, Past{}, Searchable{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
+	LevelOrder{}, DegradeRequest{}, OrderLevelsInput{}, OrderedLevels{}, OrderedLevel{},
 	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{},
 	DependencyStatus{}, ChildWaits{}, Wait{}, Condition{}, Standing{},
 }

@@ -72,6 +72,7 @@ type PipelineState struct {
 	Generation int64        `json:"generation"` // of the desired state last written
 	Paused     bool         `json:"paused,omitempty"`
 	CommitNow  string       `json:"commit_now,omitempty"` // the last flush
+	Orders     []LevelOrder `json:"orders,omitempty"`     // overrides on all workers
 	Replicas   int          `json:"replicas"`
 	Topics     []TopicInfo  `json:"topics,omitempty"`
 	Children   []ChildState `json:"children,omitempty"`
@@ -179,7 +180,7 @@ type ChildReport struct {
 func (r ChildReport) Equal(other ChildReport) bool {
 	a, b := r.ChildWaits, other.ChildWaits
 	return r.ID == other.ID && r.FirstRun == other.FirstRun && r.State == other.State && r.Worker == other.Worker && r.Note == other.Note &&
-		slices.Equal(a.Waits, b.Waits) && a.MoreWaits == b.MoreWaits && a.Override == b.Override && a.LevelSince.Equal(b.LevelSince)
+		slices.Equal(a.Waits, b.Waits) && a.MoreWaits == b.MoreWaits && a.Override == b.Override && a.Queue == b.Queue && a.LevelSince.Equal(b.LevelSince)
 }
 
 // ChildWaits is what a child waits for, beyond its state.
@@ -187,6 +188,7 @@ type ChildWaits struct {
 	Waits      []Wait    `json:"waits,omitempty"`      // at most MaxWaits
 	MoreWaits  int       `json:"more_waits,omitempty"` // left out of the list
 	Override   string    `json:"override,omitempty"`   // the operator's, of a Degrade
+	Queue      string    `json:"queue,omitempty"`      // of the process where a replica is placed
 	LevelSince time.Time `json:"level_since,omitzero"` // of a Degrade
 }
 

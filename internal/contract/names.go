@@ -38,6 +38,7 @@ const (
 	ActivityLaneOwners      = "LaneOwners"
 	ActivityWatchLevel      = "WatchLevel"
 	ActivityOverrideLevel   = "OverrideLevel"
+	ActivityOrderLevels     = "OrderLevels"
 	ActivityJournalAccounts = "JournalAccounts"
 	ActivityListChains      = "ListChains"
 	ActivityReplaySegment   = "ReplaySegment"
@@ -61,6 +62,8 @@ const (
 
 	// UpdateAwaitRunning commands nothing and is answered with a Running.
 	UpdateAwaitRunning = "await-running"
+
+	UpdateDegrade = "degrade" // override a dependency's level on all workers
 )
 
 // Updates of the workflows that ask: RecoverLanes about incidents and ReplayWAL about what cannot be read (decide), Degrade

@@ -7,22 +7,23 @@ import (
 
 // Receipt answers an update: what was asked, what came of it, and which offsets it covers.
 type Receipt struct {
-	RequestID  string        `json:"request_id"` // the update's id; asking again with it returns this receipt
-	Update     string        `json:"update"`
-	Reason     string        `json:"reason,omitempty"`
-	At         time.Time     `json:"at"`
-	Generation int64         `json:"generation"`        // of the desired state that was written
-	Applied    bool          `json:"applied"`           // every lane has adopted it
-	Lanes      []LaneReceipt `json:"lanes,omitempty"`   // lanes that have, with the offset committed then
-	Missing    []LaneMissing `json:"missing,omitempty"` // lanes that have not, and why
-	Emitted    *Emitted      `json:"emitted,omitempty"`
-	Replicas   int           `json:"replicas,omitempty"`
-	Started    []string      `json:"started,omitempty"` // workflow ids of children started
-	Stopped    []string      `json:"stopped,omitempty"` // workflow ids of children ended
-	Drained    *bool         `json:"drained,omitempty"`
-	Note       string        `json:"note,omitempty"`
-	Input      string        `json:"input,omitempty"`    // Fingerprint of the request
-	Repeated   bool          `json:"repeated,omitempty"` // the answer to a request that was answered before
+	RequestID  string         `json:"request_id"` // the update's id; asking again with it returns this receipt
+	Update     string         `json:"update"`
+	Reason     string         `json:"reason,omitempty"`
+	At         time.Time      `json:"at"`
+	Generation int64          `json:"generation"`        // of the desired state that was written
+	Applied    bool           `json:"applied"`           // every lane has adopted it
+	Lanes      []LaneReceipt  `json:"lanes,omitempty"`   // lanes that have, with the offset committed then
+	Missing    []LaneMissing  `json:"missing,omitempty"` // lanes that have not, and why
+	Emitted    *Emitted       `json:"emitted,omitempty"`
+	Replicas   int            `json:"replicas,omitempty"`
+	Started    []string       `json:"started,omitempty"` // workflow ids of children started
+	Stopped    []string       `json:"stopped,omitempty"` // workflow ids of children ended
+	Levels     []OrderedLevel `json:"levels,omitempty"`  // of a degrade: the state machines that have taken it, and those that have not
+	Drained    *bool          `json:"drained,omitempty"`
+	Note       string         `json:"note,omitempty"`
+	Input      string         `json:"input,omitempty"`    // Fingerprint of the request
+	Repeated   bool           `json:"repeated,omitempty"` // the answer to a request that was answered before
 }
 
 // Past is what a repetition of the request is compared with.

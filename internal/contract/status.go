@@ -17,6 +17,7 @@ type PipelineStatus struct {
 	Standing   *Standing     `json:"standing,omitempty"` // as far as the workflow knows
 	Receipts   []ReceiptHead `json:"receipts,omitempty"` // newest last
 	Runs       int           `json:"runs"`
+	Orders     []LevelOrder  `json:"orders,omitempty"`  // overrides of levels on all workers
 	Pending    []Pending     `json:"pending,omitempty"` // what it waits for now, oldest first
 }
 

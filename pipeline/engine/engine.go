@@ -38,6 +38,8 @@ type Config struct {
 	Report func(BatchReport)
 	// Wanted asks now whether the pipeline still is to run here, when Redis has forgotten its desired state. Nil: it always is.
 	Wanted func(ctx context.Context) (bool, error)
+	// Ordered is told the desired state whenever it was read, from the start on and then every second. Nil: nobody is.
+	Ordered func(store.PipelineCtl)
 	// Storm is from when on the recovery of new lanes is held back.
 	Storm StormLimit
 }
@@ -270,6 +272,9 @@ func (e *Engine) follow(ctx context.Context) error {
 		return fmt.Errorf("read the desired state of pipeline %s: %w", e.cfg.Spec.Name, err)
 	}
 	e.deps.Desired.Set(ctl)
+	if e.cfg.Ordered != nil {
+		e.cfg.Ordered(ctl)
+	}
 	return nil
 }
 

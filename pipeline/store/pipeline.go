@@ -65,6 +65,9 @@ func (s *Store) SetPipelineCtl(ctx context.Context, pipeline string, change CtlC
 	if change.Spec != nil {
 		args = append(args, "spec", change.Spec)
 	}
+	if change.Orders != nil {
+		args = append(args, "orders", change.Orders)
+	}
 	reply, err := s.run(ctx, setCtlScript, []string{pipelineCtlKey(pipeline), pipelineRequestsKey(pipeline)}, args...)
 	if err != nil {
 		return 0, PipelineCtl{}, fmt.Errorf("change desired state of %s: %w", pipeline, err)
@@ -96,6 +99,9 @@ func parsePipelineCtl(pipeline string, hash map[string]string) (PipelineCtl, err
 	if spec, ok := hash["spec"]; ok {
 		ctl.Spec = []byte(spec)
 		ctl.SpecGen = p.int("spec_gen")
+	}
+	if orders, ok := hash["orders"]; ok {
+		ctl.Orders = []byte(orders)
 	}
 	if p.err != nil {
 		return ctl, fmt.Errorf("%s: %w", pipelineCtlKey(pipeline), p.err)

@@ -188,6 +188,7 @@ type PipelineCtl struct {
 	WatermarkHold int64  // ms, NoTime for no hold
 	Spec          []byte // canonical JSON of the spec, nil before it was set
 	SpecGen       int64  // generation in which Spec was last set
+	Orders        []byte // overrides of levels, as the control plane writes them; nil before there were any
 }
 
 // CtlChange is one change of the desired state; nil fields stay as they are.
@@ -200,6 +201,7 @@ type CtlChange struct {
 	Begun         *string
 	WatermarkHold *int64
 	Spec          []byte
+	Orders        []byte
 }
 
 // Lease says which worker runs a replica. It only avoids needless moves; safety rests on the owner tokens.

@@ -203,3 +203,54 @@ func TestMixedFleet(t *testing.T) {
 func containsAll(text string, parts ...string) bool {
 	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(text, part) })
 }
+
+// Before maintenance: everything is told to keep off Redis while all is well, a hot path that is placed later keeps off it too, and
+// so do those of a Redis that is really away; auto ends it.
+func TestOpenBeforeMaintenance(t *testing.T) {
+	t.Parallel()
+	yaml, lines := rig.Flights(t, 20_000)
+	w := newWorld(t, rig.Servers{})
+	p := w.newPipeline(yaml, 4, func(s *spec.Spec) { s.Replicas, s.Lane.Overflow = 1, spec.OverflowJournal })
+	var workers []*rig.Process
+	for _, name := range []string{"a", "b"} {
+		program := w.WorkerProgram(name)
+		program.Args = append(program.Args, "--wal", t.TempDir())
+		workers = append(workers, rig.Spawn(t, program))
+	}
+	w.Ready(workers...)
+	p.Start()
+	rig.Eventually(t, "it is placed", patience, func() bool { return p.Holder(0) != "" })
+	feed := p.Trickle(lines, len(lines)/60)
+	p.Reach(int64(len(lines)) / 20)
+
+	r := p.Update("degrade", "open", p.Spec.Name, "--reason", "maintenance of Redis")
+	require.True(t, r.Applied, "%+v", r)
+	require.NotEmpty(t, r.Levels)
+	require.Equal(t, contract.OverrideOpen, r.Levels[0].Override)
+	require.Equal(t, contract.LevelJournal, r.Levels[0].Level)
+	p.Update("scale", p.Spec.Name, "2")
+	rig.Eventually(t, "the second replica is placed", patience, func() bool { return p.Holder(1) != "" })
+	var again contract.Receipt
+	rig.Eventually(t, "both keep off Redis", patience, func() bool {
+		again = p.Update("degrade", "open", p.Spec.Name, "--reason", "once more")
+		return len(again.Levels) >= 2 && again.Applied &&
+			!slices.ContainsFunc(again.Levels, func(l contract.OrderedLevel) bool { return l.Override != contract.OverrideOpen })
+	})
+	require.Contains(t, p.Must("status", p.Spec.Name).Out, "once more")
+	before := p.Committed()
+	quiet := time.NewTimer(3 * time.Second)
+	defer quiet.Stop()
+	<-quiet.C
+	require.True(t, feed.Going())
+	require.Equal(t, before, p.Committed(), "nothing is committed to Redis")
+
+	r = p.Update("degrade", "auto", p.Spec.Name)
+	require.True(t, r.Applied)
+	for _, l := range r.Levels {
+		require.Empty(t, l.Override)
+	}
+	feed.Finish()
+	p.Reach(int64(len(lines)))
+	p.Drain()
+	p.RequireExact()
+}

@@ -87,6 +87,8 @@ func (p *process) Owners(context.Context, string, []contract.BatchLane) ([]contr
 func (p *process) Runs(context.Context, string, int) (bool, error) { return true, nil }
 
 // Level implements activities.Levels.
+func (p *process) OrderLevels(contract.OrderLevelsInput) []contract.OrderedLevel { return nil }
+
 func (p *process) Level(string, int, string) (activities.Level, bool) { return p, true }
 
 func (p *process) move(levels ...string) {
