@@ -146,6 +146,7 @@ func TestHostActivitiesBeatFirst(t *testing.T) {
 		"DecideIncident":  {recovery, recovery.DecideIncident, contract.DecideIncidentInput{}},
 		"WatchLevel":      {degrading, degrading.WatchLevel, contract.WatchLevelInput{}},
 		"OverrideLevel":   {degrading, degrading.OverrideLevel, contract.OverrideLevelInput{}},
+		"OrderLevels":     {degrading, degrading.OrderLevels, contract.OrderLevelsInput{}},
 		"JournalAccounts": {degrading, degrading.JournalAccounts, contract.JournalAccountsInput{}},
 		"ListChains":      {replaying, replaying.ListChains, contract.ListChainsInput{}},
 		"ReplaySegment":   {replaying, replaying.ReplaySegment, contract.ReplaySegmentInput{Chains: make([]contract.ChainRef, 1)}},
@@ -157,7 +158,22 @@ func TestHostActivitiesBeatFirst(t *testing.T) {
 	}
 	require.Empty(t, f.decided)
 	require.Zero(t, levels.asked)
+	require.Empty(t, levels.ordered)
 	require.Zero(t, journal.calls)
+}
+
+func TestOrderLevels(t *testing.T) {
+	levels := new(fakeLevels)
+	a := NewDegrading(levels, nil, new(fakeTemporal))
+	in := contract.OrderLevelsInput{
+		Pipeline: "orders", Generation: 7, Orders: []contract.LevelOrder{{Dependency: contract.DependencyRedis, Override: contract.OverrideHold}},
+	}
+	value, err := activityEnv(a).ExecuteActivity(a.OrderLevels, in)
+	require.NoError(t, err)
+	var got contract.OrderedLevels
+	require.NoError(t, value.Get(&got))
+	require.Equal(t, contract.OverrideHold, got.Levels[0].Override)
+	require.Equal(t, int64(7), levels.ordered[0].Generation)
 }
 
 func TestDecideIncident(t *testing.T) {

@@ -167,6 +167,7 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 		}
 	}
 	facts.add(contract.IntentConditions(p.State, p.Note, since)...)
+	facts.add(contract.OrderConditions(view.Pipeline, p.Orders)...)
 	for _, child := range append(p.Children, p.Attached...) {
 		facts.add(contract.ChildConditions(view.Pipeline, child)...)
 	}
