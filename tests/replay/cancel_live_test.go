@@ -81,6 +81,7 @@ func TestCancelTerminateResetSteering(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
+	t.Parallel() // it waits most of the time
 	s := newTemporal(t)
 	shared := newProcess("shared")
 	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
@@ -120,6 +121,7 @@ func TestCancelTerminateResetPipeline(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
+	t.Parallel() // it waits most of the time
 	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
 	require.NoError(t, err)
 	input, err := parsed.JSON()

@@ -67,6 +67,7 @@ func TestRedisAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
+	t.Parallel() // it waits most of the time
 	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
 	require.NoError(t, err)
 	input, err := parsed.JSON()
