@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,16 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 			require.ErrorContains(t, got.err, "pipeline orders does not run: 4 of 4 lanes hold the state of another spec")
 		}
 		require.Zero(t, w.called("open "))
+	})
+	t.Run("Redis is away", func(t *testing.T) {
+		env, w := pipelineEnv(t)
+		w.storeErr = errRefusedConnection
+		env.OnSignalExternalWorkflow(anything, anything, anything, contract.SignalStop, anything).Return(errors.New("not open"))
+		got := await(env, time.Second, contract.AwaitRunningRequest{TimeoutSeconds: 30})
+		env.RegisterDelayedCallback(env.CancelWorkflow, time.Minute)
+		start(env, nil)
+		require.ErrorContains(t, got.err, "does not run after 30s: it waits for Redis and Kafka: see whether the state there fits the spec since")
+		require.ErrorContains(t, got.err, errRefusedConnection.Error())
 	})
 	t.Run("no worker takes a hot path", func(t *testing.T) {
 		env, _ := pipelineEnv(t)

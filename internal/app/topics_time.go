@@ -42,7 +42,7 @@ func timestampWarning(topic string, settings map[string]string) string {
 		return ""
 	}
 	return fmt.Sprintf("topic %s has %s=%s without a finite %s: one record from 2099 moves the watermark for good; "+
-		"set it, or max_jump in the spec", topic, timestampType, createTime, timestampAfter)
+		"set it, or event.max_jump in the spec", topic, timestampType, createTime, timestampAfter)
 }
 
 // finite reports whether a setting in ms bounds anything.

@@ -26,7 +26,7 @@ func TestStartWarnsOfTimestampsThatNobodyBounds(t *testing.T) {
 	topics, err := servers{cluster: cluster}.EnsureTopics(t.Context(), s)
 	require.NoError(t, err)
 	require.Equal(t, []string{"topic producers has message.timestamp.type=CreateTime without a finite message.timestamp.after.max.ms: " +
-		"one record from 2099 moves the watermark for good; set it, or max_jump in the spec"}, topics.Warnings)
+		"one record from 2099 moves the watermark for good; set it, or event.max_jump in the spec"}, topics.Warnings)
 }
 
 func TestTimestampsThatABrokerBounds(t *testing.T) {
