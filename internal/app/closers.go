@@ -278,7 +278,7 @@ func (c *closer) skip(refs []contract.WindowRef) error {
 }
 
 func (c *closer) waiting(report result.RoundReport) contract.Waiting {
-	w := contract.Waiting{For: report.Waiting.String(), Lane: strings.TrimPrefix(report.Waiting.Lane, c.spec.Name+"/")}
+	w := contract.Waiting{For: report.Waiting.String(), Lane: strings.TrimPrefix(report.Waiting.Lane, c.spec.Name+"/"), Since: report.Waiting.Since}
 	if report.Waiting.Watermark != math.MinInt64 {
 		w.Watermark = report.Waiting.Watermark
 	}

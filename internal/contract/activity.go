@@ -245,6 +245,7 @@ type Waiting struct {
 	Watermark int64      `json:"watermark,omitempty"` // of the pipeline, ms; 0 when there is none yet
 	For       string     `json:"for,omitempty"`       // one line for people
 	Lane      string     `json:"lane,omitempty"`      // topic/partition that holds the watermark back
+	Since     int64      `json:"since_ms,omitempty"`  // since when it has held it there, ms, as far as this closer knows
 }
 
 // Round is one look of the closer at all windows.

@@ -309,9 +309,18 @@ func TestReplayTravelsWithTheGroupOffset(t *testing.T) {
 func TestSealsAreBounded(t *testing.T) {
 	s := NewState(mustProgram(t), testLane, "id", 0, store.Cursor{})
 	s.Fold(batch(eventAt(0, "a", kafkaTime-3_600_000, 1)))
-	for i := range int64(3 * maxSeals) {
-		s.Fold(&source.Batch{Next: s.Offset() + 1})
+	seal := func(i int64) {
 		s.Snapshot(&Commit{}, Control{IdleAt: s.Offset(), SealBefore: kafkaTime - 3_600_000 + i, DropBefore: none})
+	}
+	for i := range int64(3 * maxSeals) {
+		s.Fold(batch(record(s.Offset(), "no event")))
+		seal(i)
+	}
+	require.Equal(t, []store.Seal{{Offset: s.Offset(), Before: kafkaTime - 3_600_000 + 3*maxSeals - 1}}, s.Replay().Seals,
+		"where nothing but refused records came in between, the last seal decides what all of them did")
+	for i := range int64(3 * maxSeals) {
+		s.Fold(batch(eventAt(s.Offset(), "a", kafkaTime-3_700_000, 13)))
+		seal(3*maxSeals + i)
 	}
 	r := s.Replay()
 	require.Len(t, r.Seals, maxSeals)

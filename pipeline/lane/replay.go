@@ -53,7 +53,8 @@ func (s *State) Replay() Replay {
 	return r
 }
 
-// raise adopts a seal. One that changes what is late is remembered with its offset: a rebuild has to do it there too.
+// raise adopts a seal. One that changes what is late is remembered with its offset: a rebuild has to do it there too. It
+// replaces the one before it when the records between the two were all refused, whatever the seal.
 func (s *State) raise(before int64) {
 	if before <= s.sealed {
 		return
@@ -63,7 +64,7 @@ func (s *State) raise(before int64) {
 		return
 	}
 	s.effective = before
-	if n := len(s.seals); n > 0 && s.seals[n-1].Offset == s.offset {
+	if n := len(s.seals); n > 0 && s.seals[n-1].Offset >= s.still {
 		s.seals = s.seals[:n-1]
 	}
 	if len(s.seals) == maxSeals {

@@ -38,11 +38,12 @@ type loop struct {
 	asks      requests
 	failing   atomic.Pointer[error] // why commits are not accepted now; the committer writes it
 
-	lastSeen   time.Time // when a record last came
+	lastMove   time.Time // when a record last came that could move the watermark
 	lastCommit time.Time // when a commit was last handed over
 	lastAck    time.Time
 	asked      bool // a question about the log's end is under way
-	idle       chan int64
+	answers    chan endAsked
+	proof      endAsked // the last answer, until it is reached or too old; its end is -1 when there is none
 	rateAt     time.Time
 	rateRead   int64
 	in         <-chan source.Batch
@@ -54,8 +55,8 @@ func (l *Lane) loop(ctx context.Context) error {
 	now := time.Now()
 	r := &loop{
 		Lane: l, ctx: ctx, deliver: deliver, asks: noRequests,
-		idle:     make(chan int64, 1),
-		lastSeen: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
+		answers: make(chan endAsked, 1), proof: noEnd,
+		lastMove: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
 	}
 	for range l.program.Spec.Lane.CommitQueue + 1 {
 		r.free = append(r.free, &Commit{})
@@ -156,8 +157,8 @@ func (r *loop) run() error {
 			if err := r.delivered(d, ok); err != nil {
 				return err
 			}
-		case end := <-r.idle:
-			r.idleAt(end)
+		case end := <-r.answers:
+			r.endNamed(end)
 		case <-r.throttle.C:
 			r.throttled = false
 		case <-changed:
@@ -202,15 +203,19 @@ func (r *loop) overdue() bool {
 
 func (r *loop) fold(b *source.Batch) {
 	if n := len(b.Records); n > 0 {
-		r.lastSeen = time.Now()
 		if wait := r.deps.route().Admit(n); wait > 0 {
 			r.throttled = true
 			r.throttle.Reset(wait)
 		}
 	}
+	before := r.state.counters.Moves()
 	r.state.Fold(b)
+	if r.state.counters.Moves() != before {
+		r.lastMove = time.Now()
+	}
 	r.now.End = b.HighWatermark
 	b.Release()
+	r.claimIdle()
 	if r.state.sides.bytes > sideLimit {
 		r.commit(-1)
 	}
@@ -255,7 +260,7 @@ func (r *loop) tick() {
 	if r.due() {
 		r.commit(-1)
 	}
-	r.askIdle()
+	r.askEnd()
 	r.report()
 }
 
@@ -287,37 +292,6 @@ func (r *loop) hand(c *Commit) {
 	r.flying = append(r.flying, c)
 	r.lastCommit = time.Now()
 	r.committer.in <- c
-}
-
-// askIdle asks the broker for its end when nothing came for idle_timeout, on a goroutine of its own.
-func (r *loop) askIdle() {
-	timeout := r.program.Spec.Watermark.IdleTimeout.Std()
-	if timeout == 0 || r.asked || r.ended || time.Since(r.lastSeen) < timeout {
-		return
-	}
-	r.asked = true
-	topicID := r.state.topicID
-	go func() {
-		end := int64(-1)
-		ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second)
-		defer cancel()
-		if at, err := r.standing(ctx); err == nil && sameTopic(at.topicID, topicID) {
-			end = at.ends.HighWatermark
-		}
-		r.idle <- end
-	}()
-}
-
-// idleAt commits the proof of idleness if it still holds: nothing came meanwhile, and everything below end was read.
-func (r *loop) idleAt(end int64) {
-	r.asked = false
-	r.now.End = max(r.now.End, end)
-	if r.ended || end < 0 || time.Since(r.lastSeen) < r.program.Spec.Watermark.IdleTimeout.Std() || r.state.Offset() < end {
-		return
-	}
-	if r.state.idleEnd != end || r.asks.seal > r.state.sealed {
-		r.commit(end)
-	}
 }
 
 // readerEnded parks the lane where it stands: it goes on committing signs of life and holds its claim.

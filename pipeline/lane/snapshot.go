@@ -17,7 +17,7 @@ type Control struct {
 	SealBefore int64 // adopted only together with a proof of idleness; window.NoTime when not asked for
 	DropBefore int64 // every window with a deadline at or before this is final; window.NoTime when none is
 	Rewrite    int64 // number of a commit of this owner at which entries in Redis did not add up; 0 when none was found
-	IdleAt     int64 // the broker's end just now, when the lane has seen nothing for idle_timeout; -1 otherwise
+	IdleAt     int64 // the broker's end a moment ago, when nothing could move the watermark for idle_timeout; -1 otherwise
 }
 
 // Commit is one durable step of a lane: side records, then chained calls of which the last moves the offset. Entries
@@ -109,8 +109,9 @@ func (s *State) markAll() {
 // outdates reports whether entries were found missing at a commit of this owner, and no commit since held every entry.
 func (s *State) outdates(seq int64) bool { return seq > 0 && seq >= s.whole }
 
-// adopt takes control values over. A seal is taken only by a lane that has read to the broker's end: a lane that is
-// behind would turn records that are on time into late ones. Windows that are final already bind every lane, also one of
+// adopt takes control values over. A seal is taken only by a lane that has read to the end that the broker has just
+// named, and has found nothing there since that could move the watermark: a lane that is behind would turn records that
+// are on time into late ones. Windows that are final already bind every lane, also one of
 // a partition that was added since: what it folded there would never be published. But no lane decides otherwise than
 // the entries it has restored.
 func (s *State) adopt(ctl Control) {
@@ -119,7 +120,7 @@ func (s *State) adopt(ctl Control) {
 	}
 	s.ctlGen = max(s.ctlGen, ctl.Gen)
 	s.specGen = max(s.specGen, ctl.SpecGen)
-	if ctl.IdleAt >= 0 && s.offset >= ctl.IdleAt && s.offset >= s.decided {
+	if ctl.IdleAt >= max(s.still, 0) && s.offset >= ctl.IdleAt && s.offset >= s.decided {
 		s.idleEnd = ctl.IdleAt
 		s.raise(ctl.SealBefore)
 	}

@@ -46,6 +46,7 @@ type State struct {
 	sealed    int64 // adopted seal, in ms
 	effective int64 // max(watermark, sealed): what lateness is decided with
 	idleEnd   int64 // broker's end at which the lane was proved idle; -1 when it is not
+	still     int64 // nothing from here up to offset could move the watermark
 	ctlGen    int64
 	specGen   int64
 
@@ -77,7 +78,7 @@ func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor 
 		slices: make(map[sliceKey]*slice),
 		offset: offset, cursor: cursor,
 		maxTime: window.NoTime, sealed: window.NoTime, effective: window.NoTime, committed: window.NoTime,
-		idleEnd: -1,
+		idleEnd: -1, still: offset,
 		sides:   newSides(p.Spec, id),
 		counts:  make([]int, p.Spec.Lane.Buckets+1),
 		touched: true,
@@ -174,7 +175,6 @@ func (s *State) Fold(b *source.Batch) {
 // of it depends on the entry that the event meets, so folding may wait until a group is full.
 func (s *State) decide(r *source.Record) {
 	s.touched = true
-	s.idleEnd = -1
 	s.counters.Read++
 	next := &s.group[s.grouped]
 	ev := &next.ev
@@ -189,6 +189,7 @@ func (s *State) decide(r *source.Record) {
 		s.sides.ahead(r, ms)
 		return
 	}
+	s.idleEnd, s.still = -1, r.Offset+1
 	watermark, before := s.effective, s.maxTime
 	if ms > s.maxTime {
 		s.maxTime = ms

@@ -10,6 +10,7 @@ import (
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -22,12 +23,14 @@ type Closer struct {
 	version string // of the spec
 	merger  *merge.Merger
 	slots   []*publish.Slot
+	asked   *survey.Asked
 
 	turn      sync.Mutex        // held by Round, Flush and Drain
 	began     time.Time         // the latest of them
 	known     incarnation       // that they were in
 	finality  *publish.Finality // nil before a round has found any
 	prev      *view
+	held      hold
 	round     int64
 	states    map[window.Ref]state
 	failures  map[window.Ref]*failure
@@ -65,7 +68,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
 	}
 	c := &Closer{
-		cfg: cfg, plan: plan, merger: merger, version: cfg.Spec.Version(),
+		cfg: cfg, plan: plan, merger: merger, version: cfg.Spec.Version(), asked: survey.NewAsked(cfg.TrustEnds, cfg.Now),
 		states:   make(map[window.Ref]state),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
 		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),

@@ -8,6 +8,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/survey"
 )
 
 // Defaults of Config.
@@ -40,7 +41,10 @@ type Config struct {
 	// Patience is after how many looks a window's first revision goes out although a lane is always in the middle of a
 	// commit (exact: false). Revisions after the first, drained and final ones wait.
 	Patience int
-	// Now is the clock for closed_at and for the pace of late revisions; what a revision holds never depends on it.
+	// TrustEnds is how long an end of a lane's log proves that a lane which has reached it has nothing waiting. The default
+	// follows from the spec's commit interval.
+	TrustEnds time.Duration
+	// Now is the clock for closed_at, for the pace of late revisions and for TrustEnds; what a revision holds never depends on it.
 	Now func() time.Time
 	Log *slog.Logger
 }
@@ -72,6 +76,9 @@ func (c *Config) Validate() error {
 		if *o.value < 1 {
 			errs = append(errs, fmt.Errorf("result: %s is %d, want at least 1", o.name, *o.value))
 		}
+	}
+	if c.TrustEnds == 0 && c.Spec != nil {
+		c.TrustEnds = survey.TrustEnds(c.Spec.Lane.CommitInterval.Std())
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -54,7 +54,7 @@ func (c *Closer) begin(ctx context.Context) (*view, error) {
 
 // forget forgets everything that rounds remember.
 func (c *Closer) forget() {
-	c.finality, c.prev = nil, nil
+	c.finality, c.prev, c.held = nil, nil, hold{}
 	clear(c.states)
 	clear(c.failures)
 	clear(c.early)
@@ -94,7 +94,7 @@ func (c *Closer) look(ctx context.Context) (*view, error) {
 		takeOvers[i] = s.TakeOvers()
 	}
 	lanes, err := survey.Take(ctx, survey.Config{
-		Spec: c.cfg.Spec, Plan: c.plan, State: c.cfg.State, Topics: c.cfg.Kafka, Parallel: c.cfg.Parallel,
+		Spec: c.cfg.Spec, Plan: c.plan, State: c.cfg.State, Topics: c.cfg.Kafka, Parallel: c.cfg.Parallel, Asked: c.asked,
 	})
 	if err != nil {
 		return nil, err

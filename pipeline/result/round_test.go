@@ -259,7 +259,7 @@ func TestIdleLaneNeedsTheBrokersProof(t *testing.T) {
 	r := w.round(c)
 	require.Empty(t, r.Closed)
 	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
-	require.Contains(t, r.Waiting.Why, "was idle at offset 1, the log ends at 2")
+	require.Contains(t, r.Waiting.Why, "it was idle, and 1 offsets of its log wait to be read (committed 1, end 2)")
 
 	silent.log = append(silent.log, source.Record{Offset: 1, Timestamp: base, Value: []byte(`{}`)})
 	silent.catchUp()
@@ -541,9 +541,66 @@ func TestOpenTransactionIsNoIdleness(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Begin())
 	require.NoError(t, p.Send(w.ctx, []publish.Record{{Topic: "orders", Value: []byte("{}")}}))
-	require.Contains(t, w.round(c).Waiting.Why, "it was idle at offset 2, the log ends at 3")
+	require.Contains(t, w.round(c).Waiting.Why, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)")
 	require.NoError(t, p.Close())
-	require.Contains(t, w.round(c).Waiting.Why, "it was idle at offset 2, the log ends at 4")
+	require.Contains(t, w.round(c).Waiting.Why, "it was idle, and 2 offsets of its log wait to be read (committed 2, end 4)")
 	l.idle()
 	require.Equal(t, "all lanes are idle", w.round(c).Waiting.Why)
+}
+
+// Records that are refused come all the time, so the log's end never stands still. The lane that reads them holds no
+// window open as long as it keeps up.
+func TestRefusedRecordsHoldNoWindowOpen(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	now := atBase()
+	c := w.closer(func(cfg *result.Config) {
+		cfg.Now, cfg.TrustEnds = func() time.Time { return now }, 5*time.Second
+	})
+	busy, noisy := w.lanes[0], w.lanes[1]
+	noisy.event("s", 5, 1)
+	noisy.idle()
+	refuse := func(read bool) {
+		r := source.Record{Timestamp: base, Value: []byte("a heartbeat")}
+		r.Offset = w.kafka.Append(noisy.tp, r)
+		noisy.log = append(noisy.log, r)
+		if read {
+			noisy.catchUp()
+			noisy.commit()
+		}
+	}
+	busy.event("x", 10, 1)
+	busy.event("x", 95, 1)
+	busy.commit()
+	refuse(true)
+	refuse(false)
+	r := w.round(c)
+	require.Empty(t, r.Closed, "the first look has no end of an earlier one")
+	require.Equal(t, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)", r.Waiting.Why)
+	now = now.Add(time.Second)
+	refuse(true)
+	refuse(false)
+	r = w.round(c)
+	require.Len(t, r.Closed, 1, "the lane has passed the end of the look before")
+	require.Equal(t, "orders/orders/0", r.Waiting.Lane)
+	require.Equal(t, at(90), noisy.ctl().SealBefore)
+
+	// It stops reading. For a while nobody knows; then it holds windows open.
+	busy.event("x", 125, 1)
+	busy.commit()
+	now = now.Add(6 * time.Second)
+	refuse(false)
+	r = w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	since := r.Waiting.Since
+	now = now.Add(time.Second)
+	require.Equal(t, since, w.round(c).Waiting.Since, "the same lane holds the watermark at the same place")
+
+	// What comes in between could move the watermark: the lane is idle no more, whatever it has read.
+	noisy.event("s", 66, 1)
+	noisy.commit()
+	r = w.round(c)
+	require.Empty(t, r.Closed)
+	require.Equal(t, "its watermark is the lowest", r.Waiting.Why)
+	require.Greater(t, r.Waiting.Since, since)
 }

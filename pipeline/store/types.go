@@ -38,6 +38,12 @@ type Counters struct {
 	Skipped int64 `json:"skipped,omitempty"`
 }
 
+// Moves is how many of the records that were read could move the watermark: all that were not refused.
+func (c *Counters) Moves() int64 { return c.Read - c.Refused() }
+
+// Refused is how many records were refused: they belong on the dead-letter topic and leave the watermark alone.
+func (c *Counters) Refused() int64 { return c.Invalid + c.Ahead }
+
 // Add sums up the counters of several lanes.
 func (c *Counters) Add(o Counters) {
 	c.Read += o.Read

@@ -31,6 +31,8 @@ type Config struct {
 	State    State
 	Topics   Topics
 	Parallel int // lanes read at a time; with 1 everything happens in the calling goroutine, in a fixed order
+	// Asked are the ends that earlier looks of the same closer asked for. Nil: there were none.
+	Asked *Asked
 	// Lenient is for people, who want to see what there is: a topic that does not exist has no lanes, a lane whose state is
 	// of another spec shows its meta alone, and the ends of all partitions are asked for. Without it the first two are
 	// errors.

@@ -30,7 +30,7 @@ type Lane struct {
 	Slices map[SliceKey]store.SliceStat // with events; of the spec's own state only
 	Held   int                          // slices that the lane holds, of whatever spec
 	Ctl    store.Ctl
-	Idle   bool        // left out: proved by the broker in this look
+	Idle   bool        // left out: nothing waits for it in the log that could move its watermark
 	Gone   bool        // its topic was deleted and made again: what it holds is of a log that is not there any more
 	Ends   source.Ends // asked for when the lane claims to be idle, or Config.Lenient
 	Why    string      // what the lane waits for, "" when it only reads
@@ -47,6 +47,7 @@ type Waiting struct {
 	Watermark int64  `json:"watermark"` // ms; math.MinInt64 while there is none
 	Lane      string `json:"lane,omitempty"`
 	Why       string `json:"why"`
+	Since     int64  `json:"since_ms,omitempty"` // since when that lane has held it there, ms; 0 when nobody has watched
 }
 
 // String is one line for people.
@@ -181,74 +182,6 @@ func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
 		}
 	}
 	return nil
-}
-
-// proveIdle asks the brokers for the ends of all lanes that claim to be idle. The claim was read before, so a lane that
-// is idle at the end found now has no event waiting.
-func (c *Config) proveIdle(ctx context.Context, v *View) error {
-	var tps []source.TopicPartition
-	for i := range v.Lanes {
-		if l := &v.Lanes[i]; c.Lenient || l.Found && l.Meta.IdleEnd >= 0 {
-			tps = append(tps, source.TopicPartition{Topic: l.ID.Topic, Partition: l.ID.Partition})
-		}
-	}
-	if len(tps) == 0 {
-		return nil
-	}
-	ends, err := c.Topics.Ends(ctx, tps...)
-	if err != nil {
-		return fmt.Errorf("end offsets of idle lanes: %w", err)
-	}
-	for i := range v.Lanes {
-		l := &v.Lanes[i]
-		end, ok := ends[source.TopicPartition{Topic: l.ID.Topic, Partition: l.ID.Partition}]
-		if l.Ends = end; !l.Found || l.Meta.IdleEnd < 0 {
-			continue
-		}
-		topic, err := c.Topics.Topic(ctx, l.ID.Topic) // after the ends: they are of this topic, or of one before it
-		if err != nil {
-			return fmt.Errorf("id of topic %s: %w", l.ID.Topic, err)
-		}
-		if l.compareTopic(topic.ID); l.Gone {
-			continue
-		}
-		// The high watermark, not the last stable offset: records of a transaction that is still open lie between the two.
-		if l.Idle = ok && end.HighWatermark == l.Meta.IdleEnd && l.Meta.Offset >= 0; !l.Idle {
-			l.Why = fmt.Sprintf("it was idle at offset %d, the log ends at %d", l.Meta.IdleEnd, end.HighWatermark)
-		}
-	}
-	return nil
-}
-
-// findWatermark finds the pipeline's watermark: the lowest of the lanes that are not idle, the greatest when all are.
-func (v *View) findWatermark() {
-	idle := true
-	for i := range v.Lanes {
-		l := &v.Lanes[i]
-		if l.Idle {
-			continue
-		}
-		mark := int64(window.NoTime)
-		if l.Found && !l.Gone {
-			mark = l.Meta.Watermark
-		}
-		if idle || mark < v.Watermark {
-			v.Watermark, v.Holder = mark, i
-			v.Why = cmp.Or(l.Why, "its watermark is the lowest")
-			if l.Why == "" && mark == window.NoTime {
-				v.Why = "it has seen no event and is not proved idle"
-			}
-		}
-		idle = false
-	}
-	if !idle {
-		return
-	}
-	for i := range v.Lanes {
-		if l := &v.Lanes[i]; v.Holder < 0 || l.Meta.Watermark > v.Watermark {
-			v.Watermark, v.Holder, v.Why = l.Meta.Watermark, i, "all lanes are idle"
-		}
-	}
 }
 
 // Waiting describes what the watermark waits for.

@@ -32,6 +32,7 @@ func (w *World) checkLane(p int, t *tag) {
 	if got, want := atoi(meta["watermark"]), ref.at(w.setup, w.parts[p], offset); got != want {
 		w.fail("lane %d at offset %d: watermark is %d, should be %d", p, offset, got, want)
 	}
+	w.checkIdle(p, meta, offset)
 	if w.damaged[p] && !balanced(t) {
 		return // it shows, and nothing is published until it is mended
 	}
@@ -39,6 +40,20 @@ func (w *World) checkLane(p int, t *tag) {
 	for _, key := range slices.Sorted(maps.Keys(t.hashes)) {
 		if name, ok := strings.CutPrefix(key, prefix+"s:"+w.program.StateID+":"); ok {
 			w.checkEntries(p, ref, name[:strings.LastIndexByte(name, ':')], t.hashes[key], offset)
+		}
+	}
+}
+
+// checkIdle looks at a lane's claim to be idle: nothing it has read since could move its watermark.
+func (w *World) checkIdle(p int, meta map[string]string, offset int64) {
+	idleEnd := atoi(meta["idle_end"])
+	if idleEnd < 0 {
+		return
+	}
+	for i := idleEnd; i < offset; i++ {
+		if e := &w.parts[p].events[i]; e.kind == good || e.kind == filtered {
+			w.fail("lane %d at offset %d claims to be idle since %d, and offset %d could move its watermark", p, offset, idleEnd, i)
+			return
 		}
 	}
 }

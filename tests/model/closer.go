@@ -59,8 +59,19 @@ func (w *World) changeClosers() {
 func (c *closerProc) config() result.Config {
 	return result.Config{
 		Spec: c.w.spec, State: c.w.stateOf(c), Kafka: c.w.kafkaOf(c), By: c.name, Slots: slots, Parallel: 1, ReadAhead: 1, Patience: 2,
-		Now: func() time.Time { return time.UnixMilli(c.w.clock()) },
+		TrustEnds: c.w.trustEnds(),
+		Now:       func() time.Time { return time.UnixMilli(c.w.clock()) },
 	}
+}
+
+// trust is for how many steps the ends that closers ask for are trusted.
+const trust = 400
+
+func (w *World) trustEnds() time.Duration {
+	if w.is(endsFresh) {
+		return time.Hour
+	}
+	return trust * stepMs * time.Millisecond
 }
 
 // forgetful tells whether the closer starts afresh for every round, so that it reads the ledger again.

@@ -36,6 +36,7 @@ type partition struct {
 	records []source.Record // Value nil at markers
 	quiet   int             // step up to which nothing is appended
 	behind  bool            // it goes on where it fell silent, not where the others are
+	refused int             // step up to which it gets nothing but records that are refused
 	now     int64           // ms, of its last event
 	refs    []*reference
 }
@@ -53,6 +54,7 @@ func (w *World) produce() {
 	if p.behind && w.rng.IntN(8) == 0 {
 		p.behind = false
 	}
+	refused := w.step < p.refused
 	for range 1 + w.rng.IntN(4) {
 		w.now += w.rng.Int64N(w.pace)
 		if p.now = p.now + w.rng.Int64N(w.pace); !p.behind {
@@ -76,7 +78,15 @@ func (w *World) produce() {
 		case 7:
 			e.kind = marker
 		}
+		if refused {
+			if e.kind = invalid; w.rng.IntN(2) == 0 {
+				e.kind, e.ms = ahead, w.now+2*3_600_000
+			}
+		}
 		w.put(n, e, v)
+	}
+	if w.rng.IntN(2*w.silence) == 0 || w.sky == Refused && n == 0 && w.rng.IntN(4) == 0 {
+		p.refused = w.step + w.rng.IntN(w.steps/6)
 	}
 	if (w.sky != Silence || n == 0) && w.rng.IntN(w.silence) == 0 {
 		p.quiet = w.step + w.rng.IntN(w.steps/4)

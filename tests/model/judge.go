@@ -262,23 +262,35 @@ func (w *World) judgeContent(id windowID, row *ledger.Row, published []ledger.Re
 	}
 }
 
-// judgeWatermark: what is closed by the watermark was closed when every lane that was not idle had passed its end.
+// judgeWatermark: what is closed by the watermark was closed when every lane that was not idle had passed its end. One
+// that was left out had read and committed all that stood in its log when its closer asked, not long before.
 func (w *World) judgeWatermark(id windowID, row *ledger.Row) {
 	if row.Reason == ledger.ReasonFlush || row.Reason == ledger.ReasonDrain {
 		return
 	}
 	i := slices.IndexFunc(w.closers, func(c *closerProc) bool { return c.name == row.By })
 	looks := w.closers[i].looks
-	n, _ := slices.BinarySearchFunc(looks, int(row.ClosedAt/stepMs)+1, func(l look, step int) int { return l.step - step })
+	lastBefore := func(step int) *look {
+		n, _ := slices.BinarySearchFunc(looks, step+1, func(l look, step int) int { return l.step - step })
+		return &looks[max(n-1, 0)]
+	}
+	now := lastBefore(int(row.ClosedAt / stepMs))
+	asked := lastBefore(now.step - trust)
 	for _, lane := range row.Lanes {
 		p := int(lane.Partition)
 		mark := w.reference(p, nil).at(w.setup, w.parts[p], lane.Offset)
-		if mark < row.End && int(row.ClosedAt/stepMs) < w.steps {
-			w.out.Idle++
+		if mark >= row.End {
+			continue
 		}
-		if mark < row.End && lane.Offset < looks[n-1].ends[p] {
+		if int(row.ClosedAt/stepMs) < w.steps {
+			w.out.Idle++
+			if lane.Offset < now.ends[p] {
+				w.out.Steady++
+			}
+		}
+		if lane.Offset < asked.ends[p] {
 			w.fail("%s: revision %d (%s) was closed when lane %d at %d had not passed its end, and %d offsets waited", id,
-				row.Revision, row.Reason, p, lane.Offset, looks[n-1].ends[p]-lane.Offset)
+				row.Revision, row.Reason, p, lane.Offset, asked.ends[p]-lane.Offset)
 		}
 	}
 }

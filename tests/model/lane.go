@@ -43,7 +43,7 @@ type laneProc struct {
 	idleEnd      int64 // as of the last snapshot
 	asked        int   // step in which the broker was asked for its end, 0: it was not
 	answer       int64
-	folded       bool         // since the broker was asked
+	moved        bool         // something came since the broker was asked that could move the watermark
 	sending      *lane.Commit // by the committer
 	reseeding    *lane.Commit // the last one that wrote everything again
 	kick         int          // commits to make although nothing changed
@@ -425,8 +425,10 @@ func (l *laneProc) loop(a *actor) error {
 				return err
 			}
 		case toFold:
+			before := l.state.Counters()
 			l.state.Fold(l.w.parts[l.p].batch(l.state.Offset(), 1+l.w.rng.IntN(6)))
-			l.folded = true
+			after := l.state.Counters()
+			l.moved = l.moved || after.Moves() != before.Moves()
 			l.w.logf("has read up to %d", l.state.Offset())
 			if err := l.state.Lost(); err != nil && !l.w.is(provesEntries) {
 				return l.beginAnew(a, err)
@@ -468,7 +470,7 @@ func (l *laneProc) choose() int {
 	switch {
 	case l.asked > 0:
 		can = append(can, toIdle)
-	case !unread || rng.IntN(8) == 0 || l.w.sky == Silence && rng.IntN(2) == 0: // a blocked reader looks like silence
+	case !unread || rng.IntN(8) == 0 || (l.w.sky == Silence || l.w.sky == Refused) && rng.IntN(2) == 0: // a blocked reader looks like silence
 		can = append(can, toAsk)
 	}
 	if len(can) == 0 {
@@ -532,7 +534,7 @@ func (l *laneProc) hand(c *lane.Commit) {
 
 // askIdle asks the broker for its end, as a lane does that has seen nothing for a while.
 func (l *laneProc) askIdle() {
-	l.asked, l.folded = l.w.step+1, false
+	l.asked, l.moved = l.w.step+1, false
 	ends, err := l.w.ends(l.p)
 	l.answer = ends.HighWatermark
 	if err != nil {
@@ -540,10 +542,13 @@ func (l *laneProc) askIdle() {
 	}
 }
 
-// idle commits the proof of idleness if it still holds.
+// idle commits the proof of idleness once everything below the end that the broker named was read, if it still holds.
 func (l *laneProc) idle() {
 	end, ok := l.twistEnd(l.answer)
-	if ok = ok && end >= 0 && !l.folded && l.state.Offset() >= end; ok && (l.idleEnd != end || l.seal > l.sealed) {
+	if ok && end >= 0 && !l.moved && l.state.Offset() < end && l.w.rng.IntN(20) > 0 {
+		return // it reads on; now and then the answer has become too old
+	}
+	if ok = ok && end >= 0 && !l.moved && l.state.Offset() >= end; ok && (l.idleEnd != end || l.seal > l.sealed) {
 		l.commit(end)
 	}
 	l.asked = 0

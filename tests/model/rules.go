@@ -21,6 +21,7 @@ const (
 	touched         Rule = "a commit holds all entries touched"
 	sidesAfter      Rule = "side records wait for the previous meta"
 	idleAsks        Rule = "a lane asks the broker before it is idle"
+	movesEnd        Rule = "what could move the watermark ends idleness"
 	sealAtEnd       Rule = "a seal is adopted only at the log's end"
 	sealCommitted   Rule = "an adopted seal is committed"
 	dropAsked       Rule = "slices are dropped only when asked"
@@ -46,6 +47,7 @@ const (
 
 // Rules of the closer.
 const (
+	endsFresh     Rule = "an end that was asked for long ago proves nothing"
 	closerAsks    Rule = "the closer asks the broker about idle lanes"
 	metaFirst     Rule = "meta is read before entries"
 	coverFirst    Rule = "covered is the first meta's offset"

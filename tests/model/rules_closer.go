@@ -199,7 +199,7 @@ func (k *closerKafka) Ends(ctx context.Context, tps ...source.TopicPartition) (m
 	ends, err := k.Kafka.Ends(ctx, tps...)
 	if err == nil && k.w.is(closerAsks) {
 		for tp, e := range ends {
-			e.HighWatermark = atoi(k.w.meta(int(tp.Partition), "idle_end"))
+			e.HighWatermark = atoi(k.w.meta(int(tp.Partition), "offset"))
 			ends[tp] = e
 		}
 	}

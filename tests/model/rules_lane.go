@@ -18,6 +18,7 @@ type laneStore struct {
 	l       *laneProc
 	seals   []*seal           // the history of the state that was viewed last
 	at      *store.Cursor     // noReseed: where the chain really stands
+	claimed int64             // movesEnd: the last claim to be idle
 	written map[string]string // touched: content without stamp as it was read or written
 
 	// A commit that is sent again is sent as it was twisted first.
@@ -25,7 +26,9 @@ type laneStore struct {
 	twisted []store.Call
 }
 
-func (s *laneStore) acquired() { s.at, s.written, s.twisted = nil, map[string]string{}, nil }
+func (s *laneStore) acquired() {
+	s.at, s.written, s.twisted, s.claimed = nil, map[string]string{}, nil, store.NotIdle
+}
 
 func (s *laneStore) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
 	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
@@ -174,6 +177,10 @@ func (l *laneProc) twistCommit(c *lane.Commit) {
 	case sidesAfter:
 		l.publish(c.Side, false)
 		c.Side = nil
+	case movesEnd:
+		meta := c.Calls[len(c.Calls)-1].Meta
+		l.st.claimed = max(l.st.claimed, meta.IdleEnd)
+		meta.IdleEnd = l.st.claimed
 	case dropSealed:
 		l.state.Acknowledged(c)
 		for i := range c.Calls {

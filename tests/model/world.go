@@ -40,6 +40,7 @@ type Outcome struct {
 	Rebuilds  int
 	Seals     int // adopted that went beyond the lane's own watermark
 	Idle      int // ledger rows that left out an idle lane
+	Steady    int // of them, those whose log went on
 	Exempt    int // windows not judged because Redis lost a seal
 	Expired   int // views that Redis does not show any more at the end
 	Floors    int // raised
@@ -82,7 +83,8 @@ type World struct {
 	now     int64 // ms, the producers' clock
 	pace    int64
 	outage  float64
-	silence int // one in so many times a partition falls silent
+	feed    float64 // how often something is appended
+	silence int     // one in so many times a partition falls silent
 	side    []sideRecord
 	void    map[[2]int64]bool // partition and offset of late records that a re-seed sent before their seal
 	delayed []func()
@@ -163,7 +165,7 @@ func (l *Lab) newWorld(o Options) *World {
 	w := &World{
 		setup: l.setups[rng.IntN(len(l.setups))], lab: l, rng: rng, ctx: context.Background(), off: o.Off, sky: o.Sky, trace: o.Trace,
 		redis: l.server, kafka: publishtest.New(), void: map[[2]int64]bool{}, now: origin + rng.Int64N(10_000), pace: 500 + rng.Int64N(3_000),
-		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000),
+		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000), feed: 0.06,
 	}
 	if o.Steps > 0 {
 		w.steps = o.Steps
@@ -248,6 +250,7 @@ const (
 	Crashes Climate = "crashes" // processes crash, freeze and lose their lanes
 	Outage  Climate = "outage"  // Redis is out of reach again and again, and lanes have journals
 	Loss    Climate = "loss"    // keys of lanes are deleted again and again; owners crash
+	Refused Climate = "refused" // a lane gets nothing but refused records, and that all the time
 )
 
 func (w *World) settle() {
@@ -266,6 +269,8 @@ func (w *World) settle() {
 		f.freeze, f.closer, f.kafka, f.flushes = 0.06, 0.04, 0, 8
 	case Outage:
 		w.outage = 0.02 * w.rng.Float64()
+	case Refused:
+		w.silence, f.rewind, f.flush, f.crash, f.freeze = 40, 0, 0, f.crash/4, f.freeze/2
 	case Crashes:
 		f.crash, f.revoke, f.freeze = 0.03, 0.03, 0.03
 		f.redis, f.delay, f.rewind, f.flush, f.forget = 0, 0, 0, 0, 0
@@ -304,7 +309,7 @@ func (w *World) faulty(p float64) bool {
 func (w *World) chaos() {
 	for ; w.step < w.steps && w.out.Wrong == ""; w.step++ {
 		switch {
-		case w.roll(0.06):
+		case w.roll(w.feed):
 			w.produce()
 		case w.disturb():
 		default:
