@@ -192,7 +192,8 @@ func (w *World) checkEntries(p int, ref *reference, name string, bucket map[stri
 	}
 }
 
-// whole reports whether the entries of a registered slice hold as many events as its lane folded.
+// whole reports whether the entries of a registered slice hold as many events as its lane folded. One that is newer than
+// the lane's offset may hide what another lacks.
 func (w *World) whole(p int, member string) bool {
 	t := w.laneTag(p)
 	if _, ok := t.zsets["mr:{"+t.name+"}:slices"][member]; !ok {
@@ -204,9 +205,11 @@ func (w *World) whole(p int, member string) bool {
 			continue
 		}
 		for _, entry := range bucket {
-			if _, _, count, err := agg.EntryHeader([]byte(entry)); err == nil {
-				sum += count
+			_, stamp, count, err := agg.EntryHeader([]byte(entry))
+			if err != nil || stamp > atoi(w.meta(p, "offset")) {
+				return false
 			}
+			sum += count
 		}
 	}
 	return sum == foldedOf(t, member)

@@ -573,6 +573,9 @@ func (l *laneProc) delivered(a *actor) error {
 		return nil
 	}
 	l.state.Acknowledged(c)
+	if l.w.calm && d.drop > l.drop {
+		l.kick = max(l.kick, 1) // both signs of life may have been on their way when it was asked
+	}
 	l.seal, l.drop = max(l.seal, d.seal), max(l.drop, d.drop)
 	if d.rewrite > l.rewrite {
 		l.rewrite, l.kick = d.rewrite, max(l.kick, 1)

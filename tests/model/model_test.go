@@ -182,7 +182,7 @@ var mutants = []struct {
 	from uint64 // where to begin: rules that only a rare run needs begin near one
 }{
 	{tokens, Storm, 1}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
-	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 490}, {idleAsks, Silence, 1},
+	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 490}, {idleAsks, Silence, 250},
 	{sealAtEnd, Silence, 170}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
 	{basisThere, Mixed, 1},
 	{stealBack, Crashes, 1}, {closerAsks, Refused, 1}, {endsFresh, Refused, 1}, {movesEnd, Refused, 1}, {coverFirst, Mixed, 1}, {behind, Storm, 1},
