@@ -194,10 +194,33 @@ func (h *hot) Status() contract.EngineStatus {
 	if len(out.Lanes) > contract.MaxStatusLanes {
 		out.Lanes = out.Lanes[:contract.MaxStatusLanes]
 	}
+	boundRefused(out.Lanes)
 	slices.SortFunc(out.Lanes, func(a, b contract.LaneStatus) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return out
+}
+
+// boundRefused leaves examples of refused records to the lanes that refused most.
+func boundRefused(lanes []contract.LaneStatus) {
+	var refusing []*contract.LaneStatus
+	for i := range lanes {
+		if len(lanes[i].Refused) > 0 {
+			refusing = append(refusing, &lanes[i])
+		}
+	}
+	total := func(l *contract.LaneStatus) (n int64) {
+		for i := range l.Refused {
+			n += l.Refused[i].Count
+		}
+		return n
+	}
+	slices.SortStableFunc(refusing, func(a, b *contract.LaneStatus) int { return cmp.Compare(total(b), total(a)) })
+	for i := contract.MaxRefusedLanes; i < len(refusing); i++ {
+		for k := range refusing[i].Refused {
+			refusing[i].Refused[k].Last = nil
+		}
+	}
 }
 
 // trouble ranks lanes for a list that has not room for all.
@@ -224,6 +247,11 @@ func laneStatus(l *lane.Status) contract.LaneStatus {
 	}
 	if l.Watermark != nil {
 		out.Watermark = *l.Watermark
+	}
+	for _, r := range l.Refused[:min(len(l.Refused), contract.MaxRefused)] {
+		out.Refused = append(out.Refused, contract.RefusedRecords{
+			Reason: r.Reason, Count: r.Count, Last: &contract.RefusedRecord{Offset: r.Offset, Detail: r.Detail, Value: r.Value},
+		})
 	}
 	return out
 }

@@ -246,7 +246,7 @@ func drained(ctx context.Context, sh *shell, job devJob, s *spec.Spec, tc client
 	if err := unmet(s.Name, receipt); err != nil {
 		return err
 	}
-	lanes, err := readLanes(ctx, srv.store, srv.cluster, s)
+	lanes, err := readLanes(ctx, srv.store, srv.cluster, s, nil)
 	if err != nil {
 		return err
 	}

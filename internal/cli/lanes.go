@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"millrace/internal/contract"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -30,6 +31,8 @@ type laneLine struct {
 	Counters  store.Counters `json:"counters"`
 	UpdatedAt int64          `json:"updated_at_ms"`    // of the last commit, by the worker's clock
 	Fenced    bool           `json:"fenced,omitempty"` // by a removal that has not ended
+
+	Refused []contract.RefusedRecords `json:"refused,omitempty"` // why, since its owner took it
 }
 
 func (l *laneLine) name() string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }
@@ -42,13 +45,26 @@ type lanesView struct {
 	Waiting   int   // windows past their end that still take late events
 }
 
-// readLanes looks at every lane once, as the closer does.
-func readLanes(ctx context.Context, state survey.State, topics survey.Topics, s *spec.Spec) (lanesView, error) {
+// readLanes looks at every lane as the closer does. asked are the ends that earlier looks have asked for, nil for a look that
+// stands alone: it is repeated when a lane claims to be idle and its log goes on, for which the closer has earlier looks.
+func readLanes(ctx context.Context, state survey.State, topics survey.Topics, s *spec.Spec, asked *survey.Asked) (lanesView, error) {
 	plan, err := window.NewPlan(s)
 	if err != nil {
 		return lanesView{}, err
 	}
-	v, err := survey.Take(ctx, survey.Config{Spec: s, Plan: plan, State: state, Topics: topics, Parallel: 4, Lenient: true})
+	alone := asked == nil
+	if alone {
+		asked = newAsked(s)
+	}
+	cfg := survey.Config{Spec: s, Plan: plan, State: state, Topics: topics, Parallel: 4, Lenient: true, Asked: asked}
+	v, err := survey.Take(ctx, cfg)
+	if alone && err == nil && v.Unproved() {
+		select {
+		case <-time.After(min(s.Lane.CommitInterval.Std(), lookAgain)):
+			v, err = survey.Take(ctx, cfg)
+		case <-ctx.Done():
+		}
+	}
 	if err != nil {
 		return lanesView{}, reached(ctx, err)
 	}
@@ -65,6 +81,13 @@ func readLanes(ctx context.Context, state survey.State, topics survey.Topics, s 
 		}
 	}
 	return view, nil
+}
+
+// lookAgain bounds how long a look that stands alone waits for lanes to commit.
+const lookAgain = 1500 * time.Millisecond
+
+func newAsked(s *spec.Spec) *survey.Asked {
+	return survey.NewAsked(survey.TrustEnds(s.Lane.CommitInterval.Std()), time.Now)
 }
 
 func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
@@ -121,6 +144,13 @@ func (v *lanesView) totals() store.Counters {
 
 // sentence says what became of the records.
 func sentence(c store.Counters) string {
-	return fmt.Sprintf("%s read: %d folded, %d late, %d filtered, %d invalid, %d too far ahead",
+	text := fmt.Sprintf("%s read: %d folded, %d late, %d filtered, %d invalid, %d too far ahead",
 		counted(c.Read, "record"), c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead)
+	if c.Past > 0 {
+		text += fmt.Sprintf(", %d too far in the past", c.Past)
+	}
+	if c.Jumped > 0 {
+		text += fmt.Sprintf(", %d jumped", c.Jumped)
+	}
+	return text
 }

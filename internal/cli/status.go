@@ -62,6 +62,7 @@ type statusView struct {
 	Children  []contract.ChildState `json:"children,omitempty"`
 	Pending   []contract.Pending    `json:"pending,omitempty"` // what commands, and the pipeline itself, wait for
 	Watermark *int64                `json:"watermark_ms"`
+	Holder    *holderView           `json:"watermark_holder,omitempty"` // nil when no closer has said so
 	Open      int                   `json:"open_windows"`
 	Waiting   int                   `json:"closed_not_final_windows"`
 	Lag       int64                 `json:"lag"`
@@ -74,6 +75,13 @@ type statusView struct {
 	Lanes     []laneLine            `json:"lanes"`
 
 	askedKept bool // the closer was asked what is kept
+}
+
+// holderView is the lane that holds the pipeline's watermark where it is, as the closer said last.
+type holderView struct {
+	Lane  string    `json:"lane"`
+	Since time.Time `json:"since"` // as far as this closer knows
+	Why   string    `json:"why,omitempty"`
 }
 
 func status(ctx context.Context, sh *shell, name, lane string, flags statusFlags) error {
@@ -91,6 +99,7 @@ func status(ctx context.Context, sh *shell, name, lane string, flags statusFlags
 	o := &observer{sh: sh, spec: s, temporal: tc}
 	defer o.Close()
 	if !flags.once && !flags.check && lane == "" && !sh.json && terminal(sh.out) {
+		o.asked = newAsked(s)
 		return watchStatus(ctx, sh.out, o)
 	}
 	view, err := o.look(ctx)

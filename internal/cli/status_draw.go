@@ -28,7 +28,7 @@ func drawStatus(w io.Writer, v statusView) error {
 	for i := range v.Lanes {
 		l := &v.Lanes[i]
 		t.row(l.name(), laneState(l), l.Offset, l.Lag, short(l.Rate), markText(l.Watermark), l.Slices, l.Counters.Folded, l.Counters.Late,
-			l.Counters.Invalid+l.Counters.Ahead, cutText(laneReason(l), reasonWidth))
+			l.Counters.Refused(), cutText(laneReason(l), reasonWidth))
 	}
 	return t.write(w, "")
 }
@@ -39,7 +39,7 @@ const reasonWidth = 72
 func drawHead(w io.Writer, v statusView) {
 	fmt.Fprintf(w, "pipeline %s: %s\n", v.Pipeline, v.Standing.Line)
 	fmt.Fprintf(w, "watermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
-		markText(v.Watermark), counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+		markText(v.Watermark)+heldText(v.Holder), counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
 	for _, p := range v.Pending {
 		who := "it"
 		if p.Update != "" {
@@ -47,6 +47,14 @@ func drawHead(w io.Writer, v statusView) {
 		}
 		fmt.Fprintf(w, "%s %s\n", who, p)
 	}
+}
+
+// heldText names the lane that holds the watermark.
+func heldText(h *holderView) string {
+	if h == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (held by %s since %s)", h.Lane, h.Since.Format(time.RFC3339))
 }
 
 func markText(ms *int64) string {
@@ -245,7 +253,7 @@ func laneRows(lanes []laneLine, now time.Time, room int) []string {
 	t.row("LANE", "STATE", "LAG", "RATE", "WATERMARK", "REFUSED", "REASON")
 	for i := range shown {
 		l := &shown[i]
-		t.row(l.name(), laneState(l), short(float64(l.Lag)), short(l.Rate), markToday(l.Watermark, now), l.Counters.Invalid+l.Counters.Ahead, laneReason(l))
+		t.row(l.name(), laneState(l), short(float64(l.Lag)), short(l.Rate), markToday(l.Watermark, now), l.Counters.Refused(), laneReason(l))
 	}
 	var out strings.Builder
 	_ = t.write(&out, "") // a Builder takes everything

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"millrace/internal/contract"
 )
@@ -44,6 +45,30 @@ func showLane(sh *shell, view statusView, name string) error {
 // shownLaneNames bounds the names in the answer to an unknown lane.
 const shownLaneNames = 16
 
+// refusedText says why records were refused, with the last of them.
+func refusedText(r contract.RefusedRecords) string {
+	text := fmt.Sprintf("refused as %s: %s", r.Reason, counted(r.Count, "record"))
+	if r.Last == nil {
+		return text
+	}
+	text += fmt.Sprintf(", the last at offset %d", r.Last.Offset)
+	if r.Last.Detail != "" {
+		text += " (" + r.Last.Detail + ")"
+	}
+	if r.Last.Value != "" {
+		text += ": " + strings.Map(shownRune, r.Last.Value)
+	}
+	return text
+}
+
+// shownRune replaces what would move a terminal's cursor.
+func shownRune(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return '.'
+}
+
 func drawLane(w io.Writer, l *laneView) error {
 	c := l.Counters
 	updated := "-"
@@ -61,6 +86,9 @@ func drawLane(w io.Writer, l *laneView) error {
 		fmt.Fprintf(w, "  %-18s%v\n", row.name, row.value)
 	}
 	fmt.Fprintln(w, sentence(c))
+	for _, r := range l.Refused {
+		fmt.Fprintln(w, refusedText(r))
+	}
 	if l.Reason != "" {
 		fmt.Fprintln(w, l.Reason)
 	}

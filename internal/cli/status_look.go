@@ -14,6 +14,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -31,7 +32,8 @@ type observer struct {
 	temporal client.Client // nil while it does not answer
 	data     *servers      // nil while Kafka or Redis does not answer
 
-	lanes   *lanesView // as last read, nil before
+	asked   *survey.Asked // nil for a single look
+	lanes   *lanesView    // as last read, nil before
 	lanesAt time.Time
 }
 
@@ -213,6 +215,9 @@ func describeBeats(ctx context.Context, c client.Client, replicas int, view *sta
 	}
 	closing, at := beatOf[contract.CloseDueDetails](ctx, c, contract.CloseWindowsID(view.Pipeline), contract.ActivityCloseDue)
 	facts.add(contract.CloserConditions(view.Pipeline, closing)...)
+	if closing.Waiting.Lane != "" && closing.Waiting.Since > 0 {
+		view.Holder = &holderView{Lane: closing.Waiting.Lane, Since: time.UnixMilli(closing.Waiting.Since).UTC(), Why: closing.Waiting.For}
+	}
 	view.askedKept = true
 	if view.Kept, view.KeptAt = closing.Kept, at; closing.Kept == nil {
 		view.Kept, view.KeptAt = keptOf(ctx, c, view.Pipeline)
@@ -239,7 +244,7 @@ func (o *observer) lookAtLanes(ctx context.Context, now time.Time, facts *findin
 		}
 		o.data = srv
 	}
-	lanes, err := readLanes(limited, o.data.store, o.data.cluster, o.spec)
+	lanes, err := readLanes(limited, o.data.store, o.data.cluster, o.spec, o.asked)
 	if err != nil {
 		if ctx.Err() == nil {
 			facts.add(o.data.awayCondition(ctx, err))
@@ -283,7 +288,7 @@ func (o *observer) fillLanes(view *statusView, facts *findings) {
 	for i := range view.Lanes {
 		l := &view.Lanes[i]
 		if beat, ok := facts.beats[l.name()]; ok && !l.Fenced {
-			l.State, l.Rate, l.Choices = beat.State, beat.Rate, beat.Choices
+			l.State, l.Rate, l.Choices, l.Refused = beat.State, beat.Rate, beat.Choices, beat.Refused
 			if beat.Reason != "" {
 				l.Reason = beat.Reason
 			}

@@ -19,7 +19,7 @@ func verifyCommand(sh *shell) *cobra.Command {
 		Use:   "verify NAME",
 		Short: "Check that nothing was lost or counted twice, and that Redis, ledger and results agree",
 		Long: `Verify checks, at any time and without changing anything:
-  - per lane: read = invalid + ahead + filtered + duplicate + late + folded, and each input record was read once;
+  - per lane: read = invalid + ahead + past + jumped + filtered + duplicate + late + folded, and each input record was read once;
   - the entries in Redis add up to the events folded;
   - the ledger has no gap, the result topic holds exactly the revisions the ledger names, no row twice;
   - Redis shows what the ledger says, and what it does not show has expired; late events stand in the late topic;
@@ -83,7 +83,7 @@ func unhealthy(v *verify.Report, view statusView) {
 
 func drawVerification(w io.Writer, v *verify.Report) error {
 	t := &table{}
-	t.row("LANE", "OFFSET", "END", "RECORDS", "READ", "FOLDED", "LATE", "FILTERED", "INVALID", "AHEAD", "DUPLICATE", "ENTRIES", "NOTE")
+	t.row("LANE", "OFFSET", "END", "RECORDS", "READ", "FOLDED", "LATE", "FILTERED", "INVALID", "AHEAD", "PAST", "JUMPED", "DUPLICATE", "ENTRIES", "NOTE")
 	for _, l := range v.Lanes {
 		c, note := l.Counters, ""
 		if l.Busy {
@@ -95,14 +95,14 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 		if c.Skipped > 0 {
 			note += fmt.Sprintf(" %s skipped as decided", counted(c.Skipped, "record"))
 		}
-		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate, l.Entries, note)
+		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Past, c.Jumped, c.Duplicate, l.Entries, note)
 	}
 	if err := t.write(w, ""); err != nil {
 		return err
 	}
 	c := v.Totals
-	fmt.Fprintf(w, "%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead + %d duplicate\n",
-		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate)
+	fmt.Fprintf(w, "%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead + %d too far in the past + %d jumped + %d duplicate\n",
+		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Past, c.Jumped, c.Duplicate)
 	if c.Skipped > 0 {
 		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(c.Skipped, "record"))
 	}

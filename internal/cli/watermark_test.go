@@ -70,7 +70,7 @@ results: {kafka: {topic: orders.windows}}
 		round, err := closer.Round(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, closer.Close())
-		view, err := readLanes(t.Context(), state, kafka, s)
+		view, err := readLanes(t.Context(), state, kafka, s, nil)
 		require.NoError(t, err)
 		require.Equal(t, round.Waiting.Watermark, view.Watermark, "seed %d: %s\n%+v", seed, round.Waiting, view.Lanes)
 	}

@@ -43,7 +43,7 @@ var structs = []any{
 	ApproveRequest{}, ApproveReceipt{},
 	Pending{}, AwaitDetails{}, Past{}, Searchable{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
 	LevelOrder{}, DegradeRequest{}, OrderLevelsInput{}, OrderedLevels{}, OrderedLevel{},
-	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{},
+	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{}, RefusedRecords{}, RefusedRecord{},
 	DependencyStatus{}, ChildWaits{}, Wait{}, Condition{}, Standing{},
 }
 

@@ -102,7 +102,31 @@ type LaneStatus struct {
 	Epoch     int64   `json:"epoch"`
 
 	Choices []string `json:"choices,omitempty"` // what can be decided about a parked lane, see RecoverLanes
+
+	// Refused says why records were refused since the lane was acquired: at most MaxRefused reasons, the most frequent
+	// first. Only the MaxRefusedLanes lanes of a hot path that refused most have examples.
+	Refused []RefusedRecords `json:"refused,omitempty"`
 }
+
+// RefusedRecords are the records that a lane has refused for one reason.
+type RefusedRecords struct {
+	Reason string         `json:"reason"` // as in the mr-reason header of dead letters
+	Count  int64          `json:"count"`
+	Last   *RefusedRecord `json:"last,omitempty"`
+}
+
+// RefusedRecord is an example of them.
+type RefusedRecord struct {
+	Offset int64  `json:"offset"`
+	Detail string `json:"detail,omitempty"` // what stands there and what would be valid
+	Value  string `json:"value,omitempty"`  // its beginning
+}
+
+// Bounds of what a heartbeat says about refused records.
+const (
+	MaxRefused      = 5
+	MaxRefusedLanes = 10
+)
 
 // MaxStatusLanes bounds the lanes in a heartbeat.
 const MaxStatusLanes = 100

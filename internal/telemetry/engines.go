@@ -18,6 +18,7 @@ func ObserveEngines(meter metric.Meter, statuses func() []engine.Status) error {
 	m := &engineMetrics{meter: meter}
 	records := m.counter(nameRecords, "{record}", "Records read, by what became of them")
 	offset := m.gauge(nameOffset, "{offset}", "Next offset that is not yet durable")
+	refused := m.counter(nameRefused, "{record}", "Records refused since the lane was acquired, by reason; millrace status NAME LANE shows the last of each")
 	lag := m.gauge(nameLag, "{record}", "Records in the log that are not yet durable in the state")
 	watermark := m.float(nameWatermark, "s", "Watermark in seconds since the epoch")
 	entries := m.gauge(nameEntries, "{entry}", "Entries held in memory")
@@ -45,6 +46,9 @@ func ObserveEngines(meter metric.Meter, statuses func() []engine.Status) error {
 				at := metric.WithAttributes(laneOf(e.Pipeline, l)...)
 				for outcome, n := range outcomes(l.Counters) {
 					o.ObserveInt64(records, n, metric.WithAttributes(append(laneOf(e.Pipeline, l), attribute.String("outcome", outcome))...))
+				}
+				for _, r := range l.Refused {
+					o.ObserveInt64(refused, r.Count, metric.WithAttributes(append(laneOf(e.Pipeline, l), attribute.String("reason", r.Reason))...))
 				}
 				o.ObserveInt64(state, 1, metric.WithAttributes(append(laneOf(e.Pipeline, l), attribute.String("state", l.State))...))
 				o.ObserveInt64(offset, l.Committed, at)
@@ -76,7 +80,7 @@ func laneOf(pipeline string, l *lane.Status) []attribute.KeyValue {
 
 func outcomes(c store.Counters) map[string]int64 {
 	return map[string]int64{
-		"invalid": c.Invalid, "ahead": c.Ahead, "filtered": c.Filtered, "duplicate": c.Duplicate, "late": c.Late, "folded": c.Folded,
+		"invalid": c.Invalid, "ahead": c.Ahead, "past": c.Past, "jumped": c.Jumped, "filtered": c.Filtered, "duplicate": c.Duplicate, "late": c.Late, "folded": c.Folded,
 	}
 }
 

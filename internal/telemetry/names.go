@@ -3,6 +3,7 @@ package telemetry
 // Names of the metrics, in base units. Prometheus shows them with underscores, the unit and _total appended.
 const (
 	nameRecords   = "millrace.lane.records"         // records read, by outcome
+	nameRefused   = "millrace.refused.records"      // records refused, by reason
 	nameOffset    = "millrace.lane.offset"          // committed offset
 	nameLag       = "millrace.lane.lag"             // records that wait in the log
 	nameWatermark = "millrace.lane.watermark"       // seconds since the epoch

@@ -29,7 +29,7 @@ func TestServerAnswers(t *testing.T) {
 	require.NoError(t, ObserveEngines(s.Meter(), func() []engine.Status {
 		return []engine.Status{{Pipeline: "p", Replica: 1, MemoryUsed: 7, Lanes: []lane.Status{{
 			Topic: "t", Partition: 3, State: lane.StateRunning, End: 20, Committed: 12, Watermark: &watermark,
-			Counters: store.Counters{Read: 12, Folded: 10, Late: 2},
+			Counters: store.Counters{Read: 12, Folded: 8, Late: 2, Past: 2}, Refused: []lane.Refused{{Reason: "too_far_past", Count: 2}},
 		}}}}
 	}))
 	require.NoError(t, ObserveConditions(s.Meter(), func() map[string]map[string]int {
@@ -45,7 +45,7 @@ func TestServerAnswers(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	_, text := get("/metrics")
-	for _, want := range []string{`outcome="folded"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`,
+	for _, want := range []string{`outcome="folded"`, `outcome="past"`, `millrace_refused_records_total{`, `reason="too_far_past"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`,
 		`kind="lane-parked",otel_scope_name="millrace",otel_scope_schema_url="",otel_scope_version="",pipeline="p"} 2`, `kind="storm"`,
 		`millrace_build_info{go="go1.`} {
 		require.Contains(t, text, want)

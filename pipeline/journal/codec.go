@@ -8,7 +8,10 @@ import (
 )
 
 // version is the first byte of every record. A newer one is ErrVersion; older ones are read.
-const version = 2
+const version = 3
+
+// unjumped is the last version whose metas say nothing of records too far in the past and of jumps.
+const unjumped = 2
 
 // unbalanced is the last version whose calls do not say how many slices there are, and whose metas have no balance.
 const unbalanced = 1
@@ -94,7 +97,19 @@ func appendMeta(dst []byte, m *store.MetaUpdate) []byte {
 		dst = binary.AppendVarint(dst, st.Folded)
 		dst = appendBasis(dst, &st.Basis)
 	}
-	return appendBalance(dst, m)
+	return appendJumps(appendBalance(dst, m), m)
+}
+
+func appendJumps(dst []byte, m *store.MetaUpdate) []byte {
+	for _, n := range addedCounters(&m.Counters) {
+		dst = binary.AppendVarint(dst, *n)
+	}
+	dst = binary.AppendVarint(dst, m.Jumps)
+	dst = binary.AppendUvarint(dst, uint64(len(m.Accepted)))
+	for _, offset := range m.Accepted {
+		dst = binary.AppendVarint(dst, offset)
+	}
+	return dst
 }
 
 // Bits of the byte in front of a balance.
@@ -114,21 +129,33 @@ func appendBalance(dst []byte, m *store.MetaUpdate) []byte {
 	return binary.AppendVarint(append(dst, bits), m.Balance.Dropped)
 }
 
-// appendBasis writes a byte that says whether there is one.
+// The byte in front of a basis.
+const (
+	noBasis   = iota
+	fullBasis // with the counters that there were in version 1
+	longBasis // with all
+)
+
 func appendBasis(dst []byte, b *store.Basis) []byte {
 	if !b.Known {
-		return append(dst, 0)
+		return append(dst, noBasis)
 	}
-	dst = append(dst, 1)
+	dst = append(dst, longBasis)
 	dst = binary.AppendVarint(dst, b.Watermark)
 	dst = binary.AppendVarint(dst, b.Sealed)
 	for _, n := range counters(&b.Counters) {
 		dst = binary.AppendVarint(dst, *n)
 	}
+	for _, n := range addedCounters(&b.Counters) {
+		dst = binary.AppendVarint(dst, *n)
+	}
 	return dst
 }
 
-// counters lists them in the order of the record.
+// addedCounters are those that versions before 3 did not have.
+func addedCounters(c *store.Counters) [2]*int64 { return [...]*int64{&c.Past, &c.Jumped} }
+
+// counters lists the others in the order of the record.
 func counters(c *store.Counters) [8]*int64 {
 	return [...]*int64{&c.Read, &c.Invalid, &c.Ahead, &c.Filtered, &c.Duplicate, &c.Late, &c.Folded, &c.Skipped}
 }

@@ -14,6 +14,11 @@ import (
 	"millrace/pipeline/store"
 )
 
+func allCounters(c *store.Counters) []*int64 {
+	first, added := counters(c), addedCounters(c)
+	return slices.Concat(first[:], added[:])
+}
+
 // randomCall makes a call with any of its sections, and side records.
 func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 	num := func() int64 { return rng.Int64() >> rng.IntN(64) * (1 - 2*rng.Int64N(2)) }
@@ -50,8 +55,12 @@ func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 		for _, n := range metaNumbers(c.Meta) {
 			*n = num()
 		}
-		for _, n := range counters(&c.Meta.Counters) {
+		for _, n := range allCounters(&c.Meta.Counters) {
 			*n = num()
+		}
+		c.Meta.Jumps = num()
+		for range rng.IntN(3) {
+			c.Meta.Accepted = append(c.Meta.Accepted, num())
 		}
 		for range rng.IntN(3) {
 			c.Meta.Seals = append(c.Meta.Seals, store.Seal{Offset: num(), Before: num()})
@@ -60,7 +69,7 @@ func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 			st := store.SliceStat{SliceID: slice(), FirstOffset: num(), LastOffset: num(), Folded: num()}
 			if rng.IntN(2) == 0 {
 				st.Basis = store.Basis{Known: true, Watermark: num(), Sealed: num()}
-				for _, n := range counters(&st.Basis.Counters) {
+				for _, n := range allCounters(&st.Basis.Counters) {
 					*n = num()
 				}
 			}
@@ -131,11 +140,38 @@ func TestVersionOne(t *testing.T) {
 	require.Equal(t, []source.SideRecord{{Topic: "late", Key: []byte("a"), Value: []byte("b")}}, side)
 }
 
+// A journal of version 2 says nothing of records too far in the past and of jumps: there were none.
+func TestVersionTwo(t *testing.T) {
+	data, err := hex.DecodeString("020301103031323334353637383961626364656608020a00200201c0a90780d30e020602016b05656e74727901c0a9070000a0fe0a00" +
+		"8c01e0a712ffffffffffffffffff01a0fe0a0100000000008c0100000000147800026964107632207265706c61795f66726f6d3d310112a0fe0a01c0a90780d30e02" +
+		"288a015001c09a0cffffffffffffffffff012800000000002800012801046c6174650261026200")
+	require.NoError(t, err)
+	var b batch
+	call, side, err := b.add(data)
+	require.NoError(t, err)
+	sl := store.SliceID{Width: 60_000, Start: 120_000, Gen: 1}
+	require.Equal(t, &store.Call{
+		Prev: store.Cursor{Seq: 4, Chunk: 1}, Next: store.Cursor{Seq: 5}, Buckets: 16, Registered: 2,
+		Writes: []store.Write{{Slice: sl, Bucket: 3, Fields: []string{"k", "entry"}}},
+		Drop:   []store.SliceDrop{{SliceID: store.SliceID{Width: 60_000}, Deadline: 90_000}},
+		Meta: &store.MetaUpdate{
+			Offset: 70, Watermark: 150_000, MaxTime: store.NoTime, Sealed: 90_000, IdleEnd: -1,
+			Counters: store.Counters{Read: 70, Folded: 60, Late: 10}, TopicID: "id", Hint: "v2 replay_from=1",
+			Seals: []store.Seal{{Offset: 9, Before: 90_000}},
+			Slices: []store.SliceStat{{SliceID: sl, FirstOffset: 20, LastOffset: 69, Folded: 40, Basis: store.Basis{
+				Known: true, Watermark: 100_000, Sealed: store.NoTime, Counters: store.Counters{Read: 20, Folded: 20},
+			}}},
+			Balance: store.Balance{Known: true, Dropped: 20},
+		},
+	}, call)
+	require.Equal(t, []source.SideRecord{{Topic: "late", Key: []byte("a"), Value: []byte("b")}}, side)
+}
+
 // metaNumbers and counters must name every number of a meta: one that is forgotten would be lost on its way through the journal.
 func TestMetaIsComplete(t *testing.T) {
 	var m store.MetaUpdate
-	meta, counts := metaNumbers(&m), counters(&m.Counters)
-	numbers := slices.Concat(meta[:], counts[:])
+	meta := metaNumbers(&m)
+	numbers := slices.Concat(meta[:], allCounters(&m.Counters), []*int64{&m.Jumps})
 	for i, n := range numbers {
 		*n = int64(i) + 1
 	}
@@ -151,8 +187,8 @@ func TestMetaIsComplete(t *testing.T) {
 	}
 	require.Len(t, seen, len(numbers))
 	for typ, fields := range map[reflect.Type]int{
-		reflect.TypeFor[store.Call](): 8, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 17,
-		reflect.TypeFor[store.Counters](): 8, reflect.TypeFor[store.SliceStat](): 5, reflect.TypeFor[store.Basis](): 4,
+		reflect.TypeFor[store.Call](): 8, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 19,
+		reflect.TypeFor[store.Counters](): 10, reflect.TypeFor[store.SliceStat](): 5, reflect.TypeFor[store.Basis](): 4,
 		reflect.TypeFor[store.Seal](): 2, reflect.TypeFor[store.Balance](): 2, reflect.TypeFor[source.SideRecord](): 4,
 	} {
 		require.Equal(t, fields, typ.NumField(), "%s has other fields than the record: raise version", typ)

@@ -116,6 +116,9 @@ func (b *batch) add(data []byte) (*store.Call, []source.SideRecord, error) {
 		if h.version > unbalanced {
 			s.balance(c.Meta)
 		}
+		if h.version > unjumped {
+			s.jumps(c.Meta)
+		}
 	}
 	var side []source.SideRecord
 	if h.flags&flagSide != 0 {
@@ -235,19 +238,34 @@ func (s *scan) balance(m *store.MetaUpdate) {
 	m.Balance = store.Balance{Known: bits&balanceKnown != 0, Dropped: s.varint()}
 }
 
+func (s *scan) jumps(m *store.MetaUpdate) {
+	for _, n := range addedCounters(&m.Counters) {
+		*n = s.varint()
+	}
+	m.Jumps = s.varint()
+	for n := s.count(); n > 0 && !s.bad; n-- {
+		m.Accepted = append(m.Accepted, s.varint())
+	}
+}
+
 func (s *scan) basis() store.Basis {
-	switch s.uvarint() {
-	case 0:
+	kind := s.uvarint()
+	if kind > longBasis {
+		s.fail()
+	}
+	if kind == noBasis || s.bad {
 		return store.Basis{}
-	case 1:
-		b := store.Basis{Known: true, Watermark: s.varint(), Sealed: s.varint()}
-		for _, n := range counters(&b.Counters) {
+	}
+	b := store.Basis{Known: true, Watermark: s.varint(), Sealed: s.varint()}
+	for _, n := range counters(&b.Counters) {
+		*n = s.varint()
+	}
+	if kind == longBasis {
+		for _, n := range addedCounters(&b.Counters) {
 			*n = s.varint()
 		}
-		return b
 	}
-	s.fail()
-	return store.Basis{}
+	return b
 }
 
 func (s *scan) side() []source.SideRecord {

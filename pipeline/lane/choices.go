@@ -34,6 +34,8 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 			Name: ChoiceSkip, Lost: inc.To - inc.From,
 			Text: fmt.Sprintf("go on behind the batch, at offset %d: its %d offsets are lost; they are counted as skipped", inc.To, inc.To-inc.From),
 		}, retry, wait}
+	case inc.Kind == IncidentJump && s != nil:
+		inc.Choices = append(offerJump(), wait)
 	case inc.Kind == IncidentStateLost && at != nil:
 		inc.Choices = []Choice{at.offerReturn(), retry, wait}
 	case at != nil && at.unusable():

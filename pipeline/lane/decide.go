@@ -18,6 +18,8 @@ const (
 	ChoiceRebuild = "rebuild" // read again from where the oldest open slice began
 	ChoiceRestart = "restart" // begin at the log's start with nothing
 	ChoiceRetry   = "retry"   // try again, giving nothing up
+	ChoiceAccept  = "accept"  // take the next event that jumps
+	ChoiceRefuse  = "refuse"  // go on refusing events that jump
 )
 
 // Unknown is a cost that nobody can tell.
@@ -194,6 +196,12 @@ func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State
 		meta, err := l.write(ctx, at, rebuildFrom(r, at.ends, era, at.unusable()))
 		d.Start = meta.Offset
 		return meta, err
+	case ChoiceAccept, ChoiceRefuse:
+		return l.write(ctx, at, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+			s.answerJump(next, meta, d.Choice)
+			d.Start = next.Offset
+			return false, nil
+		})
 	case ChoiceSkip:
 		to := at.ends.Start
 		if d.skipsUnreadable() {
@@ -272,6 +280,7 @@ func rebuildFrom(r Replay, ends source.Ends, era int64, newPast bool) rewriting 
 				next.Seals = append(next.Seals, x)
 			}
 		}
+		next.Accepted = r.Accepted
 		return true, nil
 	}
 }
@@ -334,15 +343,23 @@ func replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, 
 	return st.Replace(ctx, id, p.StateID, owner, token, p.Spec.Lane.Buckets, &next)
 }
 
+// keep fills next with what meta says, but for the offset and the slices.
+func (s *State) keep(next *store.MetaUpdate, meta store.Meta) {
+	balance := next.Balance
+	balance.Dropped = s.dropped
+	*next = store.MetaUpdate{
+		Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
+		Counters: meta.Counters, TopicID: meta.TopicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: next.UpdatedAt,
+		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Jumps: meta.Jumps, Accepted: meta.Accepted, Balance: balance,
+	}
+}
+
 // skip moves a lane's meta on to start, or behind it when entries were written up to there. Entries that a commit left
 // which never ended hold records that cannot be read again: they count as read now. It returns how many records are lost.
 func (s *State) skip(next *store.MetaUpdate, meta store.Meta, start, era int64) (lost int64) {
 	start = max(start, s.ahead)
-	*next = store.MetaUpdate{
-		Offset: start, Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
-		Counters: meta.Counters, TopicID: meta.TopicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: next.UpdatedAt,
-		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Balance: store.Balance{Dropped: s.dropped},
-	}
+	s.keep(next, meta)
+	next.Offset = start
 	if meta.Offset < meta.Decided {
 		next.Era = era // what was published held the records that are lost now
 	}

@@ -17,6 +17,7 @@ const (
 	IncidentTruncated  = "truncated"  // the log ends before the committed offset
 	IncidentOtherLog   = "other-log"  // the topic was deleted and made again
 	IncidentStateLost  = "state-lost" // Redis lacks all, or a part, of the state of a lane that has committed before
+	IncidentJump       = "jump"       // too many events in a row would move the watermark too far
 	IncidentOtherSpec  = "other-spec" // the stored state belongs to a spec that computes something else
 	IncidentFormat     = "format"     // the stored state is of a format this version cannot read
 	IncidentUndecoded  = "undecodable"

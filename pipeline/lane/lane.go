@@ -323,6 +323,9 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 		}
 		res.Committed, res.LogStart, res.LogEnd = meta.Offset, at.ends.Start, at.ends.HighWatermark
 		start, inc := at.verify()
+		if inc == nil && l.state != nil {
+			inc = l.state.jumpIncident()
+		}
 		d := l.due(inc, meta)
 		if inc != nil && d == nil {
 			l.offer(inc, at, l.state)

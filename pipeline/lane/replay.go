@@ -15,12 +15,14 @@ import (
 // Replay says how a lane's state comes back when only the log is left: from where to read again, and what had been
 // decided with up to there. It travels with the group's offset.
 type Replay struct {
-	From    int64       // lowest first offset of any slice held, the lane's own offset when there is none
-	Basis   store.Basis // just before From
-	Seals   []store.Seal
-	Decided int64 // records below were decided, and those to report were reported
-	Era     int64
-	TopicID string
+	From  int64       // lowest first offset of any slice held, the lane's own offset when there is none
+	Basis store.Basis // just before From
+	Seals []store.Seal
+	// Accepted are the offsets of events that were accepted although they move the watermark further than max_jump.
+	Accepted []int64
+	Decided  int64 // records below were decided, and those to report were reported
+	Era      int64
+	TopicID  string
 }
 
 // Exact tells whether reading again from From decides everything as the first read did.
@@ -42,7 +44,7 @@ const maxSeals = 64
 // Replay describes how the state as it is now would come back.
 func (s *State) Replay() Replay {
 	r := Replay{
-		From: s.offset, Seals: slices.Clone(s.seals), Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
+		From: s.offset, Seals: slices.Clone(s.seals), Accepted: slices.Clone(s.accepted), Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
 		Basis: store.Basis{Known: true, Watermark: s.Watermark(), Sealed: s.sealed, Counters: s.counters},
 	}
 	for _, sl := range s.slices {
@@ -74,12 +76,14 @@ func (s *State) raise(before int64) {
 	s.seals = append(s.seals, store.Seal{Offset: s.offset, Before: before})
 }
 
-// prune forgets the seals that every record a rebuild would read is decided under anyway.
+// prune forgets the seals that every record a rebuild would read is decided under anyway, and accepted jumps that a rebuild
+// would not read.
 func (s *State) prune() {
-	if len(s.seals) == 0 {
+	if len(s.seals)+len(s.accepted) == 0 {
 		return
 	}
 	r := s.Replay()
+	s.accepted = slices.DeleteFunc(s.accepted, func(offset int64) bool { return offset < r.From })
 	s.seals = slices.DeleteFunc(s.seals, func(x store.Seal) bool {
 		if x.Before == none {
 			return x.Offset <= r.From
@@ -91,6 +95,9 @@ func (s *State) prune() {
 // foldAgain is Fold for records that were decided before: seals are adopted where they were.
 func (s *State) foldAgain(b *source.Batch) {
 	for i := range b.Records {
+		if s.halted {
+			break
+		}
 		if r := &b.Records[i]; r.Offset >= s.offset {
 			s.reseal(r.Offset)
 			s.decide(r)
@@ -98,7 +105,7 @@ func (s *State) foldAgain(b *source.Batch) {
 		}
 	}
 	s.settle()
-	if b.Next > s.offset {
+	if b.Next > s.offset && !s.halted {
 		s.offset = b.Next
 		s.touched = true
 	}
@@ -133,9 +140,15 @@ func (r Replay) String() string {
 		fmt.Fprintf(&b, " watermark=%d sealed=%d read=%d invalid=%d ahead=%d filtered=%d duplicate=%d late=%d folded=%d skipped=%d",
 			r.Basis.Watermark, r.Basis.Sealed, c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded, c.Skipped)
 	}
+	if c.Past != 0 || c.Jumped != 0 {
+		fmt.Fprintf(&b, " past=%d jumped=%d", c.Past, c.Jumped)
+	}
 	fmt.Fprintf(&b, " decided=%d era=%d topic=%s", r.Decided, r.Era, r.TopicID)
 	if len(r.Seals) > 0 {
 		fmt.Fprintf(&b, " seals=%s", store.FormatSeals(r.Seals))
+	}
+	if len(r.Accepted) > 0 {
+		fmt.Fprintf(&b, " accepted=%s", store.FormatOffsets(r.Accepted))
 	}
 	return b.String()
 }
@@ -155,6 +168,7 @@ func ParseReplay(text string) (Replay, error) {
 		"ahead": &c.Ahead, "filtered": &c.Filtered, "duplicate": &c.Duplicate, "late": &c.Late, "folded": &c.Folded,
 		"skipped": &c.Skipped, "decided": &r.Decided, "era": &r.Era,
 	}
+	added := map[string]*int64{"past": &c.Past, "jumped": &c.Jumped} // only where they are not 0
 	seen := 0
 	for _, word := range words[1:] {
 		name, value, _ := strings.Cut(word, "=")
@@ -163,6 +177,10 @@ func ParseReplay(text string) (Replay, error) {
 		case to != nil:
 			*to, err = strconv.ParseInt(value, 10, 64)
 			seen++
+		case added[name] != nil:
+			*added[name], err = strconv.ParseInt(value, 10, 64)
+		case name == "accepted":
+			r.Accepted, err = store.ParseOffsets(value)
 		case name == "topic":
 			r.TopicID = value
 		case name == "seals":
@@ -192,6 +210,11 @@ func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
 		for _, s := range meta.Seals {
 			if s.Offset >= hint.Offset {
 				r.Seals = append(r.Seals, s)
+			}
+		}
+		for _, offset := range meta.Accepted {
+			if offset >= hint.Offset {
+				r.Accepted = append(r.Accepted, offset)
 			}
 		}
 	}

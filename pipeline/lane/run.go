@@ -47,7 +47,9 @@ type loop struct {
 	rateAt     time.Time
 	rateRead   int64
 	in         <-chan source.Batch
-	ended      bool // the reader ended with an incident
+	ended      bool   // an incident has ended the reading
+	warning    string // said beside a lane that runs
+	shown      int64  // refused records as of the last list of them
 }
 
 func (l *Lane) loop(ctx context.Context) error {
@@ -190,7 +192,7 @@ func (r *loop) gate() {
 	case r.throttled:
 		r.now.State, r.now.Reason = StateBlocked, "intake is throttled"
 	default:
-		r.now.State, r.now.Reason = StateRunning, ""
+		r.now.State, r.now.Reason = StateRunning, r.warning
 		r.in = r.reader.Batches()
 	}
 }
@@ -215,6 +217,9 @@ func (r *loop) fold(b *source.Batch) {
 	}
 	r.now.End = b.HighWatermark
 	b.Release()
+	if inc := r.state.jumpIncident(); inc != nil {
+		r.stopReading(inc)
+	}
 	r.claimIdle()
 	if r.state.sides.bytes > sideLimit {
 		r.commit(-1)
@@ -300,14 +305,22 @@ func (r *loop) readerEnded() error {
 	if r.ctx.Err() != nil || err == nil {
 		return r.release()
 	}
-	r.ended = true
-	r.state.idleEnd, r.state.touched = -1, true // what was proved of another log, or of one that was cut, proves nothing
 	inc := readerIncident(err, r.state.Offset())
 	if d := r.open(); d != nil && d.skipsUnreadable() && d.From <= inc.From && inc.From < d.To {
+		r.ended = true
+		r.state.idleEnd, r.state.touched = -1, true
 		return errors.Join(errDecided, r.release()) // the lane had to read up to here again
 	}
-	r.park(inc, nil)
+	r.stopReading(inc)
 	return nil
+}
+
+// stopReading parks the lane where it stands. It is not idle: what was proved of another log, or of one that was cut,
+// proves nothing, and where the operator is asked about events windows wait for the answer.
+func (r *loop) stopReading(inc *Incident) {
+	r.ended = true
+	r.state.idleEnd, r.state.touched = -1, true
+	r.park(inc, nil)
 }
 
 // delivered takes the committer's answer.
@@ -359,10 +372,22 @@ func (r *loop) acknowledged(p progress, took time.Duration) {
 	r.report()
 }
 
+// sayRefused keeps what is said about refused records up to date. That every record is refused is logged when it begins.
+func (r *loop) sayRefused() {
+	before := r.warning
+	if r.warning = r.state.warning(); r.warning != "" && before == "" {
+		r.deps.Log.Warn("the lane refuses every record", "lane", r.id.String(), "why", r.warning)
+	}
+	if n := r.state.refusals.count; n != r.shown {
+		r.shown, r.now.Refused = n, r.state.Refused()
+	}
+}
+
 // report publishes the lane's status.
 func (r *loop) report() {
 	s := &r.now
 	s.Offset, s.Counters = r.state.Offset(), r.state.Counters()
+	r.sayRefused()
 	s.Slices, s.Entries, s.Bytes = r.state.Slices(), r.state.Entries(), r.bytes()
 	if wm := r.state.Watermark(); wm != none {
 		s.Watermark = &wm

@@ -131,6 +131,11 @@ type bench struct {
 
 func start(t *testing.T, log *fakeLog, st *store.Store, redis *miniredis.Miniredis, change ...func(*Deps)) *bench {
 	t.Helper()
+	return startWith(t, mustProgram(t), log, st, redis, change...)
+}
+
+func startWith(t *testing.T, p *Program, log *fakeLog, st *store.Store, redis *miniredis.Miniredis, change ...func(*Deps)) *bench {
+	t.Helper()
 	side := &sideLog{}
 	deps := &Deps{
 		Store: st, Side: side, Cluster: log, Open: log.open, Group: "g",
@@ -140,7 +145,7 @@ func start(t *testing.T, log *fakeLog, st *store.Store, redis *miniredis.Minired
 		fn(deps)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &bench{Lane: New(deps, mustProgram(t), log), log: log, store: st, redis: redis, side: side, cancel: cancel, done: make(chan error, 1)}
+	b := &bench{Lane: New(deps, p, log), log: log, store: st, redis: redis, side: side, cancel: cancel, done: make(chan error, 1)}
 	go func() { b.done <- b.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

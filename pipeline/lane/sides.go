@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"millrace/pipeline/event"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -19,6 +18,8 @@ import (
 // Reasons that stand in the mr-reason header beside those of package event.
 const (
 	ReasonTooFarAhead = "too_far_ahead" // event time beyond the record's own timestamp plus max_future
+	ReasonTooFarPast  = "too_far_past"  // event time before the record's own timestamp minus max_past
+	ReasonJump        = "jump"          // event time beyond the lane's greatest so far plus max_jump
 	ReasonLate        = "late"          // late for every window it belongs to: folded nowhere
 	ReasonLateForSome = "late_for_some" // folded where it was on time, late for the windows named
 )
@@ -51,15 +52,6 @@ func (s *sides) take() []source.SideRecord {
 	r := s.records
 	s.records, s.bytes = nil, 0
 	return r
-}
-
-func (s *sides) invalid(r *source.Record, err error) {
-	reason, detail := "invalid", err.Error()
-	var inv *event.Invalid
-	if errors.As(err, &inv) {
-		reason = string(inv.Reason)
-	}
-	s.add(s.deadTopic, r, reason, header{"mr-detail", boundDetail(detail)})
 }
 
 // maxNames bounds mr-windows in bytes. An event may lie in a thousand windows, and a batch of small records that are late
@@ -96,9 +88,11 @@ func boundDetail(detail string) string {
 	return detail[:end] + "..."
 }
 
-func (s *sides) ahead(r *source.Record, ms int64) {
-	s.add(s.deadTopic, r, ReasonTooFarAhead, header{"mr-detail",
-		fmt.Sprintf("event time %s, record timestamp %s", stamp(ms), stamp(r.Timestamp))})
+// dead reports a record that is refused.
+func (s *sides) dead(r *source.Record, f *refusal) {
+	if s.deadTopic != "" && r.Offset >= s.from {
+		s.add(s.deadTopic, r, f.reason, header{"mr-detail", boundDetail(f.detail())})
+	}
 }
 
 // late reports a record that missed windows. Lateness is counted from the first deadline it missed.

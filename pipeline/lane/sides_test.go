@@ -11,6 +11,7 @@ import (
 
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
 
@@ -68,15 +69,16 @@ func TestRecordTooLargeForItsTopicIsCut(t *testing.T) {
 
 // What a filter reports may quote a text as long as the record, which then would no longer fit beside it.
 func TestDetailOfADeadLetterIsShort(t *testing.T) {
-	s := sides{id: testLane, deadTopic: "dead"}
+	state := NewState(mustProgram(t), testLane, "id", 0, store.Cursor{})
+	s := &state.sides
 	for _, n := range []int{10, maxDetail, 100_000} {
-		s.invalid(&source.Record{Value: []byte("{}")}, errors.New(strings.Repeat("é", n/2)))
+		state.refuseInvalid(&source.Record{Value: []byte("{}")}, errors.New(strings.Repeat("é", n/2)))
 		got := headerOf(s.take()[0], "mr-detail")
 		require.True(t, utf8.ValidString(got))
 		require.LessOrEqual(t, len(got), maxDetail+len("..."))
 		require.Equal(t, n > maxDetail, strings.HasSuffix(got, "..."))
 	}
-	s.invalid(&source.Record{}, errors.New("x"+strings.Repeat("é", maxDetail)))
+	state.refuseInvalid(&source.Record{}, errors.New("x"+strings.Repeat("é", maxDetail)))
 	require.True(t, utf8.ValidString(headerOf(s.take()[0], "mr-detail")), "a character is not cut apart")
 }
 

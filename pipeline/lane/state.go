@@ -41,6 +41,8 @@ type State struct {
 	counters store.Counters
 
 	maxFuture int64 // ms
+	maxPast   int64 // ms; 0: none
+	maxJump   int64 // ms; 0: none
 	offset    int64 // next offset to read
 	maxTime   int64 // largest event time folded, filtered or late, in ms; window.NoTime before the first
 	sealed    int64 // adopted seal, in ms
@@ -60,6 +62,11 @@ type State struct {
 	decided    int64           // records below were decided before the state was rebuilt; 0 when it was not
 	era        int64           // times the state went back to another past
 	seals      []store.Seal    // seals a rebuild must adopt again, by offset
+	jumps      int64           // refused jumps in a row; store.AcceptJump when the next one is to be accepted
+	accepted   []int64         // offsets of jumps that were accepted
+	halted     bool            // too many jumps in a row: nothing more is decided before the operator has answered
+	refusals   refusals        // since the lane was taken
+	readBefore int64           // records read before that
 	committed  int64           // max(watermark, sealed) of the last acknowledged commit
 	touched    bool            // meta moved since the last snapshot
 
@@ -75,6 +82,7 @@ type State struct {
 func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor store.Cursor) *State {
 	s := &State{
 		program: p, id: id, topicID: topicID, maxFuture: p.Spec.Event.MaxFuture.Millis(),
+		maxPast: p.Spec.Event.MaxPast.Millis(), maxJump: p.Spec.Event.MaxJump.Millis(),
 		slices: make(map[sliceKey]*slice),
 		offset: offset, cursor: cursor,
 		maxTime: window.NoTime, sealed: window.NoTime, effective: window.NoTime, committed: window.NoTime,
@@ -151,27 +159,31 @@ func (s *State) Pending() int64 {
 }
 
 // Fold takes the records of a batch in order and moves the offset to the batch's end. Records below the offset were
-// folded before and are passed over.
+// folded before and are passed over. Behind the last of too many jumps in a row it takes nothing more.
 func (s *State) Fold(b *source.Batch) {
 	if s.offset < s.decided {
 		s.foldAgain(b)
 		return
 	}
 	for i := range b.Records {
+		if s.halted {
+			break
+		}
 		if r := &b.Records[i]; r.Offset >= s.offset {
 			s.decide(r)
 			s.offset = r.Offset + 1
 		}
 	}
 	s.settle()
-	if b.Next > s.offset {
+	if b.Next > s.offset && !s.halted {
 		s.offset = b.Next
 		s.touched = true
 	}
 	s.prove()
 }
 
-// decide takes one record: invalid, too far ahead, filtered, late or to be folded, in this order, each record once. None
+// decide takes one record: invalid, too far ahead, too far in the past, a jump, filtered, late or to be folded, in this
+// order, each record once. Only the first four are refused: they leave the watermark alone. None
 // of it depends on the entry that the event meets, so folding may wait until a group is full.
 func (s *State) decide(r *source.Record) {
 	s.touched = true
@@ -180,16 +192,26 @@ func (s *State) decide(r *source.Record) {
 	ev := &next.ev
 	if err := next.decoder.Decode(r.Value, ev); err != nil {
 		s.counters.Invalid++
-		s.sides.invalid(r, err)
+		s.refuseInvalid(r, err)
 		return
 	}
 	ms := window.Millis(ev.Time)
 	if at := ms - s.maxFuture; at > r.Timestamp || at == r.Timestamp && ev.Time > ms*nanosPerMilli {
 		s.counters.Ahead++
-		s.sides.ahead(r, ms)
+		s.refuse(r, ReasonTooFarAhead, ms)
 		return
 	}
-	s.idleEnd, s.still = -1, r.Offset+1
+	if s.maxPast > 0 && ms < r.Timestamp-s.maxPast {
+		s.counters.Past++
+		s.refuse(r, ReasonTooFarPast, ms)
+		return
+	}
+	if s.maxJump > 0 && s.maxTime != none && ms-s.maxTime > s.maxJump && !s.acceptJump(r) {
+		s.counters.Jumped++
+		s.refuse(r, ReasonJump, ms)
+		return
+	}
+	s.idleEnd, s.still, s.jumps = -1, r.Offset+1, 0
 	watermark, before := s.effective, s.maxTime
 	if ms > s.maxTime {
 		s.maxTime = ms

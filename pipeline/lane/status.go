@@ -31,6 +31,7 @@ type Status struct {
 	End       int64          `json:"end"`       // broker's high watermark as last heard, -1 before
 	Watermark *int64         `json:"watermark,omitempty"`
 	Counters  store.Counters `json:"counters"`
+	Refused   []Refused      `json:"refused,omitempty"` // by reason, since the lane was acquired
 	Slices    int            `json:"slices"`
 	Entries   int            `json:"entries"`
 	Bytes     int64          `json:"bytes"`

@@ -48,7 +48,8 @@ func (c *Cover) SetAnchor(meta *store.Meta, first *store.SliceStat) {
 			c.Seals = append(c.Seals, s)
 		}
 	}
-	if len(c.Seals) > MaxSeals {
+	accepted := slices.ContainsFunc(meta.Accepted, func(offset int64) bool { return offset >= c.FirstOffset && offset < c.Offset })
+	if len(c.Seals) > MaxSeals || accepted { // what the operator accepted is no part of an anchor
 		c.Seals, c.Recountable = nil, false
 	}
 }

@@ -101,7 +101,7 @@ func TestVerifyFinds(t *testing.T) {
 		}, "view: Redis does not show it; the ledger has revision 2"},
 		{"records nobody read", func(w *world) {
 			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "4").Err())
-		}, "conservation: read 4, but invalid+ahead+filtered+duplicate+late+folded is 5"},
+		}, "conservation: read 4, but invalid+ahead+past+jumped+filtered+duplicate+late+folded is 5"},
 		{"records that were read twice", func(w *world) {
 			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "6", "filtered", "1").Err())
 		}, "input: read 6 records, the log holds 5 from offset 0 up to 5"},

@@ -20,6 +20,7 @@ const (
 	maxList       = 1000
 	maxReplicas   = 256
 	maxBuckets    = 1024
+	maxStreak     = 1_000_000
 	maxDuration   = Duration(3650 * day)
 	minRetention  = Duration(time.Second)
 
@@ -37,6 +38,7 @@ const (
 	wantTopic     = "a Kafka topic: 1 to 249 of a-z A-Z 0-9 . _ -"
 	wantPath      = "a field name, with dots to reach nested fields, such as amount or order.customer.id"
 	wantUnit      = "s, ms, us, ns (a number since 1970) or rfc3339 (a text)"
+	wantStreak    = "1 to 1000000"
 	wantBuckets   = "a power of two from 1 to 1024"
 	wantOverflow  = "block or journal"
 	wantWhere     = "an expression that gives true or false, such as amount > 10 && country == \"DE\""
@@ -171,7 +173,21 @@ func checkEvent(e *Event, fail report) {
 		fail("event.time.unit", e.Time.Unit, "is not a unit", wantUnit)
 	}
 	checkDuration("event.max_future", e.MaxFuture, 0, fail)
+	checkDuration("event.max_past", e.MaxPast, 0, fail)
+	checkJump(e, fail)
 	checkBytes("event.max_key_bytes", int64(e.MaxKeyBytes), 1, 1<<16, fail)
+}
+
+// checkJump refuses a bound on refused jumps where no jump is refused.
+func checkJump(e *Event, fail report) {
+	const streak = "event.max_jump_streak"
+	checkDuration("event.max_jump", e.MaxJump, 0, fail)
+	switch {
+	case e.MaxJump > 0:
+		checkInt(streak, int64(e.MaxJumpStreak), 1, maxStreak, fail)
+	case e.MaxJumpStreak != 0:
+		fail(streak, strconv.Itoa(e.MaxJumpStreak), "counts nothing without event.max_jump", "event.max_jump as well, such as 1h")
+	}
 }
 
 // checkSizes proves that every result row fits a record that Kafka can be made to take.

@@ -2,6 +2,10 @@ package spec
 
 import "time"
 
+// defaultJumpStreak is after how many refused jumps in a row it is likelier that the lane's watermark is wrong than that
+// all of them are.
+const defaultJumpStreak = 100
+
 // defaults returns what a pipeline has when its file does not say otherwise.
 func defaults() *Spec {
 	return &Spec{
@@ -30,6 +34,9 @@ func (s *Spec) complete() {
 			f, _ := functionNamed(a.Func)
 			a.Type = f.DefaultType()
 		}
+	}
+	if s.Event.MaxJump > 0 && s.Event.MaxJumpStreak == 0 {
+		s.Event.MaxJumpStreak = defaultJumpStreak
 	}
 	if s.Event.MaxValueBytes == 0 {
 		s.Event.MaxValueBytes = s.defaultValueBytes()

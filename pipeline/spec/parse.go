@@ -126,6 +126,14 @@ func (r *reader) event(n *yaml.Node, path string, e *Event) {
 				field{"unit", r.text(&e.Time.Unit, wantUnit)})
 		}},
 		field{"max_future", r.duration(&e.MaxFuture)},
+		field{"max_past", r.positive(&e.MaxPast)},
+		field{"max_jump", r.positive(&e.MaxJump)},
+		field{"max_jump_streak", func(n *yaml.Node, path string) {
+			known := len(r.errs)
+			if r.integer(&e.MaxJumpStreak, wantStreak)(n, path); e.MaxJumpStreak == 0 && len(r.errs) == known {
+				r.fail(n, path, text(resolve(n)), "is out of range", wantStreak)
+			}
+		}},
 		field{"max_key_bytes", r.bytes(func(v int64) { e.MaxKeyBytes = clamp(v) })},
 		field{"max_value_bytes", func(n *yaml.Node, path string) {
 			r.bytes(func(v int64) {

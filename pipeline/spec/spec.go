@@ -33,12 +33,18 @@ type Source struct {
 type Event struct {
 	Key         []string  `json:"key"`
 	Time        EventTime `json:"time"`
-	MaxFuture   Duration  `json:"max_future"`    // how far an event time may lie beyond the record's own timestamp
-	MaxKeyBytes int       `json:"max_key_bytes"` // longest encoded key that is accepted, in bytes
+	MaxFuture   Duration  `json:"max_future"`         // how far an event time may lie beyond the record's own timestamp
+	MaxPast     Duration  `json:"max_past,omitempty"` // how far it may lie before that timestamp; 0: as far as it likes
+	MaxKeyBytes int       `json:"max_key_bytes"`      // longest encoded key that is accepted, in bytes
 
 	// MaxValueBytes is the longest text, or integer beyond int64, that first and last take, in bytes as it is published:
 	// with quotes and escapes. 0 when no aggregate takes any.
 	MaxValueBytes int `json:"max_value_bytes,omitempty"`
+
+	// MaxJump is how far one event may move its lane's watermark forward; 0: as far as it likes. MaxJumpStreak is how many
+	// events in a row are refused for that before the lane asks the operator; 0 without MaxJump.
+	MaxJump       Duration `json:"max_jump,omitempty"`
+	MaxJumpStreak int      `json:"max_jump_streak,omitempty"`
 }
 
 // EventTime says where the event time stands and in which unit: s, ms, us, ns or rfc3339.

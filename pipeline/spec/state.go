@@ -20,6 +20,7 @@ func (s *Spec) StateID() string {
 	if event.MaxValueBytes == s.defaultValueBytes() || s.texts() == 0 {
 		event.MaxValueBytes = 0 // it follows from the rest, and specs from before it have kept their state
 	}
+	event.MaxJumpStreak = 0 // it decides when the operator is asked, not what becomes of an event
 	text, err := encode(struct {
 		Format     int
 		Encoding   string

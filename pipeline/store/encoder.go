@@ -170,6 +170,8 @@ func (e *encoder) metaUpdate(m *MetaUpdate) {
 	e.str(m.TopicID)
 	e.str("seals")
 	e.str(FormatSeals(m.Seals))
+	e.str("accepted")
+	e.str(FormatOffsets(m.Accepted))
 	if m.Balance.Known {
 		e.str("dropped")
 		e.int(m.Balance.Dropped)

@@ -13,7 +13,7 @@ var metaDefaults = func() []any {
 	for _, f := range metaFields(fresh) {
 		fields = append(fields, f.name, f.value)
 	}
-	return append(fields, "topic_id", "", "seals", "", "dropped", 0)
+	return append(fields, "topic_id", "", "seals", "", "accepted", "", "dropped", 0)
 }()
 
 type metaField struct {
@@ -22,7 +22,7 @@ type metaField struct {
 }
 
 // metaFields lists the numbers of a meta call under their names in Redis.
-func metaFields(m *MetaUpdate) [18]metaField {
+func metaFields(m *MetaUpdate) [21]metaField {
 	return [...]metaField{
 		{"offset", m.Offset},
 		{"watermark", m.Watermark},
@@ -42,6 +42,9 @@ func metaFields(m *MetaUpdate) [18]metaField {
 		{"skipped", m.Counters.Skipped},
 		{"decided", m.Decided},
 		{"era", m.Era},
+		{"past", m.Counters.Past},
+		{"jumped", m.Counters.Jumped},
+		{"jumps", m.Jumps},
 	}
 }
 
@@ -69,11 +72,15 @@ func parseMeta(id LaneID, hash map[string]string) (Meta, error) {
 	m.UpdatedAt = p.int("updated_at")
 	m.Counters.Skipped, m.Decided, m.Era = p.added("skipped"), p.added("decided"), p.added("era")
 	m.Begun = p.added("begun")
+	m.Counters.Past, m.Counters.Jumped, m.Jumps = p.added("past"), p.added("jumped"), p.added("jumps")
 	if m.Balance.Known = hash["dropped_under"] == hash["owner"]; m.Balance.Known {
 		m.Balance.Dropped = p.added("dropped")
 	}
 	var err error
 	if m.Seals, err = ParseSeals(hash["seals"]); err != nil && p.err == nil {
+		p.err = err
+	}
+	if m.Accepted, err = ParseOffsets(hash["accepted"]); err != nil && p.err == nil {
 		p.err = err
 	}
 	if m.Cursor, err = ParseCursor(hash["cursor"]); err != nil && p.err == nil {
@@ -138,20 +145,49 @@ func ParseSeals(text string) ([]Seal, error) {
 	return seals, nil
 }
 
-// Numbers of a slice in the folds hash: without a basis, as older versions wrote it, and with one.
+// FormatOffsets returns offset,offset,... as it is kept in meta and in the group offset's metadata.
+func FormatOffsets(offsets []int64) string {
+	var buf []byte
+	for i, n := range offsets {
+		if i > 0 {
+			buf = append(buf, ',')
+		}
+		buf = strconv.AppendInt(buf, n, 10)
+	}
+	return string(buf)
+}
+
+// ParseOffsets is the inverse of FormatOffsets.
+func ParseOffsets(text string) ([]int64, error) {
+	if text == "" {
+		return nil, nil
+	}
+	offsets, err := parseInts(text, ",", 1+strings.Count(text, ","))
+	if err != nil {
+		return nil, fmt.Errorf("%w: offsets are %q", ErrCorrupt, text)
+	}
+	return offsets, nil
+}
+
+// Numbers of a slice in the folds hash: without a basis, as older versions wrote it, with one, and with counters that
+// only some pipelines have. These are left out where they are 0, so that older versions read what they may meet.
 const (
 	bareStat = 3
 	fullStat = 13
+	longStat = 15
 )
 
 // encode returns the slice's numbers as they are kept in the folds hash: first, last, folded, then those of the basis.
 func (st SliceStat) encode() string {
 	b, c := &st.Basis, &st.Basis.Counters
-	n := [fullStat]int64{st.FirstOffset, st.LastOffset, st.Folded, b.Watermark, b.Sealed,
-		c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded, c.Skipped}
+	n := [longStat]int64{st.FirstOffset, st.LastOffset, st.Folded, b.Watermark, b.Sealed,
+		c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded, c.Skipped, c.Past, c.Jumped}
 	used := n[:]
-	if !b.Known {
+	switch {
+	case !b.Known:
 		used = n[:bareStat]
+	case c.Past == 0 && c.Jumped == 0:
+		used = n[:fullStat]
 	}
 	buf := make([]byte, 0, 128)
 	for i, v := range used {
@@ -173,18 +209,24 @@ func parseSliceStat(member, folds string) (SliceStat, error) {
 		return SliceStat{SliceID: slice, FirstOffset: NoOffset, LastOffset: NoOffset}, nil
 	}
 	want := fullStat
-	if strings.Count(folds, ",") < bareStat {
+	switch commas := strings.Count(folds, ","); {
+	case commas < bareStat:
 		want = bareStat
+	case commas >= fullStat:
+		want = longStat
 	}
 	n, err := parseInts(folds, ",", want)
 	if err != nil {
 		return SliceStat{}, fmt.Errorf("%w: folds of %s are %q", ErrCorrupt, member, folds)
 	}
 	st := SliceStat{SliceID: slice, FirstOffset: n[0], LastOffset: n[1], Folded: n[2]}
-	if want == fullStat {
+	if want > bareStat {
 		st.Basis = Basis{Known: true, Watermark: n[3], Sealed: n[4], Counters: Counters{
 			Read: n[5], Invalid: n[6], Ahead: n[7], Filtered: n[8], Duplicate: n[9], Late: n[10], Folded: n[11], Skipped: n[12],
 		}}
+	}
+	if want == longStat {
+		st.Basis.Counters.Past, st.Basis.Counters.Jumped = n[13], n[14]
 	}
 	return st, nil
 }

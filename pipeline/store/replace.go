@@ -51,7 +51,7 @@ func (s *Store) Replace(ctx context.Context, id LaneID, stateID string, expected
 	for _, f := range metaFields(m) {
 		args = append(args, f.name, f.value)
 	}
-	args = append(args, "topic_id", m.TopicID, "seals", FormatSeals(m.Seals), "dropped", m.Balance.Dropped)
+	args = append(args, "topic_id", m.TopicID, "seals", FormatSeals(m.Seals), "accepted", FormatOffsets(m.Accepted), "dropped", m.Balance.Dropped)
 	reply, err := s.run(ctx, replaceScript, []string{id.metaKey(), id.slicesKey(), id.foldsKey()}, args...)
 	if err != nil {
 		return Meta{}, fmt.Errorf("replace the state of lane %s: %w", id, err)

@@ -18,12 +18,15 @@ const (
 	// NotIdle is Meta.IdleEnd of a lane that is not idle.
 	NotIdle = -1
 
+	// AcceptJump is Meta.Jumps of a lane that accepts the next jump whatever its width.
+	AcceptJump = -1
+
 	// NoOffset is FirstOffset and LastOffset of a slice whose first commit is still under way.
 	NoOffset = -1
 )
 
 // Counters says what became of every record a lane has read. They are committed together with the offset:
-// Read = Invalid + Ahead + Filtered + Duplicate + Late + Folded.
+// Read = Invalid + Ahead + Past + Jumped + Filtered + Duplicate + Late + Folded.
 type Counters struct {
 	Read      int64 `json:"read"`
 	Invalid   int64 `json:"invalid"`
@@ -32,6 +35,9 @@ type Counters struct {
 	Duplicate int64 `json:"duplicate"`
 	Late      int64 `json:"late"` // late for every window
 	Folded    int64 `json:"folded"`
+
+	Past   int64 `json:"past,omitempty"`   // event time too far before the record's own timestamp
+	Jumped int64 `json:"jumped,omitempty"` // would have moved the watermark too far at once
 
 	// Skipped is how many records were given up by an operator's decision: never read, or read and then dropped with the
 	// slices that held them. They are not in Read.
@@ -42,7 +48,10 @@ type Counters struct {
 func (c *Counters) Moves() int64 { return c.Read - c.Refused() }
 
 // Refused is how many records were refused: they belong on the dead-letter topic and leave the watermark alone.
-func (c *Counters) Refused() int64 { return c.Invalid + c.Ahead }
+func (c *Counters) Refused() int64 { return c.Invalid + c.Ahead + c.Past + c.Jumped }
+
+// Sum is how many records the outcomes account for: Read, if nothing is wrong.
+func (c *Counters) Sum() int64 { return c.Refused() + c.Filtered + c.Duplicate + c.Late + c.Folded }
 
 // Add sums up the counters of several lanes.
 func (c *Counters) Add(o Counters) {
@@ -54,6 +63,8 @@ func (c *Counters) Add(o Counters) {
 	c.Late += o.Late
 	c.Folded += o.Folded
 	c.Skipped += o.Skipped
+	c.Past += o.Past
+	c.Jumped += o.Jumped
 }
 
 // Basis is what a lane had come to just before it decided the record at some offset: reading again from there under it
@@ -100,7 +111,9 @@ type Meta struct {
 	Era       int64 // id of the lane's past: when an operator's decision gave it another one, ms; 0 for its first
 	Seals     []Seal
 	Balance   Balance
-	Begun     int64 // where the lane's first state began; 0 at the start of its log
+	Begun     int64   // where the lane's first state began; 0 at the start of its log
+	Jumps     int64   // refused jumps in a row; AcceptJump when the operator has accepted the next
+	Accepted  []int64 // offsets of jumps that were accepted, which a rebuild has to accept again
 }
 
 // MetaUpdate is what the last call of a commit writes. Owner, cursor, format and state id are kept by the scripts.
@@ -121,7 +134,9 @@ type MetaUpdate struct {
 	Slices    []SliceStat // absolute values of the slices touched since the last meta call
 	Whole     bool        // Slices are all there are: what folds hold of others goes
 	Balance   Balance     // not known in journals of earlier versions: then neither is that of the meta any more
-	Hint      string      // metadata of the group's offset once this is committed; Redis does not keep it
+	Jumps     int64
+	Accepted  []int64
+	Hint      string // metadata of the group's offset once this is committed; Redis does not keep it
 }
 
 // Write puts entries into one bucket of one slice generation.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,6 +112,11 @@ func (c *Config) proveIdle(ctx context.Context, v *View) error {
 		}
 	}
 	return nil
+}
+
+// Unproved reports whether a lane claims to be idle and is not left out because its log went on: the next look may tell.
+func (v *View) Unproved() bool {
+	return slices.ContainsFunc(v.Lanes, func(l Lane) bool { return l.claims() && !l.Idle && !l.Gone && l.Meta.Offset > l.Meta.IdleEnd })
 }
 
 // claims reports whether the lane says that it is idle.

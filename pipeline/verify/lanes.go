@@ -56,8 +56,9 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 	}
 	c := meta.Counters
 	v.Totals.Add(c)
-	if sum := c.Invalid + c.Ahead + c.Filtered + c.Duplicate + c.Late + c.Folded; sum != c.Read {
-		v.problem(ProblemConservation, check.Lane, "read %d, but invalid+ahead+filtered+duplicate+late+folded is %d: %+v", c.Read, sum, c)
+	if sum := c.Sum(); sum != c.Read {
+		v.problem(ProblemConservation, check.Lane,
+			"read %d, but invalid+ahead+past+jumped+filtered+duplicate+late+folded is %d: %+v", c.Read, sum, c)
 	}
 	skipped := c.Skipped // of this log
 	if meta.Era != 0 {

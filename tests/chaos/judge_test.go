@@ -100,8 +100,10 @@ func (r *run) judgeLanes(want *oracle.Result) {
 		m, found := r.pipeline.Meta(lane.Partition)
 		require.True(r.t, found)
 		c := lane.Counters
-		require.Equal(r.t, store.Counters{Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Filtered: c.Filtered, Late: c.Late, Folded: c.Folded,
-			Skipped: r.skipped[lane.Partition]}, m.Counters, "partition %d", lane.Partition)
+		require.Equal(r.t, store.Counters{
+			Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Past: c.Past, Jumped: c.Jumped, Filtered: c.Filtered,
+			Late: c.Late, Folded: c.Folded, Skipped: r.skipped[lane.Partition],
+		}, m.Counters, "partition %d", lane.Partition)
 	}
 	r.pipeline.RequireSides(want.Late, want.Totals())
 }

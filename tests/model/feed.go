@@ -17,6 +17,7 @@ const (
 	good = iota
 	invalid
 	ahead
+	past
 	filtered
 	marker // of a transaction: an offset at which nothing is delivered
 )
@@ -77,10 +78,18 @@ func (w *World) produce() {
 			e.ms = w.now + 2*3_600_000
 		case 7:
 			e.kind = marker
+		case 8:
+			e.kind = past
+			e.ms = w.now - 2*3_600_000
 		}
 		if refused {
-			if e.kind = invalid; w.rng.IntN(2) == 0 {
+			switch w.rng.IntN(3) {
+			case 0:
+				e.kind = invalid
+			case 1:
 				e.kind, e.ms = ahead, w.now+2*3_600_000
+			case 2:
+				e.kind, e.ms = past, w.now-2*3_600_000
 			}
 		}
 		w.put(n, e, v)
@@ -179,6 +188,8 @@ func (w *World) extend(r *reference, p *partition) {
 			c.Invalid++
 		case ahead:
 			c.Ahead++
+		case past:
+			c.Past++
 		case good, filtered:
 			r.max = max(r.max, e.ms)
 			if e.kind == filtered {

@@ -181,15 +181,15 @@ var mutants = []struct {
 	sky  Climate
 	from uint64 // where to begin: rules that only a rare run needs begin near one
 }{
-	{tokens, Storm, 1}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
-	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 490}, {idleAsks, Silence, 250},
-	{sealAtEnd, Silence, 170}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
+	{tokens, Storm, 215}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
+	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 1090}, {idleAsks, Silence, 260},
+	{sealAtEnd, Silence, 590}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
 	{basisThere, Mixed, 1},
 	{stealBack, Crashes, 1}, {closerAsks, Refused, 1}, {endsFresh, Refused, 1}, {movesEnd, Refused, 1}, {coverFirst, Mixed, 1}, {behind, Storm, 1},
-	{ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 50},
+	{ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {frozen, Crowd, 1}, {upwards, Crowd, 1},
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
-	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 490},
+	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 550},
 	{wholeLanes, Loss, 1}, {asksAgain, Loss, 1},
 	{floorsTrue, Mixed, 1}, {floorsEdition, Mixed, 1},
 }

@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 	"time"
 )
@@ -11,18 +12,21 @@ type Lane struct {
 	Topic     string
 	Partition int32
 	Records   []Record
-	Seals     []Seal // by offset
+	Seals     []Seal  // by offset
+	Accepted  []int64 // offsets of events that were accepted whatever the spec's max_jump says
 }
 
 // Seal is a time, in milliseconds, that counts like a watermark for all records from an offset on: a lane that was idle
 // adopted it, because the pipeline around it was that far.
 type Seal struct{ Offset, Before int64 }
 
-// Counters count each record once: read = invalid + ahead + filtered + late + folded.
+// Counters count each record once: read = invalid + ahead + past + jumped + filtered + late + folded.
 type Counters struct {
 	Read     int64 `json:"read"`
 	Invalid  int64 `json:"invalid"`
 	Ahead    int64 `json:"ahead"`
+	Past     int64 `json:"past,omitempty"`
+	Jumped   int64 `json:"jumped,omitempty"`
 	Filtered int64 `json:"filtered"`
 	Late     int64 `json:"late"`
 	Folded   int64 `json:"folded"`
@@ -33,6 +37,8 @@ func (c *Counters) Add(o Counters) {
 	c.Read += o.Read
 	c.Invalid += o.Invalid
 	c.Ahead += o.Ahead
+	c.Past += o.Past
+	c.Jumped += o.Jumped
 	c.Filtered += o.Filtered
 	c.Late += o.Late
 	c.Folded += o.Folded
@@ -125,6 +131,15 @@ func runLane(s *Spec, dec *decoder, lane Lane, cells map[cell]*Row, late *[]Late
 		}
 		if time.Unix(0, ev.time).After(time.UnixMilli(rec.Timestamp).Add(s.MaxFuture)) {
 			out.Counters.Ahead++
+			continue
+		}
+		if s.MaxPast > 0 && time.Unix(0, ev.time).Before(time.UnixMilli(rec.Timestamp).Add(-s.MaxPast)) {
+			out.Counters.Past++
+			continue
+		}
+		jump := floorDiv(ev.time, 1e6) - floorDiv(latest, 1e6) // ms
+		if s.MaxJump > 0 && seen && jump > s.MaxJump.Milliseconds() && !slices.Contains(lane.Accepted, rec.Offset) {
+			out.Counters.Jumped++
 			continue
 		}
 		watermark, known := floorDiv(latest, 1e6)-s.OutOfOrder.Milliseconds(), seen

@@ -22,8 +22,10 @@ type Spec struct {
 	TimeField  string
 	TimeUnit   string
 	MaxFuture  time.Duration
-	MaxKey     int // bytes of the longest accepted key
-	MaxValue   int // bytes of the longest accepted text of first and last, as published; 0 when the file does not say
+	MaxPast    time.Duration // 0: none
+	MaxJump    time.Duration // 0: none
+	MaxKey     int           // bytes of the longest accepted key
+	MaxValue   int           // bytes of the longest accepted text of first and last, as published; 0 when the file does not say
 	Where      string
 	Aggregates []Aggregate
 	Windows    []Window
@@ -64,6 +66,7 @@ func ReadSpec(data []byte) (*Spec, error) {
 		s.MaxFuture = 0
 		err = duration(v, &s.MaxFuture)
 	}
+	err = errors.Join(err, duration(event["max_past"], &s.MaxPast), duration(event["max_jump"], &s.MaxJump))
 	err = errors.Join(err, duration(mark["out_of_orderness"], &s.OutOfOrder), duration(doc["allowed_lateness"], &s.Lateness))
 	list, _ := doc["windows"].([]any)
 	for _, item := range list {

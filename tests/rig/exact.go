@@ -47,7 +47,8 @@ func (p *Pipeline) RequireResults() {
 		require.True(p.T, found)
 		c, gone := lane.Counters, p.Skipped[lane.Partition]
 		require.Equal(p.T, store.Counters{
-			Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Filtered: c.Filtered, Late: c.Late, Folded: c.Folded, Skipped: gone[1] - gone[0],
+			Read: c.Read, Invalid: c.Invalid, Ahead: c.Ahead, Past: c.Past, Jumped: c.Jumped,
+			Filtered: c.Filtered, Late: c.Late, Folded: c.Folded, Skipped: gone[1] - gone[0],
 		}, m.Counters, "partition %d", lane.Partition)
 	}
 	p.RequireSides(want.Late, want.Totals)
@@ -133,7 +134,7 @@ func (p *Pipeline) RequireSides(late []oracle.Late, totals oracle.Counters) {
 		require.Equal(p.T, want, p.Side(sink.Topic))
 	}
 	if sink := p.Spec.DeadLetter.Kafka; sink != nil {
-		require.Len(p.T, p.Side(sink.Topic), int(totals.Invalid+totals.Ahead))
+		require.Len(p.T, p.Side(sink.Topic), int(totals.Invalid+totals.Ahead+totals.Past+totals.Jumped))
 	}
 }
 

@@ -1,0 +1,209 @@
+package lane
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"millrace/pipeline/event"
+	"millrace/pipeline/source"
+)
+
+// Refused says how many records of a lane were refused for one reason, and which was the last.
+type Refused struct {
+	Reason string `json:"reason"` // as in the mr-reason header
+	Count  int64  `json:"count"`  // since the lane was taken
+	Offset int64  `json:"offset"` // of the last one
+	Detail string `json:"detail"` // what stands there and what would be valid
+	Value  string `json:"value"`  // its beginning
+}
+
+// shownValue and shownDetail bound what is shown of a refused record, in bytes.
+const shownValue, shownDetail = 120, 240
+
+// refusal is what a lane keeps of the records that were refused for one reason. Its memory is used again for every one.
+type refusal struct {
+	reason  string
+	count   int64
+	offset  int64
+	invalid error // what Decode said; nil for what is decided by time
+	ms      int64 // event time
+	at      int64 // the record's own timestamp, ms
+	before  int64 // greatest event time before it, ms
+	value   []byte
+}
+
+// detail says what is wrong with the last record.
+func (f *refusal) detail() string {
+	switch {
+	case f.invalid != nil:
+		return f.invalid.Error()
+	case f.reason == ReasonJump:
+		return fmt.Sprintf("event time %s, greatest event time before it %s", stamp(f.ms), stamp(f.before))
+	}
+	return fmt.Sprintf("event time %s, record timestamp %s", stamp(f.ms), stamp(f.at))
+}
+
+// refusals are those of one lane. There are as many as there are reasons.
+type refusals struct {
+	all   []refusal
+	count int64
+}
+
+// of returns what is kept for a reason, nil when nothing was refused for it.
+func (f *refusals) of(reason string) *refusal {
+	if i := slices.IndexFunc(f.all, func(r refusal) bool { return r.reason == reason }); i >= 0 {
+		return &f.all[i]
+	}
+	return nil
+}
+
+// note counts a record that is refused.
+func (f *refusals) note(r *source.Record, reason string) *refusal {
+	last := f.of(reason)
+	if last == nil {
+		f.all = append(f.all, refusal{reason: reason})
+		last = &f.all[len(f.all)-1]
+	}
+	f.count++
+	last.count++
+	last.offset, last.at = r.Offset, r.Timestamp
+	last.value = append(last.value[:0], r.Value[:min(len(r.Value), shownValue+1)]...)
+	return last
+}
+
+// list returns copies, the most frequent reason first.
+func (f *refusals) list() []Refused {
+	if len(f.all) == 0 {
+		return nil
+	}
+	out := make([]Refused, len(f.all))
+	for i := range f.all {
+		r := &f.all[i]
+		out[i] = Refused{
+			Reason: r.reason, Count: r.count, Offset: r.offset,
+			Detail: beginning(strings.TrimPrefix(strings.TrimPrefix(r.detail(), r.reason), ": "), shownDetail),
+			Value:  beginning(string(r.value), shownValue),
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Refused) int { return cmp.Compare(b.Count, a.Count) })
+	return out
+}
+
+// beginning cuts a text, or bytes that may be none, to something that can be shown.
+func beginning(text string, limit int) string {
+	if len(text) <= limit {
+		return strings.ToValidUTF8(text, "?")
+	}
+	return strings.TrimRight(strings.ToValidUTF8(text[:limit], "?"), "?") + "..."
+}
+
+// refuseInvalid refuses a record that is no event.
+func (s *State) refuseInvalid(r *source.Record, err error) {
+	reason := "invalid"
+	var inv *event.Invalid
+	if errors.As(err, &inv) {
+		reason = string(inv.Reason)
+	}
+	last := s.refusals.note(r, reason)
+	last.invalid = err
+	s.sides.dead(r, last)
+}
+
+// refuse refuses an event because of its time, in ms.
+func (s *State) refuse(r *source.Record, reason string, ms int64) {
+	last := s.refusals.note(r, reason)
+	last.ms, last.before = ms, s.maxTime
+	s.sides.dead(r, last)
+}
+
+// Refused lists why records were refused since the state was made, the most frequent reason first.
+func (s *State) Refused() []Refused { return s.refusals.list() }
+
+// firstRefused is how many records a lane reads before it warns that all of them were refused.
+const firstRefused = 100
+
+// warning is one line when every record was refused since the lane was taken, and there were enough to say so.
+func (s *State) warning() string {
+	read := s.counters.Read - s.readBefore
+	if read < firstRefused || s.refusals.count != read {
+		return ""
+	}
+	most := slices.MaxFunc(s.refusals.all, func(a, b refusal) int { return cmp.Compare(a.count, b.count) })
+	text := fmt.Sprintf("%d of %d records are refused: %s", most.count, read, most.reason)
+	switch most.reason {
+	case ReasonTooFarAhead:
+		text = fmt.Sprintf("%d of %d records are too far ahead: event time %s, but the record's Kafka timestamp is %s",
+			most.count, read, stamp(most.ms), stamp(most.at))
+	case ReasonTooFarPast:
+		text = fmt.Sprintf("%d of %d records are too far in the past: event time %s, but the record's Kafka timestamp is %s",
+			most.count, read, stamp(most.ms), stamp(most.at))
+	default:
+		if detail := strings.TrimPrefix(strings.TrimPrefix(most.detail(), most.reason), ": "); detail != "" {
+			text += ": " + beginning(detail, shownDetail)
+		}
+	}
+	if hint := most.hint(s.program.Spec.Event.Time.Unit); hint != "" {
+		text += ": " + hint
+	}
+	return text
+}
+
+// credible is how close an event time and the record's timestamp are when one of them was read in another unit than it
+// was written in and both are right.
+const credible = 366 * 24 * time.Hour
+
+// firstCredible is the earliest Kafka timestamp that is one, in ms: Kafka is younger.
+var firstCredible = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+
+// near reports whether two times, in ms, may be those of one record.
+func near(a, b float64) bool {
+	return a-b < float64(credible.Milliseconds()) && b-a < float64(credible.Milliseconds())
+}
+
+// hint guesses which clock is wrong, and says what to do about it. unit is that of the event time.
+func (f *refusal) hint(unit string) string {
+	var inv *event.Invalid
+	switch {
+	case f.reason == ReasonTooFarAhead && f.at < firstCredible && near(float64(f.at)*1000, float64(f.ms)):
+		return "is the producer's timestamp in seconds? Let it send milliseconds, or set message.timestamp.type=LogAppendTime on the topic"
+	case f.reason == ReasonTooFarAhead && f.at < firstCredible:
+		return "does the producer set a timestamp? Let it send one in milliseconds, or set message.timestamp.type=LogAppendTime on the topic"
+	case f.reason == ReasonTooFarPast:
+		return unitHint(float64(f.ms)*1e6/unitNanos(unit), float64(f.at))
+	case errors.As(f.invalid, &inv) && inv.Reason == event.BadTime:
+		if value, err := strconv.ParseFloat(strings.Trim(inv.Got, `"`), 64); err == nil {
+			return unitHint(value, float64(f.at))
+		}
+	}
+	return ""
+}
+
+// unitHint names the unit in which an event time is close to the record's timestamp, in ms.
+func unitHint(value, at float64) string {
+	for _, unit := range []string{"s", "ms", "us", "ns"} {
+		if near(value*unitNanos(unit)/1e6, at) {
+			return fmt.Sprintf("is the event time in %s? Set event.time.unit: %s", unitNames[unit], unit)
+		}
+	}
+	return ""
+}
+
+var unitNames = map[string]string{"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+// unitNanos is how many nanoseconds an event time of 1 has.
+func unitNanos(unit string) float64 {
+	switch unit {
+	case "s":
+		return 1e9
+	case "ms":
+		return 1e6
+	case "us":
+		return 1e3
+	}
+	return 1
+}
