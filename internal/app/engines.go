@@ -238,6 +238,7 @@ func laneStatus(l *lane.Status) contract.LaneStatus {
 	out := contract.LaneStatus{
 		Topic: l.Topic, Partition: l.Partition, State: l.State, Reason: l.Reason,
 		Offset: l.Committed, Lag: l.Lag(), Rate: l.Rate, Epoch: l.Owner.Epoch(),
+		RefusesAll: l.RefusesAll && l.State == lane.StateRunning,
 	}
 	if l.Incident != nil {
 		out.Reason = l.Incident.Error()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,6 +75,7 @@ type previewed struct {
 	counters store.Counters
 	windows  int
 	refused  []refusedRecord // the first of each kind, by line
+	reasons  map[string]int64
 }
 
 // refusedRecord is a record of the sample that was set aside.
@@ -115,7 +117,7 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 	}
 	now := time.Now().UnixMilli()
 	var c lane.Commit
-	out := &previewed{spec: s}
+	out := &previewed{spec: s, reasons: make(map[string]int64)}
 	for n := int64(0); ; n++ {
 		line, err := in.Next()
 		if errors.Is(err, io.EOF) {
@@ -139,6 +141,9 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 		state.Snapshot(&c, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
 		memory.add(store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}, c.Calls)
 		out.counters.Add(state.Counters())
+		for _, r := range state.Refused() {
+			out.reasons[r.Reason] += r.Count
+		}
 		if err := out.refuse(c.Side, int64(partitions)); err != nil {
 			return nil, err
 		}
@@ -242,6 +247,17 @@ func (p *previewed) writeRefused(w io.Writer) error {
 	return nil
 }
 
+// reasonsText lists why records were refused, the most frequent reason first.
+func reasonsText(reasons map[string]int64) string {
+	names := slices.SortedFunc(maps.Keys(reasons), func(a, b string) int {
+		return cmp.Or(cmp.Compare(reasons[b], reasons[a]), strings.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%d %s", reasons[name], name)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (p *previewed) draw(w io.Writer, limit int) error {
 	shown := p.rows
 	if len(shown) > limit {
@@ -254,6 +270,9 @@ func (p *previewed) draw(w io.Writer, limit int) error {
 		fmt.Fprintf(w, "... and %s more\n", counted(more, "row"))
 	}
 	_, err := fmt.Fprintf(w, "%s in %s; %s\n", counted(len(p.rows), "row"), counted(p.windows, "window"), sentence(p.counters))
+	if err == nil && len(p.reasons) > 0 {
+		_, err = fmt.Fprintf(w, "refused: %s\n", reasonsText(p.reasons))
+	}
 	for _, record := range p.refused {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "  %s\n", record)

@@ -83,7 +83,7 @@ func unhealthy(v *verify.Report, view statusView) {
 
 func drawVerification(w io.Writer, v *verify.Report) error {
 	t := &table{}
-	t.row("LANE", "OFFSET", "END", "RECORDS", "READ", "FOLDED", "LATE", "FILTERED", "INVALID", "AHEAD", "PAST", "JUMPED", "DUPLICATE", "ENTRIES", "NOTE")
+	t.row("LANE", "OFFSET", "END", "RECORDS", "READ", "FOLDED", "LATE", "FILTERED", "INVALID", "AHEAD", "DUPLICATE", "ENTRIES", "NOTE")
 	for _, l := range v.Lanes {
 		c, note := l.Counters, ""
 		if l.Busy {
@@ -95,14 +95,27 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 		if c.Skipped > 0 {
 			note += fmt.Sprintf(" %s skipped as decided", counted(c.Skipped, "record"))
 		}
-		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Past, c.Jumped, c.Duplicate, l.Entries, note)
+		if c.Past > 0 {
+			note += fmt.Sprintf(" %s too far in the past", counted(c.Past, "record"))
+		}
+		if c.Jumped > 0 {
+			note += fmt.Sprintf(" %s jumped", counted(c.Jumped, "record"))
+		}
+		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate, l.Entries, note)
 	}
 	if err := t.write(w, ""); err != nil {
 		return err
 	}
 	c := v.Totals
-	fmt.Fprintf(w, "%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead + %d too far in the past + %d jumped + %d duplicate\n",
-		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Past, c.Jumped, c.Duplicate)
+	sum := fmt.Sprintf("%d read = %d folded + %d late + %d filtered + %d invalid + %d too far ahead",
+		c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead)
+	if c.Past > 0 {
+		sum += fmt.Sprintf(" + %d too far in the past", c.Past)
+	}
+	if c.Jumped > 0 {
+		sum += fmt.Sprintf(" + %d jumped", c.Jumped)
+	}
+	fmt.Fprintf(w, "%s + %d duplicate\n", sum, c.Duplicate)
 	if c.Skipped > 0 {
 		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(c.Skipped, "record"))
 	}

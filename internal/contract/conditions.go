@@ -131,6 +131,9 @@ func EngineConditions(e EngineStatus) []Condition {
 	for i := range e.Lanes {
 		l := &e.Lanes[i]
 		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
+		if l.RefusesAll {
+			all = append(all, Condition{Kind: ConditionRefusing, Subject: name, Reason: l.Reason})
+		}
 		switch l.State {
 		case laneStateParked:
 			all = append(all, Condition{Kind: ConditionLaneParked, Subject: name, Reason: l.Reason})

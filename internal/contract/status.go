@@ -106,6 +106,8 @@ type LaneStatus struct {
 	// Refused says why records were refused since the lane was acquired: at most MaxRefused reasons, the most frequent
 	// first. Only the MaxRefusedLanes lanes of a hot path that refused most have examples.
 	Refused []RefusedRecords `json:"refused,omitempty"`
+	// RefusesAll says that every record was refused since the lane was acquired; Reason says why.
+	RefusesAll bool `json:"refuses_all,omitempty"`
 }
 
 // RefusedRecords are the records that a lane has refused for one reason.

@@ -303,10 +303,12 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionRefusing, Line: "degraded (lane {subject} refuses its records: {reason})", Flows: true, Closes: true,
-		Means:  "All recent records of a lane are refused: they are counted, and stand in the dead-letter topic if there is one.",
-		Bound:  "none: it ends with the first good record.",
-		WayOut: "mend the producer or the spec; `millrace status NAME TOPIC/PARTITION` shows reasons and examples",
-		Sample: Condition{Subject: "orders/0", Reason: "invalid_json: 1200 of 1200"},
+		Means: "Every record that a lane has read since it was taken over was refused: the records are counted, and stand in the " +
+			"dead-letter topic if there is one.",
+		Bound:   "none: it ends with the first good record. The lane holds no window open after `idle_timeout`.",
+		WayOut:  "mend the producer or the spec; `millrace status NAME TOPIC/PARTITION` shows reasons and examples",
+		Process: true,
+		Sample:  Condition{Subject: "orders/0", Reason: "1200 of 1200 records are refused: not_json: at byte 0"},
 	},
 	{
 		Kind: ConditionStorm, Line: "degraded ({subject}: {reason})", Flows: true, Closes: true,

@@ -378,6 +378,7 @@ func (r *loop) sayRefused() {
 	if r.warning = r.state.warning(); r.warning != "" && before == "" {
 		r.deps.Log.Warn("the lane refuses every record", "lane", r.id.String(), "why", r.warning)
 	}
+	r.now.RefusesAll = r.warning != ""
 	if n := r.state.refusals.count; n != r.shown {
 		r.shown, r.now.Refused = n, r.state.Refused()
 	}
