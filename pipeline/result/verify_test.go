@@ -98,7 +98,7 @@ func TestVerifyFinds(t *testing.T) {
 			keys, err := w.redis.Keys(w.ctx, "*:ledger").Result()
 			require.NoError(w.t, err)
 			require.NoError(w.t, w.redis.Del(w.ctx, keys...).Err())
-		}, "view: Redis does not show it; the ledger has revision 2"},
+		}, "view: Redis does not show it: it is missing, not expired, and was to stay until 2023-11-21T00:00:00Z; the ledger has revision 2"},
 		{"records nobody read", func(w *world) {
 			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "4").Err())
 		}, "conservation: read 4, but invalid+ahead+past+jumped+filtered+duplicate+late+folded is 5"},
