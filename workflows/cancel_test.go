@@ -355,7 +355,9 @@ func windowSituations() []situation {
 		env.OnSignalExternalWorkflow(anything, contract.CloseWindowsID("orders"), anything, contract.SignalReport, anything).Return(
 			func(_, _, _, _ string, _ any) error { told++; return nil })
 		return env, func() {
-			env.ExecuteWorkflow(contract.WorkflowCloseWindow, contract.CloseWindowInput{Pipeline: "orders", Spec: []byte(specJSON), Window: ref(1), Problem: "x"})
+			env.ExecuteWorkflow(contract.WorkflowCloseWindow, contract.CloseWindowInput{
+				Pipeline: "orders", Spec: []byte(specJSON), Window: ref(1), Problem: "x",
+			})
 		}, func(t *testing.T) { require.Equal(t, 1, told, "the closer is told") }
 	}}}
 }

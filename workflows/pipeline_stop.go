@@ -113,8 +113,8 @@ func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, e
 	}
 	if bounded && len(still) > 0 {
 		p.closeAgain()
-		return p.undrained(r, fmt.Sprintf("everything was read, but %s, which is closing windows, did not end within %s; see `temporal workflow describe --workflow-id %s`",
-			childrenText([]*child{closer}), patience, closer.state.ID)), nil
+		return p.undrained(r, fmt.Sprintf("everything was read, but %s, which is closing windows, did not end within %s; see "+
+			"`temporal workflow describe --workflow-id %s`", childrenText([]*child{closer}), patience, closer.state.ID)), nil
 	}
 	p.note = "publishing the open windows"
 	r.Emitted, err = p.emit(ctx, o.wait(r, "the open windows to be published", thenGoesOn), max(left(), leastPublish),

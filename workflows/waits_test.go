@@ -209,7 +209,8 @@ func TestADrainKeepsToItsTimeout(t *testing.T) {
 		start(env, nil)
 		require.NoError(t, env.GetWorkflowError())
 		require.False(t, *drain.receipt.Drained)
-		require.Contains(t, drain.receipt.Note, "not drained: everything was read, but close:orders (running), which is closing windows, did not end within 1m0s")
+		require.Contains(t, drain.receipt.Note, "not drained: everything was read, but close:orders (running), which is closing windows, "+
+			"did not end within 1m0s")
 		require.Empty(t, w.emits)
 	})
 }

@@ -23,7 +23,9 @@ type searchable struct {
 }
 
 // ExecuteWorkflow implements starting.
-func (s searchable) ExecuteWorkflow(ctx context.Context, o client.StartWorkflowOptions, workflow any, args ...any) (run client.WorkflowRun, err error) {
+func (s searchable) ExecuteWorkflow(ctx context.Context, o client.StartWorkflowOptions, workflow any, args ...any) (
+	run client.WorkflowRun, err error,
+) {
 	err = s.with(ctx, &o, func() error {
 		run, err = s.starting.ExecuteWorkflow(ctx, o, workflow, args...)
 		return err
@@ -32,7 +34,9 @@ func (s searchable) ExecuteWorkflow(ctx context.Context, o client.StartWorkflowO
 }
 
 // SignalWithStartWorkflow implements starting.
-func (s searchable) SignalWithStartWorkflow(ctx context.Context, id, signal string, arg any, o client.StartWorkflowOptions, workflow any, args ...any) (run client.WorkflowRun, err error) {
+func (s searchable) SignalWithStartWorkflow(ctx context.Context, id, signal string, arg any, o client.StartWorkflowOptions,
+	workflow any, args ...any,
+) (run client.WorkflowRun, err error) {
 	err = s.with(ctx, &o, func() error {
 		run, err = s.starting.SignalWithStartWorkflow(ctx, id, signal, arg, o, workflow, args...)
 		return err

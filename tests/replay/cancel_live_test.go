@@ -205,7 +205,9 @@ func (s *stack) endsWithPromotedWindows(input json.RawMessage) {
 		// The window's own workflow waits for lanes that are not there, and so stays as long as it is let.
 		if d, err := s.client.DescribeWorkflowExecution(context.Background(), window, ""); err != nil ||
 			d.WorkflowExecutionInfo.Status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-			start(window, contract.WorkflowCloseWindow, contract.CloseWindowInput{Version: 1, Pipeline: "orders", Spec: input, Window: ref, Problem: "test"})
+			start(window, contract.WorkflowCloseWindow, contract.CloseWindowInput{
+				Version: 1, Pipeline: "orders", Spec: input, Window: ref, Problem: "test",
+			})
 		}
 	})
 	s.eventually("the window's workflow follows", func() bool { return !s.isOpen(window) })
