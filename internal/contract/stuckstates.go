@@ -117,7 +117,7 @@ var stuckStates = []StuckState{
 		Kind: ConditionFailed, Line: "{subject}: {reason}",
 		Means:  "The pipeline's workflow failed, was cancelled or terminated, and nothing runs.",
 		Bound:  "none: it stays so until somebody starts the pipeline.",
-		WayOut: "mend what the reason names, then `millrace start FILE`",
+		WayOut: "mend what the reason names, then `millrace start FILE`; a refused spec: another name, or `--discard-state --from ...`",
 		Sample: Condition{
 			Subject: "failed", Command: "millrace start FILE",
 			Reason: "source topic orders does not exist; create it first",
