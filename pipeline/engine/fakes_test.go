@@ -220,7 +220,7 @@ func newHall(t *testing.T, change func(*Config)) *hall {
 	h.deps = lane.Deps{
 		Store: h.fakes, Side: h.fakes, Cluster: h.fakes, Group: "g", Log: cfg.Log, Gate: h.recovery,
 		Budget: lane.NewBudget(1 << 30), Desired: lane.NewDesired(),
-		Open: h.fakes.open,
+		Open: h.open,
 	}
 	h.ctx, h.end = context.WithCancel(t.Context())
 	return h

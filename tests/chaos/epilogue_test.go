@@ -48,7 +48,7 @@ func (r *run) loseStores() {
 		return err == nil || errors.Is(err, kerr.GroupIDNotFound)
 	})
 	r.out.Faults[StoresGone]++
-	r.pipeline.Start()
+	r.pipeline.StartAsking()
 	r.until("every lane that the ledger names has asked", func() bool {
 		for n := range named {
 			if r.decided[incidentOf{lane.IncidentStateLost, n}] == 0 {

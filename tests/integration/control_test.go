@@ -208,7 +208,7 @@ func TestStopEndsAnOpenRecovery(t *testing.T) {
 	p.result(first.ID, &result)
 	require.Equal(t, contract.OutcomeSuperseded, result.Outcome, "%+v", result)
 	require.Contains(t, result.Lanes[0].Note, "the pipeline was stopped")
-	p.Start()
+	p.StartAsking()
 	second := p.deciding()
 	require.False(t, second.Status.Batch.MidRun)
 	require.True(t, p.decide(second.ID, laneName(p.Topic(), 0), lane.ChoiceSkip).Applied)

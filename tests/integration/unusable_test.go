@@ -40,7 +40,7 @@ func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 		}
 	}
 	require.Positive(t, spoilt)
-	p.Start()
+	p.StartAsking()
 	var asked told[contract.RecoverStatus]
 	rig.Eventually(t, "three lanes ask", patience, func() bool {
 		asked = p.deciding()

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"millrace/internal/cli"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
@@ -71,6 +72,13 @@ func (p *Pipeline) Topic() string { return p.Spec.Source.Topics[0] }
 
 // Start starts the pipeline as a user would.
 func (p *Pipeline) Start() { p.T.Helper(); p.Must("start", p.File) }
+
+// StartAsking starts a pipeline of which some lanes may ask before they are read: it waits for none.
+func (p *Pipeline) StartAsking() {
+	p.T.Helper()
+	a := p.CLI("start", p.File, "--wait", "3s")
+	require.Contains(p.T, []int{cli.ExitOK, cli.ExitIncomplete}, a.Code, "%s%s", a.Out, a.Err)
+}
 
 // Remember keeps what goes to a partition, for the oracle.
 func (p *Pipeline) Remember(partition int32, timestamp int64, value []byte) {
