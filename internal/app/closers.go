@@ -278,7 +278,10 @@ func (c *closer) skip(refs []contract.WindowRef) error {
 }
 
 func (c *closer) waiting(report result.RoundReport) contract.Waiting {
-	w := contract.Waiting{For: report.Waiting.String(), Lane: strings.TrimPrefix(report.Waiting.Lane, c.spec.Name+"/"), Since: report.Waiting.Since}
+	w := contract.Waiting{
+		For: report.Waiting.String(), Lane: strings.TrimPrefix(report.Waiting.Lane, c.spec.Name+"/"),
+		Since: report.Waiting.Since, Held: report.Waiting.Held,
+	}
 	if report.Waiting.Watermark != math.MinInt64 {
 		w.Watermark = report.Waiting.Watermark
 	}

@@ -246,6 +246,7 @@ type Waiting struct {
 	For       string     `json:"for,omitempty"`       // one line for people
 	Lane      string     `json:"lane,omitempty"`      // topic/partition that holds the watermark back
 	Since     int64      `json:"since_ms,omitempty"`  // since when it has held it there, ms, as far as this closer knows
+	Held      bool       `json:"held,omitempty"`      // for long, while other lanes go on
 }
 
 // Round is one look of the closer at all windows.

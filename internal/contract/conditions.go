@@ -165,6 +165,9 @@ func CloserConditions(pipeline string, d CloseDueDetails) []Condition {
 	for _, f := range d.Failing {
 		all = append(all, Condition{Kind: ConditionClosingBlocked, Subject: "window " + f.String(), Reason: f.Problem})
 	}
+	if w := d.Waiting; w.Held {
+		all = append(all, Condition{Kind: ConditionWatermarkHeld, Subject: w.Lane, Reason: w.For, Since: time.UnixMilli(w.Since).UTC()})
+	}
 	if d.Results != nil {
 		all = append(all, levelConditions(pipeline, *d.Results)...)
 	}

@@ -263,10 +263,11 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionWatermarkHeld, Line: "closing blocked: lane {subject} holds the watermark since {since}: {reason}", Flows: true,
-		Means:  "One lane has not passed the end of the next window while others have, and is not idle.",
-		Bound:  "`idle_timeout`, when it is set and nothing more comes; else none.",
-		WayOut: "feed the partition, or set `idle_timeout` in the spec; a parked lane: `millrace recover ls NAME`",
-		Sample: Condition{Subject: "orders/3", Since: sampleSince, Reason: "no record since offset 5210"},
+		Means:   "One lane has held the watermark for a minute while others went on past the end of an open window, and is not idle.",
+		Bound:   "`idle_timeout`, when it is set and nothing comes that could move the watermark; else none.",
+		WayOut:  "feed the partition, or set `idle_timeout` in the spec; a parked lane: `millrace recover ls NAME`",
+		Process: true,
+		Sample:  Condition{Subject: "orders/3", Since: sampleSince, Reason: "no record since offset 5210"},
 	},
 	{
 		Kind: ConditionDegraded, Line: "degraded ({subject}: {reason} since {since})", Flows: true,

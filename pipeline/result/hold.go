@@ -4,21 +4,47 @@ import (
 	"time"
 
 	"millrace/pipeline/survey"
+	"millrace/pipeline/window"
 )
 
-// hold is what rounds remember of the pipeline's watermark: where it stands, which lane holds it there, and since when.
+// hold is what rounds remember of the pipeline's watermark: where it stands, which lane holds it there, and since when; and how
+// the lane that is furthest ahead fares.
 type hold struct {
 	watermark int64
 	lane      string
 	since     time.Time
+	furthest  int64
+	moved     time.Time // when furthest was last seen to rise
 }
+
+// heldAfter is how long one lane holds the watermark, while events flow on others, before that is trouble; and how long ago these
+// may have moved to count as flowing.
+const heldAfter = time.Minute
 
 // waiting describes what the watermark waits for, and since when as far as this closer knows. c.turn is held.
 func (c *Closer) waiting(v *view) survey.Waiting {
-	w := v.Waiting()
-	if h := &c.held; h.since.IsZero() || h.watermark != w.Watermark || h.lane != w.Lane {
-		*h = hold{watermark: w.Watermark, lane: w.Lane, since: c.cfg.Now()}
+	w, now := v.Waiting(), c.cfg.Now()
+	h := &c.held
+	if h.since.IsZero() || h.watermark != w.Watermark || h.lane != w.Lane {
+		h.watermark, h.lane, h.since = w.Watermark, w.Lane, now
 	}
-	w.Since = c.held.since.UnixMilli()
+	if furthest := v.Furthest(); furthest > h.furthest || h.moved.IsZero() {
+		h.furthest, h.moved = furthest, now
+	}
+	w.Since = h.since.UnixMilli()
+	w.Held = now.Sub(h.since) >= heldAfter && now.Sub(h.moved) < heldAfter && c.opensBehind(v, h.furthest)
 	return w
+}
+
+// opensBehind reports whether a window is open that ends at or before a watermark that some lane has reached.
+func (c *Closer) opensBehind(v *view, furthest int64) bool {
+	if furthest == window.NoTime {
+		return false
+	}
+	for _, ref := range v.Open(c.plan) {
+		if end := c.plan.End(ref); end > v.Watermark && end <= furthest {
+			return true
+		}
+	}
+	return false
 }

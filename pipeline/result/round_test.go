@@ -604,3 +604,35 @@ func TestRefusedRecordsHoldNoWindowOpen(t *testing.T) {
 	require.Equal(t, "its watermark is the lowest", r.Waiting.Why)
 	require.Greater(t, r.Waiting.Since, since)
 }
+
+// One lane that stands still holds every window open. That is trouble only while others go on, and only past the end of a window
+// that is open: quiet sources are none.
+func TestOneLaneHoldsTheWatermark(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	now := atBase()
+	c := w.closer(func(cfg *result.Config) { cfg.Now = func() time.Time { return now } })
+	busy, silent := w.lanes[0], w.lanes[1]
+	silent.event("s", 5, 1)
+	silent.commit()
+	busy.event("x", 10, 1)
+	busy.commit()
+	require.False(t, w.round(c).Waiting.Held)
+	now = now.Add(2 * time.Minute)
+	require.False(t, w.round(c).Waiting.Held, "nothing moves: the sources are quiet")
+	busy.event("x", 20, 1)
+	busy.commit()
+	require.False(t, w.round(c).Waiting.Held, "no window has ended for anybody")
+	busy.event("x", 125, 1)
+	busy.commit()
+	r := w.round(c)
+	require.True(t, r.Waiting.Held)
+	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Equal(t, atBase().UnixMilli(), r.Waiting.Since)
+	now = now.Add(2 * time.Minute)
+	require.False(t, w.round(c).Waiting.Held, "the others stand still too")
+	silent.event("s", 130, 1)
+	silent.commit()
+	busy.event("x", 200, 1)
+	busy.commit()
+	require.False(t, w.round(c).Waiting.Held, "it went on")
+}

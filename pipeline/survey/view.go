@@ -48,6 +48,7 @@ type Waiting struct {
 	Lane      string `json:"lane,omitempty"`
 	Why       string `json:"why"`
 	Since     int64  `json:"since_ms,omitempty"` // since when that lane has held it there, ms; 0 when nobody has watched
+	Held      bool   `json:"held,omitempty"`     // for long, while other lanes go on: windows stay open because of this lane alone
 }
 
 // String is one line for people.
@@ -193,6 +194,17 @@ func (v *View) Waiting() Waiting {
 		w.Why = "the source topics have no partitions"
 	}
 	return w
+}
+
+// Furthest is the greatest watermark of a lane, ms; window.NoTime while none has one.
+func (v *View) Furthest() int64 {
+	furthest := int64(window.NoTime)
+	for i := range v.Lanes {
+		if l := &v.Lanes[i]; l.Found && !l.Gone {
+			furthest = max(furthest, l.Meta.Watermark)
+		}
+	}
+	return furthest
 }
 
 // Open lists the windows that at least one lane has events of, by deadline.
