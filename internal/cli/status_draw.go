@@ -195,15 +195,50 @@ func drawScreen(v statusView, now time.Time, width, height int) string {
 	} else if age := now.Sub(*v.LanesAt); age > lookLimit {
 		fmt.Fprintf(&head, "lanes as of %s, %s ago\n", v.LanesAt.UTC().Format(time.RFC3339), age.Round(time.Second))
 	}
-	drawConditions(&head, v.Standing, min(screenConditions, max(1, height-4-leastLanes)))
-	drawChildren(&head, v.Children)
-	lines := strings.Split(strings.TrimRight(head.String(), "\n"), "\n")
+	lines := wrapLines(strings.TrimRight(head.String(), "\n"), width)
+	lines = append(lines, screenConditionLines(v, min(screenConditions, max(1, height-4-leastLanes)))...)
+	var children strings.Builder
+	drawChildren(&children, v.Children)
+	lines = append(lines, strings.Split(strings.TrimRight(children.String(), "\n"), "\n")...)
 	room := max(height-1-len(lines)-1, leastLanes) // the last row stays free, one is the table's head
 	lines = append(lines, laneRows(v.Lanes, now, room)...)
 	for i := range lines {
 		lines[i] = cutText(lines[i], width)
 	}
 	return strings.Join(lines[:min(len(lines), max(height-1, 1))], "\n") + "\n"
+}
+
+// screenConditionLines are the worst conditions without their commands, for which a screen has no room: the first line names that of
+// the worst.
+func screenConditionLines(v statusView, most int) []string {
+	var lines []string
+	shown := v.Standing.Conditions[:min(len(v.Standing.Conditions), most)]
+	for _, c := range shown {
+		c.Command, c.Since = "", time.Time{}
+		lines = append(lines, "  ! "+conditionLine(c))
+	}
+	if more := len(v.Standing.Conditions) - len(shown) + v.Standing.More; more > 0 {
+		lines = append(lines, fmt.Sprintf("  ! and %d more: millrace status %s --once", more, v.Pipeline))
+	}
+	return lines
+}
+
+// wrapLines breaks lines that are wider than a screen at spaces, and words that are wider by themselves where they end.
+func wrapLines(text string, width int) []string {
+	var lines []string
+	for _, line := range strings.Split(text, "\n") {
+		for utf8.RuneCountInString(line) > width && width > 1 {
+			runes := []rune(line)
+			at := strings.LastIndexByte(string(runes[:width]), ' ')
+			if at <= 0 {
+				at = len(string(runes[:width]))
+			}
+			lines = append(lines, line[:at])
+			line = strings.TrimLeft(line[at:], " ")
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // drawChildren lists children in trouble and counts the rest.

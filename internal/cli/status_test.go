@@ -59,7 +59,7 @@ func TestScreenFits(t *testing.T) {
 				for _, line := range lines {
 					require.LessOrEqual(t, utf8.RuneCountInString(line), size[0], line)
 				}
-				require.Contains(t, lines[0], "pipeline orders: "+v.Standing.Line[:min(len(v.Standing.Line), size[0]-20)])
+				require.Contains(t, lines[0], "pipeline orders: "+v.Standing.Line[:min(len(v.Standing.Line), size[0]-26)])
 				if size[1] < 24 || lanes < 64 {
 					return
 				}

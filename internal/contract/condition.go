@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -34,7 +35,7 @@ const MaxConditions = 100
 func NewStanding(phase string, lanes int, conditions []Condition, now time.Time) Standing {
 	conditions = dropRepeated(conditions)
 	slices.SortStableFunc(conditions, func(a, b Condition) int {
-		return cmp.Or(cmp.Compare(rank(a.Kind), rank(b.Kind)), cmp.Compare(a.Subject, b.Subject))
+		return cmp.Or(cmp.Compare(rank(a.Kind), rank(b.Kind)), compareSubjects(a.Subject, b.Subject))
 	})
 	s := Standing{Line: phase, Healthy: true}
 	for _, c := range conditions {
@@ -46,6 +47,22 @@ func NewStanding(phase string, lanes int, conditions []Condition, now time.Time)
 	s.Conditions = conditions[:min(len(conditions), MaxConditions)]
 	s.More = len(conditions) - len(s.Conditions)
 	return s
+}
+
+// compareSubjects orders lanes by topic and then by the number of their partition, and everything else as text.
+func compareSubjects(a, b string) int {
+	topicA, partitionA, isLaneA := cutPartition(a)
+	topicB, partitionB, isLaneB := cutPartition(b)
+	if isLaneA && isLaneB && topicA == topicB {
+		return cmp.Compare(partitionA, partitionB)
+	}
+	return cmp.Compare(a, b)
+}
+
+func cutPartition(lane string) (topic string, partition int, ok bool) {
+	topic, number, found := cutLast(lane, "/")
+	partition, err := strconv.Atoi(number)
+	return topic, partition, found && err == nil
 }
 
 // dropRepeated keeps one condition per kind and subject: the one that names a command, else the first. Two sources may know of

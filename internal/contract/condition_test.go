@@ -53,6 +53,18 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 	}
 }
 
+func TestLanesStandInTheOrderOfTheirPartitions(t *testing.T) {
+	var all []Condition
+	for _, lane := range []string{"orders/17", "orders/3", "payments/1", "orders/41"} {
+		all = append(all, Condition{Kind: ConditionLaneParked, Subject: lane})
+	}
+	var order []string
+	for _, c := range NewStanding(StateRunning, 64, all, noon).Conditions {
+		order = append(order, c.Subject)
+	}
+	require.Equal(t, []string{"orders/3", "orders/17", "orders/41", "payments/1"}, order)
+}
+
 func TestStandingIsBounded(t *testing.T) {
 	var all []Condition
 	for i := range 256 {
