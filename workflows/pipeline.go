@@ -41,6 +41,7 @@ type pipeline struct {
 	closing  *activities.Closing
 	hosting  *activities.Hosting
 	mutex    workflow.Mutex
+	current  contract.Pending // the command that holds the mutex
 	reports  workflow.ReceiveChannel
 	closer   *child
 	replicas []*child

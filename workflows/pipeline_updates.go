@@ -171,10 +171,16 @@ func (p *pipeline) turn(ctx workflow.Context, o order, r *contract.Receipt) erro
 		return nil
 	}
 	if p.mutex.IsLocked() {
-		entry := p.waits.begin(ctx, o.wait(r, "the command before it to end", ""), nil)
+		wait := o.wait(r, fmt.Sprintf("%s of request %s to end", p.current.Update, p.current.RequestID), "")
+		wait.Behind = p.current.RequestID
+		entry := p.waits.begin(ctx, wait, nil)
 		defer p.waits.end(ctx, entry)
 	}
-	return p.mutex.Lock(ctx)
+	if err := p.mutex.Lock(ctx); err != nil {
+		return err
+	}
+	p.current = contract.Pending{Update: o.update, RequestID: r.RequestID}
+	return nil
 }
 
 // write changes desired state.

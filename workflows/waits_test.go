@@ -94,6 +94,24 @@ func TestAPauseWithoutRedisSaysWhatItWaitsForAndIsWrittenLater(t *testing.T) {
 	require.GreaterOrEqual(t, back.Generation, pause.receipt.Generation)
 }
 
+// A command behind another one names it, so that whoever asks can be told what that one waits for.
+func TestACommandSaysBehindWhichOtherItWaits(t *testing.T) {
+	env, w := pipelineEnv(t)
+	redisAway(env, w, between(env, time.Minute, 10*time.Minute))
+	send(env, 2*time.Minute, contract.UpdatePause, "first", contract.PauseRequest{})
+	second := send(env, 2*time.Minute+time.Second, contract.UpdateScale, "second", contract.ScaleRequest{Replicas: 3})
+	soon := statusAt(t, env, 2*time.Minute+3*time.Second)
+	send(env, 20*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
+	start(env, nil)
+	require.NoError(t, env.GetWorkflowError())
+	require.Len(t, soon.Pending, 2)
+	wait := soon.Pending[1]
+	require.Equal(t, "second", wait.RequestID)
+	require.Equal(t, "pause of request first to end", wait.For)
+	require.Equal(t, soon.Pending[0].RequestID, wait.Behind)
+	require.NoError(t, second.err)
+}
+
 func TestAStopWithoutRedisEnds(t *testing.T) {
 	for _, looking := range []bool{false, true} { // also while a look at the children waits for Redis
 		env, w := pipelineEnv(t)

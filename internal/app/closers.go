@@ -218,6 +218,11 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 	if err != nil && ctx.Err() == nil {
 		last.Problem = err.Error()
 	}
+	for _, ref := range skip { // they failed too often here, and go on failing there
+		last.Failing = append(last.Failing, contract.FailedWindow{
+			WindowRef: ref, Problem: "it has a workflow of its own: " + contract.CloseWindowID(c.spec.Name, ref),
+		})
+	}
 	c.mu.Lock()
 	c.last = last
 	c.mu.Unlock()

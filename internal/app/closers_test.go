@@ -181,3 +181,20 @@ func TestUnpublishedWindowsAreCountedInWords(t *testing.T) {
 		require.ErrorContains(t, unpublished(receipt), c.want)
 	}
 }
+
+// A window that has a workflow of its own is no better than before: /health and the metrics go on counting it.
+func TestWindowsWithWorkflowsOfTheirOwnHinder(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		c, done := w.take(t, &spec.Spec{Name: "orders"})
+		defer done()
+		_, err := c.Round(t.Context(), []contract.WindowRef{{Window: "hourly", Start: 3_600_000}})
+		require.NoError(t, err)
+		found := contract.CloserConditions("orders", w.hindered()["orders"])
+		require.Len(t, found, 1)
+		require.Equal(t, contract.ConditionClosingBlocked, found[0].Kind)
+		require.Contains(t, found[0].Reason, "close:orders:hourly:3600000")
+		_, err = c.Round(t.Context(), nil)
+		require.NoError(t, err)
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]))
+	})
+}

@@ -168,7 +168,7 @@ func (e *engines) guards() []breaker.Status {
 func (h *hot) Status() contract.EngineStatus {
 	s := h.Engine.Status()
 	out := contract.EngineStatus{
-		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error,
+		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error, Unread: s.Unread,
 		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
 	}
 	if s.Storm != nil && s.Storm.Active {

@@ -38,6 +38,10 @@ func (f *fakeWindows) Round(context.Context) (result.RoundReport, error) {
 
 func (f *fakeWindows) Ref(string, int64) (window.Ref, error) { return window.Ref{}, nil }
 
+func (f *fakeWindows) Exclude(window.Ref) {}
+
+func (f *fakeWindows) Include(window.Ref) {}
+
 func (f *fakeWindows) CloseWindow(context.Context, window.Ref, string) (ledger.Row, bool, error) {
 	f.rounds++
 	return ledger.Row{}, f.single == nil, f.single

@@ -181,10 +181,8 @@ func (f *fleet) serve(ctx context.Context) *trio {
 			f.deps.Ready(true, "")
 			f.deps.Log.Info("polling Temporal", "address", f.cfg.Client.HostPort, "namespace", f.cfg.Client.Namespace,
 				"worker", f.cfg.Worker, "host_queue", contract.HostQueue(f.cfg.Process))
-			select {
-			case <-ctx.Done():
+			if err = f.attend(ctx, fatal); err == nil {
 				return workers
-			case err = <-fatal:
 			}
 		}
 		if ctx.Err() != nil {
@@ -205,6 +203,45 @@ func (f *fleet) serve(ctx context.Context) *trio {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, f.cfg.RetryMost)
+	}
+}
+
+// The SDK's workers poll on for ever while Temporal is away and say nothing of it, so a process asks for itself.
+const (
+	healthEvery  = 2 * time.Second
+	healthLimit  = 2 * time.Second // for one answer
+	healthMisses = 3               // in a row: Temporal is away
+)
+
+// attend watches running workers until one fails, or until ctx ends: then it returns nil. Meanwhile it notes whether Temporal answers.
+func (f *fleet) attend(ctx context.Context, fatal <-chan error) error {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	for misses := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-fatal:
+			return err
+		case <-tick.C:
+		}
+		limited, cancel := context.WithTimeout(ctx, healthLimit)
+		_, err := f.client.CheckHealth(limited, &client.CheckHealthRequest{})
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			if misses++; misses == healthMisses {
+				f.deps.Ready(false, fmt.Sprintf("Temporal at %s does not answer: %v", f.cfg.Client.HostPort, err))
+				f.deps.Log.Warn("Temporal does not answer; hot paths go on", "address", f.cfg.Client.HostPort, "error", err)
+			}
+		case misses >= healthMisses:
+			f.deps.Ready(true, "")
+			f.deps.Log.Info("Temporal answers again", "address", f.cfg.Client.HostPort)
+			misses = 0
+		default:
+			misses = 0
+		}
 	}
 }
 

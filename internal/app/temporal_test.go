@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -64,4 +67,44 @@ func TestStartWhileTemporalIsAway(t *testing.T) {
 		t.Fatal("does not stop")
 	}
 	require.Empty(t, host.Statuses())
+}
+
+// sickTemporal is a Temporal that answers, or not.
+type sickTemporal struct {
+	client.Client
+	away atomic.Bool
+}
+
+func (s *sickTemporal) CheckHealth(context.Context, *client.CheckHealthRequest) (*client.CheckHealthResponse, error) {
+	if s.away.Load() {
+		return nil, errors.New("connection refused")
+	}
+	return &client.CheckHealthResponse{}, nil
+}
+
+// Temporal goes away while the workers poll: they poll on without a word, so the process finds out by itself.
+func TestAProcessIsNotReadyWhileTemporalIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		temporal := &sickTemporal{}
+		ready, why := true, ""
+		f := &fleet{client: temporal, cfg: TemporalConfig{Client: client.Options{HostPort: "t:7233"}}, deps: temporalDeps{
+			Log: quiet, Ready: func(is bool, text string) { ready, why = is, text },
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.attend(ctx, nil) }()
+		pass(time.Minute)
+		require.True(t, ready)
+		temporal.away.Store(true)
+		pass(5 * time.Second)
+		require.True(t, ready, "an answer may get lost")
+		pass(3 * time.Second)
+		require.False(t, ready)
+		require.Equal(t, "Temporal at t:7233 does not answer: connection refused", why)
+		temporal.away.Store(false)
+		pass(3 * time.Second)
+		require.True(t, ready)
+		cancel()
+		require.NoError(t, <-ended)
+	})
 }

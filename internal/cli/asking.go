@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,9 +154,14 @@ func (a *asking) tell(ctx context.Context) {
 		return
 	}
 	a.misses = 0
-	told := false
+	told, asked := false, []string{a.requestID}
 	for _, p := range now.Pending {
-		if p.RequestID == a.requestID || p.Update == "" {
+		if p.RequestID == a.requestID && p.Behind != "" {
+			asked = append(asked, p.Behind)
+		}
+	}
+	for _, p := range now.Pending {
+		if slices.Contains(asked, p.RequestID) || p.Update == "" {
 			a.say(p.For, p.String())
 			told = true
 		}

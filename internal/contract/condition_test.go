@@ -32,6 +32,9 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 	}{
 		{"nothing", StateRunning, nil, "running", true},
 		{"degraded", StateRunning, []Condition{degraded}, "degraded (redis on w: journal: 3 of 3 probes failed since 12:04:00)", false},
+		{"degraded, with what follows from it", StateRunning, []Condition{
+			{Kind: ConditionClosingFails, Subject: "close:orders", Reason: "EOF"}, {Kind: ConditionCommandsUnread, Subject: "replica:orders:0"}, degraded,
+		}, "degraded (redis on w: journal: 3 of 3 probes failed since 12:04:00); and 2 more", false},
 		{"parked", StateRunning, append([]Condition{degraded}, parked(4)...),
 			"stalled: 4 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
 		{"known twice", StateRunning, append(parked(1), Condition{Kind: ConditionLaneParked, Subject: "orders/0"}),
@@ -82,6 +85,14 @@ func TestTwoSourcesOfOneDegradation(t *testing.T) {
 	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}})
 	told := ChildConditions("orders", ChildState{ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon})
 	require.Len(t, NewStanding(StateRunning, 4, append(heard, told...), noon).Conditions, 1)
+}
+
+// What a hot path cannot read in Redis stops no lane: it goes on as it was told last.
+func TestUnreadCommandsStopNothing(t *testing.T) {
+	found := EngineConditions(EngineStatus{Pipeline: "orders", Unread: "connection refused"})
+	require.Len(t, found, 1)
+	require.Equal(t, ConditionCommandsUnread, found[0].Kind)
+	require.True(t, HealthyKind(found[0].Kind))
 }
 
 func TestLevelsMeanWhatTheyStop(t *testing.T) {

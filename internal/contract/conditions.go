@@ -147,6 +147,9 @@ func EngineConditions(e EngineStatus) []Condition {
 	if e.Reason != "" {
 		all = append(all, Condition{Kind: ConditionEngineTrouble, Subject: ReplicaID(e.Pipeline, e.Replica), Reason: e.Reason})
 	}
+	if e.Unread != "" {
+		all = append(all, Condition{Kind: ConditionCommandsUnread, Subject: ReplicaID(e.Pipeline, e.Replica), Reason: e.Unread})
+	}
 	if s := e.Storm; s != nil {
 		all = append(all, Condition{
 			Kind: ConditionStorm, Subject: ReplicaID(e.Pipeline, e.Replica), Since: s.Since,

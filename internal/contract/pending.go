@@ -10,6 +10,7 @@ type Pending struct {
 	For       string     `json:"for"`                  // on one line: "Redis: write the desired state"
 	Update    string     `json:"update,omitempty"`     // the command that it holds up
 	RequestID string     `json:"request_id,omitempty"` // and that command's id
+	Behind    string     `json:"behind,omitempty"`     // id of the request that is carried out before this one
 	Since     time.Time  `json:"since"`
 	Until     *time.Time `json:"until,omitempty"` // the workflow goes on without it then
 	Why       string     `json:"why,omitempty"`   // the latest failure

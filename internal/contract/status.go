@@ -72,9 +72,10 @@ type EngineStatus struct {
 	MemoryLimit int64        `json:"memory_limit_bytes"`
 	Rate        float64      `json:"events_per_second"`
 	Lag         int64        `json:"lag"`
-	Owned       int          `json:"owned"`           // lanes owned here
-	Storm       *Storm       `json:"storm,omitempty"` // a rebalance storm that goes on; without its timeline
-	Lanes       []LaneStatus `json:"lanes,omitempty"` // at most MaxStatusLanes, those in trouble and with the greatest lag first
+	Unread      string       `json:"unread,omitempty"` // why it could not read what is commanded at the last try
+	Owned       int          `json:"owned"`            // lanes owned here
+	Storm       *Storm       `json:"storm,omitempty"`  // a rebalance storm that goes on; without its timeline
+	Lanes       []LaneStatus `json:"lanes,omitempty"`  // at most MaxStatusLanes, those in trouble and with the greatest lag first
 
 	Dependencies []DependencyStatus `json:"dependencies,omitempty"` // those that are not at normal, or are overridden
 }

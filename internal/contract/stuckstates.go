@@ -21,6 +21,7 @@ const (
 	ConditionSeeking        = "seeking"         // a hot path has no worker
 	ConditionLaneUnowned    = "lane-unowned"    // nobody commits for a lane
 	ConditionEngineTrouble  = "engine-trouble"  // a hot path cannot talk to Kafka or read its orders
+	ConditionCommandsUnread = "commands-unread" // a hot path cannot read what is commanded
 	ConditionChildEnded     = "child-ended"     // a child workflow keeps ending
 	ConditionClosingBlocked = "closing-blocked" // a window cannot be closed
 	ConditionClosingFails   = "closing-fails"   // the closer cannot look for windows
@@ -222,7 +223,7 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionEngineTrouble, Line: "stalled: {subject}: {reason}",
-		Means:   "A hot path cannot talk to Kafka, or cannot read its orders in Redis. It tries again for ever.",
+		Means:   "A hot path cannot join its consumer group, or has ended with an error. It tries again for ever.",
 		Bound:   "none: it ends when the server answers.",
 		WayOut:  "repair the server that the reason names",
 		Process: true,
@@ -237,6 +238,17 @@ var stuckStates = []StuckState{
 		Sample: Condition{
 			Subject: "close:orders", Since: sampleSince, Command: "temporal workflow show --workflow-id close:orders",
 			Reason: "workflow execution terminated",
+		},
+	},
+	{
+		Kind: ConditionDegraded, Line: "degraded ({subject}: {reason} since {since})", Flows: true,
+		Means:  "A dependency is away. Commits go to the journal, or results wait; no window closes, nothing is lost.",
+		Bound:  "The journal's limit (`--wal-hard-limit`); then the pipeline is held.",
+		WayOut: "repair the dependency; before maintenance `millrace degrade open NAME`, after it `millrace degrade auto NAME`",
+		Page:   true, Process: true,
+		Sample: Condition{
+			Subject: "redis on worker-1", Since: sampleSince, Command: "millrace degrade status orders",
+			Reason: "journal: 100 of 100 tries failed within 10s",
 		},
 	},
 	{
@@ -270,17 +282,6 @@ var stuckStates = []StuckState{
 		Sample:  Condition{Subject: "orders/3", Since: sampleSince, Reason: "no record since offset 5210"},
 	},
 	{
-		Kind: ConditionDegraded, Line: "degraded ({subject}: {reason} since {since})", Flows: true,
-		Means:  "A dependency is away. Commits go to the journal, or results wait; no window closes, nothing is lost.",
-		Bound:  "The journal's limit (`--wal-hard-limit`); then the pipeline is held.",
-		WayOut: "repair the dependency; before maintenance `millrace degrade open NAME`, after it `millrace degrade auto NAME`",
-		Page:   true, Process: true,
-		Sample: Condition{
-			Subject: "redis on worker-1", Since: sampleSince, Command: "millrace degrade status orders",
-			Reason: "journal: 100 of 100 tries failed within 10s",
-		},
-	},
-	{
 		Kind: ConditionRedisAway, Line: "unknown: Redis does not answer ({reason})",
 		Means:  "The command itself cannot read Redis. What the hot paths make of it, they say themselves when Temporal answers.",
 		Bound:  "none: it ends when Redis answers.",
@@ -293,6 +294,14 @@ var stuckStates = []StuckState{
 		Bound:  "none: it ends when Kafka answers.",
 		WayOut: "repair Kafka, or name the right address with `--kafka HOST:PORT`",
 		Sample: Condition{Reason: "no Kafka broker reachable at 127.0.0.1:9092"},
+	},
+	{
+		Kind: ConditionCommandsUnread, Line: "degraded ({subject} does not hear commands: {reason})", Flows: true, Closes: true,
+		Means:   "A hot path cannot read in Redis what is commanded; what it read before holds. Pause, resume and scale wait.",
+		Bound:   "none: it is tried again every second.",
+		WayOut:  "repair Redis",
+		Process: true,
+		Sample:  Condition{Subject: "replica:orders:0", Reason: "read the desired state of pipeline orders: connection refused"},
 	},
 	{
 		Kind: ConditionLaneBlocked, Line: "degraded (lane {subject} waits: {reason})", Flows: true, Closes: true,

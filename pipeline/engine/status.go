@@ -18,6 +18,7 @@ type Status struct {
 	MemoryLimit int64         `json:"memory_limit"`    // bytes
 	Storm       *Storm        `json:"storm,omitempty"` // the latest rebalance storm
 	Error       string        `json:"error,omitempty"`
+	Unread      string        `json:"unread,omitempty"` // why the desired state could not be read at the last try: the one before holds
 }
 
 // Status may be called at any time, also after the engine ended.
@@ -28,7 +29,7 @@ func (e *Engine) Status() Status {
 	}
 	s.Storm, s.Error = e.storms.current(), e.group.current()
 	if text := e.ctlError.Load(); text != nil {
-		s.Error = *text
+		s.Unread = *text
 	}
 	if err := e.Err(); err != nil {
 		s.Error = err.Error()
