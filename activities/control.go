@@ -188,11 +188,13 @@ func (a *Control) ReleaseReplica(ctx context.Context, in contract.ReplicaRef) er
 }
 
 // AwaitApplied waits until every lane has adopted a generation of desired state. At the deadline it returns the lanes that have not,
-// and why.
+// and why; it returns early when nothing but decisions is missing, and on request when one is.
 func (a *Control) AwaitApplied(ctx context.Context, in contract.AwaitAppliedInput) (*contract.Applied, error) {
 	l := looking{deadline: in.DeadlineSeconds, replicas: in.Replicas}
+	var decisions decisionWait
 	return a.await(ctx, in.Spec, l, func(states []contract.LaneState) (contract.Applied, bool) {
-		return applied(states, in.Generation, time.Now()), false
+		got, now := applied(states, in.Generation, time.Now()), time.Now()
+		return got, decisions.over(allAsk(got.Missing) || in.UntilOneAsks && anyAsks(got.Missing), now)
 	})
 }
 
@@ -203,6 +205,6 @@ func (a *Control) AwaitDrained(ctx context.Context, in contract.AwaitDrainedInpu
 	progress := stall{limit: time.Duration(in.StallSeconds) * time.Second}
 	return a.await(ctx, in.Spec, l, func(states []contract.LaneState) (contract.Applied, bool) {
 		got := drained(states, in.Ends, time.Now())
-		return got, progress.stalled(got.Missing, time.Now()) || asks(states, got.Missing)
+		return got, progress.stalled(got.Missing, time.Now()) || anyAsks(got.Missing)
 	})
 }

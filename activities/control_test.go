@@ -139,6 +139,82 @@ func TestAwaitDrainedReportsAParkedLaneAtOnce(t *testing.T) {
 	require.Equal(t, "parked: gap: offsets 3 to 9 are gone; it waits for a decision: millrace recover ls orders", got.Missing[0].Reason)
 }
 
+// A start is told at once that lanes are parked; any other command waits for the lanes that can still follow.
+func TestAwaitAppliedDoesNotWaitForDecisions(t *testing.T) {
+	parked := contract.LaneStatus{Topic: "orders", Partition: 1, State: contract.LaneParked, Reason: "state-lost", Choices: []string{"rebuild"}}
+	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{parked}}}
+	for _, c := range []struct {
+		name   string
+		others []contract.LaneState
+		until  bool // one asks
+		ends   bool // before the deadline
+	}{
+		{"a start, one lane parked and one on its way", []contract.LaneState{{Topic: "orders", Offset: -1}}, true, true},
+		{"a command, one lane parked and one that follows", []contract.LaneState{lane(0, 5, 7)}, false, true},
+		{"a command, one lane parked and one on its way", []contract.LaneState{{Topic: "orders", Offset: -1}}, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := &fakeState{states: func(int) ([]contract.LaneState, error) { return append(c.others, lane(1, 3, 8)), nil }}
+			env, control := controlEnv(t, f, hub, newFakeRedis())
+			env.SetTestTimeout(20 * time.Second)
+			began := time.Now()
+			value, err := env.ExecuteActivity(control.AwaitApplied, contract.AwaitAppliedInput{
+				Spec: []byte(specJSON), Generation: 5, DeadlineSeconds: 6, Replicas: 1, UntilOneAsks: c.until,
+			})
+			require.NoError(t, err)
+			require.Equal(t, c.ends, time.Since(began) < 5*time.Second, "it took %s", time.Since(began))
+			var got contract.Applied
+			require.NoError(t, value.Get(&got))
+			last := got.Missing[len(got.Missing)-1]
+			require.True(t, last.Asks)
+			require.Equal(t, "parked: state-lost; it waits for a decision: millrace recover ls orders", last.Reason)
+		})
+	}
+}
+
+// A lane that asks for a moment only, because its decision has been made already, is waited for.
+func TestDecisionsThatHaveJustBeenMade(t *testing.T) {
+	var w decisionWait
+	at := time.UnixMilli(0)
+	require.False(t, w.over(true, at))
+	require.False(t, w.over(false, at.Add(askingSettles)))
+	require.False(t, w.over(true, at.Add(askingSettles)))
+	require.True(t, w.over(true, at.Add(2*askingSettles)))
+}
+
+// A lane adopts desired state with a commit that reaches Redis: while its commits do not, the receipt says why.
+func TestAwaitAppliedNamesTheOutage(t *testing.T) {
+	since := time.Date(2026, 3, 1, 12, 4, 5, 0, time.UTC)
+	for _, c := range []struct{ level, override, want string }{
+		{contract.LevelNormal, "", "it follows generation 3 of 5"},
+		{contract.LevelJournal, "", "its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
+		{contract.LevelThrottled, "", "its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
+		{contract.LevelPaused, "", "it is held back since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
+		{contract.LevelJournal, "open", "its commits go to the journal by order (open) since 2026-03-01T12:04:05Z: Redis: refuses writes; " +
+			"it follows generation 3 of 5"},
+	} {
+		hub := &fakeTemporal{hotPath: contract.EngineStatus{
+			Pipeline: "orders", Lanes: []contract.LaneStatus{{Topic: "orders", Partition: 1, State: contract.LaneRunning}},
+			Dependencies: []contract.DependencyStatus{
+				{Dependency: contract.DependencyResults, Level: contract.LevelPaused},
+				{Dependency: contract.DependencyRedis, Level: c.level, Since: since, Reason: "refuses writes", Override: c.override},
+			},
+		}}
+		f := &fakeState{states: func(int) ([]contract.LaneState, error) {
+			return []contract.LaneState{lane(0, 5, 7), lane(1, 3, 8)}, nil
+		}}
+		env, control := controlEnv(t, f, hub, newFakeRedis())
+		value, err := env.ExecuteActivity(control.AwaitApplied, contract.AwaitAppliedInput{
+			Spec: []byte(specJSON), Generation: 5, DeadlineSeconds: 0, Replicas: 1,
+		})
+		require.NoError(t, err)
+		var got contract.Applied
+		require.NoError(t, value.Get(&got))
+		require.Equal(t, c.want, got.Missing[0].Reason)
+	}
+}
+
 // Redis away in the middle of a drain is no reason to wait for the drain's whole timeout.
 func TestAwaitDrainedGivesUpWhenItSeesNothing(t *testing.T) {
 	f := &fakeState{states: func(int) ([]contract.LaneState, error) { return nil, errUnavailable }}

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"millrace/internal/contract"
@@ -16,7 +17,7 @@ func applied(states []contract.LaneState, generation int64, now time.Time) contr
 			continue
 		}
 		got.Missing = append(got.Missing, contract.LaneMissing{
-			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset,
+			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Asks: l.Asks,
 			Reason: whyMissing(l, fmt.Sprintf("it follows generation %d of %d", l.Generation, generation), now),
 		})
 	}
@@ -45,7 +46,7 @@ func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time
 			continue
 		}
 		got.Missing = append(got.Missing, contract.LaneMissing{
-			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Want: end.End,
+			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Want: end.End, Asks: l.Asks,
 			Reason: whyMissing(l, fmt.Sprintf("it has committed to offset %d of %d", l.Offset, end.End), now),
 		})
 	}
@@ -61,12 +62,42 @@ func whyMissing(l contract.LaneState, behind string, now time.Time) string {
 	switch {
 	case l.Trouble != "":
 		return l.Trouble
+	case l.Outage != "":
+		return l.Outage + "; " + behind
 	case !l.Found || l.Owner == "":
 		return "no worker has acquired it"
 	case l.UpdatedAt > 0:
 		return fmt.Sprintf("%s; last commit %s ago", behind, now.Sub(time.UnixMilli(l.UpdatedAt)).Round(time.Second))
 	}
 	return behind
+}
+
+// anyAsks reports whether a missing lane waits for a decision: waiting for the lane is in vain until somebody makes it.
+func anyAsks(missing []contract.LaneMissing) bool {
+	return slices.ContainsFunc(missing, func(m contract.LaneMissing) bool { return m.Asks })
+}
+
+// allAsk reports whether nothing but decisions is missing.
+func allAsk(missing []contract.LaneMissing) bool {
+	return !slices.ContainsFunc(missing, func(m contract.LaneMissing) bool { return !m.Asks })
+}
+
+// askingSettles is for how long lanes have to ask before a wait for them is given up: others that are about to ask are named as
+// well then, and one whose decision has just been made asks no more.
+const askingSettles = 2 * time.Second
+
+// decisionWait notices that lanes wait for decisions, and no more are about to.
+type decisionWait struct{ since time.Time }
+
+func (w *decisionWait) over(asking bool, now time.Time) bool {
+	if !asking {
+		w.since = time.Time{}
+		return false
+	}
+	if w.since.IsZero() {
+		w.since = now
+	}
+	return now.Sub(w.since) >= askingSettles
 }
 
 // stall notices that missing lanes have stopped moving.

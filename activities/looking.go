@@ -103,34 +103,43 @@ func (a *Control) lookUntil(ctx context.Context, s *spec.Spec, l looking, until 
 	}
 }
 
-// troubles knows from the hot paths' heartbeats which lanes are parked, and why. What is durable of a lane does not say so.
+// troubles knows from the hot paths' heartbeats which lanes are parked, and which commit to a journal, and why. What is durable
+// of a lane does not say so.
 type troubles struct {
 	watch    Watch
 	pipeline string
 	replicas int
 	next     time.Time // when they are asked again; asking takes a tenth of the time at most
 	parked   map[contract.BatchLane]contract.LaneStatus
+	outages  map[contract.BatchLane]string
 }
 
-// mark notes the trouble of lanes that are parked. A hot path that cannot be asked says nothing.
+// mark notes the trouble of lanes that are parked, and the outage of those whose commits do not reach Redis. A hot path that
+// cannot be asked says nothing.
 func (t *troubles) mark(ctx context.Context, states []contract.LaneState) []contract.LaneState {
 	if began := time.Now(); !began.Before(t.next) {
 		t.parked = make(map[contract.BatchLane]contract.LaneStatus)
+		t.outages = make(map[contract.BatchLane]string)
 		for n := range t.replicas {
 			status, at, ok := t.watch.HotPath(ctx, t.pipeline, n)
 			if !ok || time.Since(at) > troubleAge {
 				continue
 			}
+			outage := outageText(status.Dependencies)
 			for _, l := range status.Lanes {
+				id := contract.BatchLane{Topic: l.Topic, Partition: l.Partition}
 				if l.State == contract.LaneParked {
-					t.parked[contract.BatchLane{Topic: l.Topic, Partition: l.Partition}] = l
+					t.parked[id] = l
 				}
+				t.outages[id] = outage
 			}
 		}
 		t.next = time.Now().Add(max(troubleLook, 10*time.Since(began)))
 	}
 	for i := range states {
-		l, ok := t.parked[contract.BatchLane{Topic: states[i].Topic, Partition: states[i].Partition}]
+		id := contract.BatchLane{Topic: states[i].Topic, Partition: states[i].Partition}
+		states[i].Outage = t.outages[id]
+		l, ok := t.parked[id]
 		if !ok {
 			continue
 		}
@@ -143,14 +152,21 @@ func (t *troubles) mark(ctx context.Context, states []contract.LaneState) []cont
 	return states
 }
 
-// asks reports whether a missing lane waits for a decision: waiting for the lane is in vain until somebody makes it.
-func asks(states []contract.LaneState, missing []contract.LaneMissing) bool {
-	for _, m := range missing {
-		for _, l := range states {
-			if l.Asks && l.Topic == m.Topic && l.Partition == m.Partition {
-				return true
-			}
+// outageText says why the commits of a hot path's lanes do not reach Redis, "" when they do. A lane adopts desired state with such
+// a commit.
+func outageText(dependencies []contract.DependencyStatus) string {
+	for _, d := range dependencies {
+		if d.Dependency != contract.DependencyRedis || d.Level == contract.LevelNormal {
+			continue
 		}
+		what := "its commits go to the journal"
+		if d.Level == contract.LevelPaused {
+			what = "it is held back"
+		}
+		if d.Override != "" {
+			what += " by order (" + d.Override + ")"
+		}
+		return fmt.Sprintf("%s since %s: Redis: %s", what, d.Since.UTC().Format(time.RFC3339), d.Reason)
 	}
-	return false
+	return ""
 }

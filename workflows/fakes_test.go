@@ -33,6 +33,8 @@ type world struct {
 	changes    []contract.DesiredChange
 	generation int64
 	missing    []contract.LaneMissing // AwaitApplied's answer
+
+	untilOneAsks bool // what AwaitApplied was asked last
 	undrained  []contract.LaneMissing // AwaitDrained's answer
 	emitErr    error
 	topicsErr  error
@@ -99,6 +101,7 @@ func (w *world) registerControl(env *testsuite.TestWorkflowEnvironment) {
 	register(env, contract.ActivityNudge, func(context.Context, contract.PipelineRef) error { w.call("nudge"); return nil })
 	register(env, contract.ActivityAwaitApplied, func(_ context.Context, in contract.AwaitAppliedInput) (*contract.Applied, error) {
 		w.call("applied %d", in.Generation)
+		w.untilOneAsks = in.UntilOneAsks
 		return &contract.Applied{Lanes: lanes[:2-len(w.missing)], Missing: w.missing}, nil
 	})
 	register(env, contract.ActivityEndOffsets, func(context.Context, contract.SpecInput) (*contract.EndOffsets, error) {

@@ -106,6 +106,19 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 		start(env, nil)
 		require.ErrorContains(t, got.err, "lane orders/0: parked: gap; lane orders/1: parked: gap")
 	})
+	t.Run("lanes are parked until somebody decides", func(t *testing.T) {
+		env, w := pipelineEnv(t)
+		w.missing = []contract.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: state-lost", Asks: true}}
+		w.missing = append(w.missing, contract.LaneMissing{Topic: "orders", Partition: 1, Offset: -1, Reason: "no worker has acquired it"})
+		got := await(env, time.Second, contract.AwaitRunningRequest{})
+		place(env, w, 2*time.Second)
+		send(env, 5*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
+		start(env, nil)
+		require.ErrorContains(t, got.err, "pipeline orders does not run: 1 of 2 lanes are parked until somebody decides, "+
+			"see `millrace recover ls orders`: lane orders/0: parked: state-lost")
+		require.NotContains(t, got.err.Error(), "it goes on trying")
+		require.True(t, w.untilOneAsks, "nobody waits for what a decision has to come before")
+	})
 	t.Run("it is stopped meanwhile", func(t *testing.T) {
 		env, _ := pipelineEnv(t)
 		got := await(env, time.Second, contract.AwaitRunningRequest{})

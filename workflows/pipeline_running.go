@@ -17,8 +17,8 @@ func (p *pipeline) admitAwaitRunning(_ workflow.Context, r contract.AwaitRunning
 	return p.open(contract.UpdateAwaitRunning)
 }
 
-// awaitRunning waits until every hot path has a place and every lane has committed under the desired state, and says what the
-// pipeline still waits for when that takes too long. It commands nothing.
+// awaitRunning waits until every hot path has a place and every lane has committed under the desired state. It says what the
+// pipeline still waits for when that takes too long, or when lanes are parked until somebody decides. It commands nothing.
 func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningRequest) (*contract.Running, error) {
 	until := workflow.Now(ctx).Add(req.Timeout())
 	over := func() bool { return p.leaving || p.finished != nil }
@@ -47,6 +47,10 @@ func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningR
 			return nil, err
 		}
 	}
+	if asking := running.Asking(); len(running.Lanes) == 0 && len(asking) > 0 {
+		return nil, refused("pipeline %s does not run: %d of %d lanes are parked until somebody decides, see `millrace recover ls %s`: %s",
+			p.spec.Name, len(asking), len(running.Missing), p.spec.Name, lanesText(asking))
+	}
 	if len(running.Lanes) == 0 {
 		return nil, refused("pipeline %s does not run after %s: %s; it goes on trying",
 			p.spec.Name, req.Timeout(), p.waitsFor(running.Missing))
@@ -63,7 +67,7 @@ func (p *pipeline) awaitLanes(ctx workflow.Context, running *contract.Running, s
 	options := contract.AwaitOptions(time.Duration(seconds) * time.Second)
 	options.Summary = "waits until every lane has committed"
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), p.control.AwaitApplied, contract.AwaitAppliedInput{
-		Spec: p.raw, Generation: p.state.Generation, DeadlineSeconds: seconds,
+		Spec: p.raw, Generation: p.state.Generation, DeadlineSeconds: seconds, Replicas: p.state.Replicas, UntilOneAsks: true,
 	}).Get(ctx, &applied)
 	running.Lanes, running.Missing = applied.Lanes, applied.Missing
 	if err != nil && ctx.Err() == nil {

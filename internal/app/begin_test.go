@@ -448,3 +448,39 @@ func TestTheWayBackAfterARecordFromTheFuture(t *testing.T) {
 	require.Empty(t, survey.Windows)
 	require.Equal(t, w.oracle(1, 0), sums, "events of windows that were falsely final count again")
 }
+
+// The way back can also begin before the record from 2099, with a spec that bounds what one event may move: it is refused then,
+// and nothing else is lost.
+func TestTheWayBackWithABoundOfTheWatermarksJumps(t *testing.T) {
+	bounded := strings.Replace(beginSpec, "max_future: 1h", "max_future: 1h\n  max_jump: 6h", 1)
+	for _, from := range []string{contract.FromEarliest, "orders/0=0,orders/1=0"} {
+		t.Run(from, func(t *testing.T) {
+			w := newBeginning(t)
+			w.produce(0, hours(1, 0)...)
+			w.produce(0, sentEvent{at: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), v: 1})
+			w.produce(0, hours(1, 1, 2, 3, 4)...)
+			w.produce(1, hours(10, 0, 1, 2, 3, 5)...)
+			require.NoError(t, w.start(nil))
+			w.readAll()
+			require.EqualValues(t, 4, w.meta(0).Counters.Late, "all that comes after it in its lane is late")
+			sums, _ := w.published()
+			want := w.oracle(0, 0)
+			delete(want, (w.sent[0][1].at-firstDay)/hourMS)
+			require.NotEqual(t, want, sums)
+			w.stop()
+
+			w.spec = w.parse(bounded)
+			require.ErrorIs(t, w.start(nil), activities.ErrPermanent, "it is another spec: what is there was decided without a bound")
+			begin, err := contract.ParseFrom(from)
+			require.NoError(t, err)
+			require.NoError(t, w.start(&contract.Begin{ID: "reset", From: *begin, Discard: true}))
+			w.readAll()
+			counted := w.meta(0).Counters
+			require.Zero(t, counted.Late)
+			require.EqualValues(t, 1, counted.Jumped)
+			require.EqualValues(t, 5, counted.Folded)
+			sums, _ = w.published()
+			require.Equal(t, want, sums, "all but the record from 2099")
+		})
+	}
+}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -27,6 +28,10 @@ func TestStartWarnsOfTimestampsThatNobodyBounds(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"topic producers has message.timestamp.type=CreateTime without a finite message.timestamp.after.max.ms: " +
 		"one record from 2099 moves the watermark for good; set it, or event.max_jump in the spec"}, topics.Warnings)
+	s.Event.MaxJump = spec.Duration(time.Hour)
+	topics, err = servers{cluster: cluster}.EnsureTopics(t.Context(), s)
+	require.NoError(t, err)
+	require.Empty(t, topics.Warnings, "max_jump bounds what one record does")
 }
 
 func TestTimestampsThatABrokerBounds(t *testing.T) {

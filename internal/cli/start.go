@@ -28,8 +28,9 @@ func startCommand(sh *shell) *cobra.Command {
 		Use:   "start FILE",
 		Short: "Start a pipeline and wait until it runs",
 		Long: `Start checks the spec, makes sure that a worker polls the task queue, starts the workflow pipeline:<name>
-and waits until every lane is read. If that does not come to be within --wait it says what the pipeline waits for and exits with 1; the workflow goes on
-trying, unless it has failed. A pipeline that is running already is left alone and the start is refused.
+and waits until every lane is read. If that does not come to be within --wait it says what the pipeline waits for and
+exits with 1, and at once when lanes are parked until somebody decides; the workflow goes on trying, unless it has failed.
+A pipeline that is running already is left alone and the start is refused.
 
 A pipeline goes on where it stopped. One without state begins at the start of every log, or where --from says: earliest, latest, a
 time (the first record whose timestamp is not before it), or an offset for every partition, as flights/0=17,flights/1=20 or as JSON.
@@ -115,10 +116,21 @@ func startAndTell(ctx context.Context, sh *shell, c client.Client, s *spec.Spec,
 	if err := sh.printOr(done, func() error { return drawStarted(sh.out, done) }); err != nil {
 		return err
 	}
-	if missing := done.Running.Missing; len(missing) > 0 {
-		m := missing[0]
-		return incompletef("%s of pipeline %s is not read yet: %s/%d %s; see `millrace status %s`", counted(len(missing), "lane"), s.Name,
-			m.Topic, m.Partition, m.Reason, s.Name)
+	return unread(s.Name, done.Running)
+}
+
+// unread says which lanes of a pipeline that runs are not read, nil when all are. Lanes that wait for a decision are a failure:
+// they will not be read before somebody makes it.
+func unread(pipeline string, r *contract.Running) error {
+	if asking := r.Asking(); len(asking) > 0 {
+		m := asking[0]
+		return fmt.Errorf("parked until somebody decides: %d of %s of pipeline %s, see `millrace recover ls %s`: %s/%d %s", len(asking),
+			counted(len(r.Lanes)+len(r.Missing), "lane"), pipeline, pipeline, m.Topic, m.Partition, m.Reason)
+	}
+	if len(r.Missing) > 0 {
+		m := r.Missing[0]
+		return incompletef("%s of pipeline %s is not read yet: %s/%d %s; see `millrace status %s`", counted(len(r.Missing), "lane"), pipeline,
+			m.Topic, m.Partition, m.Reason, pipeline)
 	}
 	return nil
 }

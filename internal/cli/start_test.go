@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/lane"
 )
 
 // startsAgain starts the flights that were stopped: with another spec, in place of what is there, and behind a record.
@@ -92,4 +93,29 @@ func TestBeginFlags(t *testing.T) {
 	code, out, errs := millrace(t, "spec", "json", flightsSpec, "--from", "flights/1=7,flights/0=3", "--discard-state")
 	require.Equal(t, ExitOK, code, errs)
 	require.Contains(t, out, `,"from":{"flights":{"0":3,"1":7}},"discard_state":true}`)
+}
+
+// Lanes that wait for a decision are a failure of the start; those that are on their way are only missing.
+func TestAStartSaysWhatIsUnread(t *testing.T) {
+	r := &contract.Running{Lanes: make([]contract.LaneReceipt, 2)}
+	require.NoError(t, unread("orders", r))
+	r.Missing = []contract.LaneMissing{{Topic: "in", Partition: 2, Reason: "no worker has acquired it"}}
+	err := unread("orders", r)
+	require.Equal(t, ExitIncomplete, Code(err))
+	require.EqualError(t, err, "1 lane of pipeline orders is not read yet: in/2 no worker has acquired it; see `millrace status orders`")
+	r.Missing = append(r.Missing, contract.LaneMissing{Topic: "in", Partition: 3, Reason: "parked: state-lost", Asks: true})
+	err = unread("orders", r)
+	require.Equal(t, ExitFailed, Code(err))
+	require.EqualError(t, err, "parked until somebody decides: 1 of 4 lanes of pipeline orders, see `millrace recover ls orders`: "+
+		"in/3 parked: state-lost")
+}
+
+// The help explains every choice that a lane can offer.
+func TestEveryChoiceIsExplained(t *testing.T) {
+	help := choiceHelp()
+	for _, choice := range []string{
+		lane.ChoiceWait, lane.ChoiceSkip, lane.ChoiceRebuild, lane.ChoiceRestart, lane.ChoiceRetry, lane.ChoiceAccept, lane.ChoiceRefuse,
+	} {
+		require.Regexp(t, `(?m)^  `+choice+` +\S`, help)
+	}
 }

@@ -73,6 +73,8 @@ type AwaitAppliedInput struct {
 	Generation      int64           `json:"generation"`
 	DeadlineSeconds int             `json:"deadline_seconds"`
 	Replicas        int             `json:"replicas,omitempty"` // whose heartbeats say which lanes are parked
+	// UntilOneAsks ends the wait as soon as one lane that is missing waits for a decision; without it, all have to.
+	UntilOneAsks bool `json:"until_one_asks,omitempty"`
 }
 
 // Applied is where the lanes stood when AwaitApplied or AwaitDrained returned.
@@ -113,7 +115,8 @@ type LaneState struct {
 	Offset     int64  `json:"offset"`     // next offset to read, -1 before the first commit
 	UpdatedAt  int64  `json:"updated_at"` // ms, of its last commit
 	Trouble    string `json:"trouble,omitempty"`
-	Asks       bool   `json:"asks,omitempty"` // it is parked until somebody decides
+	Asks       bool   `json:"asks,omitempty"`   // it is parked until somebody decides
+	Outage     string `json:"outage,omitempty"` // why its commits do not reach Redis
 }
 
 // ReconcileInput asks which workflows are open and, given Desired, puts desired state back if Redis lost it.

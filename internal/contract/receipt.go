@@ -47,6 +47,7 @@ type LaneMissing struct {
 	Offset    int64  `json:"offset"`
 	Want      int64  `json:"want,omitempty"` // the offset it should have reached, for a drain
 	Reason    string `json:"reason"`
+	Asks      bool   `json:"asks,omitempty"` // it is parked until somebody decides
 }
 
 // Emitted is what a flush or a drain published.

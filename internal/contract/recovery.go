@@ -116,6 +116,8 @@ func ChoiceTexts() []IncidentChoice {
 		{Name: "rebuild", Text: "drop the lane's open slices and read the log again from where the oldest of them began; final windows stay"},
 		{Name: "restart", Text: "begin at the log's start with nothing, where no rebuild is possible; final windows stay"},
 		{Name: "retry", Text: "try again without giving anything up, once the cause is gone"},
+		{Name: "accept", Text: "the times of events beyond max_jump are right: accept the next one, which moves the watermark there"},
+		{Name: "refuse", Text: "the times of events beyond max_jump are wrong: go on refusing them, and ask again after as many in a row"},
 		{Name: ChoiceWait, Text: "leave the lane parked; another choice can be made later"},
 		{Name: ChoiceGiveUp, Text: "wait no longer for a worker that does not answer; the lane itself is not touched"},
 	}

@@ -59,3 +59,13 @@ type Running struct {
 	Begun      []LaneStart   `json:"begun,omitempty"`   // where the lanes began, of a start that said so
 	Warnings   []string      `json:"warnings,omitempty"`
 }
+
+// Asking are the lanes that are parked until somebody decides.
+func (r *Running) Asking() (asking []LaneMissing) {
+	for _, m := range r.Missing {
+		if m.Asks {
+			asking = append(asking, m)
+		}
+	}
+	return asking
+}

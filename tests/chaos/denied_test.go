@@ -22,9 +22,9 @@ import (
 // read, and every write with READONLY.
 func (r *run) refuseAsReplica() (end func() bool) {
 	ctx := context.Background()
-	require.NoError(r.t, r.probe.SlaveOf(ctx, "127.0.0.1", strconv.Itoa(rig.FreePort(r.t))).Err())
+	require.NoError(r.t, r.probe.ReplicaOf(ctx, "127.0.0.1", strconv.Itoa(rig.FreePort(r.t))).Err())
 	return func() bool {
-		require.NoError(r.t, r.probe.SlaveOf(ctx, "NO", "ONE").Err())
+		require.NoError(r.t, r.probe.ReplicaOf(ctx, "NO", "ONE").Err())
 		return true
 	}
 }
