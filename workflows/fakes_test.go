@@ -34,19 +34,19 @@ type world struct {
 	generation int64
 	missing    []contract.LaneMissing // AwaitApplied's answer
 
-	untilOneAsks bool // what AwaitApplied was asked last
-	undrained  []contract.LaneMissing // AwaitDrained's answer
-	emitErr    error
-	topicsErr  error
-	storeErr   error
-	already    bool     // LocateBegin's answer
-	closed     []string // Reconcile's answer
-	queues     []string
-	emits      []contract.EmitInput
-	left       []string          // children open before the first desired state was written
-	runs       map[string]string // run ids of the children
-	search     contract.Searchable
-	deaf       string // a child that does not end when it is first asked to
+	untilOneAsks bool                   // what AwaitApplied was asked last
+	undrained    []contract.LaneMissing // AwaitDrained's answer
+	emitErr      error
+	topicsErr    error
+	storeErr     error
+	already      bool     // LocateBegin's answer
+	closed       []string // Reconcile's answer
+	queues       []string
+	emits        []contract.EmitInput
+	left         []string          // children open before the first desired state was written
+	runs         map[string]string // run ids of the children
+	search       contract.Searchable
+	deaf         string // a child that does not end when it is first asked to
 
 	refusals [][]contract.Refusal // answers of the first claims
 	offerErr error
