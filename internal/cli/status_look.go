@@ -59,7 +59,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 		return view, err
 	}
 	if o.lanes != nil {
-		o.fillLanes(&view, facts)
+		o.fillLanes(&view, facts, now)
 		view.Removal = removalOf(ctx, o.temporal, o.spec.Name, view.Lanes)
 	}
 	facts.forgetRecovered()
@@ -281,7 +281,7 @@ func lastPart(err error) string {
 }
 
 // fillLanes copies the lanes into the view, completed by what their hot paths said.
-func (o *observer) fillLanes(view *statusView, facts *findings) {
+func (o *observer) fillLanes(view *statusView, facts *findings, now time.Time) {
 	lanes := o.lanes
 	view.LanesAt = &o.lanesAt
 	view.Lanes = append([]laneLine(nil), lanes.Lanes...)
@@ -292,6 +292,8 @@ func (o *observer) fillLanes(view *statusView, facts *findings) {
 			if beat.Reason != "" {
 				l.Reason = beat.Reason
 			}
+		} else if l.State == "committed" && facts.open && now.Sub(time.UnixMilli(l.UpdatedAt)) < silentAfter {
+			l.State = "running" // a heartbeat names only so many lanes, those in trouble first
 		}
 		view.Lag += l.Lag
 		view.Rate += l.Rate
@@ -329,7 +331,7 @@ func (f *findings) judgeLanes(view *statusView, now time.Time) {
 	}
 	for i := range view.Lanes {
 		l := &view.Lanes[i]
-		if _, known := f.beats[l.name()]; known {
+		if _, known := f.beats[l.name()]; known || f.waits(l.name()) {
 			continue
 		}
 		c := contract.Condition{
@@ -337,7 +339,7 @@ func (f *findings) judgeLanes(view *statusView, now time.Time) {
 		}
 		switch last := time.UnixMilli(l.UpdatedAt); {
 		case l.UpdatedAt > 0 && now.Sub(last) > silentAfter:
-			c.Since, c.Reason = last, "the last commit is of then"
+			c.Since, c.Reason = last, "no commit since "+last.UTC().Format(time.RFC3339)
 		case l.UpdatedAt == 0 && view.Since != nil && now.Sub(*view.Since) > silentAfter:
 			c.Since = *view.Since
 		default:
@@ -345,6 +347,13 @@ func (f *findings) judgeLanes(view *statusView, now time.Time) {
 		}
 		f.add(c)
 	}
+}
+
+// waits reports whether it is known already what a lane waits for.
+func (f *findings) waits(lane string) bool {
+	return slices.ContainsFunc(f.conditions, func(c contract.Condition) bool {
+		return c.Subject == lane && (c.Kind == contract.ConditionLaneParked || c.Kind == contract.ConditionHostGone)
+	})
 }
 
 // quiet reports whether nothing waits in the log and nothing comes.
