@@ -78,13 +78,15 @@ func (w *fleetWatch) learn(id string, body member) {
 	}
 }
 
-// gone returns the processes that must be gone. One that was seen to beat is, after GoneAfter without a beat. One that was not may just
+// gone returns the processes that must be gone. One that was seen to beat is, after GoneAfter without a beat, or after twice the
+// time that it says its beats may take. One that was not may just
 // take longer than this process to find back to Redis. One whose body was not read yet is left until it was.
 func (w *fleetWatch) gone(now time.Time) (all []*sighting) {
 	for id, s := range w.known {
 		limit := contract.StrangerGoneAfter
 		if s.alive {
-			limit = contract.GoneAfter
+			slow := 2 * time.Duration(s.body.Slow) * time.Millisecond
+			limit = min(max(contract.GoneAfter, slow), contract.StrangerGoneAfter)
 		}
 		if id != w.self && s.version >= 0 && now.Sub(s.changed) >= limit {
 			all = append(all, s)

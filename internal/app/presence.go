@@ -52,6 +52,7 @@ type presence struct {
 	ready atomic.Bool
 	watch *fleetWatch
 	sent  []byte // the body of the last beat
+	gaps  beatGaps
 
 	mu      sync.Mutex
 	refused map[refusedMove]time.Time
@@ -94,12 +95,17 @@ func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell p
 	if p.me.Beat++; string(body) != string(p.sent) {
 		p.me.Version++
 	}
+	began := time.Now()
 	all, err := p.store.Beat(limited, p.fleet, p.me, body)
+	now := time.Now()
 	if err != nil {
+		if now.Sub(began) < 2*ownGap { // later than its limit an error comes only to a process that did not run
+			p.gaps.failed()
+		}
 		return // Redis has its own guard; the watch notices the gap
 	}
+	p.gaps.succeeded(now)
 	p.sent = body
-	now := time.Now()
 	if unread := p.watch.see(now, all); len(unread) > 0 {
 		bodies, err := p.store.Bodies(limited, p.fleet, unread...)
 		if err != nil {
@@ -124,7 +130,7 @@ func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell p
 }
 
 func (p *presence) body(seats func() ([]seat, bool)) []byte {
-	m := member{Worker: p.worker, Ready: p.ready.Load(), WAL: p.wal}
+	m := member{Worker: p.worker, Ready: p.ready.Load(), WAL: p.wal, Slow: p.gaps.slow(time.Now()).Milliseconds()}
 	m.Seats, m.Ending = seats()
 	slices.SortFunc(m.Seats, func(a, b seat) int {
 		return cmp.Or(strings.Compare(a.Pipeline, b.Pipeline), cmp.Compare(a.Replica, b.Replica))

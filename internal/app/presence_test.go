@@ -33,6 +33,7 @@ type parish struct {
 	moves   []string
 	stops   map[string]context.CancelFunc
 	frozen  map[string]bool
+	stalled map[string]time.Time
 	running sync.WaitGroup
 }
 
@@ -41,7 +42,7 @@ func inParish(t *testing.T, test func(p *parish)) {
 		p := &parish{
 			t: t, beats: make(map[string]store.Present), bodies: make(map[string][]byte), leases: make(map[string]activities.Lease),
 			seats: make(map[string][]seat), ending: make(map[string]bool), refuses: make(map[string]bool),
-			stops: make(map[string]context.CancelFunc), frozen: make(map[string]bool),
+			stops: make(map[string]context.CancelFunc), frozen: make(map[string]bool), stalled: make(map[string]time.Time),
 		}
 		defer p.running.Wait()
 		defer func() {
@@ -169,6 +170,10 @@ func (p *parish) join(name string, seats ...seat) {
 	p.running.Go(func() {
 		presence.run(ctx, func() ([]seat, bool) {
 			p.mu.Lock()
+			late := time.Until(p.stalled[v.queue])
+			p.mu.Unlock()
+			<-time.After(late)
+			p.mu.Lock()
 			defer p.mu.Unlock()
 			return slices.Clone(p.seats[v.queue]), p.ending[v.queue]
 		}, v)
@@ -179,6 +184,13 @@ func (p *parish) join(name string, seats ...seat) {
 func (p *parish) kill(name string) {
 	p.freeze(name, true)
 	p.stops[name]()
+}
+
+// stall keeps a process from running for a while: it finds out itself.
+func (p *parish) stall(name string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled["q-"+name] = time.Now().Add(d)
 }
 
 func (p *parish) freeze(name string, frozen bool) {
@@ -370,4 +382,46 @@ func TestNothingMovesWhileAWorkerIsSilent(t *testing.T) {
 		}
 	}
 	require.NotZero(t, moves)
+}
+
+// A process that gets little of the processor beats late. Once it has noticed that itself, others are patient with it, but not with
+// one that is really gone.
+func TestASlowProcessIsNotBuriedAgain(t *testing.T) {
+	inParish(t, func(p *parish) {
+		p.join("a", hold("orders", 0))
+		p.join("b", hold("orders", 1))
+		pass(5 * time.Second)
+		stall := func(d time.Duration) {
+			p.stall("a", d)
+			pass(d + 3*time.Second)
+		}
+		stall(1400 * time.Millisecond)
+		require.Empty(t, p.told())
+		stall(2600 * time.Millisecond)
+		require.Empty(t, p.told(), "it has said that its beats may take longer")
+		p.kill("a")
+		pass(contract.StrangerGoneAfter + time.Second)
+		require.Equal(t, []string{"orders-0 on a"}, p.told())
+	})
+}
+
+func TestGapsOfBeats(t *testing.T) {
+	var g beatGaps
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	beat := func(after time.Duration) {
+		now = now.Add(after)
+		g.succeeded(now)
+	}
+	beat(0)
+	beat(contract.PresenceEvery)
+	require.Zero(t, g.slow(now))
+	beat(1300 * time.Millisecond)
+	require.Equal(t, 1500*time.Millisecond, g.slow(now))
+	g.failed()
+	beat(time.Hour)
+	require.Zero(t, g.slow(now), "Redis was away, and what was before is forgotten")
+	beat(3 * time.Second)
+	beat(contract.PresenceEvery)
+	require.Equal(t, 3*time.Second, g.slow(now))
+	require.Zero(t, g.slow(now.Add(gapKept+time.Second)))
 }

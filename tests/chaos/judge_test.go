@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/api/workflowservice/v1"
 
 	"millrace/pipeline/store"
 	"millrace/pipeline/verify"
@@ -193,6 +195,13 @@ func (r *run) accuse() {
 			w.signal(syscall.SIGQUIT)
 			rig.Eventually(r.t, w.name+" has said it", rig.Patience, w.process.Ended)
 		}
+	}
+	open, err := r.world.Client.ListOpenWorkflow(context.Background(), &workflowservice.ListOpenWorkflowExecutionsRequest{})
+	for _, e := range open.GetExecutions() {
+		r.say("open: %s", e.GetExecution().GetWorkflowId())
+	}
+	if err != nil {
+		r.say("open workflows cannot be listed: %v", err)
 	}
 }
 
