@@ -348,6 +348,21 @@ func TestWatchLevel(t *testing.T) {
 			require.LessOrEqual(t, time.Since(began), levelLook)
 		})
 	})
+	t.Run("the hot path is started anew here", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			levels := &fakeLevels{level: newFakeLevel()}
+			levels.level.move("journal")
+			later := in
+			later.After = 1
+			answer := watchLevel(levels, new(fakeTemporal), nil, later)
+			pass(time.Minute)
+			levels.set(newFakeLevel())
+			began := time.Now()
+			w := <-answer
+			require.Equal(t, contract.OutcomeMoved, w.result.Outcome, "its machine has never left normal, and has nothing to tell")
+			require.LessOrEqual(t, time.Since(began), levelLook)
+		})
+	})
 	t.Run("the worker stops", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			stopping := make(chan struct{})
