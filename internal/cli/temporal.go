@@ -90,14 +90,15 @@ func explain(pipeline string, err error) error {
 	return err
 }
 
-// explainNear is explain that also names a pipeline that may have been meant.
+// explainNear is explain that also names a pipeline that may have been meant. Temporal has just answered, so the list may take as
+// long as any other question.
 func explainNear(ctx context.Context, c client.Client, pipeline string, err error) error {
 	var notFound *serviceerror.NotFound
 	explained := explain(pipeline, err)
 	if !errors.As(err, &notFound) {
 		return explained
 	}
-	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	known := knownPipelines(ctx, c)
 	if near := spec.Nearest(pipeline, known); near != "" && !slices.Contains(known, pipeline) {
