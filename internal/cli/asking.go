@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ func (a *asking) send(ctx context.Context, into receipt) error {
 	case err == nil:
 	case ctx.Err() != nil:
 		return interruptedf("the request goes on; ask again with --request-id %s to get its receipt", a.requestID)
-	case asked.Err() != nil:
+	case asked.Err() != nil, timedOut(err):
 		return incompletef("%s: no answer within %s; the request goes on without this command. Look with `%s`, or ask again with "+
 			"--request-id %s to get its receipt", a.subject(), a.wait, a.look, a.requestID)
 	default:
@@ -86,6 +87,12 @@ func (a *asking) send(ctx context.Context, into receipt) error {
 		into.MarkRepeated()
 	}
 	return nil
+}
+
+// timedOut reports whether err is the client's word for a wait that was over: it may say so before the context does.
+func timedOut(err error) bool {
+	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
+	return errors.As(err, &late)
 }
 
 // before looks whether the workflow knows the request id, and refuses it when it was used for something else. A workflow that

@@ -26,6 +26,7 @@ type fakeAsked struct {
 	receipt contract.Receipt
 	status  contract.PipelineStatus
 	away    error // of queries
+	late    error // of the update, after a while
 	beat    *contract.AwaitDetails
 }
 
@@ -42,6 +43,9 @@ func (h fakeHandle) Get(_ context.Context, into any) error {
 func (f *fakeAsked) UpdateWorkflow(ctx context.Context, o client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error) {
 	select {
 	case <-time.After(f.after):
+		if f.late != nil {
+			return nil, f.late
+		}
 		f.receipt.RequestID = o.UpdateID
 		return fakeHandle{receipt: f.receipt}, nil
 	case <-ctx.Done():
@@ -121,6 +125,14 @@ func TestACommandSaysWithinThreeSecondsWhatItWaitsFor(t *testing.T) {
 				"or ask again with --request-id mine")
 		})
 	}
+}
+
+// The client of Temporal may give up a moment before the command does.
+func TestATimeoutOfTheClientIsOne(t *testing.T) {
+	late := client.NewWorkflowUpdateServiceTimeoutOrCanceledError(context.DeadlineExceeded)
+	_, _, _, err := asked(t, &fakeAsked{after: askPatience - time.Millisecond, late: late}, "mine")
+	require.Equal(t, ExitIncomplete, Code(err))
+	require.ErrorContains(t, err, "no answer within 5m0s; the request goes on without this command")
 }
 
 func TestAQuickAnswerNeedsNoWord(t *testing.T) {
