@@ -18,7 +18,7 @@ real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(to
 # Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
 no_server_tests := imports|model|oracle|replay
 
-.PHONY: help run test test-real chaos bench bench-go lint fmt build servers servers-down compose-env clean
+.PHONY: help run test test-real chaos stuck bench bench-go lint fmt build servers servers-down compose-env clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRES
 	@$(GO) test -c -trimpath -o bin/chaos.test ./tests/chaos
 	@cd tests/chaos && env -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE ../../bin/chaos.test -test.run '^TestSeeds$$' \
 		$(if $(SEEDS)$(FRESH),,-fixed) $(if $(SEEDS),-seeds '$(SEEDS)') $(if $(FRESH),-fresh '$(FRESH)') $(if $(JSON),-json '$(abspath $(JSON))')
+
+stuck: bin/temporal ## bring every state about that can last (docs/stuck-states.md), look at it, and go the way out; 8 to 12 minutes
+	@$(GO) test -count=1 -timeout 20m ./tests/stuck -all
 
 bench: build bin/temporal ## measure the pipeline on embedded and on real servers
 	@echo "== embedded servers"; $(no_servers) bin/millrace bench

@@ -95,6 +95,17 @@ func NewWorld(t *testing.T, own Servers) *World {
 	return w
 }
 
+// TemporalAddr is where the Temporal server is that tests share.
+func TemporalAddr(t *testing.T) string {
+	t.Helper()
+	if addr := os.Getenv("TEMPORAL_ADDRESS"); addr != "" {
+		return addr
+	}
+	server, err := sharedTemporal()
+	require.NoError(t, err)
+	return server.Addr()
+}
+
 // needTemporal gives the world a namespace, so that nobody else's workers take its tasks.
 func (w *World) needTemporal() {
 	w.T.Helper()
@@ -102,12 +113,7 @@ func (w *World) needTemporal() {
 		return
 	}
 	if w.temporal == "" {
-		w.temporal = os.Getenv("TEMPORAL_ADDRESS")
-	}
-	if w.temporal == "" {
-		server, err := sharedTemporal()
-		require.NoError(w.T, err)
-		w.temporal = server.Addr()
+		w.temporal = TemporalAddr(w.T)
 	}
 	quiet := sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))
 	w.namespace = fmt.Sprintf("t-%08x", rand.Uint32())
