@@ -264,10 +264,10 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionClosingFails, Line: "closing blocked: {reason}", Flows: true,
-		Means:  "The closer cannot look for windows at all, for example because it cannot read Redis or Kafka.",
-		Bound:  "none: it is tried again at least every minute.",
-		WayOut: "repair the server that the reason names",
-		Page:   true, Process: true,
+		Means:   "The closer cannot look for windows at all, for example because it cannot read Redis or Kafka.",
+		Bound:   "none: it is tried again at least every minute.",
+		WayOut:  "repair the server that the reason names",
+		Process: true,
 		Sample: Condition{
 			Subject: "close:orders", Since: sampleSince, Command: "temporal workflow describe --workflow-id close:orders",
 			Reason: "read the lanes: connection refused",

@@ -52,7 +52,7 @@ const stillOpen = "is open;(?s:.*)stop it first with"
 
 // waiting is a line that says what a command waits for, and left what a command says that has waited long enough.
 var (
-	waiting = regexp.MustCompile(`(?m)^.+: .*(waits for|are missing|cannot be read)`)
+	waiting = regexp.MustCompile(`(?m)^.+: .*(waits for|are missing|cannot be read|at the longest)`)
 	left    = regexp.MustCompile("goes on(?s:.*)(`|--request-id)")
 )
 
@@ -148,9 +148,10 @@ func (r *running) output() string { return r.errs.String() + r.out.String() }
 
 func TestWaitingLines(t *testing.T) {
 	for text, want := range map[string]bool{
-		"stop of pipeline:p: waits for Redis: write that it stops since 2026-11-29T12:00:00Z": true,
-		"pause of pipeline:p: 1 of 2 lanes are missing: t/0: x":                               true,
-		"millrace: workflow pipeline:p is open":                                               false,
+		"stop of pipeline:p: waits for Redis: write that it stops since 2026-11-29T12:00:00Z":                             true,
+		"pause of pipeline:p: 1 of 2 lanes are missing: t/0: x":                                                           true,
+		"surveying: Redis and Kafka: look; it waits, the last try failed: EOF, until 2026-11-29T18:19:12Z at the longest": true,
+		"millrace: workflow pipeline:p is open":                                                                           false,
 	} {
 		require.Equal(t, want, waiting.MatchString(text), text)
 	}
