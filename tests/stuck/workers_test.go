@@ -73,7 +73,7 @@ var workerScenarios = []scenario{
 		leave:    func(s *scene) { s.Ready(s.startWorker("worker-1-again", "--wal", walDir).Process) },
 	},
 	{
-		name: "lanes move too often", kind: contract.ConditionStorm, quick: true,
+		name: "lanes move too often", kind: contract.ConditionStorm,
 		setup: setup{worker: []string{"--storm-changes", "1", "--storm-span", "30s"}},
 		bring: func(s *scene) {
 			rig.Eventually(s.t, "lanes have moved", patience, func() bool {
