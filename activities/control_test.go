@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -318,6 +319,14 @@ func TestFinalErrors(t *testing.T) {
 	requireType(t, err, contract.ErrorPermanent)
 	_, err = env.ExecuteActivity(c.CheckStore, contract.SpecInput{Spec: []byte(`{"name":1}`)})
 	requireType(t, err, contract.ErrorInvalidSpec)
+}
+
+// The type says that an error is final; whoever reads the message wants the reason.
+func TestFinalErrorsBeginWithTheReason(t *testing.T) {
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, final(fmt.Errorf("%w: newer format", ErrPermanent)), &typed)
+	require.Equal(t, "newer format", typed.Message())
+	require.Equal(t, contract.ErrorPermanent, typed.Type())
 }
 
 func TestClaim(t *testing.T) {

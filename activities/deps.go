@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -217,7 +218,9 @@ func parse(raw []byte) (*spec.Spec, error) {
 // final makes errors that wrap ErrPermanent or ErrStale non-retryable.
 func final(err error) error {
 	if errors.Is(err, ErrPermanent) {
-		return temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorPermanent, err)
+		// The type says that it is final; whoever reads the message wants the reason.
+		message := strings.TrimPrefix(err.Error(), ErrPermanent.Error()+": ")
+		return temporal.NewNonRetryableApplicationError(message, contract.ErrorPermanent, err)
 	}
 	if errors.Is(err, ErrStale) {
 		return temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorStale, err)

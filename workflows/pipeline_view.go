@@ -41,7 +41,7 @@ func (p *pipeline) windows() []string {
 
 // standing sums up what the pipeline knows of itself, its children and the workflows that report to it.
 func (p *pipeline) standing(now time.Time) contract.Standing {
-	conditions := contract.IntentConditions(p.phase, p.note, p.phaseSince)
+	conditions := contract.IntentConditions(p.spec.Name, p.phase, p.note, p.phaseSince)
 	conditions = append(conditions, contract.OrderConditions(p.spec.Name, p.state.Orders)...)
 	for _, c := range append(p.childStates(), p.state.Attached...) {
 		conditions = append(conditions, contract.ChildConditions(p.spec.Name, c)...)

@@ -52,8 +52,9 @@ func overrideCommand(sh *shell, update, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   update + " NAME",
 		Short: short,
-		Long: long + ` It holds on all workers of the pipeline, also before anything is
-wrong, and for hot paths that are placed later. With --worker it acts on that worker alone, whose degradation must be open.`,
+		Long: long + `
+The order is for all workers of the pipeline, also before anything is wrong, and for hot paths that are placed later.
+With --worker it is for that worker alone, whose degradation must be open.`,
 		Example: "  millrace degrade " + update + " flights --reason \"Redis maintenance\"",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -94,8 +94,10 @@ func dialKafka(ctx context.Context, cfg source.Config) (*source.Cluster, error) 
 
 func configured(err error) error { return &Fail{Code: ExitUsage, Err: err} }
 
+// reached makes err, with which a server was not reached, one of the command line. Only an interruption comes before it: when
+// the time for a look is up, err still says which server kept it waiting.
 func reached(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.Canceled) {
 		return ctx.Err()
 	}
 	if errors.Is(err, connect.ErrNotConfigured) {

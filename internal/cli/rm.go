@@ -27,10 +27,10 @@ func rmCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm NAME",
 		Short: "Remove everything a stopped pipeline has left",
-		Long: `Rm shows what a stopped pipeline has left in Redis and Kafka, asks, and deletes it with the workflow remove:<name>: the consumer
-group, all keys, and with --topics the topics that it writes. Topics that it reads are never deleted, nor those that another pipeline
-names, nor the ledger while such a topic holds results of this pipeline. The lanes stay fenced for --grace, so that a worker that was
-frozen and thaws can write nothing back; after that nothing is left.
+		Long: `Rm shows what a stopped pipeline has left in Redis and Kafka, asks, and deletes it with the workflow remove:<name>: the
+consumer group, all keys, and with --topics the topics that it writes. Topics that it reads are never deleted, nor those
+that another pipeline names, nor the ledger while such a topic holds results of this pipeline. The lanes stay fenced for
+--grace, so that a worker that was frozen and thaws can write nothing back; after that nothing is left.
 A removal that is running already is followed if it was started in the same way; --dry-run only shows how far it is. One that was
 cancelled half-way is finished by another rm. A name of which nothing is here exits with 1. Without --topics the ledger topic
 stays with its rows given up, and a pipeline of the same name begins anew.`,

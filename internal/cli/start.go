@@ -28,16 +28,17 @@ func startCommand(sh *shell) *cobra.Command {
 		Use:   "start FILE",
 		Short: "Start a pipeline and wait until it runs",
 		Long: `Start checks the spec, makes sure that a worker polls the task queue, starts the workflow pipeline:<name>
-and waits until every lane is read. If that does not come to be within --wait it says what the pipeline waits for and
-exits with 1, and at once when lanes are parked until somebody decides; the workflow goes on trying, unless it has failed.
+and waits until every lane is read. If that takes longer than --wait, it says what the pipeline waits for and exits
+with 1, and at once when lanes are parked until somebody decides; the workflow goes on trying, unless it has failed.
 A pipeline that is running already is left alone and the start is refused.
 
-A pipeline goes on where it stopped. One without state begins at the start of every log, or where --from says: earliest, latest, a
-time (the first record whose timestamp is not before it), or an offset for every partition, as flights/0=17,flights/1=20 or as JSON.
+A pipeline goes on where it stopped. One without state begins at the start of every log, or where --from says: earliest,
+latest, a time (the first record whose timestamp is not before it), or an offset for every partition, as
+flights/0=17,flights/1=20 or as JSON.
 
---discard-state begins a new incarnation in place of the one that is there, with the same spec or another one: it shows what goes,
-asks, and needs --from. Windows that were published stay in the result topics as they are; open windows and what the pipeline knows
-of them go. What is read from then on belongs to a new edition.`,
+--discard-state begins a new incarnation in place of the one that is there, with the same spec or another one: it shows
+what goes, asks, and needs --from. Windows that were published stay in the result topics as they are; open windows and
+what the pipeline knows of them go. What is read from then on belongs to a new edition.`,
 		Example: "  millrace start flights.yaml\n  millrace start flights.yaml --from latest\n" +
 			"  millrace start flights.yaml --discard-state --from 2001-01-31T00:00:00Z --yes",
 		Args: exactly("FILE"),

@@ -109,7 +109,7 @@ func drawConditions(w io.Writer, s contract.Standing, most int) {
 // conditionLine says what, of what, since when, until when, what leads out, and why: the longest comes last, where a screen cuts.
 func conditionLine(c contract.Condition) string {
 	text := c.Kind
-	if c.Subject != "" {
+	if c.Subject != "" && c.Subject != c.Kind { // a workflow that failed is the condition "failed" itself
 		text += " " + c.Subject
 	}
 	if !c.Since.IsZero() {

@@ -101,7 +101,7 @@ func (f *findings) commanded(paused, stopping bool) {
 		f.phase, f.open = contract.StateStopped, false
 	case paused:
 		f.phase = contract.StatePaused
-		f.add(contract.IntentConditions(contract.StatePaused, "", time.Time{})...)
+		f.add(contract.IntentConditions(f.pipeline, contract.StatePaused, "", time.Time{})...)
 	}
 }
 
@@ -161,14 +161,14 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 	since := time.Time{}
 	if p.Standing != nil { // it knows since when it is paused, and so on
 		for _, known := range p.Standing.Conditions {
-			for _, mine := range contract.IntentConditions(p.State, "", since) {
+			for _, mine := range contract.IntentConditions(view.Pipeline, p.State, "", since) {
 				if mine.Kind == known.Kind {
 					since = known.Since
 				}
 			}
 		}
 	}
-	facts.add(contract.IntentConditions(p.State, p.Note, since)...)
+	facts.add(contract.IntentConditions(view.Pipeline, p.State, p.Note, since)...)
 	facts.add(contract.OrderConditions(view.Pipeline, p.Orders)...)
 	for _, child := range append(p.Children, p.Attached...) {
 		facts.add(contract.ChildConditions(view.Pipeline, child)...)

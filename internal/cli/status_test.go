@@ -121,7 +121,7 @@ func TestCheckFailsOnWhatIsNotHealthy(t *testing.T) {
 	require.ErrorContains(t, err, "pipeline orders is not healthy")
 	require.Contains(t, out.String(), "pipeline orders: stalled: 1 of 16 lanes parked")
 	require.Contains(t, out.String(), "! lane-parked orders/15 -> `millrace recover ls orders`: incident gap")
-	v.Standing = contract.NewStanding(contract.StatePaused, 16, contract.IntentConditions(contract.StatePaused, "maintenance", time.Time{}), time.Now())
+	v.Standing = contract.NewStanding(contract.StatePaused, 16, contract.IntentConditions(v.Pipeline, contract.StatePaused, "maintenance", time.Time{}), time.Now())
 	out.Reset()
 	require.NoError(t, checkStatus(sh, v))
 	require.Contains(t, out.String(), "pipeline orders: paused on purpose since an unknown time: maintenance\n")
@@ -158,4 +158,10 @@ func TestLanesThatNobodyCommitsFor(t *testing.T) {
 	past := now.Add(-time.Minute)
 	old.LanesAt = &past
 	require.Empty(t, subjects(true, contract.StateRunning, old), "values that are old themselves say nothing")
+}
+
+func TestAConditionSaysItsKindOnce(t *testing.T) {
+	require.Equal(t, "failed -> `millrace start FILE`: no such topic",
+		conditionLine(contract.Condition{Kind: contract.ConditionFailed, Subject: "failed", Command: "millrace start FILE", Reason: "no such topic"}))
+	require.Equal(t, "failed terminated", conditionLine(contract.Condition{Kind: contract.ConditionFailed, Subject: "terminated"}))
 }

@@ -26,13 +26,14 @@ func watermarkCommand(sh *shell) *cobra.Command {
 	reset := &cobra.Command{
 		Use:   "reset NAME",
 		Short: "Begin a new incarnation behind a record that has moved the watermark, after showing what was falsely final",
-		Long: `Reset is the way back after a record from the far future has moved the watermark: what came after it was late,
-and windows became final without it. It reads the source topics from --from on, shows which windows are final without events of theirs that stand there,
-asks, and begins a new incarnation of the stopped pipeline at --from, as start --discard-state does: its floors and final windows say
-nothing about the new one, so those events count again, in a new edition. What is published already stays in the topics.
+		Long: `Reset is the way back after a record from the far future has moved the watermark: what came after it was late, and
+windows became final without it. It reads the source topics from --from on, shows which windows are final without events
+of theirs that stand there, asks, and begins a new incarnation of the stopped pipeline at --from, as start
+--discard-state does: floors and final windows of the former one do not bind it, so those events count again, in a new
+edition. What is published already stays in the topics.
 
-Begin behind the record (an offset for every partition, as flights/0=17,flights/1=0), or give a spec with --spec that refuses it:
-with max_jump, or with a filter of what is beyond its time. Stop the pipeline first.`,
+Begin behind the record (an offset for every partition, as flights/0=17,flights/1=0), or give a spec with --spec that
+refuses it: with max_jump, or with a filter of what is beyond its time. Stop the pipeline first.`,
 		Example: "  millrace watermark reset flights --from flights/0=17,flights/1=0 --dry-run\n" +
 			"  millrace watermark reset flights --from 2001-01-31T00:00:00Z --spec flights.yaml --yes",
 		Args: exactly("NAME"),

@@ -39,8 +39,8 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 			"stalled: 4 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
 		{"known twice", StateRunning, append(parked(1), Condition{Kind: ConditionLaneParked, Subject: "orders/0"}),
 			"stalled: 1 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`", false},
-		{"paused on purpose", StatePaused, IntentConditions(StatePaused, "maintenance", noon), "paused on purpose since 12:04:00: maintenance", true},
-		{"paused and parked", StatePaused, append(IntentConditions(StatePaused, "", noon), parked(1)...),
+		{"paused on purpose", StatePaused, IntentConditions("orders", StatePaused, "maintenance", noon), "paused on purpose since 12:04:00: maintenance", true},
+		{"paused and parked", StatePaused, append(IntentConditions("orders", StatePaused, "", noon), parked(1)...),
 			"stalled: 1 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
 		{"yesterday", StateRunning, []Condition{{Kind: ConditionDegraded, Subject: "redis on w", Reason: "away", Since: noon.AddDate(0, 0, -1)}},
 			"degraded (redis on w: away since 2026-11-28 12:04:00)", false},
@@ -115,6 +115,22 @@ func TestLevelsMeanWhatTheyStop(t *testing.T) {
 		}
 		require.Equal(t, tt.kind, found[0].Kind, "%+v", tt.status)
 	}
+}
+
+// An order that keeps commits in the journal keeps windows open, and what an operator wants names the command that ends it.
+func TestOrdersSayWhatTheyStopAndHowTheyEnd(t *testing.T) {
+	held := levelConditions("orders", DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Override: OverrideHold, Reason: "night"})
+	require.Equal(t, "hold at level journal, no window closes: night", held[0].Reason)
+	held = levelConditions("orders", DependencyStatus{Dependency: DependencyRedis, Level: LevelNormal, Override: OverrideHold, Reason: "night"})
+	require.Equal(t, "hold at level normal: night", held[0].Reason)
+	for phase, command := range map[string]string{StatePaused: "millrace resume orders", StateStopped: "millrace start FILE", StateDraining: ""} {
+		require.Equal(t, command, IntentConditions("orders", phase, "", noon)[0].Command)
+	}
+}
+
+func TestLanesThatWereNotReadAreNotThere(t *testing.T) {
+	require.Equal(t, "the lanes have not been read yet", AwaitDetails{}.String())
+	require.Equal(t, "all 2 lanes are there", AwaitDetails{Done: 2}.String())
 }
 
 // Every kind has a row that says what it means and what leads out, and every row is of a kind.

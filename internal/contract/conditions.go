@@ -114,7 +114,11 @@ func levelConditions(pipeline string, d DependencyStatus) []Condition {
 	}
 	switch {
 	case d.Override != "":
-		return one(ConditionOverride, fmt.Sprintf("%s at level %s: %s", d.Override, d.Level, d.Reason), "millrace degrade auto "+pipeline)
+		level := d.Level
+		if level != LevelNormal {
+			level += ", no window closes"
+		}
+		return one(ConditionOverride, fmt.Sprintf("%s at level %s: %s", d.Override, level, d.Reason), "millrace degrade auto "+pipeline)
 	case d.Level == LevelJournal, d.Level == LevelThrottled:
 		return one(ConditionDegraded, d.Level+": "+d.Reason, "millrace degrade status "+pipeline)
 	case d.Level == LevelPaused && d.Dependency == DependencyResults: // lanes go on; results wait
@@ -132,7 +136,7 @@ func EngineConditions(e EngineStatus) []Condition {
 		l := &e.Lanes[i]
 		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
 		if l.RefusesAll {
-			all = append(all, Condition{Kind: ConditionRefusing, Subject: name, Reason: l.Reason})
+			all = append(all, Condition{Kind: ConditionRefusing, Subject: name, Reason: l.Reason, Command: "millrace status " + e.Pipeline + " " + name})
 		}
 		switch l.State {
 		case laneStateParked:
@@ -188,7 +192,7 @@ func ProcessConditions() (kinds []string) {
 }
 
 // IntentConditions says what an operator wants of the pipeline, other than that it runs.
-func IntentConditions(phase, note string, since time.Time) []Condition {
+func IntentConditions(pipeline, phase, note string, since time.Time) []Condition {
 	kinds := map[string]string{
 		StateStarting: ConditionStarting, StatePaused: ConditionPaused, StateDraining: ConditionDraining,
 		StateStopping: ConditionStopping, StateStopped: ConditionStopped,
@@ -197,5 +201,12 @@ func IntentConditions(phase, note string, since time.Time) []Condition {
 	if !ok {
 		return nil
 	}
-	return []Condition{{Kind: kind, Reason: note, Since: since}}
+	command := ""
+	switch phase {
+	case StatePaused:
+		command = "millrace resume " + pipeline
+	case StateStopped:
+		command = "millrace start FILE"
+	}
+	return []Condition{{Kind: kind, Reason: note, Since: since, Command: command}}
 }

@@ -48,6 +48,9 @@ func (d AwaitDetails) String() string {
 	if d.Problem != "" {
 		return "the lanes cannot be read: " + d.Problem
 	}
+	if len(d.Missing) == 0 && d.Done == 0 {
+		return "the lanes have not been read yet"
+	}
 	if len(d.Missing) == 0 {
 		return fmt.Sprintf("all %d lanes are there", d.Done)
 	}

@@ -54,12 +54,12 @@ return {1, h[1], h[2], h[3], left}
 // back if nobody else took it.
 func (s *Store) AcquireLease(ctx context.Context, pipeline string, replica int, lease Lease, ttl time.Duration) (holder Lease, held bool, err error) {
 	if ttl < time.Millisecond {
-		return Lease{}, false, fmt.Errorf("lease of replica %d of %s: ttl is %v, want at least 1ms", replica, pipeline, ttl)
+		return Lease{}, false, fmt.Errorf("lease of %s: ttl is %v, want at least 1ms", leaseName(pipeline, replica), ttl)
 	}
 	reply, err := s.run(ctx, acquireLeaseScript, []string{leaseKey(pipeline, replica)},
 		lease.Worker, lease.Queue, lease.Token, ttl.Milliseconds())
 	if err != nil {
-		return Lease{}, false, fmt.Errorf("lease of replica %d of %s: %w", replica, pipeline, err)
+		return Lease{}, false, fmt.Errorf("lease of %s: %w", leaseName(pipeline, replica), err)
 	}
 	return parseLease(reply)
 }
@@ -67,7 +67,7 @@ func (s *Store) AcquireLease(ctx context.Context, pipeline string, replica int, 
 // ReleaseLease gives the lease up if token holds it, and does nothing otherwise.
 func (s *Store) ReleaseLease(ctx context.Context, pipeline string, replica int, token string) error {
 	if _, err := s.run(ctx, releaseLeaseScript, []string{leaseKey(pipeline, replica)}, token); err != nil {
-		return fmt.Errorf("release replica %d of %s: %w", replica, pipeline, err)
+		return fmt.Errorf("release lease of %s: %w", leaseName(pipeline, replica), err)
 	}
 	return nil
 }
@@ -76,9 +76,17 @@ func (s *Store) ReleaseLease(ctx context.Context, pipeline string, replica int, 
 func (s *Store) ReadLease(ctx context.Context, pipeline string, replica int) (holder Lease, found bool, err error) {
 	reply, err := s.run(ctx, readLeaseScript, []string{leaseKey(pipeline, replica)})
 	if err != nil {
-		return Lease{}, false, fmt.Errorf("read lease of replica %d of %s: %w", replica, pipeline, err)
+		return Lease{}, false, fmt.Errorf("read lease of %s: %w", leaseName(pipeline, replica), err)
 	}
 	return parseLease(reply)
+}
+
+// leaseName names what a lease is of, for errors. Below 0 the number is no replica's, but that of the closers' turn.
+func leaseName(pipeline string, replica int) string {
+	if replica < 0 {
+		return "the closers of " + pipeline
+	}
+	return fmt.Sprintf("replica %d of %s", replica, pipeline)
 }
 
 func parseLease(reply []any) (l Lease, ok bool, err error) {

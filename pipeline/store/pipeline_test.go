@@ -121,6 +121,8 @@ func TestLease(t *testing.T) {
 		require.True(t, held, "a lease that redis forgot goes back to its holder")
 
 		_, _, err = s.AcquireLease(ctx, "flights", 2, a, 0)
-		require.ErrorContains(t, err, "ttl is 0s")
+		require.ErrorContains(t, err, "lease of replica 2 of flights: ttl is 0s")
+		_, _, err = s.AcquireLease(ctx, "flights", -1, a, 0)
+		require.ErrorContains(t, err, "lease of the closers of flights: ttl is 0s")
 	})
 }
