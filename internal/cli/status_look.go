@@ -68,7 +68,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 		view.State, view.Note = facts.phase, "as Redis says; Temporal does not answer"
 	}
 	view.Standing = contract.NewStanding(facts.phase, len(view.Lanes), facts.conditions, now)
-	if view.Standing.Healthy && len(view.Standing.Conditions) == 0 && quiet(&view) {
+	if view.Standing.Healthy && len(view.Standing.Conditions) == 0 && quiet(&view, now) {
 		view.Standing.Line += ", all sources are quiet"
 	}
 	return view, ctx.Err()
@@ -356,10 +356,10 @@ func (f *findings) waits(lane string) bool {
 	})
 }
 
-// quiet reports whether nothing waits in the log and nothing comes.
-func quiet(view *statusView) bool {
-	if len(view.Lanes) == 0 || view.Lag > 0 || view.Rate > 0 {
+// quiet reports whether nothing waits in the log and nothing comes. Lanes that nobody commits for say nothing about their sources.
+func quiet(view *statusView, now time.Time) bool {
+	if len(view.Lanes) == 0 || view.Lag > 0 || view.Rate > 0 || view.State != contract.StateRunning {
 		return false
 	}
-	return view.State == contract.StateRunning
+	return !slices.ContainsFunc(view.Lanes, func(l laneLine) bool { return now.Sub(time.UnixMilli(l.UpdatedAt)) > silentAfter })
 }

@@ -174,7 +174,8 @@ func degrade(s *stack) {
 		host.move("throttled", "journal")
 	}
 	s.mustMillrace("journal → throttled", "degrade", "status", "orders")
-	s.mustMillrace("hold: applied by "+id, "degrade", "hold", "orders", "--reason", "maintenance", "--request-id", "hold-0")
+	s.mustMillrace("hold: applied by "+id, "degrade", "hold", "orders", "--worker", host.name, "--reason", "maintenance",
+		"--request-id", "hold-0")
 	for _, update := range []string{contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto} {
 		var receipt contract.LevelReceipt
 		require.NoError(s.t, s.ask(id, update, update+"-1", contract.LevelRequest{Reason: "test"}, &receipt), update)
