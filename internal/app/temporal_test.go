@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -86,24 +87,36 @@ func (s *sickTemporal) CheckHealth(context.Context, *client.CheckHealthRequest) 
 func TestAProcessIsNotReadyWhileTemporalIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		temporal := &sickTemporal{}
-		ready, why := true, ""
+		var mu sync.Mutex // guards what is said
+		is, why := true, ""
+		ready := func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return is
+		}
 		f := &fleet{client: temporal, cfg: TemporalConfig{Client: client.Options{HostPort: "t:7233"}}, deps: temporalDeps{
-			Log: quiet, Ready: func(is bool, text string) { ready, why = is, text },
+			Log: quiet, Ready: func(now bool, text string) {
+				mu.Lock()
+				defer mu.Unlock()
+				is, why = now, text
+			},
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- f.attend(ctx, nil) }()
 		pass(time.Minute)
-		require.True(t, ready)
+		require.True(t, ready())
 		temporal.away.Store(true)
 		pass(5 * time.Second)
-		require.True(t, ready, "an answer may get lost")
+		require.True(t, ready(), "an answer may get lost")
 		pass(3 * time.Second)
-		require.False(t, ready)
+		require.False(t, ready())
+		mu.Lock()
 		require.Equal(t, "Temporal at t:7233 does not answer: connection refused", why)
+		mu.Unlock()
 		temporal.away.Store(false)
 		pass(3 * time.Second)
-		require.True(t, ready)
+		require.True(t, ready())
 		cancel()
 		require.NoError(t, <-ended)
 	})

@@ -115,6 +115,6 @@ func TestReasonsHoldTheLastError(t *testing.T) {
 		r.away()
 		r.pass(62 * time.Second)
 		require.Equal(t, "open", r.Status().Breaker)
-		require.Contains(t, r.Machine.why.text, "a probe failed: connection refused")
+		require.Contains(t, r.why.text, "a probe failed: connection refused")
 	})
 }
