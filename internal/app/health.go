@@ -35,7 +35,7 @@ func (p *process) conditions() map[string][]contract.Condition {
 	all := make(map[string][]contract.Condition)
 	for _, h := range p.engines.sorted() {
 		s := h.Status()
-		all[s.Pipeline] = append(all[s.Pipeline], contract.EngineConditions(s)...)
+		all[s.Pipeline] = append(all[s.Pipeline], contract.EngineConditions(s, time.Now())...)
 	}
 	for name, details := range p.closers.hindered() {
 		all[name] = append(all[name], contract.CloserConditions(name, details)...)

@@ -211,7 +211,7 @@ func describeBeats(ctx context.Context, c client.Client, replicas int, view *sta
 		for _, lane := range beat.Lanes {
 			facts.beats[fmt.Sprintf("%s/%d", lane.Topic, lane.Partition)] = lane
 		}
-		facts.add(contract.EngineConditions(beat)...)
+		facts.add(contract.EngineConditions(beat, time.Now())...)
 	}
 	closing, at := beatOf[contract.CloseDueDetails](ctx, c, contract.CloseWindowsID(view.Pipeline), contract.ActivityCloseDue)
 	facts.add(contract.CloserConditions(view.Pipeline, closing)...)

@@ -82,14 +82,14 @@ func TestStandingIsBounded(t *testing.T) {
 // What a worker's heartbeat says and what its Degrade reports are one condition.
 func TestTwoSourcesOfOneDegradation(t *testing.T) {
 	status := DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
-	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}})
+	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}}, noon)
 	told := ChildConditions("orders", ChildState{ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon})
 	require.Len(t, NewStanding(StateRunning, 4, append(heard, told...), noon).Conditions, 1)
 }
 
 // What a hot path cannot read in Redis stops no lane: it goes on as it was told last.
 func TestUnreadCommandsStopNothing(t *testing.T) {
-	found := EngineConditions(EngineStatus{Pipeline: "orders", Unread: "connection refused"})
+	found := EngineConditions(EngineStatus{Pipeline: "orders", Unread: "connection refused"}, noon)
 	require.Len(t, found, 1)
 	require.Equal(t, ConditionCommandsUnread, found[0].Kind)
 	require.True(t, HealthyKind(found[0].Kind))
@@ -162,4 +162,21 @@ func conditionKinds(t *testing.T) (kinds []string) {
 		return true
 	})
 	return kinds
+}
+
+func TestWatermarkAheadOfTheClock(t *testing.T) {
+	at := func(ahead time.Duration) []Condition {
+		return EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{
+			Topic: "orders", Partition: 2, State: StateRunning, Watermark: noon.Add(ahead).UnixMilli(),
+		}}}, noon)
+	}
+	require.Empty(t, at(0))
+	require.Empty(t, at(23*time.Hour))
+	found := at(25 * time.Hour)
+	require.Len(t, found, 1)
+	require.Equal(t, ConditionWatermarkAhead, found[0].Kind)
+	require.Equal(t, "orders/2", found[0].Subject)
+	require.Equal(t, "it is 2026-11-30T13:04:00Z, ahead of the clock: what is older counts as late", found[0].Reason)
+	require.Contains(t, found[0].Command, "millrace watermark reset orders")
+	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, noon), "there is none yet")
 }

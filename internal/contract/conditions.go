@@ -129,14 +129,24 @@ func levelConditions(pipeline string, d DependencyStatus) []Condition {
 	return nil
 }
 
+// aheadAfter is how far ahead of the clock a lane's watermark may be before somebody should know: clocks and time zones are wrong by
+// less, and events that are planned that far ahead are rare.
+const aheadAfter = 24 * time.Hour
+
 // EngineConditions says what of a hot path's state a person should know.
-func EngineConditions(e EngineStatus) []Condition {
+func EngineConditions(e EngineStatus, now time.Time) []Condition {
 	var all []Condition
 	for i := range e.Lanes {
 		l := &e.Lanes[i]
 		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
 		if l.RefusesAll {
 			all = append(all, Condition{Kind: ConditionRefusing, Subject: name, Reason: l.Reason, Command: "millrace status " + e.Pipeline + " " + name})
+		}
+		if mark := time.UnixMilli(l.Watermark).UTC(); mark.Sub(now) > aheadAfter {
+			all = append(all, Condition{
+				Kind: ConditionWatermarkAhead, Subject: name, Command: "millrace watermark reset " + e.Pipeline + " --from ... --dry-run",
+				Reason: fmt.Sprintf("it is %s, ahead of the clock: what is older counts as late", mark.Format(time.RFC3339)),
+			})
 		}
 		switch l.State {
 		case laneStateParked:

@@ -28,6 +28,7 @@ const (
 	ConditionWatermarkHeld  = "watermark-held"  // one lane keeps every window open
 	ConditionDegraded       = "degraded"        // a dependency is away; commits go to the journal, or results wait
 	ConditionLaneBlocked    = "lane-blocked"    // a lane waits for commits or memory
+	ConditionWatermarkAhead = "watermark-ahead" // a lane's watermark is far ahead of the clock
 	ConditionRefusing       = "refusing"        // all recent records of a lane are refused
 	ConditionStorm          = "storm"           // lanes move too often
 	ConditionOverride       = "override"        // an operator holds a level
@@ -310,6 +311,18 @@ var stuckStates = []StuckState{
 		WayOut:  "a faster Redis, more replicas (`millrace scale NAME N`), a greater `memory_limit`",
 		Process: true,
 		Sample:  Condition{Subject: "orders/0", Reason: "memory limit of 256 MiB is reached"},
+	},
+	{
+		Kind: ConditionWatermarkAhead, Line: "degraded (the watermark of lane {subject} is far ahead: {reason})", Flows: true, Closes: true,
+		Means: "A record from the future has moved a lane's watermark by more than a day beyond the clock. Windows in between may be final " +
+			"without their events; where events are planned that far ahead, all is well.",
+		Bound:   "none: it ends when the clock has come that far.",
+		WayOut:  "`millrace watermark reset NAME --from ...` after a stop, with `event.max_jump` or a smaller `max_future` in the spec",
+		Process: true,
+		Sample: Condition{
+			Subject: "orders/2", Command: "millrace watermark reset orders --from ... --dry-run",
+			Reason: "it is 2099-01-01T00:00:00Z, ahead of the clock: what is older counts as late",
+		},
 	},
 	{
 		Kind: ConditionRefusing, Line: "degraded (lane {subject} refuses its records: {reason})", Flows: true, Closes: true,

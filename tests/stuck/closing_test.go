@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
 	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
 )
 
 // limitResults sets what the result topic takes.
@@ -31,6 +33,20 @@ var closingScenarios = []scenario{
 		leave: func(s *scene) { s.limitResults("1000000"); s.lives() },
 		commands: []try{
 			pause("", 0), resume("", 0), scale("", 0), drain("not drained|is not drained", 4), remove(stillOpen, 1), stop("", 0),
+		},
+	},
+	{
+		name: "a record from the future", kind: contract.ConditionWatermarkAhead,
+		setup: setup{change: func(s *spec.Spec) { s.Event.MaxFuture = spec.Duration(9 * 365 * 24 * time.Hour) }},
+		says:  "ahead of the clock",
+		bring: func(s *scene) {
+			s.Send(0, fmt.Appendf(nil, `{"k":"k","t":%d,"v":1}`, time.Now().AddDate(7, 0, 0).UnixMilli()))
+		},
+		leave: func(s *scene) {
+			s.Must("stop", s.Spec.Name)
+			m, found := s.Meta(0)
+			require.True(s.t, found)
+			s.Must("watermark", "reset", s.Spec.Name, "--from", fmt.Sprintf("%s/0=%d,%s/1=0", s.Topic(), m.Offset, s.Topic()), "--yes")
 		},
 	},
 	{
