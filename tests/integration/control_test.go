@@ -46,7 +46,13 @@ func TestControl(t *testing.T) {
 		covered += lane.Offset
 	}
 	require.Equal(t, int64(fifth), covered)
-	require.Equal(t, flushed, p.Update("flush", name, "--request-id", "first"), "a repeated request is answered with its receipt")
+	repeated := p.Update("flush", name, "--request-id", "first", "--reason", "look")
+	require.True(t, repeated.Repeated, "it says that it is one")
+	repeated.Repeated = false
+	require.Equal(t, flushed, repeated, "a repeated request is answered with its receipt")
+	changed := p.CLI("flush", name, "--request-id", "first", "--reason", "another")
+	require.Equal(t, cli.ExitFailed, changed.Code)
+	require.Contains(t, changed.Err, `request id "first" was used for another flush, with other input`)
 	other := p.CLI("pause", name, "--request-id", "first")
 	require.Equal(t, cli.ExitFailed, other.Code)
 	require.Contains(t, other.Err, `request id "first" was used for flush`)
@@ -255,8 +261,8 @@ func TestUnreachableServers(t *testing.T) {
 	}{
 		{"start without Temporal", with("TEMPORAL_ADDRESS"), "millrace", []string{"start", spec}, cli.ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
 		{"start without a worker", env, "millrace", []string{"start", spec}, cli.ExitUnreachable, "no worker polls task queue"},
-		{"status without Kafka", with("MILLRACE_KAFKA_BROKERS"), "millrace", []string{"status", "flights", "--spec", spec}, cli.ExitUnreachable, "127.0.0.1:1"},
-		{"status without Redis", with("MILLRACE_REDIS_ADDRS"), "millrace", []string{"status", "flights", "--spec", spec}, cli.ExitUnreachable, "Redis at 127.0.0.1:1 does not answer"},
+		{"verify without Kafka", with("MILLRACE_KAFKA_BROKERS"), "millrace", []string{"verify", "flights", "--spec", spec}, cli.ExitUnreachable, "127.0.0.1:1"},
+		{"verify without Redis", with("MILLRACE_REDIS_ADDRS"), "millrace", []string{"verify", "flights", "--spec", spec}, cli.ExitUnreachable, "Redis at 127.0.0.1:1 does not answer"},
 		{"feed without Kafka", with("MILLRACE_KAFKA_BROKERS"), "millrace", []string{"feed", spec, "--topic", "x"}, cli.ExitUnreachable, "127.0.0.1:1"},
 		{"worker without Kafka", with("MILLRACE_KAFKA_BROKERS"), "worker", nil, 1, "cannot use Kafka: no Kafka broker reachable"},
 		{"worker without Redis", with("MILLRACE_REDIS_ADDRS"), "worker", nil, 1, "cannot use Redis at [127.0.0.1:1]"},
@@ -272,6 +278,23 @@ func TestUnreachableServers(t *testing.T) {
 			require.Equal(t, 1, strings.Count(problem, "\n"), problem)
 			require.Contains(t, problem, c.want)
 		})
+	}
+}
+
+// Status shows what it can: a server that does not answer is a finding.
+func TestStatusWithoutServers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.Servers{})
+	spec := filepath.Join("..", "..", "examples", "flights", "flights.yaml")
+	for variable, want := range map[string]string{
+		"MILLRACE_KAFKA_BROKERS": "! kafka-away", "MILLRACE_REDIS_ADDRS": "! redis-away", "TEMPORAL_ADDRESS": "! temporal-away",
+	} {
+		env := append(append([]string(nil), w.Env()...), variable+"="+net.JoinHostPort("127.0.0.1", "1"))
+		a := rig.RunProgram(t, env, "millrace", "status", "flights", "--spec", spec)
+		require.Equal(t, cli.ExitOK, a.Code, a.Err)
+		require.Contains(t, a.Out, want)
+		checked := rig.RunProgram(t, env, "millrace", "status", "flights", "--spec", spec, "--check")
+		require.Equal(t, cli.ExitFailed, checked.Code, checked.Out)
 	}
 }
 
@@ -305,7 +328,9 @@ func TestUnknownTopic(t *testing.T) {
 	w := newWorld(t, rig.Servers{})
 	p := w.newPipeline(yaml, 0)
 	w.Ready(w.Worker())
-	p.Start()
+	start := p.CLI("start", p.File)
+	require.Equal(t, cli.ExitFailed, start.Code)
+	require.Contains(t, start.Err, "source topic "+p.Topic()+": unknown topic; create it first")
 	err := p.Client.GetWorkflow(context.Background(), contract.PipelineID(p.Spec.Name), "").Get(context.Background(), nil)
 	require.ErrorContains(t, err, "source topic "+p.Topic())
 	require.ErrorContains(t, err, "create it first")

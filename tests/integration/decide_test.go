@@ -81,7 +81,9 @@ func TestOperatorDecides(t *testing.T) {
 			require.True(t, receipt.Applied, "%+v", receipt)
 			require.Equal(t, lane.IncidentStateLost, receipt.Incident)
 			require.Contains(t, receipt.Cost, "reads")
-			again := p.decide(r.ID, name, lane.ChoiceRebuild, "--request-id", "decide-"+name)
+			again := p.decide(r.ID, name, lane.ChoiceRebuild, "--request-id", "decide-"+name, "--reason", "Redis was emptied")
+			require.True(t, again.Repeated, "it says that it is a repetition")
+			again.Repeated = false
 			require.Equal(t, receipt, again, "a repeated request is answered with its receipt")
 		}
 	}
