@@ -102,6 +102,7 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 			failures = 0
 		} else {
 			problem = err.Error()
+			closer.Hindered(err)
 			a.log.Warn("looking for windows to close failed", "pipeline", d.in.Pipeline, "error", err)
 		}
 		d.shown.Store(&contract.CloseDueDetails{

@@ -26,6 +26,8 @@ type fakeCloser struct {
 	skip   []contract.WindowRef
 	users  atomic.Int64
 	run    string // that asked for it last
+
+	hindered []error
 }
 
 func (f *fakeCloser) Round(_ context.Context, skip []contract.WindowRef) (contract.Round, error) {
@@ -38,6 +40,8 @@ func (f *fakeCloser) Round(_ context.Context, skip []contract.WindowRef) (contra
 func (f *fakeCloser) CloseOne(context.Context, contract.WindowRef) (contract.ClosedWindow, bool, error) {
 	return contract.ClosedWindow{}, false, errUnavailable
 }
+
+func (f *fakeCloser) Hindered(err error) { f.hindered = append(f.hindered, err) }
 
 func (f *fakeCloser) Emit(context.Context, string, []contract.LaneEnd) (contract.Emitted, error) {
 	return contract.Emitted{Revisions: make([]contract.ClosedWindow, 2*contract.MaxEmittedRevisions)}, nil

@@ -99,6 +99,8 @@ type Closer interface {
 	// Round looks at all windows once and closes those that are due, except those to skip. An error says that the look itself
 	// failed; windows that failed are in the report.
 	Round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error)
+	// Hindered takes why a look did not come about at all; nil when the next one did.
+	Hindered(err error)
 	// CloseOne closes one window that is due. published is false when nothing has changed since its last revision.
 	CloseOne(ctx context.Context, ref contract.WindowRef) (closed contract.ClosedWindow, published bool, err error)
 	// Emit publishes every open window as it stands. With ends, every covered offset must have reached its end.

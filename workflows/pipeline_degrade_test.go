@@ -3,10 +3,12 @@ package workflows
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
@@ -18,10 +20,13 @@ import (
 func TestDegradeOnAllWorkers(t *testing.T) {
 	env, w := pipelineEnv(t)
 	w.queues = []string{contract.HostQueue("a"), contract.HostQueue("b")}
+	var mu sync.Mutex // activities run side by side
 	var asked []contract.OrderLevelsInput
-	register(env, contract.ActivityOrderLevels, func(_ context.Context, in contract.OrderLevelsInput) (*contract.OrderedLevels, error) {
+	register(env, contract.ActivityOrderLevels, func(ctx context.Context, in contract.OrderLevelsInput) (*contract.OrderedLevels, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		asked = append(asked, in)
-		if len(asked) == 2 {
+		if activity.GetInfo(ctx).TaskQueue == contract.HostQueue("b") && len(in.Lift) == 0 {
 			return nil, temporal.NewNonRetryableApplicationError("no such process", contract.ErrorStale, errors.New("gone"))
 		}
 		return &contract.OrderedLevels{Levels: []contract.OrderedLevel{

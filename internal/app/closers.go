@@ -152,14 +152,15 @@ func (c *closers) kept() map[string]contract.Kept {
 	return all
 }
 
-// hindered says by pipeline what hinders the closers that are at work here.
+// hindered says by pipeline what hinders the closers that are at work here, or were a moment ago: a closer that cannot look is tried
+// again after a pause.
 func (c *closers) hindered() map[string]contract.CloseDueDetails {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := make(map[string]contract.CloseDueDetails)
 	for _, made := range c.made {
 		made.mu.Lock()
-		if made.users > 0 {
+		if made.users > 0 || time.Since(made.left) < idleFor { // or between two tries
 			all[made.spec.Name] = made.last
 		}
 		made.mu.Unlock()
@@ -227,6 +228,13 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 	c.last = last
 	c.mu.Unlock()
 	return round, err
+}
+
+// Hindered implements activities.Closer.
+func (c *closer) Hindered(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last.Problem = err.Error()
 }
 
 func (c *closer) round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {

@@ -84,6 +84,10 @@ func rm(ctx context.Context, sh *shell, job rmJob, answers io.Reader) error {
 		return usagef("rm %s deletes for good and there is no terminal to ask on: look with --dry-run, then give --yes", job.pipeline)
 	}
 	return sh.withWorkers(ctx, func(c client.Client) error {
+		if !job.dryRun && errors.Is(requireStopped(ctx, c, job.pipeline), errRunning) { // a survey would take seconds to say the same
+			return fmt.Errorf("remove %s: workflow %s is open; stop it first with `millrace stop %s`", job.pipeline,
+				contract.PipelineID(job.pipeline), job.pipeline)
+		}
 		return remove(ctx, sh, c, in, answers)
 	})
 }
