@@ -76,7 +76,7 @@ var serverScenarios = []scenario{
 	},
 	{
 		name: "the journal is full", kind: contract.ConditionHeld,
-		setup: journalling("--wal-hard-limit", "1MiB"),
+		setup: journalling("--wal-hard-limit", "1MiB", "--wal-soft-limit", "1000KiB"),
 		says:  "full|limit",
 		bring: func(s *scene) {
 			s.redis.Point("")

@@ -47,6 +47,7 @@ var untried = map[string]string{
 	contract.ConditionHostGone:      "a fleet whose other workers cannot run the pipeline leaves its lanes to nobody: TestHostGone in workflows",
 	contract.ConditionJournalAsks:   "which record of a journal asks depends on where it is damaged: TestCorruptionAsks in workflows, wal-flip in tests/chaos",
 	contract.ConditionWatermarkHeld: "others have to go on for minutes: the tests of pipeline/result hold a watermark on a clock of their own",
+	contract.ConditionStorm:         "which changes of assignment count depends on how fast lanes move: TestStormIsDampedAndReported in pipeline/engine",
 	contract.ConditionLaneBlocked:   "it lasts while others catch up: TestMemoryLimit in tests/integration brings it about and looks at the hot path",
 }
 

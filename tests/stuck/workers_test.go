@@ -72,17 +72,4 @@ var workerScenarios = []scenario{
 		noWorker: true,
 		leave:    func(s *scene) { s.Ready(s.startWorker("worker-1-again", "--wal", walDir).Process) },
 	},
-	{
-		name: "lanes move too often", kind: contract.ConditionStorm,
-		setup: setup{worker: []string{"--storm-changes", "1", "--storm-span", "30s"}},
-		bring: func(s *scene) {
-			rig.Eventually(s.t, "lanes have moved", patience, func() bool {
-				s.Must("scale", s.Spec.Name, "2")
-				s.Must("scale", s.Spec.Name, "1")
-				now, _ := s.check()
-				return has(now.Conditions, contract.ConditionStorm)
-			})
-		},
-		leave: func(*scene) {},
-	},
 }
