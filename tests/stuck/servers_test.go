@@ -2,8 +2,6 @@ package stuck
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
 
 	"github.com/stretchr/testify/require"
@@ -75,21 +73,6 @@ var serverScenarios = []scenario{
 		},
 	},
 	{
-		name: "the journal is full", kind: contract.ConditionHeld,
-		setup: journalling("--wal-hard-limit", "1MiB", "--wal-soft-limit", "1000KiB"),
-		says:  "full|limit",
-		bring: func(s *scene) {
-			s.redis.Point("")
-			for n := range s.Parts {
-				s.flood(n, s.fed, 20_000)
-			}
-		},
-		leave: func(s *scene) { s.redis.Point(s.rdb.Addr) },
-		commands: []try{
-			drain("lanes (cannot|could not) be read|Redis", 4), pause("Redis", 4), resume("Redis", 4), scale("Redis", 4), remove("Redis|stop it first", 1, 130), stop("Redis", 0, 4),
-		},
-	},
-	{
 		name: "Kafka away", kind: contract.ConditionEngineTrouble, also: []string{contract.ConditionKafkaAway, contract.ConditionDegraded},
 		setup:  setup{ownKafka: true},
 		says:   "no Kafka broker",
@@ -122,18 +105,4 @@ var serverScenarios = []scenario{
 			pause("Temporal", 3), resume("Temporal", 3), scale("Temporal", 3), drain("Temporal", 3), remove("Temporal", 3), stop("Temporal", 3),
 		},
 	},
-}
-
-// flood feeds a partition with many long keys in one window.
-func (s *scene) flood(partition int32, second, keys int) {
-	s.t.Helper()
-	rng := rand.New(rand.NewPCG(uint64(second), uint64(partition)))
-	lines := make([][]byte, keys)
-	for i := range lines {
-		lines[i] = fmt.Appendf(nil, `{"k":"%0160x","t":%d,"v":1}`, rng.Uint64(), noon+int64(second)*1000)
-		for at := 6; at < 160; at++ { // what repeats would be compressed
-			lines[i][at] = 'a' + byte(rng.UintN(26))
-		}
-	}
-	s.Send(partition, lines...)
 }
