@@ -189,7 +189,7 @@ func (h *hot) Status() contract.EngineStatus {
 		out.State = contract.StatePaused
 	}
 	slices.SortStableFunc(out.Lanes, func(a, b contract.LaneStatus) int {
-		return cmp.Or(cmp.Compare(trouble(b), trouble(a)), cmp.Compare(b.Lag, a.Lag))
+		return cmp.Or(cmp.Compare(lane.Trouble(b.State), lane.Trouble(a.State)), cmp.Compare(b.Lag, a.Lag))
 	})
 	if len(out.Lanes) > contract.MaxStatusLanes {
 		out.Lanes = out.Lanes[:contract.MaxStatusLanes]
@@ -221,17 +221,6 @@ func boundRefused(lanes []contract.LaneStatus) {
 			refusing[i].Refused[k].Last = nil
 		}
 	}
-}
-
-// trouble ranks lanes for a list that has not room for all.
-func trouble(l contract.LaneStatus) int {
-	switch l.State {
-	case lane.StateParked:
-		return 2
-	case lane.StateBlocked, lane.StateAcquiring:
-		return 1
-	}
-	return 0
 }
 
 func laneStatus(l *lane.Status) contract.LaneStatus {

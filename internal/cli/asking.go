@@ -35,6 +35,7 @@ type asking struct {
 	sh        *shell
 	c         client.Client
 	id        string // of the workflow
+	run       string // of it; empty: the latest
 	update    string
 	requestID string // empty: a new one
 	request   any
@@ -125,7 +126,8 @@ type heard struct {
 
 func (a *asking) ask(ctx context.Context, into any) error {
 	handle, err := a.c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		UpdateID: a.requestID, WorkflowID: a.id, UpdateName: a.update, Args: []any{a.request}, WaitForStage: client.WorkflowUpdateStageCompleted,
+		UpdateID: a.requestID, WorkflowID: a.id, RunID: a.run, UpdateName: a.update, Args: []any{a.request},
+		WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err == nil {
 		err = handle.Get(ctx, into)

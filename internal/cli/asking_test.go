@@ -95,8 +95,12 @@ func TestACommandSaysWithinThreeSecondsWhatItWaitsFor(t *testing.T) {
 		For: "Redis: write the desired state", Update: contract.UpdatePause, RequestID: "mine", Since: noon, Until: &until,
 		Why: "connection refused", Then: "the command is answered",
 	}
-	ahead := contract.Pending{For: "every lane to follow", Update: contract.UpdateScale, RequestID: "first", Since: noon, Why: "lane in/1 is parked"}
-	behind := contract.Pending{For: "scale of request first to end", Update: contract.UpdatePause, RequestID: "mine", Behind: "first", Since: noon}
+	ahead := contract.Pending{
+		For: "every lane to follow", Update: contract.UpdateScale, RequestID: "first", Since: noon, Why: "lane in/1 is parked",
+	}
+	behind := contract.Pending{
+		For: "scale of request first to end", Update: contract.UpdatePause, RequestID: "mine", Behind: "first", Since: noon,
+	}
 	others := contract.Pending{For: "every lane", Update: contract.UpdateFlush, RequestID: "another"}
 	tests := []struct {
 		name string
@@ -109,10 +113,12 @@ func TestACommandSaysWithinThreeSecondsWhatItWaitsFor(t *testing.T) {
 		{"a command before it", fakeAsked{status: contract.PipelineStatus{Pending: []contract.Pending{others, ahead, behind}}},
 			"pause of pipeline:flights: waits for every lane to follow since 2026-01-01T12:00:00Z: lane in/1 is parked\n" +
 				"pause of pipeline:flights: waits for scale of request first to end since 2026-01-01T12:00:00Z\n"},
-		{"lanes", fakeAsked{beat: &contract.AwaitDetails{Done: 3, Missing: []contract.LaneMissing{{Topic: "in", Partition: 1, Reason: "parked: gap"}}}},
+		{"lanes", fakeAsked{beat: &contract.AwaitDetails{
+			Done: 3, Missing: []contract.LaneMissing{{Topic: "in", Partition: 1, Reason: "parked: gap"}}}},
 			"pause of pipeline:flights: 1 of 4 lanes are missing: in/1: parked: gap\n"},
 		{"a worker", fakeAsked{away: errors.New("no poller")}, "waits for a worker that answers for workflow pipeline:flights"},
-		{"what nobody knows", fakeAsked{status: contract.PipelineStatus{State: "draining"}}, "waits for workflow pipeline:flights, which is draining"},
+		{"what nobody knows", fakeAsked{status: contract.PipelineStatus{State: "draining"}},
+			"waits for workflow pipeline:flights, which is draining"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

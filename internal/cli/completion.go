@@ -153,7 +153,7 @@ func directories(context.Context, *shell, *cobra.Command, []string) ([]string, c
 }
 
 // ofTemporal asks Temporal, if it answers.
-func ofTemporal(ctx context.Context, sh *shell, ask func(client.Client) []string) []string {
+func ofTemporal[T any](ctx context.Context, sh *shell, ask func(client.Client) []T) []T {
 	c, err := sh.dialTemporal(ctx)
 	if err != nil {
 		return nil
@@ -198,20 +198,16 @@ func recoveryIDs(ctx context.Context, sh *shell, _ *cobra.Command, _ []string) [
 }
 
 // incidents are the lanes of a recovery that wait for a decision.
-func incidents(ctx context.Context, sh *shell, workflowID string) (lanes []contract.RecoveredLane) {
-	ofTemporal(ctx, sh, func(c client.Client) []string {
+func incidents(ctx context.Context, sh *shell, workflowID string) []contract.RecoveredLane {
+	return ofTemporal(ctx, sh, func(c client.Client) []contract.RecoveredLane {
 		var status contract.RecoverStatus
 		if queryWorkflow(ctx, c, workflowID, "", &status) != nil {
 			return nil
 		}
-		for _, l := range status.Lanes {
-			if l.Incident != nil && l.Incident.Decided == "" {
-				lanes = append(lanes, l)
-			}
-		}
-		return nil
+		return slices.DeleteFunc(status.Lanes, func(l contract.RecoveredLane) bool {
+			return l.Incident == nil || l.Incident.Decided != ""
+		})
 	})
-	return lanes
 }
 
 func parkedLanes(ctx context.Context, sh *shell, _ *cobra.Command, args []string) []string {

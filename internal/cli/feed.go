@@ -41,7 +41,7 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 	}
 	cmd.Flags().StringVar(&job.topic, "topic", "", "topic to produce to (required)")
 	cmd.Flags().Int32Var(&job.create, createFlag, 0,
-		"create the topic with so many partitions if it does not exist; one that exists must have as many")
+		"partitions of the topic, which is created if it does not exist; one that exists must have as many")
 	cmd.Flags().Float64Var(&job.rate, "rate", 0, "records per second, evenly spread, such as 2000 or 0.5; 0 is as fast as Kafka takes them")
 	cmd.Flags().Int64Var(&job.from, "from-line", 1, "first line to send, to resume a feed that broke off")
 	return cmd
@@ -67,7 +67,7 @@ func (j *feedJob) validate(cmd *cobra.Command) error {
 		return usagef("--topic is missing; usage: %s", cmd.UseLine())
 	case cmd.Flags().Changed(createFlag) && j.create < 1:
 		return atLeast(createFlag, j.create, 1)
-	case !(j.rate >= 0): // NaN neither
+	case !(j.rate >= 0): // refuses NaN, too
 		return usagef("--rate is %v; want at least 0", j.rate)
 	case j.rate > mostRate:
 		return usagef("--rate is %v; want at most %v, or 0 for as fast as Kafka takes them", j.rate, mostRate)
@@ -137,8 +137,8 @@ func feed(ctx context.Context, srv *servers, job feedJob) (feedDone, error) {
 	return done, err
 }
 
-// ensureTopic creates the topic with so many partitions unless it exists, or refuses to with none. An existing one with
-// another number of partitions is refused: what goes where would not be what was asked for.
+// ensureTopic creates the topic unless it exists; with 0 partitions a topic that does not exist is refused. So is one with
+// another number of partitions: what goes where would not be what was asked for.
 func ensureTopic(ctx context.Context, cluster *source.Cluster, name string, partitions int32) (topic source.Topic, created bool, err error) {
 	topic, err = cluster.Topic(ctx, name)
 	if errors.Is(err, source.ErrUnknownTopic) {
@@ -180,7 +180,8 @@ func report(sh *shell, done feedDone, failure error) error {
 		err = printJSON(sh.out, done)
 	} else {
 		_, err = fmt.Fprintf(sh.out, "%s (%s bytes) acknowledged in topic %s, %s, in %.1f s, %s records/s\n",
-			counted(done.Records, "record"), short(float64(done.Bytes)), done.Topic, counted(done.Partitions, "partition"), done.Seconds, short(done.Rate))
+			counted(done.Records, "record"), short(float64(done.Bytes)), done.Topic, counted(done.Partitions, "partition"),
+			done.Seconds, short(done.Rate))
 	}
 	if failure != nil {
 		twice := ""

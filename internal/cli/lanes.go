@@ -45,6 +45,13 @@ type lanesView struct {
 	Waiting   int   // windows past their end that still take late events
 }
 
+// States of lanes as Redis alone knows them; a hot path that has a lane says more.
+const (
+	stateNew       = "new"       // nobody has committed for it
+	stateCommitted = "committed" // somebody has
+	stateFenced    = "fenced"    // by a removal that has not ended
+)
+
 // readLanes looks at every lane as the closer does. asked are the ends that earlier looks have asked for, nil for a look that
 // stands alone: it is repeated when a lane claims to be idle and its log goes on, for which the closer has earlier looks.
 func readLanes(ctx context.Context, state survey.State, topics survey.Topics, s *spec.Spec, asked *survey.Asked) (lanesView, error) {
@@ -92,13 +99,13 @@ func newAsked(s *spec.Spec) *survey.Asked {
 
 func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 	line := laneLine{
-		Topic: l.ID.Topic, Partition: l.ID.Partition, State: "new", Offset: store.NotStarted, End: l.Ends.End,
+		Topic: l.ID.Topic, Partition: l.ID.Partition, State: stateNew, Offset: store.NotStarted, End: l.Ends.End,
 		Lag: l.Ends.End - l.Ends.Start,
 	}
 	if !l.Found {
 		return line
 	}
-	line.State, line.Epoch, line.Offset = "committed", l.Meta.Owner.Epoch(), l.Meta.Offset
+	line.State, line.Epoch, line.Offset = stateCommitted, l.Meta.Owner.Epoch(), l.Meta.Offset
 	line.Lag = max(0, l.Ends.End-max(l.Meta.Offset, l.Ends.Start))
 	if l.Meta.Watermark != store.NoTime {
 		line.Watermark = &l.Meta.Watermark
@@ -106,7 +113,7 @@ func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 	line.Idle, line.Slices, line.Counters, line.UpdatedAt = l.Idle, l.Held, l.Meta.Counters, l.Meta.UpdatedAt
 	switch {
 	case l.Meta.Owner.Removed():
-		line.State, line.Fenced, line.Idle = "fenced", true, false
+		line.State, line.Fenced, line.Idle = stateFenced, true, false
 		line.Reason = "a removal has fenced it and has not ended"
 	case l.Gone:
 		line.Reason = l.Why

@@ -21,6 +21,7 @@ type servers struct {
 	store   *store.Store
 	cluster *source.Cluster
 	kafka   source.Config
+	redisAt store.Config
 	release []func()
 }
 
@@ -35,61 +36,67 @@ func (s *servers) Close() {
 // pingLimit is how long a command waits for Redis before it says that it does not answer.
 const pingLimit = 2 * time.Second
 
-// redisAway begins the error of a Redis that cannot be reached.
-const redisAway = "Redis at"
+// errRedisAway is found in the error of a command that did not reach Redis, which tells it from one that did not reach Kafka.
+var errRedisAway = errors.New("does not answer")
 
 // connectData connects to Kafka and Redis. On an error nothing stays open.
 func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
-	s := &servers{}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if s.kafka, err = sh.conn.KafkaConfig(); err != nil {
+	kafka, err := sh.conn.KafkaConfig()
+	if err != nil {
 		return nil, configured(err)
 	}
 	cfg, err := sh.conn.RedisConfig()
 	if err != nil {
 		return nil, configured(err)
 	}
-	if s.cluster, err = dialKafka(ctx, s.kafka); err != nil {
+	s, err := dialKafka(ctx, kafka)
+	if err != nil {
 		return nil, err
 	}
-	s.release = append(s.release, func() { closing(s.cluster) })
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
 	if s.redis, err = store.NewClient(cfg); err != nil {
 		return nil, configured(err)
 	}
 	s.release = append(s.release, func() { closing(s.redis) })
-	s.store = store.New(s.redis)
-	pinging, cancel := context.WithTimeout(ctx, pingLimit)
-	defer cancel()
-	if err := s.redis.Ping(pinging).Err(); err != nil {
-		err = connect.Redis.Explain(ctx, cfg.Addrs, cfg.TLS != nil, err)
-		return nil, reached(ctx, unreachablef(redisAway+" %s does not answer: start it, or give --redis HOST:PORT (%w)", strings.Join(cfg.Addrs, ","), err))
+	s.redisAt, s.store = cfg, store.New(s.redis)
+	if err = s.pingRedis(ctx); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// pingRedis returns an errRedisAway unless Redis answers within pingLimit.
+func (s *servers) pingRedis(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	err := s.redis.Ping(limited).Err()
+	if err == nil {
+		return nil
+	}
+	err = connect.Redis.Explain(ctx, s.redisAt.Addrs, s.redisAt.TLS != nil, err)
+	return reached(ctx, unreachablef("Redis at %s %w: start it, or give --redis HOST:PORT (%w)",
+		strings.Join(s.redisAt.Addrs, ","), errRedisAway, err))
 }
 
 // connectKafka connects to Kafka alone.
-func (sh *shell) connectKafka(ctx context.Context) (_ *servers, err error) {
-	s := &servers{}
-	if s.kafka, err = sh.conn.KafkaConfig(); err != nil {
+func (sh *shell) connectKafka(ctx context.Context) (*servers, error) {
+	cfg, err := sh.conn.KafkaConfig()
+	if err != nil {
 		return nil, configured(err)
 	}
-	if s.cluster, err = dialKafka(ctx, s.kafka); err != nil {
-		return nil, err
-	}
-	s.release = append(s.release, func() { closing(s.cluster) })
-	return s, nil
+	return dialKafka(ctx, cfg)
 }
 
-func dialKafka(ctx context.Context, cfg source.Config) (*source.Cluster, error) {
+func dialKafka(ctx context.Context, cfg source.Config) (*servers, error) {
 	cluster, err := source.NewCluster(ctx, cfg)
 	if err != nil {
 		return nil, reached(ctx, connect.Kafka.Explain(ctx, cfg.Brokers, cfg.TLS.Enable, err))
 	}
-	return cluster, nil
+	return &servers{kafka: cfg, cluster: cluster, release: []func(){func() { closing(cluster) }}}, nil
 }
 
 func configured(err error) error { return &Fail{Code: ExitUsage, Err: err} }

@@ -27,7 +27,7 @@ func TestAFrozenRedisIsNotTakenForKafka(t *testing.T) {
 	limited, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = sh.connectData(limited)
-	require.ErrorContains(t, err, redisAway)
+	require.ErrorIs(t, err, errRedisAway)
 	require.Equal(t, ExitUnreachable, Code(err))
 
 	o := observer{sh: sh, spec: &spec.Spec{Name: "orders"}}

@@ -21,7 +21,7 @@ type pace struct {
 	next time.Time     // when the next event is due
 }
 
-// newPace returns a pace of so many events a second; 0 is as fast as possible.
+// newPace returns a pace of rate events per second; 0 is as fast as possible.
 func newPace(rate float64) *pace {
 	if rate == 0 {
 		return &pace{}

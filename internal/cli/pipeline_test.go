@@ -61,7 +61,8 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	}
 	done, err := feed(ctx, srv, feedJob{file: feedFile, topic: "flights", create: partitions, from: 1, progress: io.Discard})
 	require.NoError(t, err)
-	require.Equal(t, feedDone{Topic: "flights", Partitions: partitions, Created: true, Records: records, Bytes: done.Bytes, Next: records + 1, Seconds: done.Seconds, Rate: done.Rate, first: 1}, done)
+	require.Equal(t, feedDone{Topic: "flights", Partitions: partitions, Created: true, Records: records, Bytes: done.Bytes,
+		Next: records + 1, Seconds: done.Seconds, Rate: done.Rate, first: 1}, done)
 
 	replica, err := engine.Start(ctx, engine.Config{Spec: s, Kafka: srv.kafka, Store: srv.store, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)

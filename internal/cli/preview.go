@@ -33,8 +33,9 @@ func previewCommand(sh *shell) *cobra.Command {
 partitions, and shows what would be published if the pipeline were drained behind it: what is late follows from each
 partition's own order, as it would in Kafka. The first records that are invalid, late or too far ahead are named with
 their line and the reason; with --json they go to standard error, one object a line.`,
-		Example: "  millrace spec preview flights.yaml --feed flights-2001-01.jsonl.gz\n  millrace spec preview flights.yaml --feed sample.jsonl --json | jq '.[].values'",
-		Args:    exactly("FILE"),
+		Example: "  millrace spec preview flights.yaml --feed flights-2001-01.jsonl.gz\n" +
+			"  millrace spec preview flights.yaml --feed sample.jsonl --json | jq '.[].values'",
+		Args: exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if feed == "" {
 				return usagef("--feed is missing; usage: %s", cmd.UseLine())

@@ -58,7 +58,8 @@ recovery that waits for a decision and offers it. The list says for each lane wh
 up and how many it reads again. With --all, lanes that do not offer the choice are named, and the exit code is 4.
 
 ` + choiceHelp(),
-		Example: `  millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 flights/1 skip --reason "retention was too short"
+		Example: `  millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 flights/1 skip \
+    --reason "retention was too short"
   millrace recover decide recover:flights:0b2c5a0e-51c5-4f0f-9f5e-1c2e8a4f7d10:3 --all rebuild`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if all {

@@ -104,11 +104,7 @@ func remove(ctx context.Context, sh *shell, c client.Client, in contract.RemoveI
 	id := contract.RemoveID(in.Pipeline)
 	f := &removing{sh: sh, c: c, id: id, in: in, answers: answers}
 	for {
-		run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-			ID: id, TaskQueue: contract.TaskQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-			WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-			WorkflowExecutionErrorWhenAlreadyStarted: true, StaticSummary: "removal of " + in.Pipeline,
-		}, contract.WorkflowRemove, in)
+		run, err := startRemoval(ctx, c, in)
 		var running *serviceerror.WorkflowExecutionAlreadyStarted
 		switch {
 		case err == nil:
@@ -125,6 +121,16 @@ func remove(ctx context.Context, sh *shell, c client.Client, in contract.RemoveI
 			return err
 		}
 	}
+}
+
+// startRemoval starts the workflow that removes a pipeline, or only looks at what is left of it.
+func startRemoval(ctx context.Context, c client.Client, in contract.RemoveInput) (client.WorkflowRun, error) {
+	return c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: contract.RemoveID(in.Pipeline), TaskQueue: contract.TaskQueue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowExecutionErrorWhenAlreadyStarted: true, StaticSummary: "removal of " + in.Pipeline,
+	}, contract.WorkflowRemove, in)
 }
 
 // join deals with a removal that is running already. again is true when it has ended and this one can be started.

@@ -104,28 +104,25 @@ func (f *removing) drawRunning(s contract.RemoveStatus) error {
 func (f *removing) ask(ctx context.Context, s contract.RemoveStatus) error {
 	if !f.in.Approved {
 		fmt.Fprintf(f.sh.err, "Delete all of this for good? Type the pipeline's name to go on: ")
-		if !f.agreed(ctx, s.Pipeline) {
+		if !agreed(ctx, f.sh, s.Pipeline, f.answers) {
 			return f.decline(context.WithoutCancel(ctx), s.Pipeline, ctx.Err())
 		}
 	}
-	handle, err := f.c.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		UpdateID: uuid.NewString(), WorkflowID: f.id, RunID: f.run.GetRunID(), UpdateName: contract.UpdateApprove,
-		Args: []any{contract.ApproveRequest{}}, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	if err == nil {
-		err = handle.Get(ctx, nil)
+	approval := asking{
+		c: f.c, id: f.id, run: f.run.GetRunID(), update: contract.UpdateApprove, requestID: uuid.NewString(), request: contract.ApproveRequest{},
 	}
+	err := approval.ask(ctx, nil)
 	if err == nil || ctx.Err() != nil || f.underWay(ctx) {
 		return nil // an interrupt is told of where the removal is followed
 	}
 	return explainWorkflow(f.id, "it has ended", err)
 }
 
-// agreed reads the answer. It does not wait for one after Ctrl-C.
-func (f *removing) agreed(ctx context.Context, want string) bool {
+// agreed reads the answer to a question whose yes is the word wanted. After Ctrl-C it does not wait for one.
+func agreed(ctx context.Context, sh *shell, want string, answers io.Reader) bool {
 	answer := make(chan string, 1)
 	go func() {
-		line, err := bufio.NewReader(f.answers).ReadString('\n')
+		line, err := bufio.NewReader(answers).ReadString('\n')
 		if err != nil {
 			line = ""
 		}
@@ -135,7 +132,7 @@ func (f *removing) agreed(ctx context.Context, want string) bool {
 	case got := <-answer:
 		return got == want
 	case <-ctx.Done():
-		fmt.Fprintln(f.sh.err)
+		fmt.Fprintln(sh.err)
 		return false
 	}
 }
@@ -143,7 +140,8 @@ func (f *removing) agreed(ctx context.Context, want string) bool {
 // decline cancels the removal, unless somebody else has approved it meanwhile: it has deleted something then.
 func (f *removing) decline(ctx context.Context, pipeline string, interrupted error) error {
 	if f.underWay(ctx) {
-		return fmt.Errorf("rm %s: somebody else has approved the removal and it goes on; cancel it with `temporal workflow cancel --workflow-id %s`", pipeline, f.id)
+		return fmt.Errorf("rm %s: somebody else has approved the removal and it goes on; cancel it with "+
+			"`temporal workflow cancel --workflow-id %s`", pipeline, f.id)
 	}
 	if err := f.c.CancelWorkflow(ctx, f.id, f.run.GetRunID()); err != nil {
 		return explainWorkflow(f.id, "it has ended", err)

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,26 +105,18 @@ func discardable(ctx context.Context, sh *shell, c client.Client, pipeline strin
 	fmt.Fprintf(sh.err, "%s of %s in open windows will be discarded; what is published stays in the topics, and the new incarnation "+
 		"begins at %s.\nDiscard it for good? Type the pipeline's name to go on: ",
 		counted(result.Remains.Events, "event"), counted(result.Remains.Lanes, "lane"), job.from)
-	return agreed(ctx, sh, pipeline, answers)
+	return approveDiscard(ctx, sh, pipeline, answers)
 }
 
-// agreed reads the answer to a question whose yes is the pipeline's name.
-func agreed(ctx context.Context, sh *shell, pipeline string, answers io.Reader) error {
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(answers).ReadString('\n')
-		answer <- strings.TrimSpace(line)
-	}()
-	select {
-	case got := <-answer:
-		if got == pipeline {
-			return nil
-		}
-		return fmt.Errorf("not approved; nothing was discarded and pipeline %s was not started", pipeline)
-	case <-ctx.Done():
-		fmt.Fprintln(sh.err)
+// approveDiscard reads the answer to the question whether a pipeline's state shall be discarded.
+func approveDiscard(ctx context.Context, sh *shell, pipeline string, answers io.Reader) error {
+	switch {
+	case agreed(ctx, sh, pipeline, answers):
+		return nil
+	case ctx.Err() != nil:
 		return interruptedf("nothing was discarded and pipeline %s was not started", pipeline)
 	}
+	return fmt.Errorf("not approved; nothing was discarded and pipeline %s was not started", pipeline)
 }
 
 // requireStopped refuses a pipeline whose workflow is open.
@@ -148,11 +138,7 @@ func requireStopped(ctx context.Context, c client.Client, pipeline string) error
 func surveyRemains(ctx context.Context, c client.Client, pipeline string) (contract.RemoveResult, error) {
 	id := contract.RemoveID(pipeline)
 	var result contract.RemoveResult
-	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID: id, TaskQueue: contract.TaskQueue, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		WorkflowExecutionErrorWhenAlreadyStarted: true, StaticSummary: "survey of " + pipeline,
-	}, contract.WorkflowRemove, contract.RemoveInput{Version: contract.Version, Pipeline: pipeline, DryRun: true})
+	run, err := startRemoval(ctx, c, contract.RemoveInput{Version: contract.Version, Pipeline: pipeline, DryRun: true})
 	if err == nil {
 		err = run.Get(ctx, &result)
 	}

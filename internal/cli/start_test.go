@@ -38,7 +38,8 @@ func startsAgain(t *testing.T, run terminalRun, dir string) {
 	}{
 		{[]string{"start", nowhere}, ExitFailed, "pipeline nowhere does not run, its workflow is failed: source topic flihgts: unknown topic"},
 		{[]string{"start", changed}, ExitFailed, "4 of 4 lanes of pipeline flights hold the state of another spec"},
-		{[]string{"start", flightsSpec, "--from", "latest"}, ExitFailed, "have a state and go on where they stopped, so they cannot begin from latest"},
+		{[]string{"start", flightsSpec, "--from", "latest"}, ExitFailed,
+			"have a state and go on where they stopped, so they cannot begin from latest"},
 		{[]string{"start", changed, "--discard-state", "--from", "latest"}, ExitUsage, "there is no terminal to ask on"},
 		{[]string{"start", changed, "--discard-state", "--from", "flights/0=1", "--yes"}, ExitFailed, "from names no offset for flights/1"},
 		{[]string{"watermark", "reset", "flights", "--from", "latest"}, ExitUsage, "there is no terminal to ask on"},

@@ -124,7 +124,7 @@ func checkStatus(sh *shell, view statusView) error {
 		}
 	} else {
 		fmt.Fprintf(sh.out, "pipeline %s: %s\n", view.Pipeline, view.Standing.Line)
-		drawConditions(sh.out, view.Standing, 0)
+		drawConditions(sh.out, view.Standing)
 	}
 	if !view.Standing.Healthy {
 		return fmt.Errorf("pipeline %s is not healthy", view.Pipeline)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -9,12 +10,13 @@ import (
 	"unicode/utf8"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/lane"
 )
 
 // drawStatus prints a view whole, every lane in the order of its name.
 func drawStatus(w io.Writer, v statusView) error {
 	drawHead(w, v)
-	drawConditions(w, v.Standing, 0)
+	drawConditions(w, v.Standing)
 	drawKept(w, v)
 	drawRemoval(w, v.Removal)
 	for _, child := range v.Children {
@@ -27,8 +29,8 @@ func drawStatus(w io.Writer, v statusView) error {
 	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")
 	for i := range v.Lanes {
 		l := &v.Lanes[i]
-		t.row(l.name(), laneState(l), l.Offset, l.Lag, short(l.Rate), markText(l.Watermark), l.Slices, l.Counters.Folded, l.Counters.Late,
-			l.Counters.Refused(), cutText(laneReason(l), reasonWidth))
+		t.row(l.name(), laneState(l), l.Offset, l.Lag, short(l.Rate), markText(l.Watermark), l.Slices, l.Counters.Folded,
+			l.Counters.Late, l.Counters.Refused(), cutText(laneReason(l), reasonWidth))
 	}
 	return t.write(w, "")
 }
@@ -85,24 +87,20 @@ func laneState(l *laneLine) string {
 
 // laneReason is a lane's reason in one line.
 func laneReason(l *laneLine) string {
-	reason, _, _ := strings.Cut(l.Reason, "\n")
+	reason := firstLine(l.Reason)
 	if len(l.Choices) > 0 {
 		reason = strings.Join(l.Choices, "|") + ": " + reason
 	}
 	return reason
 }
 
-// drawConditions prints what keeps a pipeline from its work, a line each with the command that leads out; most 0 is all.
-func drawConditions(w io.Writer, s contract.Standing, most int) {
-	shown := s.Conditions
-	if most > 0 {
-		shown = shown[:min(len(shown), most)]
-	}
-	for _, c := range shown {
+// drawConditions prints what keeps a pipeline from its work, a line each with the command that leads out.
+func drawConditions(w io.Writer, s contract.Standing) {
+	for _, c := range s.Conditions {
 		fmt.Fprintln(w, "  ! "+conditionLine(c))
 	}
-	if more := len(s.Conditions) - len(shown) + s.More; more > 0 {
-		fmt.Fprintf(w, "  ! and %d more\n", more)
+	if s.More > 0 {
+		fmt.Fprintf(w, "  ! and %d more\n", s.More)
 	}
 }
 
@@ -121,7 +119,7 @@ func conditionLine(c contract.Condition) string {
 	if c.Command != "" {
 		text += " -> `" + c.Command + "`"
 	}
-	if reason, _, _ := strings.Cut(c.Reason, "\n"); reason != "" {
+	if reason := firstLine(c.Reason); reason != "" {
 		text += ": " + reason
 	}
 	return text
@@ -275,10 +273,7 @@ func drawChildren(w io.Writer, children []contract.ChildState) {
 func laneRows(lanes []laneLine, now time.Time, room int) []string {
 	worst := slices.Clone(lanes)
 	slices.SortStableFunc(worst, func(a, b laneLine) int {
-		if ra, rb := laneTrouble(&a), laneTrouble(&b); ra != rb {
-			return rb - ra
-		}
-		return int(min(max(b.Lag-a.Lag, -1), 1))
+		return cmp.Or(cmp.Compare(laneTrouble(&b), laneTrouble(&a)), cmp.Compare(b.Lag, a.Lag))
 	})
 	shown := worst
 	if len(worst) > room {
@@ -314,19 +309,20 @@ func leftOutText(left []laneLine) string {
 	return fmt.Sprintf("and %s more: %s; lag %s", counted(len(left), "lane"), strings.Join(parts, ", "), short(float64(lag)))
 }
 
-// laneTrouble ranks lanes: the greater, the sooner somebody should look.
+// laneTrouble ranks lanes by lane.Trouble, also those that no hot path has, and among equals puts those with a reason first.
 func laneTrouble(l *laneLine) int {
-	switch {
-	case l.State == "parked", l.Fenced:
-		return 4
-	case l.State == "new", l.State == "acquiring", l.State == "restoring":
-		return 3
-	case l.State == "blocked":
-		return 2
-	case l.Reason != "":
-		return 1
+	state := l.State
+	switch state {
+	case stateFenced:
+		state = lane.StateParked
+	case stateNew:
+		state = lane.StateAcquiring
 	}
-	return 0
+	rank := 2 * lane.Trouble(state)
+	if l.Reason != "" {
+		rank++
+	}
+	return rank
 }
 
 // cutText shortens a text to width characters.

@@ -28,7 +28,8 @@ func showLane(sh *shell, view statusView, name string) error {
 		if len(names) == 0 {
 			return unreachablef("lane %s: the lanes cannot be read now: %s", name, view.Standing.Line)
 		}
-		return fmt.Errorf("pipeline %s has no lane %s; its %s: %s", view.Pipeline, name, counted(len(view.Lanes), "lane"), strings.Join(names, ", "))
+		return fmt.Errorf("pipeline %s has no lane %s; its %s: %s", view.Pipeline, name, counted(len(view.Lanes), "lane"),
+			strings.Join(names, ", "))
 	}
 	lane := laneView{laneLine: view.Lanes[i]}
 	for _, c := range view.Standing.Conditions {

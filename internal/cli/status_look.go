@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/lane"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -91,7 +92,16 @@ func (f *findings) add(conditions ...contract.Condition) {
 // temporalAway notes that Temporal does not answer. Lanes are judged all the same: they go on without it.
 func (f *findings) temporalAway(err error) {
 	f.open, f.blind = true, true
-	f.add(contract.Condition{Kind: contract.ConditionTemporalAway, Reason: lastPart(err)})
+	f.add(contract.Condition{Kind: contract.ConditionTemporalAway, Reason: firstLine(err.Error())})
+}
+
+// dataAway notes that Redis or Kafka does not answer.
+func (f *findings) dataAway(err error) {
+	kind := contract.ConditionKafkaAway
+	if errors.Is(err, errRedisAway) {
+		kind = contract.ConditionRedisAway
+	}
+	f.add(contract.Condition{Kind: kind, Reason: firstLine(err.Error())})
 }
 
 // commanded takes over desired state as Redis holds it.
@@ -149,7 +159,9 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 	}
 	var p contract.PipelineStatus
 	if err := queryWorkflow(ctx, c, contract.PipelineID(view.Pipeline), "", &p); err != nil {
-		facts.add(contract.Condition{Kind: contract.ConditionTemporalAway, Reason: "the pipeline's workflow does not answer: " + lastPart(err)})
+		facts.add(contract.Condition{
+			Kind: contract.ConditionTemporalAway, Reason: "the pipeline's workflow does not answer: " + firstLine(err.Error()),
+		})
 		return nil
 	}
 	view.State, view.Note, view.Replicas, view.Children = p.State, p.Note, p.Replicas, p.Children
@@ -158,17 +170,10 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 		view.Since = &p.Since
 	}
 	facts.phase = p.State
-	since := time.Time{}
-	if p.Standing != nil { // it knows since when it is paused, and so on
-		for _, known := range p.Standing.Conditions {
-			for _, mine := range contract.IntentConditions(view.Pipeline, p.State, "", since) {
-				if mine.Kind == known.Kind {
-					since = known.Since
-				}
-			}
-		}
+	for _, intent := range contract.IntentConditions(view.Pipeline, p.State, p.Note, time.Time{}) {
+		intent.Since = knownSince(p.Standing, intent.Kind)
+		facts.add(intent)
 	}
-	facts.add(contract.IntentConditions(view.Pipeline, p.State, p.Note, since)...)
 	facts.add(contract.OrderConditions(view.Pipeline, p.Orders)...)
 	for _, child := range append(p.Children, p.Attached...) {
 		facts.add(contract.ChildConditions(view.Pipeline, child)...)
@@ -177,12 +182,25 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 	return nil
 }
 
+// knownSince is since when a workflow's own standing has a condition of the kind; zero when it does not say.
+func knownSince(s *contract.Standing, kind string) time.Time {
+	if s == nil {
+		return time.Time{}
+	}
+	i := slices.IndexFunc(s.Conditions, func(c contract.Condition) bool { return c.Kind == kind })
+	if i < 0 {
+		return time.Time{}
+	}
+	return s.Conditions[i].Since
+}
+
 // describeClosed says how the workflow ended, and whether something of the pipeline still runs.
-func describeClosed(ctx context.Context, c client.Client, at time.Time, state enumspb.WorkflowExecutionStatus, view *statusView, facts *findings) {
+func describeClosed(ctx context.Context, c client.Client, at time.Time, state enumspb.WorkflowExecutionStatus, view *statusView,
+	facts *findings) {
 	facts.phase, view.State = contract.StateStopped, contract.StateStopped
 	word, note := strings.ToLower(state.String()), ""
-	if state, text, err := outcome(ctx, c, view.Pipeline); err == nil && state != "" {
-		view.State, note = state, text
+	if ended, why, err := outcome(ctx, c, view.Pipeline); err == nil && ended != "" {
+		view.State, note = ended, why
 	}
 	view.Note = note
 	if state == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED {
@@ -208,8 +226,8 @@ func describeBeats(ctx context.Context, c client.Client, replicas int, view *sta
 		if beat.Storm != nil {
 			view.Storms = append(view.Storms, *beat.Storm)
 		}
-		for _, lane := range beat.Lanes {
-			facts.beats[fmt.Sprintf("%s/%d", lane.Topic, lane.Partition)] = lane
+		for _, l := range beat.Lanes {
+			facts.beats[fmt.Sprintf("%s/%d", l.Topic, l.Partition)] = l
 		}
 		facts.add(contract.EngineConditions(beat, time.Now())...)
 	}
@@ -235,23 +253,23 @@ func (o *observer) lookAtLanes(ctx context.Context, now time.Time, facts *findin
 			if ctx.Err() != nil || errors.As(err, &fail) && fail.Code == ExitUsage {
 				return err
 			}
-			kind := contract.ConditionKafkaAway
-			if strings.HasPrefix(err.Error(), redisAway) {
-				kind = contract.ConditionRedisAway
-			}
-			facts.add(contract.Condition{Kind: kind, Reason: lastPart(err)})
+			facts.dataAway(err)
 			return nil
 		}
 		o.data = srv
 	}
 	lanes, err := readLanes(limited, o.data.store, o.data.cluster, o.spec, o.asked)
 	if err != nil {
-		if ctx.Err() == nil {
-			facts.add(o.data.awayCondition(ctx, err))
-			o.data.Close()
-			o.data = nil
+		if away := o.data.pingRedis(ctx); away != nil { // what the look failed at may be either server
+			err = away
 		}
-		return ctx.Err()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		facts.dataAway(err)
+		o.data.Close()
+		o.data = nil
+		return nil
 	}
 	if facts.blind { // Redis knows what was commanded last
 		if ctl, err := o.data.store.PipelineCtl(limited, o.spec.Name); err == nil {
@@ -264,20 +282,10 @@ func (o *observer) lookAtLanes(ctx context.Context, now time.Time, facts *findin
 	return nil
 }
 
-// awayCondition says which of the two servers a look at the lanes failed at: the one that does not answer a ping now.
-func (s *servers) awayCondition(ctx context.Context, err error) contract.Condition {
-	limited, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if ping := s.redis.Ping(limited).Err(); ping != nil {
-		return contract.Condition{Kind: contract.ConditionRedisAway, Reason: lastPart(ping)}
-	}
-	return contract.Condition{Kind: contract.ConditionKafkaAway, Reason: lastPart(err)}
-}
-
-// lastPart is the first line of an error's text.
-func lastPart(err error) string {
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	return text
+// firstLine is the first line of a text.
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }
 
 // fillLanes copies the lanes into the view, completed by what their hot paths said.
@@ -292,8 +300,8 @@ func (o *observer) fillLanes(view *statusView, facts *findings, now time.Time) {
 			if beat.Reason != "" {
 				l.Reason = beat.Reason
 			}
-		} else if l.State == "committed" && facts.open && now.Sub(time.UnixMilli(l.UpdatedAt)) < silentAfter {
-			l.State = "running" // a heartbeat names only so many lanes, those in trouble first
+		} else if l.State == stateCommitted && facts.open && now.Sub(time.UnixMilli(l.UpdatedAt)) < silentAfter {
+			l.State = lane.StateRunning // a heartbeat names MaxStatusLanes, those in trouble first
 		}
 		view.Lag += l.Lag
 		view.Rate += l.Rate
@@ -309,7 +317,7 @@ func (o *observer) fillLanes(view *statusView, facts *findings, now time.Time) {
 func (f *findings) forgetRecovered() {
 	f.conditions = slices.DeleteFunc(f.conditions, func(c contract.Condition) bool {
 		beat, known := f.beats[c.Subject]
-		return c.Kind == contract.ConditionHostGone && known && beat.State == "running"
+		return c.Kind == contract.ConditionHostGone && known && beat.State == lane.StateRunning
 	})
 }
 
@@ -335,7 +343,8 @@ func (f *findings) judgeLanes(view *statusView, now time.Time) {
 			continue
 		}
 		c := contract.Condition{
-			Kind: contract.ConditionLaneUnowned, Subject: l.name(), Reason: "no hot path has taken it", Command: "millrace scale " + f.pipeline + " N",
+			Kind: contract.ConditionLaneUnowned, Subject: l.name(), Reason: "no hot path has taken it",
+			Command: "millrace scale " + f.pipeline + " N",
 		}
 		switch last := time.UnixMilli(l.UpdatedAt); {
 		case l.UpdatedAt > 0 && now.Sub(last) > silentAfter:

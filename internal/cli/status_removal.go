@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"strings"
-	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
@@ -34,7 +33,7 @@ func removalOf(ctx context.Context, c client.Client, pipeline string, lanes []la
 	if c == nil {
 		return r
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	answer, err := c.DescribeWorkflowExecution(ctx, r.WorkflowID, "")
 	if err != nil {

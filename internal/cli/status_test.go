@@ -29,7 +29,9 @@ func manyLanes(n int, now time.Time) statusView {
 	var conditions []contract.Condition
 	for i := range n {
 		mark := now.UnixMilli() - int64(i)*1000
-		l := laneLine{Topic: "orders", Partition: int32(i), State: "running", Lag: int64(i), Rate: 1234.5, Watermark: &mark, UpdatedAt: now.UnixMilli()}
+		l := laneLine{
+			Topic: "orders", Partition: int32(i), State: "running", Lag: int64(i), Rate: 1234.5, Watermark: &mark, UpdatedAt: now.UnixMilli(),
+		}
 		if i%16 == 15 {
 			l.State, l.Choices = "parked", []string{"skip", "wait"}
 			l.Reason = "incident gap, offsets [100, 200): the log of orders starts at 200, 100 offsets were deleted before they were read"
@@ -40,9 +42,13 @@ func manyLanes(n int, now time.Time) statusView {
 		v.Lanes = append(v.Lanes, l)
 	}
 	for i := range 8 {
-		v.Children = append(v.Children, contract.ChildState{ID: fmt.Sprintf("replica:orders:%d", i), State: contract.ChildPlaced, Worker: fmt.Sprintf("worker-%d", i%2)})
+		v.Children = append(v.Children, contract.ChildState{
+			ID: fmt.Sprintf("replica:orders:%d", i), State: contract.ChildPlaced, Worker: fmt.Sprintf("worker-%d", i%2),
+		})
 	}
-	v.Children = append(v.Children, contract.ChildState{ID: "replica:orders:8", State: contract.ChildSeeking, Note: strings.Repeat("no worker can run it ", 20)})
+	v.Children = append(v.Children, contract.ChildState{
+		ID: "replica:orders:8", State: contract.ChildSeeking, Note: strings.Repeat("no worker can run it ", 20),
+	})
 	v.Standing = contract.NewStanding(v.State, n, conditions, now)
 	return v
 }
@@ -121,7 +127,8 @@ func TestCheckFailsOnWhatIsNotHealthy(t *testing.T) {
 	require.ErrorContains(t, err, "pipeline orders is not healthy")
 	require.Contains(t, out.String(), "pipeline orders: stalled: 1 of 16 lanes parked")
 	require.Contains(t, out.String(), "! lane-parked orders/15 -> `millrace recover ls orders`: incident gap")
-	v.Standing = contract.NewStanding(contract.StatePaused, 16, contract.IntentConditions(v.Pipeline, contract.StatePaused, "maintenance", time.Time{}), time.Now())
+	v.Standing = contract.NewStanding(contract.StatePaused, 16,
+		contract.IntentConditions(v.Pipeline, contract.StatePaused, "maintenance", time.Time{}), time.Now())
 	out.Reset()
 	require.NoError(t, checkStatus(sh, v))
 	require.Contains(t, out.String(), "pipeline orders: paused on purpose since an unknown time: maintenance\n")
@@ -148,7 +155,8 @@ func TestLanesThatNobodyCommitsFor(t *testing.T) {
 		}
 		return all
 	}
-	require.Equal(t, []string{"orders/1", "orders/2"}, subjects(true, contract.StateRunning, view()), "a parked lane has an owner, and commits nothing")
+	require.Equal(t, []string{"orders/1", "orders/2"}, subjects(true, contract.StateRunning, view()),
+		"a parked lane has an owner, and commits nothing")
 	require.Empty(t, subjects(false, contract.StateRunning, view()), "nobody should own lanes of a pipeline that is stopped")
 	require.Empty(t, subjects(true, contract.StateStopping, view()))
 	young := view()
@@ -162,6 +170,8 @@ func TestLanesThatNobodyCommitsFor(t *testing.T) {
 
 func TestAConditionSaysItsKindOnce(t *testing.T) {
 	require.Equal(t, "failed -> `millrace start FILE`: no such topic",
-		conditionLine(contract.Condition{Kind: contract.ConditionFailed, Subject: "failed", Command: "millrace start FILE", Reason: "no such topic"}))
+		conditionLine(contract.Condition{
+			Kind: contract.ConditionFailed, Subject: "failed", Command: "millrace start FILE", Reason: "no such topic",
+		}))
 	require.Equal(t, "failed terminated", conditionLine(contract.Condition{Kind: contract.ConditionFailed, Subject: "terminated"}))
 }

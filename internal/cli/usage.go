@@ -18,7 +18,7 @@ const nameArg = "NAME"
 // exactly is cobra.ExactArgs with a message that says what is missing. A pipeline's name must be one.
 func exactly(names ...string) cobra.PositionalArgs { return between(len(names), names...) }
 
-// between takes at least so many of the named arguments.
+// between takes the named arguments, of which the first least must be given.
 func between(least int, names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {

@@ -47,7 +47,7 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 	if err != nil {
 		return err
 	}
-	defer srv.Close()
+	o.data = srv
 	cfg := verify.Config{Spec: s, State: srv.store, Kafka: srv.cluster, Input: input}
 	if input && s.Late.Kafka != nil {
 		cfg.Late = verify.LateTopic(srv.cluster, s.Late.Kafka.Topic)

@@ -45,7 +45,7 @@ prints what is missing and goes on; it then exits with 4.`,
 	}
 	dump.Flags().StringVar(&want.stream, "stream", "", "only this stream's records")
 	dump.Flags().Uint64Var(&want.from, "from", 0, "start at this index (default: the first not released)")
-	dump.Flags().IntVar(&want.limit, "limit", 0, "print so many records at most (default all)")
+	dump.Flags().IntVar(&want.limit, "limit", 0, "most records to print (default all)")
 	dump.Flags().BoolVar(&want.data, "data", false, "print the records' data too, in base64")
 	verify := &cobra.Command{
 		Use:   "verify DIR",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -96,7 +97,7 @@ func resetWatermark(ctx context.Context, sh *shell, job resetJob, answers io.Rea
 		}
 		if !job.yes {
 			fmt.Fprintf(sh.err, "Begin a new incarnation of %s at %s? Type the pipeline's name to go on: ", s.Name, job.from)
-			if err := agreed(ctx, sh, s.Name, answers); err != nil {
+			if err := approveDiscard(ctx, sh, s.Name, answers); err != nil {
 				return err
 			}
 		}
@@ -142,7 +143,7 @@ type overtakenLine struct {
 }
 
 func resetView(s *verify.Survey) overtakenView {
-	v := overtakenView{Windows: []overtakenLine{}, Final: s.Final, Records: s.Records, Cut: s.Cut, Floors: s.Floors}
+	v := overtakenView{Final: s.Final, Records: s.Records, Cut: s.Cut, Floors: s.Floors}
 	for _, w := range s.Windows {
 		v.Windows = append(v.Windows, overtakenLine{w.Window, w.Start, w.Events, w.Missing})
 	}
@@ -164,22 +165,14 @@ func drawOvertaken(w io.Writer, pipeline, from string, s *verify.Survey) error {
 	}
 	fmt.Fprintf(&b, "\nfinal in the ledger of pipeline %s: %s; final without events of theirs that stand in the log: %s, %s\n", pipeline,
 		counted(s.Final, "window"), counted(len(s.Windows), "window"), counted(missing, "event"))
-	families := make([]string, 0, len(s.Floors))
-	for family := range s.Floors {
-		families = append(families, family)
-	}
-	slices.Sort(families)
-	for _, family := range families {
+	for _, family := range slices.Sorted(maps.Keys(s.Floors)) {
 		fmt.Fprintf(&b, "every window of %s that ends at or before %s is final, published or not\n", family, instant(s.Floors[family]))
 	}
 	t := &table{}
 	if len(s.Windows) > 0 {
 		t.row("WINDOW", "START", "END", "EVENTS", "MISSING")
 	}
-	for i, x := range s.Windows {
-		if i == shownOvertaken {
-			break
-		}
+	for _, x := range s.Windows[:min(len(s.Windows), shownOvertaken)] {
 		t.row(x.Window, instant(x.Start), instant(x.End), x.Events, x.Missing)
 	}
 	if err := t.write(&b, "  "); err != nil {

@@ -17,6 +17,19 @@ const (
 	StateReleasing = "releasing"
 )
 
+// Trouble ranks the states of lanes: the greater, the sooner somebody should look.
+func Trouble(state string) int {
+	switch state {
+	case StateParked:
+		return 3
+	case StateAcquiring, StateRestoring:
+		return 2
+	case StateBlocked:
+		return 1
+	}
+	return 0
+}
+
 // Status is a snapshot of a lane for people and metrics. Times of events are in ms.
 type Status struct {
 	Topic      string         `json:"topic"`
