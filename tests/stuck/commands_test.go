@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// soon is within what a command ends or says what it waits for.
+	// soon is how long a command may take to end or to say what it waits for.
 	soon = 10 * time.Second
-	// wait is the --wait of commands, and bounded that with what a command does before and after.
+	// wait is the --wait of commands. Within bounded they end, with what they do before and after it.
 	wait    = "13s"
 	bounded = 40 * time.Second
 )
@@ -108,7 +108,7 @@ func (s *scene) try(c try) {
 	}
 }
 
-// running is a command under way.
+// running is a command that has been started.
 type running struct {
 	cmd       *exec.Cmd
 	out, errs rig.Output

@@ -87,7 +87,7 @@ func (s *scene) decide(choice string) {
 	})
 }
 
-// parked are the commands for a pipeline with a lane that waits for a decision: nothing of it hangs.
+// parkedCommands are for a pipeline with a lane that waits for a decision: nothing of it hangs.
 var parkedCommands = []try{
 	pause("", 0, 4), resume("", 0, 4), scale("", 0, 4), drain("not drained|is not drained", 4), remove(stillOpen, 1), stop("", 0),
 }

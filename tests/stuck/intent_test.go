@@ -22,7 +22,6 @@ func (s *scene) makeSource() {
 var intentScenarios = []scenario{
 	{
 		name: "paused", kind: contract.ConditionPaused, quick: true,
-		says:  "",
 		bring: func(s *scene) { s.Must("pause", s.Spec.Name, "--reason", "maintenance") },
 		leave: func(s *scene) { s.lives(); s.CLI("resume", s.Spec.Name) },
 		commands: []try{
@@ -46,7 +45,7 @@ var intentScenarios = []scenario{
 		verify: 1,
 	},
 	{
-		name: "stopping without Redis", kind: contract.ConditionHeld, also: []string{contract.ConditionStopping}, idle: false,
+		name: "stopping without Redis", kind: contract.ConditionHeld, also: []string{contract.ConditionStopping},
 		bring: func(s *scene) {
 			s.redis.Point("")
 			(&scenario{kind: contract.ConditionHeld}).stands(s)
@@ -87,7 +86,6 @@ var intentScenarios = []scenario{
 			defer cancel()
 			_ = s.Client.GetWorkflow(ctx, contract.RemoveID(s.Spec.Name), "").Get(ctx, nil) // it was cancelled
 		},
-		says:     "",
 		leave:    func(s *scene) { s.Must("rm", s.Spec.Name, "--yes", "--grace", "1s") },
 		end:      "stopped",
 		commands: closedCommands,

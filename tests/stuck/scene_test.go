@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,7 +150,7 @@ func (s *scene) flow() {
 	s.well()
 }
 
-// feed sends so many seconds of events to every partition.
+// feed sends the events of the next seconds of event time to every partition.
 func (s *scene) feed(seconds int) {
 	s.t.Helper()
 	for n := range s.Parts {
@@ -184,7 +185,8 @@ func (s *scene) awaits(what string, cond func(contract.Standing, int) bool) (las
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			require.FailNow(s.t, "status does not come to: "+what, "it says, with exit code %d: %s\n%+v", code, standing.Line, standing.Conditions)
+			require.FailNow(s.t, "status does not come to: "+what,
+				"it says, with exit code %d: %s\n%+v", code, standing.Line, standing.Conditions)
 		}
 	}
 }
@@ -203,7 +205,7 @@ func (s *scene) ends(line string) {
 	s.awaits(line, func(now contract.Standing, _ int) bool { return strings.HasPrefix(now.Line, line) })
 }
 
-// lineOf matches the first line of a state, whatever stands for its placeholders. What holds the reason is left out where there is none.
+// lineOf matches the first line of a state, whatever stands for its placeholders. Where there is no reason, what holds it is left out.
 func lineOf(state contract.StuckState) *regexp.Regexp {
 	line := regexp.QuoteMeta(state.Line)
 	line = strings.NewReplacer(`: \{reason\}`, "(: .*)?", ` \(\{reason\}\)`, `( \(.*\))?`, `\(\{reason\}\) `, `(\(.*\) )?`).Replace(line)
@@ -211,12 +213,7 @@ func lineOf(state contract.StuckState) *regexp.Regexp {
 }
 
 func has(conditions []contract.Condition, kind string) bool {
-	for _, c := range conditions {
-		if c.Kind == kind {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(conditions, func(c contract.Condition) bool { return c.Kind == kind })
 }
 
 // page is what the workflow of the pipeline says in Temporal's UI.

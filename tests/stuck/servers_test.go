@@ -25,22 +25,24 @@ func (s *scene) follow(args ...any) {
 // walDir stands for a directory of the scene in the arguments of a worker.
 const walDir = "WAL"
 
-// journalling is a pipeline whose worker has a WAL; the breaker is short of patience.
-func journalling(args ...string) setup {
-	return setup{change: overflow, worker: append([]string{"--wal", walDir, "--breaker-open", "2s"}, args...)}
+// journalling is a pipeline whose worker has a WAL and a breaker that probes again soon.
+func journalling() setup {
+	return setup{change: overflow, worker: []string{"--wal", walDir, "--breaker-open", "2s"}}
 }
 
 // serverScenarios are servers that are away, or that take no writes.
 var serverScenarios = []scenario{
 	{
-		name: "Redis away with a journal", kind: contract.ConditionDegraded, also: []string{contract.ConditionRedisAway, contract.ConditionCommandsUnread}, quick: true,
+		name: "Redis away with a journal", kind: contract.ConditionDegraded, quick: true,
+		also:   []string{contract.ConditionRedisAway, contract.ConditionCommandsUnread},
 		setup:  journalling(),
 		says:   "journal: ",
 		bring:  func(s *scene) { s.rdb.Kill() },
 		leave:  func(s *scene) { s.rdb.Start() },
 		verify: 3,
 		commands: []try{
-			drain("lanes (cannot|could not) be read|Redis", 4), pause("Redis", 4), resume("Redis", 4), scale("Redis", 4), remove("Redis|stop it first", 1, 130), stop("Redis", 0, 4),
+			drain("lanes (cannot|could not) be read|Redis", 4), pause("Redis", 4), resume("Redis", 4), scale("Redis", 4),
+			remove("Redis|stop it first", 1, 130), stop("Redis", 0, 4),
 		},
 	},
 	{
@@ -50,7 +52,8 @@ var serverScenarios = []scenario{
 		bring: func(s *scene) { s.redis.Point("") },
 		leave: func(s *scene) { s.redis.Point(s.rdb.Addr) },
 		commands: []try{
-			drain("lanes (cannot|could not) be read|Redis", 4), pause("Redis", 4), resume("Redis", 4), scale("Redis", 4), remove("Redis|stop it first", 1, 130), stop("Redis", 0, 4),
+			drain("lanes (cannot|could not) be read|Redis", 4), pause("Redis", 4), resume("Redis", 4), scale("Redis", 4),
+			remove("Redis|stop it first", 1, 130), stop("Redis", 0, 4),
 		},
 	},
 	{
@@ -59,7 +62,8 @@ var serverScenarios = []scenario{
 		bring: func(s *scene) { s.follow("127.0.0.1", "1") },
 		leave: func(s *scene) { s.follow("NO", "ONE") },
 		commands: []try{
-			drain("READONLY|not drained", 4), pause("READONLY", 4), resume("Redis|READONLY", 4), scale("Redis|READONLY", 4), remove("Redis|READONLY|stop it first", 1, 130), stop("Redis|READONLY", 0, 4),
+			drain("READONLY|not drained", 4), pause("READONLY", 4), resume("Redis|READONLY", 4), scale("Redis|READONLY", 4),
+			remove("Redis|READONLY|stop it first", 1, 130), stop("Redis|READONLY", 0, 4),
 		},
 	},
 	{
@@ -69,7 +73,8 @@ var serverScenarios = []scenario{
 		bring: func(s *scene) { s.configure("maxmemory", "1mb") },
 		leave: func(s *scene) { s.configure("maxmemory", "0") },
 		commands: []try{
-			drain("OOM|not drained", 4), pause("OOM", 4), resume("Redis|OOM", 4), scale("Redis|OOM", 4), remove("Redis|OOM|stop it first", 1, 130), stop("Redis|OOM", 0, 4),
+			drain("OOM|not drained", 4), pause("OOM", 4), resume("Redis|OOM", 4), scale("Redis|OOM", 4),
+			remove("Redis|OOM|stop it first", 1, 130), stop("Redis|OOM", 0, 4),
 		},
 	},
 	{
@@ -102,7 +107,8 @@ var serverScenarios = []scenario{
 			s.extra = nil
 		},
 		commands: []try{
-			pause("Temporal", 3), resume("Temporal", 3), scale("Temporal", 3), drain("Temporal", 3), remove("Temporal", 3), stop("Temporal", 3),
+			pause("Temporal", 3), resume("Temporal", 3), scale("Temporal", 3), drain("Temporal", 3), remove("Temporal", 3),
+			stop("Temporal", 3),
 		},
 	},
 }

@@ -3,6 +3,7 @@ package stuck
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,7 +28,7 @@ type scenario struct {
 	leave func(s *scene)
 	// end is the first line when it is over; "": running.
 	end string
-	// blind leaves the page out although the table says that it tells the state, or the worker's side; why is said where it is set.
+	// noPage leaves the page out although the table says that it shows the state, and noWorker the metrics and /health.
 	noPage, noWorker bool
 	verify           int // exit code when it is not the table's; 0: the table's
 	// commands that are sent into the state, in this order, and what may come of them; none: none are.
@@ -35,20 +36,21 @@ type scenario struct {
 }
 
 // scenarios are all there are.
-func scenarios() (list []scenario) {
-	for _, some := range [][]scenario{serverScenarios, incidentScenarios, workerScenarios, closingScenarios, workflowScenarios, intentScenarios} {
-		list = append(list, some...)
-	}
-	return list
+func scenarios() []scenario {
+	return slices.Concat(serverScenarios, incidentScenarios, workerScenarios, closingScenarios, workflowScenarios, intentScenarios)
 }
 
 // untried are states that are not brought about here, with the reason and the test that tries them.
 var untried = map[string]string{
-	contract.ConditionHostGone:      "a fleet whose other workers cannot run the pipeline leaves its lanes to nobody: TestHostGone in workflows",
-	contract.ConditionJournalAsks:   "which record of a journal asks depends on where it is damaged: TestCorruptionAsks in workflows, wal-flip in tests/chaos",
+	contract.ConditionHostGone: "a fleet whose other workers cannot run the pipeline leaves its lanes to nobody: " +
+		"TestHostGone in workflows",
+	contract.ConditionJournalAsks: "which record of a journal asks depends on where it is damaged: " +
+		"TestCorruptionAsks in workflows, wal-flip in tests/chaos",
 	contract.ConditionWatermarkHeld: "others have to go on for minutes: the tests of pipeline/result hold a watermark on a clock of their own",
-	contract.ConditionStorm:         "which changes of assignment count depends on how fast lanes move: TestStormIsDampedAndReported in pipeline/engine",
-	contract.ConditionLaneBlocked:   "it lasts while others catch up: TestMemoryLimit in tests/integration brings it about and looks at the hot path",
+	contract.ConditionStorm: "which changes of assignment count depends on how fast lanes move: " +
+		"TestStormIsDampedAndReported in pipeline/engine",
+	contract.ConditionLaneBlocked: "it lasts while others catch up: " +
+		"TestMemoryLimit in tests/integration brings it about and looks at the hot path",
 }
 
 func TestEveryStateIsTried(t *testing.T) {
@@ -62,7 +64,8 @@ func TestEveryStateIsTried(t *testing.T) {
 	known := make(map[string]bool)
 	for _, state := range contract.StuckStates() {
 		known[state.Kind] = true
-		require.True(t, tried[state.Kind] != (untried[state.Kind] != ""), "state %s: one scenario must try it, or untried say why none can", state.Kind)
+		require.True(t, tried[state.Kind] != (untried[state.Kind] != ""),
+			"state %s: one scenario must try it, or untried say why none can", state.Kind)
 	}
 	for kind := range tried {
 		require.True(t, known[kind], "state %s is not in the table", kind)
@@ -184,14 +187,14 @@ func (sc *scenario) shows(s *scene) {
 	}
 }
 
-// onPage reports whether a page tells a state: by its first line, or in the table below.
+// onPage reports whether a page names a state, in its first line or in the table below.
 func onPage(page, name string, state contract.StuckState) bool {
 	first, _, _ := strings.Cut(page, "\n")
 	said, ok := strings.CutPrefix(first, "**"+name+"** is **")
 	return ok && (lineOf(state).MatchString(said) || strings.Contains(page, "\n| "+state.Kind+" |"))
 }
 
-// inHealth reports whether a worker's /health tells a state, and answers as it should.
+// inHealth reports whether a worker's /health names a state, with the status code that its table row asks for.
 func inHealth(w *worker, kind string, state contract.StuckState) bool {
 	code, text := w.get("/health")
 	return strings.Contains(text, `"kind": "`+kind+`"`) && (state.CheckCode() == 0 || code == http.StatusServiceUnavailable)

@@ -41,12 +41,12 @@ func (s *scene) leaveJournal() {
 var workerScenarios = []scenario{
 	{
 		name: "no worker", kind: contract.ConditionNoWorker, also: []string{contract.ConditionLaneUnowned},
-		says:     "",
 		bring:    func(s *scene) { s.worker.Kill() },
 		leave:    func(s *scene) { s.worker = s.startWorker("worker-2"); s.Ready(s.worker.Process) },
 		noWorker: true,
 		commands: []try{
-			pause(noWorkerSays, 3), resume(noWorkerSays, 3), scale(noWorkerSays, 3), drain(noWorkerSays, 3), remove(noWorkerSays, 3), stop(noWorkerSays, 3),
+			pause(noWorkerSays, 3), resume(noWorkerSays, 3), scale(noWorkerSays, 3), drain(noWorkerSays, 3),
+			remove(noWorkerSays, 3), stop(noWorkerSays, 3),
 		},
 	},
 	{
