@@ -80,14 +80,16 @@ clean: ## stop the servers, remove their data and everything built except bin/te
 bin/temporal: tools/go.mod tools/go.sum
 	@echo "building Temporal's development server into bin/temporal; this takes a few minutes, once ..."
 	@mkdir -p bin
-	@cd tools && ./build.sh bin/temporal $(GO) build -v -trimpath -ldflags '-s -w -X github.com/temporalio/cli/temporalcli.Version=$(TEMPORAL_VERSION)' \
+	@cd tools && ./build.sh bin/temporal $(GO) build -v -trimpath \
+		-ldflags '-s -w -X github.com/temporalio/cli/temporalcli.Version=$(TEMPORAL_VERSION)' \
 		-o ../bin/temporal.part github.com/temporalio/cli/cmd/temporal
 	@mv bin/temporal.part $@
 
 bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo "building golangci-lint into bin/; this takes a minute or two, once ..."
 	@mkdir -p bin
-	@cd tools/lint && ../build.sh bin/golangci-lint $(GO) build -v -trimpath -ldflags '-s -w' -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@cd tools/lint && ../build.sh bin/golangci-lint $(GO) build -v -trimpath -ldflags '-s -w' \
+		-o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 bin/workflowcheck: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin

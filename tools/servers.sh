@@ -59,10 +59,10 @@ port_of() {
   esac
 }
 
-# listens PORT tells whether anything accepts connections there.
+# listens PORT succeeds if anything accepts connections there.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# ours SERVER tells whether what answers on the server's port is the process that was started here. Redis says where it keeps
+# ours SERVER succeeds if what answers on the server's port is the process that was started here. Redis says where it keeps
 # its data; the others hold a lock on theirs, so that while their process runs nobody else can serve it.
 ours() {
   running "$1" >/dev/null || return 1
@@ -83,7 +83,8 @@ redis_dir() { redis-cli -h 127.0.0.1 -p "$redis_port" --raw config get dir 2>/de
 
 # must_be_ours SERVER ends the script when something else answers on the server's port: it is left alone.
 must_be_ours() {
-  ours "$1" || die "what answers on port $(port_of "$1") is not the $1 that was started here; it is left alone. Stop it, or choose another port with $(port_variable "$1")"
+  ours "$1" || die "what answers on port $(port_of "$1") is not the $1 that was started here; it is left alone." \
+    "Stop it, or choose another port with $(port_variable "$1")"
 }
 
 port_variable() { echo "MILLRACE_SERVERS_$(tr '[:lower:]' '[:upper:]' <<<"$1")_PORT"; }

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"syscall"
@@ -133,5 +132,5 @@ func (r *run) skip(partition int32, from, to int64) {
 	before := len(fed.Records)
 	fed.Records = slices.DeleteFunc(fed.Records, func(rec oracle.Record) bool { return rec.Offset >= from && rec.Offset < to })
 	r.skipped[partition] += int64(before - len(fed.Records))
-	r.say("  %s", fmt.Sprintf("lane %d skips the %d records of offsets %d to %d", partition, before-len(fed.Records), from, to))
+	r.say("  lane %d skips the %d records of offsets %d to %d", partition, before-len(fed.Records), from, to)
 }

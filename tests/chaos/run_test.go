@@ -63,7 +63,8 @@ const limit = 6 * time.Minute
 // begin starts everything a plan needs.
 func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *run {
 	t.Helper()
-	r := &run{t: t, plan: plan, scale: scale, out: out, dir: t.TempDir(), logs: logs, began: time.Now(), decided: make(map[incidentOf]int), skipped: make(map[int32]int64)}
+	r := &run{t: t, plan: plan, scale: scale, out: out, dir: t.TempDir(), logs: logs, began: time.Now(),
+		decided: make(map[incidentOf]int), skipped: make(map[int32]int64)}
 	var err error
 	require.NoError(t, os.RemoveAll(logs))
 	require.NoError(t, os.MkdirAll(logs, 0o755))

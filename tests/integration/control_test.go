@@ -261,8 +261,10 @@ func TestUnreachableServers(t *testing.T) {
 	}{
 		{"start without Temporal", with("TEMPORAL_ADDRESS"), "millrace", []string{"start", spec}, cli.ExitUnreachable, "Temporal at 127.0.0.1:1 does not answer"},
 		{"start without a worker", env, "millrace", []string{"start", spec}, cli.ExitUnreachable, "no worker polls task queue"},
-		{"verify without Kafka", with("MILLRACE_KAFKA_BROKERS"), "millrace", []string{"verify", "flights", "--spec", spec}, cli.ExitUnreachable, "127.0.0.1:1"},
-		{"verify without Redis", with("MILLRACE_REDIS_ADDRS"), "millrace", []string{"verify", "flights", "--spec", spec}, cli.ExitUnreachable, "Redis at 127.0.0.1:1 does not answer"},
+		{"verify without Kafka", with("MILLRACE_KAFKA_BROKERS"), "millrace", []string{"verify", "flights", "--spec", spec},
+			cli.ExitUnreachable, "127.0.0.1:1"},
+		{"verify without Redis", with("MILLRACE_REDIS_ADDRS"), "millrace", []string{"verify", "flights", "--spec", spec},
+			cli.ExitUnreachable, "Redis at 127.0.0.1:1 does not answer"},
 		{"feed without Kafka", with("MILLRACE_KAFKA_BROKERS"), "millrace", []string{"feed", spec, "--topic", "x"}, cli.ExitUnreachable, "127.0.0.1:1"},
 		{"worker without Kafka", with("MILLRACE_KAFKA_BROKERS"), "worker", nil, 1, "cannot use Kafka: no Kafka broker reachable"},
 		{"worker without Redis", with("MILLRACE_REDIS_ADDRS"), "worker", nil, 1, "cannot use Redis at [127.0.0.1:1]"},

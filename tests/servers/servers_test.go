@@ -4,7 +4,6 @@ package servers
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"millrace/tests/rig"
 )
 
 // script runs tools/servers.sh with a state directory and ports of the test's own.
@@ -34,7 +35,7 @@ func newScript(t *testing.T, port int) *script {
 	}
 	s := &script{t: t, dir: t.TempDir()}
 	s.env = append(os.Environ(), "MILLRACE_SERVERS_DIR="+s.dir, fmt.Sprintf("MILLRACE_SERVERS_REDIS_PORT=%d", port),
-		fmt.Sprintf("MILLRACE_SERVERS_KAFKA_PORT=%d", freePort(t)), fmt.Sprintf("MILLRACE_SERVERS_TEMPORAL_PORT=%d", freePort(t)))
+		fmt.Sprintf("MILLRACE_SERVERS_KAFKA_PORT=%d", rig.FreePort(t)), fmt.Sprintf("MILLRACE_SERVERS_TEMPORAL_PORT=%d", rig.FreePort(t)))
 	t.Cleanup(func() { s.run("stop", "redis") })
 	return s
 }
@@ -67,14 +68,6 @@ func (s *script) refused(says string, args ...string) {
 	require.Equal(s.t, 1, strings.Count(out, "\n"), out)
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // stranger is a Redis that somebody else has started on the port, with a key that must survive.
 func stranger(t *testing.T, port int) *redis.Client {
 	t.Helper()
@@ -86,12 +79,13 @@ func stranger(t *testing.T, port int) *redis.Client {
 	})
 	c := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("127.0.0.1:%d", port)})
 	t.Cleanup(func() { c.Close() })
-	require.Eventually(t, func() bool { return c.Set(context.Background(), "precious", "1", 0).Err() == nil }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return c.Set(context.Background(), "precious", "1", 0).Err() == nil },
+		20*time.Second, 50*time.Millisecond)
 	return c
 }
 
 func TestAForeignServerIsLeftAlone(t *testing.T) {
-	port := freePort(t)
+	port := rig.FreePort(t)
 	s := newScript(t, port)
 	foreign := stranger(t, port)
 	const left = "is not the redis that was started here; it is left alone. " +
@@ -108,7 +102,7 @@ func TestAForeignServerIsLeftAlone(t *testing.T) {
 
 // TestAForgedPidFile has a pid file that names a living process, as one that was left by a crash may: somebody else's.
 func TestAForgedPidFile(t *testing.T) {
-	port := freePort(t)
+	port := rig.FreePort(t)
 	s := newScript(t, port)
 	foreign := stranger(t, port)
 	info, err := foreign.Info(context.Background(), "server").Result()
@@ -127,7 +121,7 @@ func TestAForgedPidFile(t *testing.T) {
 
 // TestAStrangerOnThePortOfAServerOfOurs is the last line of defence: our process lives and another server answers.
 func TestAStrangerOnThePortOfAServerOfOurs(t *testing.T) {
-	ours, theirs := freePort(t), freePort(t)
+	ours, theirs := rig.FreePort(t), rig.FreePort(t)
 	s := newScript(t, ours)
 	s.must("start", "redis")
 	foreign := stranger(t, theirs)
@@ -145,7 +139,7 @@ func TestAStrangerOnThePortOfAServerOfOurs(t *testing.T) {
 }
 
 func TestAServerOfOurs(t *testing.T) {
-	port := freePort(t)
+	port := rig.FreePort(t)
 	s := newScript(t, port)
 	s.must("start", "redis")
 	require.Empty(t, s.must("start", "redis"), "it runs already")
