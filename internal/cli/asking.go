@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	askLook   = time.Second      // between looks at what an unanswered request waits for
-	askSilent = 2 * time.Second  // a request that is answered within this needs no word
-	askLimit  = 2 * time.Second  // of one look
-	askAgain  = 10 * time.Second // between words about one thing
+	askLook   = time.Second      // interval between looks at what an unanswered request waits for
+	askSilent = 2 * time.Second  // a request that is answered sooner prints nothing
+	askLimit  = 2 * time.Second  // bound of one look
+	askAgain  = 10 * time.Second // least interval between two lines about the same thing
 	// askPatience is how long a command waits for an answer that has no bound of its own.
 	askPatience = 5 * time.Minute
 )
 
-// receipt is what requests are answered with.
+// receipt is the answer to a request.
 type receipt interface {
 	Past() contract.Past
 	MarkRepeated()
 }
 
-// asking is one request to a workflow: sent, followed as long as it is not answered, and compared with what was asked before
-// under its id.
+// asking is one request to a workflow. It is sent, followed until it is answered, and compared with what was asked before under
+// the same id.
 type asking struct {
 	sh        *shell
 	c         client.Client
@@ -44,10 +44,10 @@ type asking struct {
 	explain   func(context.Context, error) error // turns Temporal's errors into a person's
 
 	said   map[string]saying
-	misses int // looks in a row that nobody answered
+	misses int // consecutive looks that failed
 }
 
-// saying is what was said last about one thing.
+// saying is the last line printed about one thing.
 type saying struct {
 	text string
 	at   time.Time
@@ -90,14 +90,14 @@ func (a *asking) send(ctx context.Context, into receipt) error {
 	return nil
 }
 
-// timedOut reports whether err is the client's word for a wait that was over: it may say so before the context does.
+// timedOut reports whether Temporal's client ended the wait, which it may do a moment before the context does.
 func timedOut(err error) bool {
 	var late *client.WorkflowUpdateServiceTimeoutOrCanceledError
 	return errors.As(err, &late)
 }
 
-// before looks whether the workflow knows the request id, and refuses it when it was used for something else. A workflow that
-// does not say is asked all the same.
+// before reports whether the workflow knows the request id, and refuses an id that was used for something else. When the
+// workflow does not answer the query, the request is sent all the same.
 func (a *asking) before(ctx context.Context) (repeated bool, err error) {
 	var known heard
 	if queryWorkflow(ctx, a.c, a.id, "", &known) != nil {
@@ -116,7 +116,7 @@ func (a *asking) before(ctx context.Context) (repeated bool, err error) {
 	return false, nil
 }
 
-// heard is what every status has of these.
+// heard is the part of a workflow's status that asking reads, whatever the type of the workflow.
 type heard struct {
 	State    string             `json:"state"`
 	Note     string             `json:"note"`
@@ -186,8 +186,8 @@ func (a *asking) tell(ctx context.Context) {
 	}
 }
 
-// say prints a line about something, unless that was said already. Where a lane stands changes all the time; it is said now
-// and then.
+// say prints a line about something unless it is what was printed last. A text that keeps changing, such as where a lane
+// stands, is printed at most once per askAgain.
 func (a *asking) say(about, text string) {
 	last := a.said[about]
 	if last.text == text || time.Since(last.at) < askAgain && last.text != "" {

@@ -50,8 +50,8 @@ func emptyNilSlices(v reflect.Value) {
 	}
 }
 
-// jsonArray writes the elements of a list one by one, as one array with a line for each, so that a list of any length
-// takes no memory. End has to be called also when there was none.
+// jsonArray writes a list as one array, each element on a line of its own as it comes, so that no list has to fit in memory. end
+// must be called also when there was no element.
 type jsonArray struct {
 	w     io.Writer
 	began bool

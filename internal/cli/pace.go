@@ -8,10 +8,10 @@ import (
 
 const (
 	mostRate = 1e9 // records/s; the time of one is a nanosecond
-	// paceStep is how much is sent at once at high rates: timers are no finer.
+	// paceStep is the shortest wait: timers are no finer, so at high rates events leave in bursts of this much time.
 	paceStep = time.Millisecond
-	// paceDebt is how far a sender may fall behind and still catch up. What is older is given up: a burst of everything
-	// that a broker has held up would not be the rate that was asked for.
+	// paceDebt is how far a sender may fall behind and still catch up. Anything beyond is given up: sending at once all that a
+	// stalled broker has held back would exceed the rate that was asked for.
 	paceDebt = time.Second
 )
 

@@ -25,8 +25,8 @@ const (
 	silentAfter = 15 * time.Second // without a commit: owners commit every second, also when there is nothing to commit
 )
 
-// observer looks at one pipeline again and again. Servers that do not answer are findings, not errors, and are tried again with
-// the next look. Not safe for concurrent use.
+// observer looks at one pipeline repeatedly. A server that does not answer is a finding, not an error, and the next look tries
+// it again. Not safe for concurrent use.
 type observer struct {
 	sh       *shell
 	spec     *spec.Spec
@@ -75,7 +75,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 	return view, ctx.Err()
 }
 
-// findings are what a look has found out so far.
+// findings collects what one look has found out.
 type findings struct {
 	pipeline   string
 	phase      string
@@ -312,8 +312,8 @@ func (o *observer) fillLanes(view *statusView, facts *findings, now time.Time) {
 	}
 }
 
-// forgetRecovered drops what recoveries on processes that are gone say of lanes that run elsewhere by now: such a recovery finds
-// out within a minute.
+// forgetRecovered drops what a recovery on a process that is gone says of lanes that run elsewhere by now: the recovery itself
+// needs up to a minute to notice.
 func (f *findings) forgetRecovered() {
 	f.conditions = slices.DeleteFunc(f.conditions, func(c contract.Condition) bool {
 		beat, known := f.beats[c.Subject]
