@@ -58,7 +58,11 @@ func (r *loop) broken(err error) error {
 			return store.ErrFenced
 		}
 		if askErr == nil {
-			if err = r.reseed(r.ctx); err == nil || errors.Is(err, store.ErrFenced) {
+			err = r.reseed(r.ctx)
+			if err == nil && r.ended {
+				r.parkAgain()
+			}
+			if err == nil || errors.Is(err, store.ErrFenced) {
 				return err
 			}
 			var inc *Incident
@@ -112,12 +116,14 @@ func (r *loop) reseed(ctx context.Context) error {
 	r.asks.rewrite = 0 // it was asked of the owner before, and is done
 	r.startCommitter()
 	r.hand(c)
-	if r.ended { // its incident names the owner before, under whom nobody can decide any more
-		inc := *r.now.Incident
-		inc.ID = ""
-		r.park(&inc, nil)
-	}
 	return nil
+}
+
+// parkAgain renews the incident of a parked lane that has another token: nobody can decide under the one before any more.
+func (r *loop) parkAgain() {
+	inc := *r.now.Incident
+	inc.ID = ""
+	r.park(&inc, nil)
 }
 
 // clear takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when
@@ -131,11 +137,11 @@ func (r *loop) clear(ctx context.Context) (store.Meta, error) {
 		return store.Meta{}, store.ErrFenced
 	}
 	r.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", r.id.String())
-	nothing := store.MetaUpdate{
-		Offset: store.NotStarted, Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle, Balance: store.Balance{Known: true},
-	}
 	next := store.NextToken(owner)
-	meta, err := r.deps.Store.Replace(ctx, r.id, r.program.StateID, owner, next, r.program.Spec.Lane.Buckets, &nothing)
+	meta, err := replace(ctx, r.deps.Store, r.program, r.id, owner, next, store.Meta{}, func(_ store.Meta, m *store.MetaUpdate) (purge bool, err error) {
+		m.Offset = store.NotStarted
+		return true, nil
+	})
 	if err == nil {
 		r.token = next
 	}

@@ -218,7 +218,8 @@ func (r *loop) fold(b *source.Batch) {
 	r.now.End = b.HighWatermark
 	b.Release()
 	if inc := r.state.jumpIncident(); inc != nil {
-		r.stopReading(inc)
+		r.stopReading()
+		r.park(inc, nil)
 	}
 	r.claimIdle()
 	if r.state.sides.bytes > sideLimit {
@@ -307,20 +308,19 @@ func (r *loop) readerEnded() error {
 	}
 	inc := readerIncident(err, r.state.Offset())
 	if d := r.open(); d != nil && d.skipsUnreadable() && d.From <= inc.From && inc.From < d.To {
-		r.ended = true
-		r.state.idleEnd, r.state.touched = -1, true
+		r.stopReading()
 		return errors.Join(errDecided, r.release()) // the lane had to read up to here again
 	}
-	r.stopReading(inc)
+	r.stopReading()
+	r.park(inc, nil)
 	return nil
 }
 
-// stopReading parks the lane where it stands. It is not idle: what was proved of another log, or of one that was cut,
-// proves nothing, and where the operator is asked about events windows wait for the answer.
-func (r *loop) stopReading(inc *Incident) {
+// stopReading ends the reading where the lane stands. The lane is not idle: what was proved of another log, or of one that
+// was cut, proves nothing, and where the operator is asked about events, windows wait for the answer.
+func (r *loop) stopReading() {
 	r.ended = true
 	r.state.idleEnd, r.state.touched = -1, true
-	r.park(inc, nil)
 }
 
 // delivered takes the committer's answer.

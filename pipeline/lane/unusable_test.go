@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
@@ -280,4 +281,28 @@ func TestGivingUpABatchWaitsForTheLane(t *testing.T) {
 	l.decisions = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}
 	require.Nil(t, l.due(&Incident{Kind: IncidentGap}, store.Meta{Offset: 60}))
 	require.Equal(t, "the incident is gone", l.decisions[0].Void)
+}
+
+// Redis may forget a lane, and the batch that it has to give up, in the moment in which the lane ends its reading at that batch:
+// the lane writes its state again as it leaves, and its next life carries the decision out.
+func TestGivingUpABatchWhileRedisForgets(t *testing.T) {
+	records := randomLog(rand.New(rand.NewPCG(57, 57)), 300)
+	log := newFakeLog(records[:100])
+	st, redis := testStore(t)
+	b := start(t, log, st, redis)
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 100 })
+	l := b.Lane
+	l.deciding.Lock()
+	l.decisions = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, At: time.Now(), Start: -1}}
+	l.deciding.Unlock()
+	log.mu.Lock()
+	log.records, log.ends = records, source.Ends{End: 300, HighWatermark: 300}
+	log.mu.Unlock()
+	redis.FlushAll()
+	log.readers[0].fail = &source.DecodeError{TopicPartition: b.tp, Offset: 100, Next: 130, Err: source.ErrLegacyFormat}
+	log.readers[0].Close()
+	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 300 })
+	require.Equal(t, []int64{130, 30}, []int64{b.Status().Decisions[0].Start, b.Status().Decisions[0].Lost})
+	require.Positive(t, b.Status().Reseeds)
+	require.NoError(t, b.stop(t))
 }
