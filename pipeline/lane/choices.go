@@ -15,7 +15,10 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 	}
 	inc.ID = fmt.Sprintf("%s:%s", inc.Kind, token)
 	wait := Choice{Name: ChoiceWait, Text: "stay parked; the lane's windows stay open", Exact: true}
-	retry := Choice{Name: ChoiceRetry, Text: "look again at Redis and the log: the lane goes on if the cause is gone, and asks again if it is not", Exact: true}
+	retry := Choice{
+		Name: ChoiceRetry, Exact: true,
+		Text: "look again at Redis and the log: the lane goes on if the cause is gone, and asks again if it is not",
+	}
 	switch {
 	case inc.Kind == IncidentGap && s != nil:
 		to := max(inc.To, s.ahead)
@@ -42,7 +45,8 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 		inc.Choices = []Choice{at.offerReplacement(inc.Kind), retry, wait}
 	case s != nil && inc.Kind != IncidentReaderLost:
 		retry.Reread = max(0, s.offset-l.now.Committed)
-		retry.Text = "take the lane anew from what Redis holds and read again what was not committed; if the cause is still there, the lane asks again"
+		retry.Text = "take the lane anew from what Redis holds and read again what was not committed; " +
+			"if the cause is still there, the lane asks again"
 		inc.Choices = []Choice{retry, wait}
 	default:
 		inc.Choices = []Choice{retry, wait}
@@ -51,15 +55,12 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 
 // offerRestart begins the log of a topic that was made again.
 func offerRestart(s *State) Choice {
-	c := Choice{
-		Name: ChoiceRestart, Lost: Unknown,
-		Text: "start at the new log's start: the open slices of the old log are dropped; windows that are final stay as published",
-	}
+	c, dropped := Choice{Name: ChoiceRestart, Lost: Unknown}, "the open slices"
 	if s != nil {
 		c.Lost, c.Exact = s.folded(), true
-		c.Text = fmt.Sprintf("start at the new log's start: %d events of %d open slices of the old log are dropped; windows that are final stay as published",
-			c.Lost, len(s.slices))
+		dropped = fmt.Sprintf("%d events of %d open slices", c.Lost, len(s.slices))
 	}
+	c.Text = fmt.Sprintf("start at the new log's start: %s of the old log are dropped; windows that are final stay as published", dropped)
 	return c
 }
 
@@ -69,8 +70,8 @@ func (p *position) offerReplacement(kind string) Choice {
 	c.Exact = false
 	switch {
 	case kind == IncidentOtherSpec && c.Name == ChoiceRebuild:
-		c.Text += "; what the spec before had counted into open windows is dropped. A window of this spec that began before that offset holds only " +
-			"what came after it: to count from further back, stop, and start with --discard-state --from, or under another name"
+		c.Text += "; what the spec before had counted into open windows is dropped. A window of this spec that began before that " +
+			"offset holds only what came after it: to count from further back, stop, and start with --discard-state --from, or under another name"
 	case kind == IncidentOtherSpec:
 		c.Text += "; what the spec before had counted into open windows is dropped"
 	case kind == IncidentFormat:

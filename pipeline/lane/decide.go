@@ -185,48 +185,51 @@ type rewriting func(meta store.Meta, next *store.MetaUpdate) (purge bool, err er
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
 // lane is one that goes on at another offset. It returns the new meta.
 func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *State) (store.Meta, error) {
+	fn, err := l.rewritingFor(ctx, d, at, s)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	meta, err := l.write(ctx, at, fn)
+	d.Start = meta.Offset
+	return meta, err
+}
+
+// rewritingFor returns the rewriting that carries a decision out. What it costs stands in the decision once it has run.
+func (l *Lane) rewritingFor(ctx context.Context, d *Decision, at *position, s *State) (rewriting, error) {
 	era := d.At.UnixMilli()
 	switch d.Choice {
 	case ChoiceRebuild:
 		r, err := replayOf(d, at, s)
-		if err != nil {
-			return store.Meta{}, err
-		}
 		r.TopicID = at.topicID
-		meta, err := l.write(ctx, at, rebuildFrom(r, at.ends, era, at.unusable()))
-		d.Start = meta.Offset
-		return meta, err
+		return rebuildFrom(r, at.ends, era, at.unusable()), err
 	case ChoiceAccept, ChoiceRefuse:
-		return l.write(ctx, at, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+		return func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
 			s.answerJump(next, meta, d.Choice)
-			d.Start = next.Offset
 			return false, nil
-		})
+		}, nil
 	case ChoiceSkip:
 		to := at.ends.Start
 		if d.skipsUnreadable() {
 			to = d.To
 		}
-		return l.write(ctx, at, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+		return func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
 			d.Lost = s.skip(next, meta, to, era)
-			d.Start = next.Offset
 			return false, nil
-		})
+		}, nil
 	}
-	return l.write(ctx, at, func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
-		ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
-		if err != nil {
-			return false, err
-		}
+	ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
+	if err != nil {
+		return nil, err
+	}
+	return func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
 		if d.Kind == IncidentOtherLog && s != nil {
 			d.Lost = s.folded()
 		}
 		next.Offset, next.TopicID, next.Era = at.ends.Start, at.topicID, era
 		next.Sealed = ctl[0].DropBefore // windows that are final bind a lane that starts from nothing
 		next.Counters.Skipped = meta.Counters.Skipped + max(0, d.Lost)
-		d.Start = next.Offset
 		return true, nil
-	})
+	}, nil
 }
 
 // write carries a rewriting out: as a call of the lane's chain, or in place of a state that cannot be used.
@@ -257,8 +260,8 @@ func Rebuild(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 
 // Replace is Rebuild for a lane whose state cannot be used. The owner that was read becomes next. known is what can be read
 // of the meta. The lane always gets a new past: what was decided after r was written down may be missing in it.
-func Replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, next store.Token, known store.Meta, r Replay, ends source.Ends,
-	era int64) (store.Meta, error) {
+func Replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, next store.Token, known store.Meta,
+	r Replay, ends source.Ends, era int64) (store.Meta, error) {
 	return replace(ctx, st, p, id, owner, next, known, rebuildFrom(r, ends, era, true))
 }
 
@@ -335,7 +338,8 @@ func rewrite(ctx context.Context, st Store, p *Program, id store.LaneID, owner s
 }
 
 // replace is rewrite for a lane whose state cannot be used: nothing of it stays.
-func replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, token store.Token, known store.Meta, fn rewriting) (store.Meta, error) {
+func replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, token store.Token, known store.Meta, fn rewriting,
+) (store.Meta, error) {
 	next, _, err := emptied(known, fn)
 	if err != nil {
 		return known, err
@@ -345,12 +349,10 @@ func replace(ctx context.Context, st Store, p *Program, id store.LaneID, owner, 
 
 // keep fills next with what meta says, but for the offset and the slices.
 func (s *State) keep(next *store.MetaUpdate, meta store.Meta) {
-	balance := next.Balance
-	balance.Dropped = s.dropped
 	*next = store.MetaUpdate{
 		Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
 		Counters: meta.Counters, TopicID: meta.TopicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: next.UpdatedAt,
-		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Jumps: meta.Jumps, Accepted: meta.Accepted, Balance: balance,
+		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Jumps: meta.Jumps, Accepted: meta.Accepted, Balance: store.Balance{Dropped: s.dropped},
 	}
 }
 

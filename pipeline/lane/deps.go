@@ -23,7 +23,8 @@ type Store interface {
 	// ReadOwner reads nothing but the owner, whatever else stands there.
 	ReadOwner(ctx context.Context, id store.LaneID) (store.Token, error)
 	// Replace gives a lane whose state cannot be used a new owner and a state without slices.
-	Replace(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token, buckets int, m *store.MetaUpdate) (store.Meta, error)
+	Replace(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token, buckets int, m *store.MetaUpdate,
+	) (store.Meta, error)
 	// Abandon takes back the meta that Acquire has created, if nothing was committed under it.
 	Abandon(ctx context.Context, id store.LaneID, owner store.Token) error
 	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)

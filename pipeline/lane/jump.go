@@ -48,8 +48,8 @@ func (s *State) jumpIncident() *Incident {
 		return nil
 	}
 	e := &s.program.Spec.Event
-	detail := fmt.Sprintf("%d events in a row would move the watermark forward by more than event.max_jump, which is %s: the greatest event time so far is %s",
-		s.jumps, e.MaxJump, stamp(s.maxTime))
+	detail := fmt.Sprintf("%d events in a row would move the watermark forward by more than event.max_jump, which is %s: "+
+		"the greatest event time so far is %s", s.jumps, e.MaxJump, stamp(s.maxTime))
 	if last := s.refusals.of(ReasonJump); last != nil {
 		detail += fmt.Sprintf(", the last one's at offset %d %s", last.offset, stamp(last.ms))
 	}

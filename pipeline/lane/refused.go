@@ -48,6 +48,11 @@ func (f *refusal) detail() string {
 	return fmt.Sprintf("event time %s, record timestamp %s", stamp(f.ms), stamp(f.at))
 }
 
+// shown is the detail without the reason, as long as it is shown.
+func (f *refusal) shown() string {
+	return beginning(strings.TrimPrefix(strings.TrimPrefix(f.detail(), f.reason), ": "), shownDetail)
+}
+
 // refusals are those of one lane. There are as many as there are reasons.
 type refusals struct {
 	all   []refusal
@@ -86,8 +91,7 @@ func (f *refusals) list() []Refused {
 		r := &f.all[i]
 		out[i] = Refused{
 			Reason: r.reason, Count: r.count, Offset: r.offset,
-			Detail: beginning(strings.TrimPrefix(strings.TrimPrefix(r.detail(), r.reason), ": "), shownDetail),
-			Value:  beginning(string(r.value), shownValue),
+			Detail: r.shown(), Value: beginning(string(r.value), shownValue),
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Refused) int { return cmp.Compare(b.Count, a.Count) })
@@ -134,18 +138,20 @@ func (s *State) warning() string {
 		return ""
 	}
 	most := slices.MaxFunc(s.refusals.all, func(a, b refusal) int { return cmp.Compare(a.count, b.count) })
-	text := fmt.Sprintf("%d of %d records are refused: %s", most.count, read, most.reason)
+	var why string
 	switch most.reason {
 	case ReasonTooFarAhead:
-		text = fmt.Sprintf("%d of %d records are too far ahead: event time %s, but the record's Kafka timestamp is %s",
-			most.count, read, stamp(most.ms), stamp(most.at))
+		why = "too far ahead"
 	case ReasonTooFarPast:
-		text = fmt.Sprintf("%d of %d records are too far in the past: event time %s, but the record's Kafka timestamp is %s",
-			most.count, read, stamp(most.ms), stamp(most.at))
+		why = "too far in the past"
 	default:
-		if detail := strings.TrimPrefix(strings.TrimPrefix(most.detail(), most.reason), ": "); detail != "" {
-			text += ": " + beginning(detail, shownDetail)
-		}
+		why = "refused: " + most.reason
+	}
+	text := fmt.Sprintf("%d of %d records are %s", most.count, read, why)
+	if most.invalid == nil && most.reason != ReasonJump {
+		text += fmt.Sprintf(": event time %s, but the record's Kafka timestamp is %s", stamp(most.ms), stamp(most.at))
+	} else if detail := most.shown(); detail != "" {
+		text += ": " + detail
 	}
 	if hint := most.hint(s.program.Spec.Event.Time.Unit); hint != "" {
 		text += ": " + hint

@@ -44,7 +44,8 @@ const maxSeals = 64
 // Replay describes how the state as it is now would come back.
 func (s *State) Replay() Replay {
 	r := Replay{
-		From: s.offset, Seals: slices.Clone(s.seals), Accepted: slices.Clone(s.accepted), Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
+		From: s.offset, Seals: slices.Clone(s.seals), Accepted: slices.Clone(s.accepted),
+		Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
 		Basis: store.Basis{Known: true, Watermark: s.Watermark(), Sealed: s.sealed, Counters: s.counters},
 	}
 	for _, sl := range s.slices {
