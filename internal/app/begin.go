@@ -238,9 +238,10 @@ func (v servers) BeginLanes(ctx context.Context, s *spec.Spec, in contract.Begin
 	hints := make(map[source.TopicPartition]source.Committed)
 	for _, l := range in.Lanes {
 		if l.Offset != contract.BeginAtStart {
-			first := lane.NewState(program, id(l), l.TopicID, l.Offset, store.Cursor{})
+			first := lane.NewState(program, id(l), l.TopicID, l.Offset, store.Cursor{}).Replay()
+			first.Begun = l.Offset
 			tp := source.TopicPartition{Topic: l.Topic, Partition: l.Partition}
-			hints[tp] = source.Committed{Offset: l.Offset, Metadata: first.Replay().String()}
+			hints[tp] = source.Committed{Offset: l.Offset, Metadata: first.String()}
 		}
 	}
 	if len(hints) > 0 {

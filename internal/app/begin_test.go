@@ -407,6 +407,13 @@ func TestABeginThatIsCutOff(t *testing.T) {
 	w.readAll()
 	sums, _ := w.published()
 	require.Equal(t, w.oracle(2, 3), sums)
+	require.Equal(t, []int64{2, 3}, []int64{w.meta(0).Begun, w.meta(1).Begun})
+	v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: w.cluster, Input: true})
+	require.NoError(t, err)
+	for _, p := range v.Problems {
+		require.NotEqual(t, verify.ProblemInput, p.Kind, p.Detail)
+	}
+	require.EqualValues(t, 2, v.Lanes[0].Records)
 }
 
 // One record from 2099, stamped with its own time, moves the watermark: what comes after it is late. A new incarnation from behind

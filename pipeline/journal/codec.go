@@ -10,7 +10,7 @@ import (
 // version is the first byte of every record. A newer one is ErrVersion; older ones are read.
 const version = 3
 
-// unjumped is the last version whose metas say nothing of records too far in the past and of jumps.
+// unjumped is the last version whose metas say nothing of records too far in the past, of jumps, and of where the lane began.
 const unjumped = 2
 
 // unbalanced is the last version whose calls do not say how many slices there are, and whose metas have no balance.
@@ -105,6 +105,7 @@ func appendJumps(dst []byte, m *store.MetaUpdate) []byte {
 		dst = binary.AppendVarint(dst, *n)
 	}
 	dst = binary.AppendVarint(dst, m.Jumps)
+	dst = binary.AppendVarint(dst, m.Begun)
 	dst = binary.AppendUvarint(dst, uint64(len(m.Accepted)))
 	for _, offset := range m.Accepted {
 		dst = binary.AppendVarint(dst, offset)

@@ -58,7 +58,7 @@ func randomCall(rng *rand.Rand) (store.Call, []source.SideRecord) {
 		for _, n := range allCounters(&c.Meta.Counters) {
 			*n = num()
 		}
-		c.Meta.Jumps = num()
+		c.Meta.Jumps, c.Meta.Begun = num(), num()
 		for range rng.IntN(3) {
 			c.Meta.Accepted = append(c.Meta.Accepted, num())
 		}
@@ -171,7 +171,7 @@ func TestVersionTwo(t *testing.T) {
 func TestMetaIsComplete(t *testing.T) {
 	var m store.MetaUpdate
 	meta := metaNumbers(&m)
-	numbers := slices.Concat(meta[:], allCounters(&m.Counters), []*int64{&m.Jumps})
+	numbers := slices.Concat(meta[:], allCounters(&m.Counters), []*int64{&m.Jumps, &m.Begun})
 	for i, n := range numbers {
 		*n = int64(i) + 1
 	}
@@ -187,7 +187,7 @@ func TestMetaIsComplete(t *testing.T) {
 	}
 	require.Len(t, seen, len(numbers))
 	for typ, fields := range map[reflect.Type]int{
-		reflect.TypeFor[store.Call](): 8, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 19,
+		reflect.TypeFor[store.Call](): 8, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 20,
 		reflect.TypeFor[store.Counters](): 10, reflect.TypeFor[store.SliceStat](): 5, reflect.TypeFor[store.Basis](): 4,
 		reflect.TypeFor[store.Seal](): 2, reflect.TypeFor[store.Balance](): 2, reflect.TypeFor[source.SideRecord](): 4,
 	} {

@@ -242,7 +242,7 @@ func (s *scan) jumps(m *store.MetaUpdate) {
 	for _, n := range addedCounters(&m.Counters) {
 		*n = s.varint()
 	}
-	m.Jumps = s.varint()
+	m.Jumps, m.Begun = s.varint(), s.varint()
 	for n := s.count(); n > 0 && !s.bad; n-- {
 		m.Accepted = append(m.Accepted, s.varint())
 	}

@@ -283,7 +283,7 @@ func rebuildFrom(r Replay, ends source.Ends, era int64, newPast bool) rewriting 
 				next.Seals = append(next.Seals, x)
 			}
 		}
-		next.Accepted = r.Accepted
+		next.Accepted, next.Begun = r.Accepted, r.Begun
 		return true, nil
 	}
 }
@@ -352,7 +352,8 @@ func (s *State) keep(next *store.MetaUpdate, meta store.Meta) {
 	*next = store.MetaUpdate{
 		Watermark: meta.Watermark, MaxTime: meta.MaxTime, Sealed: meta.Sealed, IdleEnd: store.NotIdle,
 		Counters: meta.Counters, TopicID: meta.TopicID, CtlGen: meta.CtlGen, SpecGen: meta.SpecGen, UpdatedAt: next.UpdatedAt,
-		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Jumps: meta.Jumps, Accepted: meta.Accepted, Balance: store.Balance{Dropped: s.dropped},
+		Seals: meta.Seals, Era: meta.Era, Decided: meta.Decided, Jumps: meta.Jumps, Accepted: meta.Accepted, Begun: meta.Begun,
+		Balance: store.Balance{Dropped: s.dropped},
 	}
 }
 

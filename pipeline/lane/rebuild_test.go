@@ -282,7 +282,7 @@ func TestSkippedRecordsAreCountedExactly(t *testing.T) {
 
 func TestReplayTravelsWithTheGroupOffset(t *testing.T) {
 	r := Replay{
-		From: 12, Decided: 40, Era: 7, TopicID: "id", Seals: []store.Seal{{Offset: 20, Before: 5000}, {Offset: 30, Before: 6000}},
+		From: 12, Begun: 9, Decided: 40, Era: 7, TopicID: "id", Seals: []store.Seal{{Offset: 20, Before: 5000}, {Offset: 30, Before: 6000}},
 		Basis: store.Basis{Known: true, Watermark: none, Sealed: 4000, Counters: store.Counters{
 			Read: 1, Invalid: 2, Ahead: 3, Filtered: 4, Duplicate: 5, Late: 6, Folded: 7, Skipped: 8,
 		}},

@@ -20,6 +20,7 @@ type Replay struct {
 	Seals []store.Seal
 	// Accepted are the offsets of events that were accepted although they move the watermark further than max_jump.
 	Accepted []int64
+	Begun    int64 // where the lane's first state began; 0 at the start of its log
 	Decided  int64 // records below were decided, and those to report were reported
 	Era      int64
 	TopicID  string
@@ -44,7 +45,7 @@ const maxSeals = 64
 // Replay describes how the state as it is now would come back.
 func (s *State) Replay() Replay {
 	r := Replay{
-		From: s.offset, Seals: slices.Clone(s.seals), Accepted: slices.Clone(s.accepted),
+		From: s.offset, Seals: slices.Clone(s.seals), Accepted: slices.Clone(s.accepted), Begun: s.begun,
 		Decided: max(s.decided, s.offset), Era: s.era, TopicID: s.topicID,
 		Basis: store.Basis{Known: true, Watermark: s.Watermark(), Sealed: s.sealed, Counters: s.counters},
 	}
@@ -144,6 +145,9 @@ func (r Replay) String() string {
 	if c.Past != 0 || c.Jumped != 0 {
 		fmt.Fprintf(&b, " past=%d jumped=%d", c.Past, c.Jumped)
 	}
+	if r.Begun != 0 {
+		fmt.Fprintf(&b, " begun=%d", r.Begun)
+	}
 	fmt.Fprintf(&b, " decided=%d era=%d topic=%s", r.Decided, r.Era, r.TopicID)
 	if len(r.Seals) > 0 {
 		fmt.Fprintf(&b, " seals=%s", store.FormatSeals(r.Seals))
@@ -169,7 +173,7 @@ func ParseReplay(text string) (Replay, error) {
 		"ahead": &c.Ahead, "filtered": &c.Filtered, "duplicate": &c.Duplicate, "late": &c.Late, "folded": &c.Folded,
 		"skipped": &c.Skipped, "decided": &r.Decided, "era": &r.Era,
 	}
-	added := map[string]*int64{"past": &c.Past, "jumped": &c.Jumped} // only where they are not 0
+	added := map[string]*int64{"past": &c.Past, "jumped": &c.Jumped, "begun": &r.Begun} // only where they are not 0
 	seen := 0
 	for _, word := range words[1:] {
 		name, value, _ := strings.Cut(word, "=")

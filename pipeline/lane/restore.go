@@ -49,7 +49,7 @@ func Restore(ctx context.Context, st entryReader, p *Program, id store.LaneID, o
 	s.counters, s.readBefore, s.idleEnd = meta.Counters, meta.Counters.Read, meta.IdleEnd
 	s.ctlGen, s.specGen = meta.CtlGen, meta.SpecGen
 	s.era, s.seals, s.decided, s.sides.from = meta.Era, meta.Seals, meta.Decided, meta.Decided
-	s.jumps, s.accepted = meta.Jumps, meta.Accepted
+	s.jumps, s.accepted, s.begun = meta.Jumps, meta.Accepted, meta.Begun
 	s.halted = s.maxJump > 0 && s.jumps >= int64(p.Spec.Event.MaxJumpStreak) && s.offset >= s.decided
 	s.effective = max(s.Watermark(), s.sealed)
 	s.committed = s.effective

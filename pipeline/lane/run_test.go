@@ -210,6 +210,21 @@ func TestRunSurvivesFlushAll(t *testing.T) {
 	b.requireExact(t, reference(t, log))
 }
 
+// Where a lane's first state began is known to its memory too.
+func TestWhereALaneBeganSurvivesFlushAll(t *testing.T) {
+	log := randomLog(rand.New(rand.NewPCG(19, 19)), 500)
+	st, redis := testStore(t)
+	require.NoError(t, st.Begin(t.Context(), testLane, mustProgram(t).StateID, store.BeginToken("a"), 200, "id", false))
+	b := start(t, newFakeLog(log), st, redis)
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 500 })
+	redis.FlushAll()
+	b.wait(t, "re-seeded", func(s Status) bool { return s.Reseeds == 1 && redis.HGet(testMeta, "offset") == "500" })
+	meta, _, err := st.ReadMeta(t.Context(), testLane)
+	require.NoError(t, err)
+	require.Equal(t, []int64{200, 300}, []int64{meta.Begun, meta.Counters.Read})
+	require.NoError(t, b.stop(t))
+}
+
 func TestReleaseWritesAStateThatRedisForgot(t *testing.T) {
 	log := randomLog(rand.New(rand.NewPCG(16, 16)), 500)
 	st, redis := testStore(t)

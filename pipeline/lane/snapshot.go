@@ -268,7 +268,7 @@ func (s *State) finish(c *Commit) {
 		Offset: s.offset, Watermark: c.Watermark, MaxTime: s.maxTime, Sealed: s.sealed, IdleEnd: s.idleEnd,
 		Counters: s.counters, TopicID: s.topicID, CtlGen: s.ctlGen, SpecGen: s.specGen, Slices: slices,
 		Decided: s.decided, Era: s.era, Seals: c.Replay.Seals, Hint: c.Replay.String(),
-		Jumps: s.jumps, Accepted: c.Replay.Accepted,
+		Jumps: s.jumps, Accepted: c.Replay.Accepted, Begun: s.begun,
 		Balance: store.Balance{Known: true, Dropped: s.dropped},
 	}
 	if n := len(c.Calls); n == 0 || len(c.Calls[n-1].Writes) == 0 {

@@ -60,6 +60,7 @@ type State struct {
 	whole      int64           // number of the last commit of this owner that held every entry
 	stale      []store.SliceID // stored slices that the next commit drops, left by an owner that never committed
 	decided    int64           // records below were decided before the state was rebuilt; 0 when it was not
+	begun      int64           // where the lane's first state began; 0 at the start of its log
 	era        int64           // times the state went back to another past
 	seals      []store.Seal    // seals a rebuild must adopt again, by offset
 	jumps      int64           // refused jumps in a row; store.AcceptJump when the next one is to be accepted

@@ -166,12 +166,14 @@ func (e *encoder) metaUpdate(m *MetaUpdate) {
 		e.str(f.name)
 		e.int(f.value)
 	}
-	e.str("topic_id")
-	e.str(m.TopicID)
-	e.str("seals")
-	e.str(FormatSeals(m.Seals))
-	e.str("accepted")
-	e.str(FormatOffsets(m.Accepted))
+	for _, f := range metaTexts(m) {
+		e.str(f.name)
+		e.str(f.value)
+	}
+	if m.Begun != 0 || m.Whole {
+		e.str("begun")
+		e.int(m.Begun)
+	}
 	if m.Balance.Known {
 		e.str("dropped")
 		e.int(m.Balance.Dropped)

@@ -8,22 +8,39 @@ import (
 
 // metaDefaults are the fields of a lane that has never committed, besides format, state id and owner.
 var metaDefaults = func() []any {
-	fields := []any{"cursor", Cursor{}.String()}
 	fresh := &MetaUpdate{Offset: NotStarted, Watermark: NoTime, MaxTime: NoTime, Sealed: NoTime, IdleEnd: NotIdle}
-	for _, f := range metaFields(fresh) {
-		fields = append(fields, f.name, f.value)
-	}
-	return append(fields, "topic_id", "", "seals", "", "accepted", "", "dropped", 0)
+	return append([]any{"cursor", Cursor{}.String()}, metaArgs(fresh)...)
 }()
 
-type metaField struct {
+// metaArgs lists everything that a meta keeps of m as field, value, ...
+func metaArgs(m *MetaUpdate) []any {
+	var args []any
+	for _, f := range metaFields(m) {
+		args = append(args, f.name, f.value)
+	}
+	for _, f := range metaTexts(m) {
+		args = append(args, f.name, f.value)
+	}
+	return append(args, "begun", m.Begun, "dropped", m.Balance.Dropped)
+}
+
+type metaField[T any] struct {
 	name  string
-	value int64
+	value T
+}
+
+// metaTexts lists the texts of a meta call under their names in Redis.
+func metaTexts(m *MetaUpdate) [3]metaField[string] {
+	return [...]metaField[string]{
+		{"topic_id", m.TopicID},
+		{"seals", FormatSeals(m.Seals)},
+		{"accepted", FormatOffsets(m.Accepted)},
+	}
 }
 
 // metaFields lists the numbers of a meta call under their names in Redis.
-func metaFields(m *MetaUpdate) [21]metaField {
-	return [...]metaField{
+func metaFields(m *MetaUpdate) [21]metaField[int64] {
+	return [...]metaField[int64]{
 		{"offset", m.Offset},
 		{"watermark", m.Watermark},
 		{"max_time", m.MaxTime},

@@ -47,11 +47,7 @@ return redis.call('HGETALL', KEYS[1])
 // without one; m needs a known balance. Repeating a call with the same next before anything is committed is safe.
 // Errors: ErrOwnerChanged, ErrRemoved.
 func (s *Store) Replace(ctx context.Context, id LaneID, stateID string, expected, next Token, buckets int, m *MetaUpdate) (Meta, error) {
-	args := []any{Format, stateID, string(expected), string(next), id.key("s:"), buckets, mostBuckets}
-	for _, f := range metaFields(m) {
-		args = append(args, f.name, f.value)
-	}
-	args = append(args, "topic_id", m.TopicID, "seals", FormatSeals(m.Seals), "accepted", FormatOffsets(m.Accepted), "dropped", m.Balance.Dropped)
+	args := append([]any{Format, stateID, string(expected), string(next), id.key("s:"), buckets, mostBuckets}, metaArgs(m)...)
 	reply, err := s.run(ctx, replaceScript, []string{id.metaKey(), id.slicesKey(), id.foldsKey()}, args...)
 	if err != nil {
 		return Meta{}, fmt.Errorf("replace the state of lane %s: %w", id, err)

@@ -136,6 +136,7 @@ type MetaUpdate struct {
 	Balance   Balance     // not known in journals of earlier versions: then neither is that of the meta any more
 	Jumps     int64
 	Accepted  []int64
+	Begun     int64  // 0 leaves the one that is there, unless the update is Whole
 	Hint      string // metadata of the group's offset once this is committed; Redis does not keep it
 }
 

@@ -60,19 +60,20 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 		v.problem(ProblemConservation, check.Lane,
 			"read %d, but invalid+ahead+past+jumped+filtered+duplicate+late+folded is %d: %+v", c.Read, sum, c)
 	}
-	skipped := c.Skipped // of this log
+	skipped, begun := c.Skipped, meta.Begun // of this log, and of the lane's first past
 	if meta.Era != 0 {
-		skipped = 0
+		skipped, begun = 0, 0 // a decision may have led behind the beginning, or to another log
 	}
-	if check.Offset >= 0 && c.Read+skipped > check.Offset-meta.Begun {
-		v.problem(ProblemInput, check.Lane, "read %d records and skipped %d between offsets %d and %d", c.Read, skipped, meta.Begun, check.Offset)
+	if check.Offset >= 0 && c.Read+skipped > check.Offset-begun {
+		v.problem(ProblemInput, check.Lane, "read %d records and skipped %d between offsets %d and %d", c.Read, skipped, begun, check.Offset)
 	}
-	if cfg.Input && check.Offset >= 0 && sameLog && (meta.Begun == 0 || meta.Era == 0) { // a decision may lead away from the beginning
-		if check.Records, err = countRecords(ctx, cfg.Kafka, tp, ends[tp], meta.Begun, check.Offset); err != nil {
+	if cfg.Input && check.Offset >= 0 && sameLog && meta.Begun == begun {
+		if check.Records, err = countRecords(ctx, cfg.Kafka, tp, ends[tp], begun, check.Offset); err != nil {
 			return check, fmt.Errorf("count records of %s: %w", tp, err)
 		}
 		if check.Records >= 0 && check.Records != c.Read {
-			v.problem(ProblemInput, check.Lane, "read %d records, the log holds %d from offset %d up to %d", c.Read, check.Records, meta.Begun, check.Offset)
+			v.problem(ProblemInput, check.Lane, "read %d records, the log holds %d from offset %d up to %d",
+				c.Read, check.Records, begun, check.Offset)
 		}
 	}
 	return check, nil
