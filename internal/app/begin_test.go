@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -66,6 +67,8 @@ type beginning struct {
 type sentEvent struct {
 	at int64 // ms
 	v  int64
+
+	stamp int64 // timestamp of the record, ms; 0 for at
 }
 
 func newBeginning(t *testing.T) *beginning {
@@ -97,7 +100,7 @@ func (w *beginning) parse(text string) *spec.Spec {
 	return s
 }
 
-// produce appends events to a partition; a record has its event's time as its timestamp.
+// produce appends events to a partition; a record has its event's time as its timestamp unless it has one of its own.
 func (w *beginning) produce(partition int32, events ...sentEvent) {
 	w.t.Helper()
 	conf, err := source.NewConfig(w.cfg)
@@ -109,7 +112,7 @@ func (w *beginning) produce(partition int32, events ...sentEvent) {
 	for _, e := range events {
 		value := fmt.Sprintf(`{"k":"x","t":%d,"v":%d}`, e.at, e.v)
 		_, offset, err := p.SendMessage(&sarama.ProducerMessage{
-			Topic: "orders", Partition: partition, Timestamp: time.UnixMilli(e.at), Value: sarama.StringEncoder(value),
+			Topic: "orders", Partition: partition, Timestamp: time.UnixMilli(cmp.Or(e.stamp, e.at)), Value: sarama.StringEncoder(value),
 		})
 		require.NoError(w.t, err)
 		require.EqualValues(w.t, len(w.sent[partition]), offset)
@@ -454,6 +457,25 @@ func TestTheWayBackAfterARecordFromTheFuture(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, survey.Windows)
 	require.Equal(t, w.oracle(1, 0), sums, "events of windows that were falsely final count again")
+}
+
+// An event that is refused because it is too far in the past is none that a final window lacks.
+func TestWhatIsTooFarInThePastIsNotMissing(t *testing.T) {
+	w := newBeginning(t)
+	w.spec = w.parse(strings.Replace(beginSpec, "max_future: 1h", "max_future: 1h\n  max_past: 2h", 1))
+	w.produce(0, hours(1, 0, 1, 2, 3, 4)...)
+	w.produce(0, sentEvent{at: firstDay, v: 1, stamp: firstDay + 4*hourMS})
+	w.produce(1, hours(10, 0, 1, 2, 3, 5)...)
+	require.NoError(t, w.start(nil))
+	w.readAll()
+	require.EqualValues(t, 1, w.meta(0).Counters.Past)
+	_, final := w.published()
+	require.Positive(t, final)
+	from := map[source.TopicPartition]int64{{Topic: "orders"}: 0, {Topic: "orders", Partition: 1}: 0}
+	survey, err := verify.FindOvertaken(w.ctx, w.cluster, w.spec, from, 1000)
+	require.NoError(t, err)
+	require.EqualValues(t, 11, survey.Records)
+	require.Empty(t, survey.Windows)
 }
 
 // The way back can also begin before the record from 2099, with a spec that bounds what one event may move: it is refused then,

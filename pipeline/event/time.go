@@ -30,6 +30,12 @@ func newTimeReader(unit string) timeReader {
 	return timeReader{shift: 0, unit: 1, name: "nanoseconds"}
 }
 
+// Unit returns how many nanoseconds a unit of event times has, and its name; 0 and "" for rfc3339.
+func Unit(unit string) (nanos int64, name string) {
+	r := newTimeReader(unit)
+	return r.unit, r.name
+}
+
 // number reads a number of units. Digits finer than a nanosecond are dropped, towards the past.
 func (r *timeReader) number(t *token, data []byte) (int64, bool) {
 	if t.kind == smallInt {

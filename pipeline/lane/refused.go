@@ -174,13 +174,14 @@ func near(a, b float64) bool {
 // hint guesses which clock is wrong, and says what to do about it. unit is that of the event time.
 func (f *refusal) hint(unit string) string {
 	var inv *event.Invalid
+	nanos, _ := event.Unit(unit)
 	switch {
 	case f.reason == ReasonTooFarAhead && f.at < firstCredible && near(float64(f.at)*1000, float64(f.ms)):
 		return "is the producer's timestamp in seconds? Let it send milliseconds, or set message.timestamp.type=LogAppendTime on the topic"
 	case f.reason == ReasonTooFarAhead && f.at < firstCredible:
 		return "does the producer set a timestamp? Let it send one in milliseconds, or set message.timestamp.type=LogAppendTime on the topic"
-	case f.reason == ReasonTooFarPast:
-		return unitHint(float64(f.ms)*1e6/unitNanos(unit), float64(f.at))
+	case f.reason == ReasonTooFarPast && nanos > 0:
+		return unitHint(float64(f.ms)*1e6/float64(nanos), float64(f.at))
 	case errors.As(f.invalid, &inv) && inv.Reason == event.BadTime:
 		if value, err := strconv.ParseFloat(strings.Trim(inv.Got, `"`), 64); err == nil {
 			return unitHint(value, float64(f.at))
@@ -192,24 +193,9 @@ func (f *refusal) hint(unit string) string {
 // unitHint names the unit in which an event time is close to the record's timestamp, in ms.
 func unitHint(value, at float64) string {
 	for _, unit := range []string{"s", "ms", "us", "ns"} {
-		if near(value*unitNanos(unit)/1e6, at) {
-			return fmt.Sprintf("is the event time in %s? Set event.time.unit: %s", unitNames[unit], unit)
+		if nanos, name := event.Unit(unit); near(value*float64(nanos)/1e6, at) {
+			return fmt.Sprintf("is the event time in %s? Set event.time.unit: %s", name, unit)
 		}
 	}
 	return ""
-}
-
-var unitNames = map[string]string{"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-
-// unitNanos is how many nanoseconds an event time of 1 has.
-func unitNanos(unit string) float64 {
-	switch unit {
-	case "s":
-		return 1e9
-	case "ms":
-		return 1e6
-	case "us":
-		return 1e3
-	}
-	return 1
 }

@@ -8,8 +8,6 @@ import (
 	"millrace/pipeline/window"
 )
 
-const nanosPerMilli = 1_000_000
-
 // groupSize is how many events are decided before they are folded together.
 const groupSize = 16
 
@@ -40,8 +38,7 @@ type State struct {
 	free     []*agg.Table
 	counters store.Counters
 
-	maxFuture int64 // ms
-	maxPast   int64 // ms; 0: none
+	bounds    event.Bounds
 	maxJump   int64 // ms; 0: none
 	offset    int64 // next offset to read
 	maxTime   int64 // largest event time folded, filtered or late, in ms; window.NoTime before the first
@@ -82,8 +79,8 @@ type State struct {
 // NewState returns an empty state that starts reading at offset, its first commit following cursor.
 func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor store.Cursor) *State {
 	s := &State{
-		program: p, id: id, topicID: topicID, maxFuture: p.Spec.Event.MaxFuture.Millis(),
-		maxPast: p.Spec.Event.MaxPast.Millis(), maxJump: p.Spec.Event.MaxJump.Millis(),
+		program: p, id: id, topicID: topicID,
+		bounds: event.BoundsOf(&p.Spec.Event), maxJump: p.Spec.Event.MaxJump.Millis(),
 		slices: make(map[sliceKey]*slice),
 		offset: offset, cursor: cursor,
 		maxTime: window.NoTime, sealed: window.NoTime, effective: window.NoTime, committed: window.NoTime,
@@ -197,12 +194,12 @@ func (s *State) decide(r *source.Record) {
 		return
 	}
 	ms := window.Millis(ev.Time)
-	if at := ms - s.maxFuture; at > r.Timestamp || at == r.Timestamp && ev.Time > ms*nanosPerMilli {
+	if s.bounds.Ahead(ev.Time, ms, r.Timestamp) {
 		s.counters.Ahead++
 		s.refuse(r, ReasonTooFarAhead, ms)
 		return
 	}
-	if s.maxPast > 0 && ms < r.Timestamp-s.maxPast {
+	if s.bounds.Past(ms, r.Timestamp) {
 		s.counters.Past++
 		s.refuse(r, ReasonTooFarPast, ms)
 		return

@@ -51,6 +51,7 @@ func FindOvertaken(ctx context.Context, log ledger.Log, s *spec.Spec, from map[s
 	if err := o.readLedger(ctx, log); err != nil {
 		return nil, err
 	}
+	bounds := event.BoundsOf(&s.Event)
 	var ev event.Event
 	for _, tp := range slices.SortedFunc(maps.Keys(from), comparePartitions) {
 		_, err := log.ReadCommitted(ctx, tp, from[tp], func(r source.Record) error {
@@ -61,7 +62,8 @@ func FindOvertaken(ctx context.Context, log ledger.Log, s *spec.Spec, from map[s
 			if decoder.Decode(r.Value, &ev) != nil || ev.Filtered {
 				return nil
 			}
-			if ms := window.Millis(ev.Time); ms-s.Event.MaxFuture.Millis() <= r.Timestamp {
+			ms := window.Millis(ev.Time)
+			if !bounds.Ahead(ev.Time, ms, r.Timestamp) && !bounds.Past(ms, r.Timestamp) {
 				o.count(tp, r.Offset, ms)
 			}
 			return nil

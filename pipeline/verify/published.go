@@ -274,13 +274,13 @@ func (v *Report) checkView(ctx context.Context, cfg *Config, l *ledgerTopic) err
 			continue
 		}
 		if !found && done {
-			v.problem(ProblemView, id.String(), "Redis does not show it: it is missing, not expired, and was to stay until %s; the ledger has revision %d",
-				window.FormatTime(s.last.ClosedAt+keep.Results.Millis()), s.last.Revision)
+			v.problem(ProblemView, id.String(),
+				"Redis does not show it: it is missing, not expired, and was to stay until %s; the ledger has revision %d", window.FormatTime(s.last.ClosedAt+keep.Results.Millis()), s.last.Revision)
 			continue
 		}
 		if !found {
-			v.problem(ProblemView, id.String(), "Redis does not show it: it is missing, not expired, for it is not final; the ledger has revision %d",
-				s.last.Revision)
+			v.problem(ProblemView, id.String(),
+				"Redis does not show it: it is missing, not expired, for it is not final; the ledger has revision %d", s.last.Revision)
 			continue
 		}
 		var shown ledger.Row
