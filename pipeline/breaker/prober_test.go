@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crowd runs so many machines on one prober in virtual time, begun one after the other within a second.
+// crowd runs a number of machines on one prober in virtual time, begun one after the other within a second.
 func crowd(t *testing.T, machines int, probe func(context.Context) error, test func(all []*Machine)) {
 	synctest.Test(t, func(t *testing.T) {
 		prober, err := NewProber(probe, Thresholds{})

@@ -28,12 +28,8 @@ func (b *batch) fillParked() {
 	b.r.mu.Lock()
 	b.full, b.r.fallen = true, nil
 	b.over()
-	report := b.describeParked()
-	b.final, b.parked = &report, nil
 	b.r.mu.Unlock()
-	if b.r.report != nil {
-		go b.r.report(report)
-	}
+	b.tell()
 }
 
 // describeParked is the report of lanes that parked while they ran; the caller holds mu.

@@ -242,7 +242,7 @@ func (b *batch) over() bool {
 func (b *batch) tell() {
 	report := b.describe()
 	b.r.mu.Lock()
-	b.final, b.lanes = &report, nil
+	b.final, b.lanes, b.parked = &report, nil, nil
 	b.r.mu.Unlock()
 	if b.r.report != nil {
 		go b.r.report(report)

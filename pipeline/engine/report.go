@@ -153,6 +153,10 @@ func (b *batch) describe() BatchReport {
 		defer b.r.mu.Unlock()
 		return *b.final
 	}
+	if b.MidRun {
+		defer b.r.mu.Unlock()
+		return b.describeParked()
+	}
 	out := BatchReport{Batch: b.Batch, Closed: b.closed, Count: len(b.lanes)}
 	out.Lanes = nil // the rows name them
 	lanes := b.lanes

@@ -31,8 +31,8 @@ func (e *BehindError) Error() string {
 }
 
 // LossError says that Redis does not hold all of a lane's state: slices are missing, or a slice's entries do not add up to
-// what the lane folded, or cannot be read. A running lane writes them again. When that does not help it is an incident: nothing is published
-// before somebody has decided.
+// what the lane folded, or cannot be read. A running lane writes them again. When that does not help it is an incident:
+// nothing is published before somebody has decided.
 type LossError struct {
 	Lane    store.LaneID
 	Err     error // store.ErrPartialLoss or agg.ErrEntryCorrupt

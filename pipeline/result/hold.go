@@ -1,6 +1,7 @@
 package result
 
 import (
+	"slices"
 	"time"
 
 	"millrace/pipeline/survey"
@@ -21,8 +22,9 @@ type hold struct {
 // may have moved to count as flowing.
 const heldAfter = time.Minute
 
-// waiting describes what the watermark waits for, and since when as far as this closer knows. c.turn is held.
-func (c *Closer) waiting(v *view) survey.Waiting {
+// waiting describes what the watermark waits for, and since when as far as this closer knows. open are the view's open windows.
+// c.turn is held.
+func (c *Closer) waiting(v *view, open []window.Ref) survey.Waiting {
 	w, now := v.Waiting(), c.cfg.Now()
 	h := &c.held
 	if h.since.IsZero() || h.watermark != w.Watermark || h.lane != w.Lane {
@@ -32,19 +34,14 @@ func (c *Closer) waiting(v *view) survey.Waiting {
 		h.furthest, h.moved = furthest, now
 	}
 	w.Since = h.since.UnixMilli()
-	w.Held = now.Sub(h.since) >= heldAfter && now.Sub(h.moved) < heldAfter && c.opensBehind(v, h.furthest)
+	w.Held = now.Sub(h.since) >= heldAfter && now.Sub(h.moved) < heldAfter && c.heldOpen(v, open, h.furthest)
 	return w
 }
 
-// opensBehind reports whether a window is open that ends at or before a watermark that some lane has reached.
-func (c *Closer) opensBehind(v *view, furthest int64) bool {
-	if furthest == window.NoTime {
-		return false
-	}
-	for _, ref := range v.Open(c.plan) {
-		if end := c.plan.End(ref); end > v.Watermark && end <= furthest {
-			return true
-		}
-	}
-	return false
+// heldOpen reports whether one of the open windows ends at or before a watermark that some lane has reached.
+func (c *Closer) heldOpen(v *view, open []window.Ref, furthest int64) bool {
+	return slices.ContainsFunc(open, func(ref window.Ref) bool {
+		end := c.plan.End(ref)
+		return end > v.Watermark && end <= furthest
+	})
 }

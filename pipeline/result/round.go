@@ -46,7 +46,7 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	c.showRows(ctx, v)
 	refs := v.Open(c.plan)
 	c.remember(v, refs)
-	report := RoundReport{Waiting: c.waiting(v), Open: len(refs)}
+	report := RoundReport{Waiting: c.waiting(v, refs), Open: len(refs)}
 	due := c.due(v, refs)
 	report.Due = len(due)
 	results, err := c.closeAll(ctx, v, due, "", 2, c.passed)

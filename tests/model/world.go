@@ -83,8 +83,7 @@ type World struct {
 	now     int64 // ms, the producers' clock
 	pace    int64
 	outage  float64
-	feed    float64 // how often something is appended
-	silence int     // one in so many times a partition falls silent
+	silence int // a partition falls silent once in this number of appends
 	side    []sideRecord
 	void    map[[2]int64]bool // partition and offset of late records that a re-seed sent before their seal
 	delayed []func()
@@ -165,7 +164,7 @@ func (l *Lab) newWorld(o Options) *World {
 	w := &World{
 		setup: l.setups[rng.IntN(len(l.setups))], lab: l, rng: rng, ctx: context.Background(), off: o.Off, sky: o.Sky, trace: o.Trace,
 		redis: l.server, kafka: publishtest.New(), void: map[[2]int64]bool{}, now: origin + rng.Int64N(10_000), pace: 500 + rng.Int64N(3_000),
-		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000), feed: 0.06,
+		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000),
 	}
 	if o.Steps > 0 {
 		w.steps = o.Steps
@@ -309,7 +308,7 @@ func (w *World) faulty(p float64) bool {
 func (w *World) chaos() {
 	for ; w.step < w.steps && w.out.Wrong == ""; w.step++ {
 		switch {
-		case w.roll(w.feed):
+		case w.roll(0.06):
 			w.produce()
 		case w.disturb():
 		default:
