@@ -22,8 +22,9 @@ func TestCheck(t *testing.T) {
 		"": "it is empty", "localhost": `"localhost" has no port; want host:port`,
 		"localhost:": "it is not host:port with a port",
 		":6379":      "it is not host:port with a port", "localhost:0": "a port from 1 to 65535", "localhost:65536": "a port from 1 to 65535",
-		"redis://localhost:6379": "it is a URL; want host:port", "redis://u:" + secret + "@h:6379": "it holds a user or a password; want host:port",
-		"u:" + secret + "@h:6379": "it holds a user or a password", secret + "@h:1": "it holds a user or a password",
+		"redis://localhost:6379":          "it is a URL; want host:port",
+		"redis://u:" + secret + "@h:6379": "it holds a user or a password; want host:port",
+		"u:" + secret + "@h:6379":         "it holds a user or a password", secret + "@h:1": "it holds a user or a password",
 		"h:6379:" + secret: "it is not host:port", "h:" + secret: "it is not host:port with", "redis://h:1?password=" + secret: "it is a URL",
 		"h:1 " + secret: "it is not host:port", "h:1,password=" + secret: "it is not host:port",
 	} {

@@ -138,10 +138,11 @@ func (r *loop) clear(ctx context.Context) (store.Meta, error) {
 	}
 	r.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", r.id.String())
 	next := store.NextToken(owner)
-	meta, err := replace(ctx, r.deps.Store, r.program, r.id, owner, next, store.Meta{}, func(_ store.Meta, m *store.MetaUpdate) (purge bool, err error) {
+	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool, err error) {
 		m.Offset = store.NotStarted
 		return true, nil
-	})
+	}
+	meta, err := replace(ctx, r.deps.Store, r.program, r.id, owner, next, store.Meta{}, notStarted)
 	if err == nil {
 		r.token = next
 	}

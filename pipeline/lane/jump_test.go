@@ -18,7 +18,8 @@ import (
 // guarded is testSpec with bounds on the past and on jumps.
 func guarded(t testing.TB, streak int) *Program {
 	t.Helper()
-	text := strings.Replace(testSpec, "max_future: 1h", fmt.Sprintf("max_future: 1h\n  max_past: 2h\n  max_jump: 10m\n  max_jump_streak: %d", streak), 1)
+	const bounds = "max_future: 1h\n  max_past: 2h\n  max_jump: 10m\n  max_jump_streak: %d"
+	text := strings.Replace(testSpec, "max_future: 1h", fmt.Sprintf(bounds, streak), 1)
 	s, err := spec.Parse("orders.yaml", []byte(text))
 	require.NoError(t, err)
 	p, err := Compile(s)
@@ -89,8 +90,8 @@ func TestJumpsInARowHaltTheLane(t *testing.T) {
 	require.Equal(t, int64(8), s.Offset(), "nothing is decided behind the last jump")
 	inc := s.jumpIncident()
 	require.NotNil(t, inc)
-	require.Equal(t, "incident jump, offsets [8, 8): 3 events in a row would move the watermark forward by more than event.max_jump, which is 10m: "+
-		"the greatest event time so far is "+stamp(early+1)+", the last one's at offset 7 "+stamp(early+1_200_000), inc.Error())
+	require.Equal(t, "incident jump, offsets [8, 8): 3 events in a row would move the watermark forward "+
+		"by more than event.max_jump, which is 10m: the greatest event time so far is "+stamp(early+1)+", the last one's at offset 7 "+stamp(early+1_200_000), inc.Error())
 	s.Fold(batch(eventAt(8, "a", early+2, 1)))
 	require.Equal(t, int64(8), s.Offset())
 	require.Equal(t, store.Counters{Read: 8, Invalid: 1, Jumped: 5, Folded: 2}, s.Counters())

@@ -27,9 +27,12 @@ func TestRefusedRecordsAreListedByReason(t *testing.T) {
 		{"wrong_type", 2, 7, `t is "soon"; want a number of milliseconds since 1970, within the years 1678 to 2261`, `{"k":"a","t":"soon"}`},
 		{"not_json", 2, 8, "at byte 0", "?"},
 		{"tombstone", 1, 1, "", ""},
-		{"too_far_ahead", 1, 2, "event time " + stamp(kafkaTime+3_600_001) + ", record timestamp " + stamp(kafkaTime), string(eventAt(2, "a", kafkaTime+3_600_001, 1).Value)},
-		{"jump", 1, 4, "event time " + stamp(early+600_001) + ", greatest event time before it " + stamp(early), string(eventAt(4, "a", early+600_001, 1).Value)},
-		{"too_far_past", 1, 5, "event time " + stamp(early-3_600_001) + ", record timestamp " + stamp(kafkaTime), string(eventAt(5, "a", early-3_600_001, 1).Value)},
+		{"too_far_ahead", 1, 2, "event time " + stamp(kafkaTime+3_600_001) + ", record timestamp " + stamp(kafkaTime),
+			string(eventAt(2, "a", kafkaTime+3_600_001, 1).Value)},
+		{"jump", 1, 4, "event time " + stamp(early+600_001) + ", greatest event time before it " + stamp(early),
+			string(eventAt(4, "a", early+600_001, 1).Value)},
+		{"too_far_past", 1, 5, "event time " + stamp(early-3_600_001) + ", record timestamp " + stamp(kafkaTime),
+			string(eventAt(5, "a", early-3_600_001, 1).Value)},
 	}
 	require.ElementsMatch(t, want, got)
 	require.Equal(t, int64(2), got[0].Count, "the most frequent first")
@@ -68,13 +71,15 @@ func TestALaneThatRefusesEverythingSaysWhy(t *testing.T) {
 			"100 of 100 records are too far ahead: event time 2026-11-28T21:06:40Z, but the record's Kafka timestamp is 1969-12-31T23:59:59.999Z: " +
 				"does the producer set a timestamp? Let it send one in milliseconds, or set message.timestamp.type=LogAppendTime on the topic"},
 		{"event times in seconds", "ms", at(now, `{"k":"a","t":1795900000,"v":1}`),
-			"100 of 100 records are too far in the past: event time 1970-01-21T18:51:40Z, but the record's Kafka timestamp is 2026-11-28T21:06:40Z: " +
+			"100 of 100 records are too far in the past: event time 1970-01-21T18:51:40Z, " +
+				"but the record's Kafka timestamp is 2026-11-28T21:06:40Z: " +
 				"is the event time in seconds? Set event.time.unit: s"},
 		{"event times in milliseconds", "s", at(now, `{"k":"a","t":1795900000000,"v":1}`),
 			"100 of 100 records are refused: bad_time: t is 1795900000000; want a number of seconds since 1970, within the years 1678 to 2261: " +
 				"is the event time in milliseconds? Set event.time.unit: ms"},
 		{"event times in nanoseconds", "us", at(now, `{"k":"a","t":1795900000000000000,"v":1}`),
-			"100 of 100 records are refused: bad_time: t is 1795900000000000000; want a number of microseconds since 1970, within the years 1678 to 2261: " +
+			"100 of 100 records are refused: bad_time: t is 1795900000000000000; want a number of microseconds since 1970, " +
+				"within the years 1678 to 2261: " +
 				"is the event time in nanoseconds? Set event.time.unit: ns"},
 		{"heartbeats", "ms", at(now, "ping"), "100 of 100 records are refused: not_json: at byte 0"},
 		{"tombstones", "ms", source.Record{Timestamp: now}, "100 of 100 records are refused: tombstone"},

@@ -321,7 +321,8 @@ func TestReplace(t *testing.T) {
 				id := spoil()
 				next := &store.MetaUpdate{
 					Offset: 4, Watermark: 4000, MaxTime: store.NoTime, Sealed: 3000, IdleEnd: store.NotIdle, TopicID: "topic-id", Decided: 9, Era: 77,
-					Counters: store.Counters{Read: 4, Folded: 4}, Seals: []store.Seal{{Offset: 5, Before: 6}}, Balance: store.Balance{Known: true, Dropped: 4},
+					Counters: store.Counters{Read: 4, Folded: 4}, Seals: []store.Seal{{Offset: 5, Before: 6}},
+					Balance: store.Balance{Known: true, Dropped: 4},
 				}
 				_, err := s.Replace(ctx, lane, id, "1:other", "2:x", buckets, next)
 				require.ErrorIs(t, err, store.ErrOwnerChanged)

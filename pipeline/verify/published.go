@@ -275,7 +275,8 @@ func (v *Report) checkView(ctx context.Context, cfg *Config, l *ledgerTopic) err
 		}
 		if !found && done {
 			v.problem(ProblemView, id.String(),
-				"Redis does not show it: it is missing, not expired, and was to stay until %s; the ledger has revision %d", window.FormatTime(s.last.ClosedAt+keep.Results.Millis()), s.last.Revision)
+				"Redis does not show it: it is missing, not expired, and was to stay until %s; the ledger has revision %d",
+				window.FormatTime(s.last.ClosedAt+keep.Results.Millis()), s.last.Revision)
 			continue
 		}
 		if !found {

@@ -158,7 +158,8 @@ func (w *World) checkBasis(p int, ref *reference, member string, first int64, ba
 		w.fail("lane %d: slice %s began under watermark %d and seal %d, should be %d and both %d", p, member, n[0], n[1], pl.own, pl.wm)
 	}
 	got := store.Counters{
-		Read: n[2], Invalid: n[3], Ahead: n[4], Filtered: n[5], Duplicate: n[6], Late: n[7], Folded: n[8], Skipped: n[9], Past: n[10], Jumped: n[11],
+		Read: n[2], Invalid: n[3], Ahead: n[4], Filtered: n[5], Duplicate: n[6], Late: n[7], Folded: n[8],
+		Skipped: n[9], Past: n[10], Jumped: n[11],
 	}
 	if got != c {
 		w.fail("lane %d: slice %s began with counters %+v, should be %+v", p, member, got, c)

@@ -128,11 +128,13 @@ func explore(t *testing.T, n int, sky Climate) Outcome {
 		return wrong < 10
 	})
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
-		"%d of them under refused records, final windows %d, late events %d, windows not judged %d; commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
+		"%d of them under refused records, final windows %d, late events %d, windows not judged %d; "+
+		"commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
 		"keys deleted %d, entries spoilt %d, acquisitions that found it %d, states replaced %d; "+
 		"floors written %d, rows given up %d, views expired %d)",
 		seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals, sum.Revisions, sum.Idle, sum.Steady,
-		sum.Finals, sum.Late, sum.Exempt, sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Spoilt, sum.Found, sum.Replaced, sum.Floors, sum.Rows, sum.Expired)
+		sum.Finals, sum.Late, sum.Exempt,
+		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Spoilt, sum.Found, sum.Replaced, sum.Floors, sum.Rows, sum.Expired)
 	return sum
 }
 
