@@ -91,7 +91,8 @@ func TestJumpsInARowHaltTheLane(t *testing.T) {
 	inc := s.jumpIncident()
 	require.NotNil(t, inc)
 	require.Equal(t, "incident jump, offsets [8, 8): 3 events in a row would move the watermark forward "+
-		"by more than event.max_jump, which is 10m: the greatest event time so far is "+stamp(early+1)+", the last one's at offset 7 "+stamp(early+1_200_000), inc.Error())
+		"by more than event.max_jump, which is 10m: the greatest event time so far is "+stamp(early+1)+
+		", the last one's at offset 7 "+stamp(early+1_200_000), inc.Error())
 	s.Fold(batch(eventAt(8, "a", early+2, 1)))
 	require.Equal(t, int64(8), s.Offset())
 	require.Equal(t, store.Counters{Read: 8, Invalid: 1, Jumped: 5, Folded: 2}, s.Counters())
