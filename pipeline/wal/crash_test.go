@@ -161,13 +161,14 @@ func (w *world) fault() faultfs.Fault {
 // TestCrashes kills the process or the machine at random, with failing writes and syncs in between, and checks after each
 // that no acknowledged record is lost, none is invented, and nothing is called corrupt.
 func TestCrashes(t *testing.T) {
-	seeds, lives := 25, 12
+	seeds, lives := uint64(25), 12
 	if testing.Short() {
 		seeds = 6
 	}
 	backends(t, func(t *testing.T, backend wal.Backend) {
 		torn := 0
-		for seed := range uint64(seeds) {
+		// What a crash meets depends on the scheduler, so a torn tail, which few lives leave, takes as many seeds as it takes.
+		for seed := uint64(0); seed < seeds || torn == 0 && seed < 20*seeds; seed++ {
 			w := &world{t: t, ctx: deadline(t), rnd: rand.New(rand.NewPCG(seed, 7)), fs: faultfs.New(0), released: map[string]uint64{}}
 			w.cfg = small(nil, "d", backend)
 			w.cfg.MarkAfter = []time.Duration{time.Microsecond, time.Millisecond, time.Hour}[w.rnd.IntN(3)]
@@ -187,7 +188,7 @@ func TestCrashes(t *testing.T) {
 				}
 			}
 		}
-		require.True(t, torn > 0 || testing.Short())
+		require.Positive(t, torn, "no crash left a torn tail")
 		t.Logf("%d torn tails", torn)
 	})
 }
