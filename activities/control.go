@@ -143,7 +143,7 @@ func (a *Control) EndOffsets(ctx context.Context, in contract.SpecInput) (*contr
 	return &contract.EndOffsets{Ends: ends}, final(err)
 }
 
-// Reconcile tells which children are not open and, given desired state, puts it back if Redis has less.
+// Reconcile returns the children that are not open. Given desired state, it writes that to Redis if Redis holds an older generation.
 func (a *Control) Reconcile(ctx context.Context, in contract.ReconcileInput) (*contract.Reconciled, error) {
 	ctx, cancel := inTime(ctx)
 	defer cancel()

@@ -96,7 +96,7 @@ type Closers interface {
 // Closer closes windows. Every method is idempotent and may be called concurrently, also in several processes: they fence one
 // another's transactions and then try again.
 type Closer interface {
-	// Round looks at all windows once and closes those that are due, except those to skip. An error says that the look itself
+	// Round examines all windows once and closes those that are due, except those to skip. An error says that the look itself
 	// failed; windows that failed are in the report.
 	Round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error)
 	// Hindered takes why a look did not come about at all; nil when the next one did.

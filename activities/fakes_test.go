@@ -31,7 +31,7 @@ func orders(t *testing.T) *spec.Spec {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// fakeTemporal answers heartbeats and looks at workflows.
+// fakeTemporal answers heartbeats and says which workflows are open.
 type fakeTemporal struct {
 	mu     sync.Mutex
 	answer error // of heartbeats

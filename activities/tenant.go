@@ -121,7 +121,7 @@ func (t *tenant) result() (endKind, string) {
 	return t.kind, t.why
 }
 
-// keep runs until the tenant has ended: it renews the lease, looks at the workflows, and in the end stops the hot path.
+// keep runs until the tenant has ended: it renews the lease, checks whether the workflows are open, and in the end stops the hot path.
 func (t *tenant) keep(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var looks sync.WaitGroup

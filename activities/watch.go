@@ -13,7 +13,7 @@ import (
 	"millrace/internal/contract"
 )
 
-// Watch looks at workflows.
+// Watch finds out whether workflows are open.
 type Watch interface {
 	// Open reports whether the latest run of the workflow is open. An error says that Temporal could not be asked.
 	Open(ctx context.Context, workflowID string) (bool, error)

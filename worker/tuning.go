@@ -18,19 +18,22 @@ import (
 func addTuning(flags *pflag.FlagSet, cfg *app.Config) {
 	cfg.Breaker, cfg.Storm = breaker.DefaultThresholds(), engine.DefaultStormLimit
 	b := &cfg.Breaker
-	flags.Var((*connect.Duration)(&b.OpenFor), "breaker-open", "how long Redis is left alone once it counts as away, before it is probed; with a WAL only")
+	flags.Var((*connect.Duration)(&b.OpenFor), "breaker-open",
+		"how long Redis is left alone once it counts as away, before it is probed; with a WAL only")
 	flags.IntVar(&b.Probes, "breaker-probes", b.Probes, "probes in a row that must succeed then")
-	flags.Var((*connect.Duration)(&b.AssignmentTime), "breaker-assignment", "Redis counts as away when a partition's assignment takes longer")
+	flags.Var((*connect.Duration)(&b.AssignmentTime), "breaker-assignment",
+		"Redis counts as away when a partition's assignment takes longer")
 	flags.Var((*connect.Duration)(&b.PingTimeout), "breaker-ping-timeout", "a probe of Redis that takes longer has failed; at most 1s")
 	flags.IntVar(&b.PingRounds, "breaker-ping-rounds", b.PingRounds, "rounds of probes of Redis in a row that must fail, one a second")
 	flags.Float64Var(&b.PingFailing, "breaker-ping-failing", b.PingFailing, "share of failed probes that makes a round fail")
 	flags.Var((*connect.Duration)(&b.ThroughputWindow), "breaker-throughput-window", "throughput is compared over windows of this length")
 	flags.Float64Var(&b.ThroughputDrop, "breaker-throughput-drop", b.ThroughputDrop, "share by which it must fall, while lag grows")
-	flags.Var((*connect.Duration)(&b.ErrorWindow), "breaker-error-window", "failed commits are counted over this long")
+	flags.Var((*connect.Duration)(&b.ErrorWindow), "breaker-error-window", "failed commits are counted over a window of this length")
 	flags.IntVar(&b.ErrorMin, "breaker-error-min", b.ErrorMin, "fewer commits than this within it say nothing")
 	flags.Float64Var(&b.ErrorRate, "breaker-error-rate", b.ErrorRate, "share of them that must fail")
-	flags.IntVar(&cfg.Storm.Changes, "storm-changes", cfg.Storm.Changes, "so many changes of a replica's partitions are a rebalance storm ...")
-	flags.Var((*connect.Duration)(&cfg.Storm.Span), "storm-span", "... within so long: the recovery of new lanes is then held back for a moment")
+	flags.IntVar(&cfg.Storm.Changes, "storm-changes", cfg.Storm.Changes, "changes of a replica's partitions that count as a rebalance storm ...")
+	flags.Var((*connect.Duration)(&cfg.Storm.Span), "storm-span",
+		"... when they come within this span: the recovery of new lanes is then held back for a moment")
 }
 
 // checkTuning refuses what cannot be, by the names of the flags.

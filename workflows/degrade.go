@@ -14,7 +14,7 @@ import (
 	"millrace/internal/contract"
 )
 
-// Degrade tells what a worker goes through because of one dependency. The state machines in the process decide alone; this workflow
+// Degrade records what a worker goes through because of one dependency. The state machines in the process decide alone; this workflow
 // watches them change by change, carries the operator's overrides to them, and when all are back at normal proves from the
 // journal's books that nothing was lost. It stays open for a while then, so that flapping is one run.
 func Degrade(ctx workflow.Context, in contract.DegradeInput) (*contract.DegradeResult, error) {
@@ -135,7 +135,7 @@ func (d *degrade) first(ctx workflow.Context) error {
 	return err
 }
 
-// calm tells whether every state machine is at normal, left to itself, or no longer followed.
+// calm reports whether every state machine is at normal, left to itself, or no longer followed.
 func (d *degrade) calm() bool {
 	return len(d.state.Machines) > 0 && d.asking == 0 && !slices.ContainsFunc(d.state.Machines, func(m contract.DegradedMachine) bool {
 		return m.Ended == "" && (m.Level != contract.LevelNormal || m.Override != "")

@@ -99,7 +99,7 @@ func (d *degrade) watch(i int) {
 			case notStarted(err):
 				m.Ended = contract.OutcomeWorkerGone
 			default:
-				// The attempt was lost: the process died, froze or builds its worker anew. The next one tells.
+				// The attempt was lost: the process died, froze or builds its worker anew. The next attempt shows which.
 				d.log.Info("watch lost", "replica", m.Replica, "error", err)
 				if failures++; failures > 1 {
 					what := fmt.Sprintf("watches replica %d again: %s", m.Replica, endText(err))

@@ -111,8 +111,21 @@ func settle(ctx workflow.Context) error {
 	return workflow.Await(ctx, func() bool { return last })
 }
 
-// mayContinue tells whether a child may continue as new: nobody has cancelled it or asked it to stop. Nothing may block between
+// mayContinue reports whether a child may continue as new: nobody has cancelled it or asked it to stop. Nothing may block between
 // this and the return.
 func (s *stopper) mayContinue(ctx workflow.Context) bool {
 	return settle(ctx) == nil && !s.asked && ctx.Err() == nil
+}
+
+// handlersFinished waits until every update that has come is answered.
+func handlersFinished(ctx workflow.Context) error {
+	for first := true; first || !workflow.AllHandlersFinished(ctx); first = false {
+		if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+			return err
+		}
+		if err := settle(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package workflows
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/log"
@@ -102,10 +101,6 @@ func newPipeline(ctx workflow.Context, in contract.PipelineInput) (*pipeline, er
 		return nil, err
 	}
 	return p, p.setUpdates(ctx)
-}
-
-func invalid(kind, format string, args ...any) error {
-	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(format, args...), kind, nil)
 }
 
 var errContinue = errors.New("continue as new")
@@ -211,7 +206,7 @@ func (p *pipeline) due(ctx workflow.Context) bool {
 	return p.signals > contract.MaxSignalsPerRun || runIsLong(ctx, p.started)
 }
 
-// runIsLong tells whether a run that began at started should continue as new.
+// runIsLong reports whether a run that began at started should continue as new.
 func runIsLong(ctx workflow.Context, started time.Time) bool {
 	return workflow.GetInfo(ctx).GetContinueAsNewSuggested() || workflow.Now(ctx).Sub(started) > contract.RunLimit
 }

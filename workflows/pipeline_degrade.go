@@ -39,7 +39,7 @@ func (p *pipeline) degrade(ctx workflow.Context, req contract.DegradeRequest) (*
 	})
 }
 
-// ordering tells processes about the orders in force, each once.
+// ordering tells each process once about the orders in force.
 type ordering struct {
 	p          *pipeline
 	generation int64

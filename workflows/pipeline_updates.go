@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
@@ -89,10 +88,6 @@ func (p *pipeline) admitStop(ctx workflow.Context, r contract.StopRequest) error
 
 func errPausedDrain() error {
 	return refused("stop: a paused pipeline reads nothing, so it cannot drain; resume it first, or stop without drain")
-}
-
-func refused(format string, args ...any) error {
-	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(format, args...), contract.ErrorRefused, nil)
 }
 
 // open refuses once the pipeline is on its way out.

@@ -121,7 +121,7 @@ const (
 	waitMost  = time.Minute
 )
 
-// replay looks at the journal, settles what is there, and looks again until nothing is left. again is true when the run should be
+// replay lists the journal, settles what is there, and lists it again until nothing is left. again is true when the run should be
 // continued as new.
 func (r *replay) replay(ctx workflow.Context) (again bool, err error) {
 	from := 0 // chains passed over

@@ -1,13 +1,10 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/activities"
@@ -268,44 +265,4 @@ func (r *replica) show(ctx workflow.Context) {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", p.Worker, stamp(p.Since), p.Ended)
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
-}
-
-// isType tells whether err is an application error of one of these types.
-func isType(err error, types ...string) bool {
-	var app *temporal.ApplicationError
-	if !errors.As(err, &app) {
-		return false
-	}
-	for _, t := range types {
-		if app.Type() == t {
-			return true
-		}
-	}
-	return false
-}
-
-// timeoutKind tells of which kind a timeout is; ok is false when err is none.
-func timeoutKind(err error) (kind enumspb.TimeoutType, ok bool) {
-	var timeout *temporal.TimeoutError
-	if ok = errors.As(err, &timeout); ok {
-		kind = timeout.TimeoutType()
-	}
-	return kind, ok
-}
-
-// endText says in one line why an attempt ended.
-func endText(err error) string {
-	if kind, ok := timeoutKind(err); ok {
-		switch kind {
-		case enumspb.TIMEOUT_TYPE_HEARTBEAT:
-			return "no heartbeat: the worker died, froze or lost Temporal"
-		case enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
-			return "nobody polls the host queue"
-		}
-	}
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) {
-		return app.Type() + ": " + app.Message()
-	}
-	return err.Error()
 }

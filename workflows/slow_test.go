@@ -88,7 +88,7 @@ func (o *slowOutbound) AwaitWithOptions(ctx workflow.Context, options workflow.A
 	return o.Next.AwaitWithOptions(ctx, options, condition)
 }
 
-// said panics when a person who looks at the history would not learn what is waited for.
+// said panics when a person who reads the history would not learn what the workflow waits for.
 func said(text, what string) {
 	if text == "" || len(text) > maxSummary {
 		panic(fmt.Sprintf("%s needs a summary of 1 to %d bytes; it has %q", what, maxSummary, text))

@@ -1,12 +1,9 @@
 package workflows
 
 import (
-	"errors"
 	"slices"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
@@ -94,29 +91,6 @@ func (w *waits) try(ctx workflow.Context, s step, in, out any) error {
 		wait.Why = failureText(err)
 		w.show(ctx)
 	}
-}
-
-// isFinal reports whether trying an activity again cannot help.
-func isFinal(err error) bool {
-	var app *temporal.ApplicationError
-	return temporal.IsCanceledError(err) || errors.As(err, &app) && app.NonRetryable()
-}
-
-// failureText says why a try failed, without the layers around it.
-func failureText(err error) string {
-	var app *temporal.ApplicationError
-	if errors.As(err, &app) {
-		return contract.Cut(app.Message())
-	}
-	switch kind, timedOut := timeoutKind(err); {
-	case timedOut && kind == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
-		return "no worker has taken it"
-	case timedOut && kind == enumspb.TIMEOUT_TYPE_HEARTBEAT:
-		return "the worker that did it died, froze or lost Temporal"
-	case timedOut:
-		return "no answer in time"
-	}
-	return contract.Cut(err.Error())
 }
 
 // maxSummary bounds a summary; Temporal refuses longer ones.

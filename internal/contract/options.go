@@ -104,7 +104,7 @@ func ControlOptions() workflow.ActivityOptions {
 	}
 }
 
-// TryOptions are the options of the n-th try of a step, counted from 0, with so much time left for all of them; 0 is no bound. A
+// TryOptions are the options of the n-th try of a step, counted from 0. left is the time that remains for all of them; 0 is no bound. A
 // try ends after a few attempts, so that the workflow learns why they fail: one, then three, then some minutes of them. A
 // short step, one that does not beat, answers the first time within FirstTry or is tried again.
 func TryOptions(o workflow.ActivityOptions, n int, left time.Duration) workflow.ActivityOptions {

@@ -16,7 +16,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/spec"
 )
 
 // reset resets a workflow to its last workflow task, as an operator does after a fix, and returns the new run.
@@ -122,15 +121,8 @@ func TestCancelTerminateResetPipeline(t *testing.T) {
 		t.Skip("runs Temporal's development server")
 	}
 	t.Parallel() // it waits most of the time
-	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
-	require.NoError(t, err)
-	input, err := parsed.JSON()
-	require.NoError(t, err)
-	s := newStack(t)
-	s.createTopic("orders", 4)
-	s.feed("orders", hours(1000, 1005)...)
-	s.startWorker("worker-a")
-	s.polling(1)
+	s, input := newOrders(t)
+	s.startWorkers("worker-a")
 	id, closer := contract.PipelineID("orders"), contract.CloseWindowsID("orders")
 	children := []string{contract.ReplicaID("orders", 0), contract.ReplicaID("orders", 1), closer}
 	s.endsWithPromotedWindows(input)

@@ -71,17 +71,9 @@ func live(t *testing.T, noCache bool) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
-	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
-	require.NoError(t, err)
-	input, err := parsed.JSON()
-	require.NoError(t, err)
-	s := newStack(t)
+	s, input := newOrders(t)
 	s.noCache = noCache
-	s.createTopic("orders", 4)
-	s.feed("orders", hours(1000, 1005)...)
-	s.startWorker("worker-a")
-	s.startWorker("worker-b")
-	s.polling(2)
+	s.startWorkers("worker-a", "worker-b")
 	id := contract.PipelineID("orders")
 
 	require.NoError(t, s.startPipeline(id, input))
@@ -113,7 +105,7 @@ func live(t *testing.T, noCache bool) {
 	pause := s.mustUpdate(contract.UpdatePause, "pause-1", "orders", contract.PauseRequest{})
 	require.True(t, pause.Applied, "%+v", pause)
 	s.feed("orders", hours(1006, 1007)...)
-	_, err = s.update(contract.UpdateStop, "", "orders", contract.StopRequest{Drain: true})
+	_, err := s.update(contract.UpdateStop, "", "orders", contract.StopRequest{Drain: true})
 	require.ErrorContains(t, err, "resume it first")
 	still := s.mustUpdate(contract.UpdateFlush, "flush-2", "orders", contract.FlushRequest{})
 	require.Equal(t, flush.Lanes[0].Offset, still.Lanes[0].Offset, "nothing is read while paused")
@@ -293,15 +285,8 @@ func TestTemporalAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
-	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
-	require.NoError(t, err)
-	input, err := parsed.JSON()
-	require.NoError(t, err)
-	s := newStack(t)
-	s.createTopic("orders", 4)
-	s.feed("orders", hours(1000, 1005)...)
-	s.startWorker("worker-a")
-	s.startWorker("worker-b")
+	s, input := newOrders(t)
+	s.startWorkers("worker-a", "worker-b")
 	require.NoError(t, s.startPipeline(contract.PipelineID("orders"), input))
 	before := s.placed("orders", 2)
 	s.eventually("the lanes have settled", func() bool {

@@ -14,7 +14,6 @@ import (
 
 	"millrace/internal/cli"
 	"millrace/internal/contract"
-	"millrace/pipeline/spec"
 )
 
 // lines is a stream of which it is known when each line came.
@@ -68,15 +67,8 @@ func TestRedisAway(t *testing.T) {
 		t.Skip("runs Temporal's development server")
 	}
 	t.Parallel() // it waits most of the time
-	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
-	require.NoError(t, err)
-	input, err := parsed.JSON()
-	require.NoError(t, err)
-	s := newStack(t)
-	s.createTopic("orders", 4)
-	s.feed("orders", hours(1000, 1005)...)
-	s.startWorker("worker-a")
-	s.polling(1)
+	s, input := newOrders(t)
+	s.startWorkers("worker-a")
 	require.NoError(t, s.startPipeline(contract.PipelineID("orders"), input))
 	s.placed("orders", 2)
 	s.eventually("everything is read", func() bool { return s.offsets("orders", 4) == 48 })

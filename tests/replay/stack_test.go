@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,6 +27,7 @@ import (
 	"millrace/internal/dev"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 )
 
@@ -73,6 +75,19 @@ func newStack(t *testing.T) *stack {
 	s.redisDir, s.redis = t.TempDir(), store.DefaultConfig()
 	s.redis.Addrs = []string{s.startRedis(0)}
 	return s
+}
+
+// newOrders is a stack whose topic orders holds a few hours of orders, and the input that pipeline orders is started with.
+func newOrders(t *testing.T) (s *stack, input json.RawMessage) {
+	t.Helper()
+	parsed, err := spec.Parse("orders.yaml", []byte(ordersYAML))
+	require.NoError(t, err)
+	input, err = parsed.JSON()
+	require.NoError(t, err)
+	s = newStack(t)
+	s.createTopic("orders", 4)
+	s.feed("orders", hours(1000, 1005)...)
+	return s, input
 }
 
 // startRedis starts Redis with what it held before, on a free port when port is 0, and returns its address.
@@ -161,6 +176,15 @@ func (s *stack) startWorker(name string) {
 		require.NoError(s.t, cmd.Wait(), "worker %s ends cleanly", name)
 	}
 	s.t.Cleanup(s.workers[name])
+}
+
+// startWorkers starts worker processes and waits until they poll.
+func (s *stack) startWorkers(names ...string) {
+	s.t.Helper()
+	for _, name := range names {
+		s.startWorker(name)
+	}
+	s.polling(len(names))
 }
 
 // polling waits until that many workers poll the shared queue.
@@ -266,7 +290,7 @@ func (s *stack) placed(pipeline string, replicas int) (workers []string) {
 	return workers
 }
 
-// attached tells whether every replica has an attempt that beat a moment ago.
+// attached reports whether every replica has an attempt that beat a moment ago.
 func (s *stack) attached(pipeline string, replicas int) bool {
 	for n := range replicas {
 		d, err := s.client.DescribeWorkflowExecution(context.Background(), contract.ReplicaID(pipeline, n), "")
