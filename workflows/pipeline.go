@@ -173,7 +173,11 @@ func (p *pipeline) begin(ctx workflow.Context) error {
 	p.phase = contract.StateRunning
 	if p.state.Paused {
 		p.phase = contract.StatePaused
+		if at := p.state.PausedAt; !at.IsZero() {
+			p.phaseShown, p.phaseSince = p.phase, at
+		}
 	}
+	p.note = p.state.Reason
 	for _, c := range append([]*child{p.closer}, p.replicas...) {
 		workflow.Go(p.lasting, func(ctx workflow.Context) { p.supervise(ctx, c) })
 	}

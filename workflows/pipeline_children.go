@@ -239,8 +239,7 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 		}}, in, &found)
 	switch {
 	case err == nil:
-		p.state.Owed = false
-		p.state.Generation = max(p.state.Generation, found.Generation)
+		p.written(ctx, in.Desired.Generation, found.Generation)
 		p.markClosed(ctx, found.Closed)
 		p.detach(found.Closed...)
 		return nil
@@ -248,6 +247,21 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 		return err
 	}
 	return nil // serve looks again, or ends
+}
+
+// changeOwedMeanwhile: what is commanded while a look at the children writes what is owed is owed still, and written with the next
+// look, which begins at once.
+const changeOwedMeanwhile = "what-is-commanded-during-a-look-stays-owed"
+
+// written notes that a look found the desired state of generation sent in Redis, or wrote it there, and that Redis has generation
+// found since. What was commanded after sent and is owed gets a generation of its own: the look may have taken that of the command.
+func (p *pipeline) written(ctx workflow.Context, sent, found int64) {
+	p.state.Owed = p.state.Owed && p.state.Generation > sent &&
+		workflow.GetVersion(ctx, changeOwedMeanwhile, workflow.DefaultVersion, 1) == 1
+	if p.state.Owed {
+		found++
+	}
+	p.state.Generation = max(p.state.Generation, found)
 }
 
 // changeStopFirst: a stop calls off the look at the children that is under way, so that it does not wait for what the look

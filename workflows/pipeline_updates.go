@@ -182,6 +182,9 @@ func (p *pipeline) turn(ctx workflow.Context, o order, r *contract.Receipt) erro
 func (p *pipeline) write(ctx workflow.Context, wait contract.Pending, patience time.Duration, change contract.DesiredChange,
 ) (contract.WrittenDesired, error) {
 	change.Above = p.state.Generation
+	if p.state.Owed {
+		change = p.withOwed(change)
+	}
 	wait.For = "Redis: write the desired state"
 	var written contract.WrittenDesired
 	err := p.waits.try(ctx, step{
@@ -189,6 +192,18 @@ func (p *pipeline) write(ctx workflow.Context, wait contract.Pending, patience t
 	}, contract.WriteDesiredInput{Pipeline: p.spec.Name, Replicas: p.state.Replicas, Change: change}, &written)
 	p.state.Generation = max(p.state.Generation, written.Generation)
 	return written, err
+}
+
+// withOwed adds to a change what earlier ones owe. Its generation will be above theirs, so no look at the children would write
+// them later.
+func (p *pipeline) withOwed(change contract.DesiredChange) contract.DesiredChange {
+	if change.Paused == nil {
+		change.Paused = &p.state.Paused
+	}
+	if change.Orders == nil {
+		change.Orders = &p.state.Orders
+	}
+	return change
 }
 
 // owe keeps a change that could not be written in time: it stands, and is written with the next look at the children, which
@@ -267,10 +282,32 @@ func (p *pipeline) setPaused(ctx workflow.Context, o order, paused bool, phase s
 		if p.state.Paused == paused {
 			r.Note = "it was " + phase + " already"
 		}
-		p.state.Paused, p.phase, p.note = paused, phase, o.reason
-		p.show(ctx)
-		return p.apply(ctx, o, r, contract.DesiredChange{Paused: &paused})
+		before, phaseBefore, noteBefore := p.state, p.phase, p.note
+		p.setPhase(ctx, paused, phase, o.reason)
+		err := p.apply(ctx, o, r, contract.DesiredChange{Paused: &paused})
+		if err != nil && ctx.Err() == nil && workflow.GetVersion(ctx, changeTakenBack, workflow.DefaultVersion, 1) == 1 {
+			p.state.Paused, p.state.Reason, p.state.PausedAt = before.Paused, before.Reason, before.PausedAt
+			p.phase, p.note = phaseBefore, noteBefore
+			p.show(ctx)
+		}
+		return err
 	})
+}
+
+// changeTakenBack: a pause or resume that Redis refuses for good is not shown as if it held.
+const changeTakenBack = "a-refused-pause-is-taken-back"
+
+// setPhase notes a pause or its end, also for the runs that this one is continued as.
+func (p *pipeline) setPhase(ctx workflow.Context, paused bool, phase, reason string) {
+	switch {
+	case !paused:
+		p.state.PausedAt = time.Time{}
+	case !p.state.Paused:
+		p.state.PausedAt = workflow.Now(ctx)
+	}
+	p.state.Paused, p.state.Reason = paused, reason
+	p.phase, p.note = phase, reason
+	p.show(ctx)
 }
 
 // flushing is a flush under way.

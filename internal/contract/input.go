@@ -71,6 +71,8 @@ type PipelineState struct {
 	Runs       int          `json:"runs"`       // times it continued as new
 	Generation int64        `json:"generation"` // of the desired state last written
 	Paused     bool         `json:"paused,omitempty"`
+	Reason     string       `json:"reason,omitempty"`     // of the last pause or resume
+	PausedAt   time.Time    `json:"paused_at,omitzero"`   // zero unless paused
 	CommitNow  string       `json:"commit_now,omitempty"` // the last flush
 	Orders     []LevelOrder `json:"orders,omitempty"`     // overrides on all workers
 	Replicas   int          `json:"replicas"`
