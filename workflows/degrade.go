@@ -84,6 +84,9 @@ func (d *degrade) run(ctx workflow.Context) (*contract.DegradeResult, error) {
 		if waiting := handlersFinished(lasting); waiting != nil {
 			return nil, waiting
 		}
+		if outcome == contract.OutcomeRenew {
+			err = cancelledLate(ctx)
+		}
 		switch {
 		case err != nil:
 			d.pipeline.tellOver(lasting, err.Error())

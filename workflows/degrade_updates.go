@@ -52,6 +52,18 @@ func (d *degrade) receipt(id string) (contract.LevelReceipt, bool) {
 	return contract.LevelReceipt{}, false
 }
 
+// changeAwaitsFirst: an override that came before the first signal waits no longer for it than the run does.
+const changeAwaitsFirst = "an-override-waits-for-a-signal-as-long-as-the-run"
+
+// awaitFirst waits until there is a state machine to follow, or none will come any more.
+func (d *degrade) awaitFirst(ctx workflow.Context) error {
+	met := func() bool { return len(d.state.Machines) > 0 }
+	if met() || workflow.GetVersion(ctx, changeAwaitsFirst, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return workflow.Await(ctx, met)
+	}
+	return workflow.Await(ctx, func() bool { return met() || d.leaving })
+}
+
 // override carries an override to every state machine that is followed, side by side.
 func (d *degrade) override(ctx workflow.Context, update, override string, req contract.LevelRequest) (*contract.LevelReceipt, error) {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
@@ -61,8 +73,11 @@ func (d *degrade) override(ctx workflow.Context, update, override string, req co
 	}
 	d.asking++
 	defer func() { d.asking-- }()
-	if err := workflow.Await(ctx, func() bool { return len(d.state.Machines) > 0 }); err != nil {
+	if err := d.awaitFirst(ctx); err != nil {
 		return nil, err
+	}
+	if len(d.state.Machines) == 0 {
+		return nil, refused("%s: this degradation is over", update)
 	}
 	receipt := contract.LevelReceipt{RequestID: id, Update: update, Reason: req.Reason, Applied: true, Input: contract.Fingerprint(req)}
 	var answers []workflow.Future

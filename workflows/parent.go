@@ -117,6 +117,18 @@ func (s *stopper) mayContinue(ctx workflow.Context) bool {
 	return settle(ctx) == nil && !s.asked && ctx.Err() == nil
 }
 
+// changeCancelledLate: a cancellation that comes while a run that is to continue as new waits for its updates ends the workflow.
+const changeCancelledLate = "a-late-cancellation-ends-the-workflow"
+
+// cancelledLate returns why a run must not continue as new although it was about to: it has been cancelled, and the next run would
+// not know.
+func cancelledLate(ctx workflow.Context) error {
+	if ctx.Err() == nil || workflow.GetVersion(ctx, changeCancelledLate, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	return ctx.Err()
+}
+
 // handlersFinished waits until every update that has come is answered.
 func handlersFinished(ctx workflow.Context) error {
 	for first := true; first || !workflow.AllHandlersFinished(ctx); first = false {

@@ -82,7 +82,12 @@ func (r *recovery) run(ctx workflow.Context) (*contract.RecoverResult, error) {
 	r.show(ctx)
 	again, err := r.recover(ctx)
 	if again && !r.settled() {
-		return nil, r.next(ctx)
+		if err = handlersFinished(ctx); err == nil {
+			return nil, r.next(ctx)
+		}
+		if cancelledLate(ctx) == nil {
+			return nil, err
+		}
 	}
 	r.leaving = true
 	lasting, _ := workflow.NewDisconnectedContext(ctx)
@@ -105,10 +110,8 @@ func (r *recovery) long(ctx workflow.Context) bool {
 	return runIsLong(ctx, r.started) || workflow.Now(ctx).Sub(r.started) > contract.RecoverRunLimit
 }
 
+// next continues as new. Nothing may block between handlersFinished and the return.
 func (r *recovery) next(ctx workflow.Context) error {
-	if err := handlersFinished(ctx); err != nil {
-		return err
-	}
 	state := r.state
 	state.Runs++
 	next := contract.RecoverInput{Version: contract.Version, Batch: r.batch, State: &state}

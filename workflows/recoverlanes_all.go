@@ -28,30 +28,63 @@ func (r *recovery) admitAll(req contract.DecideRequest) error {
 func (r *recovery) wanting(choice string) (wanted []contract.BatchLane, others []contract.LaneDecision) {
 	for i := range r.state.Lanes {
 		l := &r.state.Lanes[i]
-		givesUp := choice == contract.ChoiceGiveUp && r.gone && !over(l.State)
-		if !open(l) && !givesUp {
+		if !open(l) && !r.canGiveUp(l, choice) {
 			continue
 		}
-		other := contract.LaneDecision{Topic: l.Topic, Partition: l.Partition}
-		if l.Incident != nil {
-			other.Incident = l.Incident.Kind
-		}
-		offered := givesUp
-		if !givesUp {
-			_, offered = l.Incident.Choice(choice)
-		}
-		switch {
-		case slices.Contains(r.deciding, laneKey(l)):
-			other.Note = "another decision about it is being carried out"
-			others = append(others, other)
-		case offered:
+		if note := r.unwilling(l, choice); note != "" {
+			others = append(others, passedOver(l, note))
+		} else {
 			wanted = append(wanted, laneKey(l))
-		default:
-			other.Note = fmt.Sprintf("%s of lane %s/%d offers %s", l.Incident.Kind, l.Topic, l.Partition, choices(l.Incident.Choices))
-			others = append(others, other)
 		}
 	}
 	return wanted, others
+}
+
+// canGiveUp reports whether the choice ends the wait for a lane whose process does not answer.
+func (r *recovery) canGiveUp(l *contract.RecoveredLane, choice string) bool {
+	return choice == contract.ChoiceGiveUp && r.gone && !over(l.State)
+}
+
+// unwilling says why a lane cannot be given a choice now; it is empty if it can.
+func (r *recovery) unwilling(l *contract.RecoveredLane, choice string) string {
+	if slices.Contains(r.deciding, laneKey(l)) {
+		return "another decision about it is being carried out"
+	}
+	if r.canGiveUp(l, choice) {
+		return ""
+	}
+	if !open(l) {
+		return "it waits for a decision no longer"
+	}
+	if _, offered := l.Incident.Choice(choice); !offered {
+		return fmt.Sprintf("%s of lane %s/%d offers %s", l.Incident.Kind, l.Topic, l.Partition, choices(l.Incident.Choices))
+	}
+	return ""
+}
+
+// passedOver is what a decision about all lanes says of one that it was not carried to.
+func passedOver(l *contract.RecoveredLane, note string) contract.LaneDecision {
+	of := contract.LaneDecision{Topic: l.Topic, Partition: l.Partition, Note: note}
+	if l.Incident != nil {
+		of.Incident = l.Incident.Kind
+	}
+	return of
+}
+
+// changeInTurn: a decision about all lanes passes over those that, when their turn comes, wait for it no longer.
+const changeInTurn = "a-decision-about-all-lanes-passes-over-those-decided-meanwhile"
+
+// decideInTurn carries a decision about all lanes to one of them.
+func (r *recovery) decideInTurn(ctx workflow.Context, id string, lane contract.BatchLane, req contract.DecideRequest) contract.LaneDecision {
+	l := r.find(lane.Topic, lane.Partition)
+	if note := r.unwilling(l, req.Choice); note != "" && workflow.GetVersion(ctx, changeInTurn, workflow.DefaultVersion, 1) == 1 {
+		return passedOver(l, note)
+	}
+	of, err := r.decideLane(ctx, id, lane, req)
+	if err != nil {
+		of.Note = overtakenText(err)
+	}
+	return of
 }
 
 // decideAll carries a decision to every lane that waits for one and offers it.
@@ -65,11 +98,7 @@ func (r *recovery) decideAll(ctx workflow.Context, id string, req contract.Decid
 		for i, lane := range part {
 			workflow.Go(ctx, func(ctx workflow.Context) {
 				defer all.Done()
-				of, err := r.decideLane(ctx, id, lane, req)
-				if err != nil {
-					of.Note = overtakenText(err)
-				}
-				told[i] = of
+				told[i] = r.decideInTurn(ctx, id, lane, req)
 			})
 		}
 		all.Wait(ctx)

@@ -121,26 +121,30 @@ func (r *recovery) decideLane(ctx workflow.Context, id string, key contract.Batc
 		of.Applied = true
 		return of, nil
 	}
-	choice, _ := l.Incident.Choice(req.Choice)
-	of.Incident, of.Cost = l.Incident.Kind, choice.String()
+	incident := *l.Incident // a step's report may take it away meanwhile
+	choice, _ := incident.Choice(req.Choice)
+	of.Incident, of.Cost = incident.Kind, choice.String()
 	var decided contract.DecidedIncident
 	options := contract.DecideOptions(r.batch.Queue)
-	options.Summary = fmt.Sprintf("%s %s/%d: %s", l.Incident.Kind, l.Topic, l.Partition, req.Choice)
+	options.Summary = fmt.Sprintf("%s %s/%d: %s", incident.Kind, l.Topic, l.Partition, req.Choice)
 	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.recovery.DecideIncident, contract.DecideIncidentInput{
 		Pipeline: r.batch.Pipeline, Replica: r.batch.Replica, Batch: r.batch.Batch, Topic: l.Topic, Partition: l.Partition,
-		Incident: l.Incident.ID, Choice: req.Choice, By: "operator, update " + id,
+		Incident: incident.ID, Choice: req.Choice, By: "operator, update " + id,
 	}).Get(ctx, &decided)
 	l = r.find(key.Topic, key.Partition) // the list may have grown meanwhile
 	switch {
 	case err == nil:
-		incident := *l.Incident
-		if incident.Decided = req.Choice; req.Choice == contract.ChoiceWait {
-			incident.Decided = "" // the lane stays parked, and can still be decided about
-		}
+		waits := l.Incident != nil // as far as the reports say
 		if decided.Lane != nil {
 			*l = *decided.Lane
 		}
-		l.Incident, of.Applied = &incident, true
+		switch {
+		case req.Choice != contract.ChoiceWait:
+			incident.Decided, l.Incident = req.Choice, &incident
+		case waits: // the lane stays parked, and can still be decided about
+			l.Incident = &incident
+		}
+		of.Applied = true
 		l.Note = fmt.Sprintf("%s: %s", incident.Kind, req.Choice)
 		return of, nil
 	case isType(err, contract.ErrorStale):

@@ -92,6 +92,9 @@ func (r *replay) run(ctx workflow.Context) (*contract.ReplayWALResult, error) {
 	if waiting := handlersFinished(lasting); waiting != nil {
 		return nil, waiting
 	}
+	if again {
+		err = cancelledLate(ctx)
+	}
 	switch {
 	case err != nil:
 		r.pipeline.tellOver(lasting, err.Error())
@@ -289,6 +292,7 @@ func (r *replay) holds() string {
 func (r *replay) segment(ctx workflow.Context, b batch) (again bool, err error) {
 	in := contract.ReplaySegmentInput{
 		Pipeline: r.in.Pipeline, Segment: b.segment, Chains: b.chains, BytesPerSecond: r.in.BytesPerSecond,
+		Quarantine: r.quarantined(b.chains),
 	}
 	r.segments[b.at].State = contract.SegmentReplaying
 	r.set(ctx, contract.StateReplaying, "")
@@ -318,10 +322,17 @@ func (r *replay) segment(ctx workflow.Context, b batch) (again bool, err error) 
 		if err := r.ask(ctx, result.Corrupt); err != nil || r.choice == contract.ChoiceAbort {
 			return false, err
 		}
-		in.Quarantine = append(slices.Clone(in.Quarantine), result.Corrupt.ChainRef)
+		r.state.Quarantine = append(r.state.Quarantine, result.Corrupt.ChainRef)
+		in.Quarantine = r.quarantined(in.Chains)
 		r.segments[b.at].State = contract.SegmentReplaying
 		r.set(ctx, contract.StateReplaying, "")
 	}
+}
+
+// quarantined returns those of the chains of which somebody has decided that what cannot be read is set aside. The decision stands
+// until the chain is settled, also in later runs.
+func (r *replay) quarantined(chains []contract.ChainRef) []contract.ChainRef {
+	return slices.DeleteFunc(slices.Clone(chains), func(c contract.ChainRef) bool { return !slices.Contains(r.state.Quarantine, c) })
 }
 
 // take books what became of chains.
@@ -341,6 +352,7 @@ func (r *replay) take(b batch, result contract.ReplaySegmentResult) {
 			r.state.Totals.Quarantined.Bytes += c.Quarantined
 		}
 		r.segments[b.at].Settled++
+		r.state.Quarantine = slices.DeleteFunc(r.state.Quarantine, func(q contract.ChainRef) bool { return q == c.ChainRef })
 		r.state.Settled = append(r.state.Settled, contract.SettledRef{ChainRef: c.ChainRef, Outcome: c.Outcome})
 		r.state.Settled = r.state.Settled[max(0, len(r.state.Settled)-contract.MaxSettled):]
 	}

@@ -124,6 +124,8 @@ type ReplayWALState struct {
 	Settled  []SettledRef      `json:"settled,omitempty"` // newest last, at most MaxSettled
 	Receipts []DecisionReceipt `json:"receipts,omitempty"`
 	Runs     int               `json:"runs"`
+
+	Quarantine []ChainRef `json:"quarantine,omitempty"` // chains not settled yet of which what cannot be read is to be set aside
 }
 
 // SettledRef remembers that a chain needs no further look.
