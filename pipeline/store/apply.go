@@ -88,7 +88,7 @@ func (s *Store) send(ctx context.Context, enc *encoder, calls []Call, withSource
 func callStatus(cmd redis.Cmder) (status int64, detail string, err error) {
 	reply, err := cmd.(*redis.Cmd).Result()
 	if err != nil {
-		return 0, "", explained(err)
+		return 0, "", err
 	}
 	switch v := reply.(type) {
 	case int64:

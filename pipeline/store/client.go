@@ -80,13 +80,13 @@ func (c Config) Validate() error {
 func (c Config) cluster() bool { return c.Cluster || len(c.Addrs) > 1 }
 
 // NewClient returns a client that never reads from replicas and never retries by itself: callers decide, and the scripts
-// make repeating safe. A Cluster client still follows redirections and retries on network errors. It does not connect
-// until it is used.
+// make repeating safe. A Cluster client still follows redirections and retries on network errors. Refusals are RefusalErrors. It
+// does not connect until it is used.
 func NewClient(cfg Config) (redis.UniversalClient, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return redis.NewUniversalClient(&redis.UniversalOptions{
+	client := redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs:                    cfg.Addrs,
 		IsClusterMode:            cfg.cluster(),
 		ClientName:               "millrace",
@@ -109,5 +109,7 @@ func NewClient(cfg Config) (redis.UniversalClient, error) {
 		RouteRandomly:            false,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}), nil
+	})
+	client.AddHook(refusalHook{})
+	return client, nil
 }

@@ -70,13 +70,23 @@ func requireRefusal(t *testing.T, err error, code, advice string) {
 	require.False(t, store.IsFinal(err), "it may be mended")
 }
 
-// The same on real servers, also with a commit: it is refused as a whole.
+// The same on real servers, also with a commit: it is refused as a whole. A full server refuses even transactions that only read.
 func TestRealServersThatTakeNoWrites(t *testing.T) {
 	addr := storetest.StartRedis(t)
 	client := storetest.Client(t, addr, false)
 	s := store.New(client)
 	o := acquire(t, s)
-	refusedWhile := func(code string, begin, end func() error) {
+	reads := map[string]func() error{
+		"a slice": func() error {
+			_, err := s.ReadSlice(ctx, lane, stateID, hour0, 0, buckets, func(int, []byte, []byte) error { return nil })
+			return err
+		},
+		"a lane": func() error {
+			_, _, err := s.Load(ctx, lane, stateID, []store.SliceID{hour0}, buckets, func(int, []byte, []byte) error { return nil })
+			return err
+		},
+	}
+	refusedWhile := func(code string, readable bool, begin, end func() error) {
 		t.Helper()
 		require.NoError(t, begin())
 		require.NoError(t, client.Ping(ctx).Err())
@@ -89,19 +99,38 @@ func TestRealServersThatTakeNoWrites(t *testing.T) {
 		after, err := client.HGetAll(ctx, "mr:{flights/flights/3}:meta").Result()
 		require.NoError(t, err)
 		require.Equal(t, before, after)
+		for what, read := range reads {
+			if err := read(); readable {
+				require.NoError(t, err, what)
+			} else {
+				requireRefusal(t, err, code, "")
+			}
+		}
 		require.NoError(t, end())
 		require.NoError(t, s.Probe(ctx))
 		n, err = s.Apply(ctx, lane, stateID, o.token, o.commit(10, "v", hour0))
 		require.NoError(t, err)
 		require.Positive(t, n)
 	}
-	refusedWhile("OOM",
+	o.mustApply(o.commit(5, "v", hour0))
+	refusedWhile("OOM", false,
 		func() error { return client.ConfigSet(ctx, "maxmemory", "1").Err() },
 		func() error { return client.ConfigSet(ctx, "maxmemory", "0").Err() })
 	o = acquire(t, s)
 	host, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
-	refusedWhile("READONLY",
+	refusedWhile("READONLY", true,
 		func() error { return client.(*redis.Client).ReplicaOf(ctx, host, port).Err() }, // of itself, for want of another
 		func() error { return client.(*redis.Client).ReplicaOf(ctx, "NO", "ONE").Err() })
+}
+
+// A server that asks for a password refuses every command, a single one as well as a pipeline.
+func TestRefusalsOfEveryCommand(t *testing.T) {
+	addr := storetest.StartRedis(t)
+	require.NoError(t, storetest.Client(t, addr, false).ConfigSet(ctx, "requirepass", "secret").Err())
+	s := store.New(storetest.Client(t, addr, false))
+	_, _, err := s.ReadMeta(ctx, lane)
+	requireRefusal(t, err, "NOAUTH", "give the workers one")
+	_, err = s.ReadCtl(ctx, lane)
+	requireRefusal(t, err, "NOAUTH", "give the workers one")
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -35,13 +36,54 @@ func (e *RefusalError) Unwrap() error { return e.Err }
 
 // explained returns err as a RefusalError if it is an answer of that kind, and err itself otherwise.
 func explained(err error) error {
-	if err == nil {
-		return nil
-	}
 	for code := range refusals {
 		if redis.HasErrorPrefix(err, code+" ") {
 			return &RefusalError{Code: code, Err: err}
 		}
 	}
 	return err
+}
+
+// refusalHook makes every answer of that kind a RefusalError, whichever command it answers.
+type refusalHook struct{}
+
+// DialHook returns next: a connection that cannot be made says so itself.
+func (refusalHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook explains the answer to a single command.
+func (refusalHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err != nil {
+			err = explained(err)
+			cmd.SetErr(err)
+		}
+		return err
+	}
+}
+
+// ProcessPipelineHook explains the answers to the commands of a pipeline or transaction. To EXEC the server answers no more than
+// EXECABORT; why is in its answer to the command that it did not queue.
+func (refusalHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if err == nil {
+			return nil
+		}
+		var first error
+		for _, cmd := range cmds {
+			failed := cmd.Err()
+			if failed == nil {
+				continue
+			}
+			cmd.SetErr(explained(failed))
+			if first == nil && !redis.IsExecAbortError(failed) {
+				first = cmd.Err()
+			}
+		}
+		if redis.IsExecAbortError(err) && first != nil {
+			return first
+		}
+		return explained(err)
+	}
 }

@@ -45,7 +45,7 @@ func (s *Store) query(ctx context.Context, script *redis.Script, keys []string, 
 func scriptReply(cmd *redis.Cmd) ([]any, error) {
 	reply, err := cmd.Result()
 	if err != nil {
-		return nil, explained(err)
+		return nil, err
 	}
 	if list, ok := reply.([]any); ok {
 		return list, nil
