@@ -40,11 +40,11 @@ type RevisionError struct {
 }
 
 func (e *RevisionError) Error() string {
-	text := fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, ledger.WindowID{Window: e.Window, Start: e.Start}, e.Err)
+	id := ledger.WindowID{Window: e.Window, Start: e.Start}
 	if errors.Is(e.Err, source.ErrRecordTooLarge) {
-		return "incident row-too-large: " + text + "; the window is published by itself once the topic takes it"
+		return fmt.Sprintf("incident row-too-large: %v; revision %d of window %s is published by itself once the topic takes it", e.Err, e.Revision, id)
 	}
-	return text
+	return fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, id, e.Err)
 }
 
 func (e *RevisionError) Unwrap() error { return e.Err }

@@ -57,14 +57,14 @@ type TooLargeError struct {
 }
 
 func (e *TooLargeError) Error() string {
-	const most = 80
+	const most = 40
 	key := e.Key
 	if len(key) > most {
 		key = append(key[:most:most], "..."...)
 	}
-	return fmt.Sprintf("the record of key %s takes %d bytes, topic %s takes %d: raise its limit with "+
+	return fmt.Sprintf("topic %s takes records of %d bytes, that of key %s has %d: raise its limit with "+
 		"kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%d",
-		strings.ToValidUTF8(string(key), "?"), e.Size, e.Topic, e.Limit, e.Topic, SettingMaxMessageBytes, MessageBytes(e.Size))
+		e.Topic, e.Limit, strings.ToValidUTF8(string(key), "?"), e.Size, e.Topic, SettingMaxMessageBytes, MessageBytes(e.Size))
 }
 
 // Is makes it ErrRecordTooLarge.
