@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -23,7 +24,7 @@ func CloseWindow(ctx workflow.Context, in contract.CloseWindowInput) (*contract.
 	var stop stopper
 	stop.watch(ctx, cancel)
 	options := contract.CloseOneOptions()
-	options.Summary = "close " + in.Window.String()
+	options.Summary = summary(blockedText(in.Window, in.Problem))
 	var closing *activities.Closing
 	var closed contract.CloseOneResult
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(work, options), closing.CloseOne,
@@ -40,4 +41,9 @@ func CloseWindow(ctx workflow.Context, in contract.CloseWindowInput) (*contract.
 	}
 	up.tellEnd(lasting, endText(err))
 	return nil, err
+}
+
+// blockedText says in a summary that a window cannot be closed, and why.
+func blockedText(ref contract.WindowRef, problem string) string {
+	return fmt.Sprintf("%s is blocked: %s", ref, strings.TrimPrefix(problem, "incident "))
 }

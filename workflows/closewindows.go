@@ -202,6 +202,7 @@ func (c *closeWindows) promote(ctx workflow.Context, f contract.FailedWindow) er
 	if err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 		return err
 	}
+	f.Since = workflow.Now(ctx)
 	c.in.Promoted = append(c.in.Promoted, f)
 	return nil
 }
@@ -230,8 +231,10 @@ func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
 // untilLook is the time until the next look at windows with a workflow of their own.
 func (c *closeWindows) untilLook(ctx workflow.Context) workflow.Future {
 	first := c.in.Promoted[0]
-	what := fmt.Sprintf("waits for %d windows with a workflow of their own, such as %s: %s", len(c.in.Promoted),
-		contract.CloseWindowID(c.in.Pipeline, first.WindowRef), first.Problem)
+	what := blockedText(first.WindowRef, first.Problem)
+	if more := len(c.in.Promoted) - 1; more > 0 {
+		what = fmt.Sprintf("%d windows are blocked, among them %s", more+1, what)
+	}
 	return workflow.NewTimerWithOptions(ctx, contract.ReconcileEvery, workflow.TimerOptions{Summary: summary(what)})
 }
 
@@ -283,7 +286,9 @@ func (c *closeWindows) set(ctx workflow.Context, state, note string) {
 func (c *closeWindows) tellWaits(ctx workflow.Context) {
 	var waits contract.ChildWaits
 	for _, f := range c.in.Promoted {
-		waits.Waits = append(waits.Waits, contract.Wait{For: f.String(), Why: f.Problem})
+		waits.Waits = append(waits.Waits, contract.Wait{
+			For: f.String(), Why: f.Problem, Since: f.Since, ID: contract.CloseWindowID(c.in.Pipeline, f.WindowRef),
+		})
 	}
 	if len(waits.Waits) > 0 && workflow.GetVersion(ctx, changeTellsPipeline, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		waits.Waits = nil

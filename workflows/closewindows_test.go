@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,6 +189,18 @@ func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
 	told := toldOf(*reports)
 	require.Contains(t, told[1], "closing minutely 1970-01-01T00:07:00Z: ", "the pipeline knows which window has a workflow, and why")
 	require.Equal(t, []string{"closing", "ended"}, told[2:], "and when it is over")
+	wait := (*reports)[1].Waits[0]
+	require.Equal(t, contract.CloseWindowID("orders", ref(7)), wait.ID)
+	require.False(t, wait.Since.IsZero(), "the window is blocked since then, not since the closer began")
+}
+
+// What blocks a window stands before everything else in the summaries: Temporal's UI shows no more than their beginning.
+func TestSummaryOfABlockedWindow(t *testing.T) {
+	long := "incident row-too-large: topic orders.windows takes records of 488 bytes, that of key " + strings.Repeat("k", 300)
+	text := summary(blockedText(ref(7), long))
+	require.True(t, strings.HasPrefix(text, "minutely 1970-01-01T00:07:00Z is blocked: row-too-large: topic orders.windows takes records of 488"), text)
+	require.True(t, strings.HasSuffix(text, "k..."), "it says that there is more: %s", text)
+	require.LessOrEqual(t, len(text), maxSummary)
 }
 
 func TestCloserIsBlockedByAHundredFailures(t *testing.T) {

@@ -3,6 +3,7 @@ package workflows
 import (
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -96,13 +97,17 @@ func (w *waits) try(ctx workflow.Context, s step, in, out any) error {
 // maxSummary bounds a summary; Temporal refuses longer ones.
 const maxSummary = 200
 
-// summary is text as Temporal takes it for activities and timers.
+// summary is text as Temporal takes it for activities and timers. Where it is cut, it says so.
 func summary(text string) string {
-	runes := []rune(text)
-	for len(string(runes)) > maxSummary {
-		runes = runes[:len(runes)-1]
+	if len(text) <= maxSummary {
+		return text
 	}
-	return string(runes)
+	const more = "..."
+	end := maxSummary - len(more)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + more
 }
 
 // pause waits for d under a timer that says what for.

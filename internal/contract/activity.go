@@ -194,7 +194,8 @@ type ClosedWindow struct {
 // FailedWindow is a window that could not be closed.
 type FailedWindow struct {
 	WindowRef
-	Problem string `json:"problem"`
+	Problem string    `json:"problem"`
+	Since   time.Time `json:"since,omitzero"` // when it was given a workflow of its own
 }
 
 // String is the family and the start, as people read it.

@@ -180,3 +180,17 @@ func TestWatermarkAheadOfTheClock(t *testing.T) {
 	require.Contains(t, found[0].Command, "millrace watermark reset orders")
 	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, noon), "there is none yet")
 }
+
+// A blocked window says since when it is one and which workflow shows its last try; a closer of an older release knows neither.
+func TestBlockedWindowNamesItsWorkflow(t *testing.T) {
+	began, blocked := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC)
+	id := CloseWindowID("orders", WindowRef{Window: "hourly", Start: 978_325_200_000})
+	wait := Wait{For: "hourly 2001-01-01T05:00:00Z", Why: "checksum", Since: blocked, ID: id}
+	closer := ChildState{ID: CloseWindowsID("orders"), State: ChildClosing, Since: began, ChildWaits: ChildWaits{Waits: []Wait{wait, {For: "old"}}}}
+	got := ChildConditions("orders", closer)
+	require.Len(t, got, 2)
+	require.Equal(t, blocked, got[0].Since)
+	require.Equal(t, "temporal workflow describe --workflow-id close:orders:hourly:978325200000", got[0].Command)
+	require.Equal(t, began, got[1].Since)
+	require.Contains(t, got[1].Command, "temporal workflow list --query")
+}

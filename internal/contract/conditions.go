@@ -49,10 +49,17 @@ func ChildConditions(pipeline string, c ChildState) []Condition {
 func closingConditions(pipeline string, c ChildState) []Condition {
 	var all []Condition
 	for _, w := range c.Waits {
-		all = append(all, Condition{
-			Kind: ConditionClosingBlocked, Subject: "window " + w.For, Reason: w.Why, Since: c.Since,
-			Command: "temporal workflow list --query 'WorkflowType=\"" + WorkflowCloseWindow + "\" AND ExecutionStatus=\"Running\"'",
-		})
+		blocked := Condition{
+			Kind: ConditionClosingBlocked, Subject: "window " + w.For, Reason: w.Why, Since: w.Since,
+			Command: "temporal workflow describe --workflow-id " + w.ID,
+		}
+		if w.Since.IsZero() { // a closer of an older release did not say it
+			blocked.Since = c.Since
+		}
+		if w.ID == "" {
+			blocked.Command = "temporal workflow list --query 'WorkflowType=\"" + WorkflowCloseWindow + "\" AND ExecutionStatus=\"Running\"'"
+		}
+		all = append(all, blocked)
 	}
 	if c.State == ChildBlocked {
 		all = append(all, Condition{

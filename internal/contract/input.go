@@ -196,8 +196,10 @@ type ChildWaits struct {
 
 // Wait is one thing that is waited for.
 type Wait struct {
-	For string `json:"for"` // a lane, a window
-	Why string `json:"why,omitempty"`
+	For   string    `json:"for"` // a lane, a window
+	Why   string    `json:"why,omitempty"`
+	Since time.Time `json:"since,omitzero"`        // when it is not as old as the child's state
+	ID    string    `json:"workflow_id,omitempty"` // of the workflow that shows it, when that is another one than the child's
 }
 
 // ChildState is what a parent knows of a child.
