@@ -70,8 +70,9 @@ var serverScenarios = []scenario{
 		name: "Redis is full", kind: contract.ConditionDegraded,
 		setup: journalling(),
 		says:  "OOM", verify: 1, // Redis refuses whole transactions then, those that only read among them
-		bring: func(s *scene) { s.configure("maxmemory", "1mb") },
-		leave: func(s *scene) { s.configure("maxmemory", "0") },
+		verifySays: "redis refuses with OOM: .*; raise maxmemory",
+		bring:      func(s *scene) { s.configure("maxmemory", "1mb") },
+		leave:      func(s *scene) { s.configure("maxmemory", "0") },
 		commands: []try{
 			drain("OOM|not drained", 4), pause("OOM", 4), resume("Redis|OOM", 4), scale("Redis|OOM", 4),
 			remove("Redis|OOM|stop it first", 1, 130), stop("Redis|OOM", 0, 4),

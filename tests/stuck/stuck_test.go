@@ -30,7 +30,8 @@ type scenario struct {
 	end string
 	// noPage leaves the page out although the table says that it shows the state, and noWorker the metrics and /health.
 	noPage, noWorker bool
-	verify           int // exit code when it is not the table's; 0: the table's
+	verify           int    // exit code when it is not the table's; 0: the table's
+	verifySays       string // on its error stream, a regular expression
 	// commands that are sent into the state, in this order, and what may come of them; none: none are.
 	commands []try
 }
@@ -182,6 +183,7 @@ func (sc *scenario) shows(s *scene) {
 	}
 	a := s.CLI("verify", name, "--spec", s.File)
 	require.Equal(s.t, want, a.Code, "%s%s", a.Out, a.Err)
+	require.Regexp(s.t, sc.verifySays, a.Err)
 	if want == 4 {
 		require.Contains(s.t, a.Out, "PROBLEM unhealthy: ", "%s", a.Err)
 	}
