@@ -104,7 +104,7 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 		place(env, w, 2*time.Second)
 		send(env, 5*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
 		start(env, nil)
-		require.ErrorContains(t, got.err, "lane orders/0: parked: gap; lane orders/1: parked: gap")
+		require.ErrorContains(t, got.err, ": lanes orders/0, orders/1: parked: gap; it goes on trying")
 	})
 	t.Run("lanes are parked until somebody decides", func(t *testing.T) {
 		env, w := pipelineEnv(t)

@@ -49,7 +49,7 @@ func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningR
 	}
 	if asking := running.Asking(); len(running.Lanes) == 0 && len(asking) > 0 {
 		return nil, refused("pipeline %s does not run: %d of %d lanes are parked until somebody decides, see `millrace recover ls %s`: %s",
-			p.spec.Name, len(asking), len(running.Missing), p.spec.Name, lanesText(asking))
+			p.spec.Name, len(asking), len(running.Missing), p.spec.Name, contract.MissingText(asking))
 	}
 	if len(running.Lanes) == 0 {
 		return nil, refused("pipeline %s does not run after %s: %s; it goes on trying",
@@ -108,7 +108,7 @@ func (p *pipeline) waitsFor(missing []contract.LaneMissing) string {
 		parts = append(parts, part)
 	}
 	if len(missing) > 0 {
-		parts = append(parts, lanesText(missing))
+		parts = append(parts, contract.MissingText(missing))
 	}
 	return strings.Join(parts, "; ")
 }

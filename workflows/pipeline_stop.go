@@ -98,7 +98,7 @@ func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, e
 	}
 	r.Lanes, r.Missing = applied.Lanes, applied.Missing
 	if len(applied.Missing) > 0 {
-		return p.undrained(r, lanesText(applied.Missing)), nil
+		return p.undrained(r, contract.MissingText(applied.Missing)), nil
 	}
 	// The closer ends first: two of them would fence one another's transactions.
 	p.cancelFlushes()
@@ -150,19 +150,6 @@ func (p *pipeline) awaitDrained(ctx workflow.Context, o order, r *contract.Recei
 func (p *pipeline) closeAgain() {
 	p.closer = p.newCloser()
 	workflow.Go(p.lasting, func(ctx workflow.Context) { p.supervise(ctx, p.closer) })
-}
-
-// lanesText names lanes and why they are missing, the first few of them.
-func lanesText(missing []contract.LaneMissing) string {
-	const shown = 5
-	var parts []string
-	for _, m := range missing[:min(shown, len(missing))] {
-		parts = append(parts, fmt.Sprintf("lane %s/%d: %s", m.Topic, m.Partition, m.Reason))
-	}
-	if more := len(missing) - shown; more > 0 {
-		parts = append(parts, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(parts, "; ")
 }
 
 // changeHaltTries: a stop says what it waits for, and waits for Redis no longer than contract.HaltPatience.

@@ -124,14 +124,12 @@ func startAndTell(ctx context.Context, sh *shell, c client.Client, s *spec.Spec,
 // they will not be read before somebody makes it.
 func unread(pipeline string, r *contract.Running) error {
 	if asking := r.Asking(); len(asking) > 0 {
-		m := asking[0]
-		return fmt.Errorf("parked until somebody decides: %d of %s of pipeline %s, see `millrace recover ls %s`: %s/%d %s", len(asking),
-			counted(len(r.Lanes)+len(r.Missing), "lane"), pipeline, pipeline, m.Topic, m.Partition, m.Reason)
+		return fmt.Errorf("parked until somebody decides: %d of %s of pipeline %s (%s), see `millrace recover ls %s`", len(asking),
+			counted(len(r.Lanes)+len(r.Missing), "lane"), pipeline, contract.MissingGroup(asking).Lanes(), pipeline)
 	}
 	if len(r.Missing) > 0 {
-		m := r.Missing[0]
-		return incompletef("%s of pipeline %s is not read yet: %s/%d %s; see `millrace status %s`", counted(len(r.Missing), "lane"), pipeline,
-			m.Topic, m.Partition, m.Reason, pipeline)
+		return incompletef("not read yet: %s of pipeline %s (%s), see `millrace status %s`", counted(len(r.Missing), "lane"), pipeline,
+			contract.MissingGroup(r.Missing).Lanes(), pipeline)
 	}
 	return nil
 }
@@ -155,8 +153,8 @@ func drawStarted(w io.Writer, done started) error {
 		printLanes(&b, "begun at", begun)
 	}
 	printLanes(&b, "committed", r.Lanes)
-	for _, lane := range r.Missing {
-		fmt.Fprintf(&b, "  MISSING %s/%d: %s\n", lane.Topic, lane.Partition, lane.Reason)
+	for _, g := range contract.GroupMissing(r.Missing) {
+		fmt.Fprintf(&b, "  MISSING %s\n", g)
 	}
 	for _, text := range r.Warnings {
 		fmt.Fprintf(&b, "  warning: %s\n", text)

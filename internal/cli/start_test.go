@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -103,12 +104,15 @@ func TestAStartSaysWhatIsUnread(t *testing.T) {
 	r.Missing = []contract.LaneMissing{{Topic: "in", Partition: 2, Reason: "no worker has acquired it"}}
 	err := unread("orders", r)
 	require.Equal(t, ExitIncomplete, Code(err))
-	require.EqualError(t, err, "1 lane of pipeline orders is not read yet: in/2 no worker has acquired it; see `millrace status orders`")
+	require.EqualError(t, err, "not read yet: 1 lane of pipeline orders (in/2), see `millrace status orders`")
 	r.Missing = append(r.Missing, contract.LaneMissing{Topic: "in", Partition: 3, Reason: "parked: state-lost", Asks: true})
 	err = unread("orders", r)
 	require.Equal(t, ExitFailed, Code(err))
-	require.EqualError(t, err, "parked until somebody decides: 1 of 4 lanes of pipeline orders, see `millrace recover ls orders`: "+
-		"in/3 parked: state-lost")
+	require.EqualError(t, err, "parked until somebody decides: 1 of 4 lanes of pipeline orders (in/3), see `millrace recover ls orders`")
+	var out bytes.Buffer
+	r.Missing = append(r.Missing, contract.LaneMissing{Topic: "in", Partition: 4, Reason: "parked: state-lost", Asks: true})
+	require.NoError(t, drawStarted(&out, started{Pipeline: "orders", Running: r}))
+	require.Contains(t, out.String(), "  MISSING in/2: no worker has acquired it\n  MISSING in/3, in/4: parked: state-lost\n")
 }
 
 // The help explains every choice that a lane can offer.

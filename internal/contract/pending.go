@@ -56,11 +56,11 @@ func (d AwaitDetails) String() string {
 	}
 	left := len(d.Missing) + d.More
 	text := fmt.Sprintf("%d of %d lanes are missing: ", left, left+d.Done)
-	for i, m := range d.Missing {
+	for i, g := range GroupMissing(d.Missing) {
 		if i > 0 {
 			text += "; "
 		}
-		text += fmt.Sprintf("%s/%d: %s", m.Topic, m.Partition, m.Reason)
+		text += g.String()
 	}
 	if d.More > 0 {
 		text += fmt.Sprintf("; and %d more", d.More)

@@ -1,0 +1,32 @@
+package contract
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A reason that many lanes share is said once, however their numbers differ.
+func TestMissingTextSaysEveryReasonOnce(t *testing.T) {
+	lost := func(n int32) LaneMissing {
+		return LaneMissing{Topic: "in", Partition: n, Reason: fmt.Sprintf("Redis holds no state of in/%d, but offset %d is committed", n, 100+n)}
+	}
+	unowned := func(n int32) LaneMissing {
+		return LaneMissing{Topic: "in", Partition: n, Reason: "no worker has acquired it"}
+	}
+	require.Empty(t, MissingText(nil))
+	require.Equal(t, "lane in/7: no worker has acquired it", MissingText([]LaneMissing{unowned(7)}))
+	require.Equal(t, "lanes in/0, in/2: of in/0, and alike of the others: Redis holds no state of in/0, but offset 100 is committed; "+
+		"lanes in/1, in/3: no worker has acquired it", MissingText([]LaneMissing{lost(0), unowned(1), lost(2), unowned(3)}))
+	var many []LaneMissing
+	for n := range int32(20) {
+		many = append(many, unowned(n))
+	}
+	require.Contains(t, MissingText(many), "in/14, in/15 and 4 more: no worker has acquired it")
+	many = nil
+	for n := range int32(9) {
+		many = append(many, LaneMissing{Topic: "in", Partition: n, Reason: fmt.Sprintf("reason %c", 'a'+n)})
+	}
+	require.Contains(t, MissingText(many), "lane in/4: reason e; and 4 more")
+}
