@@ -230,10 +230,10 @@ func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
 
 // untilLook is the time until the next look at windows with a workflow of their own.
 func (c *closeWindows) untilLook(ctx workflow.Context) workflow.Future {
-	first := c.in.Promoted[0]
-	what := blockedText(first.WindowRef, first.Problem)
+	first := c.in.Promoted[0].WindowRef
+	what := fmt.Sprintf("%s is blocked, see %s", first, contract.CloseWindowID(c.in.Pipeline, first))
 	if more := len(c.in.Promoted) - 1; more > 0 {
-		what = fmt.Sprintf("%d windows are blocked, among them %s", more+1, what)
+		what = fmt.Sprintf("%d windows are blocked: %s and %d more", more+1, what, more)
 	}
 	return workflow.NewTimerWithOptions(ctx, contract.ReconcileEvery, workflow.TimerOptions{Summary: summary(what)})
 }

@@ -196,9 +196,9 @@ func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
 
 // What blocks a window stands before everything else in the summaries: Temporal's UI shows no more than their beginning.
 func TestSummaryOfABlockedWindow(t *testing.T) {
-	long := "incident row-too-large: topic orders.windows takes records of 488 bytes, that of key " + strings.Repeat("k", 300)
+	long := "incident row-too-large: a record has 2060 bytes, topic orders.windows takes 488: " + strings.Repeat("k", 300)
 	text := summary(blockedText(ref(7), long))
-	require.True(t, strings.HasPrefix(text, "minutely 1970-01-01T00:07:00Z is blocked: row-too-large: topic orders.windows takes records of 488"), text)
+	require.True(t, strings.HasPrefix(text, "minutely 1970-01-01T00:07:00Z is blocked: row-too-large: a record has 2060 bytes, topic orders.windows takes 488"), text)
 	require.True(t, strings.HasSuffix(text, "k..."), "it says that there is more: %s", text)
 	require.LessOrEqual(t, len(text), maxSummary)
 }

@@ -248,7 +248,7 @@ func TestResultsArePinged(t *testing.T) {
 // A drain or flush that meets an incident says so at once instead of trying again, and Kafka's breaker hears nothing of it.
 func TestEmitTellsIncidentsAtOnce(t *testing.T) {
 	pressing(t, func(t *testing.T, p *press) {
-		const large = "incident row-too-large: topic w takes records of 1488 bytes, that of key k has 2132"
+		const large = "incident row-too-large: a record has 2132 bytes, topic w takes 1488"
 		failed := result.Trouble{Window: "w", Start: 1_700_000_400_000, Error: "Redis is away"}
 		p.report.Failed = []result.Trouble{failed}
 		_, err := p.Emit(t.Context(), ledger.ReasonFlush, nil)

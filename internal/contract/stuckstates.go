@@ -260,7 +260,7 @@ var stuckStates = []StuckState{
 		Page:   true, Process: true,
 		Sample: Condition{
 			Subject: "window hourly 2001-01-01T05:00:00Z", Since: sampleSince, Command: "temporal workflow describe --workflow-id close:orders:hourly:978325200000",
-			Reason: "incident row-too-large: topic orders.windows takes records of 1048064 bytes, that of key XX has 3145758: raise its limit with ...",
+			Reason: "incident row-too-large: a record has 3145758 bytes, topic orders.windows takes 1048064: raise its limit with ...",
 		},
 	},
 	{

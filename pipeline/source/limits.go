@@ -62,9 +62,9 @@ func (e *TooLargeError) Error() string {
 	if len(key) > most {
 		key = append(key[:most:most], "..."...)
 	}
-	return fmt.Sprintf("topic %s takes records of %d bytes, that of key %s has %d: raise its limit with "+
-		"kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%d",
-		e.Topic, e.Limit, strings.ToValidUTF8(string(key), "?"), e.Size, e.Topic, SettingMaxMessageBytes, MessageBytes(e.Size))
+	return fmt.Sprintf("a record has %d bytes, topic %s takes %d: raise its limit with "+
+		"kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%d (the record's key is %s)",
+		e.Size, e.Topic, e.Limit, e.Topic, SettingMaxMessageBytes, MessageBytes(e.Size), strings.ToValidUTF8(string(key), "?"))
 }
 
 // Is makes it ErrRecordTooLarge.
