@@ -115,13 +115,25 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec, run string) (activitie
 	}, nil
 }
 
+// inUse reports whether a closer is in use, or waits for its next user. One that could not look is tried again after a longer
+// pause. The mutex of closers is held.
+func (c *closer) inUse(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pause := idleFor
+	if c.last.Problem != "" {
+		pause += contract.CloseDueOptions().RetryPolicy.MaximumInterval
+	}
+	return c.users > 0 || now.Sub(c.left) < pause
+}
+
 // sweep gives up the closers that nobody has used for a while, and the state machines of pipelines that have none left.
 func (c *closers) sweep(now time.Time) {
 	c.mu.Lock()
 	var idle []*closer
 	wanted := make(map[string]bool)
 	for key, made := range c.made {
-		if made.users > 0 || now.Sub(made.left) < idleFor {
+		if made.inUse(now) {
 			wanted[made.spec.Name] = true
 			continue
 		}
@@ -152,16 +164,19 @@ func (c *closers) kept() map[string]contract.Kept {
 	return all
 }
 
-// hindered says by pipeline what hinders the closers that are at work here, or were a moment ago: a closer that cannot look is tried
-// again after a pause.
+// hindered says by pipeline what hinders the closer that has looked for windows last, if it is at work here or waits for its next
+// user. One that closes a single window, as a window's own workflow asks it to, does not look and knows nothing of the others.
 func (c *closers) hindered() map[string]contract.CloseDueDetails {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make(map[string]contract.CloseDueDetails)
+	all, latest := make(map[string]contract.CloseDueDetails), make(map[string]time.Time)
 	for _, made := range c.made {
+		if !made.inUse(time.Now()) {
+			continue
+		}
 		made.mu.Lock()
-		if made.users > 0 || time.Since(made.left) < idleFor { // or between two tries
-			all[made.spec.Name] = made.last
+		if name := made.spec.Name; made.looked.After(latest[name]) {
+			all[name], latest[name] = made.last, made.looked
 		}
 		made.mu.Unlock()
 	}
@@ -209,6 +224,7 @@ type closer struct {
 	skipped map[window.Ref]struct{}
 	kept    *contract.Kept           // as of the last round that counted it
 	last    contract.CloseDueDetails // of the last round: what hinders it
+	looked  time.Time                // when that was; zero for one that has had no round
 }
 
 // Round implements activities.Closer. While Kafka does not take results it leaves it alone.
@@ -225,7 +241,7 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 		})
 	}
 	c.mu.Lock()
-	c.last = last
+	c.last, c.looked = last, time.Now()
 	c.mu.Unlock()
 	return round, err
 }
@@ -234,7 +250,7 @@ func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract
 func (c *closer) Hindered(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last.Problem = err.Error()
+	c.last.Problem, c.looked = err.Error(), time.Now()
 }
 
 func (c *closer) round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -180,6 +181,52 @@ func TestUnpublishedWindowsAreCountedInWords(t *testing.T) {
 		}
 		require.ErrorContains(t, unpublished(receipt), c.want)
 	}
+}
+
+// Which closer of a pipeline has looked last decides, not which one happens to be asked first.
+func TestClosersThatDoNotLookHideNothing(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		orders := &spec.Spec{Name: "orders"}
+		looks, done := w.takeIn(t, orders, "run-1")
+		defer done()
+		_, err := looks.Round(t.Context(), []contract.WindowRef{{Window: "hourly", Start: 3_600_000}})
+		require.NoError(t, err)
+		for i := range 20 { // the workflows of single windows
+			_, done := w.takeIn(t, orders, fmt.Sprintf("window-%d", i))
+			defer done()
+		}
+		for range 20 {
+			require.Len(t, contract.CloserConditions("orders", w.hindered()["orders"]), 1)
+		}
+		pass(time.Second)
+		next, done := w.takeIn(t, orders, "run-2")
+		defer done()
+		_, err = next.Round(t.Context(), nil)
+		require.NoError(t, err)
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]), "the run before looks no more")
+	})
+}
+
+// CloseDue is tried again after up to a minute, and nothing is well in between.
+func TestAClosersProblemLastsBetweenTries(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		orders := &spec.Spec{Name: "orders"}
+		c, done := w.take(t, orders)
+		c.Hindered(errors.New("connection refused"))
+		done()
+		pass(contract.CloseDueOptions().RetryPolicy.MaximumInterval)
+		found := contract.CloserConditions("orders", w.hindered()["orders"])
+		require.Len(t, found, 1)
+		require.Equal(t, contract.ConditionClosingFails, found[0].Kind)
+		again, done := w.take(t, orders)
+		require.Same(t, c, again)
+		_, err := again.Round(t.Context(), nil)
+		require.NoError(t, err)
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]))
+		done()
+		pass(idleFor + sweepEvery)
+		require.True(t, w.made[0].given)
+	})
 }
 
 // A window that has a workflow of its own is no better than before: /health and the metrics go on counting it.
