@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/spec"
 )
 
 func (p *pipeline) status() (*contract.PipelineStatus, error) {
@@ -41,16 +42,17 @@ func (p *pipeline) windows() []string {
 
 // standing sums up what the pipeline knows of itself, its children and the workflows that report to it.
 func (p *pipeline) standing(now time.Time) contract.Standing {
+	journal := p.spec.Lane.Overflow == spec.OverflowJournal
 	conditions := contract.IntentConditions(p.spec.Name, p.phase, p.note, p.phaseSince)
-	conditions = append(conditions, contract.OrderConditions(p.spec.Name, p.state.Orders)...)
+	conditions = append(conditions, contract.OrderConditions(p.spec.Name, journal, p.state.Orders)...)
 	for _, c := range append(p.childStates(), p.state.Attached...) {
-		conditions = append(conditions, contract.ChildConditions(p.spec.Name, c)...)
+		conditions = append(conditions, contract.ChildConditions(p.spec.Name, journal, c)...)
 	}
 	lanes := 0
 	for _, t := range p.state.Topics {
 		lanes += t.Partitions
 	}
-	return contract.NewStanding(p.phase, lanes, conditions, now)
+	return contract.NewStanding(p.spec.Name, p.phase, lanes, conditions, now)
 }
 
 // show makes the state readable in Temporal's UI: current details always, the memo when what it holds has changed.

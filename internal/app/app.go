@@ -38,6 +38,12 @@ type Config struct {
 	OnHost func(*activities.Host)
 }
 
+// Why a process takes no tasks, other than that Temporal does not answer.
+const (
+	whyStarting = "this worker is starting"
+	whyStopping = "this worker is stopping"
+)
+
 // checkTimeout bounds how long a start waits for Kafka and Redis.
 const checkTimeout = 15 * time.Second
 
@@ -130,7 +136,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 }
 
 func (p *process) observe() error {
-	p.setReady(false, "starting")
+	p.setReady(false, whyStarting)
 	if p.cfg.Metrics == "" {
 		return nil
 	}

@@ -78,7 +78,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	f := &fleet{deps: deps, cfg: cfg, client: temporal, watch: watch, host: host, search: search}
 	workers := f.serve(ctx)
 
-	deps.Ready(false, "stopping")
+	deps.Ready(false, whyStopping)
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), contract.WorkerStopTimeout)
 	defer cancel()
 	return workers.stop(limited, host)

@@ -52,7 +52,10 @@ func (o *observer) Close() {
 func (o *observer) look(ctx context.Context) (statusView, error) {
 	now := time.Now()
 	view := statusView{Pipeline: o.spec.Name, State: "unknown", Replicas: o.spec.Replicas}
-	facts := &findings{pipeline: o.spec.Name, phase: contract.StateRunning, beats: make(map[string]contract.LaneStatus)}
+	facts := &findings{
+		pipeline: o.spec.Name, journal: o.spec.Lane.Overflow == spec.OverflowJournal, phase: contract.StateRunning,
+		beats: make(map[string]contract.LaneStatus),
+	}
 	if err := o.lookAtTemporal(ctx, &view, facts); err != nil {
 		return view, err
 	}
@@ -68,7 +71,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 	if facts.blind {
 		view.State, view.Note = facts.phase, "as Redis says; Temporal does not answer"
 	}
-	view.Standing = contract.NewStanding(facts.phase, len(view.Lanes), facts.conditions, now)
+	view.Standing = contract.NewStanding(view.Pipeline, facts.phase, len(view.Lanes), facts.conditions, now)
 	if view.Standing.Healthy && len(view.Standing.Conditions) == 0 && quiet(&view, now) {
 		view.Standing.Line += ", all sources are quiet"
 	}
@@ -78,6 +81,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 // findings collects what one look has found out.
 type findings struct {
 	pipeline   string
+	journal    bool // its lanes overflow into a journal
 	phase      string
 	open       bool // the pipeline's workflow is open, or may be: Temporal does not answer
 	blind      bool // Temporal does not answer
@@ -174,9 +178,9 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 		intent.Since = knownSince(p.Standing, intent.Kind)
 		facts.add(intent)
 	}
-	facts.add(contract.OrderConditions(view.Pipeline, p.Orders)...)
+	facts.add(contract.OrderConditions(view.Pipeline, facts.journal, p.Orders)...)
 	for _, child := range append(p.Children, p.Attached...) {
-		facts.add(contract.ChildConditions(view.Pipeline, child)...)
+		facts.add(contract.ChildConditions(view.Pipeline, facts.journal, child)...)
 	}
 	describeBeats(ctx, c, p.Replicas, view, facts)
 	return nil
@@ -229,7 +233,7 @@ func describeBeats(ctx context.Context, c client.Client, replicas int, view *sta
 		for _, l := range beat.Lanes {
 			facts.beats[fmt.Sprintf("%s/%d", l.Topic, l.Partition)] = l
 		}
-		facts.add(contract.EngineConditions(beat, time.Now())...)
+		facts.add(contract.EngineConditions(beat, facts.journal, time.Now())...)
 	}
 	closing, at := beatOf[contract.CloseDueDetails](ctx, c, contract.CloseWindowsID(view.Pipeline), contract.ActivityCloseDue)
 	facts.add(contract.CloserConditions(view.Pipeline, closing)...)

@@ -49,7 +49,7 @@ func manyLanes(n int, now time.Time) statusView {
 	v.Children = append(v.Children, contract.ChildState{
 		ID: "replica:orders:8", State: contract.ChildSeeking, Note: strings.Repeat("no worker can run it ", 20),
 	})
-	v.Standing = contract.NewStanding(v.State, n, conditions, now)
+	v.Standing = contract.NewStanding(v.Pipeline, v.State, n, conditions, now)
 	return v
 }
 
@@ -127,7 +127,7 @@ func TestCheckFailsOnWhatIsNotHealthy(t *testing.T) {
 	require.ErrorContains(t, err, "pipeline orders is not healthy")
 	require.Contains(t, out.String(), "pipeline orders: stalled: 1 of 16 lanes parked")
 	require.Contains(t, out.String(), "! lane-parked orders/15 -> `millrace recover ls orders`: incident gap")
-	v.Standing = contract.NewStanding(contract.StatePaused, 16,
+	v.Standing = contract.NewStanding(v.Pipeline, contract.StatePaused, 16,
 		contract.IntentConditions(v.Pipeline, contract.StatePaused, "maintenance", time.Time{}), time.Now())
 	out.Reset()
 	require.NoError(t, checkStatus(sh, v))

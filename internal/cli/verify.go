@@ -60,7 +60,7 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 	if err != nil {
 		return err
 	}
-	unhealthy(v, view)
+	addStanding(v, view)
 	if sh.json {
 		err = printJSON(sh.out, v)
 	} else {
@@ -72,9 +72,13 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 	return err
 }
 
-// unhealthy adds what status calls unhealthy. That Temporal does not answer says nothing about what was published.
-func unhealthy(v *verify.Report, view statusView) {
+// addStanding adds what status calls unhealthy, and notes that an operator keeps windows from closing. That Temporal does not answer
+// says nothing about what was published.
+func addStanding(v *verify.Report, view statusView) {
 	for _, c := range view.Standing.Conditions {
+		if c.Kind == contract.ConditionClosingSuspended {
+			v.Notes = append(v.Notes, "no window closes: "+conditionLine(c))
+		}
 		if !contract.HealthyKind(c.Kind) && c.Kind != contract.ConditionTemporalAway {
 			v.Add(verify.Problem{Kind: verify.ProblemUnhealthy, Where: cmp.Or(c.Subject, view.Pipeline), Detail: conditionLine(c)})
 		}
@@ -123,6 +127,9 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(v.Rows, "row"), counted(v.ViewsExpired, "window"))
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "PROBLEM %s: %s: %s\n", p.Kind, p.Where, p.Detail)
+	}
+	for _, note := range v.Notes {
+		fmt.Fprintln(w, note)
 	}
 	if v.OK() {
 		_, err := fmt.Fprintln(w, "everything agrees")

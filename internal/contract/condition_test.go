@@ -16,13 +16,17 @@ import (
 var noon = time.Date(2026, 11, 29, 12, 4, 0, 0, time.UTC)
 
 func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
+	const decide = "millrace recover decide W --all CHOICE"
 	parked := func(n int) (all []Condition) {
 		for i := range n {
-			all = append(all, Condition{Kind: ConditionLaneParked, Subject: fmt.Sprintf("orders/%d", i), Command: "millrace recover decide W --all CHOICE"})
+			all = append(all, Condition{Kind: ConditionLaneParked, Subject: fmt.Sprintf("orders/%d", i), Command: decide})
 		}
 		return all
 	}
 	degraded := Condition{Kind: ConditionDegraded, Subject: "redis on w", Reason: "journal: 3 of 3 probes failed", Since: noon}
+	const degradedLine = "degraded (redis on w: journal: 3 of 3 probes failed since 12:04:00)"
+	const parkedLine = "stalled: 1 of 4 lanes parked, decide with `" + decide + "`"
+	paused := IntentConditions("orders", StatePaused, "maintenance", noon)
 	tests := []struct {
 		name       string
 		phase      string
@@ -31,17 +35,24 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 		healthy    bool
 	}{
 		{"nothing", StateRunning, nil, "running", true},
-		{"degraded", StateRunning, []Condition{degraded}, "degraded (redis on w: journal: 3 of 3 probes failed since 12:04:00)", false},
+		{"degraded", StateRunning, []Condition{degraded}, degradedLine, false},
 		{"degraded, with what follows from it", StateRunning, []Condition{
 			{Kind: ConditionClosingFails, Subject: "close:orders", Reason: "EOF"}, {Kind: ConditionCommandsUnread, Subject: "replica:orders:0"}, degraded,
-		}, "degraded (redis on w: journal: 3 of 3 probes failed since 12:04:00); and 2 more", false},
+		}, degradedLine + "; and 2 more", false},
+		{"degraded on several workers", StateRunning, []Condition{
+			degraded, {Kind: ConditionDegraded, Subject: "redis on x"}, {Kind: ConditionDegraded, Subject: "redis on y"},
+		}, degradedLine + "; and 2 more", false},
 		{"parked", StateRunning, append([]Condition{degraded}, parked(4)...),
-			"stalled: 4 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
-		{"known twice", StateRunning, append(parked(1), Condition{Kind: ConditionLaneParked, Subject: "orders/0"}),
-			"stalled: 1 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`", false},
-		{"paused on purpose", StatePaused, IntentConditions("orders", StatePaused, "maintenance", noon), "paused on purpose since 12:04:00: maintenance", true},
-		{"paused and parked", StatePaused, append(IntentConditions("orders", StatePaused, "", noon), parked(1)...),
-			"stalled: 1 of 4 lanes parked, decide with `millrace recover decide W --all CHOICE`; and 1 more", false},
+			"stalled: 4 of 4 lanes parked, decide with `" + decide + "`; and 1 more", false},
+		{"known twice", StateRunning, append(parked(1), Condition{Kind: ConditionLaneParked, Subject: "orders/0"}), parkedLine, false},
+		{"known twice, the other way round", StateRunning, append([]Condition{{Kind: ConditionLaneParked, Subject: "orders/0"}}, parked(1)...),
+			parkedLine, false},
+		{"two recoveries ask", StateRunning, append(parked(2), Condition{Kind: ConditionLaneParked, Subject: "orders/3", Command: "decide V"}),
+			"stalled: 3 of 4 lanes parked, 2 recoveries ask, see `millrace recover ls orders`", false},
+		{"no recovery has told yet", StateRunning, []Condition{{Kind: ConditionLaneParked, Subject: "orders/0"}},
+			"stalled: 1 of 4 lanes parked, see `millrace recover ls orders`", false},
+		{"paused on purpose", StatePaused, paused, "paused on purpose since 12:04:00: maintenance", true},
+		{"paused and parked", StatePaused, append(paused, parked(1)...), parkedLine + "; and 1 more", false},
 		{"yesterday", StateRunning, []Condition{{Kind: ConditionDegraded, Subject: "redis on w", Reason: "away", Since: noon.AddDate(0, 0, -1)}},
 			"degraded (redis on w: away since 2026-11-28 12:04:00)", false},
 		{"a long reason", StateRunning, []Condition{{Kind: ConditionSeeking, Subject: "r", Reason: strings.Repeat("x", 500) + "\nsecond line"}},
@@ -49,11 +60,47 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := NewStanding(tt.phase, 4, tt.conditions, noon.Add(time.Hour))
+			s := NewStanding("orders", tt.phase, 4, tt.conditions, noon.Add(time.Hour))
 			require.Equal(t, tt.line, s.Line)
 			require.Equal(t, tt.healthy, s.Healthy)
 		})
 	}
+}
+
+// A worker's /health knows no recovery and no number of lanes, but the way out all the same.
+func TestParkedLanesNameTheWayOut(t *testing.T) {
+	parked := EngineConditions(EngineStatus{
+		Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders", State: laneStateParked, Reason: "incident gap"}},
+	}, true, noon)
+	s := NewStanding("orders", StateRunning, 0, parked, noon)
+	require.Equal(t, "stalled: 1 lane parked, see `millrace recover ls orders`", s.Line)
+	require.Equal(t, "millrace recover ls orders", s.Conditions[0].Command)
+}
+
+// A report names some of the lanes that wait and counts the others; a heartbeat may name those.
+func TestLanesThatAReportDoesNotNameCount(t *testing.T) {
+	recovery := ChildState{ID: RecoverLanesID("orders", "p", 3), State: StateDeciding, ChildWaits: ChildWaits{MoreWaits: 44}}
+	for i := range MaxWaits {
+		recovery.Waits = append(recovery.Waits, Wait{For: fmt.Sprintf("orders/%d", i), Why: "gap"})
+	}
+	told := ChildConditions("orders", true, recovery)
+	s := NewStanding("orders", StateRunning, 64, told, noon)
+	require.Contains(t, s.Line, "stalled: 64 of 64 lanes parked, decide with ")
+	require.Len(t, s.Conditions, MaxWaits)
+	require.Equal(t, 44, s.More)
+	var beat EngineStatus
+	for i := range 64 {
+		beat.Lanes = append(beat.Lanes, LaneStatus{Topic: "orders", Partition: int32(i), State: laneStateParked})
+	}
+	s = NewStanding("orders", StateRunning, 64, append(told, EngineConditions(beat, true, noon)...), noon)
+	require.Contains(t, s.Line, "stalled: 64 of 64 lanes parked, decide with ")
+	require.Zero(t, s.More)
+
+	closer := ChildState{ID: CloseWindowsID("orders"), State: ChildClosing, ChildWaits: ChildWaits{
+		Waits: []Wait{{For: "hourly 2001-01-01T05:00:00Z", Why: "too large"}}, MoreWaits: 80,
+	}}
+	s = NewStanding("orders", StateRunning, 64, ChildConditions("orders", true, closer), noon)
+	require.Equal(t, "closing blocked: window hourly 2001-01-01T05:00:00Z: too large; and 80 more", s.Line)
 }
 
 func TestLanesStandInTheOrderOfTheirPartitions(t *testing.T) {
@@ -62,7 +109,7 @@ func TestLanesStandInTheOrderOfTheirPartitions(t *testing.T) {
 		all = append(all, Condition{Kind: ConditionLaneParked, Subject: lane})
 	}
 	var order []string
-	for _, c := range NewStanding(StateRunning, 64, all, noon).Conditions {
+	for _, c := range NewStanding("orders", StateRunning, 64, all, noon).Conditions {
 		order = append(order, c.Subject)
 	}
 	require.Equal(t, []string{"orders/3", "orders/17", "orders/41", "payments/1"}, order)
@@ -73,7 +120,7 @@ func TestStandingIsBounded(t *testing.T) {
 	for i := range 256 {
 		all = append(all, Condition{Kind: ConditionLaneParked, Subject: fmt.Sprint(i)})
 	}
-	s := NewStanding(StateRunning, 256, all, noon)
+	s := NewStanding("orders", StateRunning, 256, all, noon)
 	require.Len(t, s.Conditions, MaxConditions)
 	require.Equal(t, 256-MaxConditions, s.More)
 	require.Contains(t, s.Line, "256 of 256 lanes parked")
@@ -82,33 +129,44 @@ func TestStandingIsBounded(t *testing.T) {
 // What a worker's heartbeat says and what its Degrade reports are one condition.
 func TestTwoSourcesOfOneDegradation(t *testing.T) {
 	status := DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
-	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}}, noon)
-	told := ChildConditions("orders", ChildState{ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon})
-	require.Len(t, NewStanding(StateRunning, 4, append(heard, told...), noon).Conditions, 1)
+	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}}, true, noon)
+	told := ChildConditions("orders", true, ChildState{ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon})
+	require.Len(t, NewStanding("orders", StateRunning, 4, append(heard, told...), noon).Conditions, 1)
 }
 
 // What a hot path cannot read in Redis stops no lane: it goes on as it was told last.
 func TestUnreadCommandsStopNothing(t *testing.T) {
-	found := EngineConditions(EngineStatus{Pipeline: "orders", Unread: "connection refused"}, noon)
+	found := EngineConditions(EngineStatus{Pipeline: "orders", Unread: "connection refused"}, true, noon)
 	require.Len(t, found, 1)
 	require.Equal(t, ConditionCommandsUnread, found[0].Kind)
 	require.True(t, HealthyKind(found[0].Kind))
 }
 
 func TestLevelsMeanWhatTheyStop(t *testing.T) {
+	const redis, results = DependencyRedis, DependencyResults
 	tests := []struct {
-		status DependencyStatus
-		kind   string
+		status  DependencyStatus
+		journal bool
+		kind    string
 	}{
-		{DependencyStatus{Dependency: DependencyRedis, Level: LevelNormal}, ""},
-		{DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal}, ConditionDegraded},
-		{DependencyStatus{Dependency: DependencyRedis, Level: LevelThrottled}, ConditionDegraded},
-		{DependencyStatus{Dependency: DependencyRedis, Level: LevelPaused}, ConditionHeld},
-		{DependencyStatus{Dependency: DependencyResults, Level: LevelPaused}, ConditionDegraded},
-		{DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Override: OverrideOpen}, ConditionOverride},
+		{DependencyStatus{Dependency: redis, Level: LevelNormal}, true, ""},
+		{DependencyStatus{Dependency: redis, Level: LevelJournal}, true, ConditionDegraded},
+		{DependencyStatus{Dependency: redis, Level: LevelThrottled}, true, ConditionDegraded},
+		{DependencyStatus{Dependency: redis, Level: LevelPaused}, true, ConditionHeld},
+		{DependencyStatus{Dependency: redis, Level: LevelPaused}, false, ConditionHeld},
+		{DependencyStatus{Dependency: redis, Level: ChildEnded}, true, ""},
+		{DependencyStatus{Dependency: results, Level: LevelPaused}, true, ConditionDegraded},
+
+		{DependencyStatus{Dependency: redis, Level: LevelNormal, Override: OverrideHold}, true, ConditionOverride},
+		{DependencyStatus{Dependency: redis, Level: LevelNormal, Override: OverrideClose}, true, ConditionOverride},
+		{DependencyStatus{Dependency: redis, Level: LevelJournal, Override: OverrideOpen}, true, ConditionClosingSuspended},
+		{DependencyStatus{Dependency: redis, Level: LevelThrottled, Override: OverrideHold}, true, ConditionClosingSuspended},
+		{DependencyStatus{Dependency: redis, Level: LevelPaused, Override: OverrideOpen}, true, ConditionHeld},
+		{DependencyStatus{Dependency: redis, Level: LevelPaused, Override: OverrideOpen}, false, ConditionOverride},
+		{DependencyStatus{Dependency: results, Level: LevelPaused, Override: OverrideOpen}, true, ConditionClosingSuspended},
 	}
 	for _, tt := range tests {
-		found := levelConditions("orders", tt.status)
+		found := levelConditions("orders", tt.journal, tt.status)
 		if tt.kind == "" {
 			require.Empty(t, found)
 			continue
@@ -117,13 +175,71 @@ func TestLevelsMeanWhatTheyStop(t *testing.T) {
 	}
 }
 
-// An order that keeps commits in the journal keeps windows open, and what an operator wants names the command that ends it.
-func TestOrdersSayWhatTheyStopAndHowTheyEnd(t *testing.T) {
-	held := levelConditions("orders", DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Override: OverrideHold, Reason: "night"})
-	require.Equal(t, "hold at level journal, no window closes: night", held[0].Reason)
-	held = levelConditions("orders", DependencyStatus{Dependency: DependencyRedis, Level: LevelNormal, Override: OverrideHold, Reason: "night"})
-	require.Equal(t, "hold at level normal: night", held[0].Reason)
-	for phase, command := range map[string]string{StatePaused: "millrace resume orders", StateStopped: "millrace start FILE", StateDraining: ""} {
+// An order that keeps windows open is on purpose, and the first line says what it costs. A journal that is full under an order is
+// nobody's purpose.
+func TestOrdersSayWhatTheyStop(t *testing.T) {
+	line := func(level, override string) (string, bool) {
+		s := NewStanding("orders", StateRunning, 4, levelConditions("orders", true, DependencyStatus{
+			Dependency: DependencyRedis, Level: level, Override: override, Reason: "night", Worker: "w", Since: noon,
+		}), noon)
+		return s.Line, s.Healthy
+	}
+	for _, tt := range []struct {
+		level, override, line string
+		healthy               bool
+	}{
+		{LevelNormal, OverrideHold, "running, redis on w held by an operator: hold at level normal: night", true},
+		{LevelJournal, OverrideOpen, "running, but no window closes: redis on w held by an operator: open at level journal: night", true},
+		{LevelPaused, OverrideOpen, "stalled: redis on w takes no commits since 12:04:00 and nothing can be journalled " +
+			"(open at level paused: night; the journal takes no more)", false},
+	} {
+		text, healthy := line(tt.level, tt.override)
+		require.Equal(t, tt.line, text)
+		require.Equal(t, tt.healthy, healthy, tt.line)
+	}
+}
+
+// The order on all workers means what it means on each of them.
+func TestOrdersOnAllWorkers(t *testing.T) {
+	for _, tt := range []struct {
+		order   LevelOrder
+		journal bool
+		kind    string
+	}{
+		{LevelOrder{Dependency: DependencyRedis, Override: OverrideOpen}, true, ConditionClosingSuspended},
+		{LevelOrder{Dependency: DependencyRedis, Override: OverrideOpen}, false, ConditionOverride},
+		{LevelOrder{Dependency: DependencyResults, Override: OverrideOpen}, false, ConditionClosingSuspended},
+		{LevelOrder{Dependency: DependencyRedis, Override: OverrideHold}, true, ConditionOverride},
+		{LevelOrder{Dependency: DependencyRedis, Override: OverrideClose}, true, ConditionOverride},
+	} {
+		require.Equal(t, tt.kind, OrderConditions("orders", tt.journal, []LevelOrder{tt.order})[0].Kind, "%+v", tt)
+	}
+}
+
+// An order on all workers is one fact, however many workers tell that they follow it; a worker that stands otherwise counts.
+func TestAnOrderOnAllWorkersIsToldOnce(t *testing.T) {
+	order := OrderConditions("orders", true, []LevelOrder{{
+		Dependency: DependencyRedis, Override: OverrideOpen, By: "update u", Reason: "maintenance",
+	}})
+	on := func(worker, level string) []Condition {
+		return levelConditions("orders", true, DependencyStatus{
+			Dependency: DependencyRedis, Level: level, Override: OverrideOpen, Worker: worker, Reason: "maintenance",
+		})
+	}
+	told := append(append(order, on("a", LevelJournal)...), on("b", LevelThrottled)...)
+	s := NewStanding("orders", StateRunning, 4, told, noon)
+	require.Equal(t, "running, but no window closes: redis held by an operator: open on all workers by update u: maintenance", s.Line)
+	require.Len(t, s.Conditions, 1)
+	s = NewStanding("orders", StateRunning, 4, append(told, on("c", LevelPaused)...), noon)
+	require.False(t, s.Healthy)
+	require.Len(t, s.Conditions, 2)
+}
+
+// What an operator wants names the command that ends it.
+func TestIntentsSayHowTheyEnd(t *testing.T) {
+	for phase, command := range map[string]string{
+		StatePaused: "millrace resume orders", StateStopped: "millrace start FILE", StateDraining: "",
+	} {
 		require.Equal(t, command, IntentConditions("orders", phase, "", noon)[0].Command)
 	}
 }
@@ -168,7 +284,7 @@ func TestWatermarkAheadOfTheClock(t *testing.T) {
 	at := func(ahead time.Duration) []Condition {
 		return EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{
 			Topic: "orders", Partition: 2, State: StateRunning, Watermark: noon.Add(ahead).UnixMilli(),
-		}}}, noon)
+		}}}, true, noon)
 	}
 	require.Empty(t, at(0))
 	require.Empty(t, at(23*time.Hour))
@@ -178,7 +294,7 @@ func TestWatermarkAheadOfTheClock(t *testing.T) {
 	require.Equal(t, "orders/2", found[0].Subject)
 	require.Equal(t, "it is 2026-11-30T13:04:00Z, ahead of the clock: what is older counts as late", found[0].Reason)
 	require.Contains(t, found[0].Command, "millrace watermark reset orders")
-	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, noon), "there is none yet")
+	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, true, noon), "there is none yet")
 }
 
 // A blocked window says since when it is one and which workflow shows its last try; a closer of an older release knows neither.
@@ -187,7 +303,7 @@ func TestBlockedWindowNamesItsWorkflow(t *testing.T) {
 	id := CloseWindowID("orders", WindowRef{Window: "hourly", Start: 978_325_200_000})
 	wait := Wait{For: "hourly 2001-01-01T05:00:00Z", Why: "checksum", Since: blocked, ID: id}
 	closer := ChildState{ID: CloseWindowsID("orders"), State: ChildClosing, Since: began, ChildWaits: ChildWaits{Waits: []Wait{wait, {For: "old"}}}}
-	got := ChildConditions("orders", closer)
+	got := ChildConditions("orders", true, closer)
 	require.Len(t, got, 2)
 	require.Equal(t, blocked, got[0].Since)
 	require.Equal(t, "temporal workflow describe --workflow-id close:orders:hourly:978325200000", got[0].Command)

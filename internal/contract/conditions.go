@@ -13,8 +13,8 @@ const (
 )
 
 // ChildConditions says what of a child's state a person should know. It understands the pipeline's children and the recoveries,
-// degradations and journal replays that report to it.
-func ChildConditions(pipeline string, c ChildState) []Condition {
+// degradations and journal replays that report to it. journal says that the pipeline's lanes overflow into a journal.
+func ChildConditions(pipeline string, journal bool, c ChildState) []Condition {
 	one := func(kind, subject, reason, command string) []Condition {
 		return []Condition{{Kind: kind, Subject: subject, Reason: reason, Since: c.Since, Command: command}}
 	}
@@ -22,7 +22,7 @@ func ChildConditions(pipeline string, c ChildState) []Condition {
 	case strings.HasPrefix(c.ID, RecoverLanesPrefix(pipeline)):
 		return recoveryConditions(pipeline, c)
 	case strings.HasPrefix(c.ID, DegradePrefix(pipeline)):
-		return degradeConditions(pipeline, c)
+		return degradeConditions(pipeline, journal, c)
 	case strings.HasPrefix(c.ID, replayWALPrefix(pipeline)):
 		switch c.State {
 		case StateDeciding:
@@ -61,6 +61,7 @@ func closingConditions(pipeline string, c ChildState) []Condition {
 		}
 		all = append(all, blocked)
 	}
+	sayMore(all, c.MoreWaits)
 	if c.State == ChildBlocked {
 		all = append(all, Condition{
 			Kind: ConditionClosingFails, Subject: CloseWindowsID(pipeline), Reason: c.Note, Since: c.Since,
@@ -86,11 +87,19 @@ func recoveryConditions(pipeline string, c ChildState) []Condition {
 	for _, w := range c.Waits {
 		all = append(all, Condition{Kind: kind, Subject: w.For, Reason: w.Why, Since: c.Since, Command: command})
 	}
+	sayMore(all, c.MoreWaits)
 	return all
 }
 
+// sayMore notes at the last of some conditions how many others a report had no room for.
+func sayMore(named []Condition, more int) {
+	if n := len(named); n > 0 {
+		named[n-1].More = more
+	}
+}
+
 // degradeConditions reads a Degrade's report: its state is the highest level of the machines that it follows.
-func degradeConditions(pipeline string, c ChildState) []Condition {
+func degradeConditions(pipeline string, journal bool, c ChildState) []Condition {
 	subject, ok := strings.CutPrefix(c.ID, DegradePrefix(pipeline))
 	worker, dependency, found := cutLast(subject, ":")
 	if !ok || !found {
@@ -100,7 +109,7 @@ func degradeConditions(pipeline string, c ChildState) []Condition {
 	if !c.LevelSince.IsZero() {
 		since = c.LevelSince
 	}
-	return levelConditions(pipeline, DependencyStatus{
+	return levelConditions(pipeline, journal, DependencyStatus{
 		Dependency: dependency, Level: c.State, Since: since, Reason: c.Note, Override: c.Override, Worker: worker,
 	})
 }
@@ -113,41 +122,56 @@ func cutLast(text, sep string) (before, after string, found bool) {
 	return text[:i], text[i+len(sep):], true
 }
 
-// levelConditions says what a level of degradation on a worker means.
-func levelConditions(pipeline string, d DependencyStatus) []Condition {
-	subject := d.Dependency + " on " + degradeWorker(d.Worker)
+// levelConditions says what a level of degradation on a worker means, with an operator's override or without.
+func levelConditions(pipeline string, journal bool, d DependencyStatus) []Condition {
 	one := func(kind, reason, command string) []Condition {
-		return []Condition{{Kind: kind, Subject: subject, Reason: reason, Since: d.Since, Command: command}}
+		return []Condition{{
+			Kind: kind, Subject: d.Dependency + onWorker + degradeWorker(d.Worker), Reason: reason, Since: d.Since, Command: command,
+		}}
 	}
-	switch {
-	case d.Override != "":
-		level := d.Level
-		if level != LevelNormal {
-			level += ", no window closes"
-		}
-		return one(ConditionOverride, fmt.Sprintf("%s at level %s: %s", d.Override, level, d.Reason), "millrace degrade auto "+pipeline)
-	case d.Level == LevelJournal, d.Level == LevelThrottled:
-		return one(ConditionDegraded, d.Level+": "+d.Reason, "millrace degrade status "+pipeline)
-	case d.Level == LevelPaused && d.Dependency == DependencyResults: // lanes go on; results wait
-		return one(ConditionDegraded, "results wait: "+d.Reason, "millrace degrade status "+pipeline)
-	case d.Level == LevelPaused:
-		return one(ConditionHeld, d.Reason, "millrace degrade status "+pipeline)
+	const status, auto = "millrace degrade status ", "millrace degrade auto "
+	journalled := d.Level == LevelJournal || d.Level == LevelThrottled
+	resultsWait := d.Level == LevelPaused && d.Dependency == DependencyResults // lanes go on
+	held := d.Level == LevelPaused && !resultsWait
+	switch ordered := d.Override != ""; {
+	case ordered && held && journal: // no order makes room in a journal
+		return one(ConditionHeld, overrideText(d)+"; the journal takes no more", status+pipeline)
+	case ordered && (journalled || resultsWait):
+		return one(ConditionClosingSuspended, overrideText(d), auto+pipeline)
+	case ordered: // without a journal lanes try Redis at every level
+		return one(ConditionOverride, overrideText(d), auto+pipeline)
+	case held:
+		return one(ConditionHeld, d.Reason, status+pipeline)
+	case resultsWait:
+		return one(ConditionDegraded, "results wait: "+d.Reason, status+pipeline)
+	case journalled:
+		return one(ConditionDegraded, d.Level+": "+d.Reason, status+pipeline)
 	}
 	return nil
+}
+
+func overrideText(d DependencyStatus) string {
+	text := fmt.Sprintf("%s at level %s", d.Override, d.Level)
+	if d.Reason != "" {
+		text += ": " + d.Reason
+	}
+	return text
 }
 
 // aheadAfter is how far ahead of the clock a lane's watermark may be before somebody should know: clocks and time zones are wrong by
 // less, and events that are planned that far ahead are rare.
 const aheadAfter = 24 * time.Hour
 
-// EngineConditions says what of a hot path's state a person should know.
-func EngineConditions(e EngineStatus, now time.Time) []Condition {
+// EngineConditions says what of a hot path's state a person should know. journal says that its lanes overflow into a journal.
+func EngineConditions(e EngineStatus, journal bool, now time.Time) []Condition {
 	var all []Condition
 	for i := range e.Lanes {
 		l := &e.Lanes[i]
 		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
 		if l.RefusesAll {
-			all = append(all, Condition{Kind: ConditionRefusing, Subject: name, Reason: l.Reason, Command: "millrace status " + e.Pipeline + " " + name})
+			all = append(all, Condition{
+				Kind: ConditionRefusing, Subject: name, Reason: l.Reason, Command: "millrace status " + e.Pipeline + " " + name,
+			})
 		}
 		if mark := time.UnixMilli(l.Watermark).UTC(); mark.Sub(now) > aheadAfter {
 			all = append(all, Condition{
@@ -163,7 +187,7 @@ func EngineConditions(e EngineStatus, now time.Time) []Condition {
 		}
 	}
 	for _, d := range e.Dependencies {
-		all = append(all, levelConditions(e.Pipeline, d)...)
+		all = append(all, levelConditions(e.Pipeline, journal, d)...)
 	}
 	if e.Reason != "" {
 		all = append(all, Condition{Kind: ConditionEngineTrouble, Subject: ReplicaID(e.Pipeline, e.Replica), Reason: e.Reason})
@@ -193,7 +217,7 @@ func CloserConditions(pipeline string, d CloseDueDetails) []Condition {
 		all = append(all, Condition{Kind: ConditionWatermarkHeld, Subject: w.Lane, Reason: w.For, Since: time.UnixMilli(w.Since).UTC()})
 	}
 	if d.Results != nil {
-		all = append(all, levelConditions(pipeline, *d.Results)...)
+		all = append(all, levelConditions(pipeline, false, *d.Results)...)
 	}
 	return all
 }

@@ -38,7 +38,8 @@ func (r DegradeRequest) Validate() error {
 		return err
 	}
 	if !slices.Contains([]string{OverrideHold, OverrideOpen, OverrideClose, UpdateAuto}, r.Override) {
-		return fmt.Errorf("degrade: override is %q; want %q, %q, %q or %q", r.Override, OverrideHold, OverrideOpen, OverrideClose, UpdateAuto)
+		return fmt.Errorf("degrade: override is %q; want %q, %q, %q or %q",
+			r.Override, OverrideHold, OverrideOpen, OverrideClose, UpdateAuto)
 	}
 	if r.Dependency != "" && r.Dependency != DependencyRedis && r.Dependency != DependencyResults {
 		return fmt.Errorf("degrade: dependency is %q; want %q or %q", r.Dependency, DependencyRedis, DependencyResults)
@@ -75,16 +76,21 @@ func (r DegradeRequest) Lifted() []string {
 	return []string{DependencyRedis, DependencyResults}
 }
 
-// OrderConditions says which overrides are in force on all workers.
-func OrderConditions(pipeline string, orders []LevelOrder) []Condition {
+// OrderConditions says which overrides are in force on all workers. What a hold means depends on the level that it holds, which the
+// workers tell. An open keeps lanes off Redis only where they have a journal to go to.
+func OrderConditions(pipeline string, journal bool, orders []LevelOrder) []Condition {
 	var all []Condition
 	for _, o := range orders {
 		reason := o.Override + " on all workers by " + o.By
 		if o.Reason != "" {
 			reason += ": " + o.Reason
 		}
+		kind := ConditionOverride
+		if o.Override == OverrideOpen && (journal || o.Dependency == DependencyResults) {
+			kind = ConditionClosingSuspended
+		}
 		all = append(all, Condition{
-			Kind: ConditionOverride, Subject: o.Dependency, Reason: reason, Since: o.At, Command: "millrace degrade auto " + pipeline,
+			Kind: kind, Subject: o.Dependency, Reason: reason, Since: o.At, Command: "millrace degrade auto " + pipeline,
 		})
 	}
 	return all

@@ -31,17 +31,21 @@ const (
 	ConditionWatermarkAhead = "watermark-ahead" // a lane's watermark is far ahead of the clock
 	ConditionRefusing       = "refusing"        // all recent records of a lane are refused
 	ConditionStorm          = "storm"           // lanes move too often
-	ConditionOverride       = "override"        // an operator holds a level
-	ConditionPaused         = "paused"          // on purpose
-	ConditionDraining       = "draining"        // on purpose
-	ConditionStopping       = "stopping"        // on purpose
-	ConditionStarting       = "starting"
+	ConditionOverride       = "override"        // an operator's order is in force, and windows close
+
+	// ConditionClosingSuspended: an operator's order keeps commits in the journals, or results back, so no window closes.
+	ConditionClosingSuspended = "closing-suspended"
+
+	ConditionPaused   = "paused"   // on purpose
+	ConditionDraining = "draining" // on purpose
+	ConditionStopping = "stopping" // on purpose
+	ConditionStarting = "starting"
 )
 
 // StuckState describes a kind of condition: a state of a pipeline that can last. docs/stuck-states.md is made from the table.
 type StuckState struct {
 	Kind      string
-	Line      string // of status and of the Pipeline page: {n} lanes or items, {subject}, {reason}, {since}, {command}
+	Line      string // of status and of the Pipeline page: {phase}, {lanes}, {subject}, {reason}, {since}, {command}, {decide}
 	Flows     bool   // events are read and made durable
 	Closes    bool   // windows are closed
 	OnPurpose bool   // an operator wants it: it counts as healthy
@@ -133,7 +137,7 @@ var stuckStates = []StuckState{
 		Sample: Condition{Command: "millrace start FILE"},
 	},
 	{
-		Kind: ConditionFenced, Line: "stalled: a removal has fenced {n} lanes and has not ended, see `{command}`",
+		Kind: ConditionFenced, Line: "stalled: a removal has fenced {lanes} and has not ended, see `{command}`",
 		Means:  "A removal took the lanes away from their owners and was interrupted, or still goes on.",
 		Bound:  "none once it was interrupted.",
 		WayOut: "`millrace rm NAME` follows the removal, or finishes it",
@@ -147,7 +151,7 @@ var stuckStates = []StuckState{
 		Sample: Condition{Command: "bin/worker"},
 	},
 	{
-		Kind: ConditionHeld, Line: "stalled: {subject} is away since {since} and nothing can be journalled ({reason})",
+		Kind: ConditionHeld, Line: "stalled: {subject} takes no commits since {since} and nothing can be journalled ({reason})",
 		Means:  "A dependency is away, and there is no journal or it is full: back-pressure holds the lanes, nothing is lost.",
 		Bound:  "none: it ends when the dependency answers, or the journal has room.",
 		WayOut: "repair the dependency; a full journal: free disk space or raise `--wal-hard-limit`; `millrace degrade status NAME` tells why",
@@ -158,7 +162,7 @@ var stuckStates = []StuckState{
 		},
 	},
 	{
-		Kind: ConditionLaneParked, Line: "stalled: {n} lanes parked, decide with `{command}`",
+		Kind: ConditionLaneParked, Line: "stalled: {lanes} parked, {decide}",
 		Means:  "An incident waits for a person: reading on would lose or repeat records. The lane holds every window open.",
 		Bound:  "none: it waits for the decision.",
 		WayOut: "`millrace recover ls NAME`, then `millrace recover decide WORKFLOW LANE CHOICE` or `--all CHOICE`",
@@ -213,7 +217,7 @@ var stuckStates = []StuckState{
 		},
 	},
 	{
-		Kind: ConditionLaneUnowned, Line: "stalled: nobody commits for {n} lanes since {since}",
+		Kind: ConditionLaneUnowned, Line: "stalled: nobody commits for {lanes} since {since}",
 		Means:  "No hot path has committed for a lane for a while, though it should every second.",
 		Bound:  "A lane of a dead worker has a new owner in seconds.",
 		WayOut: "look at the replicas in `millrace status NAME`; `millrace scale NAME N` places hot paths anew",
@@ -345,14 +349,27 @@ var stuckStates = []StuckState{
 		},
 	},
 	{
+		Kind: ConditionClosingSuspended, Line: "{phase}, but no window closes: {subject} held by an operator: {reason}", Flows: true,
+		OnPurpose: true,
+		Means: "An operator's order, `open` or a `hold` above level normal, keeps commits in the journals, or results back. " +
+			"Counts as healthy; no window closes before the order ends.",
+		Bound:  "none: it lasts until `auto`. A journal that fills up holds the pipeline, whatever the order.",
+		WayOut: "`millrace degrade auto NAME`",
+		Page:   true, Process: true,
+		Sample: Condition{
+			Subject: "redis on worker-1", Since: sampleSince, Command: "millrace degrade auto orders",
+			Reason: "open at level journal: maintenance",
+		},
+	},
+	{
 		Kind: ConditionOverride, Line: "{phase}, {subject} held by an operator: {reason}", Flows: true, Closes: true, OnPurpose: true,
-		Means:  "An operator's order overrides the level of degradation.",
+		Means:  "An operator's order is in force, and windows close: `close`, or a `hold` at level normal. Counts as healthy.",
 		Bound:  "none: it lasts until `auto`.",
 		WayOut: "`millrace degrade auto NAME`",
 		Page:   true, Process: true,
 		Sample: Condition{
 			Subject: "redis on worker-1", Since: sampleSince, Command: "millrace degrade auto orders",
-			Reason: "force-open at level journal: maintenance",
+			Reason: "hold at level normal: the nightly backup",
 		},
 	},
 	{

@@ -45,10 +45,10 @@ func stuckStatesText() string {
 		c := s.Sample
 		c.Kind = s.Kind
 		phase := StateRunning
-		if s.OnPurpose && s.Kind != ConditionOverride {
+		if IntentConditions("orders", s.Kind, "", sampleSince) != nil {
 			phase = s.Kind
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n    pipeline orders: %s\n\n", s.Kind, s.Means, NewStanding(phase, 4, []Condition{c}, sampleSince.Add(time.Hour)).Line)
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n    pipeline orders: %s\n\n", s.Kind, s.Means, NewStanding("orders", phase, 4, []Condition{c}, sampleSince.Add(time.Hour)).Line)
 		if c.Reason != "" {
 			fmt.Fprintf(&b, "- **Reason**, for example: %s\n", c.Reason)
 		}

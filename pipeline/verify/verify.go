@@ -96,6 +96,7 @@ type Report struct {
 
 	ViewsExpired int       `json:"views_expired"` // windows in the ledger whose contents in Redis have expired, as they should
 	Problems     []Problem `json:"problems"`
+	Notes        []string  `json:"notes,omitempty"` // what is no problem, and has to be known
 }
 
 // OK reports whether everything is as it must be.

@@ -65,7 +65,15 @@ var intentScenarios = []scenario{
 		end:   "stopped",
 	},
 	{
-		name: "a level held by an operator", kind: contract.ConditionOverride, quick: true,
+		name: "a level held by an operator", kind: contract.ConditionOverride,
+		setup: journalling(),
+		bring: func(s *scene) {
+			s.Must("degrade", "hold", s.Spec.Name, "--dependency", "redis", "--reason", "the nightly backup")
+		},
+		leave: func(s *scene) { s.Must("degrade", "auto", s.Spec.Name, "--dependency", "redis") },
+	},
+	{
+		name: "commits held in the journal by an operator", kind: contract.ConditionClosingSuspended, quick: true,
 		setup: journalling(),
 		bring: func(s *scene) {
 			s.Must("degrade", "open", s.Spec.Name, "--dependency", "redis", "--reason", "maintenance")
