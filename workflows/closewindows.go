@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -17,7 +18,7 @@ import (
 // that the others go on. It ends on a stop signal, on cancellation, and when the pipeline's workflow is closed.
 func CloseWindows(ctx workflow.Context, in contract.CloseWindowsInput) (*contract.CloseWindowsResult, error) {
 	c := &closeWindows{
-		in: in, started: workflow.Now(ctx), state: contract.ChildClosing,
+		in: in, started: workflow.Now(ctx), state: contract.ChildClosing, log: workflow.GetLogger(ctx),
 		parent:  parent{id: contract.PipelineID(in.Pipeline)},
 		reports: workflow.GetSignalChannel(ctx, contract.SignalReport),
 	}
@@ -33,6 +34,7 @@ type closeWindows struct {
 	parent  parent
 	stopper stopper
 	reports workflow.ReceiveChannel
+	log     log.Logger
 	closing *activities.Closing
 	control *activities.Control
 
@@ -55,6 +57,9 @@ func (c *closeWindows) run(ctx workflow.Context) (*contract.CloseWindowsResult, 
 	c.stopper.watch(ctx, cancel)
 	end, err := c.rounds(work)
 	if err != nil && work.Err() == nil {
+		if workflow.GetVersion(ctx, changeTellsFailure, workflow.DefaultVersion, 1) == 1 {
+			c.parent.tellEnd(ctx, endText(err))
+		}
 		return nil, err
 	}
 	if end == endContinue && c.stopper.mayContinue(ctx) {
@@ -79,15 +84,14 @@ func (c *closeWindows) run(ctx workflow.Context) (*contract.CloseWindowsResult, 
 	return result, ctx.Err()
 }
 
+// changeTellsFailure: a closer that fails tells the pipeline. One that has adopted it would find out with its next look only.
+const changeTellsFailure = "closer-tells-failure"
+
 // rounds is the loop over CloseDue.
 func (c *closeWindows) rounds(ctx workflow.Context) (ending, error) {
-	if err := c.reconcile(ctx); err != nil {
-		return endStopped, err
-	}
+	c.reconcile(ctx)
 	for {
-		if err := c.whileBlocked(ctx); err != nil {
-			return endStopped, err
-		}
+		c.whileBlocked(ctx)
 		if ctx.Err() != nil {
 			return endStopped, nil
 		}
@@ -141,9 +145,7 @@ func (c *closeWindows) round(ctx workflow.Context) (*contract.CloseDueResult, er
 		wake.Select(ctx)
 		stop()
 		if looked {
-			if err := c.reconcile(ctx); err != nil && ctx.Err() == nil {
-				return nil, err
-			}
+			c.reconcile(ctx)
 		}
 		if len(c.in.Promoted) < skipped {
 			cancel()
@@ -207,9 +209,16 @@ func (c *closeWindows) promote(ctx workflow.Context, f contract.FailedWindow) er
 	return nil
 }
 
-// whileBlocked waits as long as too many windows fail: something is wrong that one more workflow would not mend.
-func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
-	for len(c.in.Promoted) >= contract.MaxPromoted && ctx.Err() == nil {
+// changeBlockedRenews: a closer that is blocked continues as new like any other.
+const changeBlockedRenews = "a-blocked-closer-continues-as-new"
+
+// whileBlocked waits as long as too many windows fail, but no longer than a run may last: something is wrong that one more workflow
+// would not mend.
+func (c *closeWindows) whileBlocked(ctx workflow.Context) {
+	renews := func() bool {
+		return runIsLong(ctx, c.started) && workflow.GetVersion(ctx, changeBlockedRenews, workflow.DefaultVersion, 1) == 1
+	}
+	for len(c.in.Promoted) >= contract.MaxPromoted && ctx.Err() == nil && !renews() {
 		c.set(ctx, contract.ChildBlocked, fmt.Sprintf("%d windows fail; see the workflows %s:... for why", len(c.in.Promoted),
 			contract.CloseWindowsID(c.in.Pipeline)))
 		wake := workflow.NewSelector(ctx)
@@ -220,12 +229,9 @@ func (c *closeWindows) whileBlocked(ctx workflow.Context) error {
 		wake.Select(ctx)
 		stop()
 		if looked {
-			if err := c.reconcile(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
+			c.reconcile(ctx)
 		}
 	}
-	return nil
 }
 
 // untilLook is the time until the next look at windows with a workflow of their own.
@@ -256,10 +262,11 @@ func (c *closeWindows) forget(ids ...string) {
 	})
 }
 
-// reconcile forgets promoted windows whose workflow ended without a word.
-func (c *closeWindows) reconcile(ctx workflow.Context) error {
+// reconcile forgets promoted windows whose workflow ended without a word. A look that fails is no reason to close nothing: the next
+// one comes soon.
+func (c *closeWindows) reconcile(ctx workflow.Context) {
 	if len(c.in.Promoted) == 0 {
-		return nil
+		return
 	}
 	in := contract.ReconcileInput{Pipeline: c.in.Pipeline}
 	for _, ref := range c.promoted() {
@@ -270,10 +277,10 @@ func (c *closeWindows) reconcile(ctx workflow.Context) error {
 	options.Summary = "which windows with a workflow of their own are done?"
 	act := workflow.WithActivityOptions(ctx, options)
 	if err := workflow.ExecuteActivity(act, c.control.Reconcile, in).Get(ctx, &found); err != nil {
-		return err
+		c.log.Info("windows with a workflow of their own not looked up", "error", err)
+		return
 	}
 	c.forget(found.Closed...)
-	return nil
 }
 
 func (c *closeWindows) set(ctx workflow.Context, state, note string) {

@@ -225,6 +225,36 @@ func TestCloserIsBlockedByAHundredFailures(t *testing.T) {
 	require.Equal(t, contract.ChildClosing, (*reports)[len(*reports)-2].State, "it went on once one was gone")
 }
 
+// However long it is blocked, its history stays short.
+func TestABlockedCloserContinuesAsNew(t *testing.T) {
+	env, _, _ := closerEnv(t)
+	var promoted []contract.FailedWindow
+	for n := range int64(contract.MaxPromoted) {
+		promoted = append(promoted, contract.FailedWindow{WindowRef: ref(n), Problem: "checksum"})
+	}
+	env.RegisterDelayedCallback(func() { env.SetContinueAsNewSuggested(true) }, 15*time.Minute)
+	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{}) }, time.Hour)
+	startCloser(env, promoted...)
+	var again *workflow.ContinueAsNewError
+	require.ErrorAs(t, env.GetWorkflowError(), &again)
+	var next contract.CloseWindowsInput
+	require.NoError(t, decode(again, &next))
+	require.Len(t, next.Promoted, contract.MaxPromoted)
+}
+
+// A pipeline that adopted its closer learns from its closer alone that the closer has failed.
+func TestACloserThatFailsTellsThePipeline(t *testing.T) {
+	env, _, reports := closerEnv(t)
+	var inputs []contract.CloseDueInput
+	dues(env, &inputs, failingDue(7))
+	env.OnWorkflow(contract.WorkflowCloseWindow, anything, anything).Return(nil, testsuite.ErrMockStartChildWorkflowFailed)
+	startCloser(env)
+	require.Error(t, env.GetWorkflowError())
+	last := (*reports)[len(*reports)-1]
+	require.Equal(t, contract.ChildEnded, last.State)
+	require.NotEmpty(t, last.Note)
+}
+
 func TestCloserWaitsAfterAPermanentFailure(t *testing.T) {
 	env, _, reports := closerEnv(t)
 	var inputs []contract.CloseDueInput
