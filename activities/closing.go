@@ -184,11 +184,15 @@ func (d *due) stopped(reason error) error {
 	return ended(reason)
 }
 
-// CloseOne closes one window that could not be closed with the others.
+// CloseOne closes one window that could not be closed with the others. A failure is no failure when the pipeline is gone: nobody is
+// left who could mend it or would tell the window's workflow to stop.
 func (a *Closing) CloseOne(ctx context.Context, in contract.CloseOneInput) (*contract.CloseOneResult, error) {
 	var result contract.CloseOneResult
-	err := a.hold(ctx, in.Spec, func(ctx context.Context, closer Closer) (err error) {
+	err := a.hold(ctx, in.Spec, func(ctx context.Context, s *spec.Spec, closer Closer) (err error) {
 		result.Closed, result.Published, err = closer.CloseOne(ctx, in.Window)
+		if err != nil && a.pipelineGone(ctx, s.Name) {
+			result.Gone, err = true, nil
+		}
 		return err
 	})
 	return &result, err
@@ -197,7 +201,7 @@ func (a *Closing) CloseOne(ctx context.Context, in contract.CloseOneInput) (*con
 // Emit publishes every open window as it stands.
 func (a *Closing) Emit(ctx context.Context, in contract.EmitInput) (*contract.Emitted, error) {
 	var emitted contract.Emitted
-	err := a.hold(ctx, in.Spec, func(ctx context.Context, closer Closer) (err error) {
+	err := a.hold(ctx, in.Spec, func(ctx context.Context, _ *spec.Spec, closer Closer) (err error) {
 		emitted, err = closer.Emit(ctx, in.Reason, in.Ends)
 		return err
 	})
@@ -206,7 +210,7 @@ func (a *Closing) Emit(ctx context.Context, in contract.EmitInput) (*contract.Em
 }
 
 // hold runs one piece of a closer's work in an attempt that beats.
-func (a *Closing) hold(ctx context.Context, raw []byte, work func(context.Context, Closer) error) error {
+func (a *Closing) hold(ctx context.Context, raw []byte, work func(context.Context, *spec.Spec, Closer) error) error {
 	s, err := parse(raw)
 	if err != nil {
 		return err
@@ -216,7 +220,7 @@ func (a *Closing) hold(ctx context.Context, raw []byte, work func(context.Contex
 		closer, done, err := a.closers.Closer(ctx, s, activity.GetInfo(ctx).WorkflowExecution.RunID)
 		if err == nil {
 			defer done()
-			err = a.turn(ctx, s.Name, func(ctx context.Context) error { return work(ctx, closer) })
+			err = a.turn(ctx, s.Name, func(ctx context.Context) error { return work(ctx, s, closer) })
 		}
 		if reason := reasonOf(ctx); err != nil && reason != nil {
 			return ended(reason)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
 	"millrace/pipeline/spec"
@@ -188,6 +189,40 @@ func TestCloseDueEnds(t *testing.T) {
 				}
 				require.NoError(t, err)
 				require.Equal(t, tt.outcome, d.result.Outcome)
+			})
+		})
+	}
+}
+
+// A window that cannot be closed is given up once its pipeline is found closed twice; Temporal being away is no reason.
+func TestCloseOneGivesUpWhenThePipelineIsGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		tell func(*fakeTemporal)
+		gone bool
+	}{
+		"open":   {func(*fakeTemporal) {}, false},
+		"closed": {func(h *fakeTemporal) { h.setClosed("pipeline:orders") }, true},
+		"closed, then open again": {func(h *fakeTemporal) {
+			h.setClosed("pipeline:orders")
+			time.AfterFunc(contract.OpenCheckEvery/2, func() { h.setClosed("another") })
+		}, false},
+		"not known": {func(h *fakeTemporal) { h.setClosed("pipeline:orders"); h.setAway(errUnavailable) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := new(fakeTemporal)
+				c.tell(hub)
+				closing := NewClosing(&fakeCloser{}, newFakeRedis(), hub, hub, quiet)
+				var suite testsuite.WorkflowTestSuite
+				env := suite.NewTestActivityEnvironment()
+				env.RegisterActivity(closing)
+				value, err := env.ExecuteActivity(closing.CloseOne, contract.CloseOneInput{Spec: []byte(specJSON)})
+				require.Equal(t, c.gone, err == nil, "%v", err)
+				if c.gone {
+					var result contract.CloseOneResult
+					require.NoError(t, value.Get(&result))
+					require.True(t, result.Gone)
+				}
 			})
 		})
 	}

@@ -20,9 +20,7 @@ func (a *Closing) lookAtPipeline(ctx context.Context, cancel context.CancelCause
 			return
 		case <-tick.C:
 		}
-		limited, done := context.WithTimeout(ctx, lookLimit)
-		open, err := a.watch.Open(limited, contract.PipelineID(pipeline))
-		done()
+		open, err := a.isOpen(ctx, pipeline)
 		switch {
 		case err != nil:
 		case open:
@@ -32,4 +30,27 @@ func (a *Closing) lookAtPipeline(ctx context.Context, cancel context.CancelCause
 		}
 	}
 	cancel(errPipelineGone)
+}
+
+// pipelineGone reports whether the pipeline's workflow is closed now, and still is at the next look.
+func (a *Closing) pipelineGone(ctx context.Context, pipeline string) bool {
+	for misses := 0; ; {
+		if open, err := a.isOpen(ctx, pipeline); err != nil || open {
+			return false
+		}
+		if misses++; misses >= lookMisses {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(contract.OpenCheckEvery):
+		}
+	}
+}
+
+func (a *Closing) isOpen(ctx context.Context, pipeline string) (bool, error) {
+	ctx, done := context.WithTimeout(ctx, lookLimit)
+	defer done()
+	return a.watch.Open(ctx, contract.PipelineID(pipeline))
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // CloseWindow closes one window that could not be closed with the others. It tries for ever and ends when the window is closed, on
-// a stop signal or on cancellation.
+// a stop signal, on cancellation, and when it fails while the pipeline's workflow is closed.
 func CloseWindow(ctx workflow.Context, in contract.CloseWindowInput) (*contract.CloseWindowResult, error) {
 	if err := workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.CloseWindowStatus, error) {
 		return &contract.CloseWindowStatus{Pipeline: in.Pipeline, Window: in.Window, Problem: in.Problem}, nil
@@ -32,6 +32,9 @@ func CloseWindow(ctx workflow.Context, in contract.CloseWindowInput) (*contract.
 	lasting, _ := workflow.NewDisconnectedContext(ctx)
 	up := parent{id: contract.CloseWindowsID(in.Pipeline)}
 	switch {
+	case err == nil && closed.Gone:
+		up.tellEnd(lasting, "the pipeline's workflow is closed")
+		return &contract.CloseWindowResult{Outcome: contract.OutcomePipelineGone}, nil
 	case err == nil:
 		up.tellEnd(lasting, "closed")
 		return &contract.CloseWindowResult{Outcome: contract.OutcomeClosed, Closed: &closed.Closed}, nil

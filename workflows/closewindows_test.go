@@ -283,6 +283,20 @@ func TestCloserContinuesAsNewWithItsPromotedWindows(t *testing.T) {
 	require.Len(t, next.Promoted, 1)
 }
 
+func TestCloseWindowEndsWithItsPipeline(t *testing.T) {
+	env, _, _ := closerEnv(t)
+	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: contract.CloseWindowID("orders", ref(1)), TaskQueue: contract.TaskQueue})
+	env.OnActivity(contract.ActivityCloseOne, anything, anything).Return(&contract.CloseOneResult{Gone: true}, nil)
+	env.OnSignalExternalWorkflow(anything, contract.CloseWindowsID("orders"), anything, contract.SignalReport, anything).
+		Return(errors.New("not open"))
+	env.ExecuteWorkflow(contract.WorkflowCloseWindow, contract.CloseWindowInput{Pipeline: "orders", Spec: []byte(specJSON), Window: ref(1)})
+	require.NoError(t, env.GetWorkflowError())
+	var one contract.CloseWindowResult
+	require.NoError(t, env.GetWorkflowResult(&one))
+	require.Equal(t, contract.OutcomePipelineGone, one.Outcome)
+	require.Nil(t, one.Closed)
+}
+
 func TestCloseWindowStops(t *testing.T) {
 	env, _, _ := closerEnv(t)
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: contract.CloseWindowID("orders", ref(1)), TaskQueue: contract.TaskQueue})

@@ -273,6 +273,7 @@ type CloseOneInput struct {
 type CloseOneResult struct {
 	Published bool         `json:"published"`
 	Closed    ClosedWindow `json:"closed"`
+	Gone      bool         `json:"gone,omitempty"` // not closed: the pipeline's workflow is closed, and trying failed
 }
 
 // EmitInput publishes all open windows as they stand, for a flush or a drain.
