@@ -240,7 +240,7 @@ func TestEveryOverride(t *testing.T) {
 			first := ask[contract.LevelReceipt](env, 2*time.Minute, update, "a", contract.LevelRequest{Reason: "maintenance"})
 			startDegrade(env, 0, 1)
 			result := resultOf[contract.DegradeResult](t, env)
-			require.ErrorContains(t, bad.rejected, update+`: unknown field "raeson"; want only reason`)
+			require.ErrorContains(t, bad.rejected, update+`: unknown field "raeson"; want only reason, expect_generation`)
 			require.NoError(t, first.err)
 			require.True(t, first.got.Applied)
 			require.Len(t, first.got.Machines, 2, "both replicas on this worker")
@@ -265,6 +265,32 @@ func TestOverrideKeepsItOpen(t *testing.T) {
 	startDegrade(env, 0)
 	require.Equal(t, contract.OutcomeNormal, resultOf[contract.DegradeResult](t, env).Outcome)
 	require.Greater(t, env.Now().Sub(begin), 70*time.Minute)
+}
+
+// An override does not overwrite another operator's that its sender has not seen, be it of this worker or of all.
+func TestOverrideExpectsAGeneration(t *testing.T) {
+	lifted := moves(5*time.Minute, 2, "journal", "journal") // by an order to all workers
+	s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal"), lifted, moves(time.Hour, 3, "journal", "normal")}}}
+	env := degradeEnv(s)
+	expecting := func(n int64) contract.LevelRequest {
+		return contract.LevelRequest{Reason: "night", ExpectGeneration: &n}
+	}
+	first := ask[contract.LevelReceipt](env, time.Minute, contract.UpdateHold, "a", expecting(0))
+	stale := ask[contract.LevelReceipt](env, 2*time.Minute, contract.UpdateAuto, "b", expecting(0))
+	behind := ask[contract.LevelReceipt](env, 10*time.Minute, contract.UpdateHold, "c", expecting(1))
+	current := ask[contract.LevelReceipt](env, 11*time.Minute, contract.UpdateAuto, "d", expecting(2))
+	env.RegisterDelayedCallback(func() {
+		require.EqualValues(t, 3, statusOf[contract.DegradeStatus](t, env).Generation)
+	}, 12*time.Minute)
+	startDegrade(env, 0)
+	resultOf[contract.DegradeResult](t, env)
+	require.NoError(t, first.err)
+	require.EqualValues(t, 1, first.got.Generation)
+	for _, text := range []string{"auto: expect_generation is 0", "redis on worker-a have generation 1", `hold, request "a"`, "night"} {
+		require.ErrorContains(t, stale.rejected, text)
+	}
+	require.ErrorContains(t, behind.rejected, "have generation 2")
+	require.NoError(t, current.err)
 }
 
 func TestOverrideThatIsNotTaken(t *testing.T) {

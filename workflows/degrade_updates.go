@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"fmt"
+
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
@@ -40,7 +42,22 @@ func (d *degrade) admit(ctx workflow.Context, update string, r contract.LevelReq
 	if len(d.state.Machines) > 0 && d.allEnded() {
 		return refused("%s: the worker's process does not answer", update)
 	}
-	return nil
+	return d.unchanged(update, r)
+}
+
+// unchanged refuses an override whose sender does not know which was set or lifted last.
+func (d *degrade) unchanged(update string, r contract.LevelRequest) error {
+	if r.ExpectGeneration == nil || *r.ExpectGeneration == d.state.Generation {
+		return nil
+	}
+	last := ""
+	if n := len(d.state.Receipts); n > 0 {
+		past := d.state.Receipts[n-1]
+		last = fmt.Sprintf(" (the last update here: %s, request %q at %s %s)", past.Update, past.RequestID, stamp(past.At), past.Reason)
+	}
+	return refused("%s: expect_generation is %d, and the overrides of %s on %s have generation %d%s; look with `millrace degrade status %s`, "+
+		"then expect %d or leave it out", update, *r.ExpectGeneration, d.in.Dependency, d.in.Worker, d.state.Generation, last,
+		d.in.Pipeline, d.state.Generation)
 }
 
 func (d *degrade) receipt(id string) (contract.LevelReceipt, bool) {
@@ -79,7 +96,13 @@ func (d *degrade) override(ctx workflow.Context, update, override string, req co
 	if len(d.state.Machines) == 0 {
 		return nil, refused("%s: this degradation is over", update)
 	}
+	// Another override may have been carried out since this one was admitted.
+	if err := d.unchanged(update, req); err != nil {
+		return nil, err
+	}
+	d.state.Generation++
 	receipt := contract.LevelReceipt{RequestID: id, Update: update, Reason: req.Reason, Applied: true, Input: contract.Fingerprint(req)}
+	receipt.Generation = d.state.Generation
 	var answers []workflow.Future
 	var asked []int
 	for i, m := range d.state.Machines {

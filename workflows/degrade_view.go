@@ -15,6 +15,7 @@ func (d *degrade) status() (*contract.DegradeStatus, error) {
 	return &contract.DegradeStatus{
 		Pipeline: d.in.Pipeline, Worker: d.in.Worker, Dependency: d.in.Dependency, State: d.phase, Note: d.note, Began: d.state.Began,
 		Changes: d.state.Changes, Machines: d.state.Machines, Timeline: d.state.Timeline, Proof: d.state.Proof, Receipts: d.state.Receipts,
+		Generation: d.state.Generation,
 	}, nil
 }
 

@@ -141,6 +141,9 @@ func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelR
 		if c.To != m.Level || c.From != c.To {
 			m.Since = c.At
 		}
+		if c.Override != m.Override && d.asking == 0 { // set or lifted by an order to all workers
+			d.state.Generation++
+		}
 		m.Seq, m.Level, m.Override = c.Seq, c.To, c.Override
 		if contract.LevelRank(c.To) > contract.LevelRank(m.Highest) {
 			m.Highest = c.To

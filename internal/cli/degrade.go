@@ -54,12 +54,13 @@ func overrideCommand(sh *shell, update, short, long string) *cobra.Command {
 		Short: short,
 		Long: long + `
 The order is for all workers of the pipeline, also before anything is wrong, and for hot paths that are placed later.
-With --worker it is for that worker alone, whose degradation must be open.`,
+With --worker it is for that worker alone, whose degradation must be open; --expect-generation is then that of its overrides,
+see ` + "`millrace degrade status`" + `.`,
 		Example: "  millrace degrade " + update + " flights --reason \"Redis maintenance\"",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			of.pipeline = args[0]
-			request := contract.LevelRequest{Reason: c.reason}
+			request := contract.LevelRequest{Reason: c.reason, ExpectGeneration: c.expected()}
 			if err := request.Validate(update); err != nil {
 				return usagef("%w", err)
 			}
@@ -121,7 +122,8 @@ func drawDegrade(w io.Writer, l listed, s contract.DegradeStatus) error {
 	if s.Note != "" {
 		fmt.Fprintf(w, " (%s)", s.Note)
 	}
-	fmt.Fprintf(w, "\n  workflow %s, since %s, %s\n", l.WorkflowID, instant(s.Began.UnixMilli()), counted(s.Changes, "change"))
+	fmt.Fprintf(w, "\n  workflow %s, since %s, %s, overrides at generation %d\n", l.WorkflowID, instant(s.Began.UnixMilli()),
+		counted(s.Changes, "change"), s.Generation)
 	t := &table{}
 	t.row("REPLICA", "LEVEL", "SINCE", "HIGHEST", "OVERRIDE", "LASTED", "")
 	for _, m := range s.Machines {

@@ -61,6 +61,8 @@ type DegradeState struct {
 	Receipts []LevelReceipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
 	Proof    *JournalProof     `json:"proof,omitempty"`
 	Runs     int               `json:"runs"`
+
+	Generation int64 `json:"generation,omitempty"` // of the overrides: grows whenever somebody sets or lifts one
 }
 
 // DegradedMachine is one replica's state machine as a Degrade follows it.
@@ -121,6 +123,8 @@ type LevelReceipt struct {
 	Machines  []MachineLevel `json:"machines,omitempty"`
 	Input     string         `json:"input,omitempty"`    // Fingerprint of the request
 	Repeated  bool           `json:"repeated,omitempty"` // the answer to a request that was answered before
+
+	Generation int64 `json:"generation,omitempty"` // of the overrides then
 }
 
 // Past is what a repetition of the request is compared with.
@@ -198,6 +202,7 @@ type DegradeStatus struct {
 	Timeline   []LevelChange     `json:"timeline,omitempty"`
 	Proof      *JournalProof     `json:"proof,omitempty"`
 	Receipts   []LevelReceipt    `json:"receipts,omitempty"`
+	Generation int64             `json:"generation,omitempty"` // of the overrides, for expect_generation
 }
 
 // Bounds of what travels about degradations.

@@ -18,9 +18,10 @@ type DecideRequest struct {
 
 // LevelRequest asks for an override of a dependency's level, or for the end of one.
 type LevelRequest struct {
-	Reason  string   `json:"reason,omitempty"`
-	Unknown []string `json:"-"`
-	Wrong   string   `json:"-"`
+	Reason           string   `json:"reason,omitempty"`
+	ExpectGeneration *int64   `json:"expect_generation,omitempty"` // refuse when the overrides of the degradation have another one
+	Unknown          []string `json:"-"`
+	Wrong            string   `json:"-"`
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
@@ -32,7 +33,7 @@ func (r *DecideRequest) UnmarshalJSON(data []byte) error {
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *LevelRequest) UnmarshalJSON(data []byte) error {
 	type plain LevelRequest
-	return decodeKnown(data, (*plain)(r), nil, &r.Unknown, &r.Wrong)
+	return decodeKnown(data, (*plain)(r), wants{"expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
@@ -63,7 +64,7 @@ func (r DecideRequest) Validate() error {
 
 // Validate refuses unknown fields by name. update is the one it came with.
 func (r LevelRequest) Validate(update string) error {
-	if err := refuse(update, r.Wrong, r.Unknown, "reason"); err != nil {
+	if err := refuse(update, r.Wrong, r.Unknown, "reason, expect_generation"); err != nil {
 		return err
 	}
 	return longReason(update, r.Reason)
