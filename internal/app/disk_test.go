@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"millrace/activities"
@@ -37,10 +35,9 @@ type shelf struct {
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
-	t.Cleanup(func() { client.Close() })
+	_, state := startRedis(t)
 	s := &shelf{t: t, fs: faultfs.New(0)}
-	s.open(store.New(client))
+	s.open(state)
 	t.Cleanup(func() { _ = s.close() })
 	return s
 }
@@ -48,7 +45,8 @@ func newShelf(t *testing.T) *shelf {
 func (s *shelf) open(st *store.Store) {
 	s.t.Helper()
 	var err error
-	s.disk, err = openDisk(wal.Config{Dir: "wal", FS: s.fs, SegmentSize: wal.MinSegmentSize, HardLimit: 1 << 20}, st, source.Config{}, quiet)
+	cfg := wal.Config{Dir: "wal", FS: s.fs, SegmentSize: wal.MinSegmentSize, HardLimit: 1 << 20}
+	s.disk, err = openDisk(cfg, st, source.Config{}, quiet)
 	require.NoError(s.t, err)
 }
 

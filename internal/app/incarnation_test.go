@@ -54,7 +54,7 @@ func TestFlipOfARemovedIncarnation(t *testing.T) {
 		w.pass(2 * time.Minute)
 	}
 	t.Log("later Redis shows:", w.shown(0), "; the ledger says:", w.ledgerRow(0), "; time to live of the view:",
-		w.redis.PTTL(w.ctx, fmt.Sprintf("mr:{orders/hourly/%d}:ledger", firstDay)).Val())
+		w.server.TTL(fmt.Sprintf("mr:{orders/hourly/%d}:ledger", firstDay)))
 	require.Equal(t, w.ledgerRow(0), w.shown(0))
 }
 

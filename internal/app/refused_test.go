@@ -5,11 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/breaker"
-	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
 )
 
@@ -18,10 +16,10 @@ func TestRefusedWritesAreNotRecovered(t *testing.T) {
 	for _, tt := range []struct{ refusal, why string }{
 		{storetest.ReadOnly, "read-only replica"}, {storetest.Full, "raise maxmemory"},
 	} {
-		server := miniredis.RunT(t)
-		s := store.New(storetest.Client(t, server.Addr(), false))
+		server, s := startRedis(t)
 		quick := breaker.Thresholds{
-			PingEvery: 40 * time.Millisecond, PingTimeout: 40 * time.Millisecond, OpenFor: 80 * time.Millisecond, ReviewEvery: 10 * time.Millisecond,
+			PingEvery: 40 * time.Millisecond, PingTimeout: 40 * time.Millisecond, OpenFor: 80 * time.Millisecond,
+			ReviewEvery: 10 * time.Millisecond,
 		}
 		prober, err := breaker.NewProber(s.Probe, quick)
 		require.NoError(t, err)

@@ -4,13 +4,10 @@ import (
 	"encoding/json"
 	"testing"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"millrace/activities"
 	"millrace/internal/contract"
-	"millrace/internal/dev"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
@@ -21,16 +18,7 @@ import (
 // The ledger says which edition comes next. While rows of the pipeline stay in a topic that another one writes too, the next
 // edition must not begin at 1 again: its first revisions would be taken for older ones than those rows.
 func TestLedgerStaysWithItsResults(t *testing.T) {
-	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	for _, topic := range []string{ledger.Topic("p"), "shared", "late"} {
-		_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: topic})
-		require.NoError(t, err)
-	}
+	_, cluster := startKafka(t, source.TopicSpec{Name: ledger.Topic("p")}, source.TopicSpec{Name: "shared"}, source.TopicSpec{Name: "late"})
 	own := &spec.Spec{
 		Name: "p", Source: spec.Source{Topics: []string{"in"}},
 		Results: spec.Sink{Kafka: &spec.KafkaSink{Topic: "shared"}}, Late: spec.Sink{Kafka: &spec.KafkaSink{Topic: "late"}},
@@ -54,7 +42,8 @@ func TestLedgerStaysWithItsResults(t *testing.T) {
 					stays = append(stays, topic.Topic)
 				}
 				if topic.Role == contract.RoleLedger && !topic.Delete {
-					require.Equal(t, "it says which edition the rows in topic shared are of, which stays: pipeline other writes it", topic.Why)
+					require.Equal(t, "it says which edition the rows in topic shared are of, which stays: pipeline other writes it",
+						topic.Why)
 				}
 			}
 			require.Equal(t, tt.stays, stays)
@@ -64,17 +53,8 @@ func TestLedgerStaysWithItsResults(t *testing.T) {
 
 // What a removal has ended names no topic any more, though its rows still stand in the log of the ledger.
 func TestALedgerThatWasEndedNamesNothing(t *testing.T) {
-	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	cfg := source.Config{Brokers: []string{broker.Addr()}}
-	cluster, err := source.NewCluster(t.Context(), cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	for _, topic := range []string{ledger.Topic("p"), ledger.Topic("q"), "shared"} {
-		_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: topic, Partitions: 2})
-		require.NoError(t, err)
-	}
+	cfg, cluster := startKafka(t, source.TopicSpec{Name: ledger.Topic("p"), Partitions: 2},
+		source.TopicSpec{Name: ledger.Topic("q"), Partitions: 2}, source.TopicSpec{Name: "shared"})
 	r := remains{cluster: cluster, kafka: cfg}
 	say := func(pipeline string, slot int32, key []byte, record any) {
 		t.Helper()
@@ -83,7 +63,8 @@ func TestALedgerThatWasEndedNamesNothing(t *testing.T) {
 		producer, err := publish.NewClient(cfg, cluster, pipeline).Open(t.Context(), int(slot))
 		require.NoError(t, err)
 		require.NoError(t, producer.Begin())
-		require.NoError(t, producer.Send(t.Context(), []publish.Record{{Topic: ledger.Topic(pipeline), Partition: slot, Key: key, Value: text}}))
+		rec := publish.Record{Topic: ledger.Topic(pipeline), Partition: slot, Key: key, Value: text}
+		require.NoError(t, producer.Send(t.Context(), []publish.Record{rec}))
 		require.NoError(t, producer.Commit())
 		require.NoError(t, producer.Close())
 	}
@@ -133,10 +114,8 @@ func TestALedgerThatWasEndedNamesNothing(t *testing.T) {
 
 // Lanes that a removal has fenced and not finished are counted: nothing else tells that the pipeline is half gone.
 func TestFencedLanesAreCounted(t *testing.T) {
-	server := miniredis.RunT(t)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	t.Cleanup(func() { client.Close() })
-	r := remains{store: store.New(client)}
+	server, state := startRedis(t)
+	r := remains{store: state}
 	for n := range int32(3) {
 		_, _, err := r.store.Acquire(t.Context(), store.LaneID{Pipeline: "p", Topic: "in", Partition: n}, "s", "", "1:aa")
 		require.NoError(t, err)
@@ -155,7 +134,8 @@ func TestWhoKeepsATopic(t *testing.T) {
 	r := remains{}
 	own := &spec.Spec{Name: "p", Source: spec.Source{Topics: []string{"in"}}}
 	other := activities.Other{Spec: &spec.Spec{Name: "q", Source: spec.Source{Topics: []string{"out"}}}, Standing: "stopped, not removed"}
-	kept, err := r.namedElsewhere(t.Context(), "p", own, []activities.Other{other}, nil, map[string]string{"out": contract.RoleResults}, nil)
+	roles := map[string]string{"out": contract.RoleResults}
+	kept, err := r.namedElsewhere(t.Context(), "p", own, []activities.Other{other}, nil, roles, nil)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"out": "pipeline q (stopped, not removed) reads it"}, kept)
 }

@@ -7,10 +7,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"millrace/internal/dev"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
@@ -47,7 +45,6 @@ type removable struct {
 	ctx     context.Context
 	spec    *spec.Spec
 	server  *miniredis.Miniredis
-	redis   *redis.Client
 	store   *store.Store
 	cfg     source.Config
 	cluster *source.Cluster
@@ -61,23 +58,10 @@ func newRemovable(t *testing.T) *removable {
 	var err error
 	w.spec, err = spec.Parse("a.yaml", []byte(removableSpec))
 	require.NoError(t, err)
-	w.server = miniredis.RunT(t)
-	w.redis = redis.NewClient(&redis.Options{Addr: w.server.Addr()})
-	t.Cleanup(func() { w.redis.Close() })
-	w.store = store.New(w.redis)
-	broker, err := dev.StartKafka(w.ctx, dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { broker.Close() })
-	w.cfg = source.Config{Brokers: []string{broker.Addr()}}
-	w.cluster, err = source.NewCluster(w.ctx, w.cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() { w.cluster.Close() })
-	for topic, n := range map[string]int32{"orders": 1, "orders.windows": 1} {
-		_, err := w.cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: topic, Partitions: n})
-		require.NoError(t, err)
-	}
-	_, err = w.cluster.EnsureTopic(w.ctx, source.TopicSpec{Name: ledger.Topic("orders"), Partitions: ledger.DefaultSlots, Compacted: true})
-	require.NoError(t, err)
+	w.server, w.store = startRedis(t)
+	w.cfg, w.cluster = startKafka(t, source.TopicSpec{Name: "orders", Partitions: 1},
+		source.TopicSpec{Name: "orders.windows", Partitions: 1},
+		source.TopicSpec{Name: ledger.Topic("orders"), Partitions: ledger.DefaultSlots, Compacted: true})
 	topic, err := w.cluster.Topic(w.ctx, "orders")
 	require.NoError(t, err)
 	w.topicID = topic.ID

@@ -7,21 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/activities"
-	"millrace/internal/dev"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 )
 
 func TestTopicsKeepWhatReadersNeed(t *testing.T) {
-	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: "orders"})
-	require.NoError(t, err)
+	_, cluster := startKafka(t, source.TopicSpec{Name: "orders"})
 	s := &spec.Spec{
 		Name: "orders", Source: spec.Source{Topics: []string{"orders"}}, AllowedLateness: spec.Duration(time.Hour),
 		Results:   spec.Sink{Kafka: &spec.KafkaSink{Topic: "orders.windows"}},
@@ -39,8 +31,9 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 
 	absent := *s
 	absent.Source.Topics = []string{"nowhere"}
-	_, err = v.EnsureTopics(t.Context(), &absent)
-	require.ErrorContains(t, err, ": source topic nowhere: unknown topic; create it first, or feed it with millrace feed --create PARTITIONS")
+	_, err := v.EnsureTopics(t.Context(), &absent)
+	require.ErrorContains(t, err,
+		": source topic nowhere: unknown topic; create it first, or feed it with millrace feed --create PARTITIONS")
 
 	require.NoError(t, start(), "topics that are made keep enough")
 	require.NoError(t, start(), "and still do at the next start")
@@ -71,14 +64,7 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 
 // A broker that keeps records for a shorter time than the pipeline needs does not decide over the topics we make.
 func TestTopicsThatAreMadeKeepEnough(t *testing.T) {
-	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: "short", Config: map[string]string{"retention.ms": "1000"}})
-	require.NoError(t, err)
+	_, cluster := startKafka(t, source.TopicSpec{Name: "short", Config: map[string]string{"retention.ms": "1000"}})
 	s := &spec.Spec{
 		Results:   spec.Sink{Kafka: &spec.KafkaSink{Topic: "short"}},
 		Retention: spec.Retention{Results: spec.Duration(time.Minute)},
@@ -90,18 +76,12 @@ func TestTopicsThatAreMadeKeepEnough(t *testing.T) {
 
 // Every topic takes what the pipeline may write to it, or the start says what to change.
 func TestTopicsTakeWhatThePipelineWrites(t *testing.T) {
-	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{
+	_, cluster := startKafka(t, source.TopicSpec{
 		Name: "in", Partitions: 4, Config: map[string]string{source.SettingMaxMessageBytes: "3000000"},
 	})
-	require.NoError(t, err)
 	parse := func(limit string) *spec.Spec {
-		s, err := spec.Parse("wide.yaml", []byte(`{name: wide, source: {topics: [in]}, event: {key: [k], time: {field: t, unit: s}`+limit+`},
+		s, err := spec.Parse("wide.yaml", []byte(`{name: wide, source: {topics: [in]},
+  event: {key: [k], time: {field: t, unit: s}`+limit+`},
   aggregates: {f: {func: first, field: v}, l: {func: last, field: v}}, windows: [{name: w, size: 1h}],
   results: {kafka: {topic: out}}, late: {kafka: {topic: late}}, dead_letter: {kafka: {topic: dead}}}`))
 		require.NoError(t, err)
@@ -115,7 +95,7 @@ func TestTopicsTakeWhatThePipelineWrites(t *testing.T) {
 		return n
 	}
 	wide := parse(", max_value_bytes: 2MiB")
-	_, err = v.EnsureTopics(t.Context(), wide)
+	_, err := v.EnsureTopics(t.Context(), wide)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, has("out"), wide.RecordBytes())
 	require.GreaterOrEqual(t, has("late"), 3_000_000+sideHeaders)

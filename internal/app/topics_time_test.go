@@ -6,22 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/internal/dev"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 )
 
 func TestStartWarnsOfTimestampsThatNobodyBounds(t *testing.T) {
-	broker, err := dev.StartKafka(t.Context(), dev.KafkaConfig{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	cluster, err := source.NewCluster(t.Context(), source.Config{Brokers: []string{broker.Addr()}})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	for _, name := range []string{"producers", "brokers"} {
-		_, err = cluster.EnsureTopic(t.Context(), source.TopicSpec{Name: name})
-		require.NoError(t, err)
-	}
+	_, cluster := startKafka(t, source.TopicSpec{Name: "producers"}, source.TopicSpec{Name: "brokers"})
 	require.NoError(t, cluster.SetTopic(t.Context(), "brokers", timestampType, "LogAppendTime"))
 	s := &spec.Spec{Name: "orders", Source: spec.Source{Topics: []string{"producers", "brokers"}}}
 	topics, err := servers{cluster: cluster}.EnsureTopics(t.Context(), s)
@@ -35,8 +25,11 @@ func TestStartWarnsOfTimestampsThatNobodyBounds(t *testing.T) {
 }
 
 func TestTimestampsThatABrokerBounds(t *testing.T) {
-	for _, bound := range []struct{ name, value string }{{timestampAfter, "3600000"}, {timestampDiff, "86400000"}, {timestampType, "LogAppendTime"}} {
-		settings := map[string]string{timestampType: createTime, timestampAfter: "9223372036854775807", timestampDiff: "9223372036854775807"}
+	const unbounded = "9223372036854775807"
+	for _, bound := range []struct{ name, value string }{
+		{timestampAfter, "3600000"}, {timestampDiff, "86400000"}, {timestampType, "LogAppendTime"},
+	} {
+		settings := map[string]string{timestampType: createTime, timestampAfter: unbounded, timestampDiff: unbounded}
 		require.NotEmpty(t, timestampWarning("orders", settings))
 		settings[bound.name] = bound.value
 		require.Empty(t, timestampWarning("orders", settings), bound.name)

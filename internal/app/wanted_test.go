@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/store"
@@ -15,11 +13,9 @@ import (
 // A closer that was frozen and thaws must not write views of a pipeline that was removed meanwhile.
 func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
 	ctx := context.Background()
-	server := miniredis.RunT(t)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	t.Cleanup(func() { client.Close() })
+	server, state := startRedis(t)
 	now := time.Unix(0, 0)
-	s := newCloserStore(store.New(client))
+	s := newCloserStore(state)
 	s.now = func() time.Time { return now }
 	lane := store.LaneID{Pipeline: "orders", Topic: "orders"}
 	window := store.WindowID{Pipeline: "orders", Window: "hourly"}
