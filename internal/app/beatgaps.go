@@ -6,16 +6,16 @@ import (
 	"millrace/internal/contract"
 )
 
-// beatGaps knows how far apart this process's beats have been of late. On a busy machine a process gets so little of the processor
-// that others would take it for gone; it tells them to be patient. Gaps in which Redis was away say nothing about the process. One
-// goroutine uses it.
+// beatGaps measures how far apart this process's beats have been of late. A process that a busy machine rarely schedules would be
+// taken for gone, so it tells the others how much longer to wait. Gaps in which Redis was away say nothing about the process. Only
+// the goroutine that beats uses it.
 type beatGaps struct {
 	last  time.Time // the last beat that succeeded; zero when one has failed since
 	most  time.Duration
 	until time.Time // when most is forgotten
 }
 
-// gapKept is for how long the longest gap counts.
+// gapKept is how long the longest gap counts.
 const gapKept = 5 * time.Minute
 
 func (g *beatGaps) failed() { g.last = time.Time{} }

@@ -107,7 +107,8 @@ func (f *standing) refuse(s *spec.Spec, begin *contract.Begin) error {
 	switch {
 	case f.fenced != nil:
 		return fmt.Errorf("%w: pipeline %s is being removed, or a start that was to discard its state was cut off: "+
-			"lane %s is fenced. Wait until the workflow %s has ended, or finish it with `millrace rm %s` or `millrace start FILE --discard-state --from ...`",
+			"lane %s is fenced. Wait until the workflow %s has ended, or finish it with "+
+			"`millrace rm %s` or `millrace start FILE --discard-state --from ...`",
 			activities.ErrPermanent, s.Name, *f.fenced, contract.RemoveID(s.Name), s.Name)
 	case f.other != nil:
 		return fmt.Errorf("%w: %d of %d lanes of pipeline %s hold the state of another spec: lane %s has state %s, "+

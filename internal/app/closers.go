@@ -79,7 +79,8 @@ func (c *closers) start() {
 func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
-		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name), By: c.by, Build: build.Version(), Log: log,
+		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
+		By: c.by, Build: build.Version(), Log: log,
 	})
 	if err != nil {
 		return nil, permanent(err)
@@ -270,7 +271,8 @@ func (c *closer) round(ctx context.Context, skip []contract.WindowRef) (contract
 		round.Closed = append(round.Closed, c.closed(w))
 	}
 	for _, t := range report.Failed {
-		round.Failed = append(round.Failed, contract.FailedWindow{WindowRef: contract.WindowRef{Window: t.Window, Start: t.Start}, Problem: t.Error})
+		ref := contract.WindowRef{Window: t.Window, Start: t.Start}
+		round.Failed = append(round.Failed, contract.FailedWindow{WindowRef: ref, Problem: t.Error})
 	}
 	for _, t := range report.Incidents {
 		c.log.Error("incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Error)
@@ -411,7 +413,8 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 func unpublished(receipt result.Receipt) error {
 	for _, f := range receipt.Failed {
 		if f.Incident {
-			return fmt.Errorf("%w: %s; window %s %s: %s", activities.ErrPermanent, unpublishedCount(receipt), f.Window, time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
+			return fmt.Errorf("%w: %s; window %s %s: %s", activities.ErrPermanent, unpublishedCount(receipt), f.Window,
+				time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
 		}
 	}
 	if len(receipt.Failed) == 0 {

@@ -203,7 +203,7 @@ func TestClosersThatDoNotLookHideNothing(t *testing.T) {
 		defer done()
 		_, err = next.Round(t.Context(), nil)
 		require.NoError(t, err)
-		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]), "the run before looks no more")
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]), "the latest round counts")
 	})
 }
 

@@ -20,8 +20,10 @@ import (
 type leases struct{ store *store.Store }
 
 // AcquireLease implements activities.Leases.
-func (l leases) AcquireLease(ctx context.Context, pipeline string, replica int, lease activities.Lease, ttl time.Duration) (activities.Lease, bool, error) {
-	holder, held, err := l.store.AcquireLease(ctx, pipeline, replica, store.Lease{Worker: lease.Worker, Queue: lease.Queue, Token: lease.Token}, ttl)
+func (l leases) AcquireLease(ctx context.Context, pipeline string, replica int, lease activities.Lease, ttl time.Duration,
+) (activities.Lease, bool, error) {
+	holder, held, err := l.store.AcquireLease(ctx, pipeline, replica,
+		store.Lease{Worker: lease.Worker, Queue: lease.Queue, Token: lease.Token}, ttl)
 	return leaseOf(holder), held, err
 }
 
@@ -45,7 +47,9 @@ type desired struct{ store *store.Store }
 
 // Change implements activities.DesiredStates.
 func (d desired) Change(ctx context.Context, pipeline string, c contract.DesiredChange) (int64, error) {
-	change := store.CtlChange{RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow, Begun: c.Begun}
+	change := store.CtlChange{
+		RequestID: c.RequestID, Above: c.Above, Paused: c.Paused, Stopping: c.Stopping, CommitNow: c.CommitNow, Begun: c.Begun,
+	}
 	if c.Orders != nil {
 		var err error
 		if change.Orders, err = json.Marshal(*c.Orders); err != nil {
@@ -167,7 +171,8 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 	for _, topic := range s.Source.Topics {
 		numbers, err := v.cluster.Partitions(ctx, topic)
 		if err != nil {
-			return out, permanent(fmt.Errorf("source %w; create it first, or feed it with millrace feed --create PARTITIONS", err)) // the error names the topic
+			// The error names the topic.
+			return out, permanent(fmt.Errorf("source %w; create it first, or feed it with millrace feed --create PARTITIONS", err))
 		}
 		out.Sources = append(out.Sources, contract.TopicInfo{Topic: topic, Partitions: len(numbers)})
 		width = max(width, int32(len(numbers)))

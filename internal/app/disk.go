@@ -59,10 +59,10 @@ func (d *disk) close() error {
 	return errors.Join(d.side.close(), d.Close())
 }
 
-// tidyEvery is how often chains are looked at that no lane of this process works on.
+// tidyEvery is how often the chains that no lane of this process works on are checked.
 const tidyEvery = 10 * time.Second
 
-// tidy settles what needs no decision: a chain whose lane has had another owner for two looks is superseded, and goes when that
+// tidy settles what needs no decision: a chain whose lane has had another owner at two checks in a row is superseded, and goes when that
 // owner has passed it. A chain whose lane nobody has taken over waits for an acquisition, or for a ReplayWAL.
 func (d *disk) tidy(ctx context.Context) {
 	defer close(d.done)
@@ -75,14 +75,14 @@ func (d *disk) tidy(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			moved = d.look(ctx, moved)
+			moved = d.settleMoved(ctx, moved)
 			d.sweepAside(time.Now())
 		}
 	}
 }
 
-// look settles chains that had lost their lane at the look before, too, and returns those that have lost it now.
-func (d *disk) look(ctx context.Context, moved map[contract.ChainRef]bool) map[contract.ChainRef]bool {
+// settleMoved settles the chains whose lane had another owner at the check before, too, and returns those whose lane has one now.
+func (d *disk) settleMoved(ctx context.Context, moved map[contract.ChainRef]bool) map[contract.ChainRef]bool {
 	seen := map[contract.ChainRef]bool{}
 	for _, c := range d.Chains() {
 		meta, found, err := d.store.ReadMeta(ctx, c.Lane)
@@ -90,7 +90,7 @@ func (d *disk) look(ctx context.Context, moved map[contract.ChainRef]bool) map[c
 			continue
 		}
 		ref := refOf(c)
-		// A removal takes the owner's token away soon, and nobody else will take over: one look is enough.
+		// A removal takes the owner's token away soon, and nobody else will take over: one check is enough.
 		if seen[ref] = true; !moved[ref] && !meta.Owner.Removed() {
 			continue
 		}
@@ -169,16 +169,18 @@ func (d *disk) List(_ context.Context, pipeline string) ([]contract.WALChain, er
 }
 
 // Settle implements activities.Journal.
-func (d *disk) Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how activities.Settling, progress func(activities.Settled)) (contract.SettledChain, error) {
+func (d *disk) Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how activities.Settling,
+	progress func(activities.Settled),
+) (contract.SettledChain, error) {
 	id := store.LaneID{Pipeline: pipeline, Topic: chain.Topic, Partition: chain.Partition}
 	ticking, stop := context.WithCancel(ctx)
-	var looks sync.WaitGroup
-	looks.Go(func() { d.follow(ticking, chain, pipeline, progress) })
+	var following sync.WaitGroup
+	following.Go(func() { d.follow(ticking, chain, pipeline, progress) })
 	r, err := d.Journal.Settle(ctx, id, store.Token(chain.Chain), journal.SettleOptions{
 		Store: d.store, Side: lane.Fitting(d.side), Quarantine: how.Quarantine, BytesPerSecond: int(how.BytesPerSecond),
 	})
 	stop()
-	looks.Wait()
+	following.Wait()
 	var corrupt *wal.CorruptError
 	switch {
 	case errors.As(err, &corrupt):

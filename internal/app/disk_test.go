@@ -223,9 +223,11 @@ func TestCorruptChainAsks(t *testing.T) {
 
 func TestCorruptRange(t *testing.T) {
 	ref := contract.ChainRef{Topic: "events", Partition: 3, Chain: "1:a"}
-	require.Equal(t, contract.CorruptRange{ChainRef: ref, Segment: "000000000000002a", From: 4096, To: 4196, Records: -1, Detail: "bad checksum"},
+	require.Equal(t, contract.CorruptRange{ChainRef: ref, Segment: "000000000000002a", From: 4096, To: 4196, Records: -1,
+		Detail: "bad checksum"},
 		corruptRange(ref, wal.Range{Segment: 42, Offset: 4096, Length: 100, Reason: "bad checksum"}))
-	require.Equal(t, contract.CorruptRange{ChainRef: ref, Segment: "000000000000002a", Records: 7, Detail: "missing; its bytes are in x.broken"},
+	require.Equal(t, contract.CorruptRange{ChainRef: ref, Segment: "000000000000002a", Records: 7,
+		Detail: "missing; its bytes are in x.broken"},
 		corruptRange(ref, wal.Range{Segment: 42, Lost: 7, Reason: "missing", Copy: "x.broken"}))
 }
 
@@ -234,19 +236,19 @@ func TestTidy(t *testing.T) {
 	s := newShelf(t)
 	ctx := context.Background()
 	ref := s.spill(orders, s.acquire(orders), 3)
-	moved := s.look(ctx, nil)
+	moved := s.settleMoved(ctx, nil)
 	require.Empty(t, moved, "its lane may be acquired by this process any moment")
 	next := s.acquire(orders)
-	moved = s.look(ctx, moved)
+	moved = s.settleMoved(ctx, moved)
 	require.Equal(t, map[contract.ChainRef]bool{ref: true}, moved)
 	require.Empty(t, s.list()[0].Settled)
-	moved = s.look(ctx, moved)
+	moved = s.settleMoved(ctx, moved)
 	require.Equal(t, contract.ChainSuperseded, s.list()[0].Settled)
-	moved = s.look(ctx, moved)
+	moved = s.settleMoved(ctx, moved)
 	require.Len(t, s.list(), 1, "the lane stands before what the chain covers: it is kept")
 	_, err := s.store.Apply(ctx, orders, stateID, next, calls(store.Cursor{}, 3))
 	require.NoError(t, err)
-	s.look(ctx, moved)
+	s.settleMoved(ctx, moved)
 	require.Empty(t, s.list())
 	require.EqualValues(t, 3, s.books().Superseded.Commits)
 }
@@ -258,7 +260,7 @@ func TestTidyOfARemovedPipeline(t *testing.T) {
 	s.spill(orders, s.acquire(orders), 3)
 	_, err := s.store.Fence(ctx, orders, store.RemovedToken("rm-1"))
 	require.NoError(t, err)
-	s.look(ctx, nil)
+	s.settleMoved(ctx, nil)
 	require.Empty(t, s.list(), "one look settles it and lets it go")
 	require.EqualValues(t, 3, s.books().Superseded.Commits)
 }

@@ -251,7 +251,8 @@ func permanent(err error) error {
 	var format *store.FormatError
 	var state *store.StateIDError
 	if errors.As(err, &format) || errors.As(err, &state) || errors.Is(err, store.ErrEviction) ||
-		errors.Is(err, store.ErrServerVersion) || errors.Is(err, source.ErrUnknownTopic) || errors.Is(err, window.ErrPlan) || errors.Is(err, engine.ErrNoJournal) {
+		errors.Is(err, store.ErrServerVersion) || errors.Is(err, source.ErrUnknownTopic) || errors.Is(err, window.ErrPlan) ||
+		errors.Is(err, engine.ErrNoJournal) {
 		return fmt.Errorf("%w: %w", activities.ErrPermanent, err)
 	}
 	return err

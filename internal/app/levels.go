@@ -70,7 +70,7 @@ func (g guard) watch(e *engine.Engine) {
 	}
 }
 
-// progressOf sums up what lanes have read and what waits for them; paused tells that an operator has paused one.
+// progressOf sums up what lanes have read and what waits for them; paused reports whether an operator has paused one.
 func progressOf(lanes []lane.Status) (read, lag int64, paused bool) {
 	for i := range lanes {
 		read += lanes[i].Counters.Read

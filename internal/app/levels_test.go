@@ -84,7 +84,8 @@ func names(numbers []contract.LevelNumber) (all []string) {
 // How long a state took to read says nothing of Redis being away.
 func TestRestoringIsNoTrouble(t *testing.T) {
 	guarded(t, withJournal, func(t *testing.T, g guard) {
-		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{{Steps: map[string]float64{lane.StepAcquire: 5, lane.StepRestore: 60_000}}}})
+		steps := map[string]float64{lane.StepAcquire: 5, lane.StepRestore: 60_000}
+		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{{Steps: steps}}})
 		g.assigned(engine.BatchReport{})
 		synctest.Wait()
 		require.Equal(t, breaker.Normal, g.Level())

@@ -91,7 +91,7 @@ func (e *engines) OrderLevels(in contract.OrderLevelsInput) (taken []contract.Or
 	return taken
 }
 
-// ordersEvery is how often a closer looks for orders. Hot paths look with everything else that is desired.
+// ordersEvery is how often a closer reads the orders. Hot paths read them with everything else that is desired.
 const ordersEvery = time.Second
 
 // obeyRedis makes a closer's state machine follow the pipeline's orders as long as the closer is at work here, or one is in force.

@@ -21,7 +21,8 @@ func nothingWanted(context.Context, string) (store.PipelineCtl, error) {
 }
 
 func openRedis(by string) contract.LevelOrder {
-	return contract.LevelOrder{Dependency: contract.DependencyRedis, Override: contract.OverrideOpen, By: by, Reason: "maintenance", At: time.Unix(7, 0)}
+	return contract.LevelOrder{Dependency: contract.DependencyRedis, Override: contract.OverrideOpen, By: by, Reason: "maintenance",
+		At: time.Unix(7, 0)}
 }
 
 func ctlOf(t *testing.T, generation int64, orders ...contract.LevelOrder) store.PipelineCtl {
@@ -66,7 +67,8 @@ func TestOrdersAreFollowedOnce(t *testing.T) {
 		require.NotEmpty(t, override())
 		taken := o.take("w", contract.OrderLevelsInput{Generation: 6, Lift: []string{contract.DependencyRedis}})
 		require.Empty(t, override())
-		require.Equal(t, contract.OrderedLevel{Worker: "w", Replica: 2, Dependency: contract.DependencyRedis, Level: contract.LevelNormal}, taken)
+		require.Equal(t, contract.OrderedLevel{Worker: "w", Replica: 2, Dependency: contract.DependencyRedis, Level: contract.LevelNormal},
+			taken)
 	})
 }
 

@@ -138,7 +138,7 @@ func (o *outlets) close() {
 	o.work.Wait()
 }
 
-// open tells whether the result producer is left alone now, and why.
+// open reports whether the result producer is left alone now, and why.
 func (o *outlet) open() (why string, open bool) {
 	o.used.Store(time.Now().UnixNano())
 	if o.Direct() {

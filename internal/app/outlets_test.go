@@ -134,8 +134,10 @@ func TestRoundsJudgeKafka(t *testing.T) {
 		{name: "not published", report: unpublished, rounds: 5, bad: 5, opens: true},
 		{name: "not often enough", report: unpublished, rounds: 4, bad: 4},
 		{name: "slots not taken over", report: kafkaTrouble(8), rounds: 1, bad: 8, opens: true},
-		{name: "one slot of many", report: result.RoundReport{Closed: make([]result.Closed, 7), Kafka: []string{"slot 1: away"}}, rounds: 10, good: 70, bad: 10},
-		{name: "windows that fail by themselves", report: result.RoundReport{Failed: []result.Trouble{{Error: "incident mismatch"}}}, rounds: 50},
+		{name: "one slot of many", report: result.RoundReport{Closed: make([]result.Closed, 7), Kafka: []string{"slot 1: away"}},
+			rounds: 10, good: 70, bad: 10},
+		{name: "windows that fail by themselves", report: result.RoundReport{Failed: []result.Trouble{{Error: "incident mismatch"}}},
+			rounds: 50},
 		{name: "no look at the lanes", err: errors.New("redis is away"), rounds: 50},
 	}
 	for _, tt := range tests {

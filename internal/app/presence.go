@@ -261,7 +261,8 @@ func (r replicas) holderGone(ctx context.Context, pipeline string, replica int, 
 }
 
 // handOver implements placing.
-func (r replicas) handOver(ctx context.Context, pipeline string, replica int, in contract.HandOver) (receipt contract.PlaceReceipt, err error) {
+func (r replicas) handOver(ctx context.Context, pipeline string, replica int, in contract.HandOver,
+) (receipt contract.PlaceReceipt, err error) {
 	handle, err := r.client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: contract.ReplicaID(pipeline, replica), UpdateName: contract.UpdateHandOver, Args: []any{in},
 		WaitForStage: client.WorkflowUpdateStageCompleted,

@@ -75,7 +75,9 @@ func (f *fakeStarts) ExecuteWorkflow(ctx context.Context, o client.StartWorkflow
 	return nil, nil
 }
 
-func (f *fakeStarts) SignalWithStartWorkflow(_ context.Context, id, _ string, arg any, o client.StartWorkflowOptions, _ any, args ...any) (client.WorkflowRun, error) {
+func (f *fakeStarts) SignalWithStartWorkflow(_ context.Context, id, _ string, arg any, o client.StartWorkflowOptions, _ any,
+	args ...any,
+) (client.WorkflowRun, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tries++
@@ -94,7 +96,8 @@ func batchNumber(n int64) contract.RecoveryBatch {
 }
 
 func reportNumber(n int64) contract.RecoveryReport {
-	return contract.RecoveryReport{Batch: batchNumber(n), Ended: time.Now().Add(time.Second), Lanes: []contract.RecoveredLane{{Topic: "orders"}}}
+	return contract.RecoveryReport{Batch: batchNumber(n), Ended: time.Now().Add(time.Second),
+		Lanes: []contract.RecoveredLane{{Topic: "orders"}}}
 }
 
 // running runs r until the test's bubble is done with it.
@@ -351,7 +354,8 @@ type fakeLevel struct {
 func (l *fakeLevel) move(from, to string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.changes = append(l.changes, contract.LevelChange{Seq: int64(len(l.changes) + 1), At: time.Now(), From: from, To: to, Reason: "because"})
+	l.changes = append(l.changes, contract.LevelChange{Seq: int64(len(l.changes) + 1), At: time.Now(), From: from, To: to,
+		Reason: "because"})
 	close(l.news)
 	l.news = make(chan struct{})
 }
@@ -397,7 +401,8 @@ func TestDepartureFromNormalStartsADegrade(t *testing.T) {
 		starts := temporal.all()
 		require.Len(t, starts, 1)
 		require.Equal(t, "degrade:orders:worker-a:redis", starts[0].options.ID)
-		require.Equal(t, contract.LevelSignal{Replica: 2, Process: "p1", Queue: "millrace:p:p1", Disk: "d1", After: 1, At: level.changes[1].At,
+		require.Equal(t, contract.LevelSignal{Replica: 2, Process: "p1", Queue: "millrace:p:p1", Disk: "d1", After: 1,
+			At:    level.changes[1].At,
 			Level: "journal", Reason: "because"}, starts[0].signal)
 		level.move("throttled", "normal")
 		pass(time.Minute)

@@ -114,7 +114,7 @@ func decisionOf(l *lane.Status, incident string) *lane.Decision {
 	return nil
 }
 
-// reads tells whether a lane has its state and goes on with it.
+// reads reports whether a lane has its state and goes on with it.
 func reads(l *lane.Status) bool {
 	return l.State == lane.StateRunning || l.State == lane.StateBlocked || l.State == lane.StatePaused
 }
@@ -153,7 +153,7 @@ func awaitDecided(ctx context.Context, done func() bool) {
 	}
 }
 
-// decided tells whether a decision leaves nothing more to wait for: the lane goes on, stays parked as was chosen, has found that
+// decided reports whether a decision leaves nothing more to wait for: the lane goes on, stays parked as was chosen, has found that
 // it cannot be done, or is gone.
 func decided(lanes []lane.Status, in contract.DecideIncidentInput) bool {
 	now := statusOf(lanes, in.Topic, in.Partition)
@@ -169,7 +169,8 @@ func (e *engines) find(pipeline string, number int) (*hot, error) {
 	defer e.mu.Unlock()
 	h, ok := e.running[replica{pipeline, number}]
 	if !ok || ended(h.Engine) {
-		return nil, activities.Stale(nil, "replica %d of %s does not run on this worker any more: it was moved, stopped, or its worker began anew; "+
+		return nil, activities.Stale(nil, "replica %d of %s does not run on this worker any more: it was moved, stopped, or its "+
+			"worker began anew; "+
 			"`millrace recover ls %s` lists what waits for a decision now", number, pipeline, pipeline)
 	}
 	return h, nil
@@ -259,7 +260,8 @@ func stepReport(s *engine.StepReport) contract.StepReport {
 	return contract.StepReport{
 		Step: s.Step, By: s.By, Began: s.Started, Took: micros(s.Ms), Slowest: s.Slowest, Most: micros(s.Most),
 		Sums: contract.StepSums{
-			Lanes: s.Lanes, Done: s.Done, Parked: s.Parked, Gone: s.Gone, Entries: s.Entries, Bytes: s.Bytes, Reread: s.Reread, Drained: s.Commits,
+			Lanes: s.Lanes, Done: s.Done, Parked: s.Parked, Gone: s.Gone, Entries: s.Entries, Bytes: s.Bytes, Reread: s.Reread,
+			Drained: s.Commits,
 		},
 	}
 }
@@ -291,7 +293,8 @@ func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) contract.R
 	}
 	for i := range steps {
 		if ms, ok := row.Steps[steps[i].Step]; ok {
-			out.Steps = append(out.Steps, contract.StepTime{Step: steps[i].Step, By: steps[i].By, Began: steps[i].Started, Took: micros(ms)})
+			out.Steps = append(out.Steps, contract.StepTime{Step: steps[i].Step, By: steps[i].By, Began: steps[i].Started,
+				Took: micros(ms)})
 		}
 	}
 	if row.Journal != nil {
@@ -318,7 +321,8 @@ func laneIncident(inc *lane.Incident) *contract.LaneIncident {
 
 func settledChain(r journal.Resumed) *contract.SettledChain {
 	out := &contract.SettledChain{
-		Outcome: r.Outcome, Commits: r.Commits, Calls: r.Calls, Entries: r.Entries, Bytes: r.Bytes, From: r.First, To: r.Last, Reason: r.Reason,
+		Outcome: r.Outcome, Commits: r.Commits, Calls: r.Calls, Entries: r.Entries, Bytes: r.Bytes, From: r.First,
+		To: r.Last, Reason: r.Reason,
 	}
 	out.Chain = string(r.Chain)
 	if r.Superseded.Calls > 0 {

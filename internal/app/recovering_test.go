@@ -32,25 +32,31 @@ func TestBatchAsTheControlPlaneSeesIt(t *testing.T) {
 		Batch:  engine.Batch{ID: 4, Pipeline: "orders", Replica: 2, Opened: began},
 		Closed: began.Add(time.Second), Cut: 7,
 		Steps: []engine.StepReport{
-			{Step: lane.StepAcquire, By: lane.ByTemporal, Lanes: 3, Done: 3, Started: began, Ms: 1.5, Slowest: "orders/events/1", Most: 1.25},
-			{Step: lane.StepVerify, By: lane.ByInline, Lanes: 3, Done: 1, Parked: 1, Gone: 1, Entries: 5, Bytes: 6, Reread: 7, Commits: 8, Started: began},
+			{Step: lane.StepAcquire, By: lane.ByTemporal, Lanes: 3, Done: 3, Started: began, Ms: 1.5, Slowest: "orders/events/1",
+				Most: 1.25},
+			{Step: lane.StepVerify, By: lane.ByInline, Lanes: 3, Done: 1, Parked: 1, Gone: 1, Entries: 5, Bytes: 6, Reread: 7, Commits: 8,
+				Started: began},
 		},
 		Rows: []engine.LaneReport{
 			{
-				Lane: "orders/events/1", Token: "7:y", Outcome: lane.OutcomeResumed, From: 6, To: 7, Entries: 11, Bytes: 12, Start: 30, LogStart: 1, LogEnd: 99,
+				Lane: "orders/events/1", Token: "7:y", Outcome: lane.OutcomeResumed, From: 6, To: 7, Entries: 11, Bytes: 12,
+				Start: 30, LogStart: 1, LogEnd: 99,
 				Reread: 9, Steps: map[string]float64{lane.StepVerify: 0.5, lane.StepAcquire: 1.25},
-				Journal: &journal.Resumed{Outcome: journal.WasDrained, Chain: "6:w", Commits: 2, Calls: 3, Entries: 4, Bytes: 5, First: 20, Last: 30},
+				Journal: &journal.Resumed{Outcome: journal.WasDrained, Chain: "6:w", Commits: 2, Calls: 3, Entries: 4, Bytes: 5, First: 20,
+					Last: 30},
 			},
 			{Lane: "orders/events/2", Token: "7:x", Outcome: lane.OutcomeParked, Start: -1, Error: "incident state-lost", Incident: lost()},
 			{Lane: "orders/events/3", Outcome: lane.OutcomeGone, Error: "fenced"},
 			{Lane: "orders/events/4"},
 		},
 	}
-	storm := &engine.Storm{Active: true, Since: began, Changes: 9, DelayMs: 40, Timeline: []engine.Change{{At: began, Lanes: 3, DelayMs: 20}}}
+	storm := &engine.Storm{Active: true, Since: began, Changes: 9, DelayMs: 40,
+		Timeline: []engine.Change{{At: began, Lanes: 3, DelayMs: 20}}}
 	got := e.reported(report, storm)
 	require.Equal(t, contract.RecoveryBatch{
 		Pipeline: "orders", Replica: 2, Process: "p1", Worker: "worker-a", Queue: "millrace:p:p1", Batch: 4, Began: began, More: 7,
-		Lanes: []contract.BatchLane{{Topic: "events", Partition: 1}, {Topic: "events", Partition: 2}, {Topic: "events", Partition: 3}, {Topic: "events", Partition: 4}},
+		Lanes: []contract.BatchLane{{Topic: "events", Partition: 1}, {Topic: "events", Partition: 2}, {Topic: "events", Partition: 3},
+			{Topic: "events", Partition: 4}},
 		Storm: &contract.Storm{Since: began, Changes: 9, Delay: 40, Timeline: []contract.StormEvent{{At: began, Lanes: 3, Delay: 20}}},
 	}, got.Batch)
 	require.Equal(t, began.Add(time.Second), got.Ended)
@@ -68,7 +74,8 @@ func TestBatchAsTheControlPlaneSeesIt(t *testing.T) {
 		{Step: contract.StepVerify, By: contract.ByInline, Began: began, Took: 500},
 	}, resumed.Steps, "in the order of the steps")
 	require.Equal(t, &contract.SettledChain{
-		ChainRef: contract.ChainRef{Topic: "events", Partition: 1, Chain: "6:w"}, Outcome: contract.ChainDrained, Commits: 2, Calls: 3, Entries: 4, Bytes: 5,
+		ChainRef: contract.ChainRef{Topic: "events", Partition: 1, Chain: "6:w"}, Outcome: contract.ChainDrained,
+		Commits: 2, Calls: 3, Entries: 4, Bytes: 5,
 		From: 20, To: 30,
 	}, resumed.Journal)
 
@@ -96,7 +103,8 @@ func TestMidRunBatchAsTheControlPlaneSeesIt(t *testing.T) {
 		Batch: engine.Batch{ID: 5, Pipeline: "orders", Opened: began, MidRun: true}, Closed: began, Count: 3, Parked: 3, By: lane.ByInline,
 		Steps: []engine.StepReport{{Step: lane.StepAcquire, By: lane.ByInline, Lanes: 3, Parked: 3}},
 		Rows: []engine.LaneReport{
-			{Lane: "orders/events/1", Token: "7:x", Outcome: lane.OutcomeParked, From: 7, To: 7, Committed: 30, Start: 30, LogStart: -1, LogEnd: 99, Incident: lost()},
+			{Lane: "orders/events/1", Token: "7:x", Outcome: lane.OutcomeParked, From: 7, To: 7, Committed: 30, Start: 30, LogStart: -1,
+				LogEnd: 99, Incident: lost()},
 			{Lane: "orders/events/2", Token: "7:y", Outcome: lane.OutcomeParked, Incident: gap},
 			{Lane: "orders/events/3", Token: "7:z", Outcome: lane.OutcomeParked, Incident: gap},
 		},
@@ -105,7 +113,8 @@ func TestMidRunBatchAsTheControlPlaneSeesIt(t *testing.T) {
 	require.Equal(t, "parked while running: gap of 2, state-lost of 1", got.Batch.Reason)
 	require.Empty(t, got.Steps)
 	require.Equal(t, contract.RecoveredLane{
-		Topic: "events", Partition: 1, State: contract.LaneParked, Token: "7:x", FromEpoch: 7, ToEpoch: 7, Offset: 30, LogStart: -1, LogEnd: 99,
+		Topic: "events", Partition: 1, State: contract.LaneParked, Token: "7:x", FromEpoch: 7, ToEpoch: 7, Offset: 30,
+		LogStart: -1, LogEnd: 99,
 		Incident: laneIncident(lost()),
 	}, got.Lanes[0])
 	require.Equal(t, "3 lanes of orders on worker-a: parked while running: gap of 2, state-lost of 1", recoverySummary(got.Batch, &got))
@@ -122,7 +131,8 @@ func TestSupersededChain(t *testing.T) {
 
 // A lane of a batch that is long over is shown as it is now.
 func TestPresentLane(t *testing.T) {
-	batch := contract.RecoveredLane{Topic: "events", Partition: 2, State: contract.LaneParked, Offset: -1, ToEpoch: 7, Incident: laneIncident(lost())}
+	batch := contract.RecoveredLane{Topic: "events", Partition: 2, State: contract.LaneParked, Offset: -1, ToEpoch: 7,
+		Incident: laneIncident(lost())}
 	decision := lane.Decision{Incident: "state-lost:7:x", Choice: lane.ChoiceRebuild, Start: -1}
 	carried := decision
 	carried.Start = 30
@@ -137,15 +147,18 @@ func TestPresentLane(t *testing.T) {
 	}{
 		{"parked still", lane.Status{State: lane.StateParked}, batch, "", false},
 		{"decided, not carried out", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{decision}}, batch, "rebuild", true},
-		{"restoring", lane.Status{State: lane.StateRestoring, Decisions: []lane.Decision{carried}}, contract.RecoveredLane{State: contract.LaneParked, Offset: -1, ToEpoch: 7, Reread: 60}, "rebuild", true},
+		{"restoring", lane.Status{State: lane.StateRestoring, Decisions: []lane.Decision{carried}},
+			contract.RecoveredLane{State: contract.LaneParked, Offset: -1, ToEpoch: 7, Reread: 60}, "rebuild", true},
 		{"goes on", lane.Status{State: lane.StateRunning, Committed: 30, Owner: "8:q", Decisions: []lane.Decision{carried}},
 			contract.RecoveredLane{State: contract.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
 		{"paused by the operator", lane.Status{State: lane.StatePaused, Committed: 30, Owner: "8:q", Decisions: []lane.Decision{carried}},
 			contract.RecoveredLane{State: contract.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
 		{"cannot be done", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{void}},
 			contract.RecoveredLane{State: contract.LaneParked, Offset: -1, ToEpoch: 7, Note: "the log was trimmed"}, "rebuild", false},
-		{"chosen to wait", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{{Incident: "state-lost:7:x", Choice: lane.ChoiceWait, Start: -1}}}, batch, "", true},
-		{"decided about another incident", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{{Incident: "gap:1", Choice: "skip"}}}, batch, "", false},
+		{"chosen to wait", lane.Status{State: lane.StateParked,
+			Decisions: []lane.Decision{{Incident: "state-lost:7:x", Choice: lane.ChoiceWait, Start: -1}}}, batch, "", true},
+		{"decided about another incident", lane.Status{State: lane.StateParked,
+			Decisions: []lane.Decision{{Incident: "gap:1", Choice: "skip"}}}, batch, "", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,7 +198,8 @@ func TestDecisionIsAwaited(t *testing.T) {
 
 func TestStaleErrors(t *testing.T) {
 	for _, err := range []error{
-		engine.ErrNoBatch, engine.ErrNoLane, lane.ErrStaleStep, lane.ErrNotParked, lane.ErrOtherIncident, lane.ErrDecided, lane.ErrUnknownChoice, store.ErrFenced,
+		engine.ErrNoBatch, engine.ErrNoLane, lane.ErrStaleStep, lane.ErrNotParked, lane.ErrOtherIncident, lane.ErrDecided,
+		lane.ErrUnknownChoice, store.ErrFenced,
 	} {
 		got := stale("orders", fmt.Errorf("decide: %w", err))
 		require.ErrorIs(t, got, activities.ErrStale)

@@ -170,7 +170,7 @@ func (r remains) DeleteKeys(ctx context.Context, pipeline string, progress func(
 	})
 }
 
-// sweeps bounds how often Sweep looks again: who writes a pipeline's keys now is none that Remove has fenced.
+// sweeps bounds how often Sweep scans for keys: whoever writes keys of the pipeline now is not a lane that Remove has fenced.
 const sweeps = 10
 
 // Sweep implements activities.Remains.
@@ -225,14 +225,16 @@ func (r remains) Topics(ctx context.Context, pipeline string, own *spec.Spec, ot
 	var list []contract.TopicRemains
 	names := slices.Sorted(maps.Keys(roles))
 	for _, topic := range names { // without the ledger the next start would number its editions from 1 again, beside these rows
-		if book := ledger.Topic(pipeline); roles[topic] == contract.RoleResults && kept[topic] != "" && kept[book] == "" && slices.Contains(all, topic) {
+		book := ledger.Topic(pipeline)
+		if roles[topic] == contract.RoleResults && kept[topic] != "" && kept[book] == "" && slices.Contains(all, topic) {
 			kept[book] = fmt.Sprintf("it says which edition the rows in topic %s are of, which stays: %s", topic, kept[topic])
 		}
 	}
 	for _, topic := range names {
 		if slices.Contains(all, topic) {
 			list = append(list, contract.TopicRemains{
-				Topic: topic, Role: roles[topic], Delete: kept[topic] == "", Why: kept[topic], Ended: ended && roles[topic] == contract.RoleLedger,
+				Topic: topic, Role: roles[topic], Delete: kept[topic] == "", Why: kept[topic],
+				Ended: ended && roles[topic] == contract.RoleLedger,
 			})
 		}
 	}

@@ -15,7 +15,9 @@ type member struct {
 	WAL     bool          `json:"wal,omitempty"`     // it has a directory for a journal
 	Seats   []seat        `json:"seats,omitempty"`   // its hot paths
 	Refused []refusedMove `json:"refused,omitempty"` // moves that it has tried in vain of late
-	Slow    int64         `json:"slow_ms,omitempty"` // the longest time between its beats of late, where that is long: it gets little of the processor
+
+	// Slow is the longest time between its beats of late, where that is long because it gets little of the processor.
+	Slow int64 `json:"slow_ms,omitempty"`
 }
 
 // seat is a hot path of a process.

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fleetOf is a fleet of ready processes with so many hot paths of pipeline p each.
+// fleetOf is a fleet of ready processes; the i-th has seats[i] hot paths of pipeline p.
 func fleetOf(counts ...int) []member {
 	var all []member
 	n := 0

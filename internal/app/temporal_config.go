@@ -61,7 +61,8 @@ func (c *TemporalConfig) Validate() error {
 		errs = append(errs, errors.New("no Temporal: Client.HostPort is empty; set TEMPORAL_ADDRESS or give --temporal HOST:PORT"))
 	}
 	if c.RetryFirst < 0 || c.RetryMost < c.RetryFirst {
-		errs = append(errs, fmt.Errorf("wrong Temporal options: RetryFirst is %s and RetryMost %s; want 0 < RetryFirst <= RetryMost", c.RetryFirst, c.RetryMost))
+		errs = append(errs, fmt.Errorf("wrong Temporal options: RetryFirst is %s and RetryMost %s; want 0 < RetryFirst <= RetryMost",
+			c.RetryFirst, c.RetryMost))
 	}
 	return errors.Join(errs...)
 }

@@ -62,14 +62,16 @@ func checkLedgerTopic(ctx context.Context, cluster *source.Cluster, topic string
 		return err
 	}
 	if policy := settings[cleanupPolicy]; policy != "" && policy != "compact" {
-		return refusedTopic(topic, cleanupPolicy, policy, "compact", "the ledger's latest rows must never be deleted by age", "delete the empty topic and let the start create it")
+		return refusedTopic(topic, cleanupPolicy, policy, "compact", "the ledger's latest rows must never be deleted by age",
+			"delete the empty topic and let the start create it")
 	}
 	return nil
 }
 
 // refusedTopic is an error that no retry mends.
 func refusedTopic(topic, setting, value, want, why, or string) error {
-	return fmt.Errorf("%w: topic %s has %s=%s, want %s: %s; set it with kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=..., or %s",
+	return fmt.Errorf("%w: topic %s has %s=%s, want %s: %s; set it with kafka-configs.sh --alter --entity-type topics "+
+		"--entity-name %s --add-config %s=..., or %s",
 		activities.ErrPermanent, topic, setting, value, want, why, topic, setting, or)
 }
 

@@ -11,12 +11,12 @@ import (
 )
 
 // closerTrust is how long a closer writes to Redis after it has last seen a lane of its pipeline. A process that was frozen
-// for longer looks again: the pipeline may have been removed. After a shorter freeze its turn is still leased, which a
+// for longer reads it again: the pipeline may have been removed. After a shorter freeze its turn is still leased, which a
 // removal waits for.
 const closerTrust = contract.LeaseTTL - 2*contract.LeaseEvery
 
 // closerStore is the store as a closer uses it. Windows have no owner that a removal could fence, but a window without lanes
-// is none: every write follows a look at a living lane. It is safe for concurrent use.
+// is none: the meta of a living lane is read before every write. It is safe for concurrent use.
 type closerStore struct {
 	*store.Store
 	now func() time.Time
@@ -42,7 +42,7 @@ func (s *closerStore) note(id store.LaneID, meta store.Meta) error {
 // stale reports whether no lane was seen for too long. s.mu is held.
 func (s *closerStore) stale() bool { return !s.seen.IsZero() && s.now().Sub(s.seen) > closerTrust }
 
-// prove looks for the pipeline again if it was last seen long ago.
+// prove reads the lane that was seen last again if that was long ago.
 func (s *closerStore) prove(ctx context.Context) error {
 	s.mu.Lock()
 	id, stale := s.lane, s.stale()

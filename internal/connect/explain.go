@@ -61,7 +61,8 @@ func (s Server) Explain(ctx context.Context, addrs []string, tls bool, err error
 	case err == nil, ctx.Err() != nil:
 		return err
 	case errors.As(err, &authority), strings.Contains(err.Error(), authority.Error()): // gRPC keeps no more than the text
-		return fmt.Errorf("the certificate of %s is signed by an authority that is not trusted: name its file in %s (%w)", s.Name, s.CA, err)
+		return fmt.Errorf("the certificate of %s is signed by an authority that is not trusted: name its file in %s (%w)",
+			s.Name, s.CA, err)
 	}
 	for _, addr := range addrs {
 		speech := address.Probe(ctx, addr)

@@ -43,11 +43,14 @@ func WALFromEnv(getenv func(string) string) (w WAL, err error) {
 
 // AddFlags lets flags override what the environment says.
 func (w *WAL) AddFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&w.Dir, "wal", w.Dir, "directory on a local disk for commits that Redis cannot take, of this worker alone (or "+EnvWALDir+")")
-	flags.Var(&w.SoftLimit, "wal-soft-limit", "size of the WAL from which on intake is throttled (or "+EnvWALSoftLimit+"; default 3/4 of the hard limit)")
+	flags.StringVar(&w.Dir, "wal", w.Dir,
+		"directory on a local disk for commits that Redis cannot take, of this worker alone (or "+EnvWALDir+")")
+	flags.Var(&w.SoftLimit, "wal-soft-limit",
+		"size of the WAL from which on intake is throttled (or "+EnvWALSoftLimit+"; default 3/4 of the hard limit)")
 	flags.Var(&w.HardLimit, "wal-hard-limit", "size of the WAL at which intake is paused (or "+EnvWALHardLimit+"; default 4GiB)")
-	flags.Var(&w.AsideLimit, "wal-aside-limit", "bytes of copies of unreadable parts of the WAL to keep in its folder corrupt; the oldest go first, "+
-		"those of records nobody has decided about never (or "+EnvWALAsideLimit+"; default 1GiB)")
+	flags.Var(&w.AsideLimit, "wal-aside-limit",
+		"bytes of copies of unreadable parts of the WAL to keep in its folder corrupt; the oldest go first, "+
+			"those of records nobody has decided about never (or "+EnvWALAsideLimit+"; default 1GiB)")
 	flags.Var((*Duration)(&w.AsideAge), "wal-aside-age", "how long to keep such copies at most (or "+EnvWALAsideAge+"; default 30d)")
 }
 

@@ -239,7 +239,7 @@ type Kept struct {
 	Rows    int   `json:"rows"`              // windows with a row in the ledger
 	Results int   `json:"results"`           // of these, windows with contents in Redis
 	Oldest  int64 `json:"oldest,omitempty"`  // when the oldest final row was written, ms; 0 without one
-	Backlog int   `json:"backlog,omitempty"` // windows that the sweep has still to look at in Redis
+	Backlog int   `json:"backlog,omitempty"` // windows that the sweep has still to check in Redis
 	Floor   int64 `json:"floor,omitempty"`   // every window that ends at or before it is final, ms; 0 while there is none
 }
 

@@ -37,7 +37,8 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 		{"nothing", StateRunning, nil, "running", true},
 		{"degraded", StateRunning, []Condition{degraded}, degradedLine, false},
 		{"degraded, with what follows from it", StateRunning, []Condition{
-			{Kind: ConditionClosingFails, Subject: "close:orders", Reason: "EOF"}, {Kind: ConditionCommandsUnread, Subject: "replica:orders:0"}, degraded,
+			{Kind: ConditionClosingFails, Subject: "close:orders", Reason: "EOF"},
+			{Kind: ConditionCommandsUnread, Subject: "replica:orders:0"}, degraded,
 		}, degradedLine + "; and 2 more", false},
 		{"degraded on several workers", StateRunning, []Condition{
 			degraded, {Kind: ConditionDegraded, Subject: "redis on x"}, {Kind: ConditionDegraded, Subject: "redis on y"},
@@ -45,17 +46,21 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 		{"parked", StateRunning, append([]Condition{degraded}, parked(4)...),
 			"stalled: 4 of 4 lanes parked, decide with `" + decide + "`; and 1 more", false},
 		{"known twice", StateRunning, append(parked(1), Condition{Kind: ConditionLaneParked, Subject: "orders/0"}), parkedLine, false},
-		{"known twice, the other way round", StateRunning, append([]Condition{{Kind: ConditionLaneParked, Subject: "orders/0"}}, parked(1)...),
+		{"known twice, the other way round", StateRunning,
+			append([]Condition{{Kind: ConditionLaneParked, Subject: "orders/0"}}, parked(1)...),
 			parkedLine, false},
-		{"two recoveries ask", StateRunning, append(parked(2), Condition{Kind: ConditionLaneParked, Subject: "orders/3", Command: "decide V"}),
+		{"two recoveries ask", StateRunning,
+			append(parked(2), Condition{Kind: ConditionLaneParked, Subject: "orders/3", Command: "decide V"}),
 			"stalled: 3 of 4 lanes parked, 2 recoveries ask, see `millrace recover ls orders`", false},
 		{"no recovery has told yet", StateRunning, []Condition{{Kind: ConditionLaneParked, Subject: "orders/0"}},
 			"stalled: 1 of 4 lanes parked, see `millrace recover ls orders`", false},
 		{"paused on purpose", StatePaused, paused, "paused on purpose since 12:04:00: maintenance", true},
 		{"paused and parked", StatePaused, append(paused, parked(1)...), parkedLine + "; and 1 more", false},
-		{"yesterday", StateRunning, []Condition{{Kind: ConditionDegraded, Subject: "redis on w", Reason: "away", Since: noon.AddDate(0, 0, -1)}},
+		{"yesterday", StateRunning,
+			[]Condition{{Kind: ConditionDegraded, Subject: "redis on w", Reason: "away", Since: noon.AddDate(0, 0, -1)}},
 			"degraded (redis on w: away since 2026-11-28 12:04:00)", false},
-		{"a long reason", StateRunning, []Condition{{Kind: ConditionSeeking, Subject: "r", Reason: strings.Repeat("x", 500) + "\nsecond line"}},
+		{"a long reason", StateRunning,
+			[]Condition{{Kind: ConditionSeeking, Subject: "r", Reason: strings.Repeat("x", 500) + "\nsecond line"}},
 			"seeking: r: " + strings.Repeat("x", 120) + "...", false},
 	}
 	for _, tt := range tests {
@@ -130,7 +135,9 @@ func TestStandingIsBounded(t *testing.T) {
 func TestTwoSourcesOfOneDegradation(t *testing.T) {
 	status := DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
 	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}}, true, noon)
-	told := ChildConditions("orders", true, ChildState{ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon})
+	told := ChildConditions("orders", true, ChildState{
+		ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon,
+	})
 	require.Len(t, NewStanding("orders", StateRunning, 4, append(heard, told...), noon).Conditions, 1)
 }
 
@@ -294,7 +301,8 @@ func TestWatermarkAheadOfTheClock(t *testing.T) {
 	require.Equal(t, "orders/2", found[0].Subject)
 	require.Equal(t, "it is 2026-11-30T13:04:00Z, ahead of the clock: what is older counts as late", found[0].Reason)
 	require.Contains(t, found[0].Command, "millrace watermark reset orders")
-	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, true, noon), "there is none yet")
+	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, true, noon),
+		"there is none yet")
 }
 
 // A blocked window says since when it is one and which workflow shows its last try; a closer of an older release knows neither.
@@ -302,7 +310,8 @@ func TestBlockedWindowNamesItsWorkflow(t *testing.T) {
 	began, blocked := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC)
 	id := CloseWindowID("orders", WindowRef{Window: "hourly", Start: 978_325_200_000})
 	wait := Wait{For: "hourly 2001-01-01T05:00:00Z", Why: "checksum", Since: blocked, ID: id}
-	closer := ChildState{ID: CloseWindowsID("orders"), State: ChildClosing, Since: began, ChildWaits: ChildWaits{Waits: []Wait{wait, {For: "old"}}}}
+	closer := ChildState{ID: CloseWindowsID("orders"), State: ChildClosing, Since: began,
+		ChildWaits: ChildWaits{Waits: []Wait{wait, {For: "old"}}}}
 	got := ChildConditions("orders", true, closer)
 	require.Len(t, got, 2)
 	require.Equal(t, blocked, got[0].Since)

@@ -57,7 +57,8 @@ func closingConditions(pipeline string, c ChildState) []Condition {
 			blocked.Since = c.Since
 		}
 		if w.ID == "" {
-			blocked.Command = "temporal workflow list --query 'WorkflowType=\"" + WorkflowCloseWindow + "\" AND ExecutionStatus=\"Running\"'"
+			blocked.Command = "temporal workflow list --query 'WorkflowType=\"" + WorkflowCloseWindow +
+				"\" AND ExecutionStatus=\"Running\"'"
 		}
 		all = append(all, blocked)
 	}

@@ -71,8 +71,10 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"timeout without drain", `{"timeout_seconds":60}`, &StopRequest{}, `add "drain": true`},
 		{"decide", `{"topic":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, ""},
 		{"decide without a partition", `{"topic":"orders","choice":"skip"}`, &DecideRequest{}, "topic, partition and choice are needed"},
-		{"misspelt decide", `{"topc":"orders","partition":0,"choice":"skip"}`, &DecideRequest{}, `decide: unknown field "topc"; want only topic, partition, all, choice, reason`},
-		{"long reason", `{"topic":"orders","partition":0,"choice":"skip","reason":"` + strings.Repeat("x", MaxText+1) + `"}`, &DecideRequest{}, "reason has 2001 bytes"},
+		{"misspelt decide", `{"topc":"orders","partition":0,"choice":"skip"}`, &DecideRequest{},
+			`decide: unknown field "topc"; want only topic, partition, all, choice, reason`},
+		{"long reason", `{"topic":"orders","partition":0,"choice":"skip","reason":"` + strings.Repeat("x", MaxText+1) + `"}`,
+			&DecideRequest{}, "reason has 2001 bytes"},
 		{"quarantine", `{"choice":"quarantine"}`, &WALDecideRequest{}, ""},
 		{"no choice", `{}`, &WALDecideRequest{}, `choice is ""; want "quarantine"`},
 		{"hold", `{"reason":"x"}`, &level{UpdateHold, new(LevelRequest)}, ""},
@@ -84,18 +86,24 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"half a replica", `{"replicas":1.5}`, &ScaleRequest{}, "scale: replicas is 1.5; want a whole number, 1 to 256"},
 		{"reason that is a list", `{"reason":["a", "b"]}`, &FlushRequest{}, `flush: reason is ["a","b"]; want a text`},
 		{"no object", `[true]`, &PauseRequest{}, "pause: the input is [true]; want an object with fields"},
-		{"partition that is a text", `{"topic":"orders","partition":"0","choice":"skip"}`, &DecideRequest{}, `decide: partition is "0"; want a whole number, from 0`},
+		{"partition that is a text", `{"topic":"orders","partition":"0","choice":"skip"}`, &DecideRequest{},
+			`decide: partition is "0"; want a whole number, from 0`},
 		{"partition below 0", `{"topic":"orders","partition":-1,"choice":"skip"}`, &DecideRequest{}, "decide: partition is -1"},
 		{"wal choice", `{"choice":1}`, &WALDecideRequest{}, "decide: choice is 1; want a text"},
 		{"hold for a number", `{"reason":7}`, &level{UpdateHold, new(LevelRequest)}, "hold: reason is 7; want a text"},
 		{"approve", `{"reason":{}}`, &ApproveRequest{}, "approve: reason is {}; want a text"},
 		{"removal", `{"pipeline":"orders","grace_seconds":86400}`, &RemoveInput{}, ""},
-		{"grace with a unit", `{"pipeline":"orders","grace_seconds":"1m"}`, &RemoveInput{}, `remove: grace_seconds is "1m"; want whole seconds, 1 to 86400`},
-		{"grace of half a second", `{"pipeline":"orders","grace_seconds":1.5}`, &RemoveInput{}, `remove: grace_seconds is 1.5; want whole seconds, 1 to 86400`},
-		{"eternal grace", `{"pipeline":"orders","grace_seconds":86401}`, &RemoveInput{}, "remove: grace_seconds is 86401; want whole seconds, 1 to 86400, or 0 for the default"},
-		{"grace beyond every integer", `{"pipeline":"orders","grace_seconds":99999999999999999999}`, &RemoveInput{}, "want whole seconds, 1 to 86400"},
+		{"grace with a unit", `{"pipeline":"orders","grace_seconds":"1m"}`, &RemoveInput{},
+			`remove: grace_seconds is "1m"; want whole seconds, 1 to 86400`},
+		{"grace of half a second", `{"pipeline":"orders","grace_seconds":1.5}`, &RemoveInput{},
+			`remove: grace_seconds is 1.5; want whole seconds, 1 to 86400`},
+		{"eternal grace", `{"pipeline":"orders","grace_seconds":86401}`, &RemoveInput{},
+			"remove: grace_seconds is 86401; want whole seconds, 1 to 86400, or 0 for the default"},
+		{"grace beyond every integer", `{"pipeline":"orders","grace_seconds":99999999999999999999}`, &RemoveInput{},
+			"want whole seconds, 1 to 86400"},
 		{"removal of a list", `{"pipeline":["orders"]}`, &RemoveInput{}, `remove: pipeline is ["orders"]; want a text`},
-		{"removal of no name", `{"pipeline":"Bad/Name"}`, &RemoveInput{}, `remove: pipeline: "Bad/Name" is not a name; want 1 to 64 of a-z`},
+		{"removal of no name", `{"pipeline":"Bad/Name"}`, &RemoveInput{},
+			`remove: pipeline: "Bad/Name" is not a name; want 1 to 64 of a-z`},
 		{"eternal timeout", `{"drain":true,"timeout_seconds":99999999}`, &StopRequest{}, "timeout_seconds is 99999999"},
 	}
 	for _, tt := range tests {
@@ -192,17 +200,21 @@ func TestRemovalsDiffer(t *testing.T) {
 	const one = `{"name":"orders","source":{"topics":["orders"]},"event":{"time":"ts"},"windows":[{"name":"hourly","size":"1h"}],
 		"aggregates":{"n":{"function":"count"}}}`
 	in := RemoveInput{Pipeline: "orders", GraceSeconds: 600, Spec: json.RawMessage(one)}
-	require.Empty(t, in.Differs(RemoveInput{Version: 1, Pipeline: "orders", Approved: true, DryRun: true, Spec: json.RawMessage(one)}), "600 s are the default")
-	require.Equal(t, "it deletes no topics, its grace is 10m, not 1s, it was given a spec", in.Differs(RemoveInput{Topics: true, GraceSeconds: 1}))
+	require.Empty(t, in.Differs(RemoveInput{Version: 1, Pipeline: "orders", Approved: true, DryRun: true, Spec: json.RawMessage(one)}),
+		"600 s are the default")
+	require.Equal(t, "it deletes no topics, its grace is 10m, not 1s, it was given a spec",
+		in.Differs(RemoveInput{Topics: true, GraceSeconds: 1}))
 	require.Equal(t, "it deletes the topics that the pipeline writes, too", RemoveInput{Topics: true}.Differs(RemoveInput{}))
 	require.Equal(t, "it was given no spec", RemoveInput{}.Differs(in))
-	require.Equal(t, "it was given another spec", in.Differs(RemoveInput{Spec: json.RawMessage(strings.Replace(one, "hourly", "daily", 1))}))
+	require.Equal(t, "it was given another spec",
+		in.Differs(RemoveInput{Spec: json.RawMessage(strings.Replace(one, "hourly", "daily", 1))}))
 	require.Equal(t, "millrace rm orders --spec FILE", in.Command())
 	require.Equal(t, "millrace rm orders --topics --grace 1d", RemoveInput{Pipeline: "orders", Topics: true, GraceSeconds: 86400}.Command())
 	require.True(t, Remains{Group: "g", Topics: []TopicRemains{{Role: RoleResults}, {Role: RoleLedger, Ended: true}}}.None())
 	for name, r := range map[string]Remains{
 		"a lane": {Lanes: 1}, "a key": {Keys: []KeyCount{{Keys: 1}}}, "the group": {Grouped: true},
-		"a topic": {Topics: []TopicRemains{{Role: RoleLate, Delete: true}}}, "rows of the ledger": {Topics: []TopicRemains{{Role: RoleLedger}}},
+		"a topic":            {Topics: []TopicRemains{{Role: RoleLate, Delete: true}}},
+		"rows of the ledger": {Topics: []TopicRemains{{Role: RoleLedger}}},
 	} {
 		require.False(t, r.None(), name)
 	}

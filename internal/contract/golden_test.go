@@ -24,13 +24,16 @@ var structs = []any{
 	PipelineInput{}, PipelineState{}, PipelineResult{}, ReplicaInput{}, Placement{}, ReplicaResult{},
 	CloseWindowsInput{}, CloseWindowsResult{}, CloseWindowInput{}, CloseWindowResult{}, StopSignal{}, ChildReport{}, ChildState{},
 	FlushRequest{}, PauseRequest{}, ResumeRequest{}, ScaleRequest{}, StopRequest{},
-	Receipt{}, LaneReceipt{}, LaneMissing{}, Emitted{}, AwaitRunningRequest{}, Running{}, From{}, LaneStart{}, Begin{}, Begun{}, BeginLanesInput{},
+	Receipt{}, LaneReceipt{}, LaneMissing{}, Emitted{}, AwaitRunningRequest{}, Running{}, From{}, LaneStart{}, Begin{},
+	Begun{}, BeginLanesInput{},
 	SpecInput{}, Topics{}, TopicInfo{}, Desired{}, PipelineRef{}, DesiredChange{}, WriteDesiredInput{}, WrittenDesired{},
 	AwaitAppliedInput{}, Applied{}, LaneEnd{}, EndOffsets{}, AwaitDrainedInput{}, LaneState{}, ReconcileInput{}, Reconciled{},
-	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{}, CloseDueInput{}, CloseDueResult{},
+	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, WindowRef{}, ClosedWindow{}, FailedWindow{},
+	CloseDueInput{}, CloseDueResult{},
 	CloseDueDetails{}, Kept{}, Waiting{}, Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
 	RecoveryBatch{}, BatchLane{}, Storm{}, StormEvent{}, RecoveredLane{}, StepTime{}, LaneIncident{}, IncidentChoice{}, RecoverStepInput{},
-	StepReport{}, StepSums{}, RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{}, LaneOwners{}, DecisionReceipt{}, LaneDecision{},
+	StepReport{}, StepSums{}, RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{},
+	LaneOwners{}, DecisionReceipt{}, LaneDecision{},
 	RecoverInput{}, RecoverState{}, RecoverResult{}, RecoverTotals{}, RecoverStatus{}, DecideRequest{},
 	LevelChange{}, LevelNumber{}, LevelStatus{}, LevelSignal{}, DegradeInput{}, DegradeState{}, DegradedMachine{}, LevelTime{},
 	WatchLevelInput{}, WatchLevelResult{}, OverrideLevelInput{}, LevelReceipt{}, MachineLevel{}, JournalAccountsInput{}, Account{},
@@ -43,7 +46,8 @@ var structs = []any{
 	ApproveRequest{}, ApproveReceipt{},
 	Pending{}, AwaitDetails{}, Past{}, Searchable{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
 	LevelOrder{}, DegradeRequest{}, OrderLevelsInput{}, OrderedLevels{}, OrderedLevel{},
-	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{}, LaneStatus{}, RefusedRecords{}, RefusedRecord{},
+	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{},
+	LaneStatus{}, RefusedRecords{}, RefusedRecord{},
 	DependencyStatus{}, ChildWaits{}, Wait{}, Condition{}, Standing{},
 }
 
@@ -88,7 +92,8 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, string(want), got, "histories hold these; add, never change. If that is what you did: go test ./internal/contract -update")
+	require.Equal(t, string(want), got,
+		"histories hold these; add, never change. If that is what you did: go test ./internal/contract -update")
 }
 
 func TestJSONOfEveryStruct(t *testing.T) {

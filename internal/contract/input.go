@@ -182,7 +182,8 @@ type ChildReport struct {
 func (r ChildReport) Equal(other ChildReport) bool {
 	a, b := r.ChildWaits, other.ChildWaits
 	return r.ID == other.ID && r.FirstRun == other.FirstRun && r.State == other.State && r.Worker == other.Worker && r.Note == other.Note &&
-		slices.Equal(a.Waits, b.Waits) && a.MoreWaits == b.MoreWaits && a.Override == b.Override && a.Queue == b.Queue && a.LevelSince.Equal(b.LevelSince)
+		slices.Equal(a.Waits, b.Waits) && a.MoreWaits == b.MoreWaits && a.Override == b.Override && a.Queue == b.Queue &&
+		a.LevelSince.Equal(b.LevelSince)
 }
 
 // ChildWaits is what a child waits for, beyond its state.

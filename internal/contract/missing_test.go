@@ -10,7 +10,8 @@ import (
 // A reason that many lanes share is said once, however their numbers differ.
 func TestMissingTextSaysEveryReasonOnce(t *testing.T) {
 	lost := func(n int32) LaneMissing {
-		return LaneMissing{Topic: "in", Partition: n, Reason: fmt.Sprintf("Redis holds no state of in/%d, but offset %d is committed", n, 100+n)}
+		return LaneMissing{Topic: "in", Partition: n,
+			Reason: fmt.Sprintf("Redis holds no state of in/%d, but offset %d is committed", n, 100+n)}
 	}
 	unowned := func(n int32) LaneMissing {
 		return LaneMissing{Topic: "in", Partition: n, Reason: "no worker has acquired it"}

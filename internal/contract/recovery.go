@@ -36,7 +36,7 @@ type BatchLane struct {
 	Partition int32  `json:"partition"`
 }
 
-// Storm is an incident: so many changes of assignment in so little time that recoveries are held back.
+// Storm is an incident: lanes change owners too often, and recoveries are held back until they stop.
 type Storm struct {
 	Since    time.Time    `json:"since"`
 	Changes  int          `json:"changes"`
@@ -113,7 +113,10 @@ type IncidentChoice struct {
 func ChoiceTexts() []IncidentChoice {
 	return []IncidentChoice{
 		{Name: "skip", Text: "go on behind records that cannot be read (any more); they are lost, and counted as skipped"},
-		{Name: "rebuild", Text: "drop the lane's open slices and read the log again from where the oldest of them began; final windows stay"},
+		{
+			Name: "rebuild",
+			Text: "drop the lane's open slices and read the log again from where the oldest of them began; final windows stay",
+		},
 		{Name: "restart", Text: "begin at the log's start with nothing, where no rebuild is possible; final windows stay"},
 		{Name: "retry", Text: "try again without giving anything up, once the cause is gone"},
 		{Name: "accept", Text: "the times of events beyond max_jump are right: accept the next one, which moves the watermark there"},

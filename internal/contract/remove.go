@@ -43,7 +43,8 @@ func (in RemoveInput) Validate() error {
 		return fmt.Errorf("remove: pipeline: %w", err)
 	}
 	if g := in.GraceSeconds; g != 0 && (g < int(MinRemoveGrace.Seconds()) || g > int(MaxRemoveGrace.Seconds())) {
-		return fmt.Errorf("remove: grace_seconds is %d; want %s, or 0 for the default, %s", g, wantRemoveGrace(), spec.Duration(OrphanGrace))
+		return fmt.Errorf("remove: grace_seconds is %d; want %s, or 0 for the default, %s", g, wantRemoveGrace(),
+			spec.Duration(OrphanGrace))
 	}
 	return nil
 }
@@ -264,7 +265,7 @@ type RemoveStatus struct {
 	State    string       `json:"state"`
 	Input    *RemoveInput `json:"input,omitempty"` // what it was started with
 	Note     string       `json:"note,omitempty"`  // what it waits for, or does
-	Until    *time.Time   `json:"until,omitempty"` // the grace lasts until then; anything else it waits for at the longest so long
+	Until    *time.Time   `json:"until,omitempty"` // the end of the grace, or of the time that it waits at most
 	Remains  *Remains     `json:"remains,omitempty"`
 	Steps    []RemoveStep `json:"steps,omitempty"`
 }

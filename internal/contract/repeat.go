@@ -42,7 +42,8 @@ func (p Past) Repeats(update, input string) error {
 func ChangedSince(update string, expected, present int64, last *Receipt) error {
 	text := fmt.Sprintf("%s: expect_generation is %d, and the desired state has generation %d", update, expected, present)
 	if last != nil {
-		text += fmt.Sprintf(": %s, request %q at %s, gave it %d", last.Update, last.RequestID, last.At.UTC().Format(time.RFC3339), last.Generation)
+		text += fmt.Sprintf(": %s, request %q at %s, gave it %d", last.Update, last.RequestID, last.At.UTC().Format(time.RFC3339),
+			last.Generation)
 		if last.Reason != "" {
 			text += fmt.Sprintf(" (%s)", last.Reason)
 		}

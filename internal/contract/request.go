@@ -72,13 +72,15 @@ func (r *ResumeRequest) UnmarshalJSON(data []byte) error {
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *ScaleRequest) UnmarshalJSON(data []byte) error {
 	type plain ScaleRequest
-	return decodeKnown(data, (*plain)(r), wants{"replicas": fmt.Sprintf("a whole number, 1 to %d", MaxReplicas), "expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
+	want := wants{"replicas": fmt.Sprintf("a whole number, 1 to %d", MaxReplicas), "expect_generation": wantGeneration}
+	return decodeKnown(data, (*plain)(r), want, &r.Unknown, &r.Wrong)
 }
 
 // UnmarshalJSON collects unknown fields for the validator.
 func (r *StopRequest) UnmarshalJSON(data []byte) error {
 	type plain StopRequest
-	return decodeKnown(data, (*plain)(r), wants{"timeout_seconds": wantDrainTimeout(), "expect_generation": wantGeneration}, &r.Unknown, &r.Wrong)
+	want := wants{"timeout_seconds": wantDrainTimeout(), "expect_generation": wantGeneration}
+	return decodeKnown(data, (*plain)(r), want, &r.Unknown, &r.Wrong)
 }
 
 // Validate refuses unknown fields by name.

@@ -49,7 +49,8 @@ func (r DecideRequest) Validate() error {
 	}
 	if r.All {
 		if r.Topic != "" || r.Partition != nil || r.Choice == "" {
-			return errors.New(`decide: all is for every lane that waits for a decision: want {"all":true,"choice":"..."}, without topic and partition`)
+			return errors.New(`decide: all is for every lane that waits for a decision: want {"all":true,"choice":"..."}, ` +
+				`without topic and partition`)
 		}
 		return longReason(UpdateDecide, r.Reason)
 	}
@@ -57,7 +58,8 @@ func (r DecideRequest) Validate() error {
 		return fmt.Errorf("decide: partition is %d; want a whole number, from 0", *r.Partition)
 	}
 	if r.Topic == "" || r.Partition == nil || r.Choice == "" {
-		return errors.New(`decide: topic, partition and choice are needed, as in {"topic":"orders","partition":3,"choice":"..."}, or {"all":true,"choice":"..."}`)
+		return errors.New(`decide: topic, partition and choice are needed, as in {"topic":"orders","partition":3,"choice":"..."}, ` +
+			`or {"all":true,"choice":"..."}`)
 	}
 	return longReason(UpdateDecide, r.Reason)
 }
@@ -76,7 +78,8 @@ func (r WALDecideRequest) Validate() error {
 		return err
 	}
 	if r.Choice != ChoiceQuarantine && r.Choice != ChoiceAbort {
-		return fmt.Errorf("decide: choice is %q; want %q (set what cannot be read aside and replay the rest) or %q (leave the journal as it is)",
+		return fmt.Errorf("decide: choice is %q; want %q (set what cannot be read aside and replay the rest) or %q (leave the "+
+			"journal as it is)",
 			r.Choice, ChoiceQuarantine, ChoiceAbort)
 	}
 	return longReason(UpdateDecide, r.Reason)

@@ -10,9 +10,9 @@ const (
 	ConditionStopped        = "stopped"         // the pipeline was stopped
 	ConditionFenced         = "fenced"          // a removal has fenced lanes and has not ended
 	ConditionNoWorker       = "no-worker"       // nobody polls the task queue
-	ConditionRedisAway      = "redis-away"      // Redis does not answer whoever looks
-	ConditionKafkaAway      = "kafka-away"      // Kafka does not answer whoever looks
-	ConditionTemporalAway   = "temporal-away"   // Temporal does not answer whoever looks
+	ConditionRedisAway      = "redis-away"      // Redis does not answer the command
+	ConditionKafkaAway      = "kafka-away"      // Kafka does not answer the command
+	ConditionTemporalAway   = "temporal-away"   // Temporal does not answer the command or the worker
 	ConditionHeld           = "held"            // a dependency is away and nothing can be journalled: lanes stand still
 	ConditionLaneParked     = "lane-parked"     // an incident of a lane waits for a decision
 	ConditionHostGone       = "host-gone"       // a recovery waits for a process that does not answer
@@ -114,9 +114,10 @@ var sampleSince = time.Date(2026, 11, 29, 12, 4, 0, 0, time.UTC)
 var stuckStates = []StuckState{
 	{
 		Kind: ConditionOrphaned, Line: "{subject}; hot paths still run", Flows: true,
-		Means:  "The pipeline's workflow was terminated, cancelled or failed, and its hot paths have not noticed yet.",
-		Bound:  "Hot paths and closer end by themselves within 2 minutes of finding the workflow closed twice.",
-		WayOut: "`millrace start FILE` adopts them; to end them at once, `temporal workflow terminate` on `replica:NAME:N` and `close:NAME`",
+		Means: "The pipeline's workflow was terminated, cancelled or failed, and its hot paths have not noticed yet.",
+		Bound: "Hot paths and closer end by themselves within 2 minutes of finding the workflow closed twice.",
+		WayOut: "`millrace start FILE` adopts them; to end them at once, `temporal workflow terminate` on `replica:NAME:N` " +
+			"and `close:NAME`",
 		Sample: Condition{Subject: "terminated", Command: "millrace start FILE"},
 	},
 	{
@@ -152,10 +153,11 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionHeld, Line: "stalled: {subject} takes no commits since {since} and nothing can be journalled ({reason})",
-		Means:  "A dependency is away, and there is no journal or it is full: back-pressure holds the lanes, nothing is lost.",
-		Bound:  "none: it ends when the dependency answers, or the journal has room.",
-		WayOut: "repair the dependency; a full journal: free disk space or raise `--wal-hard-limit`; `millrace degrade status NAME` tells why",
-		Page:   true, Process: true,
+		Means: "A dependency is away, and there is no journal or it is full: back-pressure holds the lanes, nothing is lost.",
+		Bound: "none: it ends when the dependency answers, or the journal has room.",
+		WayOut: "repair the dependency; a full journal: free disk space or raise `--wal-hard-limit`; " +
+			"`millrace degrade status NAME` says why",
+		Page: true, Process: true,
 		Sample: Condition{
 			Subject: "redis on worker-1", Since: sampleSince, Command: "millrace degrade status orders",
 			Reason: "100 of 100 tries failed within 10s, and there is no WAL",
@@ -175,7 +177,7 @@ var stuckStates = []StuckState{
 	{
 		Kind: ConditionHostGone, Line: "stalled: {subject} waits for a process that does not answer since {since}",
 		Means:  "A recovery began on a process that stopped answering. If another process owns the lanes it ends by itself.",
-		Bound:  "It looks again every minute and ends when the lanes have another owner.",
+		Bound:  "The recovery checks every minute, and ends when the lanes have another owner.",
 		WayOut: "bring the worker back, or `millrace recover decide WORKFLOW LANE give-up`",
 		Page:   true,
 		Sample: Condition{
@@ -184,7 +186,8 @@ var stuckStates = []StuckState{
 		},
 	},
 	{
-		Kind: ConditionJournalAsks, Line: "degraded ({subject}: a journal cannot be read, decide with `{command}`)", Flows: true, Closes: true,
+		Kind: ConditionJournalAsks, Line: "degraded ({subject}: a journal cannot be read, decide with `{command}`)",
+		Flows: true, Closes: true,
 		Means:  "A journal left on a disk has a damaged segment. Lanes run; what the journal holds is not settled.",
 		Bound:  "none: it waits for the decision.",
 		WayOut: "`millrace wal decide NAME quarantine|abort --disk ID`",
@@ -220,7 +223,7 @@ var stuckStates = []StuckState{
 		Kind: ConditionLaneUnowned, Line: "stalled: nobody commits for {lanes} since {since}",
 		Means:  "No hot path has committed for a lane for a while, though it should every second.",
 		Bound:  "A lane of a dead worker has a new owner in seconds.",
-		WayOut: "look at the replicas in `millrace status NAME`; `millrace scale NAME N` places hot paths anew",
+		WayOut: "check the replicas in `millrace status NAME`; `millrace scale NAME N` places hot paths anew",
 		Sample: Condition{
 			Subject: "orders/0", Since: sampleSince, Command: "millrace scale orders N",
 			Reason: "the last commit is of then",
@@ -263,8 +266,9 @@ var stuckStates = []StuckState{
 		WayOut: "mend what the reason names; `temporal workflow describe --workflow-id close:NAME:WINDOW:START` shows the last try",
 		Page:   true, Process: true,
 		Sample: Condition{
-			Subject: "window hourly 2001-01-01T05:00:00Z", Since: sampleSince, Command: "temporal workflow describe --workflow-id close:orders:hourly:978325200000",
-			Reason: "incident row-too-large: a record has 3145758 bytes, topic orders.windows takes 1048064: raise its limit with ...",
+			Subject: "window hourly 2001-01-01T05:00:00Z", Since: sampleSince,
+			Command: "temporal workflow describe --workflow-id close:orders:hourly:978325200000",
+			Reason:  "incident row-too-large: a record has 3145758 bytes, topic orders.windows takes 1048064: raise its limit with ...",
 		},
 	},
 	{
@@ -318,8 +322,8 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionWatermarkAhead, Line: "degraded (the watermark of lane {subject} is far ahead: {reason})", Flows: true, Closes: true,
-		Means: "A record from the future has moved a lane's watermark by more than a day beyond the clock. Windows in between may be final " +
-			"without their events; where events are planned that far ahead, all is well.",
+		Means: "A record from the future has moved a lane's watermark by more than a day beyond the clock. Windows in between may be " +
+			"final without their events; where events are planned that far ahead, all is well.",
 		Bound:   "none: it ends when the clock has come that far.",
 		WayOut:  "`millrace watermark reset NAME --from ...` after a stop, with `event.max_jump` or a smaller `max_future` in the spec",
 		Process: true,

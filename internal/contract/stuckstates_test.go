@@ -19,16 +19,17 @@ const stuckStatesHead = `# States that can last
 Every state in which a pipeline can stay, how it shows, how long it lasts, and the command that leads out. Where several hold at
 once, the first line speaks of the one that stands first here and counts the others; ` + "`millrace status NAME`" + ` lists them all.
 The suite ` + "`make stuck`" + ` brings them about on real servers, all but a few which it names with the test that tries
-them, looks at everything below, and goes the way out.
+them, checks everything below, and goes the way out.
 
 - **first line**: of ` + "`millrace status`" + ` and of the page of ` + "`pipeline:NAME`" + ` in Temporal's UI.
 - **check**: the exit code of ` + "`millrace status NAME --check`" + `. It is 0 if data flows and windows close, or if an operator wants it
   otherwise, and the line says so.
 - **page**: whether the page of the pipeline tells it. What only a server or a process knows, it cannot.
-- **metric, /health**: whether the worker where it arises counts it in ` + "`millrace_conditions{pipeline,kind}`" + ` and answers /health with it.
-  /readyz does not change with it, so that an outage does not block a rollout; only a worker that cannot reach Temporal is not ready.
-- **verify**: the exit code of ` + "`millrace verify NAME`" + ` where what was published is right. It reads Redis and Kafka itself, so it answers
-  3 while one of them is away from where it runs; without Temporal it needs ` + "`--spec`" + `.
+- **metric, /health**: whether the worker where it arises counts it in ` + "`millrace_conditions{pipeline,kind}`" + ` and answers
+  /health with it. /readyz does not change with it, so that an outage does not block a rollout; only a worker that cannot
+  reach Temporal is not ready.
+- **verify**: the exit code of ` + "`millrace verify NAME`" + ` where what was published is right. It reads Redis and Kafka
+  itself, so it answers 3 while one of them is away from where it runs; without Temporal it needs ` + "`--spec`" + `.
 
 `
 
@@ -38,8 +39,8 @@ func stuckStatesText() string {
 	b.WriteString(stuckStatesHead)
 	b.WriteString("| state | events flow | windows close | check | page | metric, /health | verify |\n|---|---|---|---|---|---|---|\n")
 	for _, s := range StuckStates() {
-		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %d | %s | %s | %d |\n", s.Kind, s.Kind, yes(s.Flows), yes(s.Closes), s.CheckCode(), yes(s.Page),
-			yes(s.Process), s.VerifyCode())
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %d | %s | %s | %d |\n",
+			s.Kind, s.Kind, yes(s.Flows), yes(s.Closes), s.CheckCode(), yes(s.Page), yes(s.Process), s.VerifyCode())
 	}
 	for _, s := range StuckStates() {
 		c := s.Sample
@@ -48,7 +49,8 @@ func stuckStatesText() string {
 		if IntentConditions("orders", s.Kind, "", sampleSince) != nil {
 			phase = s.Kind
 		}
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n    pipeline orders: %s\n\n", s.Kind, s.Means, NewStanding("orders", phase, 4, []Condition{c}, sampleSince.Add(time.Hour)).Line)
+		line := NewStanding("orders", phase, 4, []Condition{c}, sampleSince.Add(time.Hour)).Line
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n    pipeline orders: %s\n\n", s.Kind, s.Means, line)
 		if c.Reason != "" {
 			fmt.Fprintf(&b, "- **Reason**, for example: %s\n", c.Reason)
 		}

@@ -69,8 +69,10 @@ func TestLevelsOfTheSDK(t *testing.T) {
 		log  func(sdklog.Logger)
 		want string
 	}{
-		{"an attempt that is tried again", func(l sdklog.Logger) { l.Error(lineActivity, "Attempt", 1, "Error", errors.New("no leader")) }, "WARN"},
-		{"an attempt that was told to stop", func(l sdklog.Logger) { l.Error(lineActivity, "Error", fmt.Errorf("run: %w", context.Canceled)) }, "DEBUG"},
+		{"an attempt that is tried again", func(l sdklog.Logger) { l.Error(lineActivity, "Attempt", 1, "Error", errors.New("no leader")) },
+			"WARN"},
+		{"an attempt that was told to stop",
+			func(l sdklog.Logger) { l.Error(lineActivity, "Error", fmt.Errorf("run: %w", context.Canceled)) }, "DEBUG"},
 		{"a beat of a closed workflow", func(l sdklog.Logger) {
 			l.Warn(lineHeartbeat, "Error", serviceerror.NewNotFound("workflow execution already completed"))
 		}, "INFO"},
@@ -80,7 +82,8 @@ func TestLevelsOfTheSDK(t *testing.T) {
 		{"a poll at the end", func(l sdklog.Logger) {
 			l.Warn(linePoll, "Error", serviceerror.NewCanceled("grpc: the client connection is closing"))
 		}, "DEBUG"},
-		{"a poll while Temporal is away", func(l sdklog.Logger) { l.Warn(linePoll, "Error", serviceerror.NewUnavailable("connection refused")) }, "WARN"},
+		{"a poll while Temporal is away",
+			func(l sdklog.Logger) { l.Warn(linePoll, "Error", serviceerror.NewUnavailable("connection refused")) }, "WARN"},
 		{"a panic", func(l sdklog.Logger) { l.Error("Workflow panic", "Error", errors.New("x")) }, "ERROR"},
 		{"with tags", func(l sdklog.Logger) { sdklog.With(l, "a", 1).Error(lineActivity, "Error", errors.New("x")) }, "WARN"},
 	} {
