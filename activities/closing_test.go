@@ -72,7 +72,8 @@ func fails(starts ...int64) func() (contract.Round, error) {
 	return func() (contract.Round, error) {
 		var r contract.Round
 		for _, s := range starts {
-			r.Failed = append(r.Failed, contract.FailedWindow{WindowRef: contract.WindowRef{Window: "hourly", Start: s}, Problem: strings.Repeat("x", 9000)})
+			r.Failed = append(r.Failed, contract.FailedWindow{WindowRef: contract.WindowRef{Window: "hourly", Start: s},
+				Problem: strings.Repeat("x", 9000)})
 		}
 		return r, nil
 	}
@@ -81,7 +82,8 @@ func fails(starts ...int64) func() (contract.Round, error) {
 func breaks() (contract.Round, error) { return contract.Round{}, errUnavailable }
 
 // closeDue runs the body of CloseDue with scripted rounds and returns its result, how long it took, and its progress.
-func closeDue(t *testing.T, hub *fakeTemporal, stopping chan struct{}, rounds ...func() (contract.Round, error)) (*due, time.Duration, error) {
+func closeDue(t *testing.T, hub *fakeTemporal, stopping chan struct{}, rounds ...func() (contract.Round, error),
+) (*due, time.Duration, error) {
 	t.Helper()
 	closer := &fakeCloser{rounds: rounds}
 	c := NewClosing(closer, newFakeRedis(), hub, hub, quiet)
@@ -103,13 +105,18 @@ func TestCloseDueReturns(t *testing.T) {
 		count   int
 		after   time.Duration
 	}{
-		{"large windows at once", []func() (contract.Round, error){nothing, nothing, closes("hourly", 3)}, contract.OutcomeClosed, 3, 2 * time.Second},
-		{"small windows after a minute", []func() (contract.Round, error){nothing, closes("secondly", 1), nothing}, contract.OutcomeClosed, 1, time.Minute},
+		{"large windows at once", []func() (contract.Round, error){nothing, nothing, closes("hourly", 3)}, contract.OutcomeClosed, 3,
+			2 * time.Second},
+		{"small windows after a minute", []func() (contract.Round, error){nothing, closes("secondly", 1), nothing}, contract.OutcomeClosed,
+			1, time.Minute},
 		{"after 200 closes", []func() (contract.Round, error){closes("secondly", 150)}, contract.OutcomeClosed, 300, 0},
 		{"after twelve hours without", []func() (contract.Round, error){nothing}, contract.OutcomeIdle, 0, 12 * time.Hour},
-		{"a window failed three times", []func() (contract.Round, error){fails(1, 2), fails(1), fails(1)}, contract.OutcomeFailing, 0, 2 * time.Second},
-		{"failing after closing tells what was closed", []func() (contract.Round, error){closes("secondly", 1), breaks}, contract.OutcomeClosed, 1, 2 * time.Second},
-		{"a failure now and then is nothing", []func() (contract.Round, error){breaks, breaks, nothing, breaks, breaks, closes("hourly", 1)}, contract.OutcomeClosed, 1, 5 * time.Second},
+		{"a window failed three times", []func() (contract.Round, error){fails(1, 2), fails(1), fails(1)}, contract.OutcomeFailing, 0,
+			2 * time.Second},
+		{"failing after closing tells what was closed", []func() (contract.Round, error){closes("secondly", 1), breaks},
+			contract.OutcomeClosed, 1, 2 * time.Second},
+		{"a failure now and then is nothing", []func() (contract.Round, error){breaks, breaks, nothing, breaks, breaks,
+			closes("hourly", 1)}, contract.OutcomeClosed, 1, 5 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,10 +179,12 @@ func TestCloseDueEnds(t *testing.T) {
 		kind    string
 	}{
 		{"cancelled", closed, func(h *fakeTemporal, _ chan struct{}) { h.set(temporal.NewCanceledError()) }, contract.OutcomeStopped, ""},
-		{"attempt over", closed, func(h *fakeTemporal, _ chan struct{}) { h.set(serviceerror.NewNotFound("x")) }, "", contract.ErrorAttemptOver},
+		{"attempt over", closed, func(h *fakeTemporal, _ chan struct{}) { h.set(serviceerror.NewNotFound("x")) }, "",
+			contract.ErrorAttemptOver},
 		{"worker stops, something to tell", closed, func(_ *fakeTemporal, s chan struct{}) { close(s) }, contract.OutcomeClosed, ""},
 		{"worker stops, nothing to tell", nothing, func(_ *fakeTemporal, s chan struct{}) { close(s) }, "", contract.ErrorMoved},
-		{"pipeline gone", nothing, func(h *fakeTemporal, _ chan struct{}) { h.setClosed("pipeline:orders") }, contract.OutcomePipelineGone, ""},
+		{"pipeline gone", nothing, func(h *fakeTemporal, _ chan struct{}) { h.setClosed("pipeline:orders") }, contract.OutcomePipelineGone,
+			""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -23,7 +23,8 @@ type Control struct {
 }
 
 // NewControl returns the activities that steer pipelines.
-func NewControl(servers Servers, desired DesiredStates, lanes Lanes, leases Leases, watch Watch, beats Heartbeats, search *Search) *Control {
+func NewControl(servers Servers, desired DesiredStates, lanes Lanes, leases Leases, watch Watch, beats Heartbeats, search *Search,
+) *Control {
 	return &Control{servers: servers, desired: desired, lanes: lanes, leases: leases, watch: watch, beats: beats, search: search}
 }
 

@@ -81,7 +81,8 @@ func TestAwaitAppliedReturnsWhenAllLanesFollow(t *testing.T) {
 		return []contract.LaneState{lane(0, 5, 7), lane(1, min(int64(look), 5), 8)}, nil
 	}}
 	env, c := controlEnv(t, f, new(fakeTemporal), newFakeRedis())
-	value, err := env.ExecuteActivity(c.AwaitApplied, contract.AwaitAppliedInput{Spec: []byte(specJSON), Generation: 4, DeadlineSeconds: 30})
+	value, err := env.ExecuteActivity(c.AwaitApplied, contract.AwaitAppliedInput{Spec: []byte(specJSON), Generation: 4,
+		DeadlineSeconds: 30})
 	require.NoError(t, err)
 	var got contract.Applied
 	require.NoError(t, value.Get(&got))
@@ -106,7 +107,8 @@ func TestAwaitAppliedNamesTheMissingAtItsDeadline(t *testing.T) {
 
 func TestDrained(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
-	ends := []contract.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}, {Topic: "orders", Partition: 2}, {Topic: "orders", Partition: 3, End: 1}}
+	ends := []contract.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}, {Topic: "orders", Partition: 2},
+		{Topic: "orders", Partition: 3, End: 1}}
 	behind := lane(1, 1, 12)
 	behind.UpdatedAt = now.Add(-9 * time.Second).UnixMilli()
 	got := drained([]contract.LaneState{lane(0, 1, 10), behind}, ends, now)
@@ -142,7 +144,8 @@ func TestAwaitDrainedReportsAParkedLaneAtOnce(t *testing.T) {
 
 // A start is told at once that lanes are parked; any other command waits for the lanes that can still follow.
 func TestAwaitAppliedDoesNotWaitForDecisions(t *testing.T) {
-	parked := contract.LaneStatus{Topic: "orders", Partition: 1, State: contract.LaneParked, Reason: "state-lost", Choices: []string{"rebuild"}}
+	parked := contract.LaneStatus{Topic: "orders", Partition: 1, State: contract.LaneParked, Reason: "state-lost",
+		Choices: []string{"rebuild"}}
 	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{parked}}}
 	for _, c := range []struct {
 		name   string
@@ -189,11 +192,14 @@ func TestAwaitAppliedNamesTheOutage(t *testing.T) {
 	since := time.Date(2026, 3, 1, 12, 4, 5, 0, time.UTC)
 	for _, c := range []struct{ level, override, want string }{
 		{contract.LevelNormal, "", "it follows generation 3 of 5"},
-		{contract.LevelJournal, "", "its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
-		{contract.LevelThrottled, "", "its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
+		{contract.LevelJournal, "",
+			"its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
+		{contract.LevelThrottled, "",
+			"its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
 		{contract.LevelPaused, "", "it is held back since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
-		{contract.LevelJournal, "open", "its commits go to the journal by order (open) since 2026-03-01T12:04:05Z: Redis: refuses writes; " +
-			"it follows generation 3 of 5"},
+		{contract.LevelJournal, "open",
+			"its commits go to the journal by order (open) since 2026-03-01T12:04:05Z: Redis: refuses writes; " +
+				"it follows generation 3 of 5"},
 	} {
 		hub := &fakeTemporal{hotPath: contract.EngineStatus{
 			Pipeline: "orders", Lanes: []contract.LaneStatus{{Topic: "orders", Partition: 1, State: contract.LaneRunning}},
@@ -281,7 +287,8 @@ func TestWriteDesiredTellsTheQueues(t *testing.T) {
 	}
 	f := new(fakeState)
 	env, c := controlEnv(t, f, new(fakeTemporal), redis)
-	value, err := env.ExecuteActivity(c.WriteDesired, contract.WriteDesiredInput{Pipeline: "orders", Replicas: 4, Change: contract.DesiredChange{Above: 6}})
+	value, err := env.ExecuteActivity(c.WriteDesired, contract.WriteDesiredInput{Pipeline: "orders", Replicas: 4,
+		Change: contract.DesiredChange{Above: 6}})
 	require.NoError(t, err)
 	var got contract.WrittenDesired
 	require.NoError(t, value.Get(&got))

@@ -180,7 +180,8 @@ type Journal interface {
 	// Settle drains a chain into the store, or finds it superseded and leaves it. What was settled before is not done again. What
 	// cannot be read is a *CorruptError, unless it is to be quarantined. progress may be called at any time before it
 	// returns, not concurrently. A chain whose lane runs here is ErrLive.
-	Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error)
+	Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how Settling, progress func(Settled),
+	) (contract.SettledChain, error)
 	// Accounts are the books since the process began.
 	Accounts(pipeline string) (contract.JournalAccounts, error)
 }

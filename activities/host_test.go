@@ -45,7 +45,8 @@ func (p *process) runWith(beats Heartbeats, renew int64) <-chan outcome {
 		var o outcome
 		o.err = a.hold(context.Background(), func() any { return "status" }, func(ctx context.Context) error {
 			var err error
-			o.result, err = p.host.stay(ctx, contract.RunInput{Pipeline: "orders", Spec: []byte(specJSON), RenewSeconds: renew}, func(*tenant) {})
+			o.result, err = p.host.stay(ctx, contract.RunInput{Pipeline: "orders", Spec: []byte(specJSON), RenewSeconds: renew},
+				func(*tenant) {})
 			return err
 		})
 		answer <- o

@@ -82,7 +82,8 @@ func (a *Degrading) OverrideLevel(ctx context.Context, in contract.OverrideLevel
 	}
 	level, ok := a.levels.Level(in.Pipeline, in.Replica, in.Dependency)
 	if !ok {
-		return nil, final(Stale(nil, "replica %d of %s does not run on this worker any more: it was moved or stopped", in.Replica, in.Pipeline))
+		return nil, final(Stale(nil, "replica %d of %s does not run on this worker any more: it was moved or stopped",
+			in.Replica, in.Pipeline))
 	}
 	if err := level.Override(in.Override, in.By, in.Reason); err != nil {
 		return nil, temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorRefused, err)

@@ -30,7 +30,7 @@ type looking struct {
 	blind    time.Duration // for which the lanes may be unreadable; 0 is until the deadline
 }
 
-// await reads the lanes again and again until none is missing, look gives up, or the deadline has passed. Its heartbeats say where the lanes
+// await reads the lanes repeatedly until none is missing, look gives up, or the deadline has passed. Its heartbeats say where the lanes
 // stand.
 func (a *Control) await(ctx context.Context, raw []byte, l looking,
 	look func([]contract.LaneState) (got contract.Applied, giveUp bool),

@@ -48,7 +48,8 @@ func (a *Placement) Claim(ctx context.Context, in contract.ClaimInput) (*contrac
 		return a.refuse(ctx, in, err)
 	}
 	if n := a.host.count(in.Pipeline, in.Replica); !in.Moving && attemptNumber(ctx) <= min(2*n, declinesMost) {
-		return nil, declined(contract.ErrorBusy, 0, "worker %s runs %d hot paths of %s; another one may have fewer", a.host.worker, n, in.Pipeline)
+		return nil, declined(contract.ErrorBusy, 0, "worker %s runs %d hot paths of %s; another one may have fewer",
+			a.host.worker, n, in.Pipeline)
 	}
 	a.host.promise(tenantKey{in.Pipeline, in.Replica})
 	return &contract.Claimed{Worker: a.host.worker, Queue: a.host.queue}, nil

@@ -155,8 +155,9 @@ func (a *Removing) SurveyRemains(ctx context.Context, in contract.RemoveTarget) 
 			return err
 		}
 		if own == nil {
-			out.Notes = append(out.Notes, "the spec is not known to Temporal any more: lanes that Redis knows nothing of, late and dead-letter "+
-				"topics are left out; give --spec FILE to name them")
+			out.Notes = append(out.Notes,
+				"the spec is not known to Temporal any more: lanes that Redis knows nothing of, late and dead-letter "+
+					"topics are left out; give --spec FILE to name them")
 		} else {
 			out.Sources = own.Source.Topics
 		}

@@ -20,8 +20,10 @@ import (
 
 // Histories is the part of a Temporal client that Specs needs.
 type Histories interface {
-	ListWorkflow(ctx context.Context, request *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error)
-	GetWorkflowHistory(ctx context.Context, workflowID, runID string, longPoll bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator
+	ListWorkflow(ctx context.Context, request *workflowservice.ListWorkflowExecutionsRequest,
+	) (*workflowservice.ListWorkflowExecutionsResponse, error)
+	GetWorkflowHistory(ctx context.Context, workflowID, runID string, longPoll bool, filter enumspb.HistoryEventFilterType,
+	) client.HistoryEventIterator
 }
 
 // NewSpecs returns the specs in the inputs of the pipelines' workflows, open ones and those that Temporal still keeps.

@@ -41,7 +41,8 @@ type removalRun struct {
 
 func minute(n int64) *timestamppb.Timestamp { return timestamppb.New(time.Unix(60*n, 0)) }
 
-func (a *archive) ListWorkflow(_ context.Context, r *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+func (a *archive) ListWorkflow(_ context.Context, r *workflowservice.ListWorkflowExecutionsRequest,
+) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
@@ -49,14 +50,16 @@ func (a *archive) ListWorkflow(_ context.Context, r *workflowservice.ListWorkflo
 		answer := new(workflowservice.ListWorkflowExecutionsResponse)
 		for i, run := range a.removals {
 			answer.Executions = append(answer.Executions, &workflowpb.WorkflowExecutionInfo{
-				Execution: &commonpb.WorkflowExecution{WorkflowId: run.id, RunId: strconv.Itoa(i)}, Status: run.status, CloseTime: minute(run.minute),
+				Execution: &commonpb.WorkflowExecution{WorkflowId: run.id, RunId: strconv.Itoa(i)}, Status: run.status,
+				CloseTime: minute(run.minute),
 			})
 		}
 		return answer, nil
 	}
 	n := len(r.NextPageToken)
 	answer := &workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{
-		{Execution: &commonpb.WorkflowExecution{WorkflowId: a.ids[n]}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, StartTime: minute(10)},
+		{Execution: &commonpb.WorkflowExecution{WorkflowId: a.ids[n]}, Status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED,
+			StartTime: minute(10)},
 	}}
 	if n+1 < len(a.ids) {
 		answer.NextPageToken = make([]byte, n+1)
@@ -64,7 +67,8 @@ func (a *archive) ListWorkflow(_ context.Context, r *workflowservice.ListWorkflo
 	return answer, nil
 }
 
-func (a *archive) GetWorkflowHistory(_ context.Context, id, run string, _ bool, _ enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+func (a *archive) GetWorkflowHistory(_ context.Context, id, run string, _ bool, _ enumspb.HistoryEventFilterType,
+) client.HistoryEventIterator {
 	if n, err := strconv.Atoi(run); err == nil {
 		return &closeEvent{&a.removals[n]}
 	}
@@ -168,7 +172,8 @@ func TestOthersAreThoseThatWereNotRemoved(t *testing.T) {
 		{"never", nil, stays},
 		{"removed", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeRemoved)}}, ""},
 		{"nothing was left", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeNothing)}}, ""},
-		{"looked at again", []removalRun{{"remove:bills", 30, completed, ended(contract.OutcomeDryRun)}, {"remove:bills", 20, completed, ended(contract.OutcomeRemoved)}}, ""},
+		{"looked at again", []removalRun{{"remove:bills", 30, completed, ended(contract.OutcomeDryRun)},
+			{"remove:bills", 20, completed, ended(contract.OutcomeRemoved)}}, ""},
 		{"only looked at", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeDryRun)}}, stays},
 		{"not approved", []removalRun{{"remove:bills", 20, completed, ended(contract.OutcomeNotApproved)}}, stays},
 		{"failed", []removalRun{{"remove:bills", 20, failed, nil}}, stays},
@@ -210,7 +215,8 @@ type pastRun struct {
 	memo   string
 }
 
-func (r runs) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
+func (r runs) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecutionsRequest,
+) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	answer := new(workflowservice.ListWorkflowExecutionsResponse)
 	for i, run := range r {
 		memo, err := converter.GetDefaultDataConverter().ToPayload(run.memo)
@@ -229,7 +235,8 @@ func (r runs) ListWorkflow(context.Context, *workflowservice.ListWorkflowExecuti
 	return answer, nil
 }
 
-func (r runs) GetWorkflowHistory(_ context.Context, _, run string, _ bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+func (r runs) GetWorkflowHistory(_ context.Context, _, run string, _ bool, filter enumspb.HistoryEventFilterType,
+) client.HistoryEventIterator {
 	n := len(r) - 1
 	if run != "" {
 		n, _ = strconv.Atoi(run)
@@ -267,7 +274,8 @@ func TestTheSpecOfARefusedStartDoesNotCount(t *testing.T) {
 		want string
 	}{
 		{"the latest", runs{{shop: "a", memo: "running"}, {shop: "b", memo: "running"}}, "b"},
-		{"refused twice", runs{{shop: "a", memo: "running"}, {shop: "b", failed: true, memo: "starting"}, {shop: "c", failed: true, memo: "starting"}}, "a"},
+		{"refused twice", runs{{shop: "a", memo: "running"}, {shop: "b", failed: true, memo: "starting"},
+			{shop: "c", failed: true, memo: "starting"}}, "a"},
 		{"failed while it ran", runs{{shop: "a", memo: "running"}, {shop: "b", failed: true, memo: "running"}}, "b"},
 		{"nothing ever ran", runs{{shop: "a", failed: true, memo: "starting"}, {shop: "b", failed: true, memo: "starting"}}, "b"},
 	} {

@@ -166,7 +166,8 @@ func TestOrderLevels(t *testing.T) {
 	levels := new(fakeLevels)
 	a := NewDegrading(levels, nil, new(fakeTemporal))
 	in := contract.OrderLevelsInput{
-		Pipeline: "orders", Generation: 7, Orders: []contract.LevelOrder{{Dependency: contract.DependencyRedis, Override: contract.OverrideHold}},
+		Pipeline: "orders", Generation: 7, Orders: []contract.LevelOrder{{Dependency: contract.DependencyRedis,
+			Override: contract.OverrideHold}},
 	}
 	value, err := activityEnv(a).ExecuteActivity(a.OrderLevels, in)
 	require.NoError(t, err)
@@ -421,7 +422,8 @@ func (f *fakeJournal) List(context.Context, string) ([]contract.WALChain, error)
 	return f.chains, nil
 }
 
-func (f *fakeJournal) Settle(_ context.Context, _ string, chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error) {
+func (f *fakeJournal) Settle(_ context.Context, _ string, chain contract.ChainRef, how Settling, progress func(Settled),
+) (contract.SettledChain, error) {
 	f.mu.Lock()
 	f.calls++
 	f.how = append(f.how, how)
@@ -462,7 +464,8 @@ func TestListChains(t *testing.T) {
 	require.Empty(t, list(10_000).Chains)
 }
 
-func replaySegment(t *testing.T, f *fakeJournal, before *contract.SegmentProgress, in contract.ReplaySegmentInput) (contract.ReplaySegmentResult, *fakeTemporal, error) {
+func replaySegment(t *testing.T, f *fakeJournal, before *contract.SegmentProgress, in contract.ReplaySegmentInput,
+) (contract.ReplaySegmentResult, *fakeTemporal, error) {
 	temporal := new(fakeTemporal)
 	a := NewReplaying(f, "worker-a", temporal)
 	env := activityEnv(a)
@@ -493,7 +496,8 @@ func TestReplaySegment(t *testing.T) {
 	})
 	t.Run("goes on where an earlier attempt was", func(t *testing.T) {
 		f := &fakeJournal{settle: drains}
-		before := &contract.SegmentProgress{Segment: "01", Records: 2, Bytes: 10, Settled: []contract.SettledChain{{ChainRef: in.Chains[0], Outcome: contract.ChainDrained, Commits: 2}}}
+		before := &contract.SegmentProgress{Segment: "01", Records: 2, Bytes: 10,
+			Settled: []contract.SettledChain{{ChainRef: in.Chains[0], Outcome: contract.ChainDrained, Commits: 2}}}
 		result, _, err := replaySegment(t, f, before, in)
 		require.NoError(t, err)
 		require.Equal(t, 2, f.calls)
@@ -501,14 +505,16 @@ func TestReplaySegment(t *testing.T) {
 	})
 	t.Run("details of another segment do not count", func(t *testing.T) {
 		f := &fakeJournal{settle: drains}
-		_, _, err := replaySegment(t, f, &contract.SegmentProgress{Segment: "00", Settled: []contract.SettledChain{{ChainRef: in.Chains[0]}}}, in)
+		_, _, err := replaySegment(t, f, &contract.SegmentProgress{Segment: "00",
+			Settled: []contract.SettledChain{{ChainRef: in.Chains[0]}}}, in)
 		require.NoError(t, err)
 		require.Equal(t, 3, f.calls)
 	})
 	t.Run("stops at what cannot be read", func(t *testing.T) {
 		f := &fakeJournal{settle: func(chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error) {
 			if chain.Partition == 1 {
-				return contract.SettledChain{}, fmt.Errorf("read: %w", &CorruptError{Range: contract.CorruptRange{Segment: "01", From: 5, To: 9, Detail: "checksum"}})
+				return contract.SettledChain{}, fmt.Errorf("read: %w", &CorruptError{Range: contract.CorruptRange{Segment: "01", From: 5,
+					To: 9, Detail: "checksum"}})
 			}
 			return drains(chain, how, progress)
 		}}

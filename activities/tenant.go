@@ -161,7 +161,8 @@ func (t *tenant) renew(ctx context.Context) {
 	defer cancel()
 	if time.Since(t.renewed) > contract.LeaseTTL {
 		if open, err := t.workflowsOpen(ctx); err != nil || !open {
-			if holder, found, err := t.leases.ReadLease(ctx, t.key.pipeline, t.key.replica); err == nil && found && holder.Token != t.lease.Token {
+			if holder, found, err := t.leases.ReadLease(ctx, t.key.pipeline, t.key.replica); err == nil && found &&
+				holder.Token != t.lease.Token {
 				t.loseTo(holder)
 			}
 			return

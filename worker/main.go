@@ -73,8 +73,9 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	log.AddFlags(flags)
 	addTuning(flags, &cfg)
 	reports := connect.Size(app.DefaultReportsLimit)
-	flags.Var(&reports, "reports-limit", "bytes that "+app.ReportsFile+" in the WAL directory may take; beyond it the oldest reports of recoveries "+
-		"that wait for Temporal are dropped")
+	flags.Var(&reports, "reports-limit",
+		"bytes that "+app.ReportsFile+" in the WAL directory may take; beyond it the oldest reports of recoveries "+
+			"that wait for Temporal are dropped")
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
 	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
 	version := flags.Bool("version", false, "say which build of the worker this is, and end")

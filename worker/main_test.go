@@ -17,9 +17,11 @@ import (
 )
 
 func TestConfigure(t *testing.T) {
-	env := map[string]string{"MILLRACE_KAFKA_BROKERS": "k1:9092,k2:9092", "MILLRACE_REDIS_ADDRS": "r:6379", "MILLRACE_METRICS_ADDR": ":9464"}
+	env := map[string]string{"MILLRACE_KAFKA_BROKERS": "k1:9092,k2:9092", "MILLRACE_REDIS_ADDRS": "r:6379",
+		"MILLRACE_METRICS_ADDR": ":9464"}
 	var out bytes.Buffer
-	cfg, err := configure([]string{"--temporal", "t:7233", "--name", "w1", "--redis", "other:6379"}, func(k string) string { return env[k] }, &out)
+	cfg, err := configure([]string{"--temporal", "t:7233", "--name", "w1", "--redis", "other:6379"},
+		func(k string) string { return env[k] }, &out)
 	require.NoError(t, err)
 	require.Equal(t, []string{"k1:9092", "k2:9092"}, cfg.Kafka.Brokers)
 	require.Equal(t, []string{"other:6379"}, cfg.Redis.Addrs, "a flag overrides the environment")
@@ -39,7 +41,8 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 30*time.Second, cfg.Breaker.OpenFor)
 	require.Equal(t, 9, cfg.Storm.Changes)
-	cfg, err = configure([]string{"--wal", "/wal", "--wal-aside-age", "2d", "--breaker-open", "1m30s"}, func(k string) string { return env[k] }, &out)
+	cfg, err = configure([]string{"--wal", "/wal", "--wal-aside-age", "2d", "--breaker-open", "1m30s"},
+		func(k string) string { return env[k] }, &out)
 	require.NoError(t, err)
 	require.Equal(t, 48*time.Hour, cfg.WAL.AsideAge)
 	require.Equal(t, 90*time.Second, cfg.Breaker.OpenFor)

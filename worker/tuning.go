@@ -31,7 +31,8 @@ func addTuning(flags *pflag.FlagSet, cfg *app.Config) {
 	flags.Var((*connect.Duration)(&b.ErrorWindow), "breaker-error-window", "failed commits are counted over a window of this length")
 	flags.IntVar(&b.ErrorMin, "breaker-error-min", b.ErrorMin, "fewer commits than this within it say nothing")
 	flags.Float64Var(&b.ErrorRate, "breaker-error-rate", b.ErrorRate, "share of them that must fail")
-	flags.IntVar(&cfg.Storm.Changes, "storm-changes", cfg.Storm.Changes, "changes of a replica's partitions that count as a rebalance storm ...")
+	flags.IntVar(&cfg.Storm.Changes, "storm-changes", cfg.Storm.Changes,
+		"changes of a replica's partitions that count as a rebalance storm ...")
 	flags.Var((*connect.Duration)(&cfg.Storm.Span), "storm-span",
 		"... when they come within this span: the recovery of new lanes is then held back for a moment")
 }

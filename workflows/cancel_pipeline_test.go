@@ -14,8 +14,7 @@ import (
 
 func pipelineSituations() []situation {
 	// stopped counts the children that were told.
-	in := func(children int, prepare func(env *testsuite.TestWorkflowEnvironment, w *world), state *contract.PipelineState,
-	) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(children int, prepare preparing, state *contract.PipelineState) beginning {
 		return func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env, w := pipelineEnv(t)
 			if prepare != nil {
@@ -27,10 +26,10 @@ func pipelineSituations() []situation {
 			}
 		}
 	}
-	update := func(name string, arg any) func(env *testsuite.TestWorkflowEnvironment, w *world) {
+	update := func(name string, arg any) preparing {
 		return func(env *testsuite.TestWorkflowEnvironment, _ *world) { send(env, time.Minute, name, name, arg) }
 	}
-	with := func(activity string, then func(env *testsuite.TestWorkflowEnvironment, w *world)) func(*testsuite.TestWorkflowEnvironment, *world) {
+	with := func(activity string, then preparing) preparing {
 		return func(env *testsuite.TestWorkflowEnvironment, w *world) {
 			busy(env, activity)
 			if then != nil {
@@ -38,7 +37,7 @@ func pipelineSituations() []situation {
 			}
 		}
 	}
-	discard := func(activity string) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	discard := func(activity string) beginning {
 		return func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env, w := pipelineEnv(t)
 			w.registerRemoving(env, contract.Holders{})
@@ -60,10 +59,11 @@ func pipelineSituations() []situation {
 		{state: contract.StateStarting, name: "makes topics", at: at, begin: in(0, with(contract.ActivityEnsureTopics, nil), nil)},
 		{state: contract.StateStarting, name: "looks for leftovers", at: at, begin: in(0, with(contract.ActivityReconcile, nil), nil)},
 		{state: contract.StateStarting, name: "writes desired state", at: at, begin: in(0, with(contract.ActivityWriteDesired, nil), nil)},
-		{state: contract.StateStarting, name: "ends leftovers", at: at, begin: in(1, func(env *testsuite.TestWorkflowEnvironment, w *world) {
-			w.left = []string{contract.ReplicaID("orders", 0)}
-			busySignals(env, contract.ReplicaID("orders", 0), w)
-		}, nil)},
+		{state: contract.StateStarting, name: "ends leftovers", at: at, begin: in(1,
+			func(env *testsuite.TestWorkflowEnvironment, w *world) {
+				w.left = []string{contract.ReplicaID("orders", 0)}
+				busySignals(env, contract.ReplicaID("orders", 0), w)
+			}, nil)},
 		{state: contract.StateStarting, name: "finds offsets", at: at, begin: discard(contract.ActivityLocateBegin)},
 		{state: contract.StateStarting, name: "waits for workers to let go", at: at, begin: discard(contract.ActivityAwaitReleased)},
 		{state: contract.StateStarting, name: "discards", at: at, begin: discard(contract.ActivityFenceLanes)},
@@ -121,8 +121,7 @@ func busySignals(env *testsuite.TestWorkflowEnvironment, id string, w *world) {
 }
 
 func replicaSituations() []situation {
-	in := func(prepare func(env *testsuite.TestWorkflowEnvironment, w *world), stays ...stay,
-	) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(prepare preparing, stays ...stay) beginning {
 		return func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env, w, reports := replicaEnv(t, stays...)
 			if prepare != nil {
@@ -149,9 +148,11 @@ func replicaSituations() []situation {
 	}
 }
 
+// preparingDues scripts what CloseDue answers.
+type preparingDues func(env *testsuite.TestWorkflowEnvironment, inputs *[]contract.CloseDueInput)
+
 func closerSituations() []situation {
-	in := func(prepare func(env *testsuite.TestWorkflowEnvironment, inputs *[]contract.CloseDueInput), promoted int,
-	) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(prepare preparingDues, promoted int) beginning {
 		return func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env, _, reports := closerEnv(t)
 			var inputs []contract.CloseDueInput
@@ -159,7 +160,8 @@ func closerSituations() []situation {
 			var windows []contract.FailedWindow
 			for n := range int64(promoted) {
 				windows = append(windows, contract.FailedWindow{WindowRef: ref(n), Problem: "checksum"})
-				env.OnSignalExternalWorkflow(anything, contract.CloseWindowID("orders", ref(n)), anything, contract.SignalStop, anything).Return(
+				window := contract.CloseWindowID("orders", ref(n))
+				env.OnSignalExternalWorkflow(anything, window, anything, contract.SignalStop, anything).Return(
 					func(_, _, _, _ string, _ any) error { told++; return nil })
 			}
 			prepare(env, &inputs)
@@ -169,7 +171,7 @@ func closerSituations() []situation {
 			}
 		}
 	}
-	script := func(answers ...func() (*contract.CloseDueResult, error)) func(*testsuite.TestWorkflowEnvironment, *[]contract.CloseDueInput) {
+	script := func(answers ...func() (*contract.CloseDueResult, error)) preparingDues {
 		return func(env *testsuite.TestWorkflowEnvironment, inputs *[]contract.CloseDueInput) {
 			dues(env, inputs, answers...)
 		}
@@ -190,9 +192,10 @@ func closerSituations() []situation {
 }
 
 func windowSituations() []situation {
-	return []situation{{name: "closes", at: time.Minute, begin: func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	closes := func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 		env, _, _ := closerEnv(t)
-		env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: contract.CloseWindowID("orders", ref(1)), TaskQueue: contract.TaskQueue})
+		env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: contract.CloseWindowID("orders", ref(1)),
+			TaskQueue: contract.TaskQueue})
 		busy(env, contract.ActivityCloseOne)
 		told := 0
 		env.OnSignalExternalWorkflow(anything, contract.CloseWindowsID("orders"), anything, contract.SignalReport, anything).Return(
@@ -202,5 +205,6 @@ func windowSituations() []situation {
 				Pipeline: "orders", Spec: []byte(specJSON), Window: ref(1), Problem: "x",
 			})
 		}, func(t *testing.T) { require.Equal(t, 1, told, "the closer is told") }
-	}}}
+	}
+	return []situation{{name: "closes", at: time.Minute, begin: closes}}
 }

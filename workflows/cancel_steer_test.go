@@ -15,7 +15,7 @@ import (
 func nothingFollows(*testing.T) {}
 
 func recoverySituations() []situation {
-	in := func(h *hostScript, activity string) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(h *hostScript, activity string) beginning {
 		return func(*testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env := recoverEnv(h)
 			if activity != "" {
@@ -46,8 +46,7 @@ func recoverySituations() []situation {
 }
 
 func degradeSituations() []situation {
-	in := func(s *levelScript, activity string, prepare func(env *testsuite.TestWorkflowEnvironment),
-	) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(s *levelScript, activity string, prepare func(env *testsuite.TestWorkflowEnvironment)) beginning {
 		return func(*testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env := degradeEnv(s)
 			if activity != "" {
@@ -64,7 +63,8 @@ func degradeSituations() []situation {
 	}
 	normal := func() *levelScript {
 		return &levelScript{looks: map[int][]look{0: {
-			moves(10*time.Second, 1, contract.LevelNormal, contract.LevelJournal), moves(10*time.Second, 2, contract.LevelJournal, contract.LevelNormal),
+			moves(10*time.Second, 1, contract.LevelNormal, contract.LevelJournal),
+			moves(10*time.Second, 2, contract.LevelJournal, contract.LevelNormal),
 		}}}
 	}
 	lost := &levelScript{looks: map[int][]look{0: {
@@ -77,13 +77,14 @@ func degradeSituations() []situation {
 		{state: contract.StateDegraded, name: "carries an override out", at: 61 * time.Second,
 			begin: in(new(levelScript), contract.ActivityOverrideLevel, hold)},
 		{state: contract.StateSettling, at: 40 * time.Second, begin: in(normal(), "", nil)},
-		{state: contract.StateSettling, name: "asks for the books", at: 25 * time.Second, begin: in(normal(), contract.ActivityJournalAccounts, nil)},
+		{state: contract.StateSettling, name: "asks for the books", at: 25 * time.Second,
+			begin: in(normal(), contract.ActivityJournalAccounts, nil)},
 		{state: contract.StateDone, ended: true, begin: in(normal(), "", nil)},
 	}
 }
 
 func replaySituations() []situation {
-	in := func(d *disk, activity string) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(d *disk, activity string) beginning {
 		return func(*testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			env := replayEnv(d)
 			if activity != "" {
@@ -109,7 +110,7 @@ func replaySituations() []situation {
 }
 
 func removeSituations() []situation {
-	in := func(activity string, approved bool) func(t *testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
+	in := func(activity string, approved bool) beginning {
 		return func(*testing.T) (*testsuite.TestWorkflowEnvironment, func(), func(t *testing.T)) {
 			r := newRuin()
 			env := removeEnv(r)
@@ -131,8 +132,10 @@ func removeSituations() []situation {
 		{state: contract.StateGrace, at: time.Minute, begin: in("", true)},
 		{state: contract.StateDone, ended: true, begin: in("", true)},
 	}
-	for _, step := range []string{contract.ActivityDeleteGroup, contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys} {
-		all = append(all, situation{state: contract.StateRemoving, name: fmt.Sprintf("in %s", step), at: time.Minute, begin: in(step, true)})
+	for _, step := range []string{contract.ActivityDeleteGroup, contract.ActivityFenceLanes, contract.ActivityEndLedger,
+		contract.ActivityDeleteKeys} {
+		all = append(all, situation{state: contract.StateRemoving, name: fmt.Sprintf("in %s", step), at: time.Minute,
+			begin: in(step, true)})
 	}
 	return all
 }

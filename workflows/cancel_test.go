@@ -24,9 +24,14 @@ type situation struct {
 	at    time.Duration
 	ended bool // the state is reported after the end
 	fails bool // which is a failure of its own
-	// begin makes the environment and returns how to start the workflow in it and what to look at after the end.
-	begin func(t *testing.T) (env *testsuite.TestWorkflowEnvironment, start func(), after func(t *testing.T))
+	begin beginning
 }
+
+// beginning makes an environment and returns how to start the workflow in it and what to look at after the end.
+type beginning func(t *testing.T) (env *testsuite.TestWorkflowEnvironment, start func(), after func(t *testing.T))
+
+// preparing changes an environment before the workflow begins.
+type preparing func(env *testsuite.TestWorkflowEnvironment, w *world)
 
 // cancelled is the situations of one workflow type.
 type cancelled struct {

@@ -76,7 +76,8 @@ func (c *closeWindows) run(ctx workflow.Context) (*contract.CloseWindowsResult, 
 	}
 	for _, f := range c.in.Promoted {
 		id := contract.CloseWindowID(c.in.Pipeline, f.WindowRef)
-		_ = workflow.SignalExternalWorkflow(lasting, id, "", contract.SignalStop, contract.StopSignal{Reason: result.Reason}).Get(lasting, nil)
+		stop := contract.StopSignal{Reason: result.Reason}
+		_ = workflow.SignalExternalWorkflow(lasting, id, "", contract.SignalStop, stop).Get(lasting, nil)
 	}
 	c.state = contract.ChildEnded
 	c.show(lasting)

@@ -34,13 +34,7 @@ func closerEnv(t *testing.T) (*testsuite.TestWorkflowEnvironment, *world, *[]con
 	register(env, contract.ActivityCloseOne, func(context.Context, contract.CloseOneInput) (*contract.CloseOneResult, error) {
 		return nil, errors.New("mocked")
 	})
-	var reports []contract.ChildReport
-	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Return(
-		func(_, _, _, _ string, arg any) error {
-			reports = append(reports, arg.(contract.ChildReport))
-			return nil
-		})
-	return env, w, &reports
+	return env, w, hears(env)
 }
 
 // dues scripts CloseDue; each answer takes a minute. After the last one CloseDue waits until it is cancelled.
@@ -151,7 +145,8 @@ func TestCloserWithAPromotedWindowEnds(t *testing.T) {
 			var inputs []contract.CloseDueInput
 			dues(env, &inputs)
 			stopped := 0
-			env.OnSignalExternalWorkflow(anything, contract.CloseWindowID("orders", ref(7)), anything, contract.SignalStop, anything).Return(
+			window := contract.CloseWindowID("orders", ref(7))
+			env.OnSignalExternalWorkflow(anything, window, anything, contract.SignalStop, anything).Return(
 				func(_, _, _, _ string, _ any) error { stopped++; return nil })
 			env.RegisterDelayedCallback(func() {
 				if how == "cancel" {
@@ -173,8 +168,8 @@ func TestCloserWithAPromotedWindowEnds(t *testing.T) {
 func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
 	env, _, reports := closerEnv(t)
 	var inputs []contract.CloseDueInput
-	env.OnActivity(contract.ActivityCloseOne, anything, anything).Return(
-		&contract.CloseOneResult{Published: true, Closed: contract.ClosedWindow{WindowRef: ref(7), Revision: 1}}, nil).After(5 * time.Minute)
+	closed := &contract.CloseOneResult{Published: true, Closed: contract.ClosedWindow{WindowRef: ref(7), Revision: 1}}
+	env.OnActivity(contract.ActivityCloseOne, anything, anything).Return(closed, nil).After(5 * time.Minute)
 	dues(env, &inputs, failingDue(7), closedDue(8))
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{}) }, 30*time.Minute)
 	startCloser(env)
@@ -198,7 +193,8 @@ func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
 func TestSummaryOfABlockedWindow(t *testing.T) {
 	long := "incident row-too-large: a record has 2060 bytes, topic orders.windows takes 488: " + strings.Repeat("k", 300)
 	text := summary(blockedText(ref(7), long))
-	require.True(t, strings.HasPrefix(text, "minutely 1970-01-01T00:07:00Z is blocked: row-too-large: a record has 2060 bytes, topic orders.windows takes 488"), text)
+	require.True(t, strings.HasPrefix(text,
+		"minutely 1970-01-01T00:07:00Z is blocked: row-too-large: a record has 2060 bytes, topic orders.windows takes 488"), text)
 	require.True(t, strings.HasSuffix(text, "k..."), "it says that there is more: %s", text)
 	require.LessOrEqual(t, len(text), maxSummary)
 }
@@ -303,7 +299,8 @@ func TestCloseWindowStops(t *testing.T) {
 	env.OnActivity(contract.ActivityCloseOne, anything, anything).Return(&contract.CloseOneResult{}, nil).After(time.Hour)
 	env.OnSignalExternalWorkflow(anything, contract.CloseWindowsID("orders"), anything, contract.SignalReport, anything).Return(nil)
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{Reason: "stopped"}) }, time.Minute)
-	env.ExecuteWorkflow(contract.WorkflowCloseWindow, contract.CloseWindowInput{Pipeline: "orders", Spec: []byte(specJSON), Window: ref(1), Problem: "x"})
+	env.ExecuteWorkflow(contract.WorkflowCloseWindow, contract.CloseWindowInput{Pipeline: "orders", Spec: []byte(specJSON), Window: ref(1),
+		Problem: "x"})
 	require.NoError(t, env.GetWorkflowError())
 	var one contract.CloseWindowResult
 	require.NoError(t, env.GetWorkflowResult(&one))

@@ -131,9 +131,11 @@ func (d *degrade) first(ctx workflow.Context) error {
 	if len(d.state.Machines) > 0 {
 		return nil
 	}
-	came, err := awaitFor(ctx, patience, "waits for the signal that says which state machine to follow", func() bool { return len(d.state.Machines) > 0 })
+	came, err := awaitFor(ctx, patience, "waits for the signal that says which state machine to follow",
+		func() bool { return len(d.state.Machines) > 0 })
 	if err == nil && !came {
-		err = invalid(contract.ErrorInvalidInput, "no signal %s came with the start; degradations are started by the workers", contract.SignalLevel)
+		err = invalid(contract.ErrorInvalidInput, "no signal %s came with the start; degradations are started by the workers",
+			contract.SignalLevel)
 	}
 	return err
 }
@@ -244,8 +246,9 @@ func balance(all []contract.JournalAccounts) (*contract.JournalProof, bool) {
 	case same(p.Spilled, plus(done, p.Pending)):
 		p.Text = fmt.Sprintf("%s are still in the journal; the rest balances", accountText(p.Pending))
 	default:
-		p.Text = fmt.Sprintf("spilled %s (%s), drained %s, superseded %s, pending %s (%s together): they do not balance", accountText(p.Spilled),
-			p.Spilled.Checksum, accountText(p.Drained), accountText(p.Superseded), accountText(p.Pending), plus(done, p.Pending).Checksum)
+		p.Text = fmt.Sprintf("spilled %s (%s), drained %s, superseded %s, pending %s (%s together): they do not balance",
+			accountText(p.Spilled), p.Spilled.Checksum, accountText(p.Drained), accountText(p.Superseded), accountText(p.Pending),
+			plus(done, p.Pending).Checksum)
 	}
 	return p, p.Journal
 }
@@ -257,7 +260,8 @@ func accountText(a contract.Account) string {
 // plus adds accounts; checksums add up modulo 2^64. One that does not parse makes the sum's unreadable too, so that it equals
 // nothing.
 func plus(a, b contract.Account) contract.Account {
-	sum := contract.Account{Commits: a.Commits + b.Commits, Calls: a.Calls + b.Calls, Entries: a.Entries + b.Entries, Bytes: a.Bytes + b.Bytes}
+	sum := contract.Account{Commits: a.Commits + b.Commits, Calls: a.Calls + b.Calls, Entries: a.Entries + b.Entries,
+		Bytes: a.Bytes + b.Bytes}
 	x, errX := checksum(a.Checksum)
 	y, errY := checksum(b.Checksum)
 	if sum.Checksum = fmt.Sprintf("%016x", x+y); errX != nil || errY != nil {
@@ -277,7 +281,8 @@ func checksum(hex string) (uint64, error) {
 func same(a, b contract.Account) bool {
 	x, errX := checksum(a.Checksum)
 	y, errY := checksum(b.Checksum)
-	return errX == nil && errY == nil && x == y && a.Commits == b.Commits && a.Calls == b.Calls && a.Entries == b.Entries && a.Bytes == b.Bytes
+	return errX == nil && errY == nil && x == y && a.Commits == b.Commits && a.Calls == b.Calls && a.Entries == b.Entries &&
+		a.Bytes == b.Bytes
 }
 
 func (d *degrade) next(ctx workflow.Context) error {
@@ -323,7 +328,8 @@ func (d *degrade) lost(ctx workflow.Context) string {
 			continue
 		}
 		id := contract.ReplayWALID(d.in.Pipeline, m.Disk)
-		text += fmt.Sprintf("What its journal holds is on disk %s: lanes that come back there settle their own (RecoverLanes), workflow %s the rest. ", m.Disk, id)
+		text += fmt.Sprintf("What its journal holds is on disk %s: lanes that come back there settle their own (RecoverLanes), workflow "+
+			"%s the rest. ", m.Disk, id)
 		options := contract.ChildOptions(id, "settles what worker "+d.in.Worker+" left in its journal")
 		options.TypedSearchAttributes = inherited(ctx)
 		err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), ReplayWAL, contract.ReplayWALInput{

@@ -43,7 +43,8 @@ func moves(after time.Duration, seq int64, levels ...string) look {
 	l := look{after: after, result: contract.WatchLevelResult{Outcome: contract.OutcomeChanged}}
 	for i := range levels[1:] {
 		l.result.Changes = append(l.result.Changes, contract.LevelChange{
-			Seq: seq + int64(i), At: epochTime.Add(time.Duration(seq+int64(i)) * 10 * time.Second), From: levels[i], To: levels[i+1], Reason: "because",
+			Seq: seq + int64(i), At: epochTime.Add(time.Duration(seq+int64(i)) * 10 * time.Second), From: levels[i], To: levels[i+1],
+			Reason:  "because",
 			Numbers: []contract.LevelNumber{{Name: "error_rate", Value: 0.93}},
 		})
 	}
@@ -75,14 +76,15 @@ func degradeEnv(s *levelScript) *testsuite.TestWorkflowEnvironment {
 		s.overrides = append(s.overrides, in)
 		return &contract.LevelStatus{Level: contract.LevelJournal, Override: in.Override}, s.refuse
 	})
-	register(env, contract.ActivityJournalAccounts, func(context.Context, contract.JournalAccountsInput) (*contract.JournalAccounts, error) {
+	journal := func(context.Context, contract.JournalAccountsInput) (*contract.JournalAccounts, error) {
 		if len(s.books) == 0 {
 			return new(contract.JournalAccounts), nil
 		}
 		b := s.books[min(s.asked, len(s.books)-1)]
 		s.asked++
 		return &b, nil
-	})
+	}
+	register(env, contract.ActivityJournalAccounts, journal)
 	for replica, looks := range s.looks {
 		for _, l := range looks {
 			env.OnActivity(contract.ActivityWatchLevel, anything, isReplica(replica)).Once().After(l.after).Return(
@@ -105,7 +107,8 @@ func isReplica(n int) any {
 }
 
 func levelSignal(replica int) contract.LevelSignal {
-	return contract.LevelSignal{Replica: replica, Process: "p1", Queue: contract.HostQueue("p1"), Disk: "d1", After: 0, At: epochTime, Level: contract.LevelJournal}
+	return contract.LevelSignal{Replica: replica, Process: "p1", Queue: contract.HostQueue("p1"), Disk: "d1", After: 0, At: epochTime,
+		Level: contract.LevelJournal}
 }
 
 // startDegrade starts as signal-with-start does.
@@ -136,22 +139,26 @@ func TestDegradationFromBeginningToEnd(t *testing.T) {
 	startDegrade(env, 0)
 	result := resultOf[contract.DegradeResult](t, env)
 	require.Equal(t, contract.OutcomeNormal, result.Outcome)
-	require.Equal(t, []string{"normal>journal", "journal>throttled", "throttled>paused", "paused>throttled", "throttled>journal", "journal>normal"},
-		levelsOf(result.Timeline))
+	require.Equal(t, []string{
+		"normal>journal", "journal>throttled", "throttled>paused", "paused>throttled", "throttled>journal", "journal>normal",
+	}, levelsOf(result.Timeline))
 	require.EqualValues(t, 6, result.Changes)
 	require.Equal(t, "error_rate", result.Timeline[0].Numbers[0].Name)
 	m := result.Machines[0]
 	require.Equal(t, contract.LevelPaused, m.Highest)
-	require.Equal(t, []contract.LevelTime{{Level: "journal", Took: 20_000}, {Level: "throttled", Took: 20_000}, {Level: "paused", Took: 10_000}}, m.Times)
+	require.Equal(t, []contract.LevelTime{{Level: "journal", Took: 20_000}, {Level: "throttled", Took: 20_000},
+		{Level: "paused", Took: 10_000}}, m.Times)
 	require.True(t, result.Proof.Balanced, result.Proof.Text)
-	require.Contains(t, result.Proof.Text, "spilled 9 commits, 90 entries, 900 bytes = drained 7 commits, 70 entries, 700 bytes + superseded 2 commits")
+	require.Contains(t, result.Proof.Text,
+		"spilled 9 commits, 90 entries, 900 bytes = drained 7 commits, 70 entries, 700 bytes + superseded 2 commits")
 	require.Equal(t, 1, s.asked)
 	var asked []int64
 	for _, in := range s.inputs {
 		asked = append(asked, in.After)
 	}
 	require.Equal(t, []int64{0, 1, 2, 5}, asked, "every watch asks for what comes after the last change told")
-	require.Equal(t, []string{"journal", "journal", "throttled", "journal", contract.ChildEnded}, toldOf(*s.told), "each level, and that it is over")
+	require.Equal(t, []string{"journal", "journal", "throttled", "journal", contract.ChildEnded}, toldOf(*s.told),
+		"each level, and that it is over")
 	require.Equal(t, "because", (*s.told)[2].Note)
 	require.False(t, (*s.told)[2].LevelSince.IsZero())
 }
@@ -201,8 +208,9 @@ func TestProofThatDoesNotBalance(t *testing.T) {
 		ok    bool
 	}{
 		"pending at first": {[]contract.JournalAccounts{books(9, 5, 0, 4), books(9, 9, 0, 0)}, "= drained 9 commits", true},
-		"pending for long": {[]contract.JournalAccounts{books(9, 5, 0, 4)}, "4 commits, 40 entries, 400 bytes are still in the journal", false},
-		"lost":             {[]contract.JournalAccounts{books(9, 5, 1, 0)}, "they do not balance", false},
+		"pending for long": {[]contract.JournalAccounts{books(9, 5, 0, 4)}, "4 commits, 40 entries, 400 bytes are still in the journal",
+			false},
+		"lost": {[]contract.JournalAccounts{books(9, 5, 1, 0)}, "they do not balance", false},
 		"another checksum": {[]contract.JournalAccounts{func() contract.JournalAccounts {
 			b := books(9, 9, 0, 0)
 			b.Drained.Checksum = "00000000000000ff"
@@ -227,8 +235,9 @@ func TestProofThatDoesNotBalance(t *testing.T) {
 
 func TestEveryOverride(t *testing.T) {
 	for update, override := range map[string]string{
-		contract.UpdateHold: contract.OverrideHold, contract.UpdateOpen: contract.OverrideOpen, contract.UpdateClose: contract.OverrideClose,
-		contract.UpdateAuto: "",
+		contract.UpdateHold: contract.OverrideHold, contract.UpdateOpen: contract.OverrideOpen,
+		contract.UpdateClose: contract.OverrideClose,
+		contract.UpdateAuto:  "",
 	} {
 		t.Run(update, func(t *testing.T) {
 			s := &levelScript{looks: map[int][]look{
@@ -246,8 +255,9 @@ func TestEveryOverride(t *testing.T) {
 			require.Len(t, first.got.Machines, 2, "both replicas on this worker")
 			require.Equal(t, override, first.got.Machines[0].Status.Override)
 			require.Len(t, s.overrides, 2)
-			require.Contains(t, s.overrides, contract.OverrideLevelInput{Pipeline: "orders", Replica: 1, Dependency: contract.DependencyRedis,
-				Override: override, By: "operator, update a", Reason: "maintenance"})
+			require.Contains(t, s.overrides, contract.OverrideLevelInput{Pipeline: "orders", Replica: 1,
+				Dependency: contract.DependencyRedis,
+				Override:   override, By: "operator, update a", Reason: "maintenance"})
 			require.Len(t, result.Overrides, 1)
 		})
 	}
@@ -270,7 +280,8 @@ func TestOverrideKeepsItOpen(t *testing.T) {
 // An override does not overwrite another operator's that its sender has not seen, be it of this worker or of all.
 func TestOverrideExpectsAGeneration(t *testing.T) {
 	lifted := moves(5*time.Minute, 2, "journal", "journal") // by an order to all workers
-	s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal"), lifted, moves(time.Hour, 3, "journal", "normal")}}}
+	s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal"), lifted,
+		moves(time.Hour, 3, "journal", "normal")}}}
 	env := degradeEnv(s)
 	expecting := func(n int64) contract.LevelRequest {
 		return contract.LevelRequest{Reason: "night", ExpectGeneration: &n}
@@ -348,7 +359,8 @@ func TestMissedChanges(t *testing.T) {
 // A departure that is signalled in the last moment keeps the run open, although no watch has told it yet.
 func TestDepartureInTheLastMoment(t *testing.T) {
 	s := &levelScript{looks: map[int][]look{0: {
-		moves(time.Second, 1, "normal", "journal", "normal"), moves(65*time.Second, 3, "normal", "journal"), moves(time.Hour, 4, "journal", "normal"),
+		moves(time.Second, 1, "normal", "journal", "normal"), moves(65*time.Second, 3, "normal", "journal"),
+		moves(time.Hour, 4, "journal", "normal"),
 	}}}
 	env := degradeEnv(s)
 	env.RegisterDelayedCallback(func() {
@@ -396,10 +408,12 @@ func TestDegradeContinuesAsNew(t *testing.T) {
 
 func TestDegradeStartedByHand(t *testing.T) {
 	env := degradeEnv(new(levelScript))
-	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{Pipeline: "orders", Worker: "worker-a", Dependency: contract.DependencyRedis})
+	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{Pipeline: "orders", Worker: "worker-a",
+		Dependency: contract.DependencyRedis})
 	require.ErrorContains(t, env.GetWorkflowError(), "degradations are started by the workers")
 	env = degradeEnv(new(levelScript))
-	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{Pipeline: "other", Worker: "worker-a", Dependency: contract.DependencyRedis})
+	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{Pipeline: "other", Worker: "worker-a",
+		Dependency: contract.DependencyRedis})
 	var app *temporal.ApplicationError
 	require.ErrorAs(t, env.GetWorkflowError(), &app)
 	require.Equal(t, contract.ErrorInvalidInput, app.Type())

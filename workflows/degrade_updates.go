@@ -55,9 +55,9 @@ func (d *degrade) unchanged(update string, r contract.LevelRequest) error {
 		past := d.state.Receipts[n-1]
 		last = fmt.Sprintf(" (the last update here: %s, request %q at %s %s)", past.Update, past.RequestID, stamp(past.At), past.Reason)
 	}
-	return refused("%s: expect_generation is %d, and the overrides of %s on %s have generation %d%s; look with `millrace degrade status %s`, "+
-		"then expect %d or leave it out", update, *r.ExpectGeneration, d.in.Dependency, d.in.Worker, d.state.Generation, last,
-		d.in.Pipeline, d.state.Generation)
+	return refused("%s: expect_generation is %d, and the overrides of %s on %s have generation %d%s; look with "+
+		"`millrace degrade status %s`, then expect %d or leave it out", update, *r.ExpectGeneration, d.in.Dependency, d.in.Worker,
+		d.state.Generation, last, d.in.Pipeline, d.state.Generation)
 }
 
 func (d *degrade) receipt(id string) (contract.LevelReceipt, bool) {

@@ -29,15 +29,19 @@ const shownChanges = 60
 
 func (d *degrade) show(ctx workflow.Context) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "**%s** of %s on **%s** is **%s** %s\n\n| replica | level | since | highest | override | lasted | |\n|---|---|---|---|---|---|---|\n",
+	fmt.Fprintf(&b, "**%s** of %s on **%s** is **%s** %s\n\n"+
+		"| replica | level | since | highest | override | lasted | |\n|---|---|---|---|---|---|---|\n",
 		d.in.Dependency, d.in.Pipeline, d.in.Worker, d.phase, d.note)
 	for _, m := range d.state.Machines {
-		fmt.Fprintf(&b, "| %d | **%s** | %s | %s | %s | %s | %s |\n", m.Replica, m.Level, stamp(m.Since), m.Highest, m.Override, timesText(m.Times), endedText(m))
+		fmt.Fprintf(&b, "| %d | **%s** | %s | %s | %s | %s | %s |\n", m.Replica, m.Level, stamp(m.Since), m.Highest, m.Override,
+			timesText(m.Times), endedText(m))
 	}
 	if n := len(d.state.Timeline); n > 0 {
-		fmt.Fprintf(&b, "\n%d changes, the latest first\n\n| at | replica | from | to | why | measured | override |\n|---|---|---|---|---|---|---|\n", d.state.Changes)
+		fmt.Fprintf(&b, "\n%d changes, the latest first\n\n"+
+			"| at | replica | from | to | why | measured | override |\n|---|---|---|---|---|---|---|\n", d.state.Changes)
 		for _, c := range slices.Backward(d.state.Timeline[max(0, n-shownChanges):]) {
-			fmt.Fprintf(&b, "| %s | %d | %s | **%s** | %s | %s | %s |\n", stamp(c.At), c.Replica, c.From, c.To, c.Reason, numbersText(c.Numbers), c.Override)
+			fmt.Fprintf(&b, "| %s | %d | %s | **%s** | %s | %s | %s |\n", stamp(c.At), c.Replica, c.From, c.To, c.Reason,
+				numbersText(c.Numbers), c.Override)
 		}
 	}
 	if p := d.state.Proof; p != nil {
@@ -61,7 +65,8 @@ func (d *degrade) tellPipeline(ctx workflow.Context) {
 		if m.Ended != "" {
 			continue
 		}
-		if contract.LevelRank(m.Level) > contract.LevelRank(worst.Level) || worst.Override == "" && m.Override != "" && m.Level == worst.Level {
+		if contract.LevelRank(m.Level) > contract.LevelRank(worst.Level) || worst.Override == "" && m.Override != "" &&
+			m.Level == worst.Level {
 			worst = m
 		}
 	}

@@ -107,7 +107,8 @@ func degradeEnds() []outsiderEnd {
 }
 
 func replayEnds() []outsiderEnd {
-	end := func(name string, ended func(error) bool, d *disk, in contract.ReplayWALInput, prepare func(env *testsuite.TestWorkflowEnvironment),
+	end := func(name string, ended func(error) bool, d *disk, in contract.ReplayWALInput,
+		prepare func(env *testsuite.TestWorkflowEnvironment),
 	) outsiderEnd {
 		return outsiderEnd{"replay " + name, func() (*testsuite.TestWorkflowEnvironment, func(), *[]contract.ChildReport) {
 			env := replayEnv(d)
@@ -119,12 +120,13 @@ func replayEnds() []outsiderEnd {
 	}
 	one := func() []contract.WALChain { return []contract.WALChain{chainOf(0, "01")} }
 	corrupt := func() *disk {
-		return &disk{chains: one(), settle: func(ref contract.ChainRef, in contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
+		settle := func(ref contract.ChainRef, in contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
 			if len(in.Quarantine) > 0 {
 				return contract.SettledChain{Outcome: contract.ChainDrained}, nil
 			}
 			return contract.SettledChain{}, corruptAt(ref)
-		}}
+		}
+		return &disk{chains: one(), settle: settle}
 	}
 	decide := func(choice string) func(env *testsuite.TestWorkflowEnvironment) {
 		return func(env *testsuite.TestWorkflowEnvironment) {

@@ -126,7 +126,8 @@ func (p *pipeline) run(ctx workflow.Context, in contract.PipelineInput) (*contra
 			return nil, err
 		}
 		// A cancellation may have come while the handlers were waited for.
-		if halted || !p.cancelled(ctx) || workflow.GetVersion(ctx, changeLateCancel, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		if halted || !p.cancelled(ctx) ||
+			workflow.GetVersion(ctx, changeLateCancel, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 			break
 		}
 	}

@@ -43,7 +43,8 @@ func place(env *testsuite.TestWorkflowEnvironment, w *world, after time.Duration
 	env.RegisterDelayedCallback(func() {
 		for n := range 2 {
 			id := contract.ReplicaID("orders", n)
-			env.SignalWorkflow(contract.SignalReport, contract.ChildReport{ID: id, FirstRun: w.runs[id], State: contract.ChildPlaced, Worker: "w"})
+			env.SignalWorkflow(contract.SignalReport, contract.ChildReport{ID: id, FirstRun: w.runs[id], State: contract.ChildPlaced,
+				Worker: "w"})
 		}
 	}, after)
 }
@@ -84,7 +85,8 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 		got := await(env, time.Second, contract.AwaitRunningRequest{TimeoutSeconds: 30})
 		env.RegisterDelayedCallback(env.CancelWorkflow, time.Minute)
 		start(env, nil)
-		require.ErrorContains(t, got.err, "does not run after 30s: it waits for Redis and Kafka: see whether the state there fits the spec since")
+		require.ErrorContains(t, got.err,
+			"does not run after 30s: it waits for Redis and Kafka: see whether the state there fits the spec since")
 		require.ErrorContains(t, got.err, errRefusedConnection.Error())
 	})
 	t.Run("no worker takes a hot path", func(t *testing.T) {
@@ -94,12 +96,14 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 		send(env, 5*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
 		start(env, nil)
 		require.NoError(t, env.GetWorkflowError(), "it goes on")
-		require.ErrorContains(t, got.err, "does not run after 30s: replica:orders:0 is running; replica:orders:1 is running; it goes on trying")
+		require.ErrorContains(t, got.err,
+			"does not run after 30s: replica:orders:0 is running; replica:orders:1 is running; it goes on trying")
 		require.WithinDuration(t, began.Add(31*time.Second), got.at, 2*time.Second)
 	})
 	t.Run("no lane is read", func(t *testing.T) {
 		env, w := pipelineEnv(t)
-		w.missing = []contract.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: gap"}, {Topic: "orders", Partition: 1, Offset: -1, Reason: "parked: gap"}}
+		w.missing = []contract.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: gap"},
+			{Topic: "orders", Partition: 1, Offset: -1, Reason: "parked: gap"}}
 		got := await(env, time.Second, contract.AwaitRunningRequest{})
 		place(env, w, 2*time.Second)
 		send(env, 5*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})

@@ -34,7 +34,8 @@ func TestDegradeOnAllWorkers(t *testing.T) {
 		}}, nil
 	})
 	wrong := send(env, time.Minute, contract.UpdateDegrade, "wrong", contract.DegradeRequest{Override: "shut"})
-	opened := send(env, 2*time.Minute, contract.UpdateDegrade, "open-1", contract.DegradeRequest{Override: contract.OverrideOpen, Reason: "maintenance"})
+	opened := send(env, 2*time.Minute, contract.UpdateDegrade, "open-1", contract.DegradeRequest{Override: contract.OverrideOpen,
+		Reason: "maintenance"})
 	var between contract.PipelineStatus
 	env.RegisterDelayedCallback(func() { between = pipelineStatusOf(t, env) }, 4*time.Minute)
 	lifted := send(env, 5*time.Minute, contract.UpdateDegrade, "auto-1", contract.DegradeRequest{Override: contract.UpdateAuto})
@@ -53,7 +54,8 @@ func TestDegradeOnAllWorkers(t *testing.T) {
 
 	require.Len(t, between.Orders, 1)
 	require.Equal(t, contract.LevelOrder{
-		Dependency: contract.DependencyRedis, Override: contract.OverrideOpen, By: "update open-1", Reason: "maintenance", At: between.Orders[0].At,
+		Dependency: contract.DependencyRedis, Override: contract.OverrideOpen, By: "update open-1", Reason: "maintenance",
+		At: between.Orders[0].At,
 	}, between.Orders[0])
 	require.Contains(t, between.Standing.Line, "maintenance")
 
@@ -79,7 +81,8 @@ func pipelineStatusOf(t *testing.T, env *testsuite.TestWorkflowEnvironment) (sta
 // Orders are carried into the next run, and told to a Redis that has lost them.
 func TestOrdersAreCarriedAndRestored(t *testing.T) {
 	env, w := pipelineEnv(t)
-	order := contract.LevelOrder{Dependency: contract.DependencyRedis, Override: contract.OverrideHold, By: "update x", At: time.Unix(7, 0).UTC()}
+	order := contract.LevelOrder{Dependency: contract.DependencyRedis, Override: contract.OverrideHold, By: "update x",
+		At: time.Unix(7, 0).UTC()}
 	stopped := send(env, contract.ReconcileEvery+time.Minute, contract.UpdateStop, "stop", contract.StopRequest{})
 	env.RegisterDelayedCallback(func() {
 		require.Equal(t, []contract.LevelOrder{order}, pipelineStatusOf(t, env).Orders)

@@ -23,7 +23,8 @@ func (p *pipeline) awaitRunning(ctx workflow.Context, req contract.AwaitRunningR
 	until := workflow.Now(ctx).Add(req.Timeout())
 	over := func() bool { return p.leaving || p.finished != nil }
 	placed := func() bool { return p.ready && len(p.unplaced()) == 0 }
-	if _, err := awaitFor(ctx, req.Timeout(), "waits until every hot path has a place", func() bool { return over() || placed() }); err != nil {
+	_, err := awaitFor(ctx, req.Timeout(), "waits until every hot path has a place", func() bool { return over() || placed() })
+	if err != nil {
 		return nil, err
 	}
 	if over() {

@@ -56,9 +56,10 @@ func (p *pipeline) drain(ctx workflow.Context, o order, r *contract.Receipt, unt
 	bounded := workflow.GetVersion(ctx, changeDrainBound, workflow.DefaultVersion, 1) == 1
 	var ends contract.EndOffsets
 	err := p.waits.try(ctx, step{
-		activity: p.control.EndOffsets, options: contract.ControlOptions(), patience: min(contract.DrainStall, until.Sub(workflow.Now(ctx))),
-		once: !bounded,
-		wait: o.wait(r, "Kafka: read the end offsets of the source topics", thenGoesOn),
+		activity: p.control.EndOffsets, options: contract.ControlOptions(),
+		patience: min(contract.DrainStall, until.Sub(workflow.Now(ctx))),
+		once:     !bounded,
+		wait:     o.wait(r, "Kafka: read the end offsets of the source topics", thenGoesOn),
 	}, contract.SpecInput{Spec: p.raw}, &ends)
 	switch {
 	case err == nil:
@@ -87,7 +88,8 @@ func (p *pipeline) undrained(r *contract.Receipt, why string) bool {
 	return false
 }
 
-func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, ends []contract.LaneEnd, until time.Time, bounded bool) (bool, error) {
+func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, ends []contract.LaneEnd, until time.Time, bounded bool,
+) (bool, error) {
 	left := func() time.Duration { return until.Sub(workflow.Now(ctx)) }
 	applied, err := p.awaitDrained(ctx, o, r, ends, until)
 	if ctx.Err() != nil {
@@ -174,7 +176,8 @@ func (p *pipeline) halt(ctx workflow.Context, wait contract.Pending, reason stri
 	err := p.waits.try(ctx, s, contract.WriteDesiredInput{Pipeline: p.spec.Name, Replicas: p.state.Replicas, Change: change}, &written)
 	if p.state.Generation = max(p.state.Generation, written.Generation); err != nil {
 		p.log.Warn("stopping could not be written to Redis; the hot paths are stopped all the same", "error", err)
-		unwritten = "That the pipeline stops could not be written to Redis (" + failureText(err) + "); its hot paths were told by their workflows"
+		unwritten = "That the pipeline stops could not be written to Redis (" + failureText(err) +
+			"); its hot paths were told by their workflows"
 	}
 	wait.Then = "the stop ends without them; each stops by itself once it finds the pipeline's workflow closed"
 	left = p.stopChildren(ctx, p.children(), contract.ChildStopTimeout, wait, reason)

@@ -56,11 +56,12 @@ func TestPipelineEndsWhatAnEarlierOneLeft(t *testing.T) {
 	env, w := pipelineEnv(t)
 	for _, id := range []string{"close:orders", "replica:orders:0", "replica:orders:17", "replica:orders:18"} {
 		w.left = append(w.left, id)
-		env.OnSignalExternalWorkflow(anything, id, "", contract.SignalStop, anything).Once().Return(func(string, string, string, string, any) error {
+		hear := func(string, string, string, string, any) error {
 			w.call("told %s", id)
 			env.SignalWorkflow(contract.SignalReport, contract.ChildReport{ID: id, FirstRun: "old", State: contract.ChildEnded})
 			return nil
-		})
+		}
+		env.OnSignalExternalWorkflow(anything, id, "", contract.SignalStop, anything).Once().Return(hear)
 	}
 	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Maybe().Return(nil)
 	env.RegisterDelayedCallback(env.CancelWorkflow, time.Minute)
@@ -88,7 +89,8 @@ func TestPipelineRefusesInput(t *testing.T) {
 		kind, want      string
 	}{
 		{"unknown field in the spec", "pipeline:orders", `{"name":"orders","windws":[]}`, contract.ErrorInvalidSpec, "windws"},
-		{"unknown field beside the spec", "pipeline:orders", `{"spec":` + specJSON + `,"replcas":3}`, contract.ErrorInvalidInput, `"replcas"`},
+		{"unknown field beside the spec", "pipeline:orders", `{"spec":` + specJSON + `,"replcas":3}`, contract.ErrorInvalidInput,
+			`"replcas"`},
 		{"another workflow id", "orders", specJSON, contract.ErrorInvalidInput, `so it must be "pipeline:orders"`},
 		{"nothing", "pipeline:orders", `{}`, contract.ErrorInvalidSpec, "name"},
 	}
@@ -160,7 +162,8 @@ func TestReceiptNamesMissingLanes(t *testing.T) {
 func TestUnknownFieldsAreRefusedByName(t *testing.T) {
 	env, w := pipelineEnv(t)
 	sent := map[string]*answer{}
-	for i, name := range []string{contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop} {
+	for i, name := range []string{contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale,
+		contract.UpdateStop} {
 		sent[name] = send(env, time.Duration(i+1)*time.Minute, name, name, json.RawMessage(`{"replicas":2,"drian":true}`))
 	}
 	wrong := send(env, 8*time.Minute, contract.UpdateStop, "w", json.RawMessage(`{"drain":"yes"}`))
@@ -314,7 +317,8 @@ func TestReportAtTheLastMoment(t *testing.T) {
 	}, time.Minute)
 	env.RegisterDelayedCallback(func() { env.SetContinueAsNewSuggested(true) }, time.Minute+time.Millisecond)
 	start(env, &contract.PipelineState{Replicas: 2, Generation: 1, Children: []contract.ChildState{
-		{ID: "replica:orders:0", State: contract.ChildPlaced, Worker: "v"}, {ID: "replica:orders:1", State: contract.ChildEnded, Worker: "v"},
+		{ID: "replica:orders:0", State: contract.ChildPlaced, Worker: "v"}, {ID: "replica:orders:1", State: contract.ChildEnded,
+			Worker: "v"},
 	}})
 	var again *workflow.ContinueAsNewError
 	require.ErrorAs(t, env.GetWorkflowError(), &again)
@@ -327,7 +331,8 @@ func TestReportAtTheLastMoment(t *testing.T) {
 
 func TestUpdateIdOfAnotherUpdateIsRefused(t *testing.T) {
 	env, _ := pipelineEnv(t)
-	state := &contract.PipelineState{Replicas: 1, Generation: 4, Receipts: []contract.Receipt{{RequestID: "x", Update: contract.UpdatePause, Generation: 3}}}
+	state := &contract.PipelineState{Replicas: 1, Generation: 4, Receipts: []contract.Receipt{{RequestID: "x", Update: contract.UpdatePause,
+		Generation: 3}}}
 	wrong := send(env, time.Minute, contract.UpdateFlush, "x", contract.FlushRequest{})
 	send(env, 2*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
 	start(env, state)

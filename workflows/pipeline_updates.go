@@ -338,7 +338,8 @@ func (p *pipeline) flush(ctx workflow.Context, req contract.FlushRequest) (*cont
 // changeEmitTries: publishing is tried step by step, so that the page says why it does not succeed.
 const changeEmitTries = "publishing-is-tried-step-by-step"
 
-func (p *pipeline) emit(ctx workflow.Context, wait contract.Pending, patience time.Duration, in contract.EmitInput) (*contract.Emitted, error) {
+func (p *pipeline) emit(ctx workflow.Context, wait contract.Pending, patience time.Duration, in contract.EmitInput,
+) (*contract.Emitted, error) {
 	s := step{activity: p.closing.Emit, options: contract.EmitOptions(), wait: wait, patience: patience}
 	s.once = workflow.GetVersion(ctx, changeEmitTries, workflow.DefaultVersion, 1) == workflow.DefaultVersion
 	var emitted contract.Emitted

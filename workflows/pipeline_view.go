@@ -88,7 +88,8 @@ func (p *pipeline) showPage(ctx workflow.Context) {
 	fmt.Fprintf(&b, "\n\nreads %s · windows %s · desired state %d\n\n| child | state | worker | since | |\n|---|---|---|---|---|\n",
 		strings.Join(p.spec.Source.Topics, ", "), strings.Join(p.windows(), ", "), p.state.Generation)
 	for _, c := range p.children() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.state.ID, c.state.State, c.state.Worker, stamp(c.state.Since), cell(c.state.Note))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", c.state.ID, c.state.State, c.state.Worker, stamp(c.state.Since),
+			cell(c.state.Note))
 	}
 	if n := len(p.state.Receipts); n > 0 {
 		last := p.state.Receipts[n-1]

@@ -49,9 +49,10 @@ func newRecovery(ctx workflow.Context, in contract.RecoverInput) (*recovery, err
 		hostBack: workflow.GetSignalChannel(ctx, contract.SignalHostBack),
 		pipeline: outsider{parent: parent{id: contract.PipelineID(in.Batch.Pipeline)}, told: in.State != nil},
 	}
-	if want := contract.RecoverLanesID(in.Batch.Pipeline, in.Batch.Process, in.Batch.Batch); workflow.GetInfo(ctx).WorkflowExecution.ID != want {
+	want := contract.RecoverLanesID(in.Batch.Pipeline, in.Batch.Process, in.Batch.Batch)
+	if id := workflow.GetInfo(ctx).WorkflowExecution.ID; id != want {
 		return nil, invalid(contract.ErrorInvalidInput, "workflow id is %q; the batch makes it %q; recoveries are started by the workers",
-			workflow.GetInfo(ctx).WorkflowExecution.ID, want)
+			id, want)
 	}
 	if in.State != nil {
 		r.state = *in.State

@@ -75,7 +75,8 @@ func passedOver(l *contract.RecoveredLane, note string) contract.LaneDecision {
 const changeInTurn = "a-decision-about-all-lanes-passes-over-those-decided-meanwhile"
 
 // decideInTurn carries a decision about all lanes to one of them.
-func (r *recovery) decideInTurn(ctx workflow.Context, id string, lane contract.BatchLane, req contract.DecideRequest) contract.LaneDecision {
+func (r *recovery) decideInTurn(ctx workflow.Context, id string, lane contract.BatchLane, req contract.DecideRequest,
+) contract.LaneDecision {
 	l := r.find(lane.Topic, lane.Partition)
 	if note := r.unwilling(l, req.Choice); note != "" && workflow.GetVersion(ctx, changeInTurn, workflow.DefaultVersion, 1) == 1 {
 		return passedOver(l, note)

@@ -18,8 +18,10 @@ func TestIncidentIsDecided(t *testing.T) {
 	lane1 := func(choice string) contract.DecideRequest {
 		return contract.DecideRequest{Topic: "orders", Partition: partitionOf(1), Choice: choice, Reason: "known outage"}
 	}
-	misspelt := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "a", json.RawMessage(`{"topic":"orders","partition":1,"choise":"skip"}`))
-	short := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "b", json.RawMessage(`{"topic":"orders","choice":"skip"}`))
+	misspelt := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "a",
+		json.RawMessage(`{"topic":"orders","partition":1,"choise":"skip"}`))
+	short := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "b",
+		json.RawMessage(`{"topic":"orders","choice":"skip"}`))
 	stranger := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "c",
 		contract.DecideRequest{Topic: "orders", Partition: partitionOf(9), Choice: "skip"})
 	healthy := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "d",
@@ -40,7 +42,8 @@ func TestIncidentIsDecided(t *testing.T) {
 	require.ErrorContains(t, short.rejected, "topic, partition and choice are needed")
 	require.ErrorContains(t, stranger.rejected, "lane orders/9 is not of this recovery; its lanes are orders/0, orders/1")
 	require.ErrorContains(t, healthy.rejected, "has no incident")
-	require.ErrorContains(t, unknown.rejected, `"rebuild" is no choice for gap of lane orders/1; want skip (go on at 70; loses 20 records, reads 0 records again) or wait`)
+	require.ErrorContains(t, unknown.rejected,
+		`"rebuild" is no choice for gap of lane orders/1; want skip (go on at 70; loses 20 records, reads 0 records again) or wait`)
 	require.Error(t, giveUp.rejected, "its host is there")
 	require.NoError(t, good.err)
 	require.True(t, good.got.Applied)
@@ -87,12 +90,15 @@ func TestAllLanesAreDecided(t *testing.T) {
 		}
 		return nil
 	}
-	both := ask[contract.DecisionReceipt](env, time.Second, contract.UpdateDecide, "a", json.RawMessage(`{"all":true,"topic":"orders","choice":"skip"}`))
-	nobody := ask[contract.DecisionReceipt](env, time.Second, contract.UpdateDecide, "b", json.RawMessage(`{"all":true,"choice":"restart"}`))
+	both := ask[contract.DecisionReceipt](env, time.Second, contract.UpdateDecide, "a",
+		json.RawMessage(`{"all":true,"topic":"orders","choice":"skip"}`))
+	nobody := ask[contract.DecisionReceipt](env, time.Second, contract.UpdateDecide, "b",
+		json.RawMessage(`{"all":true,"choice":"restart"}`))
 	skip := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "c",
 		json.RawMessage(`{"all":true,"choice":"skip","reason":"known outage"}`))
 	again := ask[contract.DecisionReceipt](env, 2*time.Minute, contract.UpdateDecide, "c", json.RawMessage(`{"all":true,"choice":"skip"}`))
-	last := ask[contract.DecisionReceipt](env, 3*time.Minute, contract.UpdateDecide, "d", json.RawMessage(`{"all":true,"choice":"rebuild"}`))
+	last := ask[contract.DecisionReceipt](env, 3*time.Minute, contract.UpdateDecide, "d",
+		json.RawMessage(`{"all":true,"choice":"rebuild"}`))
 	startRecovery(env, contract.RecoverInput{Batch: batch, Report: report})
 	result := resultOf[contract.RecoverResult](t, env)
 
@@ -103,7 +109,8 @@ func TestAllLanesAreDecided(t *testing.T) {
 	require.Equal(t, "117 of 119 lanes that waited for a decision", skip.got.Note)
 	require.Len(t, skip.got.Lanes, contract.MaxDecisionLanes)
 	require.Equal(t, 19, skip.got.More)
-	require.Equal(t, []int32{7, 9}, []int32{skip.got.Lanes[0].Partition, skip.got.Lanes[1].Partition}, "those that did not get it come first")
+	require.Equal(t, []int32{7, 9}, []int32{skip.got.Lanes[0].Partition, skip.got.Lanes[1].Partition},
+		"those that did not get it come first")
 	require.Contains(t, skip.got.Lanes[0].Note, "state-lost of lane orders/7 offers rebuild")
 	require.Contains(t, skip.got.Lanes[1].Note, "the lane was revoked")
 	require.True(t, skip.got.Lanes[2].Applied)
@@ -122,7 +129,8 @@ func TestAllLanesAreDecided(t *testing.T) {
 func TestAllLanesAreGivenUp(t *testing.T) {
 	h := &hostScript{gone: func() bool { return true }}
 	env := recoverEnv(h)
-	given := ask[contract.DecisionReceipt](env, 5*time.Second, contract.UpdateDecide, "a", contract.DecideRequest{All: true, Choice: contract.ChoiceGiveUp})
+	given := ask[contract.DecisionReceipt](env, 5*time.Second, contract.UpdateDecide, "a",
+		contract.DecideRequest{All: true, Choice: contract.ChoiceGiveUp})
 	startRecovery(env, contract.RecoverInput{})
 	require.True(t, given.got.Applied)
 	require.Len(t, given.got.Lanes, 2)
@@ -234,7 +242,8 @@ func TestIncidentOfALaneWhosePipelineIsStopped(t *testing.T) {
 	h.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
 	env := recoverEnv(h)
 	env.RegisterDelayedCallback(func() {
-		h.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Stopped: true}, {Topic: "orders", Partition: 1, Token: "4:aa", Stopped: true}}
+		h.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Stopped: true},
+			{Topic: "orders", Partition: 1, Token: "4:aa", Stopped: true}}
 	}, 150*time.Second)
 	began := env.Now()
 	startRecovery(env, contract.RecoverInput{})

@@ -24,15 +24,16 @@ type hostScript struct {
 }
 
 func gapOf() *contract.LaneIncident {
-	return &contract.LaneIncident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted", Choices: []contract.IncidentChoice{
-		{Name: "skip", Text: "go on at 70", Lost: 20}, {Name: "wait", Text: "stay parked", Reread: 0},
-	}}
+	return &contract.LaneIncident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
+		Choices: []contract.IncidentChoice{
+			{Name: "skip", Text: "go on at 70", Lost: 20}, {Name: "wait", Text: "stay parked", Reread: 0},
+		}}
 }
 
 func (h *hostScript) lane(partition int32, step string) contract.RecoveredLane {
 	l := contract.RecoveredLane{
-		Topic: "orders", Partition: partition, State: contract.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4, Entries: 10, Bytes: 100,
-		Offset: 50, LogStart: 0, LogEnd: 80, Reread: 5,
+		Topic: "orders", Partition: partition, State: contract.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4,
+		Entries: 10, Bytes: 100, Offset: 50, LogStart: 0, LogEnd: 80, Reread: 5,
 	}
 	if step == contract.StepResume {
 		l.State = contract.LaneRunning
@@ -46,9 +47,11 @@ func (h *hostScript) lane(partition int32, step string) contract.RecoveredLane {
 
 func batchOf() contract.RecoveryBatch {
 	return contract.RecoveryBatch{
-		Pipeline: "orders", Process: "p1", Worker: "worker-a", Queue: contract.HostQueue("p1"), Batch: 3, Began: epochTime, Reason: "rebalance",
-		Lanes: []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
-		Storm: &contract.Storm{Since: epochTime, Changes: 7, Delay: 500, Timeline: []contract.StormEvent{{At: epochTime, Lanes: 2, Delay: 500}}},
+		Pipeline: "orders", Process: "p1", Worker: "worker-a", Queue: contract.HostQueue("p1"), Batch: 3, Began: epochTime,
+		Reason: "rebalance",
+		Lanes:  []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
+		Storm: &contract.Storm{Since: epochTime, Changes: 7, Delay: 500,
+			Timeline: []contract.StormEvent{{At: epochTime, Lanes: 2, Delay: 500}}},
 	}
 }
 
@@ -67,7 +70,7 @@ func recoverEnv(h *hostScript) *testsuite.TestWorkflowEnvironment {
 		return &contract.StepReport{Step: in.Step, By: contract.ByTemporal, Began: epochTime, Took: 1500,
 			Lanes: []contract.RecoveredLane{h.lane(0, in.Step), h.lane(1, in.Step)}}, nil
 	})
-	register(env, contract.ActivityDecideIncident, func(_ context.Context, in contract.DecideIncidentInput) (*contract.DecidedIncident, error) {
+	decide := func(_ context.Context, in contract.DecideIncidentInput) (*contract.DecidedIncident, error) {
 		h.mu.Lock() // lanes that are decided together are told side by side
 		defer h.mu.Unlock()
 		h.decided = append(h.decided, in)
@@ -79,7 +82,8 @@ func recoverEnv(h *hostScript) *testsuite.TestWorkflowEnvironment {
 		l := h.lane(in.Partition, contract.StepAcquire)
 		l.State, l.Offset = contract.LaneRunning, 70
 		return &contract.DecidedIncident{Lane: &l}, nil
-	})
+	}
+	register(env, contract.ActivityDecideIncident, decide)
 	register(env, contract.ActivityLaneOwners, func(context.Context, contract.LaneOwnersInput) (*contract.LaneOwners, error) {
 		h.looks++
 		return &contract.LaneOwners{Lanes: h.owners}, nil

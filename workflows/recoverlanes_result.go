@@ -11,8 +11,9 @@ import (
 func (r *recovery) result(ctx workflow.Context) *contract.RecoverResult {
 	lanes, _ := contract.BoundLanes(r.state.Lanes)
 	result := &contract.RecoverResult{
-		Pipeline: r.batch.Pipeline, Replica: r.batch.Replica, Worker: r.batch.Worker, Batch: r.batch.Batch, Outcome: contract.OutcomeRecovered,
-		By: r.by(), Began: r.batch.Began, Ended: workflow.Now(ctx), Steps: r.state.Steps, Totals: r.totals(), Lanes: lanes,
+		Pipeline: r.batch.Pipeline, Replica: r.batch.Replica, Worker: r.batch.Worker, Batch: r.batch.Batch,
+		Outcome: contract.OutcomeRecovered, By: r.by(), Began: r.batch.Began, Ended: workflow.Now(ctx), Steps: r.state.Steps,
+		Totals: r.totals(), Lanes: lanes,
 		Decisions: r.state.Receipts, Storm: r.batch.Storm,
 	}
 	if r.in.Report != nil && !r.batch.MidRun && len(r.state.Receipts) == 0 {

@@ -34,7 +34,8 @@ func TestRecoveryThatWasDoneWithoutTemporal(t *testing.T) {
 	h := new(hostScript)
 	env := recoverEnv(h)
 	ended := epochTime.Add(3 * time.Second)
-	report := &contract.RecoveryReport{Ended: ended, Lanes: []contract.RecoveredLane{h.lane(0, contract.StepResume), h.lane(1, contract.StepResume)}}
+	report := &contract.RecoveryReport{Ended: ended, Lanes: []contract.RecoveredLane{h.lane(0, contract.StepResume),
+		h.lane(1, contract.StepResume)}}
 	for _, step := range contract.RecoverySteps() {
 		report.Steps = append(report.Steps, contract.StepReport{Step: step, By: contract.ByInline, Began: epochTime, Took: 200})
 	}
@@ -58,7 +59,8 @@ func TestRecoveryThatNobodyHasToKnowOfTellsNothing(t *testing.T) {
 
 func TestHostGone(t *testing.T) {
 	t.Run("lanes have other owners", func(t *testing.T) {
-		h := &hostScript{owners: []contract.LaneOwner{{Topic: "orders", Token: "5:bb", Epoch: 5}, {Topic: "orders", Partition: 1, Token: "6:cc", Epoch: 6}}}
+		h := &hostScript{owners: []contract.LaneOwner{{Topic: "orders", Token: "5:bb", Epoch: 5},
+			{Topic: "orders", Partition: 1, Token: "6:cc", Epoch: 6}}}
 		h.gone = func() bool { return len(h.steps) > 2 }
 		env := recoverEnv(h)
 		startRecovery(env, contract.RecoverInput{})

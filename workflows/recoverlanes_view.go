@@ -172,7 +172,8 @@ func showStorm(out *strings.Builder, s *contract.Storm) {
 	if s == nil {
 		return
 	}
-	fmt.Fprintf(out, "\n**Rebalance storm**: %d changes of assignment since %s; this recovery was held back by %d ms\n\n| at | lanes | held back |\n|---|---|---|\n",
+	fmt.Fprintf(out, "\n**Rebalance storm**: %d changes of assignment since %s; this recovery was held back by %d ms\n\n"+
+		"| at | lanes | held back |\n|---|---|---|\n",
 		s.Changes, stamp(s.Since), s.Delay)
 	for _, e := range s.Timeline {
 		fmt.Fprintf(out, "| %s | %d | %d ms |\n", stamp(e.At), e.Lanes, e.Delay)

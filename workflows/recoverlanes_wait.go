@@ -22,9 +22,10 @@ func (r *recovery) withoutHost(ctx workflow.Context, why error) error {
 	}
 	phase, note := contract.StateRecovering, "the last try failed: "+endText(why)
 	if r.gone {
-		phase, note = contract.StateHostGone, "nobody polls the queue of "+r.batch.Worker+"; the lanes recover by themselves where they run, and this goes on when the "+
-			"process answers, signal host-back comes, or another worker has the lanes. Update decide with choice "+contract.ChoiceGiveUp+
-			" ends the wait for a lane"
+		phase, note = contract.StateHostGone,
+			"nobody polls the queue of "+r.batch.Worker+"; the lanes recover by themselves where they run, and this goes on when the "+
+				"process answers, signal host-back comes, or another worker has the lanes. "+
+				"Update decide with choice "+contract.ChoiceGiveUp+" ends the wait for a lane"
 	}
 	r.set(ctx, phase, note)
 	r.looks++
@@ -77,7 +78,8 @@ func (r *recovery) waitsFor() string {
 		if n := r.undecided() - 1; n > 0 {
 			more = fmt.Sprintf(" (and %d more lanes)", n)
 		}
-		return fmt.Sprintf("waits for a decision: millrace recover decide %s %s/%d %s%s", id, l.Topic, l.Partition, strings.Join(names, "|"), more)
+		return fmt.Sprintf("waits for a decision: millrace recover decide %s %s/%d %s%s", id, l.Topic, l.Partition,
+			strings.Join(names, "|"), more)
 	}
 	return r.note
 }

@@ -83,7 +83,8 @@ func (r *removal) run(ctx workflow.Context) (*contract.RemoveResult, error) {
 	r.plain = workflow.GetVersion(ctx, changeRemoveTries, workflow.DefaultVersion, 1) == workflow.DefaultVersion
 	var remains contract.Remains
 	if err := r.try(ctx, "Redis and Kafka: look for what the pipeline has left", contract.SurveyPatience, contract.SurveyOptions(),
-		r.removing.SurveyRemains, contract.RemoveTarget{Pipeline: r.in.Pipeline, Topics: r.in.Topics, Spec: r.in.Spec}, &remains); err != nil {
+		r.removing.SurveyRemains, contract.RemoveTarget{Pipeline: r.in.Pipeline, Topics: r.in.Topics, Spec: r.in.Spec},
+		&remains); err != nil {
 		return nil, err
 	}
 	r.remains = &remains
@@ -126,10 +127,12 @@ func (r *removal) ask(ctx workflow.Context) (approved bool, err error) {
 		return true, nil
 	}
 	until := workflow.Now(ctx).Add(contract.ApprovalPatience)
-	r.set(ctx, contract.StateAsking, fmt.Sprintf("waits for an approval: %s, or temporal workflow update execute --workflow-id %s --name %s",
-		r.in.Command(), contract.RemoveID(r.in.Pipeline), contract.UpdateApprove), &until)
+	r.set(ctx, contract.StateAsking,
+		fmt.Sprintf("waits for an approval: %s, or temporal workflow update execute --workflow-id %s --name %s",
+			r.in.Command(), contract.RemoveID(r.in.Pipeline), contract.UpdateApprove), &until)
 	return workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
-		Timeout: contract.ApprovalPatience, TimerOptions: workflow.TimerOptions{Summary: summary("waits for an approval: " + r.in.Command())},
+		Timeout:      contract.ApprovalPatience,
+		TimerOptions: workflow.TimerOptions{Summary: summary("waits for an approval: " + r.in.Command())},
 	}, func() bool { return r.approval != nil })
 }
 
@@ -193,7 +196,8 @@ func (r *removal) remove(ctx workflow.Context) error {
 		return err
 	}
 	if len(doomed) > 0 {
-		if err := r.step(ctx, contract.RemoveTopics, r.removing.DeleteTopics, contract.DeleteTopicsInput{Pipeline: name, Topics: doomed}); err != nil {
+		in := contract.DeleteTopicsInput{Pipeline: name, Topics: doomed}
+		if err := r.step(ctx, contract.RemoveTopics, r.removing.DeleteTopics, in); err != nil {
 			return err
 		}
 	}
@@ -210,7 +214,8 @@ var removeNotes = map[string]string{
 }
 
 // try carries an activity out, and fails with a way on when it does not succeed for as long as patience.
-func (r *removal) try(ctx workflow.Context, what string, patience time.Duration, options workflow.ActivityOptions, activity, in, out any) error {
+func (r *removal) try(ctx workflow.Context, what string, patience time.Duration, options workflow.ActivityOptions, activity, in, out any,
+) error {
 	err := r.waits.try(ctx, step{
 		activity: activity, options: options, patience: patience, once: r.plain, wait: contract.Pending{For: what},
 	}, in, out)
@@ -236,12 +241,14 @@ func (r *removal) step(ctx workflow.Context, step string, activity, input any) e
 
 // journals says what no Remove can reach.
 func (r *removal) journals() string {
-	return "journals of the pipeline on workers' disks are out of reach; none of it will be applied, since no lane has their owners any more"
+	return "journals of the pipeline on workers' disks are out of reach; none of it will be applied, " +
+		"since no lane has their owners any more"
 }
 
 func (r *removal) result(ctx workflow.Context, outcome, note string) *contract.RemoveResult {
 	r.set(ctx, contract.StateDone, note, nil)
 	return &contract.RemoveResult{
-		Pipeline: r.in.Pipeline, Outcome: outcome, Note: note, Began: r.began, Ended: workflow.Now(ctx), Remains: *r.remains, Steps: r.steps,
+		Pipeline: r.in.Pipeline, Outcome: outcome, Note: note, Began: r.began, Ended: workflow.Now(ctx), Remains: *r.remains,
+		Steps: r.steps,
 	}
 }

@@ -33,7 +33,8 @@ func newRuin() *ruin {
 			Lanes: 2, Keys: []contract.KeyCount{{Kind: "meta", Keys: 2, Bytes: 400}}, Group: "millrace.orders", Grouped: true,
 			Sources: []string{"orders"},
 			Topics: []contract.TopicRemains{
-				{Topic: "orders.ledger", Role: contract.RoleLedger, Delete: true}, {Topic: "shared", Role: contract.RoleResults, Why: "pipeline b writes it"},
+				{Topic: "orders.ledger", Role: contract.RoleLedger, Delete: true},
+				{Topic: "shared", Role: contract.RoleResults, Why: "pipeline b writes it"},
 			},
 		},
 		fail: make(map[string]error), inputs: make(map[string]any),
@@ -171,8 +172,10 @@ func TestRemoveOfNothing(t *testing.T) {
 		topics     []contract.TopicRemains
 	}{
 		{"nothing", "no topic of its own; either it never ran here, or it was removed", contract.RemoveInput{Approved: true}, nil},
-		{"nothing to look at", "nothing of pipeline orders is here: no key in Redis, no consumer group millrace.orders", contract.RemoveInput{DryRun: true}, nil},
-		{"topics that stay", "topics that stay: orders.ledger (topics were not asked for), shared (pipeline b writes it)", contract.RemoveInput{},
+		{"nothing to look at", "nothing of pipeline orders is here: no key in Redis, no consumer group millrace.orders",
+			contract.RemoveInput{DryRun: true}, nil},
+		{"topics that stay", "topics that stay: orders.ledger (topics were not asked for), shared (pipeline b writes it)",
+			contract.RemoveInput{},
 			[]contract.TopicRemains{
 				{Topic: "orders.ledger", Role: contract.RoleLedger, Ended: true, Why: "topics were not asked for"},
 				{Topic: "shared", Role: contract.RoleResults, Why: "pipeline b writes it"},
@@ -191,7 +194,8 @@ func TestRemoveOfNothing(t *testing.T) {
 		})
 	}
 	r := newRuin() // the rows of a ledger that stays are given up, also when Redis and Kafka have forgotten everything else
-	r.remains = contract.Remains{Group: "millrace.orders", Topics: []contract.TopicRemains{{Topic: "orders.ledger", Role: contract.RoleLedger}}}
+	r.remains = contract.Remains{Group: "millrace.orders", Topics: []contract.TopicRemains{{Topic: "orders.ledger",
+		Role: contract.RoleLedger}}}
 	env := removeEnv(r)
 	startRemove(env, contract.RemoveInput{Approved: true})
 	require.Equal(t, contract.OutcomeRemoved, resultOf[contract.RemoveResult](t, env).Outcome)
@@ -242,7 +246,8 @@ func TestRemoveNamesWhoStillHoldsIt(t *testing.T) {
 func TestRemoveCancelled(t *testing.T) {
 	for _, at := range []string{
 		contract.ActivitySurveyRemains, "asking", contract.ActivityAwaitReleased, contract.ActivityDeleteGroup, contract.ActivityFenceLanes,
-		contract.ActivityEndLedger, contract.ActivityDeleteKeys, "grace", contract.ActivityDeleteTopics, contract.ActivityDeleteKeys + " with metas",
+		contract.ActivityEndLedger, contract.ActivityDeleteKeys, "grace", contract.ActivityDeleteTopics,
+		contract.ActivityDeleteKeys + " with metas",
 	} {
 		t.Run(at, func(t *testing.T) {
 			r := newRuin()

@@ -73,13 +73,15 @@ func (r *replay) check(ctx workflow.Context) error {
 			strings.Join(r.in.Unknown, ", "))
 	}
 	if r.in.Pipeline == "" || r.in.Disk == "" {
-		return invalid(contract.ErrorInvalidInput, `pipeline and disk are needed, as in {"pipeline":"orders","disk":"<id>"}; millrace wal ls DIR shows the id`)
+		return invalid(contract.ErrorInvalidInput,
+			`pipeline and disk are needed, as in {"pipeline":"orders","disk":"<id>"}; millrace wal ls DIR shows the id`)
 	}
 	if b := r.in.BytesPerSecond; b < 0 || b > contract.MaxBytesPerSecond {
 		return invalid(contract.ErrorInvalidInput, "bytes_per_second is %d; want 0 (no limit) to %d", b, contract.MaxBytesPerSecond)
 	}
 	if id := workflow.GetInfo(ctx).WorkflowExecution.ID; id != contract.ReplayWALID(r.in.Pipeline, r.in.Disk) {
-		return invalid(contract.ErrorInvalidInput, "workflow id is %q; the input makes it %q", id, contract.ReplayWALID(r.in.Pipeline, r.in.Disk))
+		return invalid(contract.ErrorInvalidInput, "workflow id is %q; the input makes it %q", id,
+			contract.ReplayWALID(r.in.Pipeline, r.in.Disk))
 	}
 	return nil
 }
@@ -259,12 +261,14 @@ func (r *replay) onDisk(ctx workflow.Context, run func() error) (again bool, err
 			r.state.Gone = &now
 		}
 		if now.Sub(*r.state.Gone) >= contract.WALPatience {
-			return false, temporal.NewNonRetryableApplicationError(fmt.Sprintf("WAL of host %s holds %s; nobody has polled %s since %s. Start a worker "+
-				"with that WAL directory, then start this workflow again", r.host(), r.holds(), contract.DiskQueue(r.in.Disk), stamp(*r.state.Gone)),
+			return false, temporal.NewNonRetryableApplicationError(fmt.Sprintf("WAL of host %s holds %s; nobody has polled %s since %s. "+
+				"Start a worker with that WAL directory, then start this workflow again",
+				r.host(), r.holds(), contract.DiskQueue(r.in.Disk), stamp(*r.state.Gone)),
 				contract.ErrorWALGone, nil)
 		}
-		r.set(ctx, contract.StateHostGone, fmt.Sprintf("nobody polls %s since %s: host %s, which holds %s, must come back with its WAL directory",
-			contract.DiskQueue(r.in.Disk), stamp(*r.state.Gone), r.host(), r.holds()))
+		r.set(ctx, contract.StateHostGone,
+			fmt.Sprintf("nobody polls %s since %s: host %s, which holds %s, must come back with its WAL directory",
+				contract.DiskQueue(r.in.Disk), stamp(*r.state.Gone), r.host(), r.holds()))
 		if err := pause(ctx, contract.HostLookEvery, r.note); err != nil {
 			return false, err
 		}

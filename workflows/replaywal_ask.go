@@ -86,7 +86,8 @@ func (r *replay) decide(ctx workflow.Context, req contract.WALDecideRequest) (*c
 }
 
 func rangeText(c *contract.CorruptRange) string {
-	return fmt.Sprintf("segment %s, bytes %d to %d, chain %s of lane %s/%d: %s", c.Segment, c.From, c.To, c.Chain, c.Topic, c.Partition, c.Detail)
+	return fmt.Sprintf("segment %s, bytes %d to %d, chain %s of lane %s/%d: %s",
+		c.Segment, c.From, c.To, c.Chain, c.Topic, c.Partition, c.Detail)
 }
 
 func rangeSize(c *contract.CorruptRange) string {

@@ -63,7 +63,7 @@ func replayEnv(d *disk) *testsuite.TestWorkflowEnvironment {
 		}
 		return listing, nil
 	})
-	register(env, contract.ActivityReplaySegment, func(_ context.Context, in contract.ReplaySegmentInput) (*contract.ReplaySegmentResult, error) {
+	settle := func(_ context.Context, in contract.ReplaySegmentInput) (*contract.ReplaySegmentResult, error) {
 		d.segments = append(d.segments, in)
 		if d.gone != nil && d.gone() {
 			return nil, nobodyPolls
@@ -85,7 +85,8 @@ func replayEnv(d *disk) *testsuite.TestWorkflowEnvironment {
 			}
 		}
 		return result, nil
-	})
+	}
+	register(env, contract.ActivityReplaySegment, settle)
 	d.told = hears(env)
 	return env
 }
@@ -99,7 +100,8 @@ func TestReplayIsOneActivityASegment(t *testing.T) {
 	d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02")}, keep: true}
 	d.settle = func(ref contract.ChainRef, _ contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
 		if ref.Partition == 1 {
-			return contract.SettledChain{Outcome: contract.ChainSuperseded, Superseded: &contract.Account{Commits: 3, Bytes: 300}, Reason: "owner 5:bb"}, nil
+			return contract.SettledChain{Outcome: contract.ChainSuperseded, Superseded: &contract.Account{Commits: 3, Bytes: 300},
+				Reason: "owner 5:bb"}, nil
 		}
 		return contract.SettledChain{Outcome: contract.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}, nil
 	}
@@ -159,7 +161,8 @@ func TestCorruptionAsks(t *testing.T) {
 	t.Run("quarantine", func(t *testing.T) {
 		d := script()
 		env := replayEnv(d)
-		misspelt := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "a", json.RawMessage(`{"choice":"quarantine","raeson":""}`))
+		misspelt := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "a",
+			json.RawMessage(`{"choice":"quarantine","raeson":""}`))
 		unknown := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "b", contract.WALDecideRequest{Choice: "skip"})
 		env.RegisterDelayedCallback(func() {
 			status := statusOf[contract.ReplayWALStatus](t, env)
@@ -168,7 +171,8 @@ func TestCorruptionAsks(t *testing.T) {
 			require.Equal(t, contract.SegmentCorrupt, status.Segments[0].State)
 			require.Equal(t, 1, status.Segments[0].Settled, "what came before it is done")
 		}, 2*time.Minute)
-		good := ask[contract.DecisionReceipt](env, time.Hour, contract.UpdateDecide, "c", contract.WALDecideRequest{Choice: contract.ChoiceQuarantine, Reason: "old disk"})
+		good := ask[contract.DecisionReceipt](env, time.Hour, contract.UpdateDecide, "c",
+			contract.WALDecideRequest{Choice: contract.ChoiceQuarantine, Reason: "old disk"})
 		startReplay(env, contract.ReplayWALInput{})
 		result := resultOf[contract.ReplayWALResult](t, env)
 		require.ErrorContains(t, misspelt.rejected, `unknown field "raeson"; want only choice, reason`)
@@ -187,7 +191,8 @@ func TestCorruptionAsks(t *testing.T) {
 	t.Run("abort", func(t *testing.T) {
 		d := script()
 		env := replayEnv(d)
-		good := ask[contract.DecisionReceipt](env, time.Hour, contract.UpdateDecide, "c", contract.WALDecideRequest{Choice: contract.ChoiceAbort})
+		good := ask[contract.DecisionReceipt](env, time.Hour, contract.UpdateDecide, "c",
+			contract.WALDecideRequest{Choice: contract.ChoiceAbort})
 		startReplay(env, contract.ReplayWALInput{})
 		result := resultOf[contract.ReplayWALResult](t, env)
 		require.True(t, good.got.Applied)

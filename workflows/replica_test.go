@@ -59,7 +59,7 @@ func replicaEnv(t *testing.T, stays ...stay) (*testsuite.TestWorkflowEnvironment
 	if len(stays) == 0 {
 		lasts = time.Hour
 	}
-	env.OnActivity(contract.ActivityRun, anything, anything).After(lasts).Return(func(_ context.Context, in contract.RunInput) (*contract.RunResult, error) {
+	run := func(_ context.Context, in contract.RunInput) (*contract.RunResult, error) {
 		w.call("run %d", in.RenewSeconds)
 		if at == len(stays) {
 			return &contract.RunResult{Outcome: contract.OutcomeStopped}, nil
@@ -67,14 +67,9 @@ func replicaEnv(t *testing.T, stays ...stay) (*testsuite.TestWorkflowEnvironment
 		s := stays[at]
 		at++
 		return &s.result, s.err
-	})
-	var reports []contract.ChildReport
-	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Return(
-		func(_, _, _, _ string, arg any) error {
-			reports = append(reports, arg.(contract.ChildReport))
-			return nil
-		})
-	return env, w, &reports
+	}
+	env.OnActivity(contract.ActivityRun, anything, anything).After(lasts).Return(run)
+	return env, w, hears(env)
 }
 
 func startReplica(env *testsuite.TestWorkflowEnvironment) contract.ReplicaInput {
@@ -86,7 +81,8 @@ func startReplica(env *testsuite.TestWorkflowEnvironment) contract.ReplicaInput 
 func TestReplicaIsPlacedAnew(t *testing.T) {
 	heartbeat := temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_HEARTBEAT, nil)
 	nobody := temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START, nil)
-	moved := temporal.NewApplicationErrorWithOptions("the worker stops", contract.ErrorMoved, temporal.ApplicationErrorOptions{NextRetryDelay: time.Millisecond})
+	moved := temporal.NewApplicationErrorWithOptions("the worker stops", contract.ErrorMoved,
+		temporal.ApplicationErrorOptions{NextRetryDelay: time.Millisecond})
 	env, w, reports := replicaEnv(t,
 		stay{queue: "a", err: heartbeat}, stay{queue: "a", err: nobody}, stay{queue: "b", err: moved}, stay{queue: "c"},
 		stay{queue: "d", result: contract.RunResult{Outcome: contract.OutcomePipelineGone}})
@@ -122,7 +118,8 @@ func TestReplicaIsPlacedAnew(t *testing.T) {
 func TestReplicaStops(t *testing.T) {
 	t.Run("signal", func(t *testing.T) {
 		env, w, reports := replicaEnv(t)
-		env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{Reason: "scaled to 0"}) }, time.Minute)
+		env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{Reason: "scaled to 0"}) },
+			time.Minute)
 		startReplica(env)
 		require.NoError(t, env.GetWorkflowError())
 		var result contract.ReplicaResult

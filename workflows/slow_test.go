@@ -29,7 +29,8 @@ type slowInterceptor struct {
 	interceptor.WorkerInterceptorBase
 }
 
-func (*slowInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor) interceptor.WorkflowInboundInterceptor {
+func (*slowInterceptor) InterceptWorkflow(_ workflow.Context, next interceptor.WorkflowInboundInterceptor,
+) interceptor.WorkflowInboundInterceptor {
 	i := new(slowInbound)
 	i.Next = next
 	return i

@@ -30,7 +30,8 @@ func TestFirstLineFollowsWhatIsReported(t *testing.T) {
 	}
 	tell(time.Minute, contract.ChildReport{ID: degradation, State: contract.LevelJournal, Note: "3 of 3 probes failed"})
 	tell(2*time.Minute, contract.ChildReport{ID: recovery, State: contract.StateDeciding, ChildWaits: contract.ChildWaits{
-		Waits: []contract.Wait{{For: "orders/0", Why: "gap: 20 offsets were deleted"}, {For: "orders/1", Why: "gap: 7 offsets were deleted"}},
+		Waits: []contract.Wait{{For: "orders/0", Why: "gap: 20 offsets were deleted"},
+			{For: "orders/1", Why: "gap: 7 offsets were deleted"}},
 	}})
 	tell(3*time.Minute, contract.ChildReport{ID: recovery, State: contract.ChildEnded})
 	tell(4*time.Minute, contract.ChildReport{ID: degradation, State: contract.ChildEnded})
@@ -44,7 +45,8 @@ func TestFirstLineFollowsWhatIsReported(t *testing.T) {
 	start(env, nil)
 
 	require.Contains(t, lines[time.Minute], "degraded (redis on worker-a: journal: 3 of 3 probes failed since ")
-	require.Equal(t, "stalled: 2 of 2 lanes parked, decide with `millrace recover decide "+recovery+" --all CHOICE`; and 1 more", lines[2*time.Minute])
+	require.Equal(t, "stalled: 2 of 2 lanes parked, decide with `millrace recover decide "+recovery+" --all CHOICE`; and 1 more",
+		lines[2*time.Minute])
 	require.Contains(t, lines[3*time.Minute], "degraded (redis on worker-a")
 	require.Equal(t, "running", lines[4*time.Minute])
 	require.Equal(t, "seeking: replica:orders:1: worker-2 has no WAL", lines[5*time.Minute])
@@ -62,7 +64,8 @@ func TestAttachedAreBounded(t *testing.T) {
 	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Maybe().Return(nil)
 	env.RegisterDelayedCallback(func() {
 		for n := range contract.MaxAttached + 10 {
-			env.SignalWorkflow(contract.SignalReport, contract.ChildReport{ID: contract.RecoverLanesID("orders", "p1", int64(n)), State: contract.StateDeciding})
+			env.SignalWorkflow(contract.SignalReport, contract.ChildReport{ID: contract.RecoverLanesID("orders", "p1", int64(n)),
+				State: contract.StateDeciding})
 		}
 	}, time.Minute)
 	env.RegisterDelayedCallback(func() {

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -36,8 +37,11 @@ func steerEnv(name, id string, fn any) *testsuite.TestWorkflowEnvironment {
 // hears collects what a workflow tells its pipeline.
 func hears(env *testsuite.TestWorkflowEnvironment) *[]contract.ChildReport {
 	reports := new([]contract.ChildReport)
+	var mu sync.Mutex // the environment delivers signals side by side
 	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Maybe().Return(
 		func(_, _, _, _ string, arg any) error {
+			mu.Lock()
+			defer mu.Unlock()
 			*reports = append(*reports, arg.(contract.ChildReport))
 			return nil
 		})

@@ -198,7 +198,8 @@ func TestADrainKeepsToItsTimeout(t *testing.T) {
 		start(env, nil)
 		require.NoError(t, env.GetWorkflowError())
 		require.False(t, *drain.receipt.Drained)
-		require.Contains(t, drain.receipt.Note, "not drained: everything was read, but the open windows could not be published: window hourly")
+		require.Contains(t, drain.receipt.Note,
+			"not drained: everything was read, but the open windows could not be published: window hourly")
 		require.Contains(t, soon.Pending[0].String(), "waits for the open windows to be published since")
 		require.Contains(t, soon.Pending[0].Why, "NOT_ENOUGH_REPLICAS")
 		require.Empty(t, after.Pending, "the bound holds")
@@ -216,7 +217,8 @@ func TestADrainKeepsToItsTimeout(t *testing.T) {
 		require.NoError(t, env.GetWorkflowError())
 		require.Equal(t, "Kafka: read the end offsets of the source topics", soon.Pending[0].For)
 		require.Equal(t, "no broker answers", soon.Pending[0].Why)
-		require.Equal(t, "not drained: Kafka does not say what the source topics hold: no broker answers; the pipeline goes on", drain.receipt.Note)
+		require.Equal(t, "not drained: Kafka does not say what the source topics hold: no broker answers; the pipeline goes on",
+			drain.receipt.Note)
 		require.Empty(t, after.Pending)
 	})
 	t.Run("the closer does not end", func(t *testing.T) {

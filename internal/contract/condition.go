@@ -43,6 +43,7 @@ func NewStanding(pipeline, phase string, lanes int, conditions []Condition, now 
 		s.Healthy = s.Healthy && HealthyKind(c.Kind)
 	}
 	all := 0
+	//workflowcheck:ignore a sum does not depend on the order
 	for _, n := range CountKinds(conditions) {
 		all += n
 	}
@@ -70,6 +71,7 @@ func CountKinds(conditions []Condition) map[string]int {
 			uncommanded[c.Kind]++
 		}
 	}
+	//workflowcheck:ignore sums do not depend on the order
 	for kind, more := range unnamed {
 		counts[kind] += max(0, more-uncommanded[kind])
 	}

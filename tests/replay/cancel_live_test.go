@@ -83,7 +83,8 @@ func TestCancelTerminateResetSteering(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	s := newTemporal(t)
 	shared := newProcess("shared")
-	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
+	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4},
+		{Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
 	defer s.serve(shared, contract.TaskQueue)()
 	host := newProcess("host-x")
 	defer s.serve(host, contract.HostQueue(host.name), contract.DiskQueue(host.Disk()))()
@@ -112,7 +113,8 @@ func TestCancelTerminateResetSteering(t *testing.T) {
 		require.NoError(t, err)
 	}
 	s.ends(func(int) string { return replayID }, contract.StateDeciding, func(int) { startReplay(host.Disk()) })
-	s.ends(func(int) string { return contract.ReplayWALID("orders", "nowhere") }, contract.StateHostGone, func(int) { startReplay("nowhere") })
+	s.ends(func(int) string { return contract.ReplayWALID("orders", "nowhere") }, contract.StateHostGone,
+		func(int) { startReplay("nowhere") })
 }
 
 // TestCancelTerminateResetPipeline takes a pipeline, its children and what it leaves out of their states, over the real hot path.
@@ -169,7 +171,8 @@ func TestCancelTerminateResetPipeline(t *testing.T) {
 	s.placed("orders", 2)
 	require.NoError(t, s.client.TerminateWorkflow(context.Background(), id, "", "test"))
 	for _, child := range children {
-		require.True(t, assert.Eventually(t, func() bool { return !s.isOpen(child) }, 3*contract.OpenCheckEvery, time.Second, "%s follows", child))
+		require.True(t, assert.Eventually(t, func() bool { return !s.isOpen(child) }, 3*contract.OpenCheckEvery, time.Second, "%s follows",
+			child))
 	}
 
 	removal := func(int) {
@@ -187,7 +190,8 @@ func (s *stack) endsWithPromotedWindows(input json.RawMessage) {
 	ref := contract.WindowRef{Window: "hourly", Start: 990 * hour}
 	window := contract.CloseWindowID("orders", ref)
 	start := func(id, kind string, in any) {
-		_, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, kind, in)
+		_, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, kind,
+			in)
 		require.NoError(s.t, err)
 	}
 	s.ends(func(int) string { return closer }, contract.ChildClosing, func(int) {

@@ -175,7 +175,8 @@ func (s *stack) closeOneWindow(input json.RawMessage) {
 // cancelPipeline starts the pipeline once more, over a child that an earlier one left, and cancels it.
 func (s *stack) cancelPipeline(id string, input json.RawMessage) {
 	ctx := context.Background()
-	closer, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: contract.CloseWindowsID("orders"), TaskQueue: contract.TaskQueue},
+	closer, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: contract.CloseWindowsID("orders"),
+		TaskQueue: contract.TaskQueue},
 		contract.WorkflowCloseWindows, contract.CloseWindowsInput{Version: 1, Pipeline: "orders", Spec: input,
 			Promoted: []contract.FailedWindow{{WindowRef: contract.WindowRef{Window: "hourly", Start: 1000 * hour}, Problem: "test"}}})
 	require.NoError(s.t, err)
@@ -236,7 +237,8 @@ func (s *stack) remove() {
 	id := contract.RemoveID("orders")
 	start := func(in contract.RemoveInput) client.WorkflowRun {
 		in.Version, in.Pipeline, in.Topics, in.GraceSeconds = 1, "orders", true, 1
-		run, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, contract.WorkflowRemove, in)
+		run, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue},
+			contract.WorkflowRemove, in)
 		require.NoError(s.t, err)
 		return run
 	}

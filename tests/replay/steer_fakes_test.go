@@ -40,7 +40,8 @@ func newProcess(name string) *process { return &process{name: name, news: make(c
 func (p *process) RecoverStep(_ context.Context, in contract.RecoverStepInput) (contract.StepReport, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := contract.StepReport{Step: in.Step, By: contract.ByTemporal, Began: time.Now(), Took: 900, Sums: contract.StepSums{Lanes: 2, Done: 2}}
+	r := contract.StepReport{Step: in.Step, By: contract.ByTemporal, Began: time.Now(), Took: 900,
+		Sums: contract.StepSums{Lanes: 2, Done: 2}}
 	for n := range int32(2) {
 		r.Lanes = append(r.Lanes, p.lane(n, in.Step))
 	}
@@ -49,7 +50,8 @@ func (p *process) RecoverStep(_ context.Context, in contract.RecoverStepInput) (
 
 func (p *process) lane(n int32, step string) contract.RecoveredLane {
 	l := contract.RecoveredLane{
-		Topic: "orders", Partition: n, State: contract.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4, Entries: 1000, Bytes: 64_000,
+		Topic: "orders", Partition: n, State: contract.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4, Entries: 1000,
+		Bytes:  64_000,
 		Offset: 50, LogEnd: 80, Reread: 5,
 	}
 	if step == contract.StepResume {
@@ -171,14 +173,17 @@ func chainAt(n int32, segment string) contract.WALChain {
 }
 
 // Settle implements activities.Journal.
-func (p *process) Settle(_ context.Context, _ string, ref contract.ChainRef, how activities.Settling, progress func(activities.Settled)) (contract.SettledChain, error) {
+func (p *process) Settle(_ context.Context, _ string, ref contract.ChainRef, how activities.Settling, progress func(activities.Settled),
+) (contract.SettledChain, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	progress(activities.Settled{Place: "2/0", Records: 2, Bytes: 200})
-	done := contract.SettledChain{ChainRef: ref, Outcome: contract.ChainDrained, Commits: 3, Calls: 3, Entries: 30, Bytes: 300, From: 10, To: 20}
+	done := contract.SettledChain{ChainRef: ref, Outcome: contract.ChainDrained, Commits: 3, Calls: 3, Entries: 30, Bytes: 300, From: 10,
+		To: 20}
 	if ref.Partition == 1 && p.corrupt {
 		if !how.Quarantine {
-			return done, &activities.CorruptError{Range: contract.CorruptRange{Segment: "01", From: 4096, To: 8192, Records: 2, Detail: "checksum"}}
+			return done, &activities.CorruptError{Range: contract.CorruptRange{Segment: "01", From: 4096, To: 8192, Records: 2,
+				Detail: "checksum"}}
 		}
 		done.Quarantined = 4096
 	}

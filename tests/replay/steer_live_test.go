@@ -39,8 +39,9 @@ func steer(t *testing.T, noCache bool) {
 
 func steerBatch(p *process, n int64) contract.RecoveryBatch {
 	return contract.RecoveryBatch{
-		Pipeline: "orders", Process: p.name, Worker: p.name, Queue: contract.HostQueue(p.name), Batch: n, Began: time.Now(), Reason: "rebalance",
-		Lanes: []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
+		Pipeline: "orders", Process: p.name, Worker: p.name, Queue: contract.HostQueue(p.name), Batch: n, Began: time.Now(),
+		Reason: "rebalance",
+		Lanes:  []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
 	}
 }
 
@@ -62,7 +63,8 @@ func recoverLanes(s *stack, shared *process) {
 	stop := s.serve(host, contract.HostQueue(host.name))
 	host.incident = &contract.LaneIncident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
 		Choices: []contract.IncidentChoice{{Name: "skip", Text: "go on at 70", Lost: 20}}}
-	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4}, {Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
+	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4},
+		{Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
 	id := s.startRecovery(steerBatch(host, 1), nil)
 	s.eventually("it asks", func() bool {
 		var status contract.RecoverStatus
@@ -111,7 +113,8 @@ func recoverLanes(s *stack, shared *process) {
 	s.capture("recoverlanes_host_back", id, "")
 	stop()
 	shared.mu.Lock()
-	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "5:bb", Epoch: 5}, {Topic: "orders", Partition: 1, Token: "6:cc", Epoch: 6}}
+	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "5:bb", Epoch: 5},
+		{Topic: "orders", Partition: 1, Token: "6:cc", Epoch: 6}}
 	shared.mu.Unlock()
 	id = s.startRecovery(steerBatch(newProcess("host-c"), 1), nil)
 	s.eventually("the host is missed", func() bool {
