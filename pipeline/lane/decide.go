@@ -203,10 +203,7 @@ func (l *Lane) rewritingFor(ctx context.Context, d *Decision, at *position, s *S
 		r.TopicID = at.topicID
 		return rebuildFrom(r, at.ends, era, at.unusable()), err
 	case ChoiceAccept, ChoiceRefuse:
-		return func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
-			s.answerJump(next, meta, d.Choice)
-			return false, nil
-		}, nil
+		return s.answering(d.Choice), nil
 	case ChoiceSkip:
 		to := at.ends.Start
 		if d.skipsUnreadable() {

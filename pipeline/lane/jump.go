@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -32,14 +33,35 @@ func (s *State) acceptJump(r *source.Record) bool {
 	return false
 }
 
-// rememberAccepted keeps the offset for a rebuild. With the oldest that is forgotten goes the knowledge of how to decide
-// the records before.
+// rememberAccepted keeps the offset for a rebuild.
 func (s *State) rememberAccepted(offset int64) {
 	if len(s.accepted) == maxAccepted {
-		s.seals = slices.Insert(s.seals, 0, store.Seal{Offset: s.accepted[0] + 1, Before: none})
-		s.accepted = slices.Delete(s.accepted, 0, 1)
+		s.dropAccepted(1)
 	}
 	s.accepted = append(s.accepted, offset)
+}
+
+// dropAccepted forgets the n oldest accepted jumps, and with them how records were decided up to there.
+func (s *State) dropAccepted(n int) {
+	s.markForgotten(s.accepted[n-1] + 1)
+	s.accepted = slices.Delete(s.accepted, 0, n)
+}
+
+// Halted reports whether the lane has refused so many jumps in a row that the operator is asked before it reads on.
+func (s *State) Halted() bool { return s.halted }
+
+// Answer lets a halted lane go on as the operator decided about jumps, with ChoiceAccept or ChoiceRefuse, in one call. The
+// state is the one that halted, as it was committed; owner owns the lane. It returns the new meta.
+func Answer(ctx context.Context, st Store, p *Program, id store.LaneID, owner store.Token, s *State, choice string) (store.Meta, error) {
+	return rewrite(ctx, st, p, id, owner, s.answering(choice))
+}
+
+// answering is the rewriting that carries an answer out.
+func (s *State) answering(choice string) rewriting {
+	return func(meta store.Meta, next *store.MetaUpdate) (purge bool, err error) {
+		s.answerJump(next, meta, choice)
+		return false, nil
+	}
 }
 
 // jumpIncident says why a halted lane reads no further, nil when it is not halted.

@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -96,6 +97,53 @@ func TestJumpsInARowHaltTheLane(t *testing.T) {
 	s.Fold(batch(eventAt(8, "a", early+2, 1)))
 	require.Equal(t, int64(8), s.Offset())
 	require.Equal(t, store.Counters{Read: 8, Invalid: 1, Jumped: 5, Folded: 2}, s.Counters())
+}
+
+// A straggler shows nothing about the watermark: it neither ends a row of jumps nor takes an answer back. An event that moves
+// the watermark without a jump does both.
+func TestOnlyAnEventThatMovesTheWatermarkEndsARow(t *testing.T) {
+	s := NewState(guarded(t, 3), testLane, "id", 0, store.Cursor{})
+	s.Fold(batch(eventAt(0, "a", early, 1)))
+	s.Fold(batch(jumps(1, 2)...))
+	s.Fold(batch(eventAt(3, "a", early-1_000, 1), eventAt(4, "a", early, 1)))
+	s.Fold(batch(jumps(5, 1)...))
+	require.True(t, s.Halted())
+
+	s.halted, s.jumps = false, store.AcceptJump
+	s.Fold(batch(eventAt(6, "a", early-1_000, 1)))
+	require.Equal(t, int64(store.AcceptJump), s.jumps)
+	s.Fold(batch(eventAt(7, "a", early+1, 1)))
+	s.Fold(batch(jumps(8, 1)...))
+	require.Equal(t, int64(1), s.jumps)
+	require.Equal(t, store.Counters{Read: 9, Jumped: 4, Folded: 5}, s.Counters())
+}
+
+// What a lane remembers of seals and of accepted jumps fits into the metadata of the group's offset, and what does not is not
+// called exact.
+func TestAcceptedJumpsAreBounded(t *testing.T) {
+	s := NewState(guarded(t, 1_000_000), testLane, "id", math.MaxInt64>>1, store.Cursor{})
+	s.Fold(batch(eventAt(s.Offset(), "a", early, 1)))
+	for range maxAccepted + 1 {
+		r := s.Replay()
+		require.True(t, r.Exact())
+		s.jumps = store.AcceptJump
+		ev := eventAt(s.Offset(), "a", s.maxTime+1_200_000, 1)
+		ev.Timestamp = s.maxTime + 1_200_000
+		s.Fold(batch(ev))
+	}
+	r := s.Replay()
+	require.Len(t, r.Accepted, maxAccepted)
+	require.False(t, r.Exact())
+	for len(s.seals) < maxSeals {
+		s.Snapshot(&Commit{}, Control{IdleAt: s.Offset(), SealBefore: s.effective + 1, DropBefore: none})
+		late := eventAt(s.Offset(), "a", s.maxTime-1, 1)
+		late.Timestamp = s.maxTime
+		s.Fold(batch(late))
+	}
+	r = s.Replay()
+	require.Len(t, r.Seals, maxSeals)
+	require.Len(t, r.Accepted, maxAccepted)
+	require.Less(t, len(r.String()), 4096)
 }
 
 // The operator accepts: the next jump moves the watermark, and so it does when the lane is restored or rebuilt. The

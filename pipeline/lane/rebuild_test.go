@@ -328,6 +328,41 @@ func TestSealsAreBounded(t *testing.T) {
 	require.Less(t, len(r.String()), 4096)
 }
 
+// The group's offset may lie behind what Redis has. What a rebuild from there needs is kept, or the rebuild is not called exact.
+func TestSealsAreKeptForAGroupThatIsBehind(t *testing.T) {
+	at := int64(kafkaTime - 3_600_000)
+	s := NewState(mustProgram(t), testLane, "id", 0, store.Cursor{})
+	s.Fold(batch(eventAt(0, "a", at, 1)))
+	c := &Commit{}
+	s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
+	hint := source.Committed{Offset: c.Offset, Metadata: c.Replay.String()}
+	var adopted []store.Seal
+	for i := range int64(2 * behindHint) {
+		end := at + 48*3_600_000*(i+1)
+		s.Snapshot(c, Control{IdleAt: s.Offset(), SealBefore: end, DropBefore: none})
+		adopted = append(adopted, store.Seal{Offset: s.Offset(), Before: end})
+		s.Acknowledged(c)
+		s.Fold(batch(eventAt(s.Offset(), "a", at, 1))) // late
+		s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: end})
+		require.Empty(t, s.slices, "nothing that a rebuild from here reads was decided under a seal")
+		s.Acknowledged(c)
+
+		meta := c.Calls[len(c.Calls)-1].Meta
+		r, err := ReplayOf(store.Meta{Offset: meta.Offset, Seals: meta.Seals}, hint)
+		require.NoError(t, err)
+		if i < behindHint {
+			require.Equal(t, adopted, r.Seals)
+			require.True(t, r.Exact())
+			continue
+		}
+		require.LessOrEqual(t, len(r.Seals), behindHint+1)
+		require.Equal(t, i == behindHint, r.Exact(), "%d seals back", i)
+		again, err := ParseReplay(c.Replay.String())
+		require.NoError(t, err)
+		require.True(t, again.Exact(), "once the group has followed")
+	}
+}
+
 func startLost(t *testing.T, log *fakeLog, st *store.Store, redis *miniredis.Miniredis) *bench {
 	t.Helper()
 	b := start(t, log, st, redis)

@@ -68,30 +68,58 @@ func (s *State) raise(before int64) {
 		return
 	}
 	s.effective = before
-	if n := len(s.seals); n > 0 && s.seals[n-1].Offset >= s.still {
+	if n := len(s.seals); n > 0 && s.seals[n-1].Before != none && s.seals[n-1].Offset >= s.still {
 		s.seals = s.seals[:n-1]
 	}
-	if len(s.seals) == maxSeals {
-		s.seals[1].Before = none // what stood here and before is forgotten
-		s.seals = slices.Delete(s.seals, 0, 1)
+	if len(s.seals) >= maxSeals {
+		s.dropSeals(len(s.seals) - maxSeals + 2)
 	}
 	s.seals = append(s.seals, store.Seal{Offset: s.offset, Before: before})
 }
 
-// prune forgets the seals that every record a rebuild would read is decided under anyway, and accepted jumps that a rebuild
-// would not read.
+// behindHint is how many seals, and how many accepted jumps, are remembered beyond those that a rebuild from here needs. The
+// group's offset may lie behind what Redis has, and a rebuild from there needs those in between.
+const behindHint = 8
+
+// prune drops the oldest seals that every record a rebuild would read is decided under anyway, and the oldest accepted jumps
+// that it would not read.
 func (s *State) prune() {
-	if len(s.seals)+len(s.accepted) == 0 {
+	if len(s.seals) <= behindHint && len(s.accepted) <= behindHint {
 		return
 	}
 	r := s.Replay()
-	s.accepted = slices.DeleteFunc(s.accepted, func(offset int64) bool { return offset < r.From })
-	s.seals = slices.DeleteFunc(s.seals, func(x store.Seal) bool {
+	first := slices.IndexFunc(s.seals, func(x store.Seal) bool { // that a rebuild from here needs
 		if x.Before == none {
-			return x.Offset <= r.From
+			return x.Offset > r.From
 		}
-		return r.Basis.Known && x.Before <= r.Basis.Sealed
+		return !r.Basis.Known || x.Before > r.Basis.Sealed
 	})
+	if first < 0 {
+		first = len(s.seals)
+	}
+	if n := first - behindHint; n > 1 { // a mark takes the place of one
+		s.dropSeals(n)
+	}
+	unread, _ := slices.BinarySearch(s.accepted, r.From)
+	if n := unread - behindHint; n > 0 {
+		s.dropAccepted(n)
+	}
+}
+
+// dropSeals puts a mark in the place of the n oldest seals.
+func (s *State) dropSeals(n int) {
+	mark := max(s.seals[0].Offset, s.seals[n-1].Offset) // the first may be a mark
+	s.seals = slices.Delete(s.seals, 0, n)
+	s.markForgotten(mark)
+}
+
+// markForgotten notes that up to offset not everything is remembered that records were decided with.
+func (s *State) markForgotten(offset int64) {
+	if len(s.seals) > 0 && s.seals[0].Before == none {
+		s.seals[0].Offset = max(s.seals[0].Offset, offset)
+		return
+	}
+	s.seals = slices.Insert(s.seals, 0, store.Seal{Offset: offset, Before: none})
 }
 
 // foldAgain is Fold for records that were decided before: seals are adopted where they were.
@@ -204,7 +232,7 @@ func ParseReplay(text string) (Replay, error) {
 }
 
 // ReplayOf says how a lane comes back whose slices are gone: by the metadata of the group's offset and, when its meta is
-// left and went further, the seals adopted since.
+// left and went further, the seals adopted and the jumps accepted since.
 func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
 	r, err := ParseReplay(hint.Metadata)
 	if err != nil {
@@ -217,6 +245,7 @@ func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
 				r.Seals = append(r.Seals, s)
 			}
 		}
+		r.Accepted = slices.DeleteFunc(r.Accepted, func(offset int64) bool { return offset >= hint.Offset })
 		for _, offset := range meta.Accepted {
 			if offset >= hint.Offset {
 				r.Accepted = append(r.Accepted, offset)

@@ -60,7 +60,7 @@ type State struct {
 	begun      int64           // where the lane's first state began; 0 at the start of its log
 	era        int64           // times the state went back to another past
 	seals      []store.Seal    // seals a rebuild must adopt again, by offset
-	jumps      int64           // refused jumps in a row; store.AcceptJump when the next one is to be accepted
+	jumps      int64           // refused since the watermark last moved; store.AcceptJump when the next one is to be accepted
 	accepted   []int64         // offsets of jumps that were accepted
 	halted     bool            // too many jumps in a row: nothing more is decided before the operator has answered
 	refusals   refusals        // since the lane was taken
@@ -209,10 +209,10 @@ func (s *State) decide(r *source.Record) {
 		s.refuse(r, ReasonJump, ms)
 		return
 	}
-	s.idleEnd, s.still, s.jumps = -1, r.Offset+1, 0
+	s.idleEnd, s.still = -1, r.Offset+1
 	watermark, before := s.effective, s.maxTime
 	if ms > s.maxTime {
-		s.maxTime = ms
+		s.maxTime, s.jumps = ms, 0 // the watermark goes on; a straggler says nothing about it
 		s.effective = max(s.Watermark(), s.sealed)
 	}
 	if ev.Filtered {
