@@ -18,7 +18,7 @@ import (
 // must get what a lane that was never disturbed has: counters and watermark are those of the records below the offset,
 // and every entry holds exactly the events below its stamp.
 func (w *World) checkLane(p int, t *tag) {
-	ref := w.reference(p, t.seals())
+	ref := w.reference(p, t.rulings())
 	prefix := "mr:{" + t.name + "}:"
 	meta := t.hashes[prefix+"meta"]
 	offset := atoi(meta["offset"])
@@ -29,10 +29,11 @@ func (w *World) checkLane(p int, t *tag) {
 	if got, want := countersOf(meta), ref.counters(offset); got != want {
 		w.fail("lane %d at offset %d: counters are %+v, should be %+v", p, offset, got, want)
 	}
-	if got, want := atoi(meta["watermark"]), ref.at(w.setup, w.parts[p], offset); got != want {
+	if got, want := atoi(meta["watermark"]), ref.at(w.setup, offset); got != want {
 		w.fail("lane %d at offset %d: watermark is %d, should be %d", p, offset, got, want)
 	}
-	w.checkIdle(p, meta, offset)
+	w.checkIdle(p, meta, ref, offset)
+	w.checkStreak(p, ref, offset)
 	if w.damaged[p] && !balanced(t) {
 		return // it shows, and nothing is published until it is mended
 	}
@@ -45,16 +46,35 @@ func (w *World) checkLane(p int, t *tag) {
 }
 
 // checkIdle looks at a lane's claim to be idle: nothing it has read since could move its watermark.
-func (w *World) checkIdle(p int, meta map[string]string, offset int64) {
+func (w *World) checkIdle(p int, meta map[string]string, ref *reference, offset int64) {
 	idleEnd := atoi(meta["idle_end"])
 	if idleEnd < 0 {
 		return
 	}
 	for i := idleEnd; i < offset; i++ {
-		if e := &w.parts[p].events[i]; e.kind == good || e.kind == filtered {
+		if ref.moves(w.parts[p], i) {
 			w.fail("lane %d at offset %d claims to be idle since %d, and offset %d could move its watermark", p, offset, idleEnd, i)
 			return
 		}
+	}
+}
+
+// checkStreak looks for more jumps that were refused than the operator has been asked about. A lane that reads again counts
+// anew.
+func (w *World) checkStreak(p int, ref *reference, offset int64) {
+	if w.rebuilt[p] {
+		return
+	}
+	streak := 0
+	for i := offset - 1; i >= 0 && !slices.Contains(w.answered[p], i+1); i-- {
+		if pl := &ref.placed[i]; pl.refused {
+			streak++
+		} else if ref.at(w.setup, i+1) > pl.own {
+			break
+		}
+	}
+	if streak > w.spec.Event.MaxJumpStreak {
+		w.fail("lane %d at offset %d: %d jumps were refused and nobody was asked", p, offset, streak)
 	}
 }
 
@@ -90,7 +110,7 @@ func (w *World) checkSlices(p int, t *tag, ref *reference, offset int64) {
 	want := map[store.SliceID]store.SliceStat{}
 	for i := range offset {
 		pl := &ref.placed[i]
-		if w.parts[p].events[i].kind != good || pl.late {
+		if !pl.folded {
 			continue
 		}
 		id := store.SliceID{Width: w.plan.Width, Start: pl.start, Gen: pl.gen}
@@ -189,7 +209,7 @@ func (w *World) checkEntries(p int, ref *reference, name string, bucket map[stri
 		want := int64(0)
 		for i := range min(max(stamp, offset), int64(len(ref.placed))) {
 			pl, e := &ref.placed[i], &w.parts[p].events[i]
-			if e.kind == good && !pl.late && pl.start == id.Start && pl.gen == id.Gen && e.key == key[len(key)-1] {
+			if pl.folded && pl.start == id.Start && pl.gen == id.Gen && e.key == key[len(key)-1] {
 				want++
 			}
 		}
@@ -235,10 +255,10 @@ func (w *World) checkDrop(p int32, before int64) {
 		if offset < 0 {
 			continue
 		}
-		ref := w.reference(n, w.laneTag(n).seals())
+		ref := w.reference(n, w.laneTag(n).rulings())
 		for i := range offset {
-			e, pl := &w.parts[n].events[i], &ref.placed[i]
-			if e.kind != good || pl.late {
+			pl := &ref.placed[i]
+			if !pl.folded {
 				continue
 			}
 			for _, r := range w.plan.WindowsOf(pl.start) {

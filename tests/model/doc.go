@@ -11,9 +11,9 @@
 // another process runs; a process freezes, goes on much later or crashes; a partition is given to somebody else, and its
 // old owner hears of it or not; Redis loses a call, an answer, a suffix of the calls of some hash tags, its scripts or
 // everything, with the processes that held it in memory or without them: then lanes park and the operator lets them be
-// rebuilt from what the group's offset says, or starts them anew; a call arrives late; Kafka loses a request or an answer; events come, out of order, late, invalid, from
-// partitions that were silent; closers come and go, several at once. Each seed has its own weather: some faults never,
-// others often.
+// rebuilt from what the group's offset says, or starts them anew; a call arrives late; Kafka loses a request or an answer;
+// events come, out of order, late, invalid, from partitions that were silent; closers come and go, several at once. Each
+// seed has its own weather: some faults never, others often.
 //
 // After the chaos faults end, every lane gets a living owner, one closer goes on until nothing is left to do, and drains.
 //
@@ -21,10 +21,14 @@
 // and again; half of them know, the others find out. Disks outlive their process, and the next owner of the partition has
 // the disk or not; now and then somebody settles what is on a disk without running the lane.
 //
+// In the climates "loss" and "jumps" keys of lanes are deleted while the group's offset lags behind what Redis has. In
+// "jumps" events lie beyond max_jump again and again, right or wrong, and an operator answers lanes that ask, at random.
+//
 // What is judged, besides that it comes to rest:
 //
 //   - After every commit's meta call: counters and watermark are those of the records below the offset, and every entry
 //     holds exactly the events below its stamp. So whoever restores the lane and reads on gets what an undisturbed lane has.
+//     No more jumps in a row were refused than the spec says, unless the lane was read again.
 //   - When a closer lets a lane drop slices: every window up to there is final. The shown revision never goes back.
 //     A record goes to the late topic only when what makes it late is committed.
 //   - At the end: the last revision of every window equals tests/oracle. Every revision ever published is the content of
@@ -37,7 +41,8 @@
 // every commit which seals were adopted at which offset (what Redis forgets, it forgets with it) and hands them to the
 // oracle; an event that stood in the log when its lane asked the broker for the end must not become late by a seal. If
 // Redis forgets a seal that mattered, an event may stand in the late topic and in a revision, as the protocol says:
-// windows up to that seal are then not judged, and counted. Two runs of three forget no such seal.
+// windows up to that seal are then not judged, and counted. Two runs of three forget no such seal. What an operator answered
+// about jumps is kept with the seals: both are rulings, which no log tells.
 //
 // Rules of the protocol can be switched off, by wrappers around the real code (rules*.go). TestMutants checks that each is
 // then found wrong, and TestRedundantRules says which are not, and which other rule does their work here.

@@ -85,13 +85,21 @@ func (w *World) reassign(p int) {
 	w.assign(p)
 }
 
-// operate brings dead lanes back and lets the operator answer a lost state: it is rebuilt, or the group's offset is reset.
+// operate brings dead lanes back and lets the operator answer: a lost state is rebuilt, or the group's offset is reset; jumps are
+// accepted or refused.
 func (w *World) operate() {
 	for p, l := range w.assigned {
 		if l.crashed || l.ended {
 			w.assign(p)
 		}
-		if l.parked && (l.partial || w.damaged[p] || w.rng.IntN(4) > 0) {
+		if l.halted || l.state != nil && l.state.Halted() {
+			choice := []string{lane.ChoiceAccept, lane.ChoiceRefuse}[w.rng.IntN(2)]
+			w.logf("the operator answers partition %d: %s", p, choice)
+			if l.halted {
+				w.assign(p)
+			}
+			w.assigned[p].choice = choice
+		} else if l.parked && (l.partial || w.damaged[p] || w.rng.IntN(4) > 0) {
 			w.logf("the operator lets the state of partition %d be rebuilt", p)
 			w.assign(p)
 			w.assigned[p].choice = lane.ChoiceRebuild
@@ -125,7 +133,7 @@ func (w *World) lose(p int) {
 		key = prefix + "folds"
 	case 2:
 		key = prefix + "meta"
-		if w.weather.keepSeals && effective(t.seals()) {
+		if w.weather.keepRulings && effective(t.rulings()) {
 			return
 		}
 	default:
@@ -182,7 +190,7 @@ func (w *World) rewind() {
 		}
 		lost := 0
 		for range n {
-			if w.weather.keepSeals && t.losesSeal() {
+			if w.weather.keepRulings && t.losesRuling() {
 				break
 			}
 			t.rewind(1)
@@ -194,9 +202,9 @@ func (w *World) rewind() {
 
 // flush is FLUSHALL.
 func (w *World) flush() {
-	if w.weather.keepSeals {
+	if w.weather.keepRulings {
 		for _, name := range w.redis.names() {
-			if effective(w.redis.tags[name].seals()) {
+			if effective(w.redis.tags[name].rulings()) {
 				return
 			}
 		}
@@ -257,4 +265,23 @@ func applyArgs(args []string) (owner, prev, next string, ok bool) {
 		return args[at], args[at+1], args[at+2], true
 	}
 	return "", "", "", false
+}
+
+// replaces reports whether a command that applyArgs recognises replaces a lane's state.
+func replaces(args []string) bool {
+	const keys, prefix = 3, 4 // which argument is the prefix of the slices
+	at := 3 + keys + prefix
+	return args[2] == "3" && at < len(args) && strings.HasSuffix(args[at], "}:s:")
+}
+
+// accepted reports whether Redis has carried out a call of a commit, or replaced a lane's state.
+func accepted(reply any) bool {
+	switch r := reply.(type) {
+	case int64:
+		return r == 1
+	case []any:
+		_, refused := r[0].(int64)
+		return !refused
+	}
+	return false
 }

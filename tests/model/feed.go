@@ -9,6 +9,9 @@ import (
 	"millrace/pipeline/window"
 )
 
+// jump is how far, in ms, events jump in the climate of that name.
+const jump = 30 * 60_000
+
 // origin is where event time begins: the start of a window of every size.
 const origin = int64(1_699_920_000_000)
 
@@ -55,6 +58,9 @@ func (w *World) produce() {
 	if p.behind && w.rng.IntN(8) == 0 {
 		p.behind = false
 	}
+	if w.sky == Jumps && w.rng.IntN(40) == 0 {
+		w.now += jump // the time of the events behind it is right
+	}
 	refused := w.step < p.refused
 	for range 1 + w.rng.IntN(4) {
 		w.now += w.rng.Int64N(w.pace)
@@ -82,6 +88,12 @@ func (w *World) produce() {
 			e.kind = past
 			e.ms = w.now - 2*3_600_000
 		}
+		if w.sky == Jumps && w.rng.IntN(12) == 0 {
+			e.kind, e.ms = good, p.now+jump
+			if v = w.rng.Int64N(100) + 20; w.rng.IntN(2) == 0 {
+				e.kind, v = filtered, 13
+			}
+		}
 		if refused {
 			switch w.rng.IntN(3) {
 			case 0:
@@ -105,6 +117,9 @@ func (w *World) produce() {
 
 func (w *World) put(n int, e event, v int64) {
 	p := w.parts[n]
+	if (e.kind == good || e.kind == filtered) && e.ms < w.now-w.spec.Event.MaxPast.Millis() {
+		e.kind = past
+	}
 	e.v = v
 	tp := source.TopicPartition{Topic: topic, Partition: int32(n)}
 	r := source.Record{Offset: p.end(), Timestamp: w.now}
@@ -134,38 +149,44 @@ func (p *partition) batch(from int64, n int) *source.Batch {
 	return b
 }
 
-// seal is a seal a lane adopted: from an offset on, everything before a time is late.
-type seal struct {
-	offset, before int64
-	asked          int  // step in which the lane asked the broker for its end
-	effective      bool // beyond the lane's own watermark
-	rewrites       bool // at an offset below one that was committed before: Redis had lost more than one lane's memory
+// ruling is what decides a lane's events from an offset on and does not follow from its log: a seal that it adopted, or an
+// operator's answer that its next jump be accepted.
+type ruling struct {
+	offset    int64
+	before    int64 // of a seal: everything before this time is late
+	accept    bool  // no seal but an answer
+	asked     int   // step in which the lane asked the broker for its end
+	effective bool  // an answer, or a seal beyond the lane's own watermark
+	rewrites  bool  // at an offset below one that was committed before: Redis had lost more than one lane's memory
 }
 
 // placed is what becomes of one offset.
 type placed struct {
-	late  bool
+	refused, jumped bool // a jump is refused, or was accepted
+	folded, late    bool
+
 	start int64 // slice, when the event was folded
 	gen   int
 	wm    int64 // what lateness was decided with
 	own   int64 // the lane's own watermark then
 }
 
-// reference decides every event of a partition as the definitions say, under one history of seals.
+// reference decides every event of a partition as the definitions say, under one history of rulings.
 type reference struct {
-	seals  []*seal
-	placed []placed
-	counts []store.Counters // after each offset
-	max    int64
+	rulings []*ruling
+	placed  []placed
+	counts  []store.Counters // after each offset
+	used    map[*ruling]bool // answers whose jump has come
+	max     int64
 }
 
-// reference returns what becomes of the partition's events under a history of seals.
-func (w *World) reference(n int, seals []*seal) *reference {
+// reference returns what becomes of the partition's events under a history of rulings.
+func (w *World) reference(n int, rulings []*ruling) *reference {
 	p := w.parts[n]
-	i := slices.IndexFunc(p.refs, func(r *reference) bool { return slices.Equal(r.seals, seals) })
+	i := slices.IndexFunc(p.refs, func(r *reference) bool { return slices.Equal(r.rulings, rulings) })
 	if i < 0 {
 		i = len(p.refs)
-		p.refs = append(p.refs, &reference{seals: slices.Clone(seals), max: window.NoTime})
+		p.refs = append(p.refs, &reference{rulings: slices.Clone(rulings), used: map[*ruling]bool{}, max: window.NoTime})
 	}
 	r := p.refs[i]
 	w.extend(r, p)
@@ -179,7 +200,7 @@ func (w *World) extend(r *reference, p *partition) {
 	}
 	for i := len(r.placed); i < len(p.events); i++ {
 		e, out := &p.events[i], placed{own: r.watermark(w.setup, r.max)}
-		out.wm = max(out.own, sealedAt(r.seals, int64(i)))
+		out.wm = max(out.own, sealedAt(r.rulings, int64(i)))
 		if e.kind != marker {
 			c.Read++
 		}
@@ -191,14 +212,24 @@ func (w *World) extend(r *reference, p *partition) {
 		case past:
 			c.Past++
 		case good, filtered:
-			r.max = max(r.max, e.ms)
+			if out.jumped = r.max != window.NoTime && e.ms-r.max > w.spec.Event.MaxJump.Millis(); out.jumped {
+				if out.jumped = r.accepts(int64(i)); !out.jumped {
+					out.refused = true
+					c.Jumped++
+					break
+				}
+			}
+			if e.ms > r.max {
+				r.max = e.ms
+				r.takeBack(int64(i))
+			}
 			if e.kind == filtered {
 				c.Filtered++
 				break
 			}
 			out.start = w.plan.SliceStart(e.ms)
 			out.gen, out.late = w.plan.Place(out.start, out.wm)
-			if out.late {
+			if out.folded = !out.late; out.late {
 				c.Late++
 			} else {
 				c.Folded++
@@ -215,15 +246,32 @@ func (r *reference) watermark(s *setup, latest int64) int64 {
 	return latest - s.spec.Watermark.OutOfOrderness.Millis()
 }
 
-// at is the lane's own watermark when it has read everything below offset.
-func (r *reference) at(s *setup, p *partition, offset int64) int64 {
-	latest := int64(window.NoTime)
-	for i := range offset {
-		if e := &p.events[i]; e.kind == good || e.kind == filtered {
-			latest = max(latest, e.ms)
+// accepts reports whether there is an answer that the jump at offset be accepted.
+func (r *reference) accepts(offset int64) bool {
+	return slices.ContainsFunc(r.rulings, func(x *ruling) bool { return x.accept && x.offset <= offset && !r.used[x] })
+}
+
+// takeBack ends what answers up to offset are good for: the watermark has moved there.
+func (r *reference) takeBack(offset int64) {
+	for _, x := range r.rulings {
+		if x.accept && x.offset <= offset {
+			r.used[x] = true
 		}
 	}
-	return r.watermark(s, latest)
+}
+
+// at is the lane's own watermark when it has read everything below offset.
+func (r *reference) at(s *setup, offset int64) int64 {
+	if offset < int64(len(r.placed)) {
+		return r.placed[offset].own
+	}
+	return r.watermark(s, r.max)
+}
+
+// moves reports whether the event at offset could move the watermark.
+func (r *reference) moves(p *partition, offset int64) bool {
+	e := &p.events[offset]
+	return (e.kind == good || e.kind == filtered) && !r.placed[offset].refused
 }
 
 func (r *reference) counters(offset int64) store.Counters {
@@ -234,10 +282,10 @@ func (r *reference) counters(offset int64) store.Counters {
 }
 
 // sealedAt is the seal in force for the record at offset.
-func sealedAt(seals []*seal, offset int64) int64 {
+func sealedAt(rulings []*ruling, offset int64) int64 {
 	before := int64(window.NoTime)
-	for _, s := range seals {
-		if s.offset <= offset {
+	for _, s := range rulings {
+		if s.offset <= offset && !s.accept {
 			before = max(before, s.before)
 		}
 	}

@@ -71,7 +71,7 @@ func (w *World) settleChains(p int) {
 	w.spawn(&l.proc, l, nil, func(a *actor) {
 		defer func() { l.ended = true }()
 		for _, c := range d.j.Chains() {
-			l.resuming, l.seals = c.Owner, w.lastSeals(c.Owner)
+			l.resuming, l.rulings = c.Owner, w.lastRulings(c.Owner)
 			for a.pause() {
 				r, err := d.j.Settle(w.ctx, l.id, c.Owner, journal.SettleOptions{Store: l.st, Side: lane.Fitting(l)})
 				if w.logf("settles a chain: %+v, %v", r, err); err == nil || a.dead || chainEnds(err) {
@@ -83,14 +83,14 @@ func (w *World) settleChains(p int) {
 	})
 }
 
-// lastSeals is the longest history of seals of an owner's commits.
-func (w *World) lastSeals(owner store.Token) (seals []*seal) {
+// lastRulings is the longest history of rulings of an owner's commits.
+func (w *World) lastRulings(owner store.Token) (rulings []*ruling) {
 	for _, info := range w.infos[owner] {
-		if len(info.seals) > len(seals) {
-			seals = info.seals
+		if len(info.rulings) > len(rulings) {
+			rulings = info.rulings
 		}
 	}
-	return seals
+	return rulings
 }
 
 // close ends the process that had the disk, as a crash does.
@@ -151,7 +151,7 @@ func (l *laneProc) resume(previous store.Token, meta store.Meta) (store.Meta, er
 	}
 	from := w.origin(previous)
 	w.origins[l.token] = from
-	l.resuming, l.seals = from, w.lastSeals(from)
+	l.resuming, l.rulings = from, w.lastRulings(from)
 	defer func() { l.resuming = "" }()
 	r, err := l.disk.j.Resume(w.ctx, l.st, lane.Fitting(l), l.id, w.program.StateID, previous, l.token, meta.Cursor)
 	if err != nil {
@@ -205,7 +205,7 @@ func (l *laneProc) overtake(c *lane.Commit) error {
 		at = store.Cursor{Seq: meta.Cursor.Seq + 1, Chunk: int64(i)}
 		c.Calls[i].Next = at
 	}
-	l.infos[at.String()] = &commitInfo{partition: l.p, offset: c.Offset, seals: l.seals}
+	l.infos[at.String()] = &commitInfo{partition: l.p, offset: c.Offset, rulings: l.rulings}
 	return nil
 }
 

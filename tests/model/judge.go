@@ -40,7 +40,7 @@ func (w *World) judge() {
 		w.fail("ledger: %v", err)
 		return
 	}
-	lost := w.lostSeals()
+	lost := w.lostRulings()
 	exempt := func(r window.Ref) bool { return w.plan.Deadline(r) <= lost }
 	w.judgeSeals()
 	w.judgeIncidents(exempt)
@@ -56,13 +56,13 @@ func (w *World) judge() {
 	w.verify()
 }
 
-// lostSeals is the highest seal that was committed once and is not in force any more: Redis lost it, and events that
+// lostRulings is the highest seal that was committed once and is not in force any more: Redis lost it, and events that
 // were late under it may have come to count. So may, the other way round, a seal that a lane adopted while it read again
 // what a forgotten state had decided. Windows up to there are not judged.
-func (w *World) lostSeals() int64 {
+func (w *World) lostRulings() int64 {
 	lost := int64(window.NoTime)
 	for p := range w.parts {
-		kept := w.laneTag(p).seals()
+		kept := w.laneTag(p).rulings()
 		for _, s := range w.applied[p] {
 			if s.effective && (s.rewrites || !slices.Contains(kept, s)) {
 				lost = max(lost, s.before)
@@ -75,19 +75,19 @@ func (w *World) lostSeals() int64 {
 // judgeSeals: an event that stood in the log when its lane asked for the end must not become late by the seal.
 func (w *World) judgeSeals() {
 	for p := range w.parts {
-		seals := w.laneTag(p).seals()
-		ref := w.reference(p, seals)
+		rulings := w.laneTag(p).rulings()
+		ref := w.reference(p, rulings)
 		for i := range w.parts[p].events {
 			e, pl := &w.parts[p].events[i], &ref.placed[i]
-			if e.kind != good || pl.wm == pl.own {
+			if e.kind != good || pl.refused || pl.wm == pl.own {
 				continue
 			}
 			gen, late := w.plan.Place(w.plan.SliceStart(e.ms), pl.own)
 			if gen == pl.gen && late == pl.late {
 				continue
 			}
-			for _, s := range seals {
-				if s.before == pl.wm && s.offset <= int64(i) && e.at < s.asked-1 && !s.rewrites {
+			for _, s := range rulings {
+				if !s.accept && s.before == pl.wm && s.offset <= int64(i) && e.at < s.asked-1 && !s.rewrites {
 					w.fail("lane %d: offset %d stood in the log when seal %+d was adopted at %d, and became late by it",
 						p, i, s.before-origin, s.offset)
 				}
@@ -114,7 +114,7 @@ func (w *World) judgeIncidents(exempt func(window.Ref) bool) {
 func (w *World) judgeLanes() {
 	for p := range w.parts {
 		t := w.laneTag(p)
-		ref := w.reference(p, t.seals())
+		ref := w.reference(p, t.rulings())
 		end := w.parts[p].end()
 		if at := atoi(w.meta(p, "offset")); at != end {
 			w.fail("lane %d stands at %d, the log ends at %d", p, at, end)
@@ -124,6 +124,11 @@ func (w *World) judgeLanes() {
 			w.fail("lane %d: counters are %+v, should be %+v", p, got, want)
 		}
 		w.out.Late += got.Late
+		for i := range ref.placed {
+			if ref.placed[i].jumped {
+				w.out.Jumped++
+			}
+		}
 		for _, member := range slices.Sorted(maps.Keys(t.zsets["mr:{"+t.name+"}:slices"])) {
 			if id, err := store.ParseSliceID(member); err == nil && w.plan.LastDeadline(id.Start) <= w.dropBefore(p) {
 				w.fail("lane %d: slice %s was never dropped", p, member)
@@ -146,7 +151,7 @@ func (w *World) judgeLate(lost int64) {
 		}
 	}
 	for p := range w.parts {
-		ref := w.reference(p, w.laneTag(p).seals())
+		ref := w.reference(p, w.laneTag(p).rulings())
 		for i := range ref.placed {
 			pl, at := &ref.placed[i], [2]int64{int64(p), int64(i)}
 			switch {
@@ -230,10 +235,10 @@ func (w *World) judgeContent(id windowID, row *ledger.Row, published []ledger.Re
 	events := int64(0)
 	for _, lane := range row.Lanes {
 		p := int(lane.Partition)
-		decided := w.reference(p, w.laneTag(p).seals())
+		decided := w.reference(p, w.laneTag(p).rulings())
 		for i := range lane.Offset {
 			e, pl := &w.parts[p].events[i], &decided.placed[i]
-			if e.kind != good || pl.late || e.ms < ref.Start || e.ms >= row.End || w.plan.Deadline(ref) <= pl.wm {
+			if !pl.folded || e.ms < ref.Start || e.ms >= row.End || w.plan.Deadline(ref) <= pl.wm {
 				continue
 			}
 			key := fmt.Sprintf(`{"k":"%c"}`, e.key)
@@ -278,7 +283,7 @@ func (w *World) judgeWatermark(id windowID, row *ledger.Row) {
 	asked := lastBefore(now.step - trust)
 	for _, lane := range row.Lanes {
 		p := int(lane.Partition)
-		mark := w.reference(p, nil).at(w.setup, w.parts[p], lane.Offset)
+		mark := w.reference(p, w.laneTag(p).rulings()).at(w.setup, lane.Offset)
 		if mark >= row.End {
 			continue
 		}
@@ -305,7 +310,16 @@ func (w *World) judgeOracle(revisions map[revisionID][]ledger.ResultRow, exempt 
 				l.Records = append(l.Records, oracle.Record{Offset: r.Offset, Timestamp: r.Timestamp, Value: r.Value})
 			}
 		}
-		for _, s := range w.laneTag(p).seals() {
+		rulings := w.laneTag(p).rulings()
+		for i := range w.reference(p, rulings).placed {
+			if w.reference(p, rulings).placed[i].jumped {
+				l.Accepted = append(l.Accepted, int64(i))
+			}
+		}
+		for _, s := range rulings {
+			if s.accept {
+				continue
+			}
 			l.Seals = append(l.Seals, oracle.Seal{Offset: s.offset, Before: s.before})
 		}
 		lanes = append(lanes, l)

@@ -24,12 +24,13 @@ type laneProc struct {
 	st      *laneStore
 	token   store.Token
 	state   *lane.State
-	seals   []*seal // the history of seals that state was decided with
-	parked  bool    // the state is lost: the operator decides
-	partial bool    // a part of it is
-	choice  string  // what the operator has decided, "" before
-	rebuilt []*seal // the history of seals that its answer brought back
-	hinted  hint    // the group's offset as this lane left it
+	rulings []*ruling // the history of rulings that state was decided with
+	parked  bool      // the state is lost: the operator decides
+	partial bool      // a part of it is
+	halted  bool      // it has refused too many jumps: the operator decides
+	choice  string    // what the operator has decided, "" before
+	rebuilt []*ruling // the history of rulings that its answer brought back
+	hinted  hint      // the group's offset as this lane left it
 	ended   bool
 
 	free, flying []*lane.Commit
@@ -42,19 +43,20 @@ type laneProc struct {
 	sealed       int64 // as of the last snapshot
 	idleEnd      int64 // as of the last snapshot
 	asked        int   // step in which the broker was asked for its end, 0: it was not
-	answer       int64
+	brokerEnd    int64
 	moved        bool         // something came since the broker was asked that could move the watermark
 	sending      *lane.Commit // by the committer
 	reseeding    *lane.Commit // the last one that wrote everything again
 	kick         int          // commits to make although nothing changed
 
-	disk     *disk // nil without journals
-	tail     *journal.Tail
-	owed     []*journal.Tail    // of earlier tokens of this life: their side records were not sent
-	away     int                // step up to which Redis cannot be reached
-	breaker  bool               // it knows
-	told     map[string][]*seal // by metadata of the group's offset: the seals behind it
-	resuming store.Token        // whose journal it applies now
+	disk      *disk // nil without journals
+	tail      *journal.Tail
+	owed      []*journal.Tail      // of earlier tokens of this life: their side records were not sent
+	away      int                  // step up to which Redis cannot be reached
+	breaker   bool                 // it knows
+	told      map[string][]*ruling // by metadata of the group's offset: the rulings behind it
+	replacing *commitInfo          // what stands in place of a state that is spoilt
+	resuming  store.Token          // whose journal it applies now
 }
 
 // delivery is the committer's answer to one commit.
@@ -73,13 +75,14 @@ type delivery struct {
 type commitInfo struct {
 	partition int
 	offset    int64
-	seals     []*seal
+	rulings   []*ruling
+	answers   bool // no commit but the operator's answer to a lane that has refused too many jumps
 }
 
 var (
-	errRevoked  = errors.New("revoked")
-	errParked   = errors.New("parked")
-	errNotWhole = errors.New("not whole")
+	errRevoked = errors.New("revoked")
+	errParked  = errors.New("parked")
+	errAnew    = errors.New("to be acquired anew")
 )
 
 // assign gives a partition to a new process.
@@ -155,7 +158,7 @@ func (l *laneProc) acquire() error {
 		return err
 	}
 	start := meta.Offset
-	var seals []*seal
+	var rulings []*ruling
 	if meta.Offset == store.NotStarted {
 		start = 0
 		if hint := w.hints[l.p]; hint.offset >= 0 {
@@ -164,7 +167,7 @@ func (l *laneProc) acquire() error {
 				if meta, err = l.rebuild(hint, false); err != nil {
 					return err
 				}
-				start, seals = meta.Offset, l.rebuilt
+				start, rulings = meta.Offset, l.rebuilt
 			case !w.is(trustHint):
 				l.parked = true
 				w.logf("state lost, the group stands at %d", hint.offset)
@@ -183,7 +186,7 @@ func (l *laneProc) acquire() error {
 			if meta, err = l.rebuild(w.hints[l.p], spoilt); err != nil {
 				return err
 			}
-			start, seals = meta.Offset, l.rebuilt
+			start, rulings = meta.Offset, l.rebuilt
 			state, _, err = lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
 		}
 	}
@@ -196,12 +199,17 @@ func (l *laneProc) acquire() error {
 	if state.Cursor() != meta.Cursor {
 		return store.ErrLostWrites
 	}
-	state.Fold(&source.Batch{Next: start}) // a fresh lane begins at the log's start
-	l.state, l.seals, l.committed = state, l.st.seals, start
-	if seals != nil {
-		l.seals = seals
+	if state.Halted() {
+		if state, meta, err = l.answer(state); err != nil {
+			return err
+		}
 	}
-	l.sealed, l.idleEnd = sealedAt(l.seals, start), store.NotIdle
+	state.Fold(&source.Batch{Next: start}) // a fresh lane begins at the log's start
+	l.state, l.rulings, l.committed = state, l.st.rulings, start
+	if rulings != nil {
+		l.rulings = rulings
+	}
+	l.sealed, l.idleEnd = sealedAt(l.rulings, start), store.NotIdle
 	l.seal, l.drop, l.rewrite, l.asked, l.kick = window.NoTime, window.NoTime, 0, 0, 0
 	if meta.Offset == store.NotStarted {
 		ctl, err := l.st.ReadCtl(w.ctx, l.id)
@@ -210,11 +218,42 @@ func (l *laneProc) acquire() error {
 		}
 		l.drop = ctl[0].DropBefore // it binds before the first record
 	}
-	l.hinted = hint{start, state.Replay().String(), l.seals}
+	l.hinted = hint{start, state.Replay().String(), l.rulings}
 	l.lower(start)
 	w.logf("resumes at %d, token %s", start, short(string(l.token)))
 	return nil
 }
+
+// answer carries out what the operator decided about jumps, and restores the lane then.
+func (l *laneProc) answer(state *lane.State) (*lane.State, store.Meta, error) {
+	w, choice := l.w, l.choice
+	if !answers(choice) {
+		l.parked, l.halted = true, true
+		w.logf("has refused too many jumps")
+		return nil, store.Meta{}, errParked
+	}
+	l.choice = ""
+	info := &commitInfo{partition: l.p, offset: state.Offset(), rulings: l.st.rulings, answers: true}
+	if choice == lane.ChoiceAccept {
+		given := &ruling{offset: state.Offset(), before: w.now + jump, accept: true, asked: w.step + 1, effective: true}
+		info.rulings = append(slices.Clone(info.rulings), given)
+	}
+	l.infos[state.Cursor().NextCommit().String()] = info
+	meta, err := lane.Answer(w.ctx, l.st, w.program, l.id, l.token, state, choice)
+	if err != nil {
+		return nil, meta, err
+	}
+	w.out.Answers++
+	w.logf("goes on: %s", choice)
+	state, _, err = lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
+	if err == nil && state.Cursor() != meta.Cursor {
+		err = store.ErrLostWrites
+	}
+	return state, meta, err
+}
+
+// answers reports whether a choice answers a lane that has refused too many jumps.
+func answers(choice string) bool { return choice == lane.ChoiceAccept || choice == lane.ChoiceRefuse }
 
 // rebuild carries out what the operator decided about a lost state, or about one that is spoilt: nothing of that one stays.
 func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
@@ -230,9 +269,10 @@ func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
 		l.w.fail("lane %d: nothing to rebuild from in %q: %v", l.p, h.text, err)
 		return store.Meta{}, errParked
 	}
-	if l.rebuilt = h.seals; at.Offset >= h.offset {
-		l.rebuilt = l.w.laneTag(l.p).seals()
+	if l.rebuilt = h.rulings; at.Offset >= h.offset {
+		l.rebuilt = l.w.laneTag(l.p).rulings()
 	}
+	l.rebuilt = l.w.used(l.p, l.rebuilt, r.Decided)
 	ends, err := l.w.ends(l.p)
 	if err != nil {
 		return store.Meta{}, err
@@ -243,7 +283,9 @@ func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
 	case notAgain:
 		r.Decided = 0
 	}
-	l.infos[at.Cursor.NextCommit().String()] = &commitInfo{partition: l.p, offset: r.From, seals: l.rebuilt}
+	l.w.rebuilt[l.p] = true
+	info := &commitInfo{partition: l.p, offset: r.From, rulings: l.rebuilt}
+	l.infos[at.Cursor.NextCommit().String()], l.replacing = info, info
 	var meta store.Meta
 	if spoilt {
 		l.w.out.Replaced++
@@ -256,6 +298,14 @@ func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
 		l.w.logf("reads again from %d what stood at %d: %s", meta.Offset, h.offset, h.text)
 	}
 	return meta, err
+}
+
+// used leaves out of a history the answers that no jump below offset has used: a lane that reads again asks anew.
+func (w *World) used(p int, rulings []*ruling, offset int64) []*ruling {
+	read := w.reference(p, rulings).placed[:offset]
+	return slices.DeleteFunc(slices.Clone(rulings), func(r *ruling) bool {
+		return r.accept && !slices.ContainsFunc(read[min(r.offset, offset):], func(e placed) bool { return e.jumped })
+	})
 }
 
 // lost is what an acquisition does that found a part of the state gone: it waits for the operator, whose answer is to
@@ -273,8 +323,11 @@ func (l *laneProc) lost(err error) error {
 	return errParked
 }
 
-// hint lets the group's offset follow a commit.
+// hint lets the group's offset follow a commit, unless the group's coordinator is out of reach.
 func (l *laneProc) hint(offset int64, text string) {
+	if l.w.faulty(l.w.weather.group) {
+		return
+	}
 	l.hinted = hint{offset, text, l.told[text]}
 	if now := &l.w.hints[l.p]; offset >= now.offset {
 		*now = l.hinted
@@ -285,7 +338,7 @@ func (l *laneProc) hint(offset int64, text string) {
 func (l *laneProc) lower(offset int64) {
 	if now := &l.w.hints[l.p]; offset <= now.offset {
 		now.offset = offset
-		now.text, now.seals = l.hinted.text, l.hinted.seals
+		now.text, now.rulings = l.hinted.text, l.hinted.rulings
 	}
 }
 
@@ -387,7 +440,7 @@ func (l *laneProc) Send(_ context.Context, records []source.SideRecord) error {
 // publish puts records into the late topic and checks that what makes them late is committed. It cannot be when Redis
 // lost it and the lane is writing it again: if the lane crashes before it is done, the record is void.
 func (l *laneProc) publish(records []source.SideRecord, again bool) {
-	committed := slices.DeleteFunc(slices.Clone(l.seals), func(s *seal) bool { return !slices.Contains(l.w.applied[l.p], s) })
+	committed := slices.DeleteFunc(slices.Clone(l.rulings), func(s *ruling) bool { return !slices.Contains(l.w.applied[l.p], s) })
 	ref := l.w.reference(l.p, committed)
 	for i := range records {
 		r := sideRecord{partition: l.p, offset: -1}
@@ -419,6 +472,9 @@ func (l *laneProc) loop(a *actor) error {
 		if l.revoked {
 			return l.release(a)
 		}
+		if l.state.Halted() && answers(l.choice) {
+			return l.beginAnew(a)
+		}
 		switch l.choose() {
 		case toDeliver:
 			if err := l.delivered(a); err != nil {
@@ -431,7 +487,11 @@ func (l *laneProc) loop(a *actor) error {
 			l.moved = l.moved || after.Moves() != before.Moves()
 			l.w.logf("has read up to %d", l.state.Offset())
 			if err := l.state.Lost(); err != nil && !l.w.is(provesEntries) {
-				return l.beginAnew(a, err)
+				if !l.w.damaged[l.p] && !l.w.mutated() {
+					l.w.fail("nothing was taken from Redis, and %v", err)
+				}
+				l.w.logf("%v", err)
+				return l.beginAnew(a)
 			}
 		case toCommit:
 			l.kick = max(0, l.kick-1)
@@ -456,7 +516,8 @@ const (
 
 // choose picks one of the things that can happen to the lane now.
 func (l *laneProc) choose() int {
-	rng, unread := l.w.rng, l.state.Offset() < l.w.parts[l.p].end()
+	rng, halted := l.w.rng, l.state.Halted()
+	unread := !halted && l.state.Offset() < l.w.parts[l.p].end()
 	can := make([]int, 0, 8)
 	if len(l.out) > 0 {
 		can = append(can, toDeliver, toDeliver)
@@ -468,6 +529,7 @@ func (l *laneProc) choose() int {
 		can = append(can, toCommit)
 	}
 	switch {
+	case halted:
 	case l.asked > 0:
 		can = append(can, toIdle)
 	case !unread || rng.IntN(8) == 0 || (l.w.sky == Silence || l.w.sky == Refused) && rng.IntN(2) == 0: // a blocked reader looks like silence
@@ -482,7 +544,7 @@ func (l *laneProc) choose() int {
 // quiet tells whether the lane has done everything there is to do.
 func (l *laneProc) quiet() bool {
 	end := l.w.parts[l.p].end()
-	return l.state != nil && l.state.Offset() == end && !l.state.Dirty() && len(l.flying) == 0 && l.kick == 0 &&
+	return l.state != nil && !l.state.Halted() && l.state.Offset() == end && !l.state.Dirty() && len(l.flying) == 0 && l.kick == 0 &&
 		l.idleEnd == end && l.seal <= l.sealed && (l.tail == nil || l.tail.Pending().Calls == 0)
 }
 
@@ -505,8 +567,8 @@ func (l *laneProc) commit(idleAt int64) {
 // register notes what a commit stands for.
 func (l *laneProc) register(c *lane.Commit) {
 	last := &c.Calls[len(c.Calls)-1]
-	if last.Meta.Sealed > max(l.sealed, sealedAt(l.seals, c.Offset)) {
-		s := &seal{offset: c.Offset, before: last.Meta.Sealed, asked: l.w.step + 1, effective: last.Meta.Sealed > c.Watermark}
+	if last.Meta.Sealed > max(l.sealed, sealedAt(l.rulings, c.Offset)) {
+		s := &ruling{offset: c.Offset, before: last.Meta.Sealed, asked: l.w.step + 1, effective: last.Meta.Sealed > c.Watermark}
 		if l.asked > 0 {
 			s.asked = l.asked
 		}
@@ -514,15 +576,15 @@ func (l *laneProc) register(c *lane.Commit) {
 			l.w.out.Seals++
 		}
 		s.rewrites = c.Offset < l.w.reached[l.p]
-		l.seals = append(l.seals[:len(l.seals):len(l.seals)], s)
+		l.rulings = append(l.rulings[:len(l.rulings):len(l.rulings)], s)
 		l.w.logf("adopts seal %+d at %d, %+v", last.Meta.Sealed-origin, c.Offset, *s)
 	}
 	l.sealed, l.idleEnd = max(l.sealed, last.Meta.Sealed), last.Meta.IdleEnd
-	l.infos[last.Next.String()] = &commitInfo{partition: l.p, offset: c.Offset, seals: l.seals}
+	l.infos[last.Next.String()] = &commitInfo{partition: l.p, offset: c.Offset, rulings: l.rulings}
 	if l.told == nil {
-		l.told = map[string][]*seal{}
+		l.told = map[string][]*ruling{}
 	}
-	l.told[c.Replay.String()] = l.seals
+	l.told[c.Replay.String()] = l.rulings
 	l.w.logf("snapshot at %d, %d calls, up to cursor %s", c.Offset, len(c.Calls), last.Next)
 }
 
@@ -536,15 +598,15 @@ func (l *laneProc) hand(c *lane.Commit) {
 func (l *laneProc) askIdle() {
 	l.asked, l.moved = l.w.step+1, false
 	ends, err := l.w.ends(l.p)
-	l.answer = ends.HighWatermark
+	l.brokerEnd = ends.HighWatermark
 	if err != nil {
-		l.answer = -1
+		l.brokerEnd = -1
 	}
 }
 
 // idle commits the proof of idleness once everything below the end that the broker named was read, if it still holds.
 func (l *laneProc) idle() {
-	end, ok := l.twistEnd(l.answer)
+	end, ok := l.twistEnd(l.brokerEnd)
 	if ok && end >= 0 && !l.moved && l.state.Offset() < end && l.w.rng.IntN(20) > 0 {
 		return // it reads on; now and then the answer has become too old
 	}
@@ -651,16 +713,12 @@ func (l *laneProc) reseed() error {
 	return nil
 }
 
-// beginAnew commits what the lane holds, so that whoever acquires it sees what is missing.
-func (l *laneProc) beginAnew(a *actor, err error) error {
-	if !l.w.damaged[l.p] && !l.w.mutated() {
-		l.w.fail("nothing was taken from Redis, and %v", err)
-	}
-	l.w.logf("%v", err)
+// beginAnew commits what the lane holds, so that whoever acquires it sees what is missing or was asked.
+func (l *laneProc) beginAnew(a *actor) error {
 	if err := l.release(a); !errors.Is(err, errRevoked) {
 		return err
 	}
-	return errNotWhole
+	return errAnew
 }
 
 // release commits what the lane holds and waits for it.
@@ -688,7 +746,7 @@ func (l *laneProc) release(a *actor) error {
 	return errRevoked
 }
 
-// commitOf finds out whether a command is the last call of a commit of the running lane.
+// commitOf finds out whether a command is the last call of a commit of the running lane, or replaces its state.
 func (w *World) commitOf(a *actor, args []string) *commitInfo {
 	if a.lane == nil {
 		return nil
@@ -697,6 +755,8 @@ func (w *World) commitOf(a *actor, args []string) *commitInfo {
 	switch {
 	case !ok:
 		return nil
+	case replaces(args):
+		return a.lane.replacing
 	case a.lane.disk == nil && owner == string(a.lane.token):
 		return a.lane.infos[next]
 	case a.lane.disk == nil || !slices.Contains(args, "topic_id"): // not a meta: places are used again when rules are off

@@ -20,7 +20,7 @@ var (
 	seedsFlag   = flag.Int("model.seeds", 0, "seeds to run (default $MILLRACE_MODEL_SEEDS, else a few hundred)")
 	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 1000)")
 	ruleFlag    = flag.String("model.rule", "", "with -model.seed the rule to switch off, else the only one that TestMutants tries")
-	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes, outage or loss")
+	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes, outage, loss, refused or jumps")
 	workersFlag = flag.Int("model.workers", 2, "seeds to run at a time")
 )
 
@@ -110,6 +110,18 @@ func TestRefused(t *testing.T) {
 	require.NotZero(t, sum.Seals)
 }
 
+// Too many jumps in a row make a lane ask, and what is accepted moves the watermark, also when it is read again.
+func TestJumps(t *testing.T) {
+	if *seedFlag > 0 || *skyFlag != "" {
+		t.Skip("one climate is asked for")
+	}
+	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
+	sum := explore(t, cmp.Or(*seedsFlag, env, defaultSeeds)/4, Jumps)
+	require.NotZero(t, sum.Jumped)
+	require.NotZero(t, sum.Answers)
+	require.NotZero(t, sum.Rebuilds)
+}
+
 // explore runs seeds 1 to n.
 func explore(t *testing.T, n int, sky Climate) Outcome {
 	var mu sync.Mutex
@@ -128,12 +140,12 @@ func explore(t *testing.T, n int, sky Climate) Outcome {
 		return wrong < 10
 	})
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
-		"%d of them under refused records, final windows %d, late events %d, windows not judged %d; "+
+		"%d of them under refused records, jumps accepted %d, answers about them %d, final windows %d, late events %d, windows not judged %d; "+
 		"commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
 		"keys deleted %d, entries spoilt %d, acquisitions that found it %d, states replaced %d; "+
 		"floors written %d, rows given up %d, views expired %d)",
 		seeds, sum.Steps, sum.Faults, wrong, sum.Reseeds, sum.Rebuilds, sum.Seals, sum.Revisions, sum.Idle, sum.Steady,
-		sum.Finals, sum.Late, sum.Exempt,
+		sum.Jumped, sum.Answers, sum.Finals, sum.Late, sum.Exempt,
 		sum.Spilled, sum.Superseded, sum.Resumed, sum.Settled, sum.Lost, sum.Spoilt, sum.Found, sum.Replaced, sum.Floors, sum.Rows, sum.Expired)
 	return sum
 }
@@ -149,6 +161,8 @@ func (o *Outcome) add(p Outcome) {
 	o.Seals += p.Seals
 	o.Idle += p.Idle
 	o.Steady += p.Steady
+	o.Jumped += p.Jumped
+	o.Answers += p.Answers
 	o.Exempt += p.Exempt
 	o.Spilled += p.Spilled
 	o.Superseded += p.Superseded
@@ -194,6 +208,7 @@ var mutants = []struct {
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 550},
+	{acceptedAgain, Jumps, 1}, {streakKept, Jumps, 1}, {keptBehind, Loss, 2600},
 	{wholeLanes, Loss, 1}, {asksAgain, Loss, 1},
 	{floorsTrue, Mixed, 1}, {floorsEdition, Mixed, 1},
 }

@@ -61,29 +61,29 @@ type mark struct {
 	call int
 }
 
-// seals is the history of seals that the stored state was decided with.
-func (t *tag) seals() []*seal {
+// rulings is the history of seals that the stored state was decided with.
+func (t *tag) rulings() []*ruling {
 	if n := len(t.marks); n > 0 {
-		return t.marks[n-1].seals
+		return t.marks[n-1].rulings
 	}
 	return nil
 }
 
-// losesSeal tells whether taking back one more call would lose a seal that decides anything.
-func (t *tag) losesSeal() bool {
+// losesRuling tells whether taking back one more call would lose a seal that decides anything.
+func (t *tag) losesRuling() bool {
 	n := len(t.marks)
 	if n == 0 || t.marks[n-1].call != len(t.calls) {
 		return false
 	}
 	before := 0
 	if n > 1 {
-		before = len(t.marks[n-2].seals)
+		before = len(t.marks[n-2].rulings)
 	}
-	return effective(t.marks[n-1].seals[min(before, len(t.marks[n-1].seals)):])
+	return effective(t.marks[n-1].rulings[min(before, len(t.marks[n-1].rulings)):])
 }
 
-func effective(seals []*seal) bool {
-	return slices.ContainsFunc(seals, func(s *seal) bool { return s.effective })
+func effective(rulings []*ruling) bool {
+	return slices.ContainsFunc(rulings, func(s *ruling) bool { return s.effective })
 }
 
 func newServer() (*server, error) {

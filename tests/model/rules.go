@@ -35,6 +35,9 @@ const (
 	countSlices     Rule = "a commit wants all slices registered"
 	keepsDropped    Rule = "a lane keeps how much it dropped"
 	provesEntries   Rule = "entries are compared when all of them was read again"
+	keptBehind      Rule = "seals and jumps are kept while the group's offset may lie before them"
+	acceptedAgain   Rule = "an accepted jump is accepted when it is read again"
+	streakKept      Rule = "the streak of refused jumps is committed"
 	freshKeys       Rule = "the first entries of a slice replace what stands there"
 )
 

@@ -16,7 +16,7 @@ import (
 type laneStore struct {
 	*store.Store
 	l       *laneProc
-	seals   []*seal           // the history of the state that was viewed last
+	rulings []*ruling         // the history of the state that was viewed last
 	at      *store.Cursor     // noReseed: where the chain really stands
 	claimed int64             // movesEnd: the last claim to be idle
 	written map[string]string // touched: content without stamp as it was read or written
@@ -32,7 +32,7 @@ func (s *laneStore) acquired() {
 
 func (s *laneStore) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
 	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
-	s.seals = s.l.w.laneTag(s.l.p).seals()
+	s.rulings = s.l.w.laneTag(s.l.p).rulings()
 	return meta, stats, err
 }
 
@@ -127,7 +127,7 @@ func (s *laneStore) rechain(calls []store.Call) {
 		at = store.Cursor{Seq: s.at.Seq + 1, Chunk: int64(i)}
 		calls[i].Next = at
 	}
-	s.l.infos[at.String()] = &commitInfo{partition: s.l.p, offset: calls[len(calls)-1].Meta.Offset, seals: s.l.seals}
+	s.l.infos[at.String()] = &commitInfo{partition: s.l.p, offset: calls[len(calls)-1].Meta.Offset, rulings: s.l.rulings}
 }
 
 // rewrite passes every entry of the calls through fn, which may leave it out.
@@ -181,6 +181,17 @@ func (l *laneProc) twistCommit(c *lane.Commit) {
 		meta := c.Calls[len(c.Calls)-1].Meta
 		l.st.claimed = max(l.st.claimed, meta.IdleEnd)
 		meta.IdleEnd = l.st.claimed
+	case keptBehind:
+		meta, r := c.Calls[len(c.Calls)-1].Meta, &c.Replay
+		meta.Accepted = slices.DeleteFunc(slices.Clone(meta.Accepted), func(offset int64) bool { return offset < r.From })
+		meta.Seals = slices.DeleteFunc(slices.Clone(meta.Seals), func(s store.Seal) bool {
+			return r.Basis.Known && s.Before <= r.Basis.Sealed
+		})
+	case acceptedAgain:
+		c.Calls[len(c.Calls)-1].Meta.Accepted = nil
+	case streakKept:
+		meta := c.Calls[len(c.Calls)-1].Meta
+		meta.Jumps = min(meta.Jumps, 0)
 	case dropSealed:
 		l.state.Acknowledged(c)
 		for i := range c.Calls {

@@ -24,7 +24,7 @@ const (
 const specText = `
 name: p
 source: {topics: [events], format: json}
-event: {key: [k], time: {field: t, unit: ms}, max_past: 1h}
+event: {key: [k], time: {field: t, unit: ms}, max_past: 1h, max_jump: 20m, max_jump_streak: 3}
 where: "v != 13"
 aggregates:
   n:    {func: count}

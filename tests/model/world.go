@@ -41,6 +41,8 @@ type Outcome struct {
 	Seals     int // adopted that went beyond the lane's own watermark
 	Idle      int // ledger rows that left out an idle lane
 	Steady    int // of them, those whose log went on
+	Jumped    int // jumps that were accepted
+	Answers   int // of the operator to lanes that had refused too many jumps
 	Exempt    int // windows not judged because Redis lost a seal
 	Expired   int // views that Redis does not show any more at the end
 	Floors    int // raised
@@ -57,9 +59,9 @@ type Outcome struct {
 // others often.
 type weather struct {
 	crash, freeze, revoke, rewind, flush, forget, closer, operator float64
-	redis, delay, kafka, side, loss                                float64
+	redis, delay, kafka, side, loss, group                         float64
 	flushes                                                        int  // of 20 things a closer does
-	keepSeals                                                      bool // no adopted seal is ever lost: everything is judged
+	keepRulings                                                    bool // no adopted seal is ever lost: everything is judged
 }
 
 // World is one run: actors over a Redis and a Kafka in memory, all in one goroutine's order.
@@ -92,8 +94,10 @@ type World struct {
 	current  *actor
 	assigned []*laneProc // by partition: whom the coordinator gave it
 	hints    []hint      // by partition: the group's offset
-	applied  [][]*seal   // by partition: seals that were ever committed
+	applied  [][]*ruling // by partition: rulings that were ever committed
 	reached  []int64     // by partition: highest offset ever committed
+	answered [][]int64   // by partition: where its lane went on after too many jumps
+	rebuilt  []bool      // by partition: it was read again
 	asked    []int64     // by partition: highest drop_before any closer asked for
 	damaged  []bool      // by partition: keys were deleted
 	disks    [][]*disk   // by partition: all there ever were
@@ -106,11 +110,11 @@ type World struct {
 	ended    int // the last edition of an earlier life of the pipeline, 0 without one
 }
 
-// hint is a group's offset, -1 without one, with its metadata and the seals that the state there was decided with.
+// hint is a group's offset, -1 without one, with its metadata and the rulings that the state there was decided with.
 type hint struct {
-	offset int64
-	text   string
-	seals  []*seal
+	offset  int64
+	text    string
+	rulings []*ruling
 }
 
 type sideRecord struct {
@@ -178,7 +182,8 @@ func (l *Lab) newWorld(o Options) *World {
 		w.hints, w.asked = append(w.hints, hint{offset: -1}), append(w.asked, window.NoTime)
 	}
 	w.disks, w.damaged = make([][]*disk, n), make([]bool, n)
-	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*seal, n), make([]int64, n)
+	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*ruling, n), make([]int64, n)
+	w.answered, w.rebuilt = make([][]int64, n), make([]bool, n)
 	w.kafka.AddTopic(topic, n)
 	w.kafka.AddTopic(resultsTo, 2)
 	w.kafka.AddTopic(ledger.Topic(pipeline), slots)
@@ -223,18 +228,21 @@ func (w *World) liveBefore() {
 }
 
 func newWeather(rng *rand.Rand) weather {
-	often := func(most float64) float64 {
-		if rng.IntN(3) == 0 {
-			return 0
-		}
-		return most * rng.Float64() * rng.Float64()
-	}
+	often := func(most float64) float64 { return often(rng, most) }
 	return weather{
 		crash: often(0.02), freeze: often(0.04), revoke: often(0.02), rewind: often(0.03), flush: often(0.002),
 		forget: often(0.01), closer: often(0.02), operator: 0.02,
 		redis: often(0.1), delay: often(0.1), kafka: often(0.1), side: often(0.2), loss: often(0.01),
-		keepSeals: rng.IntN(3) > 0, flushes: 1,
+		keepRulings: rng.IntN(3) > 0, flushes: 1,
 	}
+}
+
+// often is a probability of at most most, and in one of three cases none.
+func often(rng *rand.Rand, most float64) float64 {
+	if rng.IntN(3) == 0 {
+		return 0
+	}
+	return most * rng.Float64() * rng.Float64()
 }
 
 // Climate makes some kinds of faults frequent.
@@ -250,16 +258,20 @@ const (
 	Outage  Climate = "outage"  // Redis is out of reach again and again, and lanes have journals
 	Loss    Climate = "loss"    // keys of lanes are deleted again and again; owners crash
 	Refused Climate = "refused" // a lane gets nothing but refused records, and that all the time
+	Jumps   Climate = "jumps"   // events are far ahead of those before them, and the operator says which are right
 )
 
 func (w *World) settle() {
 	f := &w.weather
-	if w.sky != Mixed && w.sky != Loss {
+	if w.sky != Mixed && w.sky != Loss && w.sky != Jumps {
 		f.loss = 0 // what is found lost there was never there
 	}
 	switch w.sky {
 	case Loss:
-		f.loss, f.crash, f.rewind, f.flush = 0.01, 0.01, f.rewind/4, 0
+		f.loss, f.crash, f.rewind, f.flush, f.group = 0.01, 0.01, f.rewind/4, 0, often(w.rng, 0.99)
+		if w.rng.IntN(3) == 0 {
+			w.silence, f.group, f.rewind, f.keepRulings = 2, 0.97, 0, true
+		}
 	case Silence:
 		w.silence, f.crash, f.rewind, f.flush, f.side, f.redis, f.delay, f.kafka = 2, 0.01, 0, 0, 0, 0, 0, 0
 	case Storm:
@@ -270,6 +282,9 @@ func (w *World) settle() {
 		w.outage = 0.02 * w.rng.Float64()
 	case Refused:
 		w.silence, f.rewind, f.flush, f.crash, f.freeze = 40, 0, 0, f.crash/4, f.freeze/2
+	case Jumps:
+		f.rewind, f.flush, f.keepRulings, f.operator = 0, 0, true, 0.06
+		f.crash, f.loss, f.group = 0.01, 0.005, often(w.rng, 0.99)
 	case Crashes:
 		f.crash, f.revoke, f.freeze = 0.03, 0.03, 0.03
 		f.redis, f.delay, f.rewind, f.flush, f.forget = 0, 0, 0, 0, 0
@@ -410,16 +425,19 @@ func (w *World) execute(args []string, info *commitInfo) (reply any, err error) 
 	if w.trace != nil {
 		w.logf("redis %s -> %.80s %v", describe(args), fmt.Sprint(reply), err)
 	}
-	if n, ok := reply.(int64); ok && n == 1 && info != nil {
+	if info != nil && accepted(reply) {
 		t := w.redis.cur
 		t.marks = append(t.marks, mark{info, len(t.calls)})
 		last := len(t.calls) - 1
 		t.calls[last] = append(t.calls[last], func() { t.marks = t.marks[:len(t.marks)-1] })
 		w.reached[info.partition] = max(w.reached[info.partition], info.offset)
-		for _, s := range info.seals {
+		for _, s := range info.rulings {
 			if !slices.Contains(w.applied[info.partition], s) {
 				w.applied[info.partition] = append(w.applied[info.partition], s)
 			}
+		}
+		if info.answers {
+			w.answered[info.partition] = append(w.answered[info.partition], info.offset)
 		}
 		w.checkLane(info.partition, t)
 	}
