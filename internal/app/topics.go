@@ -42,13 +42,52 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 		return fmt.Errorf("result topic %s: %s is %q, which is no number", topic, retentionMS, text)
 	case keeps >= need.Millis():
 		return nil
-	case made:
-		return cluster.SetTopic(ctx, topic, retentionMS, strconv.FormatInt(need.Millis(), 10))
+	}
+	if !made {
+		if made, err = untouched(ctx, cluster, topic, retentionMS); err != nil {
+			return err
+		}
+	}
+	if made {
+		err := cluster.SetTopic(ctx, topic, retentionMS, strconv.FormatInt(need.Millis(), 10))
+		if !source.Denied(err) {
+			return err
+		}
 	}
 	kept := spec.Duration(time.Duration(keeps) * time.Millisecond)
 	return refusedTopic(topic, retentionMS, text, fmt.Sprintf("at least %d", need.Millis()),
 		fmt.Sprintf("it keeps %s, allowed_lateness %s plus retention.results %s is %s", kept, s.AllowedLateness, s.Retention.Results, need),
 		"give a shorter retention.results")
+}
+
+// untouched reports whether nothing was ever written to a topic and it has the broker's default for a setting: a start that was cut
+// off after it made the topic leaves it like that, and the next try gives it what it needs.
+func untouched(ctx context.Context, cluster *source.Cluster, topic, setting string) (bool, error) {
+	sets, err := cluster.TopicSets(ctx, topic, setting)
+	if source.Denied(err) || sets {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	numbers, err := cluster.Partitions(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	tps := make([]source.TopicPartition, len(numbers))
+	for i, n := range numbers {
+		tps[i] = source.TopicPartition{Topic: topic, Partition: n}
+	}
+	ends, err := cluster.Ends(ctx, tps...)
+	if err != nil {
+		return false, err
+	}
+	for _, end := range ends {
+		if end.HighWatermark > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // checkLedgerTopic refuses a ledger topic that is not compacted: without the floors, and the rows of windows that are
@@ -123,6 +162,16 @@ func fitTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, topic 
 		}
 		return err
 	case s.Results.Kafka != nil && topic == s.Results.Kafka.Topic:
+		fresh, err := untouched(ctx, cluster, topic, source.SettingMaxMessageBytes)
+		if err != nil {
+			return err
+		}
+		if fresh {
+			err := cluster.SetTopic(ctx, topic, source.SettingMaxMessageBytes, strconv.Itoa(need))
+			if !source.Denied(err) {
+				return err
+			}
+		}
 		return refusedTopic(topic, source.SettingMaxMessageBytes, strconv.Itoa(has), fmt.Sprintf("at least %d", need),
 			"a result row may be that large, and could never be published", "give a smaller event.max_value_bytes or event.max_key_bytes")
 	}

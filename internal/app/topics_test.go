@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -72,6 +73,43 @@ func TestTopicsThatAreMadeKeepEnough(t *testing.T) {
 	require.Error(t, checkResultTopic(t.Context(), cluster, s, false))
 	require.NoError(t, checkResultTopic(t.Context(), cluster, s, true))
 	require.NoError(t, checkResultTopic(t.Context(), cluster, s, false))
+}
+
+// A start that was cut off after it made a topic, and before it set what the topic needs, is finished by the next try. What somebody
+// has set, or written to, is not changed.
+func TestTopicsOfAStartThatWasCutOff(t *testing.T) {
+	cfg, cluster := startKafka(t, source.TopicSpec{Name: "in"}, source.TopicSpec{Name: "out"}, source.TopicSpec{Name: "used"},
+		source.TopicSpec{Name: "set", Config: map[string]string{retentionMS: "604800000", source.SettingMaxMessageBytes: "1048588"}})
+	parse := func(topic string) *spec.Spec {
+		s, err := spec.Parse("wide.yaml", []byte(`{name: wide, source: {topics: [in]},
+  event: {key: [k], time: {field: t, unit: s}, max_value_bytes: 2MiB}, aggregates: {f: {func: first, field: v}, l: {func: last, field: v}},
+  windows: [{name: w, size: 1h}], retention: {results: 60d}, results: {kafka: {topic: `+topic+`}}}`))
+		require.NoError(t, err)
+		return s
+	}
+	v := servers{cluster: cluster}
+	out := parse("out")
+	_, err := v.EnsureTopics(t.Context(), out)
+	require.NoError(t, err)
+	settings, err := cluster.TopicSettings(t.Context(), "out", retentionMS, source.SettingMaxMessageBytes)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{
+		retentionMS: fmt.Sprint(out.KeepResults().Millis()), source.SettingMaxMessageBytes: fmt.Sprint(out.RecordBytes()),
+	}, settings)
+
+	_, err = v.EnsureTopics(t.Context(), parse("set"))
+	require.ErrorContains(t, err, "topic set has retention.ms=604800000")
+	require.NoError(t, cluster.SetTopic(t.Context(), "set", retentionMS, "-1"))
+	_, err = v.EnsureTopics(t.Context(), parse("set"))
+	require.ErrorContains(t, err, "topic set has max.message.bytes=1048588")
+
+	producer, err := source.NewProducer(t.Context(), cfg)
+	require.NoError(t, err)
+	require.NoError(t, producer.Send(t.Context(), []source.SideRecord{{Topic: "used", Value: []byte("x")}}))
+	require.NoError(t, producer.Close())
+	_, err = v.EnsureTopics(t.Context(), parse("used"))
+	require.ErrorIs(t, err, activities.ErrPermanent)
+	require.ErrorContains(t, err, "topic used has retention.ms=")
 }
 
 // Every topic takes what the pipeline may write to it, or the start says what to change.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/IBM/sarama"
 )
@@ -11,12 +12,32 @@ import (
 // TopicSettings asks for settings of a topic by their Kafka names, as they are in force: what the topic does not set is
 // the broker's default. A setting that the broker does not know is left out. ErrUnknownTopic when there is no such topic.
 func (c *Cluster) TopicSettings(ctx context.Context, topic string, names ...string) (map[string]string, error) {
+	entries, err := c.describeTopic(ctx, topic, names...)
+	if err != nil {
+		return nil, err
+	}
+	settings := make(map[string]string, len(names))
+	for _, entry := range entries {
+		settings[entry.Name] = entry.Value
+	}
+	return settings, nil
+}
+
+// TopicSets reports whether a topic has a value of its own for a setting, rather than the broker's default. ErrUnknownTopic when
+// there is no such topic.
+func (c *Cluster) TopicSets(ctx context.Context, topic, name string) (bool, error) {
+	entries, err := c.describeTopic(ctx, topic, name)
+	return slices.ContainsFunc(entries, func(e *sarama.ConfigEntry) bool {
+		return e.Name == name && e.Source == sarama.SourceTopic
+	}), err
+}
+
+func (c *Cluster) describeTopic(ctx context.Context, topic string, names ...string) (entries []*sarama.ConfigEntry, err error) {
 	req := &sarama.DescribeConfigsRequest{
 		Version:   2,
 		Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: names}},
 	}
-	settings := make(map[string]string, len(names))
-	err := c.again(ctx, func(ctx context.Context) error {
+	err = c.again(ctx, func(ctx context.Context) error {
 		var resp *sarama.DescribeConfigsResponse
 		err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
 			resp, err = b.DescribeConfigs(req)
@@ -25,6 +46,7 @@ func (c *Cluster) TopicSettings(ctx context.Context, topic string, names ...stri
 		if err != nil {
 			return err
 		}
+		entries = nil
 		for _, r := range resp.Resources {
 			switch code := sarama.KError(r.ErrorCode); code {
 			case sarama.ErrNoError:
@@ -33,16 +55,14 @@ func (c *Cluster) TopicSettings(ctx context.Context, topic string, names ...stri
 			default:
 				return &sarama.DescribeConfigError{Err: code, ErrMsg: r.ErrorMsg}
 			}
-			for _, entry := range r.Configs {
-				settings[entry.Name] = entry.Value
-			}
+			entries = append(entries, r.Configs...)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("settings of topic %s: %w", topic, err)
 	}
-	return settings, nil
+	return entries, nil
 }
 
 // SetTopic gives one setting of a topic a value of its own and leaves the others as they are.

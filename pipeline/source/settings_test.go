@@ -15,7 +15,17 @@ func TestTopicSettings(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"retention.ms": "604800000", "cleanup.policy": "compact"}, found)
 
+	sets := func(setting string) bool {
+		t.Helper()
+		own, err := k.cluster.TopicSets(t.Context(), name, setting)
+		require.NoError(t, err)
+		return own
+	}
+	require.True(t, sets("cleanup.policy"))
+	require.False(t, sets("retention.ms"), "it has the broker's default")
+
 	require.NoError(t, k.cluster.SetTopic(t.Context(), name, "retention.ms", "86400000"))
+	require.True(t, sets("retention.ms"))
 	require.NoError(t, k.cluster.SetTopic(t.Context(), name, "cleanup.policy", "delete"))
 	found, err = k.cluster.TopicSettings(t.Context(), name, "retention.ms", "cleanup.policy")
 	require.NoError(t, err)
