@@ -119,6 +119,9 @@ func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell p
 		}
 	}
 	for _, s := range p.watch.gone(now) {
+		if !p.ready.Load() {
+			break // who buries a process keeps the others from telling its Replicas, and this process could not tell them
+		}
 		seen, body := s.present, s.body
 		delete(p.watch.known, seen.ID)
 		p.work.Go(func() { p.bury(ctx, seen, body, tell) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,7 @@ type parish struct {
 	moves   []string
 	stops   map[string]context.CancelFunc
 	frozen  map[string]bool
+	ready   map[string]*atomic.Bool // by name
 	stalled map[string]time.Time
 	running sync.WaitGroup
 }
@@ -43,6 +45,7 @@ func inParish(t *testing.T, test func(p *parish)) {
 			t: t, beats: make(map[string]store.Present), bodies: make(map[string][]byte), leases: make(map[string]activities.Lease),
 			seats: make(map[string][]seat), ending: make(map[string]bool), refuses: make(map[string]bool),
 			stops: make(map[string]context.CancelFunc), frozen: make(map[string]bool), stalled: make(map[string]time.Time),
+			ready: make(map[string]*atomic.Bool),
 		}
 		defer p.running.Wait()
 		defer func() {
@@ -166,7 +169,7 @@ func (p *parish) join(name string, seats ...seat) {
 	presence := newPresence(v, v, "default", v.queue, name, true, quiet)
 	presence.ready.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
-	p.stops[name] = cancel
+	p.stops[name], p.ready[name] = cancel, &presence.ready
 	p.running.Go(func() {
 		presence.run(ctx, func() ([]seat, bool) {
 			p.mu.Lock()
@@ -238,6 +241,23 @@ func TestAKilledWorkerIsNoticed(t *testing.T) {
 		require.Contains(t, p.leases, "orders-1")
 		pass(time.Minute)
 		require.Len(t, p.told(), 2)
+	})
+}
+
+// A worker that Temporal does not answer could not tell a Replica anything. It leaves the dead to one that can, or to later.
+func TestAWorkerWithoutTemporalBuriesNobody(t *testing.T) {
+	inParish(t, func(p *parish) {
+		p.join("a", hold("orders", 0))
+		p.join("b")
+		p.ready["b"].Store(false)
+		pass(5 * time.Second)
+		p.kill("a")
+		pass(contract.StrangerGoneAfter + time.Second)
+		require.Empty(t, p.told())
+		require.Contains(t, p.leases, "orders-0")
+		p.ready["b"].Store(true)
+		pass(2 * contract.PresenceEvery)
+		require.Equal(t, []string{"orders-0 on a"}, p.told())
 	})
 }
 
@@ -390,10 +410,11 @@ func TestASlowProcessIsNotBuriedAgain(t *testing.T) {
 	inParish(t, func(p *parish) {
 		p.join("a", hold("orders", 0))
 		p.join("b", hold("orders", 1))
-		pass(5 * time.Second)
+		const between = 100 * time.Millisecond // stalls begin between two beats, so that their order does not matter
+		pass(5*time.Second + between)
 		stall := func(d time.Duration) {
 			p.stall("a", d)
-			pass(d + 3*time.Second)
+			pass(d.Round(contract.PresenceEvery) + 3*time.Second)
 		}
 		stall(1400 * time.Millisecond)
 		require.Empty(t, p.told())
