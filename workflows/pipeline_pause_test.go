@@ -84,4 +84,5 @@ func TestACommandWritesWhatAnEarlierOneOwes(t *testing.T) {
 	require.Equal(t, "scale", written.RequestID)
 	require.NotNil(t, written.Paused)
 	require.True(t, *written.Paused, "the pause is not lost")
+	require.NotNil(t, *written.Orders, "nor that no order is in force")
 }

@@ -201,7 +201,8 @@ func (p *pipeline) withOwed(change contract.DesiredChange) contract.DesiredChang
 		change.Paused = &p.state.Paused
 	}
 	if change.Orders == nil {
-		change.Orders = &p.state.Orders
+		orders := append([]contract.LevelOrder{}, p.state.Orders...) // never nil, which would leave a lifted order in force
+		change.Orders = &orders
 	}
 	return change
 }

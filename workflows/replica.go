@@ -163,10 +163,36 @@ func (r *replica) place(ctx workflow.Context, known *contract.Claimed) (place co
 	r.show(ctx)
 	options := contract.ClaimOptions()
 	options.Summary = fmt.Sprintf("looks for a worker for hot path %d of %s", r.in.Replica, r.in.Pipeline)
-	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.placement.Claim, contract.ClaimInput{
+	claim := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.placement.Claim, contract.ClaimInput{
 		Pipeline: r.in.Pipeline, Replica: r.in.Replica, Moving: len(r.in.Placements) > 0, Spec: r.in.Spec, Refused: r.refused,
-	}).Get(ctx, &place)
+	})
+	if workflow.GetVersion(ctx, changeTellsSeeking, workflow.DefaultVersion, 1) == 1 {
+		r.tellSeeking(ctx, claim)
+	}
+	err = claim.Get(ctx, &place)
 	return place, err
+}
+
+// changeTellsSeeking: the parent is told of a claim that is not answered soon.
+const changeTellsSeeking = "replica-tells-that-it-seeks"
+
+// claimSoon is how long a claim may take before the parent is told that the hot path has no place.
+const claimSoon = 3 * time.Second
+
+func (r *replica) tellSeeking(ctx workflow.Context, claim workflow.Future) {
+	soon, err := awaitFor(ctx, claimSoon, "before it says that no worker takes the hot path", claim.IsReady)
+	if soon || err != nil {
+		return
+	}
+	if r.note == "" {
+		r.note = "no worker has taken it yet"
+		if n := len(r.in.Placements); n > 0 {
+			last := r.in.Placements[n-1]
+			r.note = contract.Cut(fmt.Sprintf("%s; it was on %s: %s", r.note, last.Worker, last.Ended))
+		}
+	}
+	r.show(ctx)
+	r.parent.tell(ctx, contract.ChildSeeking, "", r.note)
 }
 
 // incapable says that no worker can run the spec, and why. The next claim returns when one can, or says something else.

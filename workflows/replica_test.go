@@ -140,6 +140,35 @@ func TestReplicaStops(t *testing.T) {
 	})
 }
 
+// While nobody takes the hot path, for example because Redis is away, the pipeline does not believe it where it was.
+func TestReplicaTellsThatItSeeks(t *testing.T) {
+	moved := temporal.NewApplicationError("the worker stops", contract.ErrorMoved)
+	env, _, reports := replicaEnv(t, stay{queue: "a", err: moved}, stay{queue: "b", err: moved}, stay{queue: "c"})
+	claims := 0
+	env.OnActivity(contract.ActivityClaim, anything, mockMatch(func(contract.ClaimInput) bool { claims++; return claims > 2 })).Once().
+		After(time.Minute).Return(&contract.Claimed{Worker: "c", Queue: contract.HostQueue("c")}, nil)
+	quick := func(worker string) {
+		env.OnActivity(contract.ActivityClaim, anything, anything).Once().
+			Return(&contract.Claimed{Worker: worker, Queue: contract.HostQueue(worker)}, nil)
+	}
+	quick("a")
+	quick("b")
+	env.OnActivity(contract.ActivityClaim, anything, anything).After(never).Return(nil, errors.New("given up"))
+	env.RegisterDelayedCallback(func() {
+		last := (*reports)[len(*reports)-1]
+		require.Equal(t, contract.ChildSeeking, last.State)
+		require.Contains(t, last.Note, "no worker has taken it yet; it was on b: moved: the worker stops")
+		require.Equal(t, last.Note, statusOf[contract.ReplicaStatus](t, env).Note)
+	}, 30*time.Second)
+	env.RegisterDelayedCallback(env.CancelWorkflow, 10*time.Minute)
+	startReplica(env)
+	var states []string
+	for _, r := range *reports {
+		states = append(states, r.State+" "+r.Worker)
+	}
+	require.Equal(t, []string{"placed a", "placed b", "seeking ", "placed c"}, states[:4], "a claim that is answered at once is not told")
+}
+
 func TestReplicaBacksOffWhenStaysKeepFailing(t *testing.T) {
 	var stays []stay
 	for range 12 {
