@@ -188,8 +188,11 @@ func (d *due) stopped(reason error) error {
 // left who could mend it or would tell the window's workflow to stop.
 func (a *Closing) CloseOne(ctx context.Context, in contract.CloseOneInput) (*contract.CloseOneResult, error) {
 	var result contract.CloseOneResult
-	err := a.hold(ctx, in.Spec, func(ctx context.Context, s *spec.Spec, closer Closer) (err error) {
-		result.Closed, result.Published, err = closer.CloseOne(ctx, in.Window)
+	err := a.hold(ctx, in.Spec, func(ctx context.Context, s *spec.Spec, closer Closer) error {
+		err := a.turn(ctx, s.Name, func(ctx context.Context) (err error) {
+			result.Closed, result.Published, err = closer.CloseOne(ctx, in.Window)
+			return err
+		})
 		if err != nil && a.pipelineGone(ctx, s.Name) {
 			result.Gone, err = true, nil
 		}
@@ -201,9 +204,11 @@ func (a *Closing) CloseOne(ctx context.Context, in contract.CloseOneInput) (*con
 // Emit publishes every open window as it stands.
 func (a *Closing) Emit(ctx context.Context, in contract.EmitInput) (*contract.Emitted, error) {
 	var emitted contract.Emitted
-	err := a.hold(ctx, in.Spec, func(ctx context.Context, _ *spec.Spec, closer Closer) (err error) {
-		emitted, err = closer.Emit(ctx, in.Reason, in.Ends)
-		return err
+	err := a.hold(ctx, in.Spec, func(ctx context.Context, s *spec.Spec, closer Closer) error {
+		return a.turn(ctx, s.Name, func(ctx context.Context) (err error) {
+			emitted, err = closer.Emit(ctx, in.Reason, in.Ends)
+			return err
+		})
 	})
 	emitted.Revisions = emitted.Revisions[:min(len(emitted.Revisions), contract.MaxEmittedRevisions)]
 	return &emitted, err
@@ -220,7 +225,7 @@ func (a *Closing) hold(ctx context.Context, raw []byte, work func(context.Contex
 		closer, done, err := a.closers.Closer(ctx, s, activity.GetInfo(ctx).WorkflowExecution.RunID)
 		if err == nil {
 			defer done()
-			err = a.turn(ctx, s.Name, func(ctx context.Context) error { return work(ctx, s, closer) })
+			err = work(ctx, s, closer)
 		}
 		if reason := reasonOf(ctx); err != nil && reason != nil {
 			return ended(reason)

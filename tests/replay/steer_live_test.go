@@ -179,6 +179,9 @@ func degrade(s *stack) {
 	s.mustMillrace("journal → throttled", "degrade", "status", "orders")
 	s.mustMillrace("hold: applied by "+id, "degrade", "hold", "orders", "--worker", host.name, "--reason", "maintenance",
 		"--request-id", "hold-0")
+	code, _, errs := s.millrace("degrade", "auto", "orders", "--worker", host.name, "--expect-generation", "0")
+	require.Equal(s.t, cli.ExitFailed, code)
+	require.Contains(s.t, errs, "expect_generation is 0, and the overrides of redis on host-e have generation 1")
 	for _, update := range []string{contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto} {
 		var receipt contract.LevelReceipt
 		require.NoError(s.t, s.ask(id, update, update+"-1", contract.LevelRequest{Reason: "test"}, &receipt), update)
