@@ -98,7 +98,7 @@ func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Met
 			return false, nil, nil
 		}
 		if err != nil {
-			return false, nil, fmt.Errorf("lane %s, slice %s: %w", id, s.SliceID, err)
+			return false, nil, err
 		}
 		if ahead || !guard.Follows(m.Guard()) || guard.Offset != m.Offset {
 			return false, nil, nil
