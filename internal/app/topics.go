@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"millrace/activities"
@@ -55,7 +56,7 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 		}
 	}
 	kept := spec.Duration(time.Duration(keeps) * time.Millisecond)
-	return refusedTopic(topic, retentionMS, text, fmt.Sprintf("at least %d", need.Millis()),
+	return refusedTopic(topic, retentionMS, text, atLeast(need.Millis()),
 		fmt.Sprintf("it keeps %s, allowed_lateness %s plus retention.results %s is %s", kept, s.AllowedLateness, s.Retention.Results, need),
 		"give a shorter retention.results")
 }
@@ -107,11 +108,16 @@ func checkLedgerTopic(ctx context.Context, cluster *source.Cluster, topic string
 	return nil
 }
 
+// leastPrefix stands before a number that a setting must not be below.
+const leastPrefix = "at least "
+
+func atLeast(n int64) string { return leastPrefix + strconv.FormatInt(n, 10) }
+
 // refusedTopic is an error that no retry mends.
 func refusedTopic(topic, setting, value, want, why, or string) error {
-	return fmt.Errorf("%w: topic %s has %s=%s, want %s: %s; set it with kafka-configs.sh --alter --entity-type topics "+
-		"--entity-name %s --add-config %s=..., or %s",
-		activities.ErrPermanent, topic, setting, value, want, why, topic, setting, or)
+	return fmt.Errorf("%w: topic %s has %s=%s, want %s: %s; set it with "+
+		"kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config %s=%s, or %s",
+		activities.ErrPermanent, topic, setting, value, want, why, topic, setting, strings.TrimPrefix(want, leastPrefix), or)
 }
 
 const (
@@ -172,7 +178,7 @@ func fitTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, topic 
 				return err
 			}
 		}
-		return refusedTopic(topic, source.SettingMaxMessageBytes, strconv.Itoa(has), fmt.Sprintf("at least %d", need),
+		return refusedTopic(topic, source.SettingMaxMessageBytes, strconv.Itoa(has), atLeast(int64(need)),
 			"a result row may be that large, and could never be published", "give a smaller event.max_value_bytes or event.max_key_bytes")
 	}
 	return nil

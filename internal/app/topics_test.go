@@ -46,7 +46,7 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 	require.ErrorIs(t, err, activities.ErrPermanent)
 	require.ErrorContains(t, err, "topic orders.windows has retention.ms=176399999, want at least 176400000: it keeps")
 	require.ErrorContains(t, err, "allowed_lateness 1h plus retention.results 2d is 2d1h")
-	require.ErrorContains(t, err, "--entity-name orders.windows --add-config retention.ms=")
+	require.ErrorContains(t, err, "--entity-name orders.windows --add-config retention.ms=176400000, or give a shorter")
 	set("orders.windows", "retention.ms", "-1")
 	require.NoError(t, start())
 
