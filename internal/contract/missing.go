@@ -57,7 +57,7 @@ func MissingText(missing []LaneMissing) string {
 func (g MissingGroup) String() string {
 	for _, m := range g {
 		if m.Reason != g[0].Reason {
-			return fmt.Sprintf("%s: of %s, and alike of the others: %s", g.Lanes(), g[0].lane(), g[0].Reason)
+			return fmt.Sprintf("%s (numbers of %s): %s", g.Lanes(), g[0].lane(), g[0].Reason)
 		}
 	}
 	return g.Lanes() + ": " + g[0].Reason

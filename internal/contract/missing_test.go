@@ -18,7 +18,7 @@ func TestMissingTextSaysEveryReasonOnce(t *testing.T) {
 	}
 	require.Empty(t, MissingText(nil))
 	require.Equal(t, "lane in/7: no worker has acquired it", MissingText([]LaneMissing{unowned(7)}))
-	require.Equal(t, "lanes in/0, in/2: of in/0, and alike of the others: Redis holds no state of in/0, but offset 100 is committed; "+
+	require.Equal(t, "lanes in/0, in/2 (numbers of in/0): Redis holds no state of in/0, but offset 100 is committed; "+
 		"lanes in/1, in/3: no worker has acquired it", MissingText([]LaneMissing{lost(0), unowned(1), lost(2), unowned(3)}))
 	var many []LaneMissing
 	for n := range int32(20) {
