@@ -156,6 +156,9 @@ reason "drain"; when that is not possible the pipeline goes on and the receipt s
 			if err != nil {
 				return err
 			}
+			if !drain && cmd.Flags().Changed("timeout") {
+				return usagef("--timeout is only for a drain; give --drain as well, or --wait for how long to wait for the answer")
+			}
 			request := contract.StopRequest{Drain: drain, TimeoutSeconds: seconds, Reason: c.reason, ExpectGeneration: c.expected()}
 			if err := request.Validate(); err != nil {
 				return usagef("%w", err)

@@ -85,6 +85,26 @@ func (j *devJob) validate() error {
 	return nil
 }
 
+// checkFiles refuses a feed that cannot be read and results that cannot be written before anything is started for them.
+func (j *devJob) checkFiles() error {
+	if j.feed != "" && j.feed != "-" {
+		in, err := openLines(j.feed)
+		if err != nil {
+			return err
+		}
+		closing(in)
+	}
+	if j.results == "" || j.results == "-" {
+		return nil
+	}
+	trial, err := createResults(j.results)
+	if err != nil {
+		return usagef("--results: %w", err)
+	}
+	closing(trial)
+	return os.Remove(trial.Name())
+}
+
 // defaultPartitions is what dev gives the topics of a pipeline, and preview a sample.
 const defaultPartitions = 4
 
@@ -98,6 +118,9 @@ func runDev(ctx context.Context, sh *shell, job devJob) (err error) {
 		if job.feed != "" && len(s.Source.Topics) != 1 {
 			return usagef("%s reads %s; --feed needs exactly one", job.spec, counted(len(s.Source.Topics), "topic"))
 		}
+	}
+	if err := job.checkFiles(); err != nil {
+		return err
 	}
 	if job.dir == "" {
 		if job.dir, err = os.MkdirTemp("", "millrace-dev-"); err != nil {

@@ -123,8 +123,9 @@ func agreed(ctx context.Context, sh *shell, want string, answers io.Reader) bool
 	answer := make(chan string, 1)
 	go func() {
 		line, err := bufio.NewReader(answers).ReadString('\n')
-		if err != nil {
+		if err != nil { // no answer has ended the line of the question
 			line = ""
+			fmt.Fprintln(sh.err)
 		}
 		answer <- strings.TrimSpace(line)
 	}()

@@ -34,9 +34,9 @@ func saveRows(name string, rows []ledger.ResultRow) (err error) {
 	if name == "-" {
 		return writeRows(os.Stdout, rows)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".results-*")
+	f, err := createResults(name)
 	if err != nil {
-		return fmt.Errorf("write results: %w", err)
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -58,6 +58,15 @@ func saveRows(name string, rows []ledger.ResultRow) (err error) {
 		return fmt.Errorf("write results: %w", err)
 	}
 	return nil
+}
+
+// createResults creates the file that takes the name of the results once they are complete.
+func createResults(name string) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".results-*")
+	if err != nil {
+		return nil, fmt.Errorf("write results: %w", err)
+	}
+	return f, nil
 }
 
 // cells renders a row's key and values for a table: field names once, in the header.

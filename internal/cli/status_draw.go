@@ -40,8 +40,12 @@ const reasonWidth = 72
 
 func drawHead(w io.Writer, v statusView) {
 	fmt.Fprintf(w, "pipeline %s: %s\n", v.Pipeline, v.Standing.Line)
-	fmt.Fprintf(w, "watermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
-		markText(v.Watermark)+heldText(v.Holder), counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+	if v.LanesAt == nil {
+		fmt.Fprintln(w, "the lanes have not been read: watermark, open windows and lag are not known")
+	} else {
+		fmt.Fprintf(w, "watermark %s, %s, %d closed but open to late events, lag %d, %s records/s\n",
+			markText(v.Watermark)+heldText(v.Holder), counted(v.Open, "open window"), v.Waiting, v.Lag, short(v.Rate))
+	}
 	for _, p := range v.Pending {
 		who := "it"
 		if p.Update != "" {
@@ -188,10 +192,8 @@ const (
 func drawScreen(v statusView, now time.Time, width, height int) string {
 	var head strings.Builder
 	drawHead(&head, v)
-	if v.LanesAt == nil {
-		head.WriteString("lanes have not been read yet\n")
-	} else if age := now.Sub(*v.LanesAt); age > lookLimit {
-		fmt.Fprintf(&head, "lanes as of %s, %s ago\n", v.LanesAt.UTC().Format(time.RFC3339), age.Round(time.Second))
+	if v.LanesAt != nil && now.Sub(*v.LanesAt) > lookLimit {
+		fmt.Fprintf(&head, "lanes as of %s, %s ago\n", v.LanesAt.UTC().Format(time.RFC3339), now.Sub(*v.LanesAt).Round(time.Second))
 	}
 	lines := wrapLines(strings.TrimRight(head.String(), "\n"), width)
 	lines = append(lines, screenConditionLines(v, min(screenConditions, max(1, height-4-leastLanes)))...)

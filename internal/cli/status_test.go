@@ -13,6 +13,17 @@ import (
 	"millrace/internal/contract"
 )
 
+// Lanes that could not be read have no lag of 0 and no open windows: nobody knows.
+func TestStatusWithoutLanesClaimsNothing(t *testing.T) {
+	var b bytes.Buffer
+	drawHead(&b, statusView{Pipeline: "p"})
+	require.Contains(t, b.String(), "\nthe lanes have not been read: watermark, open windows and lag are not known\n")
+	require.NotContains(t, b.String(), "lag 0")
+	b.Reset()
+	drawHead(&b, statusView{Pipeline: "p", LanesAt: &noon})
+	require.Contains(t, b.String(), "lag 0")
+}
+
 func TestStatusSaysWhatACommandWaitsFor(t *testing.T) {
 	var b bytes.Buffer
 	drawHead(&b, statusView{Pipeline: "p", Pending: []contract.Pending{
@@ -102,7 +113,7 @@ func TestScreenSaysHowOldTheLanesAre(t *testing.T) {
 	require.NotContains(t, drawScreen(v, now, 80, 24), "as of")
 	require.Contains(t, drawScreen(v, now.Add(time.Minute), 80, 24), "lanes as of 2026-11-29T12:04:00Z, 1m0s ago", "the last values stay")
 	v.LanesAt, v.Lanes = nil, nil
-	require.Contains(t, drawScreen(v, now, 80, 24), "lanes have not been read yet")
+	require.Contains(t, drawScreen(v, now, 80, 24), "the lanes have not been read: ")
 }
 
 func TestOneShortReasonALine(t *testing.T) {

@@ -89,6 +89,8 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var invalid *pflag.InvalidValueError
 	switch {
+	case errors.As(err, &unknown) && strings.Trim(unknown.GetSpecifiedShortnames(), "0123456789") == "" && unknown.GetSpecifiedShortnames() != "":
+		return usagef("-%s is no flag, and no argument may be negative; usage: %s", unknown.GetSpecifiedShortnames(), cmd.UseLine())
 	case errors.As(err, &unknown):
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
@@ -101,6 +103,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		if want := wantedValue(invalid.GetFlag()); want != "" {
 			return usagef("--%s is %q; want %s; see %s --help", invalid.GetFlag().Name, invalid.GetValue(), want, cmd.CommandPath())
 		}
+		return usagef("--%s: %w; see %s --help", invalid.GetFlag().Name, invalid.Unwrap(), cmd.CommandPath())
 	}
 	return usagef("%w; see %s --help", err, cmd.CommandPath())
 }
