@@ -65,6 +65,8 @@ func TestUsage(t *testing.T) {
 		{"feed x.jsonl --topic t --from-line 0", ExitUsage, "--from-line is 0"},
 		{"feed x.jsonl --topic t --kafka 127.0.0.1:1", ExitUnreachable, "127.0.0.1:1"},
 		{"windows get p hourly yesterday", ExitUsage, `START is "yesterday"; want RFC 3339`},
+		{"status --check", ExitUsage, "--check needs NAME"},
+		{"status p in/0 --check", ExitUsage, "--check is about the whole pipeline; leave in/0 out"},
 		{"scale p many", ExitUsage, `REPLICAS is "many"`},
 		{"scale p 0", ExitUsage, "replicas is 0; want 1 to"},
 		{"scale p -12", ExitUsage, "-12 is no flag, and no argument may be negative; usage: millrace scale NAME REPLICAS"},

@@ -42,6 +42,12 @@ that was paused or stopped on purpose, and one whose sources are quiet, is healt
 			if len(args) > 1 {
 				lane = args[1]
 			}
+			switch {
+			case flags.check && name == "" && flags.file == "":
+				return usagef("--check needs NAME: which pipeline is to be healthy?")
+			case flags.check && lane != "":
+				return usagef("--check is about the whole pipeline; leave %s out", lane)
+			}
 			return status(cmd.Context(), sh, name, lane, flags)
 		},
 	}
