@@ -128,7 +128,10 @@ func dependencyStatus(m *breaker.Machine, worker string) *contract.DependencySta
 	out := &contract.DependencyStatus{Dependency: s.Dependency, Level: s.Level.String(), Since: s.Since, Reason: s.Reason, Worker: worker}
 	if o := s.Override; o != nil {
 		out.Override, out.Since, out.Reason = string(o.Override), o.At, o.Reason
-		if o.By != "" {
+		switch {
+		case o.Reason == "":
+			out.Reason = o.By
+		case o.By != "":
 			out.Reason += " (" + o.By + ")"
 		}
 	}

@@ -67,6 +67,9 @@ func TestLevelAsTheControlPlaneSeesIt(t *testing.T) {
 
 		require.NoError(t, l.Override(contract.OverrideClose, "operator", "I know better"))
 		require.Equal(t, contract.OverrideClose, l.Status().Override)
+		require.Equal(t, "I know better (operator)", dependencyStatus(g.Machine, "w").Reason)
+		require.NoError(t, l.Override(contract.OverrideHold, "update u", ""))
+		require.Equal(t, "update u", dependencyStatus(g.Machine, "w").Reason, "an order without a reason is named by its request")
 		require.NoError(t, l.Override("", "operator", ""))
 		require.Empty(t, l.Status().Override)
 		require.ErrorContains(t, l.Override("ajar", "operator", ""), "ajar")

@@ -62,6 +62,7 @@ func TestUsage(t *testing.T) {
 		{"dev --spec " + good + " --feed missing.jsonl", ExitUsage, "cannot read the feed: open missing.jsonl"},
 		{"dev --spec " + good + " --drain --results none/out.jsonl", ExitUsage, "--results: write results: open none/"},
 		{"feed x.jsonl --topic t", ExitUsage, "Kafka is not configured: give --kafka HOST:PORT or set MILLRACE_KAFKA_BROKERS"},
+		{"feed x.jsonl --topic t/u", ExitUsage, `--topic: "t/u" is not a topic name; want a Kafka topic`},
 		{"feed x.jsonl --topic t --from-line 0", ExitUsage, "--from-line is 0"},
 		{"feed x.jsonl --topic t --kafka 127.0.0.1:1", ExitUnreachable, "127.0.0.1:1"},
 		{"windows get p hourly yesterday", ExitUsage, `START is "yesterday"; want RFC 3339`},
@@ -161,6 +162,7 @@ func TestExitCodes(t *testing.T) {
 	require.Equal(t, ExitFailed, Code(errors.New("x")))
 	require.Equal(t, ExitInterrupted, Code(fmt.Errorf("reading: %w", context.Canceled)))
 	require.Equal(t, ExitIncomplete, Code(fmt.Errorf("x: %w", incompletef("y"))))
+	require.Equal(t, ExitUsage, Code(unreachablef("who polls: %w", serviceerror.NewNamespaceNotFound("x"))))
 }
 
 func TestReport(t *testing.T) {
@@ -168,6 +170,8 @@ func TestReport(t *testing.T) {
 		"millrace: interrupted\n":             fmt.Errorf("list topics: %w", context.Canceled),
 		"millrace: interrupted: it goes on\n": fmt.Errorf("start: %w", interruptedf("it goes %s", "on")),
 		"millrace: one\nmillrace: two\n":      errors.Join(errors.New("one"), errors.New("two")),
+		"millrace: Temporal has no namespace \"x\": give --namespace, or set TEMPORAL_NAMESPACE\n": unreachablef("poll: %w",
+			serviceerror.NewNamespaceNotFound("x")),
 	} {
 		var b bytes.Buffer
 		Report(&b, err)

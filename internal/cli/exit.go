@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"go.temporal.io/api/serviceerror"
+
 	"millrace/pipeline/spec"
 )
 
@@ -60,9 +62,12 @@ func interruptedf(format string, args ...any) error {
 func Code(err error) int {
 	var fail *Fail
 	var invalid spec.Errors
+	var namespace *serviceerror.NamespaceNotFound
 	switch {
 	case err == nil:
 		return ExitOK
+	case errors.As(err, &namespace): // Temporal answers, whatever was asked
+		return ExitUsage
 	case errors.As(err, &fail):
 		return fail.Code
 	case errors.As(err, &invalid):
@@ -104,7 +109,10 @@ func reportJSON(w io.Writer, err error) {
 // worded returns what of err says something to its reader: where in the program an interruption was noticed does not.
 func worded(err error) error {
 	var told *interruption
+	var namespace *serviceerror.NamespaceNotFound
 	switch {
+	case errors.As(err, &namespace):
+		return usagef("Temporal has no namespace %q: give --namespace, or set TEMPORAL_NAMESPACE", namespace.Namespace)
 	case errors.As(err, &told):
 		return told
 	case errors.Is(err, context.Canceled):

@@ -65,6 +65,8 @@ func (j *feedJob) validate(cmd *cobra.Command) error {
 	switch {
 	case j.topic == "":
 		return usagef("--topic is missing; usage: %s", cmd.UseLine())
+	case spec.CheckTopic(j.topic) != nil:
+		return usagef("--topic: %w", spec.CheckTopic(j.topic))
 	case cmd.Flags().Changed(createFlag) && j.create < 1:
 		return atLeast(createFlag, j.create, 1)
 	case !(j.rate >= 0): // refuses NaN, too

@@ -94,7 +94,11 @@ func (sh *shell) connectKafka(ctx context.Context) (*servers, error) {
 func dialKafka(ctx context.Context, cfg source.Config) (*servers, error) {
 	cluster, err := source.NewCluster(ctx, cfg)
 	if err != nil {
-		return nil, reached(ctx, connect.Kafka.Explain(ctx, cfg.Brokers, cfg.TLS.Enable, err))
+		err = connect.Kafka.Explain(ctx, cfg.Brokers, cfg.TLS.Enable, err)
+		if errors.Is(err, source.ErrUnreachable) {
+			err = unreachablef("Kafka at %s does not answer: start it, or give --kafka HOST:PORT (%w)", strings.Join(cfg.Brokers, ","), err)
+		}
+		return nil, reached(ctx, err)
 	}
 	return &servers{kafka: cfg, cluster: cluster, release: []func(){func() { closing(cluster) }}}, nil
 }

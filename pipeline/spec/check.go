@@ -102,6 +102,16 @@ func CheckName(name string) error {
 	return nil
 }
 
+// CheckTopic says whether a topic can have this name, and if not what would be valid.
+func CheckTopic(name string) error {
+	if !isTopic(name) {
+		return fmt.Errorf("%q is not a topic name; want %s", name, wantTopic)
+	}
+	return nil
+}
+
+func isTopic(name string) bool { return topicPattern.MatchString(name) && name != "." && name != ".." }
+
 func checkName(path, name string, fail report) {
 	switch {
 	case name == "":
@@ -117,7 +127,7 @@ func checkTopics(s *Spec, fail report) {
 		switch {
 		case name == "":
 			fail(path, "", missing, wantTopic)
-		case !topicPattern.MatchString(name) || name == "." || name == "..":
+		case !isTopic(name):
 			fail(path, name, "is not a topic name", wantTopic)
 		case used[name] != "":
 			fail(path, name, "is also "+used[name], "a topic of its own")
