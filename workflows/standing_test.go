@@ -33,6 +33,14 @@ func TestFirstLineFollowsWhatIsReported(t *testing.T) {
 		Waits: []contract.Wait{{For: "orders/0", Why: "gap: 20 offsets were deleted"},
 			{For: "orders/1", Why: "gap: 7 offsets were deleted"}},
 	}})
+	second := contract.RecoverLanesID("orders", "p2", 1)
+	tell(140*time.Second, contract.ChildReport{ID: second, State: contract.StateDeciding, ChildWaits: contract.ChildWaits{
+		Waits: []contract.Wait{{For: "orders/1", Why: "gap: 7 offsets were deleted"}},
+	}})
+	tell(150*time.Second, contract.ChildReport{ID: recovery, State: contract.StateDeciding, ChildWaits: contract.ChildWaits{
+		Waits: []contract.Wait{{For: "orders/0", Why: "gap: 20 offsets were deleted"}},
+	}})
+	tell(160*time.Second, contract.ChildReport{ID: second, State: contract.ChildEnded})
 	tell(3*time.Minute, contract.ChildReport{ID: recovery, State: contract.ChildEnded})
 	tell(4*time.Minute, contract.ChildReport{ID: degradation, State: contract.ChildEnded})
 	tell(5*time.Minute, contract.ChildReport{ID: "replica:orders:1", State: contract.ChildSeeking, Note: "worker-2 has no WAL"})
@@ -47,6 +55,9 @@ func TestFirstLineFollowsWhatIsReported(t *testing.T) {
 	require.Contains(t, lines[time.Minute], "degraded (redis on worker-a: journal: 3 of 3 probes failed since ")
 	require.Equal(t, "stalled: 2 of 2 lanes parked, decide with `millrace recover decide "+recovery+" --all CHOICE`; and 1 more",
 		lines[2*time.Minute])
+	require.Equal(t, "stalled: 2 of 2 lanes parked, 2 recoveries ask, see `millrace recover ls orders`; and 1 more", lines[150*time.Second])
+	require.Equal(t, "stalled: 1 of 2 lanes parked, decide with `millrace recover decide "+recovery+" --all CHOICE`; and 1 more",
+		lines[160*time.Second])
 	require.Contains(t, lines[3*time.Minute], "degraded (redis on worker-a")
 	require.Equal(t, "running", lines[4*time.Minute])
 	require.Equal(t, "seeking: replica:orders:1: worker-2 has no WAL", lines[5*time.Minute])
