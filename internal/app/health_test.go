@@ -38,7 +38,7 @@ func TestHealthOfAProcess(t *testing.T) {
 			whole := wholeProcess(tt.notReady, tt.pipelines)
 			require.Equal(t, tt.line, whole.Line)
 			require.Equal(t, tt.healthy, whole.Healthy)
-			require.Equal(t, tt.notReady == away, slices.ContainsFunc(whole.Conditions, func(c contract.Condition) bool {
+			require.Equal(t, errors.Is(tt.notReady, away), slices.ContainsFunc(whole.Conditions, func(c contract.Condition) bool {
 				return c.Kind == contract.ConditionTemporalAway
 			}), "%+v", whole)
 		})
