@@ -81,7 +81,7 @@ func notRunning(ctx context.Context, c client.Client, pipeline string, waited ti
 	switch {
 	case errors.As(err, &refused):
 		return fmt.Errorf("%s; see `millrace status %s`, or end it with `millrace stop %s`", refused.Message(), pipeline, pipeline)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), timedOut(err):
 		return unreachablef("pipeline %s was started, and no worker has said within %s whether it runs; see `millrace status %s`",
 			pipeline, waited+startGrace, pipeline)
 	}

@@ -164,7 +164,8 @@ func describe(ctx context.Context, c client.Client, view *statusView, facts *fin
 	var p contract.PipelineStatus
 	if err := queryWorkflow(ctx, c, contract.PipelineID(view.Pipeline), "", &p); err != nil {
 		facts.add(contract.Condition{
-			Kind: contract.ConditionTemporalAway, Reason: "the pipeline's workflow does not answer: " + firstLine(err.Error()),
+			Kind: contract.ConditionUnanswered, Reason: "workflow " + contract.PipelineID(view.Pipeline) + ": " + firstLine(err.Error()),
+			Command: "bin/worker",
 		})
 		return nil
 	}

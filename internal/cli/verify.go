@@ -72,14 +72,14 @@ func verifyPipeline(ctx context.Context, sh *shell, pipeline, file string, input
 	return err
 }
 
-// addStanding adds what status calls unhealthy, and notes that an operator keeps windows from closing. That Temporal does not answer
-// says nothing about what was published.
+// addStanding adds what status calls unhealthy, and notes that an operator keeps windows from closing. That Temporal could not be
+// asked says nothing about what was published.
 func addStanding(v *verify.Report, view statusView) {
 	for _, c := range view.Standing.Conditions {
 		if c.Kind == contract.ConditionClosingSuspended {
 			v.Notes = append(v.Notes, "no window closes: "+conditionLine(c))
 		}
-		if !contract.HealthyKind(c.Kind) && c.Kind != contract.ConditionTemporalAway {
+		if !contract.HealthyKind(c.Kind) && !contract.UnknownKind(c.Kind) {
 			v.Add(verify.Problem{Kind: verify.ProblemUnhealthy, Where: cmp.Or(c.Subject, view.Pipeline), Detail: conditionLine(c)})
 		}
 	}

@@ -13,6 +13,7 @@ const (
 	ConditionRedisAway      = "redis-away"      // Redis does not answer the command
 	ConditionKafkaAway      = "kafka-away"      // Kafka does not answer the command
 	ConditionTemporalAway   = "temporal-away"   // Temporal does not answer the command or the worker
+	ConditionUnanswered     = "unanswered"      // Temporal answers, and no worker does for the pipeline's workflow
 	ConditionHeld           = "held"            // a dependency is away and nothing can be journalled: lanes stand still
 	ConditionLaneParked     = "lane-parked"     // an incident of a lane waits for a decision
 	ConditionHostGone       = "host-gone"       // a recovery waits for a process that does not answer
@@ -71,10 +72,15 @@ func (s StuckState) VerifyCode() int {
 	switch {
 	case s.Kind == ConditionRedisAway, s.Kind == ConditionKafkaAway:
 		return 3
-	case s.healthy(), s.Kind == ConditionTemporalAway:
+	case s.healthy(), s.Unknown():
 		return 0
 	}
 	return 4
+}
+
+// Unknown reports whether the state says no more than that Temporal could not be asked, which is no word about what was published.
+func (s StuckState) Unknown() bool {
+	return s.Kind == ConditionTemporalAway || s.Kind == ConditionUnanswered
 }
 
 // healthy reports whether `status --check` passes in this state.
@@ -84,6 +90,12 @@ func (s StuckState) healthy() bool { return s.OnPurpose || s.Flows && s.Closes }
 func HealthyKind(kind string) bool {
 	state, _ := stuckState(kind)
 	return state.healthy()
+}
+
+// UnknownKind is StuckState.Unknown of a condition's kind.
+func UnknownKind(kind string) bool {
+	state, _ := stuckState(kind)
+	return state.Unknown()
 }
 
 // StuckStates lists every state that can last, the worst first.
@@ -414,6 +426,14 @@ var stuckStates = []StuckState{
 		Bound:  "none: it ends when Temporal answers.",
 		WayOut: "repair Temporal, or name the right address with `--temporal HOST:PORT`",
 		Sample: Condition{Reason: "Temporal at 127.0.0.1:7233 does not answer"},
+	},
+	{
+		Kind: ConditionUnanswered, Line: "{phase} as far as is known; no worker answers for its workflow ({reason})", Flows: true,
+		Means: "Temporal has the pipeline's workflow, and no worker says how it is: the workers have just gone, or are too busy. Commands wait. " +
+			"Temporal knows only after a minute that a worker is gone; from then on the state is `no-worker`.",
+		Bound:  "a minute, if no worker is left; none while one is there that does not get to it.",
+		WayOut: "see that a worker runs and reaches Temporal: `bin/worker`, or its log",
+		Sample: Condition{Reason: "workflow pipeline:orders: context deadline exceeded", Command: "bin/worker"},
 	},
 	{
 		Kind: ConditionStarting, Line: "starting: {reason}", OnPurpose: true,

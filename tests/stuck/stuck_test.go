@@ -48,6 +48,7 @@ var untried = map[string]string{
 	contract.ConditionJournalAsks: "which record of a journal asks depends on where it is damaged: " +
 		"TestCorruptionAsks in workflows, wal-flip in tests/chaos",
 	contract.ConditionWatermarkHeld: "others have to go on for minutes: the tests of pipeline/result hold a watermark on a clock of their own",
+	contract.ConditionUnanswered:    "it lasts until Temporal forgets a worker that has gone: TestAWorkflowThatNobodyAnswersFor in internal/cli",
 	contract.ConditionStorm: "which changes of assignment count depends on how fast lanes move: " +
 		"TestStormIsDampedAndReported in pipeline/engine",
 	contract.ConditionLaneBlocked: "it lasts while others catch up: " +
