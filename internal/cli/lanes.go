@@ -47,9 +47,10 @@ type lanesView struct {
 
 // States of lanes as Redis alone knows them; a hot path that has a lane says more.
 const (
-	stateNew       = "new"       // nobody has committed for it
-	stateCommitted = "committed" // somebody has
-	stateFenced    = "fenced"    // by a removal that has not ended
+	stateNew       = "new"        // nobody has committed for it
+	stateCommitted = "committed"  // somebody has
+	stateFenced    = "fenced"     // by a removal that has not ended
+	stateBad       = "unreadable" // what is stored cannot be read
 )
 
 // readLanes looks at every lane as the closer does. asked are the ends that earlier looks have asked for, nil for a look that
@@ -101,6 +102,9 @@ func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 	line := laneLine{
 		Topic: l.ID.Topic, Partition: l.ID.Partition, State: stateNew, Offset: store.NotStarted, End: l.Ends.End,
 		Lag: l.Ends.End - l.Ends.Start,
+	}
+	if l.Bad != nil {
+		line.State, line.Reason = stateBad, l.Bad.Error()
 	}
 	if !l.Found {
 		return line

@@ -315,7 +315,7 @@ func leftOutText(left []laneLine) string {
 func laneTrouble(l *laneLine) int {
 	state := l.State
 	switch state {
-	case stateFenced:
+	case stateFenced, stateBad:
 		state = lane.StateParked
 	case stateNew:
 		state = lane.StateAcquiring

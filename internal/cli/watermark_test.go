@@ -23,16 +23,7 @@ import (
 // incarnation of the topic, seals ahead of watermarks, lanes parked far behind, lanes that have committed nothing or were
 // never there.
 func TestStatusAndCloserShowTheSameWatermark(t *testing.T) {
-	s, err := spec.Parse("test.yaml", []byte(`
-name: orders
-source: {topics: [orders], format: json}
-event: {key: [k], time: {field: t, unit: ms}}
-aggregates: {n: {func: count}}
-windows: [{name: hourly, size: 1h}]
-watermark: {out_of_orderness: 0s, idle_timeout: 5s}
-results: {kafka: {topic: orders.windows}}
-`))
-	require.NoError(t, err)
+	s := ordersHourly(t)
 	server := miniredis.RunT(t)
 	state := store.New(storetest.Client(t, server.Addr(), false))
 	idleUnderTransaction := 0
@@ -75,6 +66,52 @@ results: {kafka: {topic: orders.windows}}
 		require.Equal(t, round.Waiting.Watermark, view.Watermark, "seed %d: %s\n%+v", seed, round.Waiting, view.Lanes)
 	}
 	require.Greater(t, idleUnderTransaction, 20)
+}
+
+func ordersHourly(t *testing.T) *spec.Spec {
+	t.Helper()
+	s, err := spec.Parse("test.yaml", []byte(`
+name: orders
+source: {topics: [orders], format: json}
+event: {key: [k], time: {field: t, unit: ms}}
+aggregates: {n: {func: count}}
+windows: [{name: hourly, size: 1h}]
+watermark: {out_of_orderness: 0s, idle_timeout: 5s}
+results: {kafka: {topic: orders.windows}}
+`))
+	require.NoError(t, err)
+	return s
+}
+
+// A lane whose state cannot be read is no server that is away: what there is of it and the other lanes show, and no watermark.
+func TestLaneWhoseStateCannotBeRead(t *testing.T) {
+	s := ordersHourly(t)
+	server := miniredis.RunT(t)
+	state := store.New(storetest.Client(t, server.Addr(), false))
+	kafka := publishtest.New()
+	kafka.AddTopic("orders", 3)
+	for p := range int32(3) {
+		kafka.Append(source.TopicPartition{Topic: "orders", Partition: p}, source.Record{})
+		id := store.LaneID{Pipeline: s.Name, Topic: "orders", Partition: p}
+		token := store.NextToken("")
+		meta, _, err := state.Acquire(t.Context(), id, s.StateID(), "", token)
+		require.NoError(t, err)
+		_, err = state.Apply(t.Context(), id, s.StateID(), token, []store.Call{{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Meta: &store.MetaUpdate{
+			Offset: 1, Watermark: 3_600_000, MaxTime: 3_600_000, Sealed: store.NoTime, IdleEnd: store.NotIdle,
+		}}})
+		require.NoError(t, err)
+	}
+	server.HSet("mr:{orders/orders/1}:meta", "format", "9")
+	server.HSet("mr:{orders/orders/2}:meta", "offset", "many")
+	view, err := readLanes(t.Context(), state, kafka, s, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, store.NoTime, view.Watermark)
+	require.Equal(t, []string{stateCommitted, stateBad, stateBad}, []string{view.Lanes[0].State, view.Lanes[1].State, view.Lanes[2].State})
+	require.Contains(t, view.Lanes[1].Reason, "format 9 found")
+	require.Contains(t, view.Lanes[2].Reason, `field offset is "many"`)
+	server.SetError("away")
+	_, err = readLanes(t.Context(), state, kafka, s, nil)
+	require.ErrorContains(t, err, "away")
 }
 
 // commitRandomLane gives a lane some past, and reports whether it claims to be idle.

@@ -67,6 +67,12 @@ type StateIDError struct {
 	Found, Want string
 }
 
+// Unreadable reports whether err says that the stored state is there and cannot be read by this release. Asking again does not help.
+func Unreadable(err error) bool {
+	var format *FormatError
+	return errors.As(err, &format) || errors.Is(err, ErrCorrupt)
+}
+
 func (e *StateIDError) Error() string {
 	return fmt.Sprintf("lane %s: state id %s found, the spec has %s: key, time, where, aggregates, windows or lateness changed",
 		e.Lane, e.Found, e.Want)

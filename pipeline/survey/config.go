@@ -34,7 +34,7 @@ type Config struct {
 	// Asked are the ends that earlier looks of the same closer asked for. Nil: there were none.
 	Asked *Asked
 	// Lenient is for people, who want to see what there is: a topic that does not exist has no lanes, a lane whose state is
-	// of another spec shows its meta alone, and the ends of all partitions are asked for. Without it the first two are
-	// errors.
+	// of another spec shows its meta alone, one whose state cannot be read says so, and the ends of all partitions are asked
+	// for. Without it the first three are errors.
 	Lenient bool
 }

@@ -24,9 +24,10 @@ type View struct {
 // Lane is a lane's meta and slices, read together.
 type Lane struct {
 	ID     store.LaneID
-	Found  bool // the lane has a meta
+	Found  bool // the lane has a meta that can be read
 	Meta   store.Meta
 	Loss   error                        // a part of the lane's state is gone from Redis: store.ErrPartialLoss
+	Bad    error                        // why the lane's state cannot be read, with Config.Lenient
 	Slices map[SliceKey]store.SliceStat // with events; of the spec's own state only
 	Held   int                          // slices that the lane holds, of whatever spec
 	Ctl    store.Ctl
@@ -101,7 +102,12 @@ func Take(ctx context.Context, cfg Config) (*View, error) {
 	}
 	v := &View{Lanes: make([]Lane, len(ids)), Watermark: window.NoTime, Holder: -1}
 	err = parallel.Do(ctx, cfg.Parallel, len(ids), func(ctx context.Context, i int) error {
-		return cfg.readLane(ctx, ids[i], &v.Lanes[i])
+		err := cfg.readLane(ctx, ids[i], &v.Lanes[i])
+		if cfg.Lenient && store.Unreadable(err) {
+			v.Lanes[i] = Lane{ID: ids[i], Bad: err, Why: "its state cannot be read"}
+			return nil
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -176,7 +182,7 @@ func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
 	l.Slices = make(map[SliceKey]store.SliceStat, len(stats))
 	for _, s := range stats {
 		if s.Width != c.Plan.Width {
-			return fmt.Errorf("lane %s: slice %s is %d ms wide, the spec's are %d ms", id, s.SliceID, s.Width, c.Plan.Width)
+			return fmt.Errorf("lane %s: %w: slice %s is %d ms wide, the spec's are %d ms", id, store.ErrCorrupt, s.SliceID, s.Width, c.Plan.Width)
 		}
 		if s.Folded > 0 {
 			l.Slices[SliceKey{s.Start, s.Gen}] = s
