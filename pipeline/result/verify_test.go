@@ -1,6 +1,7 @@
 package result_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -105,6 +106,24 @@ func TestVerifyFinds(t *testing.T) {
 		{"records that were read twice", func(w *world) {
 			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "read", "6", "filtered", "1").Err())
 		}, "input: read 6 records, the log holds 5 from offset 0 up to 5"},
+		{"state of a newer release", func(w *world) {
+			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "format", "9").Err())
+		}, "state: mr:{orders/orders/0}:meta: format 9 found"},
+		{"state of another spec", func(w *world) {
+			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "state", "ffff").Err())
+		}, "state: lane orders/orders/0: state id ffff found"},
+		{"state that somebody has overwritten", func(w *world) {
+			require.NoError(w.t, w.redis.HSet(w.ctx, "mr:{orders/orders/0}:meta", "offset", "many").Err())
+		}, `corrupt value in redis: field offset is "many"`},
+		{"an entry of a newer release", func(w *world) {
+			keys, err := w.redis.Keys(w.ctx, "*:s:*").Result()
+			require.NoError(w.t, err)
+			for _, key := range keys {
+				for field := range w.redis.HGetAll(w.ctx, key).Val() {
+					require.NoError(w.t, w.redis.HSet(w.ctx, key, field, "\xf0").Err())
+				}
+			}
+		}, "state: lane orders/orders/0, slice 3600000:1699920000000:0: entry has a newer format version"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := published(t)
@@ -117,6 +136,50 @@ func TestVerifyFinds(t *testing.T) {
 			}
 			require.Contains(t, strings.Join(found, "\n"), c.want)
 		})
+	}
+}
+
+// badBatch is a cluster whose orders cannot be decoded from one offset up to another.
+type badBatch struct {
+	verify.Kafka
+	from, to int64
+}
+
+func (b badBatch) ReadCommitted(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+	if tp.Topic != "orders" || from >= b.to {
+		return b.Kafka.ReadCommitted(ctx, tp, from, fn)
+	}
+	at, err := b.Kafka.ReadCommitted(ctx, tp, from, func(r source.Record) error {
+		if r.Offset >= b.from {
+			return nil
+		}
+		return fn(r)
+	})
+	if err == nil {
+		err = &source.DecodeError{TopicPartition: tp, Offset: b.from, Next: b.to, Err: source.ErrLegacyFormat}
+	}
+	return at, err
+}
+
+func TestVerifyPassesBatchesThatCannotBeDecoded(t *testing.T) {
+	w := published(t)
+	counts := func(from, to int64) (records int64, problems []verify.Problem) {
+		v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: badBatch{w.kafka, from, to}, Now: atBase, Input: true})
+		require.NoError(t, err)
+		return v.Lanes[0].Records, v.Problems
+	}
+	records, problems := counts(5, 8) // the lane has not come to it
+	require.EqualValues(t, 5, records)
+	require.Empty(t, problems)
+	records, problems = counts(2, 4) // it was sound when the lane read it
+	require.EqualValues(t, 3, records)
+	require.Equal(t, "read 5 records, the log holds 3 from offset 0 up to 5", problems[0].Detail)
+	meta := "mr:{orders/orders/0}:meta" // an operator gave it up
+	require.NoError(t, w.redis.HSet(w.ctx, meta, "read", "3", "folded", "3", "skipped", "2").Err())
+	records, problems = counts(2, 4)
+	require.EqualValues(t, 3, records)
+	for _, p := range problems {
+		require.NotEqual(t, verify.ProblemInput, p.Kind, p.Detail)
 	}
 }
 

@@ -21,12 +21,20 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 		if errors.Is(err, store.ErrNoMeta) {
 			break
 		}
+		if unusable(err) {
+			v.problem(ProblemState, check.Lane, "%v", err)
+			return check, nil
+		}
 		if err != nil {
 			return check, err
 		}
 		meta = m
 		check.Offset, check.Counters, check.Slices, check.Entries = m.Offset, m.Counters, len(stats), 0
 		quiet, problems, err := checkEntries(ctx, cfg, id, m, stats, &check.Entries)
+		if unusable(err) {
+			v.problem(ProblemState, check.Lane, "%v", err)
+			break
+		}
 		if err != nil {
 			return check, err
 		}
@@ -77,6 +85,12 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 		}
 	}
 	return check, nil
+}
+
+// unusable reports whether err is about what Redis holds, and not about reaching it.
+func unusable(err error) bool {
+	var other *store.StateIDError
+	return store.Unreadable(err) || errors.As(err, &other) || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion)
 }
 
 // checkEntries compares entries with folded counts. It is not quiet when the lane went on or backwards meanwhile, which

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ const (
 	ProblemTopic        = "topic"        // a lane's state belongs to a topic that was deleted and made again
 	ProblemInput        = "input"        // a lane has not read each record below its offset exactly once
 	ProblemLoss         = "state-lost"   // slices of a lane are gone from Redis
+	ProblemState        = "state"        // a lane's state is there and cannot be read, or is of another spec
 	ProblemEntries      = "entries"      // a slice's entries do not add up to what the lane folded there
 	ProblemLedger       = "ledger"       // ledger records contradict each other
 	ProblemResults      = "results"      // published rows contradict the ledger, or stand twice
@@ -178,17 +180,27 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 	}
 }
 
-// countRecords counts what a read_committed reader finds from begun up to offset; -1 when the log begins behind that by now.
+// countRecords counts what a read_committed reader finds from begun up to offset; -1 when the log begins behind that by now. Batches
+// that cannot be decoded hold nothing that it finds: a lane that has gone past one has given it up.
 func countRecords(ctx context.Context, k Kafka, tp source.TopicPartition, ends source.Ends, begun, offset int64) (int64, error) {
 	if ends.Start > begun {
 		return -1, nil
 	}
 	n := int64(0)
-	_, err := k.ReadCommitted(ctx, tp, begun, func(r source.Record) error {
-		if r.Offset < offset {
-			n++
+	for from := begun; ; {
+		_, err := k.ReadCommitted(ctx, tp, from, func(r source.Record) error {
+			if r.Offset < offset {
+				n++
+			}
+			return nil
+		})
+		var bad *source.DecodeError
+		if !errors.As(err, &bad) {
+			return n, err
 		}
-		return nil
-	})
-	return n, err
+		if bad.Next <= from || bad.Next >= offset {
+			return n, nil
+		}
+		from = bad.Next
+	}
 }
