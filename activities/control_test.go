@@ -119,6 +119,16 @@ func TestDrained(t *testing.T) {
 	parked := lane(0, 1, 3)
 	parked.Trouble = "parked: gap 3..9"
 	require.Equal(t, "parked: gap 3..9", drained([]contract.LaneState{parked}, ends[:1], now).Missing[0].Reason)
+	for _, offset := range []int64{10, 25} { // a log that lost its end
+		asks := lane(0, 1, offset)
+		asks.Trouble, asks.Asks = "parked: truncated", true
+		for _, end := range []int64{0, 10} {
+			got := drained([]contract.LaneState{asks}, []contract.LaneEnd{{Topic: "orders", End: end}}, now)
+			require.Empty(t, got.Lanes)
+			require.Equal(t, "parked: truncated", got.Missing[0].Reason)
+			require.True(t, got.Missing[0].Asks)
+		}
+	}
 }
 
 // A lane that waits for a decision will not move before somebody makes it: the drain is given up at once, and says so.

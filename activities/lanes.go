@@ -25,7 +25,7 @@ func applied(states []contract.LaneState, generation int64, now time.Time) contr
 }
 
 // drained splits the lanes of ends into those that have committed to their end and those that have not. A partition without records
-// needs no lane.
+// needs no lane. A lane that asks has not, wherever it stands: of a log that lost its end it has read more than there is.
 func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time) contract.Applied {
 	type lane struct {
 		topic     string
@@ -41,7 +41,7 @@ func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time
 		if !ok {
 			l = contract.LaneState{Topic: end.Topic, Partition: end.Partition, Offset: -1}
 		}
-		if (l.Found && l.Offset >= end.End) || end.End == 0 {
+		if (l.Found && l.Offset >= end.End || end.End == 0) && !l.Asks {
 			got.Lanes = append(got.Lanes, receipt(l))
 			continue
 		}
