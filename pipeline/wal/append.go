@@ -2,6 +2,7 @@ package wal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -84,6 +85,17 @@ func (l *Log) Submit(ctx context.Context, records ...Record) (Pending, error) {
 
 // admit makes sure that the open stage can take size bytes. A channel means to wait for it and ask again.
 func (l *Log) admit(size int64) (<-chan struct{}, error) {
+	wait, err := l.roomFor(size)
+	switch {
+	case errors.Is(err, ErrFull), errors.Is(err, ErrNoSpace):
+		l.refused = max(l.refused, size)
+	case err == nil && wait == nil && size >= l.refused:
+		l.refused = 0
+	}
+	return wait, err
+}
+
+func (l *Log) roomFor(size int64) (<-chan struct{}, error) {
 	if err := l.down(); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ type Level int
 const (
 	Normal Level = iota // below the soft limit
 	Soft                // over the soft limit, or the disk has no room for another segment: throttle
-	Hard                // near the hard limit, out of space, failed or closed: appends fail or are about to; block
+	Hard                // at the hard limit, out of space, failed or closed: appends fail or are about to; block
 )
 
 func (v Level) String() string {
@@ -30,10 +30,11 @@ func (l *Log) Level() Level {
 }
 
 func (l *Log) level() Level {
+	room := max(l.refused, l.cfg.SegmentSize/8) // without it appends fail, or may soon
 	switch {
-	case l.down() != nil, l.used >= l.cfg.HardLimit-l.cfg.SegmentSize/8:
+	case l.down() != nil, l.used+room >= l.cfg.HardLimit:
 		return Hard
-	case l.next == nil && l.blocked != nil && !l.fits(l.cfg.SegmentSize/8):
+	case l.next == nil && l.blocked != nil && !l.fits(room):
 		return Hard
 	case l.used >= l.cfg.SoftLimit, l.next == nil && l.blocked != nil:
 		return Soft

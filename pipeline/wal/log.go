@@ -43,6 +43,7 @@ type Log struct {
 	durable   uint64 // every frame below is durable
 	head      uint64 // every record below was released
 	blocked   error  // why the next segment could not be prepared
+	refused   int64  // bytes of the largest batch for which there was no room, until one as large is taken; 0: there was none
 	failure   error  // final
 	closed    bool
 	room      chan struct{} // closed when staging may go on

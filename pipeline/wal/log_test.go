@@ -204,6 +204,29 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A log that has no room for a batch is full for whoever has to append it, though a smaller one would still find room.
+func TestNoRoomForALargeBatch(t *testing.T) {
+	cfg := small(faultfs.New(0), "d", wal.Write)
+	cfg.HardLimit, cfg.SoftLimit = 4*wal.MinSegmentSize, 4*wal.MinSegmentSize
+	l, _ := open(t, cfg)
+	large := int(wal.MinSegmentSize) * 3 / 8
+	var err error
+	for i := 0; err == nil; i++ {
+		require.Equal(t, wal.Normal, l.Level())
+		_, err = l.Append(deadline(t), record("a", i, large))
+	}
+	require.ErrorIs(t, err, wal.ErrFull)
+	require.Less(t, l.Stats().Used, cfg.HardLimit-wal.MinSegmentSize/8, "near the limit it is full in any case")
+	require.Equal(t, wal.Hard, l.Level())
+	last, err := l.Append(deadline(t), record("a", 0, 100))
+	require.NoError(t, err)
+	require.Equal(t, wal.Hard, l.Level(), "that a small one finds room does not help the large one")
+	l.Release([]byte("a"), last+1)
+	eventually(t, func() bool { return l.Level() == wal.Normal })
+	_, err = l.Append(deadline(t), record("a", 0, large))
+	require.NoError(t, err)
+}
+
 func TestNothingButTheActiveSegmentFull(t *testing.T) {
 	cfg := small(faultfs.New(0), "d", wal.Write)
 	cfg.HardLimit, cfg.SoftLimit = 2*wal.MinSegmentSize, 1000
