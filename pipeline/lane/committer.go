@@ -158,11 +158,12 @@ func (c *committer) try(ctx context.Context, owner store.Token, commit *Commit, 
 	left := c.grace - time.Since(began)
 	barred := c.tail.Pending().Calls > 0 || !c.deps.route().Direct()
 	if barred || failed && (left <= 0 || c.hurry.Load()) {
-		if err = c.tail.Append(c.disk, commit.Offset, commit.Calls, commit.Side); err == nil {
-			select {
-			case c.spilled <- struct{}{}:
-			default:
-			}
+		err = c.tail.Append(c.disk, commit.Offset, commit.Calls, commit.Side)
+		select {
+		case c.spilled <- struct{}{}: // after an error as well: a part of the commit may be there, which bars Redis until it is drained
+		default:
+		}
+		if err == nil {
 			return true, nil
 		}
 		if barred || store.IsFinal(err) {
