@@ -204,8 +204,11 @@ func (a *Control) AwaitApplied(ctx context.Context, in contract.AwaitAppliedInpu
 func (a *Control) AwaitDrained(ctx context.Context, in contract.AwaitDrainedInput) (*contract.Applied, error) {
 	l := looking{deadline: in.DeadlineSeconds, replicas: in.Replicas, blind: time.Duration(in.StallSeconds) * time.Second}
 	progress := stall{limit: time.Duration(in.StallSeconds) * time.Second}
+	var decisions decisionWait
 	return a.await(ctx, in.Spec, l, func(states []contract.LaneState) (contract.Applied, bool) {
-		got := drained(states, in.Ends, time.Now())
-		return got, progress.stalled(got.Missing, time.Now()) || anyAsks(got.Missing)
+		now := time.Now()
+		got := drained(states, in.Ends, now)
+		given := decisions.over(anyAsks(got.Missing), now)
+		return got, progress.stalled(got.Missing, now) || given
 	})
 }

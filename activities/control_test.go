@@ -131,8 +131,34 @@ func TestDrained(t *testing.T) {
 	}
 }
 
-// A lane that waits for a decision will not move before somebody makes it: the drain is given up at once, and says so.
-func TestAwaitDrainedReportsAParkedLaneAtOnce(t *testing.T) {
+// A lane whose decision has just been made still asks by the last heartbeat of its hot path: the drain does not take its word
+// for it.
+func TestAwaitDrainedWaitsForADecisionThatWasMade(t *testing.T) {
+	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{
+		{Topic: "orders", State: contract.LaneParked, Reason: "gap: offsets 3 to 9 are gone", Choices: []string{"skip"}},
+	}}}
+	f := &fakeState{states: func(look int) ([]contract.LaneState, error) {
+		if look == 2 {
+			hub.mu.Lock()
+			defer hub.mu.Unlock()
+			hub.hotPath.Lanes[0].State = contract.LaneRunning
+		}
+		return []contract.LaneState{lane(0, 1, 10)}, nil
+	}}
+	env, c := controlEnv(t, f, hub, newFakeRedis())
+	env.SetTestTimeout(10 * time.Second)
+	value, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
+		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 60, DeadlineSeconds: 3600, Replicas: 1,
+	})
+	require.NoError(t, err)
+	var got contract.Applied
+	require.NoError(t, value.Get(&got))
+	require.Empty(t, got.Missing)
+	require.Len(t, got.Lanes, 1)
+}
+
+// A lane that waits for a decision will not move before somebody makes it: the drain is given up soon, and says so.
+func TestAwaitDrainedReportsAParkedLaneSoon(t *testing.T) {
 	f := &fakeState{states: func(int) ([]contract.LaneState, error) {
 		return []contract.LaneState{lane(0, 1, 10), lane(1, 1, 3)}, nil
 	}}
