@@ -96,9 +96,9 @@ func TestLaneWhoseStateCannotBeRead(t *testing.T) {
 		token := store.NextToken("")
 		meta, _, err := state.Acquire(t.Context(), id, s.StateID(), "", token)
 		require.NoError(t, err)
-		_, err = state.Apply(t.Context(), id, s.StateID(), token, []store.Call{{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Meta: &store.MetaUpdate{
-			Offset: 1, Watermark: 3_600_000, MaxTime: 3_600_000, Sealed: store.NoTime, IdleEnd: store.NotIdle,
-		}}})
+		update := &store.MetaUpdate{Offset: 1, Watermark: 3_600_000, MaxTime: 3_600_000, Sealed: store.NoTime, IdleEnd: store.NotIdle}
+		next := meta.Cursor.NextCommit()
+		_, err = state.Apply(t.Context(), id, s.StateID(), token, []store.Call{{Prev: meta.Cursor, Next: next, Meta: update}})
 		require.NoError(t, err)
 	}
 	server.HSet("mr:{orders/orders/1}:meta", "format", "9")

@@ -18,8 +18,8 @@ const stuckStatesHead = `# States that can last
 
 Every state in which a pipeline can stay, how it shows, how long it lasts, and the command that leads out. Where several hold at
 once, the first line speaks of the one that stands first here and counts the others; ` + "`millrace status NAME`" + ` lists them all.
-The suite ` + "`make stuck`" + ` brings them about on real servers, all but a few which it names with the test that tries
-them, checks everything below, and goes the way out.
+The suite ` + "`make stuck`" + ` brings every one of them about on real servers, checks everything below, and goes the way out
+until the pipeline is well and ` + "`millrace verify`" + ` finds nothing.
 
 - **first line**: of ` + "`millrace status`" + ` and of the page of ` + "`pipeline:NAME`" + ` in Temporal's UI.
 - **check**: the exit code of ` + "`millrace status NAME --check`" + `. It is 0 if data flows and windows close, or if an operator wants it

@@ -18,7 +18,7 @@ import (
 // Broker is an embedded Kafka in a process of its own.
 type Broker struct {
 	Addr string
-	dir  string
+	Dir  string // of its data
 	cmd  *exec.Cmd
 }
 
@@ -28,7 +28,7 @@ func StartBroker(dir string, port int) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{dir: dir, cmd: exec.Command(path, "--dir", dir, "--port", strconv.Itoa(port))}
+	b := &Broker{Dir: dir, cmd: exec.Command(path, "--dir", dir, "--port", strconv.Itoa(port))}
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	b.cmd.Stderr = os.Stderr
 	out, err := b.cmd.StdoutPipe()
@@ -78,7 +78,7 @@ func (b *Broker) Restart(t *testing.T) {
 	_, port, _ := strings.Cut(b.Addr, ":")
 	n, err := strconv.Atoi(port)
 	require.NoError(t, err)
-	again, err := StartBroker(b.dir, n)
+	again, err := StartBroker(b.Dir, n)
 	require.NoError(t, err)
 	b.cmd = again.cmd
 }

@@ -11,6 +11,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/tests/rig"
 )
 
 // limitResults sets what the result topic takes.
@@ -18,6 +19,9 @@ func (s *scene) limitResults(bytes string) {
 	s.t.Helper()
 	require.NoError(s.t, s.Cluster.SetTopic(context.Background(), s.Spec.Results.Kafka.Topic, source.SettingMaxMessageBytes, bytes))
 }
+
+// seldomIdle makes a lane that gets nothing hold the watermark for long.
+func seldomIdle(s *spec.Spec) { s.Watermark.IdleTimeout = spec.Duration(time.Hour) }
 
 // closingScenarios are windows that cannot be closed.
 var closingScenarios = []scenario{
@@ -47,6 +51,23 @@ var closingScenarios = []scenario{
 			m, found := s.Meta(0)
 			require.True(s.t, found)
 			s.Must("watermark", "reset", s.Spec.Name, "--from", fmt.Sprintf("%s/0=%d,%s/1=0", s.Topic(), m.Offset, s.Topic()), "--yes")
+		},
+	},
+	{
+		name: "a partition without events", kind: contract.ConditionWatermarkHeld,
+		setup: setup{change: seldomIdle},
+		bring: func(s *scene) {
+			s.behind = s.fed
+			rig.Eventually(s.t, "one lane has held the watermark for a minute", patience, func() bool {
+				s.Send(0, events(s.fed, s.fed+30)...)
+				s.fed += 30
+				now, _ := s.check()
+				return has(now.Conditions, contract.ConditionWatermarkHeld)
+			})
+		},
+		leave: func(s *scene) { s.Send(1, events(s.behind, s.fed)...) },
+		commands: []try{
+			pause("", 0), resume("", 0), scale("", 0), drain("", 0), remove("is not running|open|removed", 0, 1),
 		},
 	},
 	{

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"regexp"
@@ -18,6 +19,7 @@ import (
 	sdkpb "go.temporal.io/api/sdk/v1"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/tests/rig"
 )
@@ -67,6 +69,8 @@ func events(from, to int) [][]byte {
 type setup struct {
 	ownKafka    bool
 	ownTemporal bool     // Temporal behind a link of its own
+	cutOff      bool     // the workers are behind a link of their own to Temporal, and the commands are not
+	disk        string   // size of a file system of its own for the WAL, as of mount; "": none
 	worker      []string // more arguments
 	change      func(*spec.Spec)
 	parts       int32 // 0: partitions; -1: no source topic
@@ -81,12 +85,15 @@ type scene struct {
 	t        *testing.T
 	rdb      *rig.Redis
 	redis    *rig.Proxy // between the workers and Redis; the commands go to it directly
-	temporal *rig.Proxy // between everything and Temporal, where the scene asked for it
+	temporal *rig.Proxy // between everything or the workers and Temporal, where the scene asked for it
 	kafka    *rig.Broker
 	worker   *worker
 	wal      string   // directory of the worker's WAL
 	extra    []string // flags of status and verify
 	fed      int      // seconds of events so far
+	spare    *worker  // that cannot run the pipeline, where a scenario wanted one
+	keys     int      // long keys so far
+	behind   int      // seconds of events so far of the partition that a scenario has left behind
 }
 
 // worker is a process that shows what it does.
@@ -98,13 +105,18 @@ type worker struct {
 func newScene(t *testing.T, set setup) *scene {
 	t.Helper()
 	s := &scene{t: t, rdb: rig.StartRedis(t), wal: t.TempDir()}
+	if set.disk != "" {
+		s.mount(set.disk)
+	}
 	own := rig.Servers{Redis: s.rdb.Addr}
 	if set.ownKafka {
 		s.kafka = rig.OwnBroker(t)
 		own.Kafka = s.kafka.Addr
 	}
-	if set.ownTemporal {
+	if set.ownTemporal || set.cutOff {
 		s.temporal = rig.StartProxy(t, rig.TemporalAddr(t))
+	}
+	if set.ownTemporal {
 		own.Temporal = s.temporal.Addr
 	}
 	s.redis = rig.StartProxy(t, s.rdb.Addr)
@@ -135,6 +147,9 @@ func (s *scene) startWorker(name string, args ...string) *worker {
 		run.Args = append(run.Args, strings.Replace(arg, walDir, s.wal, 1))
 	}
 	run.Env = append(run.Env, "MILLRACE_REDIS_ADDRS="+s.redis.Addr)
+	if s.temporal != nil {
+		run.Env = append(run.Env, "TEMPORAL_ADDRESS="+s.temporal.Addr)
+	}
 	return &worker{rig.Spawn(s.t, run), metrics}
 }
 
@@ -197,6 +212,47 @@ func (s *scene) well() {
 	s.awaits("running, healthy", func(now contract.Standing, code int) bool {
 		return code == 0 && strings.HasPrefix(now.Line, contract.StateRunning)
 	})
+}
+
+// caughtUp waits until every lane has committed its log to the end.
+func (s *scene) caughtUp() {
+	s.t.Helper()
+	rig.Eventually(s.t, "every lane has committed its log to the end", patience, func() bool {
+		for n := range s.Parts {
+			m, found := s.Meta(n)
+			if !found || m.Offset < s.logEnd(n) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// exact wants that events flow again, and that verify finds nothing wrong with what was published.
+func (s *scene) exact() {
+	s.t.Helper()
+	s.feed(180)
+	s.caughtUp()
+	var last rig.Answer
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("verify says, with exit code %d:\n%s%s", last.Code, last.Out, last.Err)
+		}
+	}()
+	rig.Eventually(s.t, "verify finds nothing wrong", patience, func() bool {
+		last = s.CLI("verify", s.Spec.Name, "--spec", s.File)
+		return last.Code == 0
+	})
+}
+
+// logEnd is the offset at which a partition of the source topic ends; beyond all offsets while it cannot be read.
+func (s *scene) logEnd(partition int32) int64 {
+	tp := source.TopicPartition{Topic: s.Topic(), Partition: partition}
+	ends, err := s.Cluster.Ends(context.Background(), tp)
+	if err != nil {
+		return math.MaxInt64
+	}
+	return ends[tp].End
 }
 
 // ends waits until status says that the pipeline has come to an end that an operator wanted.

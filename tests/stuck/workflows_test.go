@@ -15,6 +15,19 @@ func (s *scene) terminate(id string) {
 	require.NoError(s.t, s.Client.TerminateWorkflow(context.Background(), id, "", "by hand"))
 }
 
+// endAgain terminates a child as often as it is started, until its next start is half a minute away.
+func (s *scene) endAgain(id string) {
+	s.t.Helper()
+	ends := 0
+	rig.Eventually(s.t, "the restart of "+id+" takes half a minute", patience, func() bool {
+		if s.Client.TerminateWorkflow(context.Background(), id, "", "by hand") == nil {
+			ends++
+		}
+		now, _ := s.check()
+		return ends >= 6 && has(now.Conditions, contract.ConditionChildEnded)
+	})
+}
+
 const notRunning = "is not running: start it with"
 
 // closedCommands are for a pipeline whose workflow is closed.
@@ -78,16 +91,7 @@ var workflowScenarios = []scenario{
 	},
 	{
 		name: "a terminated child", kind: contract.ConditionChildEnded,
-		bring: func(s *scene) { // one that ends again and again is started later and later
-			ends := 0
-			rig.Eventually(s.t, "the restart of the child takes half a minute", patience, func() bool {
-				if s.Client.TerminateWorkflow(context.Background(), contract.CloseWindowsID(s.Spec.Name), "", "by hand") == nil {
-					ends++
-				}
-				now, _ := s.check()
-				return ends >= 6 && has(now.Conditions, contract.ConditionChildEnded)
-			})
-		},
+		bring: func(s *scene) { s.endAgain(contract.CloseWindowsID(s.Spec.Name)) },
 		leave: func(*scene) {},
 	},
 }
