@@ -8,6 +8,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/source"
+	"millrace/tests/oracle"
 	"millrace/tests/rig"
 )
 
@@ -16,6 +17,9 @@ func (s *scene) makeSource() {
 	s.t.Helper()
 	_, err := s.Cluster.EnsureTopic(context.Background(), source.TopicSpec{Name: s.Topic(), Partitions: s.Parts})
 	require.NoError(s.t, err)
+	for n := range s.Parts {
+		s.Fed = append(s.Fed, oracle.Lane{Topic: s.Topic(), Partition: n})
+	}
 }
 
 // intentScenarios are what an operator wants, and removals.
