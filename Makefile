@@ -41,7 +41,7 @@ chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRES
 	@cd tests/chaos && env -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE ../../bin/chaos.test -test.run '^TestSeeds$$' \
 		$(if $(SEEDS)$(FRESH),,-fixed) $(if $(SEEDS),-seeds '$(SEEDS)') $(if $(FRESH),-fresh '$(FRESH)') $(if $(JSON),-json '$(abspath $(JSON))')
 
-stuck: bin/temporal ## bring every state about that can last (docs/stuck-states.md), look at it, and go the way out; 8 to 12 minutes
+stuck: bin/temporal ## bring every state about that can last (docs/stuck-states.md), look at it, and go the way out; 8 to 15 minutes
 	@$(GO) test -count=1 -timeout 20m ./tests/stuck -all
 
 bench: build bin/temporal ## measure the pipeline on embedded and on real servers
