@@ -29,6 +29,8 @@ var closingScenarios = []scenario{
 		name: "a row larger than its topic takes", kind: contract.ConditionClosingBlocked, quick: true,
 		says: "row-too-large",
 		bring: func(s *scene) {
+			s.Must("stop", s.Spec.Name) // a producer asks once what its topic takes, and the embedded broker refuses nothing
+			s.lives()
 			s.limitResults("1000")
 			long := fmt.Appendf(nil, `{"k":"%s","t":%d,"v":1}`, strings.Repeat("k", 800), noon+int64(s.fed)*1000)
 			s.Send(0, long)
