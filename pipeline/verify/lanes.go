@@ -103,10 +103,13 @@ func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Met
 		ahead := false
 		guard, err := cfg.State.ReadSlice(ctx, id, m.StateID, s.SliceID, 0, cfg.Spec.Lane.Buckets, func(_ int, _, entry []byte) error {
 			_, stamp, count, err := agg.EntryHeader(entry)
+			if err != nil {
+				return fmt.Errorf("lane %s, slice %s: %w", id, s.SliceID, err)
+			}
 			counted += count
 			ahead = ahead || stamp > m.Offset
 			*entries++
-			return err
+			return nil
 		})
 		if errors.Is(err, store.ErrLaneMoved) || errors.Is(err, store.ErrNoMeta) {
 			return false, nil, nil
