@@ -153,7 +153,7 @@ func (p *partition) batch(from int64, n int) *source.Batch {
 // operator's answer that its next jump be accepted.
 type ruling struct {
 	offset    int64
-	before    int64 // of a seal: everything before this time is late
+	before    int64 // of a seal: everything before this time is late; of an answer: a time beyond all events so far
 	accept    bool  // no seal but an answer
 	asked     int   // step in which the lane asked the broker for its end
 	effective bool  // an answer, or a seal beyond the lane's own watermark
