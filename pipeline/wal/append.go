@@ -87,10 +87,12 @@ func (l *Log) Submit(ctx context.Context, records ...Record) (Pending, error) {
 func (l *Log) admit(size int64) (<-chan struct{}, error) {
 	wait, err := l.roomFor(size)
 	switch {
+	case err == nil:
+		if wait == nil && size >= l.refused {
+			l.refused = 0
+		}
 	case errors.Is(err, ErrFull), errors.Is(err, ErrNoSpace):
 		l.refused = max(l.refused, size)
-	case err == nil && wait == nil && size >= l.refused:
-		l.refused = 0
 	}
 	return wait, err
 }
