@@ -89,7 +89,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var invalid *pflag.InvalidValueError
 	switch {
-	case errors.As(err, &unknown) && strings.Trim(unknown.GetSpecifiedShortnames(), "0123456789") == "" && unknown.GetSpecifiedShortnames() != "":
+	case errors.As(err, &unknown) && isNumber(unknown.GetSpecifiedShortnames()):
 		return usagef("-%s is no flag, and no argument may be negative; usage: %s", unknown.GetSpecifiedShortnames(), cmd.UseLine())
 	case errors.As(err, &unknown):
 		var names []string
@@ -185,3 +185,6 @@ func asksForJSON(root *cobra.Command, args []string) bool {
 	}
 	return false
 }
+
+// isNumber reports whether text consists of digits, at least one.
+func isNumber(text string) bool { return text != "" && strings.Trim(text, "0123456789") == "" }

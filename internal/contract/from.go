@@ -34,7 +34,8 @@ type LaneStart struct {
 // BeginAtStart is the offset of a lane that begins at the start of its log.
 const BeginAtStart = -1
 
-const wantFrom = `"earliest", "latest", a time such as "2001-01-31T00:00:00Z", or an offset for every partition as topic/0=17,topic/1=20 or {"topic": {"0": 17}}`
+const wantFrom = `"earliest", "latest", a time such as "2001-01-31T00:00:00Z", or an offset for every partition as ` +
+	`topic/0=17,topic/1=20 or {"topic": {"0": 17}}`
 
 // MarshalJSON writes a text, or an object of topics and partitions.
 func (f From) MarshalJSON() ([]byte, error) {

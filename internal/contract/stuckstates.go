@@ -429,8 +429,8 @@ var stuckStates = []StuckState{
 	},
 	{
 		Kind: ConditionUnanswered, Line: "{phase} as far as is known; no worker answers for its workflow ({reason})", Flows: true,
-		Means: "Temporal has the pipeline's workflow, and no worker says how it is: the workers have just gone, or are too busy. Commands wait. " +
-			"Temporal knows only after a minute that a worker is gone; from then on the state is `no-worker`.",
+		Means: "Temporal has the pipeline's workflow, and no worker says how it is: the workers have just gone, or are too busy. " +
+			"Commands wait. Temporal knows only after a minute that a worker is gone; from then on the state is `no-worker`.",
 		Bound:  "a minute, if no worker is left; none while one is there that does not get to it.",
 		WayOut: "see that a worker runs and reaches Temporal: `bin/worker`, or its log",
 		Sample: Condition{Reason: "workflow pipeline:orders: context deadline exceeded", Command: "bin/worker"},

@@ -47,7 +47,7 @@ func (s *State) dropAccepted(n int) {
 	s.accepted = slices.Delete(s.accepted, 0, n)
 }
 
-// Halted reports whether the lane has refused so many jumps in a row that the operator is asked before it reads on.
+// Halted reports whether the lane has refused max_jump_streak jumps in a row and reads no further before the operator has answered.
 func (s *State) Halted() bool { return s.halted }
 
 // Answer lets a halted lane go on as the operator decided about jumps, with ChoiceAccept or ChoiceRefuse, in one call. The

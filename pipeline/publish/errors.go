@@ -42,7 +42,8 @@ type RevisionError struct {
 func (e *RevisionError) Error() string {
 	id := ledger.WindowID{Window: e.Window, Start: e.Start}
 	if errors.Is(e.Err, source.ErrRecordTooLarge) {
-		return fmt.Sprintf("incident row-too-large: %v; revision %d of window %s is published by itself once the topic takes it", e.Err, e.Revision, id)
+		return fmt.Sprintf("incident row-too-large: %v; revision %d of window %s is published by itself once the topic takes it",
+			e.Err, e.Revision, id)
 	}
 	return fmt.Sprintf("publish revision %d of window %s: %v", e.Revision, id, e.Err)
 }

@@ -164,7 +164,9 @@ func (b badBatch) ReadCommitted(ctx context.Context, tp source.TopicPartition, f
 func TestVerifyPassesBatchesThatCannotBeDecoded(t *testing.T) {
 	w := published(t)
 	counts := func(from, to int64) (records int64, problems []verify.Problem) {
-		v, err := verify.Run(w.ctx, verify.Config{Spec: w.spec, State: w.store, Kafka: badBatch{w.kafka, from, to}, Now: atBase, Input: true})
+		v, err := verify.Run(w.ctx, verify.Config{
+			Spec: w.spec, State: w.store, Kafka: badBatch{w.kafka, from, to}, Now: atBase, Input: true,
+		})
 		require.NoError(t, err)
 		return v.Lanes[0].Records, v.Problems
 	}

@@ -182,7 +182,8 @@ func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
 	l.Slices = make(map[SliceKey]store.SliceStat, len(stats))
 	for _, s := range stats {
 		if s.Width != c.Plan.Width {
-			return fmt.Errorf("lane %s: %w: slice %s is %d ms wide, the spec's are %d ms", id, store.ErrCorrupt, s.SliceID, s.Width, c.Plan.Width)
+			return fmt.Errorf("lane %s: %w: slice %s is %d ms wide, the spec's are %d ms",
+				id, store.ErrCorrupt, s.SliceID, s.Width, c.Plan.Width)
 		}
 		if s.Folded > 0 {
 			l.Slices[SliceKey{s.Start, s.Gen}] = s

@@ -20,7 +20,8 @@ var (
 	seedsFlag   = flag.Int("model.seeds", 0, "seeds to run (default $MILLRACE_MODEL_SEEDS, else a few hundred)")
 	mutantsFlag = flag.Int("model.mutants", 0, "bound on the seeds tried without a rule (default 1000)")
 	ruleFlag    = flag.String("model.rule", "", "with -model.seed the rule to switch off, else the only one that TestMutants tries")
-	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: silence, storm, crowd, crashes, outage, loss, refused or jumps")
+	skyFlag     = flag.String("model.sky", "", "with -model.seed and -model.seeds: the climate: "+
+		"silence, storm, crowd, crashes, outage, loss, refused or jumps")
 	workersFlag = flag.Int("model.workers", 2, "seeds to run at a time")
 )
 
@@ -136,7 +137,8 @@ func explore(t *testing.T, n int, sky Climate, enough func(*Outcome) bool) {
 		each(t, after, n, try)
 	}
 	t.Logf("seeds %d, steps %d, faults %d, wrong %d (re-seeds %d, rebuilds %d, seals %d, revisions %d, idle lanes left out %d, "+
-		"%d of them under refused records, jumps accepted %d, answers about them %d, final windows %d, late events %d, windows not judged %d; "+
+		"%d of them under refused records, jumps accepted %d, answers about them %d, "+
+		"final windows %d, late events %d, windows not judged %d; "+
 		"commits journalled %d, superseded %d, applied by a later owner %d, settled %d; "+
 		"keys deleted %d, entries spoilt %d, acquisitions that found it %d, states replaced %d; "+
 		"floors written %d, rows given up %d, views expired %d)",

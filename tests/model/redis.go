@@ -69,7 +69,7 @@ func (t *tag) rulings() []*ruling {
 	return nil
 }
 
-// losesRuling tells whether taking back one more call would lose a seal that decides anything.
+// losesRuling reports whether taking back one more call would lose a ruling that decides anything.
 func (t *tag) losesRuling() bool {
 	n := len(t.marks)
 	if n == 0 || t.marks[n-1].call != len(t.calls) {
