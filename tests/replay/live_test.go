@@ -291,20 +291,25 @@ func TestTemporalAway(t *testing.T) {
 	s.startWorkers("worker-a", "worker-b")
 	require.NoError(t, s.startPipeline(contract.PipelineID("orders"), input))
 	before := s.placed("orders", 2)
-	s.eventually("the lanes have settled", func() bool {
-		a := s.mustUpdate(contract.UpdateFlush, "", "orders", contract.FlushRequest{})
-		time.Sleep(2 * time.Second) //nolint:forbidigo // a rebalance has nothing to wait for
-		b := s.mustUpdate(contract.UpdateFlush, "", "orders", contract.FlushRequest{})
-		return a.Applied && b.Applied && fmt.Sprint(owners(a)) == fmt.Sprint(owners(b))
+	var held string // who had the lanes at the last look
+	var since time.Time
+	s.eventually("the lanes have had the same owners for two seconds", func() bool {
+		flushed := s.mustUpdate(contract.UpdateFlush, "", "orders", contract.FlushRequest{})
+		if now := fmt.Sprint(owners(flushed)); !flushed.Applied || now != held {
+			held, since = now, time.Now()
+			return false
+		}
+		return time.Since(since) >= 2*time.Second
 	})
 	settled := s.mustUpdate(contract.UpdateFlush, "", "orders", contract.FlushRequest{})
 
 	require.NoError(t, s.server.Signal(syscall.SIGSTOP))
 	s.feed("orders", hours(1006, 1010)...)
-	time.Sleep(2 * contract.BeatTimeout) //nolint:forbidigo // the time that Temporal is away
-	committed := s.offsets("orders", 4)
+	away := time.Now()
+	s.eventually("everything is committed, and Temporal has been away for longer than every heartbeat may", func() bool {
+		return s.offsets("orders", 4) == 11*8 && time.Since(away) >= 2*contract.BeatTimeout
+	})
 	require.NoError(t, s.server.Signal(syscall.SIGCONT))
-	require.EqualValues(t, 11*8, committed, "everything was committed while Temporal was away")
 
 	s.eventually("the pipeline answers", func() bool {
 		receipt, err := s.update(contract.UpdateFlush, "", "orders", contract.FlushRequest{})
