@@ -44,6 +44,10 @@ var structs = []any{
 	RemoveInput{}, RemoveTarget{}, Remains{}, KeyCount{}, TopicRemains{}, Holders{}, GroupMember{}, LeaseHolder{}, AwaitReleasedInput{},
 	FenceLanesInput{}, EndLedgerInput{}, DeleteKeysInput{}, DeleteTopicsInput{}, Removed{}, RemoveStep{}, RemoveStatus{}, RemoveResult{},
 	ApproveRequest{}, ApproveReceipt{},
+	ReplayInput{}, ReplayRef{}, ReplayAsk{}, PlanReplayInput{}, PlannedReplay{}, ReplayPlan{}, ReplayLane{}, ReplayRangeInput{},
+	ReplayProgress{}, ReplayLanePart{}, ReplaySummary{}, WindowDifference{}, ShowDiffRequest{}, ShowDiffInput{}, DiffPage{}, DiffRow{},
+	SetReplayRateInput{}, SetRateRequest{}, ApproveDiffRequest{}, RejectRequest{}, ReplayReceipt{}, SweptShadows{}, ReplayStatus{},
+	ReplayResult{}, CarryOutJob{}, ShadowJob{}, CarriedOut{}, JobReport{}, JobCount{}, CarriedWindow{},
 	Pending{}, AwaitDetails{}, Past{}, Searchable{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
 	LevelOrder{}, DegradeRequest{}, OrderLevelsInput{}, OrderedLevels{}, OrderedLevel{},
 	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{},
@@ -123,6 +127,7 @@ func TestNames(t *testing.T) {
 		"HostQueue": HostQueue("uuid"), "TaskQueue": TaskQueue, "PipelineID": PipelineID("orders"), "ReplicaID": ReplicaID("orders", 3),
 		"DiskQueue": DiskQueue("uuid"), "RecoverLanesID": RecoverLanesID("orders", "uuid", 3), "ReplayWALID": ReplayWALID("orders", "uuid"),
 		"RemoveID":       RemoveID("orders"),
+		"ReplayID":       ReplayID("orders", "fix-1"),
 		"DegradeID":      DegradeID("orders", "eu/w1", DependencyRedis),
 		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref),
 	} {

@@ -54,11 +54,17 @@ func ReplayWALID(pipeline, disk string) string { return replayWALPrefix(pipeline
 
 func replayWALPrefix(pipeline string) string { return "replay-wal:" + pipeline + ":" }
 
-// Attached reports whether an id is that of a recovery, a degradation or a journal replay of the pipeline: workflows that report to
-// it and are not its children.
+// ReplayID is the workflow id of a replay or recount of a pipeline.
+func ReplayID(pipeline, id string) string { return ReplayPrefix(pipeline) + id }
+
+// ReplayPrefix begins the ids of a pipeline's replays and recounts.
+func ReplayPrefix(pipeline string) string { return "replay:" + pipeline + ":" }
+
+// Attached reports whether an id is that of a recovery, a degradation, a journal replay or a replay of the pipeline: workflows that
+// report to it and are not its children.
 func Attached(pipeline, id string) bool {
 	return strings.HasPrefix(id, RecoverLanesPrefix(pipeline)) || strings.HasPrefix(id, DegradePrefix(pipeline)) ||
-		strings.HasPrefix(id, replayWALPrefix(pipeline))
+		strings.HasPrefix(id, replayWALPrefix(pipeline)) || strings.HasPrefix(id, ReplayPrefix(pipeline))
 }
 
 // RemoveID is the workflow id of a pipeline's removal.

@@ -10,6 +10,7 @@ const (
 	WorkflowDegrade      = "Degrade"
 	WorkflowReplayWAL    = "ReplayWAL"
 	WorkflowRemove       = "Remove"
+	WorkflowReplay       = "Replay"
 )
 
 // Activity names are bare method names, unique over all activity structs.
@@ -50,6 +51,15 @@ const (
 	ActivityEndLedger     = "EndLedger"
 	ActivityDeleteKeys    = "DeleteKeys"
 	ActivityDeleteTopics  = "DeleteTopics"
+
+	ActivitySweepShadows  = "SweepShadows"
+	ActivityPlanReplay    = "PlanReplay"
+	ActivityReplayRange   = "ReplayRange"
+	ActivitySetReplayRate = "SetReplayRate"
+	ActivityShowDiff      = "ShowDiff"
+	ActivityEndShadow     = "EndShadow"
+
+	ActivityCarryOut = "CarryOut"
 )
 
 // Updates of Pipeline. Every one is answered with a Receipt.
@@ -82,8 +92,15 @@ const (
 	UpdateHandOver   = "hand-over"   // move the hot path to another process
 )
 
-// UpdateApprove lets a Remove go on after it has shown what it will delete.
+// UpdateApprove lets a Remove go on after it has shown what it will delete, and a Replay publish what it has found.
 const UpdateApprove = "approve"
+
+// Updates of a Replay, beside UpdateApprove.
+const (
+	UpdateReject   = "reject"    // publish nothing
+	UpdateSetRate  = "set-rate"  // how fast it reads
+	UpdateShowDiff = "show-diff" // a page of what differs
+)
 
 // Signals. SignalStop asks a child to end; SignalReport is how a child tells its parent where it stands; SignalHostBack tells a
 // RecoverLanes that its host polls again; SignalLevel tells a Degrade that a state machine has left normal.
@@ -92,6 +109,11 @@ const (
 	SignalReport   = "child-report"
 	SignalHostBack = "host-back"
 	SignalLevel    = "level"
+
+	SignalReplayProgress = "replay-progress" // how far a ReplayRange has come
+
+	SignalCarryOut   = "carry-out"   // a job for a CloseWindows
+	SignalCarriedOut = "carried-out" // its answer
 )
 
 // QueryStatus answers on every workflow with the status struct of its type.
@@ -182,6 +204,55 @@ const (
 	StateReleasing = "releasing" // waits until nobody holds anything of the pipeline
 	StateRemoving  = "removing"
 	StateGrace     = "grace" // only fenced metas are left
+)
+
+// States of a Replay, beside StateAsking and StateDone.
+const (
+	StateSweeping    = "sweeping" // deletes what dead shadows of the pipeline have left
+	StatePlanning    = "planning"
+	StateReading     = "reading"
+	StateCarryingOut = "carrying-out" // the closer publishes corrections or writes certificates
+	StateEnding      = "ending"       // deletes the shadow
+)
+
+// Which events of a replay's range are late.
+const (
+	LatenessAsRead = "as-read" // those that were late when they were read
+	LatenessNone   = "none"    // none: whatever has arrived counts
+)
+
+// How far back a recount reads.
+const (
+	ScopeWhole       = "whole"        // from where no event of the window can lie before
+	ScopeFirstOffset = "first-offset" // from the first offset of each lane's slices
+)
+
+// Outcomes of a Replay, beside OutcomeDryRun.
+const (
+	OutcomeUnchanged  = "unchanged"   // a replay: nothing differs
+	OutcomeCertified  = "certified"   // a recount: nothing differs, and the ledger says so
+	OutcomeCarriedOut = "carried-out" // what differed was published, or has moved since
+	OutcomeRejected   = "rejected"    // nothing was published
+)
+
+// Kinds of jobs that a closer carries out, and what becomes of a window in one.
+const (
+	JobCorrections = "corrections" // publish what a replay has found
+	JobCertify     = "certify"     // write what a recount has found equal
+
+	CarriedPublished = "published"
+	CarriedCertified = "certified"
+	CarriedMoved     = "moved"       // another revision stands there than the one it was compared with
+	CarriedUnchanged = "unchanged"   // the content is already what it should be
+	CarriedBefore    = "done-before" // by the same job
+	CarriedFailed    = "failed"
+)
+
+// What published a window holds, each of which a recount compares with Kafka.
+const (
+	PlaceLedger  = "ledger"  // the window's row
+	PlaceView    = "view"    // the contents in Redis
+	PlaceResults = "results" // the rows in the result topic
 )
 
 // Steps of a Remove, in their order.

@@ -1,0 +1,120 @@
+package contract
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// CarryOutJob asks a pipeline's closer for something beside closing: it alone writes to the slots of the ledger while the pipeline
+// runs. A job that was carried out gives the same answer again.
+type CarryOutJob struct {
+	ID       string          `json:"id"`
+	Kind     string          `json:"kind"` // one of Job...
+	Pipeline string          `json:"pipeline"`
+	ReplyTo  string          `json:"reply_to"`       // workflow that is told with SignalCarriedOut
+	Spec     json.RawMessage `json:"spec,omitempty"` // of the pipeline
+	Body     json.RawMessage `json:"body,omitempty"` // names and ranges, never rows
+}
+
+// ShadowJob is the body of a job about what a replay has found.
+type ShadowJob struct {
+	Replay   string `json:"replay"`   // its id
+	Checksum string `json:"checksum"` // of the diff
+	Lateness string `json:"lateness"` // as-read, none or from-late
+	Scope    string `json:"scope,omitempty"`
+	Reason   string `json:"reason,omitempty"` // of the approval
+}
+
+// CarriedOut says what became of a job.
+type CarriedOut struct {
+	ID      string     `json:"id"`
+	Report  *JobReport `json:"report,omitempty"`
+	Problem string     `json:"problem,omitempty"` // why it cannot be carried out; final
+}
+
+// JobReport is what a job came to, window by window.
+type JobReport struct {
+	Counts  []JobCount      `json:"counts,omitempty"`  // windows by outcome, those that a person should look at first
+	Windows []CarriedWindow `json:"windows,omitempty"` // at most MaxCarried, those that were not done first
+	More    int             `json:"more,omitempty"`    // windows left out of the list
+}
+
+// JobCount is how many windows had an outcome.
+type JobCount struct {
+	Outcome string `json:"outcome"` // one of Carried...
+	Windows int    `json:"windows"`
+}
+
+// CarriedWindow is what became of one window.
+type CarriedWindow struct {
+	WindowRef
+	Outcome  string `json:"outcome"` // one of Carried...
+	Revision int    `json:"revision,omitempty"`
+	Problem  string `json:"problem,omitempty"`
+}
+
+// MaxCarried bounds the windows in a JobReport.
+const MaxCarried = 500
+
+// carriedRank orders outcomes, those that a person should look at first.
+func carriedRank(outcome string) int {
+	return slices.Index([]string{
+		CarriedFailed, CarriedMoved, CarriedPublished, CarriedCertified, CarriedUnchanged, CarriedBefore,
+	}, outcome)
+}
+
+// lookedAtFirst reports whether a person should look at windows with this outcome before others.
+func lookedAtFirst(outcome string) bool { return carriedRank(outcome) <= carriedRank(CarriedMoved) }
+
+// Count is how many windows had an outcome.
+func (r JobReport) Count(outcome string) int {
+	for _, c := range r.Counts {
+		if c.Outcome == outcome {
+			return c.Windows
+		}
+	}
+	return 0
+}
+
+// String counts the windows by outcome in one line.
+func (r JobReport) String() string {
+	var parts []string
+	for _, c := range r.Counts {
+		parts = append(parts, fmt.Sprintf("%d %s", c.Windows, c.Outcome))
+	}
+	if len(parts) == 0 {
+		return "no window"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Add books what became of a window.
+func (r *JobReport) Add(w CarriedWindow) {
+	r.count(w.Outcome)
+	w.Problem = Cut(w.Problem)
+	at := len(r.Windows)
+	if lookedAtFirst(w.Outcome) {
+		if other := slices.IndexFunc(r.Windows, func(o CarriedWindow) bool { return !lookedAtFirst(o.Outcome) }); other >= 0 {
+			at = other
+		}
+	}
+	r.Windows = slices.Insert(r.Windows, at, w)
+	if len(r.Windows) > MaxCarried {
+		r.Windows = r.Windows[:MaxCarried]
+		r.More++
+	}
+}
+
+func (r *JobReport) count(outcome string) {
+	for i := range r.Counts {
+		if r.Counts[i].Outcome == outcome {
+			r.Counts[i].Windows++
+			return
+		}
+	}
+	r.Counts = append(r.Counts, JobCount{outcome, 1})
+	slices.SortFunc(r.Counts, func(a, b JobCount) int { return cmp.Compare(carriedRank(a.Outcome), carriedRank(b.Outcome)) })
+}
