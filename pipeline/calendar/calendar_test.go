@@ -281,6 +281,18 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+func TestGrain(t *testing.T) {
+	for zone, minutes := range map[string]float64{
+		"UTC": 24 * 60, "Europe/Berlin": 60, "Asia/Kathmandu": 15, "America/St_Johns": 30, "Australia/Lord_Howe": 30, "Africa/Monrovia": 0.5,
+	} {
+		c, err := New(Day, zone)
+		require.NoError(t, err)
+		require.Equal(t, int64(minutes*60_000), c.Grain(), zone)
+		_, found := c.Split(Steps{Size: c.Grain()})
+		require.False(t, found, zone)
+	}
+}
+
 // TestSplitLooksEverywhere compares what Split samples with every bound, for days.
 func TestSplitLooksEverywhere(t *testing.T) {
 	for _, name := range oddZones {

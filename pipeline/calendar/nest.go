@@ -33,21 +33,43 @@ func (c *Calendar) Split(child Grid) (at int64, found bool) {
 	if !c.repeats(child) {
 		return c.splitAnywhere(child)
 	}
-	points := append([]int64{horizonStart}, c.zone.transitions(horizonStart, horizonEnd)...)
-	if other, ok := child.(*Calendar); ok {
-		points = append(points, other.zone.transitions(horizonStart, horizonEnd)...)
-	}
-	slices.Sort(points)
-	for _, p := range points {
-		start, end := c.Bounds(p * 1000)
-		_, next := c.Bounds(end)
-		for _, bound := range []int64{start, end, next} {
-			if bound >= horizonStart*1000 && !isBound(child, bound) {
-				return bound, true
-			}
+	other, _ := child.(*Calendar)
+	for _, bound := range c.samples(other) {
+		if !isBound(child, bound) {
+			return bound, true
 		}
 	}
 	return 0, false
+}
+
+// samples lists bounds of the calendar in the horizon, ascending: those around each transition of its zone, and of that of
+// another calendar, which may be nil.
+func (c *Calendar) samples(other *Calendar) []int64 {
+	points := append([]int64{horizonStart}, c.zone.transitions(horizonStart, horizonEnd)...)
+	if other != nil {
+		points = append(points, other.zone.transitions(horizonStart, horizonEnd)...)
+	}
+	slices.Sort(points)
+	var bounds []int64
+	for _, p := range points {
+		start, end := c.Bounds(p * 1000)
+		_, next := c.Bounds(end)
+		bounds = append(bounds, start, end, next)
+	}
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds)
+	return slices.DeleteFunc(bounds, func(b int64) bool { return b < horizonStart*1000 })
+}
+
+// Grain is the greatest number of milliseconds that divides every bound of the calendar between 1970 and 2100, and 24 hours.
+func (c *Calendar) Grain() int64 {
+	grain := int64(daySeconds * 1000)
+	for _, bound := range c.samples(nil) {
+		for b := bound; b != 0; {
+			grain, b = b, grain%b
+		}
+	}
+	return grain
 }
 
 // repeats reports whether the bounds of the calendar between two transitions are either all bounds of the child or none

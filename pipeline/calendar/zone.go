@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -63,17 +65,13 @@ var files = sync.OnceValues(func() (map[string]*zip.File, error) {
 	return byName, nil
 })
 
-// Zones lists the names of all zones, in no order.
+// Zones lists the names of all zones, sorted.
 func Zones() []string {
 	byName, err := files()
 	if err != nil {
 		return nil
 	}
-	names := make([]string, 0, len(byName))
-	for name := range byName {
-		names = append(names, name)
-	}
-	return names
+	return slices.Sorted(maps.Keys(byName))
 }
 
 var zones sync.Map // name -> *Zone
@@ -140,9 +138,6 @@ func spansOf(location *time.Location) []span {
 		at = next
 	}
 }
-
-// Name is the zone's name in the database.
-func (z *Zone) Name() string { return z.name }
 
 // spanAt returns the span that holds a time in seconds.
 func (z *Zone) spanAt(sec int64) span {

@@ -83,6 +83,8 @@ func check(s *Spec, fail report) {
 	checkDuration("watermark.idle_timeout", s.Watermark.IdleTimeout, 0, fail)
 	checkDuration("allowed_lateness", s.AllowedLateness, 0, fail)
 	checkRetention(s.Retention, fail)
+	checkRollups(s, fail)
+	checkArchive(s.Archive, fail)
 	checkLane(&s.Lane, fail)
 	checkInt("replicas", int64(s.Replicas), 1, maxReplicas, fail)
 }
@@ -140,6 +142,9 @@ func checkTopics(s *Spec, fail report) {
 	}
 	if s.Name != "" {
 		used[s.Name+".ledger"] = "the pipeline's ledger topic"
+		if len(s.Rollups) > 0 {
+			used[s.Name+".states"] = "the pipeline's states topic"
+		}
 	}
 	for i, name := range s.Source.Topics {
 		topic(fmt.Sprintf("source.topics[%d]", i), name)
@@ -220,21 +225,21 @@ func checkSizes(s *Spec, fail report) {
 
 // checkRetention also refuses to give up a row before the contents that only the row can vouch for.
 func checkRetention(r Retention, fail report) {
-	for _, d := range []struct {
-		path  string
-		value Duration
-	}{{"retention.results", r.Results}, {"retention.ledger", r.Ledger}} {
-		switch {
-		case d.value < minRetention || d.value > maxDuration:
-			fail(d.path, d.value.String(), "is out of range",
-				fmt.Sprintf("%s to %s; nothing is kept for ever", minRetention, maxDuration))
-		case d.value%minRetention != 0:
-			fail(d.path, d.value.String(), "is finer than a second", "whole seconds")
-		}
-	}
+	checkKept("retention.results", r.Results, fail)
+	checkKept("retention.ledger", r.Ledger, fail)
 	if r.Ledger < r.Results && r.Ledger >= minRetention && r.Results <= maxDuration {
 		fail("retention.ledger", r.Ledger.String(), "is shorter than retention.results, which is "+r.Results.String(),
 			"at least "+r.Results.String())
+	}
+}
+
+// checkKept checks how long something is kept.
+func checkKept(path string, d Duration, fail report) {
+	switch {
+	case d < minRetention || d > maxDuration:
+		fail(path, d.String(), "is out of range", fmt.Sprintf("%s to %s; nothing is kept for ever", minRetention, maxDuration))
+	case d%minRetention != 0:
+		fail(path, d.String(), "is finer than a second", "whole seconds")
 	}
 }
 

@@ -1,6 +1,11 @@
 package spec
 
-import "time"
+import (
+	"cmp"
+	"time"
+
+	"millrace/pipeline/calendar"
+)
 
 // defaultJumpStreak is after how many refused jumps in a row it is likelier that the lane's watermark is wrong than that
 // all of them are.
@@ -45,5 +50,10 @@ func (s *Spec) complete() {
 		if w := &s.Windows[i]; w.Slide == 0 {
 			w.Slide = w.Size
 		}
+	}
+	for i := range s.Rollups {
+		r := &s.Rollups[i]
+		r.Timezone = cmp.Or(r.Timezone, calendar.UTC)
+		r.Retention = cmp.Or(r.Retention, s.Retention.Results)
 	}
 }

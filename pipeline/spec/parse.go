@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"millrace/pipeline/calendar"
 )
 
 // maxFile is the longest spec file in bytes. It bounds what a hostile workflow input can cost.
@@ -112,6 +114,11 @@ func (r *reader) spec(n *yaml.Node, s *Spec) {
 				field{"results", r.duration(&s.Retention.Results)},
 				field{"ledger", r.duration(&s.Retention.Ledger)})
 		}},
+		field{"rollups", func(n *yaml.Node, path string) { r.rollups(n, path, s) }},
+		field{"archive", func(n *yaml.Node, path string) {
+			s.Archive = &Archive{}
+			r.mapping(n, path, "e.g. {dir: /var/lib/millrace/archive}", field{"dir", r.text(&s.Archive.Dir, wantDir)})
+		}},
 		field{"lane", func(n *yaml.Node, path string) { r.lane(n, path, &s.Lane) }},
 		field{"replicas", r.integer(&s.Replicas, "a whole number from 1 to 256")},
 	)
@@ -182,6 +189,30 @@ func (r *reader) aggregates(n *yaml.Node, path string, s *Spec) {
 		}
 	}
 	r.mapping(n, path, want, fields...)
+}
+
+func (r *reader) rollups(n *yaml.Node, path string, s *Spec) {
+	const want = "e.g. {name: daily, from: hourly, calendar: day, timezone: Europe/Berlin}"
+	r.list(n, path, "a list such as [{name: daily, from: hourly, calendar: day}]", func(n *yaml.Node, path string) {
+		var u Rollup
+		r.mapping(n, path, want,
+			field{"name", r.text(&u.Name, wantName)},
+			field{"from", r.text(&u.From, "the name of a window or roll-up")},
+			field{"calendar", r.text(&u.Calendar, calendar.UnitNames())},
+			field{"timezone", r.text(&u.Timezone, wantZone)},
+			field{"retention", r.kept(&u.Retention)})
+		s.Rollups = append(s.Rollups, u)
+	})
+}
+
+// kept reads how long something is kept, whose zero, in a Spec, means that the field is not there.
+func (r *reader) kept(dst *Duration) func(*yaml.Node, string) {
+	return func(n *yaml.Node, path string) {
+		known := len(r.errs)
+		if r.duration(dst)(n, path); *dst == 0 && len(r.errs) == known {
+			checkKept(path, *dst, func(path, value, problem, want string) { r.fail(n, path, value, problem, want) })
+		}
+	}
 }
 
 func (r *reader) sink(sink *Sink, want string) func(*yaml.Node, string) {

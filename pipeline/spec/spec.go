@@ -19,6 +19,8 @@ type Spec struct {
 	Late            Sink        `json:"late"`
 	DeadLetter      Sink        `json:"dead_letter"`
 	Retention       Retention   `json:"retention"`
+	Rollups         []Rollup    `json:"rollups,omitempty"` // each stands behind those it is made from
+	Archive         *Archive    `json:"archive,omitempty"` // nil: what expires is not archived
 	Lane            Lane        `json:"lane"`
 	Replicas        int         `json:"replicas"` // hot paths to place, at least 1
 }
@@ -98,10 +100,6 @@ type Retention struct {
 func (r Retention) Left(closedAt int64, now time.Time) time.Duration {
 	return time.UnixMilli(closedAt).Add(r.Results.Std()).Sub(now)
 }
-
-// KeepResults is how long the result topic must keep rows: a window's first revision has to be there as long as the
-// window takes late events and what is final of it is shown.
-func (s *Spec) KeepResults() Duration { return s.AllowedLateness + s.Retention.Results }
 
 // Lane holds the tunables of the hot path. Their defaults are measured; see docs/performance.md.
 type Lane struct {

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+
+	"millrace/pipeline/calendar"
 )
 
 // stateFormat is raised when lane state of the same spec takes another shape or meaning, so that old state is not read
@@ -62,10 +64,19 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-// Version names the whole spec: 16 hexadecimal digits of a hash over its canonical form. Unlike StateID it changes with
-// every option.
+// Version names the whole spec: 16 hexadecimal digits of a hash over its canonical form and, when a roll-up has a time zone
+// other than UTC, over the zones that this program knows. Unlike StateID it changes with every option.
 func (s *Spec) Version() string {
-	text, err := encode(s)
+	zones := ""
+	for i := range s.Rollups {
+		if s.Rollups[i].Timezone != calendar.UTC {
+			zones = calendar.DataHash()
+		}
+	}
+	text, err := encode(struct {
+		*Spec
+		Zones string `json:"zones,omitempty"`
+	}{s, zones})
 	if err != nil { // structs of strings and numbers always encode
 		text = []byte(err.Error())
 	}
