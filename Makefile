@@ -16,9 +16,9 @@ no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_
 real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(tools/servers.sh up); eval "$$variables"; fi
 
 # Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
-no_server_tests := imports|model|oracle|replay
+no_server_tests := imports|model|oracle|parquet|replay
 
-.PHONY: help run test test-real chaos stuck bench bench-go lint fmt build servers servers-down compose-env clean
+.PHONY: help run test test-real test-parquet chaos stuck bench bench-go lint fmt build servers servers-down compose-env clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: bin/temporal ## run all tests with the race detector, on embedded servers
 
 test-real: bin/temporal ## run the integration tests against real servers
 	@$(real_servers); $(GO) test -race -shuffle=on -count=1 -p 1 -timeout 25m $$($(GO) list ./tests/... | grep -vE '/($(no_server_tests))$$')
+
+test-parquet: ## read archived files with DuckDB and pandas, installed by pip, and compare them with what was published
+	@GO='$(GO)' tests/parquet/run.sh
 
 chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRESH=20 so many new ones, JSON=FILE a report
 	@$(GO) test -c -trimpath -o bin/chaos.test ./tests/chaos
