@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -41,7 +42,7 @@ func (a *Closing) CloseDue(ctx context.Context, in contract.CloseDueInput) (*con
 	if err != nil {
 		return nil, err
 	}
-	d := &due{in: in, began: time.Now(), sizes: sizes(s), fails: make(map[contract.WindowRef]int)}
+	d := &due{in: in, began: time.Now(), sizes: sizes(s), fails: make(map[report.WindowRef]int)}
 	err = newAttempt(ctx, a.beats, closeBeat).hold(ctx, d.details, func(ctx context.Context) error {
 		closer, done, err := a.closers.Closer(ctx, s, activity.GetInfo(ctx).WorkflowExecution.RunID)
 		if err != nil {
@@ -61,7 +62,7 @@ type due struct {
 	in     contract.CloseDueInput
 	began  time.Time
 	sizes  map[string]time.Duration
-	fails  map[contract.WindowRef]int
+	fails  map[report.WindowRef]int
 	result contract.CloseDueResult
 	atOnce bool
 	shown  atomic.Pointer[contract.CloseDueDetails]
@@ -88,7 +89,7 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 	go a.lookAtPipeline(ctx, cancel, d.in.Pipeline)
 	failures := 0
 	for {
-		var round contract.Round
+		var round report.Round
 		err := a.turn(ctx, d.in.Pipeline, func(ctx context.Context) (err error) {
 			round, err = closer.Round(ctx, d.in.Skip)
 			return err
@@ -128,7 +129,7 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 }
 
 // book adds a round to the result.
-func (d *due) book(round contract.Round) {
+func (d *due) book(round report.Round) {
 	d.result.Count += len(round.Closed)
 	d.result.Waiting = round.Waiting
 	if round.Kept != nil {
@@ -202,8 +203,8 @@ func (a *Closing) CloseOne(ctx context.Context, in contract.CloseOneInput) (*con
 }
 
 // Emit publishes every open window as it stands.
-func (a *Closing) Emit(ctx context.Context, in contract.EmitInput) (*contract.Emitted, error) {
-	var emitted contract.Emitted
+func (a *Closing) Emit(ctx context.Context, in contract.EmitInput) (*report.Emitted, error) {
+	var emitted report.Emitted
 	err := a.hold(ctx, in.Spec, func(ctx context.Context, s *spec.Spec, closer Closer) error {
 		return a.turn(ctx, s.Name, func(ctx context.Context) (err error) {
 			emitted, err = closer.Emit(ctx, in.Reason, in.Ends)

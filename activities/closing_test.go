@@ -17,35 +17,36 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
 // fakeCloser answers rounds by a script; the last answer is repeated.
 type fakeCloser struct {
-	rounds []func() (contract.Round, error)
+	rounds []func() (report.Round, error)
 	count  int
-	skip   []contract.WindowRef
+	skip   []report.WindowRef
 	users  atomic.Int64
 	run    string // that asked for it last
 
 	hindered []error
 }
 
-func (f *fakeCloser) Round(_ context.Context, skip []contract.WindowRef) (contract.Round, error) {
+func (f *fakeCloser) Round(_ context.Context, skip []report.WindowRef) (report.Round, error) {
 	f.skip = skip
 	answer := f.rounds[min(f.count, len(f.rounds)-1)]
 	f.count++
 	return answer()
 }
 
-func (f *fakeCloser) CloseOne(context.Context, contract.WindowRef) (contract.ClosedWindow, bool, error) {
-	return contract.ClosedWindow{}, false, errUnavailable
+func (f *fakeCloser) CloseOne(context.Context, report.WindowRef) (report.ClosedWindow, bool, error) {
+	return report.ClosedWindow{}, false, errUnavailable
 }
 
 func (f *fakeCloser) Hindered(err error) { f.hindered = append(f.hindered, err) }
 
-func (f *fakeCloser) Emit(context.Context, string, []contract.LaneEnd) (contract.Emitted, error) {
-	return contract.Emitted{Revisions: make([]contract.ClosedWindow, 2*contract.MaxEmittedRevisions)}, nil
+func (f *fakeCloser) Emit(context.Context, string, []report.LaneEnd) (report.Emitted, error) {
+	return report.Emitted{Revisions: make([]report.ClosedWindow, 2*contract.MaxEmittedRevisions)}, nil
 }
 
 func (f *fakeCloser) Closer(_ context.Context, _ *spec.Spec, run string) (Closer, func(), error) {
@@ -54,42 +55,42 @@ func (f *fakeCloser) Closer(_ context.Context, _ *spec.Spec, run string) (Closer
 	return f, func() { f.users.Add(-1) }, nil
 }
 
-func nothing() (contract.Round, error) {
-	return contract.Round{Waiting: contract.Waiting{For: "the watermark", Lane: "orders/3"}}, nil
+func nothing() (report.Round, error) {
+	return report.Round{Waiting: report.Waiting{For: "the watermark", Lane: "orders/3"}}, nil
 }
 
-func closes(window string, n int) func() (contract.Round, error) {
-	return func() (contract.Round, error) {
-		r := contract.Round{Closed: make([]contract.ClosedWindow, n)}
+func closes(window string, n int) func() (report.Round, error) {
+	return func() (report.Round, error) {
+		r := report.Round{Closed: make([]report.ClosedWindow, n)}
 		for i := range r.Closed {
-			r.Closed[i] = contract.ClosedWindow{WindowRef: contract.WindowRef{Window: window, Start: int64(i)}, Revision: 1}
+			r.Closed[i] = report.ClosedWindow{WindowRef: report.WindowRef{Window: window, Start: int64(i)}, Revision: 1}
 		}
 		return r, nil
 	}
 }
 
-func fails(starts ...int64) func() (contract.Round, error) {
-	return func() (contract.Round, error) {
-		var r contract.Round
+func fails(starts ...int64) func() (report.Round, error) {
+	return func() (report.Round, error) {
+		var r report.Round
 		for _, s := range starts {
-			r.Failed = append(r.Failed, contract.FailedWindow{WindowRef: contract.WindowRef{Window: "hourly", Start: s},
+			r.Failed = append(r.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: s},
 				Problem: strings.Repeat("x", 9000)})
 		}
 		return r, nil
 	}
 }
 
-func breaks() (contract.Round, error) { return contract.Round{}, errUnavailable }
+func breaks() (report.Round, error) { return report.Round{}, errUnavailable }
 
 // closeDue runs the body of CloseDue with scripted rounds and returns its result, how long it took, and its progress.
-func closeDue(t *testing.T, hub *fakeTemporal, stopping chan struct{}, rounds ...func() (contract.Round, error),
+func closeDue(t *testing.T, hub *fakeTemporal, stopping chan struct{}, rounds ...func() (report.Round, error),
 ) (*due, time.Duration, error) {
 	t.Helper()
 	closer := &fakeCloser{rounds: rounds}
 	c := NewClosing(closer, newFakeRedis(), hub, hub, quiet)
 	d := &due{
-		in: contract.CloseDueInput{Pipeline: "orders", Skip: []contract.WindowRef{{Window: "hourly", Start: 99}}}, began: time.Now(),
-		sizes: sizes(orders(t)), fails: make(map[contract.WindowRef]int),
+		in: contract.CloseDueInput{Pipeline: "orders", Skip: []report.WindowRef{{Window: "hourly", Start: 99}}}, began: time.Now(),
+		sizes: sizes(orders(t)), fails: make(map[report.WindowRef]int),
 	}
 	a := &attempt{beats: hub, every: closeBeat, stopping: stopping}
 	err := a.hold(context.Background(), d.details, func(ctx context.Context) error { return c.rounds(ctx, closer, d) })
@@ -100,22 +101,22 @@ func closeDue(t *testing.T, hub *fakeTemporal, stopping chan struct{}, rounds ..
 func TestCloseDueReturns(t *testing.T) {
 	tests := []struct {
 		name    string
-		rounds  []func() (contract.Round, error)
+		rounds  []func() (report.Round, error)
 		outcome string
 		count   int
 		after   time.Duration
 	}{
-		{"large windows at once", []func() (contract.Round, error){nothing, nothing, closes("hourly", 3)}, contract.OutcomeClosed, 3,
+		{"large windows at once", []func() (report.Round, error){nothing, nothing, closes("hourly", 3)}, contract.OutcomeClosed, 3,
 			2 * time.Second},
-		{"small windows after a minute", []func() (contract.Round, error){nothing, closes("secondly", 1), nothing}, contract.OutcomeClosed,
+		{"small windows after a minute", []func() (report.Round, error){nothing, closes("secondly", 1), nothing}, contract.OutcomeClosed,
 			1, time.Minute},
-		{"after 200 closes", []func() (contract.Round, error){closes("secondly", 150)}, contract.OutcomeClosed, 300, 0},
-		{"after twelve hours without", []func() (contract.Round, error){nothing}, contract.OutcomeIdle, 0, 12 * time.Hour},
-		{"a window failed three times", []func() (contract.Round, error){fails(1, 2), fails(1), fails(1)}, contract.OutcomeFailing, 0,
+		{"after 200 closes", []func() (report.Round, error){closes("secondly", 150)}, contract.OutcomeClosed, 300, 0},
+		{"after twelve hours without", []func() (report.Round, error){nothing}, contract.OutcomeIdle, 0, 12 * time.Hour},
+		{"a window failed three times", []func() (report.Round, error){fails(1, 2), fails(1), fails(1)}, contract.OutcomeFailing, 0,
 			2 * time.Second},
-		{"failing after closing tells what was closed", []func() (contract.Round, error){closes("secondly", 1), breaks},
+		{"failing after closing tells what was closed", []func() (report.Round, error){closes("secondly", 1), breaks},
 			contract.OutcomeClosed, 1, 2 * time.Second},
-		{"a failure now and then is nothing", []func() (contract.Round, error){breaks, breaks, nothing, breaks, breaks,
+		{"a failure now and then is nothing", []func() (report.Round, error){breaks, breaks, nothing, breaks, breaks,
 			closes("hourly", 1)}, contract.OutcomeClosed, 1, 5 * time.Second},
 	}
 	for _, tt := range tests {
@@ -142,8 +143,8 @@ func TestCloseDueFailsWhenItCannotLook(t *testing.T) {
 		_, took, err := closeDue(t, new(fakeTemporal), nil, breaks)
 		require.ErrorIs(t, err, errUnavailable)
 		require.Equal(t, 2*time.Second, took)
-		_, _, err = closeDue(t, new(fakeTemporal), nil, func() (contract.Round, error) {
-			return contract.Round{}, fmt.Errorf("ledger of another format: %w", ErrPermanent)
+		_, _, err = closeDue(t, new(fakeTemporal), nil, func() (report.Round, error) {
+			return report.Round{}, fmt.Errorf("ledger of another format: %w", ErrPermanent)
 		})
 		requireType(t, err, contract.ErrorPermanent)
 	})
@@ -153,7 +154,7 @@ func TestCloseDueGoesOnWhileTemporalIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := new(fakeTemporal)
 		began := time.Now()
-		d, _, err := closeDue(t, hub, nil, func() (contract.Round, error) {
+		d, _, err := closeDue(t, hub, nil, func() (report.Round, error) {
 			switch passed := time.Since(began); {
 			case passed > 6*time.Hour:
 				return closes("hourly", 1)()
@@ -173,7 +174,7 @@ func TestCloseDueEnds(t *testing.T) {
 	closed := closes("secondly", 1)
 	tests := []struct {
 		name    string
-		first   func() (contract.Round, error)
+		first   func() (report.Round, error)
 		tell    func(*fakeTemporal, chan struct{})
 		outcome string
 		kind    string
@@ -239,8 +240,8 @@ func TestCloseOneGivesUpWhenThePipelineIsGone(t *testing.T) {
 
 // A window that fails, then closes, starts counting anew.
 func TestFailuresAreCountedInARow(t *testing.T) {
-	d := &due{fails: make(map[contract.WindowRef]int), sizes: map[string]time.Duration{}}
-	for _, round := range []func() (contract.Round, error){fails(0), fails(0), closes("hourly", 1), fails(0), fails(0)} {
+	d := &due{fails: make(map[report.WindowRef]int), sizes: map[string]time.Duration{}}
+	for _, round := range []func() (report.Round, error){fails(0), fails(0), closes("hourly", 1), fails(0), fails(0)} {
 		r, _ := round()
 		d.book(r)
 	}
@@ -256,8 +257,8 @@ func TestFailuresAreCountedInARow(t *testing.T) {
 // What the last round counted of what is kept stays in progress and result, also when a round does not come to it.
 func TestWhatIsKeptIsTold(t *testing.T) {
 	hub := new(fakeTemporal)
-	kept := &contract.Kept{Rows: 350, Results: 120, Oldest: 7, Backlog: 3, Floor: 9}
-	counted := func() (contract.Round, error) { return contract.Round{Kept: kept}, nil }
+	kept := &report.Kept{Rows: 350, Results: 120, Oldest: 7, Backlog: 3, Floor: 9}
+	counted := func() (report.Round, error) { return report.Round{Kept: kept}, nil }
 	synctest.Test(t, func(t *testing.T) {
 		d, _, err := closeDue(t, hub, nil, counted, nothing, closes("hourly", 1))
 		require.NoError(t, err)

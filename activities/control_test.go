@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -40,8 +41,8 @@ func (f *fakeState) States(context.Context, *spec.Spec) ([]contract.LaneState, e
 	return f.states(f.looks)
 }
 
-func (f *fakeState) Ends(context.Context, *spec.Spec) ([]contract.LaneEnd, error) {
-	return []contract.LaneEnd{{Topic: "orders", End: 10}}, nil
+func (f *fakeState) Ends(context.Context, *spec.Spec) ([]report.LaneEnd, error) {
+	return []report.LaneEnd{{Topic: "orders", End: 10}}, nil
 }
 func (f *fakeState) CheckStore(context.Context, *spec.Spec, *contract.Begin) error {
 	return ErrPermanent
@@ -221,7 +222,7 @@ func TestEmitAndCloseOneThroughTemporal(t *testing.T) {
 	env.RegisterActivity(closing)
 	value, err := env.ExecuteActivity(closing.Emit, contract.EmitInput{Spec: []byte(specJSON), Reason: contract.ReasonFlush})
 	require.NoError(t, err)
-	var got contract.Emitted
+	var got report.Emitted
 	require.NoError(t, value.Get(&got))
 	require.Len(t, got.Revisions, contract.MaxEmittedRevisions)
 	_, err = env.ExecuteActivity(closing.CloseOne, contract.CloseOneInput{Spec: []byte(specJSON)})

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -69,7 +70,7 @@ type Lanes interface {
 	// States returns one element for every partition of the source topics.
 	States(ctx context.Context, s *spec.Spec) ([]contract.LaneState, error)
 	// Ends returns the last stable offset of every partition of the source topics, asked of the brokers now.
-	Ends(ctx context.Context, s *spec.Spec) ([]contract.LaneEnd, error)
+	Ends(ctx context.Context, s *spec.Spec) ([]report.LaneEnd, error)
 }
 
 // Servers checks and prepares what a pipeline needs before it runs.
@@ -98,13 +99,13 @@ type Closers interface {
 type Closer interface {
 	// Round examines all windows once and closes those that are due, except those to skip. An error says that the look itself
 	// failed; windows that failed are in the report.
-	Round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error)
+	Round(ctx context.Context, skip []report.WindowRef) (report.Round, error)
 	// Hindered takes why a look did not come about at all; nil when the next one did.
 	Hindered(err error)
 	// CloseOne closes one window that is due. published is false when nothing has changed since its last revision.
-	CloseOne(ctx context.Context, ref contract.WindowRef) (closed contract.ClosedWindow, published bool, err error)
+	CloseOne(ctx context.Context, ref report.WindowRef) (closed report.ClosedWindow, published bool, err error)
 	// Emit publishes every open window as it stands. With ends, every covered offset must have reached its end.
-	Emit(ctx context.Context, reason string, ends []contract.LaneEnd) (contract.Emitted, error)
+	Emit(ctx context.Context, reason string, ends []report.LaneEnd) (report.Emitted, error)
 }
 
 // ErrStale marks work that is for another life of something: a batch or an incident that is not the current one, a lane that was
@@ -136,9 +137,9 @@ type Recoveries interface {
 	// RecoverStep carries out one step for all lanes of a batch, or waits for whoever does it already, and returns what is
 	// recorded of it. Repeating it changes nothing. ctx bounds the wait only. Errors about something else than the current
 	// batch wrap ErrStale; a lane that was fenced or revoked is no error but a state of the lane.
-	RecoverStep(ctx context.Context, in contract.RecoverStepInput) (contract.StepReport, error)
+	RecoverStep(ctx context.Context, in contract.RecoverStepInput) (report.StepReport, error)
 	// Lane returns what is known of one lane of a batch.
-	Lane(pipeline string, replica int, batch int64, lane contract.BatchLane) (contract.RecoveredLane, bool)
+	Lane(pipeline string, replica int, batch int64, lane report.LaneRef) (report.RecoveredLane, bool)
 	// Decide carries an operator's choice about an incident out. Repeating it is no error. An incident that is no more wraps ErrStale.
 	Decide(ctx context.Context, in contract.DecideIncidentInput) error
 }
@@ -146,7 +147,7 @@ type Recoveries interface {
 // LaneTokens reads who owns lanes.
 type LaneTokens interface {
 	// Owners returns one element for every lane asked for, in that order.
-	Owners(ctx context.Context, pipeline string, lanes []contract.BatchLane) ([]contract.LaneOwner, error)
+	Owners(ctx context.Context, pipeline string, lanes []report.LaneRef) ([]contract.LaneOwner, error)
 	// Runs reports whether somebody holds the lease of a replica.
 	Runs(ctx context.Context, pipeline string, replica int) (bool, error)
 }
@@ -162,13 +163,13 @@ type Levels interface {
 
 // Level is one state machine. It alone decides and probes; the control plane watches it and sets overrides.
 type Level interface {
-	Status() contract.LevelStatus
+	LevelStatus() report.LevelStatus
 	// Changes returns the changes with a higher seq, oldest first, as far as they are still known.
-	Changes(after int64) []contract.LevelChange
-	// Await returns nil once there is a change with a higher seq, or the error of ctx.
-	Await(ctx context.Context, after int64) error
-	// Override sets one of contract.Override..., or lifts it when it is empty.
-	Override(override, by, reason string) error
+	Changes(after int64) []report.LevelChange
+	// Await returns the changes with a higher seq once there is one, or the error of ctx.
+	Await(ctx context.Context, after int64) ([]report.LevelChange, error)
+	// Override sets an override, or lifts the one in force with report.OverrideNone.
+	Override(override report.Override, by, reason string) error
 }
 
 // Journal is this process's WAL directory.
@@ -176,14 +177,14 @@ type Journal interface {
 	// Disk is the id of the directory.
 	Disk() string
 	// List returns what the journal holds of a pipeline, oldest first. A corrupt range does not make it fail.
-	List(ctx context.Context, pipeline string) ([]contract.WALChain, error)
+	List(ctx context.Context, pipeline string) ([]report.WALChain, error)
 	// Settle drains a chain into the store, or finds it superseded and leaves it. What was settled before is not done again. What
 	// cannot be read is a *CorruptError, unless it is to be quarantined. progress may be called at any time before it
 	// returns, not concurrently. A chain whose lane runs here is ErrLive.
-	Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how Settling, progress func(Settled),
-	) (contract.SettledChain, error)
+	Settle(ctx context.Context, pipeline string, chain report.ChainRef, how Settling, progress func(Settled),
+	) (report.SettledChain, error)
 	// Accounts are the books since the process began.
-	Accounts(pipeline string) (contract.JournalAccounts, error)
+	Accounts(pipeline string) (report.JournalAccounts, error)
 }
 
 // Settling says how to settle a chain.
@@ -203,7 +204,7 @@ type Settled struct {
 var ErrLive = errors.New("its lane runs here and drains it itself")
 
 // CorruptError says what cannot be read of a journal.
-type CorruptError struct{ Range contract.CorruptRange }
+type CorruptError struct{ Range report.CorruptRange }
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("segment %s, bytes [%d, %d): %s", e.Range.Segment, e.Range.From, e.Range.To, e.Range.Detail)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // applied splits lanes into those that have adopted a generation and those that have not.
@@ -16,7 +17,7 @@ func applied(states []contract.LaneState, generation int64, now time.Time) contr
 			got.Lanes = append(got.Lanes, receipt(l))
 			continue
 		}
-		got.Missing = append(got.Missing, contract.LaneMissing{
+		got.Missing = append(got.Missing, report.LaneMissing{
 			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Asks: l.Asks,
 			Reason: whyMissing(l, fmt.Sprintf("it follows generation %d of %d", l.Generation, generation), now),
 		})
@@ -26,7 +27,7 @@ func applied(states []contract.LaneState, generation int64, now time.Time) contr
 
 // drained splits the lanes of ends into those that have committed to their end and those that have not. A partition without records
 // needs no lane. A lane that asks has not, wherever it stands: of a log that lost its end it has read more than there is.
-func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time) contract.Applied {
+func drained(states []contract.LaneState, ends []report.LaneEnd, now time.Time) contract.Applied {
 	type lane struct {
 		topic     string
 		partition int32
@@ -45,7 +46,7 @@ func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time
 			got.Lanes = append(got.Lanes, receipt(l))
 			continue
 		}
-		got.Missing = append(got.Missing, contract.LaneMissing{
+		got.Missing = append(got.Missing, report.LaneMissing{
 			Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Want: end.End, Asks: l.Asks,
 			Reason: whyMissing(l, fmt.Sprintf("it has committed to offset %d of %d", l.Offset, end.End), now),
 		})
@@ -53,8 +54,8 @@ func drained(states []contract.LaneState, ends []contract.LaneEnd, now time.Time
 	return got
 }
 
-func receipt(l contract.LaneState) contract.LaneReceipt {
-	return contract.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Owner: l.Owner}
+func receipt(l contract.LaneState) report.LaneReceipt {
+	return report.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, Owner: l.Owner}
 }
 
 // whyMissing says what is known about a lane that has not done what was asked.
@@ -73,13 +74,13 @@ func whyMissing(l contract.LaneState, behind string, now time.Time) string {
 }
 
 // anyAsks reports whether a missing lane waits for a decision: waiting for the lane is in vain until somebody makes it.
-func anyAsks(missing []contract.LaneMissing) bool {
-	return slices.ContainsFunc(missing, func(m contract.LaneMissing) bool { return m.Asks })
+func anyAsks(missing []report.LaneMissing) bool {
+	return slices.ContainsFunc(missing, func(m report.LaneMissing) bool { return m.Asks })
 }
 
 // allAsk reports whether nothing but decisions is missing.
-func allAsk(missing []contract.LaneMissing) bool {
-	return !slices.ContainsFunc(missing, func(m contract.LaneMissing) bool { return !m.Asks })
+func allAsk(missing []report.LaneMissing) bool {
+	return !slices.ContainsFunc(missing, func(m report.LaneMissing) bool { return !m.Asks })
 }
 
 // askingSettles is for how long lanes have to ask before a wait for them is given up: others that are about to ask are named as
@@ -108,7 +109,7 @@ type stall struct {
 	since time.Time
 }
 
-func (s *stall) stalled(missing []contract.LaneMissing, now time.Time) bool {
+func (s *stall) stalled(missing []report.LaneMissing, now time.Time) bool {
 	var sum int64
 	for _, m := range missing {
 		sum += m.Offset

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func TestAwaitAppliedReturnsWhenAllLanesFollow(t *testing.T) {
@@ -25,7 +26,7 @@ func TestAwaitAppliedReturnsWhenAllLanesFollow(t *testing.T) {
 	require.NoError(t, value.Get(&got))
 	require.Equal(t, 4, f.looks)
 	require.Empty(t, got.Missing)
-	require.Equal(t, contract.LaneReceipt{Topic: "orders", Partition: 1, Offset: 8, Owner: "1:aa"}, got.Lanes[1])
+	require.Equal(t, report.LaneReceipt{Topic: "orders", Partition: 1, Offset: 8, Owner: "1:aa"}, got.Lanes[1])
 }
 
 func TestAwaitAppliedNamesTheMissingAtItsDeadline(t *testing.T) {
@@ -44,7 +45,7 @@ func TestAwaitAppliedNamesTheMissingAtItsDeadline(t *testing.T) {
 
 func TestDrained(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
-	ends := []contract.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}, {Topic: "orders", Partition: 2},
+	ends := []report.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}, {Topic: "orders", Partition: 2},
 		{Topic: "orders", Partition: 3, End: 1}}
 	behind := lane(1, 1, 12)
 	behind.UpdatedAt = now.Add(-9 * time.Second).UnixMilli()
@@ -60,7 +61,7 @@ func TestDrained(t *testing.T) {
 		asks := lane(0, 1, offset)
 		asks.Trouble, asks.Asks = "parked: truncated", true
 		for _, end := range []int64{0, 10} {
-			got := drained([]contract.LaneState{asks}, []contract.LaneEnd{{Topic: "orders", End: end}}, now)
+			got := drained([]contract.LaneState{asks}, []report.LaneEnd{{Topic: "orders", End: end}}, now)
 			require.Empty(t, got.Lanes)
 			require.Equal(t, "parked: truncated", got.Missing[0].Reason)
 			require.True(t, got.Missing[0].Asks)
@@ -71,21 +72,21 @@ func TestDrained(t *testing.T) {
 // A lane whose decision has just been made still asks by the last heartbeat of its hot path: the drain does not take its word
 // for it.
 func TestAwaitDrainedWaitsForADecisionThatWasMade(t *testing.T) {
-	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{
-		{Topic: "orders", State: contract.LaneParked, Reason: "gap: offsets 3 to 9 are gone", Choices: []string{"skip"}},
+	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []report.LaneStatus{
+		{Topic: "orders", State: report.LaneParked, Reason: "gap: offsets 3 to 9 are gone", Choices: []string{"skip"}},
 	}}}
 	f := &fakeState{states: func(look int) ([]contract.LaneState, error) {
 		if look == 2 {
 			hub.mu.Lock()
 			defer hub.mu.Unlock()
-			hub.hotPath.Lanes[0].State = contract.LaneRunning
+			hub.hotPath.Lanes[0].State = report.LaneRunning
 		}
 		return []contract.LaneState{lane(0, 1, 10)}, nil
 	}}
 	env, c := controlEnv(t, f, hub, newFakeRedis())
 	env.SetTestTimeout(10 * time.Second)
 	value, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
-		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 60, DeadlineSeconds: 3600, Replicas: 1,
+		Spec: []byte(specJSON), Ends: []report.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 60, DeadlineSeconds: 3600, Replicas: 1,
 	})
 	require.NoError(t, err)
 	var got contract.Applied
@@ -99,13 +100,13 @@ func TestAwaitDrainedReportsAParkedLaneSoon(t *testing.T) {
 	f := &fakeState{states: func(int) ([]contract.LaneState, error) {
 		return []contract.LaneState{lane(0, 1, 10), lane(1, 1, 3)}, nil
 	}}
-	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{
-		{Topic: "orders", Partition: 1, State: contract.LaneParked, Reason: "gap: offsets 3 to 9 are gone", Choices: []string{"skip"}},
+	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []report.LaneStatus{
+		{Topic: "orders", Partition: 1, State: report.LaneParked, Reason: "gap: offsets 3 to 9 are gone", Choices: []string{"skip"}},
 	}}}
 	env, c := controlEnv(t, f, hub, newFakeRedis())
 	env.SetTestTimeout(5 * time.Second)
 	value, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
-		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}},
+		Spec: []byte(specJSON), Ends: []report.LaneEnd{{Topic: "orders", End: 10}, {Topic: "orders", Partition: 1, End: 20}},
 		StallSeconds: 60, DeadlineSeconds: 3600, Replicas: 1,
 	})
 	require.NoError(t, err)
@@ -117,9 +118,9 @@ func TestAwaitDrainedReportsAParkedLaneSoon(t *testing.T) {
 
 // A start is told at once that lanes are parked; any other command waits for the lanes that can still follow.
 func TestAwaitAppliedDoesNotWaitForDecisions(t *testing.T) {
-	parked := contract.LaneStatus{Topic: "orders", Partition: 1, State: contract.LaneParked, Reason: "state-lost",
+	parked := report.LaneStatus{Topic: "orders", Partition: 1, State: report.LaneParked, Reason: "state-lost",
 		Choices: []string{"rebuild"}}
-	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []contract.LaneStatus{parked}}}
+	hub := &fakeTemporal{hotPath: contract.EngineStatus{Pipeline: "orders", Lanes: []report.LaneStatus{parked}}}
 	for _, c := range []struct {
 		name   string
 		others []contract.LaneState
@@ -163,22 +164,26 @@ func TestDecisionsThatHaveJustBeenMade(t *testing.T) {
 // A lane adopts desired state with a commit that reaches Redis: while its commits do not, the receipt says why.
 func TestAwaitAppliedNamesTheOutage(t *testing.T) {
 	since := time.Date(2026, 3, 1, 12, 4, 5, 0, time.UTC)
-	for _, c := range []struct{ level, override, want string }{
-		{contract.LevelNormal, "", "it follows generation 3 of 5"},
-		{contract.LevelJournal, "",
+	for _, c := range []struct {
+		level    report.Level
+		override report.Override
+		want     string
+	}{
+		{report.LevelNormal, "", "it follows generation 3 of 5"},
+		{report.LevelJournal, "",
 			"its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
-		{contract.LevelThrottled, "",
+		{report.LevelThrottled, "",
 			"its commits go to the journal since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
-		{contract.LevelPaused, "", "it is held back since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
-		{contract.LevelJournal, "open",
+		{report.LevelPaused, "", "it is held back since 2026-03-01T12:04:05Z: Redis: refuses writes; it follows generation 3 of 5"},
+		{report.LevelJournal, "open",
 			"its commits go to the journal by order (open) since 2026-03-01T12:04:05Z: Redis: refuses writes; " +
 				"it follows generation 3 of 5"},
 	} {
 		hub := &fakeTemporal{hotPath: contract.EngineStatus{
-			Pipeline: "orders", Lanes: []contract.LaneStatus{{Topic: "orders", Partition: 1, State: contract.LaneRunning}},
-			Dependencies: []contract.DependencyStatus{
-				{Dependency: contract.DependencyResults, Level: contract.LevelPaused},
-				{Dependency: contract.DependencyRedis, Level: c.level, Since: since, Reason: "refuses writes", Override: c.override},
+			Pipeline: "orders", Lanes: []report.LaneStatus{{Topic: "orders", Partition: 1, State: report.LaneRunning}},
+			Dependencies: []report.DependencyStatus{
+				{Dependency: report.DependencyResults, Level: report.LevelPaused},
+				{Dependency: report.DependencyRedis, Level: c.level, Since: since, Reason: "refuses writes", Override: c.override},
 			},
 		}}
 		f := &fakeState{states: func(int) ([]contract.LaneState, error) {
@@ -201,7 +206,7 @@ func TestAwaitDrainedGivesUpWhenItSeesNothing(t *testing.T) {
 	env, c := controlEnv(t, f, new(fakeTemporal), newFakeRedis())
 	env.SetTestTimeout(20 * time.Second)
 	_, err := env.ExecuteActivity(c.AwaitDrained, contract.AwaitDrainedInput{
-		Spec: []byte(specJSON), Ends: []contract.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 2, DeadlineSeconds: 3600,
+		Spec: []byte(specJSON), Ends: []report.LaneEnd{{Topic: "orders", End: 10}}, StallSeconds: 2, DeadlineSeconds: 3600,
 	})
 	require.ErrorContains(t, err, errUnavailable.Error())
 	var failed *temporal.ApplicationError
@@ -229,8 +234,8 @@ func TestAwaitBeatsSayWhereTheLanesStand(t *testing.T) {
 func TestStall(t *testing.T) {
 	s := stall{limit: time.Minute}
 	at := time.UnixMilli(0)
-	missing := func(offset int64) []contract.LaneMissing {
-		return []contract.LaneMissing{{Offset: offset}, {Offset: 5}}
+	missing := func(offset int64) []report.LaneMissing {
+		return []report.LaneMissing{{Offset: offset}, {Offset: 5}}
 	}
 	require.False(t, s.stalled(missing(1), at))
 	require.False(t, s.stalled(missing(2), at.Add(59*time.Second)))

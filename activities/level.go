@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // Degrading is what Degrade does on a process's own queue.
@@ -30,7 +31,7 @@ const levelLook = 5 * time.Second
 func (a *Degrading) WatchLevel(ctx context.Context, in contract.WatchLevelInput) (result *contract.WatchLevelResult, err error) {
 	details := func() any {
 		if level, ok := a.levels.Level(in.Pipeline, in.Replica, in.Dependency); ok {
-			return level.Status()
+			return level.LevelStatus()
 		}
 		return nil
 	}
@@ -50,12 +51,12 @@ func (a *Degrading) watch(ctx context.Context, in contract.WatchLevelInput) (*co
 			result.Outcome = contract.OutcomeMoved
 			return &result, nil
 		}
-		result.Status = level.Status()
+		result.Status = level.LevelStatus()
 		changes := level.Changes(in.After)
 		switch {
 		case len(changes) > 0:
 			for _, c := range changes[:min(len(changes), contract.MaxChanges)] {
-				result.Changes = append(result.Changes, c.Bound())
+				result.Changes = append(result.Changes, contract.BoundChange(c))
 			}
 			result.Outcome = contract.OutcomeChanged
 			return &result, nil
@@ -67,7 +68,7 @@ func (a *Degrading) watch(ctx context.Context, in contract.WatchLevelInput) (*co
 			return &result, nil
 		}
 		limited, cancel := context.WithTimeout(ctx, levelLook)
-		_ = level.Await(limited, in.After) // whatever woke it, the loop looks
+		_, _ = level.Await(limited, in.After) // whatever woke it, the loop looks
 		cancel()
 		if reason := reasonOf(ctx); reason != nil {
 			return nil, ended(reason)
@@ -76,7 +77,7 @@ func (a *Degrading) watch(ctx context.Context, in contract.WatchLevelInput) (*co
 }
 
 // OverrideLevel sets or lifts an operator's override and returns where the level stands then.
-func (a *Degrading) OverrideLevel(ctx context.Context, in contract.OverrideLevelInput) (*contract.LevelStatus, error) {
+func (a *Degrading) OverrideLevel(ctx context.Context, in contract.OverrideLevelInput) (*report.LevelStatus, error) {
 	if err := newAttempt(ctx, a.beats, contract.BeatEvery).open(ctx); err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (a *Degrading) OverrideLevel(ctx context.Context, in contract.OverrideLevel
 	if err := level.Override(in.Override, in.By, in.Reason); err != nil {
 		return nil, temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorRefused, err)
 	}
-	status := level.Status()
+	status := level.LevelStatus()
 	return &status, nil
 }
 
@@ -101,12 +102,12 @@ func (a *Degrading) OrderLevels(ctx context.Context, in contract.OrderLevelsInpu
 }
 
 // JournalAccounts returns the books of the process's journal.
-func (a *Degrading) JournalAccounts(ctx context.Context, in contract.JournalAccountsInput) (*contract.JournalAccounts, error) {
+func (a *Degrading) JournalAccounts(ctx context.Context, in contract.JournalAccountsInput) (*report.JournalAccounts, error) {
 	if err := newAttempt(ctx, a.beats, contract.BeatEvery).open(ctx); err != nil {
 		return nil, err
 	}
 	if a.journal == nil {
-		return new(contract.JournalAccounts), nil
+		return new(report.JournalAccounts), nil
 	}
 	books, err := a.journal.Accounts(in.Pipeline)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // fakeLevels is a process with one state machine, or none.
@@ -27,7 +28,7 @@ func (f *fakeLevels) OrderLevels(in contract.OrderLevelsInput) []contract.Ordere
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ordered = append(f.ordered, in)
-	return []contract.OrderedLevel{{Worker: "a", Dependency: contract.DependencyRedis, Override: in.Orders[0].Override}}
+	return []contract.OrderedLevel{{Worker: "a", Dependency: report.DependencyRedis, Override: in.Orders[0].Override}}
 }
 
 func (f *fakeLevels) Level(string, int, string) (Level, bool) {
@@ -48,34 +49,34 @@ func (f *fakeLevels) set(l *fakeLevel) {
 
 type fakeLevel struct {
 	mu      sync.Mutex
-	changes []contract.LevelChange
+	changes []report.LevelChange
 	news    chan struct{}
 	err     error
 }
 
 func newFakeLevel() *fakeLevel { return &fakeLevel{news: make(chan struct{})} }
 
-func (l *fakeLevel) move(to string) {
+func (l *fakeLevel) move(to report.Level) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.changes = append(l.changes, contract.LevelChange{Seq: int64(len(l.changes) + 1), To: to, Numbers: make([]contract.LevelNumber, 40)})
+	l.changes = append(l.changes, report.LevelChange{Seq: int64(len(l.changes) + 1), To: to, Numbers: make([]report.LevelNumber, 40)})
 	close(l.news)
 	l.news = make(chan struct{})
 }
 
-func (l *fakeLevel) Status() contract.LevelStatus {
+func (l *fakeLevel) LevelStatus() report.LevelStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return contract.LevelStatus{Level: "journal", Seq: int64(len(l.changes))}
+	return report.LevelStatus{Level: "journal", Seq: int64(len(l.changes))}
 }
 
-func (l *fakeLevel) Changes(after int64) []contract.LevelChange {
+func (l *fakeLevel) Changes(after int64) []report.LevelChange {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changes[min(int(after), len(l.changes)):]
 }
 
-func (l *fakeLevel) Await(ctx context.Context, after int64) error {
+func (l *fakeLevel) Await(ctx context.Context, after int64) ([]report.LevelChange, error) {
 	for len(l.Changes(after)) == 0 {
 		l.mu.Lock()
 		news := l.news
@@ -83,13 +84,13 @@ func (l *fakeLevel) Await(ctx context.Context, after int64) error {
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	return nil
+	return l.Changes(after), nil
 }
 
-func (l *fakeLevel) Override(override, _, _ string) error { return l.err }
+func (l *fakeLevel) Override(report.Override, string, string) error { return l.err }
 
 type watched struct {
 	result *contract.WatchLevelResult
@@ -155,7 +156,7 @@ func TestWatchLevel(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := <-watchLevel(&fakeLevels{level: newFakeLevel()}, new(fakeTemporal), nil, in)
 			require.Equal(t, contract.OutcomeRenew, w.result.Outcome)
-			require.Equal(t, "journal", w.result.Status.Level)
+			require.Equal(t, report.LevelJournal, w.result.Status.Level)
 		})
 	})
 	t.Run("the hot path leaves", func(t *testing.T) {
@@ -167,7 +168,7 @@ func TestWatchLevel(t *testing.T) {
 			began := time.Now()
 			w := <-answer
 			require.Equal(t, contract.OutcomeMoved, w.result.Outcome)
-			require.Equal(t, "journal", w.result.Status.Level, "the last that was known")
+			require.Equal(t, report.LevelJournal, w.result.Status.Level, "the last that was known")
 			require.LessOrEqual(t, time.Since(began), levelLook)
 		})
 	})
@@ -201,11 +202,11 @@ func TestWatchLevel(t *testing.T) {
 func TestOverrideLevel(t *testing.T) {
 	levels := &fakeLevels{level: newFakeLevel()}
 	a := NewDegrading(levels, nil, new(fakeTemporal))
-	value, err := activityEnv(a).ExecuteActivity(a.OverrideLevel, contract.OverrideLevelInput{Override: contract.OverrideHold})
+	value, err := activityEnv(a).ExecuteActivity(a.OverrideLevel, contract.OverrideLevelInput{Override: report.OverrideHold})
 	require.NoError(t, err)
-	var status contract.LevelStatus
+	var status report.LevelStatus
 	require.NoError(t, value.Get(&status))
-	require.Equal(t, "journal", status.Level)
+	require.Equal(t, report.LevelJournal, status.Level)
 	levels.level.err = errors.New("no such override")
 	_, err = activityEnv(a).ExecuteActivity(a.OverrideLevel, contract.OverrideLevelInput{})
 	requireType(t, err, contract.ErrorRefused)
@@ -218,13 +219,13 @@ func TestOrderLevels(t *testing.T) {
 	levels := new(fakeLevels)
 	a := NewDegrading(levels, nil, new(fakeTemporal))
 	in := contract.OrderLevelsInput{
-		Pipeline: "orders", Generation: 7, Orders: []contract.LevelOrder{{Dependency: contract.DependencyRedis,
-			Override: contract.OverrideHold}},
+		Pipeline: "orders", Generation: 7, Orders: []report.LevelOrder{{Dependency: report.DependencyRedis,
+			Override: report.OverrideHold}},
 	}
 	value, err := activityEnv(a).ExecuteActivity(a.OrderLevels, in)
 	require.NoError(t, err)
 	var got contract.OrderedLevels
 	require.NoError(t, value.Get(&got))
-	require.Equal(t, contract.OverrideHold, got.Levels[0].Override)
+	require.Equal(t, report.OverrideHold, got.Levels[0].Override)
 	require.Equal(t, int64(7), levels.ordered[0].Generation)
 }

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -110,16 +111,16 @@ type troubles struct {
 	pipeline string
 	replicas int
 	next     time.Time // when they are asked again; asking takes a tenth of the time at most
-	parked   map[contract.BatchLane]contract.LaneStatus
-	outages  map[contract.BatchLane]string
+	parked   map[report.LaneRef]report.LaneStatus
+	outages  map[report.LaneRef]string
 }
 
 // mark notes the trouble of lanes that are parked, and the outage of those whose commits do not reach Redis. A hot path that
 // cannot be asked says nothing.
 func (t *troubles) mark(ctx context.Context, states []contract.LaneState) []contract.LaneState {
 	if began := time.Now(); !began.Before(t.next) {
-		t.parked = make(map[contract.BatchLane]contract.LaneStatus)
-		t.outages = make(map[contract.BatchLane]string)
+		t.parked = make(map[report.LaneRef]report.LaneStatus)
+		t.outages = make(map[report.LaneRef]string)
 		for n := range t.replicas {
 			status, at, ok := t.watch.HotPath(ctx, t.pipeline, n)
 			if !ok || time.Since(at) > troubleAge {
@@ -127,8 +128,8 @@ func (t *troubles) mark(ctx context.Context, states []contract.LaneState) []cont
 			}
 			outage := outageText(status.Dependencies)
 			for _, l := range status.Lanes {
-				id := contract.BatchLane{Topic: l.Topic, Partition: l.Partition}
-				if l.State == contract.LaneParked {
+				id := report.LaneRef{Topic: l.Topic, Partition: l.Partition}
+				if l.State == report.LaneParked {
 					t.parked[id] = l
 				}
 				t.outages[id] = outage
@@ -137,7 +138,7 @@ func (t *troubles) mark(ctx context.Context, states []contract.LaneState) []cont
 		t.next = time.Now().Add(max(troubleLook, 10*time.Since(began)))
 	}
 	for i := range states {
-		id := contract.BatchLane{Topic: states[i].Topic, Partition: states[i].Partition}
+		id := report.LaneRef{Topic: states[i].Topic, Partition: states[i].Partition}
 		states[i].Outage = t.outages[id]
 		l, ok := t.parked[id]
 		if !ok {
@@ -154,17 +155,17 @@ func (t *troubles) mark(ctx context.Context, states []contract.LaneState) []cont
 
 // outageText says why the commits of a hot path's lanes do not reach Redis, "" when they do. A lane adopts desired state with such
 // a commit.
-func outageText(dependencies []contract.DependencyStatus) string {
+func outageText(dependencies []report.DependencyStatus) string {
 	for _, d := range dependencies {
-		if d.Dependency != contract.DependencyRedis || d.Level == contract.LevelNormal {
+		if d.Dependency != report.DependencyRedis || d.Level == report.LevelNormal {
 			continue
 		}
 		what := "its commits go to the journal"
-		if d.Level == contract.LevelPaused {
+		if d.Level == report.LevelPaused {
 			what = "it is held back"
 		}
 		if d.Override != "" {
-			what += " by order (" + d.Override + ")"
+			what += " by order (" + string(d.Override) + ")"
 		}
 		return fmt.Sprintf("%s since %s: Redis: %s", what, d.Since.UTC().Format(time.RFC3339), d.Reason)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // Recovery is what RecoverLanes does on a process's own queue.
@@ -20,11 +21,11 @@ func NewRecovery(recoveries Recoveries, beats Heartbeats) *Recovery {
 
 // RecoverStep carries out one step for all lanes of a batch, or returns what is recorded of it. The step belongs to the hot path: when
 // this attempt is over it goes on, and a further attempt gets its result.
-func (a *Recovery) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (*contract.StepReport, error) {
-	var report contract.StepReport
+func (a *Recovery) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (*report.StepReport, error) {
+	var told report.StepReport
 	details := func() any { return nil }
 	err := newAttempt(ctx, a.beats, contract.BeatEvery).hold(ctx, details, func(ctx context.Context) (err error) {
-		report, err = a.recoveries.RecoverStep(ctx, in)
+		told, err = a.recoveries.RecoverStep(ctx, in)
 		if reason := reasonOf(ctx); err != nil && reason != nil {
 			return ended(reason)
 		}
@@ -37,9 +38,9 @@ func (a *Recovery) RecoverStep(ctx context.Context, in contract.RecoverStepInput
 		return nil, err
 	}
 	var more int
-	report.Lanes, more = contract.BoundLanes(report.Lanes)
-	report.More += more
-	return &report, nil
+	told.Lanes, more = contract.BoundLanes(told.Lanes)
+	told.More += more
+	return &told, nil
 }
 
 // DecideIncident carries an operator's choice to the lane and returns what is known of the lane then.
@@ -51,9 +52,9 @@ func (a *Recovery) DecideIncident(ctx context.Context, in contract.DecideInciden
 		return nil, final(fmt.Errorf("decide %s for %s/%d: %w", in.Choice, in.Topic, in.Partition, err))
 	}
 	decided := new(contract.DecidedIncident)
-	lane, ok := a.recoveries.Lane(in.Pipeline, in.Replica, in.Batch, contract.BatchLane{Topic: in.Topic, Partition: in.Partition})
+	lane, ok := a.recoveries.Lane(in.Pipeline, in.Replica, in.Batch, report.LaneRef{Topic: in.Topic, Partition: in.Partition})
 	if ok {
-		kept, _ := contract.BoundLanes([]contract.RecoveredLane{lane})
+		kept, _ := contract.BoundLanes([]report.RecoveredLane{lane})
 		decided.Lane = &kept[0]
 	}
 	return decided, nil

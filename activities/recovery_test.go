@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // fakeRecoveries is a hot path that recovers.
@@ -22,23 +23,23 @@ type fakeRecoveries struct {
 	block   bool
 }
 
-func (f *fakeRecoveries) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (contract.StepReport, error) {
+func (f *fakeRecoveries) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (report.StepReport, error) {
 	if f.block {
 		<-ctx.Done()
-		return contract.StepReport{}, ctx.Err()
+		return report.StepReport{}, ctx.Err()
 	}
-	r := contract.StepReport{Step: in.Step, By: contract.ByInline}
+	r := report.StepReport{Step: in.Step, By: report.ByInline}
 	for n := range f.lanes {
-		r.Lanes = append(r.Lanes, contract.RecoveredLane{Topic: "orders", Partition: int32(n), State: contract.LaneRunning})
+		r.Lanes = append(r.Lanes, report.RecoveredLane{Topic: "orders", Partition: int32(n), State: report.LaneRunning})
 	}
 	if f.lanes > 0 {
-		r.Lanes[f.lanes-1].Incident = &contract.LaneIncident{Kind: "gap"}
+		r.Lanes[f.lanes-1].Incident = &report.Incident{Kind: "gap"}
 	}
 	return r, f.err
 }
 
-func (f *fakeRecoveries) Lane(string, int, int64, contract.BatchLane) (contract.RecoveredLane, bool) {
-	return contract.RecoveredLane{Topic: "orders", Partition: 1, State: contract.LaneRunning}, true
+func (f *fakeRecoveries) Lane(string, int, int64, report.LaneRef) (report.RecoveredLane, bool) {
+	return report.RecoveredLane{Topic: "orders", Partition: 1, State: report.LaneRunning}, true
 }
 
 func (f *fakeRecoveries) Decide(_ context.Context, in contract.DecideIncidentInput) error {
@@ -60,7 +61,7 @@ type fakeTokens struct {
 	away   error // of leases
 }
 
-func (f *fakeTokens) Owners(context.Context, string, []contract.BatchLane) ([]contract.LaneOwner, error) {
+func (f *fakeTokens) Owners(context.Context, string, []report.LaneRef) ([]contract.LaneOwner, error) {
 	return slices.Clone(f.owners), nil
 }
 
@@ -114,17 +115,17 @@ func TestLaneOwnersOfAStoppedPipeline(t *testing.T) {
 func TestRecoverStep(t *testing.T) {
 	f := &fakeRecoveries{lanes: contract.MaxRecoveryLanes + 20}
 	a := NewRecovery(f, new(fakeTemporal))
-	value, err := activityEnv(a).ExecuteActivity(a.RecoverStep, contract.RecoverStepInput{Step: contract.StepVerify})
+	value, err := activityEnv(a).ExecuteActivity(a.RecoverStep, contract.RecoverStepInput{Step: report.StepVerify})
 	require.NoError(t, err)
-	var report contract.StepReport
-	require.NoError(t, value.Get(&report))
-	require.Equal(t, contract.ByInline, report.By, "who came first is told, not who asks")
-	require.Len(t, report.Lanes, contract.MaxRecoveryLanes)
-	require.Equal(t, 20, report.More)
-	require.NotNil(t, report.Lanes[0].Incident, "the one with an incident is not left out")
+	var told report.StepReport
+	require.NoError(t, value.Get(&told))
+	require.Equal(t, report.ByInline, told.By, "who came first is told, not who asks")
+	require.Len(t, told.Lanes, contract.MaxRecoveryLanes)
+	require.Equal(t, 20, told.More)
+	require.NotNil(t, told.Lanes[0].Incident, "the one with an incident is not left out")
 
 	f.err = fmt.Errorf("batch 3: %w", ErrStale)
-	_, err = activityEnv(a).ExecuteActivity(a.RecoverStep, contract.RecoverStepInput{Step: contract.StepVerify})
+	_, err = activityEnv(a).ExecuteActivity(a.RecoverStep, contract.RecoverStepInput{Step: report.StepVerify})
 	requireType(t, err, contract.ErrorStale)
 	require.ErrorContains(t, err, "step verify of batch 0")
 	f.err = errUnavailable
@@ -146,7 +147,7 @@ func TestHostActivitiesBeatFirst(t *testing.T) {
 		"OrderLevels":     {degrading, degrading.OrderLevels, contract.OrderLevelsInput{}},
 		"JournalAccounts": {degrading, degrading.JournalAccounts, contract.JournalAccountsInput{}},
 		"ListChains":      {replaying, replaying.ListChains, contract.ListChainsInput{}},
-		"ReplaySegment":   {replaying, replaying.ReplaySegment, contract.ReplaySegmentInput{Chains: make([]contract.ChainRef, 1)}},
+		"ReplaySegment":   {replaying, replaying.ReplaySegment, contract.ReplaySegmentInput{Chains: make([]report.ChainRef, 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := activityEnv(c.role).ExecuteActivity(c.fn, c.in)
@@ -167,7 +168,7 @@ func TestDecideIncident(t *testing.T) {
 	require.NoError(t, err)
 	var decided contract.DecidedIncident
 	require.NoError(t, value.Get(&decided))
-	require.Equal(t, contract.LaneRunning, decided.Lane.State)
+	require.Equal(t, report.LaneRunning, decided.Lane.State)
 	require.Equal(t, []contract.DecideIncidentInput{in}, f.decided)
 	f.err = ErrStale
 	_, err = activityEnv(a).ExecuteActivity(a.DecideIncident, in)

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // Replaying is what ReplayWAL does on the queue of a disk.
@@ -88,8 +89,8 @@ func (s *segment) details() any {
 	return &shown
 }
 
-func (s *segment) settled(chain contract.ChainRef) bool {
-	return slices.ContainsFunc(s.progress.Settled, func(c contract.SettledChain) bool { return c.ChainRef == chain })
+func (s *segment) settled(chain report.ChainRef) bool {
+	return slices.ContainsFunc(s.progress.Settled, func(c report.SettledChain) bool { return c.ChainRef == chain })
 }
 
 func (a *Replaying) settle(ctx context.Context, s *segment) error {

@@ -11,26 +11,27 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // fakeJournal is a WAL directory.
 type fakeJournal struct {
 	mu     sync.Mutex
 	calls  int
-	chains []contract.WALChain
+	chains []report.WALChain
 	how    []Settling
-	settle func(chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error)
+	settle func(chain report.ChainRef, how Settling, progress func(Settled)) (report.SettledChain, error)
 }
 
 func (f *fakeJournal) Disk() string { return "d1" }
 
-func (f *fakeJournal) List(context.Context, string) ([]contract.WALChain, error) {
+func (f *fakeJournal) List(context.Context, string) ([]report.WALChain, error) {
 	f.calls++
 	return f.chains, nil
 }
 
-func (f *fakeJournal) Settle(_ context.Context, _ string, chain contract.ChainRef, how Settling, progress func(Settled),
-) (contract.SettledChain, error) {
+func (f *fakeJournal) Settle(_ context.Context, _ string, chain report.ChainRef, how Settling, progress func(Settled),
+) (report.SettledChain, error) {
 	f.mu.Lock()
 	f.calls++
 	f.how = append(f.how, how)
@@ -38,14 +39,14 @@ func (f *fakeJournal) Settle(_ context.Context, _ string, chain contract.ChainRe
 	return f.settle(chain, how, progress)
 }
 
-func (f *fakeJournal) Accounts(string) (contract.JournalAccounts, error) {
+func (f *fakeJournal) Accounts(string) (report.JournalAccounts, error) {
 	f.calls++
-	return contract.JournalAccounts{Spilled: contract.Account{Commits: 7}}, nil
+	return report.JournalAccounts{Spilled: report.Account{Commits: 7}}, nil
 }
 
-func chains(n int) (refs []contract.ChainRef) {
+func chains(n int) (refs []report.ChainRef) {
 	for i := range n {
-		refs = append(refs, contract.ChainRef{Topic: "orders", Partition: int32(i), Chain: "4:aa"})
+		refs = append(refs, report.ChainRef{Topic: "orders", Partition: int32(i), Chain: "4:aa"})
 	}
 	return refs
 }
@@ -53,7 +54,7 @@ func chains(n int) (refs []contract.ChainRef) {
 func TestListChains(t *testing.T) {
 	f := new(fakeJournal)
 	for _, ref := range chains(contract.MaxChains + 7) {
-		f.chains = append(f.chains, contract.WALChain{ChainRef: ref, Commits: 2, Bytes: 10})
+		f.chains = append(f.chains, report.WALChain{ChainRef: ref, Commits: 2, Bytes: 10})
 	}
 	a := NewReplaying(f, "worker-a", new(fakeTemporal))
 	list := func(from int) (listing contract.WALListing) {
@@ -87,9 +88,9 @@ func replaySegment(t *testing.T, f *fakeJournal, before *contract.SegmentProgres
 	return result, temporal, err
 }
 
-func drains(chain contract.ChainRef, _ Settling, progress func(Settled)) (contract.SettledChain, error) {
+func drains(chain report.ChainRef, _ Settling, progress func(Settled)) (report.SettledChain, error) {
 	progress(Settled{Place: "1/0", Records: 1, Bytes: 5})
-	return contract.SettledChain{Outcome: contract.ChainDrained, Commits: 2, Bytes: 10}, nil
+	return report.SettledChain{Outcome: report.ChainDrained, Commits: 2, Bytes: 10}, nil
 }
 
 func TestReplaySegment(t *testing.T) {
@@ -104,7 +105,7 @@ func TestReplaySegment(t *testing.T) {
 	t.Run("goes on where an earlier attempt was", func(t *testing.T) {
 		f := &fakeJournal{settle: drains}
 		before := &contract.SegmentProgress{Segment: "01", Records: 2, Bytes: 10,
-			Settled: []contract.SettledChain{{ChainRef: in.Chains[0], Outcome: contract.ChainDrained, Commits: 2}}}
+			Settled: []report.SettledChain{{ChainRef: in.Chains[0], Outcome: report.ChainDrained, Commits: 2}}}
 		result, _, err := replaySegment(t, f, before, in)
 		require.NoError(t, err)
 		require.Equal(t, 2, f.calls)
@@ -113,14 +114,14 @@ func TestReplaySegment(t *testing.T) {
 	t.Run("details of another segment do not count", func(t *testing.T) {
 		f := &fakeJournal{settle: drains}
 		_, _, err := replaySegment(t, f, &contract.SegmentProgress{Segment: "00",
-			Settled: []contract.SettledChain{{ChainRef: in.Chains[0]}}}, in)
+			Settled: []report.SettledChain{{ChainRef: in.Chains[0]}}}, in)
 		require.NoError(t, err)
 		require.Equal(t, 3, f.calls)
 	})
 	t.Run("stops at what cannot be read", func(t *testing.T) {
-		f := &fakeJournal{settle: func(chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error) {
+		f := &fakeJournal{settle: func(chain report.ChainRef, how Settling, progress func(Settled)) (report.SettledChain, error) {
 			if chain.Partition == 1 {
-				return contract.SettledChain{}, fmt.Errorf("read: %w", &CorruptError{Range: contract.CorruptRange{Segment: "01", From: 5,
+				return report.SettledChain{}, fmt.Errorf("read: %w", &CorruptError{Range: report.CorruptRange{Segment: "01", From: 5,
 					To: 9, Detail: "checksum"}})
 			}
 			return drains(chain, how, progress)
@@ -132,9 +133,9 @@ func TestReplaySegment(t *testing.T) {
 		require.EqualValues(t, 5, result.Corrupt.From)
 	})
 	t.Run("leaves live chains", func(t *testing.T) {
-		f := &fakeJournal{settle: func(chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error) {
+		f := &fakeJournal{settle: func(chain report.ChainRef, how Settling, progress func(Settled)) (report.SettledChain, error) {
 			if chain.Partition == 0 {
-				return contract.SettledChain{}, fmt.Errorf("lane: %w", ErrLive)
+				return report.SettledChain{}, fmt.Errorf("lane: %w", ErrLive)
 			}
 			return drains(chain, how, progress)
 		}}
@@ -144,13 +145,13 @@ func TestReplaySegment(t *testing.T) {
 		require.Len(t, result.Settled, 2)
 	})
 	t.Run("fails, to be tried again", func(t *testing.T) {
-		f := &fakeJournal{settle: func(contract.ChainRef, Settling, func(Settled)) (contract.SettledChain, error) {
-			return contract.SettledChain{}, errUnavailable
+		f := &fakeJournal{settle: func(report.ChainRef, Settling, func(Settled)) (report.SettledChain, error) {
+			return report.SettledChain{}, errUnavailable
 		}}
 		_, _, err := replaySegment(t, f, nil, in)
 		require.ErrorContains(t, err, "settle chain 4:aa of orders/0: connection refused")
-		f.settle = func(contract.ChainRef, Settling, func(Settled)) (contract.SettledChain, error) {
-			return contract.SettledChain{}, fmt.Errorf("%w: newer format", ErrPermanent)
+		f.settle = func(report.ChainRef, Settling, func(Settled)) (report.SettledChain, error) {
+			return report.SettledChain{}, fmt.Errorf("%w: newer format", ErrPermanent)
 		}
 		_, _, err = replaySegment(t, f, nil, in)
 		requireType(t, err, contract.ErrorPermanent)
@@ -160,10 +161,10 @@ func TestReplaySegment(t *testing.T) {
 // The details of a beat are what a further attempt needs, also in the middle of a chain.
 func TestReplaySegmentDetails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeJournal{settle: func(chain contract.ChainRef, how Settling, progress func(Settled)) (contract.SettledChain, error) {
+		f := &fakeJournal{settle: func(chain report.ChainRef, how Settling, progress func(Settled)) (report.SettledChain, error) {
 			progress(Settled{Place: "7/1", Records: 40, Bytes: 400})
 			pass(10 * time.Second)
-			return contract.SettledChain{Outcome: contract.ChainDrained, Commits: 50, Bytes: 500}, nil
+			return report.SettledChain{Outcome: report.ChainDrained, Commits: 50, Bytes: 500}, nil
 		}}
 		temporal := new(fakeTemporal)
 		a := NewReplaying(f, "w", temporal)
@@ -184,12 +185,12 @@ func TestJournalAccounts(t *testing.T) {
 	a := NewDegrading(new(fakeLevels), nil, new(fakeTemporal))
 	value, err := activityEnv(a).ExecuteActivity(a.JournalAccounts, contract.JournalAccountsInput{})
 	require.NoError(t, err)
-	var books contract.JournalAccounts
+	var books report.JournalAccounts
 	require.NoError(t, value.Get(&books))
 	require.False(t, books.Journal, "a worker without a WAL directory has no books")
 	a = NewDegrading(new(fakeLevels), new(fakeJournal), new(fakeTemporal))
 	value, err = activityEnv(a).ExecuteActivity(a.JournalAccounts, contract.JournalAccountsInput{})
 	require.NoError(t, err)
 	require.NoError(t, value.Get(&books))
-	require.Equal(t, contract.JournalAccounts{Journal: true, Disk: "d1", Spilled: contract.Account{Commits: 7}}, books)
+	require.Equal(t, report.JournalAccounts{Journal: true, Disk: "d1", Spilled: report.Account{Commits: 7}}, books)
 }

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func pipelineSituations() []situation {
@@ -157,9 +158,9 @@ func closerSituations() []situation {
 			env, _, reports := closerEnv(t)
 			var inputs []contract.CloseDueInput
 			told := 0
-			var windows []contract.FailedWindow
+			var windows []report.FailedWindow
 			for n := range int64(promoted) {
-				windows = append(windows, contract.FailedWindow{WindowRef: ref(n), Problem: "checksum"})
+				windows = append(windows, report.FailedWindow{WindowRef: ref(n), Problem: "checksum"})
 				window := contract.CloseWindowID("orders", ref(n))
 				env.OnSignalExternalWorkflow(anything, window, anything, contract.SignalStop, anything).Return(
 					func(_, _, _, _ string, _ any) error { told++; return nil })

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func nothingFollows(*testing.T) {}
@@ -63,8 +64,8 @@ func degradeSituations() []situation {
 	}
 	normal := func() *levelScript {
 		return &levelScript{looks: map[int][]look{0: {
-			moves(10*time.Second, 1, contract.LevelNormal, contract.LevelJournal),
-			moves(10*time.Second, 2, contract.LevelJournal, contract.LevelNormal),
+			moves(10*time.Second, 1, report.LevelNormal, report.LevelJournal),
+			moves(10*time.Second, 2, report.LevelJournal, report.LevelNormal),
 		}}}
 	}
 	lost := &levelScript{looks: map[int][]look{0: {
@@ -95,16 +96,16 @@ func replaySituations() []situation {
 	}
 	live := chainOf(0, "s1")
 	live.Live = true
-	corrupt := func(contract.ChainRef, contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
-		return contract.SettledChain{}, &contract.CorruptRange{ChainRef: chainOf(0, "s1").ChainRef, Segment: "s1", From: 1, To: 2}
+	corrupt := func(report.ChainRef, contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange) {
+		return report.SettledChain{}, &report.CorruptRange{ChainRef: chainOf(0, "s1").ChainRef, Segment: "s1", From: 1, To: 2}
 	}
-	one := func() []contract.WALChain { return []contract.WALChain{chainOf(0, "s1")} }
+	one := func() []report.WALChain { return []report.WALChain{chainOf(0, "s1")} }
 	return []situation{
 		{state: contract.StateReplaying, name: "lists", at: time.Minute, begin: in(&disk{chains: one()}, contract.ActivityListChains)},
 		{state: contract.StateReplaying, name: "settles", at: time.Minute, begin: in(&disk{chains: one()}, contract.ActivityReplaySegment)},
 		{state: contract.StateHostGone, at: time.Minute, begin: in(&disk{chains: one(), gone: func() bool { return true }}, "")},
 		{state: contract.StateDeciding, at: time.Minute, begin: in(&disk{chains: one(), settle: corrupt}, "")},
-		{state: contract.StateWaiting, at: time.Minute, begin: in(&disk{chains: []contract.WALChain{live}}, "")},
+		{state: contract.StateWaiting, at: time.Minute, begin: in(&disk{chains: []report.WALChain{live}}, "")},
 		{state: contract.StateDone, ended: true, begin: in(&disk{chains: one()}, "")},
 	}
 }

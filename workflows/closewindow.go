@@ -8,6 +8,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // CloseWindow closes one window that could not be closed with the others. It tries for ever and ends when the window is closed, on
@@ -47,6 +48,6 @@ func CloseWindow(ctx workflow.Context, in contract.CloseWindowInput) (*contract.
 }
 
 // blockedText says in a summary that a window cannot be closed, and why.
-func blockedText(ref contract.WindowRef, problem string) string {
+func blockedText(ref report.WindowRef, problem string) string {
 	return fmt.Sprintf("%s is blocked: %s", ref, strings.TrimPrefix(problem, "incident "))
 }

@@ -12,6 +12,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // CloseWindows closes the windows of a pipeline as they become due. A window that keeps failing gets a workflow of its own, so
@@ -40,7 +41,7 @@ type closeWindows struct {
 
 	state string
 	note  string
-	kept  *contract.Kept // as of the last CloseDue
+	kept  *report.Kept // as of the last CloseDue
 }
 
 func (c *closeWindows) setup(ctx workflow.Context) error {
@@ -185,8 +186,8 @@ func (c *closeWindows) take(ctx workflow.Context, result *contract.CloseDueResul
 	return nil
 }
 
-func (c *closeWindows) promoted() []contract.WindowRef {
-	var refs []contract.WindowRef
+func (c *closeWindows) promoted() []report.WindowRef {
+	var refs []report.WindowRef
 	for _, f := range c.in.Promoted {
 		refs = append(refs, f.WindowRef)
 	}
@@ -194,7 +195,7 @@ func (c *closeWindows) promoted() []contract.WindowRef {
 }
 
 // promote starts a workflow for the window, or adopts the one there is.
-func (c *closeWindows) promote(ctx workflow.Context, f contract.FailedWindow) error {
+func (c *closeWindows) promote(ctx workflow.Context, f report.FailedWindow) error {
 	lasting, _ := workflow.NewDisconnectedContext(ctx)
 	id := contract.CloseWindowID(c.in.Pipeline, f.WindowRef)
 	options := contract.ChildOptions(id, fmt.Sprintf("Closes %s of %s", f.WindowRef, c.in.Pipeline))
@@ -247,18 +248,18 @@ func (c *closeWindows) untilLook(ctx workflow.Context) workflow.Future {
 
 // receive takes one report of a promoted window without blocking.
 func (c *closeWindows) receive() bool {
-	var report contract.ChildReport
-	if !c.reports.ReceiveAsync(&report) {
+	var told contract.ChildReport
+	if !c.reports.ReceiveAsync(&told) {
 		return false
 	}
-	if report.State == contract.ChildEnded {
-		c.forget(report.ID)
+	if told.State == contract.ChildEnded {
+		c.forget(told.ID)
 	}
 	return true
 }
 
 func (c *closeWindows) forget(ids ...string) {
-	c.in.Promoted = slices.DeleteFunc(c.in.Promoted, func(f contract.FailedWindow) bool {
+	c.in.Promoted = slices.DeleteFunc(c.in.Promoted, func(f report.FailedWindow) bool {
 		return slices.Contains(ids, contract.CloseWindowID(c.in.Pipeline, f.WindowRef))
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func closerEnv(t *testing.T) (*testsuite.TestWorkflowEnvironment, *world, *[]contract.ChildReport) {
@@ -57,7 +58,7 @@ func closedDue(starts ...int64) func() (*contract.CloseDueResult, error) {
 	return func() (*contract.CloseDueResult, error) {
 		r := &contract.CloseDueResult{Outcome: contract.OutcomeClosed, Count: len(starts)}
 		for _, s := range starts {
-			r.Closed = append(r.Closed, contract.ClosedWindow{WindowRef: ref(s), Revision: 1, Reason: "watermark", Keys: 2, Events: 3})
+			r.Closed = append(r.Closed, report.ClosedWindow{WindowRef: ref(s), Revision: 1, Reason: "watermark", Keys: 2, Events: 3})
 		}
 		return r, nil
 	}
@@ -67,7 +68,7 @@ func failingDue(starts ...int64) func() (*contract.CloseDueResult, error) {
 	return func() (*contract.CloseDueResult, error) {
 		r := &contract.CloseDueResult{Outcome: contract.OutcomeFailing}
 		for _, s := range starts {
-			r.Failed = append(r.Failed, contract.FailedWindow{WindowRef: ref(s), Problem: "checksum"})
+			r.Failed = append(r.Failed, report.FailedWindow{WindowRef: ref(s), Problem: "checksum"})
 		}
 		return r, nil
 	}
@@ -77,11 +78,11 @@ func goneDue() (*contract.CloseDueResult, error) {
 	return &contract.CloseDueResult{Outcome: contract.OutcomePipelineGone}, nil
 }
 
-func ref(start int64) contract.WindowRef {
-	return contract.WindowRef{Window: "minutely", Start: start * 60_000}
+func ref(start int64) report.WindowRef {
+	return report.WindowRef{Window: "minutely", Start: start * 60_000}
 }
 
-func startCloser(env *testsuite.TestWorkflowEnvironment, promoted ...contract.FailedWindow) {
+func startCloser(env *testsuite.TestWorkflowEnvironment, promoted ...report.FailedWindow) {
 	env.ExecuteWorkflow(contract.WorkflowCloseWindows, contract.CloseWindowsInput{
 		Version: contract.Version, Pipeline: "orders", Spec: []byte(specJSON), Promoted: promoted,
 	})
@@ -90,7 +91,7 @@ func startCloser(env *testsuite.TestWorkflowEnvironment, promoted ...contract.Fa
 func TestCloserLoops(t *testing.T) {
 	env, _, reports := closerEnv(t)
 	var inputs []contract.CloseDueInput
-	kept := &contract.Kept{Rows: 350, Results: 120, Oldest: 7, Backlog: 3, Floor: 9}
+	kept := &report.Kept{Rows: 350, Results: 120, Oldest: 7, Backlog: 3, Floor: 9}
 	counted := func() (*contract.CloseDueResult, error) {
 		r, err := closedDue(1, 2)()
 		r.Kept = kept
@@ -155,7 +156,7 @@ func TestCloserWithAPromotedWindowEnds(t *testing.T) {
 				}
 				env.SignalWorkflow(contract.SignalStop, contract.StopSignal{Reason: "drain"})
 			}, 15*time.Minute)
-			startCloser(env, contract.FailedWindow{WindowRef: ref(7), Problem: "checksum"})
+			startCloser(env, report.FailedWindow{WindowRef: ref(7), Problem: "checksum"})
 			err := env.GetWorkflowError()
 			require.Equal(t, how == "cancel", temporal.IsCanceledError(err), "%v", err)
 			require.Equal(t, how == "signal", err == nil, "%v", err)
@@ -168,14 +169,14 @@ func TestCloserWithAPromotedWindowEnds(t *testing.T) {
 func TestFailingWindowIsPromotedAndComesBack(t *testing.T) {
 	env, _, reports := closerEnv(t)
 	var inputs []contract.CloseDueInput
-	closed := &contract.CloseOneResult{Published: true, Closed: contract.ClosedWindow{WindowRef: ref(7), Revision: 1}}
+	closed := &contract.CloseOneResult{Published: true, Closed: report.ClosedWindow{WindowRef: ref(7), Revision: 1}}
 	env.OnActivity(contract.ActivityCloseOne, anything, anything).Return(closed, nil).After(5 * time.Minute)
 	dues(env, &inputs, failingDue(7), closedDue(8))
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{}) }, 30*time.Minute)
 	startCloser(env)
 	require.NoError(t, env.GetWorkflowError())
 	require.Empty(t, inputs[0].Skip)
-	require.Equal(t, []contract.WindowRef{ref(7)}, inputs[1].Skip)
+	require.Equal(t, []report.WindowRef{ref(7)}, inputs[1].Skip)
 	value, err := env.QueryWorkflow(contract.QueryStatus)
 	require.NoError(t, err)
 	var status contract.CloseWindowsStatus
@@ -224,9 +225,9 @@ func TestCloserIsBlockedByAHundredFailures(t *testing.T) {
 // However long it is blocked, its history stays short.
 func TestABlockedCloserContinuesAsNew(t *testing.T) {
 	env, _, _ := closerEnv(t)
-	var promoted []contract.FailedWindow
+	var promoted []report.FailedWindow
 	for n := range int64(contract.MaxPromoted) {
-		promoted = append(promoted, contract.FailedWindow{WindowRef: ref(n), Problem: "checksum"})
+		promoted = append(promoted, report.FailedWindow{WindowRef: ref(n), Problem: "checksum"})
 	}
 	env.RegisterDelayedCallback(func() { env.SetContinueAsNewSuggested(true) }, 15*time.Minute)
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalStop, contract.StopSignal{}) }, time.Hour)
@@ -270,7 +271,7 @@ func TestCloserContinuesAsNewWithItsPromotedWindows(t *testing.T) {
 	var inputs []contract.CloseDueInput
 	env.RegisterDelayedCallback(func() { env.SetContinueAsNewSuggested(true) }, 30*time.Second)
 	dues(env, &inputs, closedDue(1))
-	startCloser(env, contract.FailedWindow{WindowRef: ref(0), Problem: "checksum"})
+	startCloser(env, report.FailedWindow{WindowRef: ref(0), Problem: "checksum"})
 	var again *workflow.ContinueAsNewError
 	require.ErrorAs(t, env.GetWorkflowError(), &again)
 	var next contract.CloseWindowsInput

@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.temporal.io/sdk/log"
@@ -12,6 +11,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // Degrade records what a worker goes through because of one dependency. The state machines in the process decide alone; this workflow
@@ -143,7 +143,7 @@ func (d *degrade) first(ctx workflow.Context) error {
 // calm reports whether every state machine is at normal, left to itself, or no longer followed.
 func (d *degrade) calm() bool {
 	return len(d.state.Machines) > 0 && d.asking == 0 && !slices.ContainsFunc(d.state.Machines, func(m contract.DegradedMachine) bool {
-		return m.Ended == "" && (m.Level != contract.LevelNormal || m.Override != "")
+		return m.Ended == "" && (m.Level != report.LevelNormal || m.Override != "")
 	})
 }
 
@@ -154,7 +154,7 @@ func (d *degrade) allEnded() bool {
 // endOutcome is normal unless a state machine was lost sight of away from normal.
 func (d *degrade) endOutcome() string {
 	for _, m := range d.state.Machines {
-		if m.Ended != "" && m.Level != contract.LevelNormal {
+		if m.Ended != "" && m.Level != report.LevelNormal {
 			return m.Ended
 		}
 	}
@@ -191,10 +191,10 @@ const changeNoBooks = "no-books-of-results"
 // prove asks the processes for their journals' books; those of several processes are added up. Nothing of a dependency other than
 // Redis goes into a journal.
 func (d *degrade) prove(ctx workflow.Context) {
-	if d.in.Dependency != contract.DependencyRedis && workflow.GetVersion(ctx, changeNoBooks, workflow.DefaultVersion, 1) == 1 {
+	if d.in.Dependency != report.DependencyRedis && workflow.GetVersion(ctx, changeNoBooks, workflow.DefaultVersion, 1) == 1 {
 		return
 	}
-	var books []contract.JournalAccounts
+	var books []report.JournalAccounts
 	var missing string
 	asked := make(map[string]bool)
 	for _, m := range d.state.Machines {
@@ -204,7 +204,7 @@ func (d *degrade) prove(ctx workflow.Context) {
 		asked[m.Queue] = true
 		options := contract.DecideOptions(m.Queue)
 		options.Summary = "books of the journal"
-		var got contract.JournalAccounts
+		var got report.JournalAccounts
 		err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), d.degrading.JournalAccounts,
 			contract.JournalAccountsInput{Pipeline: d.in.Pipeline}).Get(ctx, &got)
 		if err != nil {
@@ -224,7 +224,7 @@ func (d *degrade) prove(ctx workflow.Context) {
 }
 
 // balance adds books up and says whether spilled = drained + superseded. ok is false when no process has a journal.
-func balance(all []contract.JournalAccounts) (*contract.JournalProof, bool) {
+func balance(all []report.JournalAccounts) (*contract.JournalProof, bool) {
 	p := new(contract.JournalProof)
 	for _, b := range all {
 		if !b.Journal {
@@ -234,55 +234,23 @@ func balance(all []contract.JournalAccounts) (*contract.JournalProof, bool) {
 		if p.Disk == "" {
 			p.Disk = b.Disk
 		}
-		p.Spilled, p.Drained = plus(p.Spilled, b.Spilled), plus(p.Drained, b.Drained)
-		p.Superseded, p.Pending = plus(p.Superseded, b.Superseded), plus(p.Pending, b.Pending)
+		p.Spilled, p.Drained = p.Spilled.Plus(b.Spilled), p.Drained.Plus(b.Drained)
+		p.Superseded, p.Pending = p.Superseded.Plus(b.Superseded), p.Pending.Plus(b.Pending)
 	}
-	done := plus(p.Drained, p.Superseded)
-	p.Balanced = p.Pending.Calls == 0 && p.Pending.Commits == 0 && same(p.Spilled, done)
+	done := p.Drained.Plus(p.Superseded)
+	p.Balanced = p.Pending.Calls == 0 && p.Pending.Commits == 0 && p.Spilled.Same(done)
 	switch {
 	case p.Balanced:
-		p.Text = fmt.Sprintf("spilled %s = drained %s + superseded %s; checksum %s", accountText(p.Spilled), accountText(p.Drained),
-			accountText(p.Superseded), p.Spilled.Checksum)
-	case same(p.Spilled, plus(done, p.Pending)):
-		p.Text = fmt.Sprintf("%s are still in the journal; the rest balances", accountText(p.Pending))
+		p.Text = fmt.Sprintf("spilled %s = drained %s + superseded %s; checksum %s", p.Spilled, p.Drained,
+			p.Superseded, p.Spilled.Checksum)
+	case p.Spilled.Same(done.Plus(p.Pending)):
+		p.Text = fmt.Sprintf("%s are still in the journal; the rest balances", p.Pending)
 	default:
 		p.Text = fmt.Sprintf("spilled %s (%s), drained %s, superseded %s, pending %s (%s together): they do not balance",
-			accountText(p.Spilled), p.Spilled.Checksum, accountText(p.Drained), accountText(p.Superseded), accountText(p.Pending),
-			plus(done, p.Pending).Checksum)
+			p.Spilled, p.Spilled.Checksum, p.Drained, p.Superseded, p.Pending,
+			done.Plus(p.Pending).Checksum)
 	}
 	return p, p.Journal
-}
-
-func accountText(a contract.Account) string {
-	return fmt.Sprintf("%d commits, %d entries, %d bytes", a.Commits, a.Entries, a.Bytes)
-}
-
-// plus adds accounts; checksums add up modulo 2^64. One that does not parse makes the sum's unreadable too, so that it equals
-// nothing.
-func plus(a, b contract.Account) contract.Account {
-	sum := contract.Account{Commits: a.Commits + b.Commits, Calls: a.Calls + b.Calls, Entries: a.Entries + b.Entries,
-		Bytes: a.Bytes + b.Bytes}
-	x, errX := checksum(a.Checksum)
-	y, errY := checksum(b.Checksum)
-	if sum.Checksum = fmt.Sprintf("%016x", x+y); errX != nil || errY != nil {
-		sum.Checksum = "unreadable"
-	}
-	return sum
-}
-
-func checksum(hex string) (uint64, error) {
-	if hex == "" {
-		return 0, nil
-	}
-	return strconv.ParseUint(hex, 16, 64)
-}
-
-// same compares accounts. Both checksums must parse.
-func same(a, b contract.Account) bool {
-	x, errX := checksum(a.Checksum)
-	y, errY := checksum(b.Checksum)
-	return errX == nil && errY == nil && x == y && a.Commits == b.Commits && a.Calls == b.Calls && a.Entries == b.Entries &&
-		a.Bytes == b.Bytes
 }
 
 func (d *degrade) next(ctx workflow.Context) error {
@@ -320,7 +288,7 @@ func (d *degrade) result(ctx workflow.Context, outcome string) *contract.Degrade
 func (d *degrade) lost(ctx workflow.Context) string {
 	text := ""
 	for _, m := range d.state.Machines {
-		if m.Ended == "" || m.Level == contract.LevelNormal {
+		if m.Ended == "" || m.Level == report.LevelNormal {
 			continue
 		}
 		text += fmt.Sprintf("Replica %d was last at %s, since %s. ", m.Replica, m.Level, stamp(m.Since))

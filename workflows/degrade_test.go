@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // look is one scripted answer of WatchLevel, given after a while.
@@ -33,36 +34,36 @@ type levelScript struct {
 	inputs    []contract.WatchLevelInput
 	overrides []contract.OverrideLevelInput
 	refuse    error
-	books     []contract.JournalAccounts // JournalAccounts' answers; the last one stays
+	books     []report.JournalAccounts // JournalAccounts' answers; the last one stays
 	asked     int
 	replays   []contract.ReplayWALInput
 	told      *[]contract.ChildReport // what the pipeline heard
 }
 
-func moves(after time.Duration, seq int64, levels ...string) look {
+func moves(after time.Duration, seq int64, levels ...report.Level) look {
 	l := look{after: after, result: contract.WatchLevelResult{Outcome: contract.OutcomeChanged}}
 	for i := range levels[1:] {
-		l.result.Changes = append(l.result.Changes, contract.LevelChange{
+		l.result.Changes = append(l.result.Changes, report.LevelChange{
 			Seq: seq + int64(i), At: epochTime.Add(time.Duration(seq+int64(i)) * 10 * time.Second), From: levels[i], To: levels[i+1],
 			Reason:  "because",
-			Numbers: []contract.LevelNumber{{Name: "error_rate", Value: 0.93}},
+			Numbers: []report.LevelNumber{{Name: "error_rate", Value: 0.93}},
 		})
 	}
 	last := l.result.Changes[len(levels)-2]
-	l.result.Status = contract.LevelStatus{Level: last.To, Seq: last.Seq}
+	l.result.Status = report.LevelStatus{Level: last.To, Seq: last.Seq}
 	return l
 }
 
-func books(spilled, drained, superseded, pending int64) contract.JournalAccounts {
-	account := func(n int64) contract.Account {
-		return contract.Account{Commits: n, Entries: 10 * n, Bytes: 100 * n, Checksum: fmt.Sprintf("%016x", uint64(n)*0xf000000000000001)}
+func books(spilled, drained, superseded, pending int64) report.JournalAccounts {
+	account := func(n int64) report.Account {
+		return report.Account{Commits: n, Entries: 10 * n, Bytes: 100 * n, Checksum: fmt.Sprintf("%016x", uint64(n)*0xf000000000000001)}
 	}
-	return contract.JournalAccounts{Journal: true, Disk: "d1", Spilled: account(spilled), Drained: account(drained),
+	return report.JournalAccounts{Journal: true, Disk: "d1", Spilled: account(spilled), Drained: account(drained),
 		Superseded: account(superseded), Pending: account(pending)}
 }
 
 func degradeEnv(s *levelScript) *testsuite.TestWorkflowEnvironment {
-	env := steerEnv(contract.WorkflowDegrade, contract.DegradeID("orders", "worker-a", contract.DependencyRedis), Degrade)
+	env := steerEnv(contract.WorkflowDegrade, contract.DegradeID("orders", "worker-a", report.DependencyRedis), Degrade)
 	env.RegisterWorkflowWithOptions(func(_ workflow.Context, in contract.ReplayWALInput) (*contract.ReplayWALResult, error) {
 		s.replays = append(s.replays, in)
 		return nil, nil
@@ -70,15 +71,15 @@ func degradeEnv(s *levelScript) *testsuite.TestWorkflowEnvironment {
 	register(env, contract.ActivityWatchLevel, func(ctx context.Context, in contract.WatchLevelInput) (*contract.WatchLevelResult, error) {
 		return nil, fmt.Errorf("mocked")
 	})
-	register(env, contract.ActivityOverrideLevel, func(_ context.Context, in contract.OverrideLevelInput) (*contract.LevelStatus, error) {
+	register(env, contract.ActivityOverrideLevel, func(_ context.Context, in contract.OverrideLevelInput) (*report.LevelStatus, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.overrides = append(s.overrides, in)
-		return &contract.LevelStatus{Level: contract.LevelJournal, Override: in.Override}, s.refuse
+		return &report.LevelStatus{Level: report.LevelJournal, Override: in.Override}, s.refuse
 	})
-	journal := func(context.Context, contract.JournalAccountsInput) (*contract.JournalAccounts, error) {
+	journal := func(context.Context, contract.JournalAccountsInput) (*report.JournalAccounts, error) {
 		if len(s.books) == 0 {
-			return new(contract.JournalAccounts), nil
+			return new(report.JournalAccounts), nil
 		}
 		b := s.books[min(s.asked, len(s.books)-1)]
 		s.asked++
@@ -108,7 +109,7 @@ func isReplica(n int) any {
 
 func levelSignal(replica int) contract.LevelSignal {
 	return contract.LevelSignal{Replica: replica, Process: "p1", Queue: contract.HostQueue("p1"), Disk: "d1", After: 0, At: epochTime,
-		Level: contract.LevelJournal}
+		Level: report.LevelJournal}
 }
 
 // startDegrade starts as signal-with-start does.
@@ -119,19 +120,19 @@ func startDegrade(env *testsuite.TestWorkflowEnvironment, replicas ...int) {
 		}
 	}, 0)
 	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{
-		Version: contract.Version, Pipeline: "orders", Worker: "worker-a", Dependency: contract.DependencyRedis,
+		Version: contract.Version, Pipeline: "orders", Worker: "worker-a", Dependency: report.DependencyRedis,
 	})
 }
 
-func levelsOf(timeline []contract.LevelChange) (text []string) {
+func levelsOf(timeline []report.LevelChange) (text []string) {
 	for _, c := range timeline {
-		text = append(text, c.From+">"+c.To)
+		text = append(text, string(c.From+">"+c.To))
 	}
 	return text
 }
 
 func TestDegradationFromBeginningToEnd(t *testing.T) {
-	s := &levelScript{books: []contract.JournalAccounts{books(9, 7, 2, 0)}, looks: map[int][]look{0: {
+	s := &levelScript{books: []report.JournalAccounts{books(9, 7, 2, 0)}, looks: map[int][]look{0: {
 		moves(time.Second, 1, "normal", "journal"), moves(time.Minute, 2, "journal", "throttled"),
 		moves(time.Minute, 3, "throttled", "paused", "throttled", "journal"), moves(time.Minute, 6, "journal", "normal"),
 	}}}
@@ -145,7 +146,7 @@ func TestDegradationFromBeginningToEnd(t *testing.T) {
 	require.EqualValues(t, 6, result.Changes)
 	require.Equal(t, "error_rate", result.Timeline[0].Numbers[0].Name)
 	m := result.Machines[0]
-	require.Equal(t, contract.LevelPaused, m.Highest)
+	require.Equal(t, report.LevelPaused, m.Highest)
 	require.Equal(t, []contract.LevelTime{{Level: "journal", Took: 20_000}, {Level: "throttled", Took: 20_000},
 		{Level: "paused", Took: 10_000}}, m.Times)
 	require.True(t, result.Proof.Balanced, result.Proof.Text)
@@ -165,16 +166,16 @@ func TestDegradationFromBeginningToEnd(t *testing.T) {
 
 // Results do not go into a journal: there are no books to look at.
 func TestResultsHaveNoProof(t *testing.T) {
-	s := &levelScript{books: []contract.JournalAccounts{books(9, 7, 2, 0)}, looks: map[int][]look{0: {
+	s := &levelScript{books: []report.JournalAccounts{books(9, 7, 2, 0)}, looks: map[int][]look{0: {
 		moves(time.Second, 1, "normal", "paused"), moves(time.Minute, 2, "paused", "normal"),
 	}}}
 	env := degradeEnv(s)
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{
-		ID: contract.DegradeID("orders", "worker-a", contract.DependencyResults), TaskQueue: contract.TaskQueue,
+		ID: contract.DegradeID("orders", "worker-a", report.DependencyResults), TaskQueue: contract.TaskQueue,
 	})
 	env.RegisterDelayedCallback(func() { env.SignalWorkflow(contract.SignalLevel, levelSignal(0)) }, 0)
 	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{
-		Version: contract.Version, Pipeline: "orders", Worker: "worker-a", Dependency: contract.DependencyResults,
+		Version: contract.Version, Pipeline: "orders", Worker: "worker-a", Dependency: report.DependencyResults,
 	})
 	result := resultOf[contract.DegradeResult](t, env)
 	require.Equal(t, contract.OutcomeNormal, result.Outcome)
@@ -203,20 +204,20 @@ func TestFlappingIsOneRun(t *testing.T) {
 
 func TestProofThatDoesNotBalance(t *testing.T) {
 	for name, c := range map[string]struct {
-		books []contract.JournalAccounts
+		books []report.JournalAccounts
 		want  string
 		ok    bool
 	}{
-		"pending at first": {[]contract.JournalAccounts{books(9, 5, 0, 4), books(9, 9, 0, 0)}, "= drained 9 commits", true},
-		"pending for long": {[]contract.JournalAccounts{books(9, 5, 0, 4)}, "4 commits, 40 entries, 400 bytes are still in the journal",
+		"pending at first": {[]report.JournalAccounts{books(9, 5, 0, 4), books(9, 9, 0, 0)}, "= drained 9 commits", true},
+		"pending for long": {[]report.JournalAccounts{books(9, 5, 0, 4)}, "4 commits, 40 entries, 400 bytes are still in the journal",
 			false},
-		"lost": {[]contract.JournalAccounts{books(9, 5, 1, 0)}, "they do not balance", false},
-		"another checksum": {[]contract.JournalAccounts{func() contract.JournalAccounts {
+		"lost": {[]report.JournalAccounts{books(9, 5, 1, 0)}, "they do not balance", false},
+		"another checksum": {[]report.JournalAccounts{func() report.JournalAccounts {
 			b := books(9, 9, 0, 0)
 			b.Drained.Checksum = "00000000000000ff"
 			return b
 		}()}, "they do not balance", false},
-		"no checksum at all": {[]contract.JournalAccounts{func() contract.JournalAccounts {
+		"no checksum at all": {[]report.JournalAccounts{func() report.JournalAccounts {
 			b := books(9, 9, 0, 0)
 			b.Drained.Checksum, b.Spilled.Checksum = "?", "?"
 			return b
@@ -234,9 +235,9 @@ func TestProofThatDoesNotBalance(t *testing.T) {
 }
 
 func TestEveryOverride(t *testing.T) {
-	for update, override := range map[string]string{
-		contract.UpdateHold: contract.OverrideHold, contract.UpdateOpen: contract.OverrideOpen,
-		contract.UpdateClose: contract.OverrideClose,
+	for update, override := range map[string]report.Override{
+		contract.UpdateHold: report.OverrideHold, contract.UpdateOpen: report.OverrideOpen,
+		contract.UpdateClose: report.OverrideClose,
 		contract.UpdateAuto:  "",
 	} {
 		t.Run(update, func(t *testing.T) {
@@ -256,7 +257,7 @@ func TestEveryOverride(t *testing.T) {
 			require.Equal(t, override, first.got.Machines[0].Status.Override)
 			require.Len(t, s.overrides, 2)
 			require.Contains(t, s.overrides, contract.OverrideLevelInput{Pipeline: "orders", Replica: 1,
-				Dependency: contract.DependencyRedis,
+				Dependency: report.DependencyRedis,
 				Override:   override, By: "operator, update a", Reason: "maintenance"})
 			require.Len(t, result.Overrides, 1)
 		})
@@ -266,7 +267,7 @@ func TestEveryOverride(t *testing.T) {
 // While an override is in force the workflow stays open, whatever the level: somebody has to lift it.
 func TestOverrideKeepsItOpen(t *testing.T) {
 	closed := moves(10*time.Minute, 2, "journal", "normal")
-	closed.result.Changes[0].Override, closed.result.Status.Override = contract.OverrideClose, contract.OverrideClose
+	closed.result.Changes[0].Override, closed.result.Status.Override = report.OverrideClose, report.OverrideClose
 	lifted := moves(time.Hour, 3, "normal", "normal")
 	s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal"), closed, lifted}}}
 	env := degradeEnv(s)
@@ -409,11 +410,11 @@ func TestDegradeContinuesAsNew(t *testing.T) {
 func TestDegradeStartedByHand(t *testing.T) {
 	env := degradeEnv(new(levelScript))
 	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{Pipeline: "orders", Worker: "worker-a",
-		Dependency: contract.DependencyRedis})
+		Dependency: report.DependencyRedis})
 	require.ErrorContains(t, env.GetWorkflowError(), "degradations are started by the workers")
 	env = degradeEnv(new(levelScript))
 	env.ExecuteWorkflow(contract.WorkflowDegrade, contract.DegradeInput{Pipeline: "other", Worker: "worker-a",
-		Dependency: contract.DependencyRedis})
+		Dependency: report.DependencyRedis})
 	var app *temporal.ApplicationError
 	require.ErrorAs(t, env.GetWorkflowError(), &app)
 	require.Equal(t, contract.ErrorInvalidInput, app.Type())

@@ -6,14 +6,19 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func (d *degrade) setUpdates(ctx workflow.Context) error {
-	for _, u := range []struct{ name, override, description string }{
-		{contract.UpdateHold, contract.OverrideHold, "stay at the level of now until auto"},
-		{contract.UpdateOpen, contract.OverrideOpen, "treat the dependency as away until auto"},
-		{contract.UpdateClose, contract.OverrideClose, "treat the dependency as well until auto"},
-		{contract.UpdateAuto, "", "let the state machine decide again"},
+	for _, u := range []struct {
+		name        string
+		override    report.Override
+		description string
+	}{
+		{contract.UpdateHold, report.OverrideHold, "stay at the level of now until auto"},
+		{contract.UpdateOpen, report.OverrideOpen, "treat the dependency as away until auto"},
+		{contract.UpdateClose, report.OverrideClose, "treat the dependency as well until auto"},
+		{contract.UpdateAuto, report.OverrideNone, "let the state machine decide again"},
 	} {
 		handler := func(ctx workflow.Context, r contract.LevelRequest) (*contract.LevelReceipt, error) {
 			return d.override(ctx, u.name, u.override, r)
@@ -82,7 +87,8 @@ func (d *degrade) awaitFirst(ctx workflow.Context) error {
 }
 
 // override carries an override to every state machine that is followed, side by side.
-func (d *degrade) override(ctx workflow.Context, update, override string, req contract.LevelRequest) (*contract.LevelReceipt, error) {
+func (d *degrade) override(ctx workflow.Context, update string, override report.Override, req contract.LevelRequest,
+) (*contract.LevelReceipt, error) {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
 	if past, ok := d.receipt(id); ok {
 		past.Repeated = true

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func (d *degrade) status() (*contract.DegradeStatus, error) {
@@ -60,12 +61,12 @@ func (d *degrade) show(ctx workflow.Context) {
 
 // tellPipeline tells the pipeline the highest level that the dependency is at, and the operator's override.
 func (d *degrade) tellPipeline(ctx workflow.Context) {
-	worst := contract.DegradedMachine{Level: contract.LevelNormal}
+	worst := contract.DegradedMachine{Level: report.LevelNormal}
 	for _, m := range d.state.Machines {
 		if m.Ended != "" {
 			continue
 		}
-		if contract.LevelRank(m.Level) > contract.LevelRank(worst.Level) || worst.Override == "" && m.Override != "" &&
+		if m.Level.Rank() > worst.Level.Rank() || worst.Override == "" && m.Override != "" &&
 			m.Level == worst.Level {
 			worst = m
 		}
@@ -77,7 +78,7 @@ func (d *degrade) tellPipeline(ctx workflow.Context) {
 			break
 		}
 	}
-	d.pipeline.tellState(ctx, worst.Level != contract.LevelNormal || worst.Override != "", worst.Level, why,
+	d.pipeline.tellState(ctx, worst.Level != report.LevelNormal || worst.Override != "", string(worst.Level), why,
 		contract.ChildWaits{Override: worst.Override, LevelSince: worst.Since})
 }
 
@@ -97,7 +98,7 @@ func endedText(m contract.DegradedMachine) string {
 	return text
 }
 
-func numbersText(numbers []contract.LevelNumber) string {
+func numbersText(numbers []report.LevelNumber) string {
 	var parts []string
 	for _, n := range numbers {
 		parts = append(parts, fmt.Sprintf("%s %.4g", n.Name, n.Value))

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // listen takes the signals that say which state machines to follow.
@@ -52,7 +53,7 @@ func (d *degrade) meet(signal contract.LevelSignal) (i int, fresh bool) {
 	})
 	switch {
 	case i >= 0 && d.state.Machines[i].Ended == "":
-		if m := &d.state.Machines[i]; m.Level == contract.LevelNormal && signal.At.After(m.Since) {
+		if m := &d.state.Machines[i]; m.Level == report.LevelNormal && signal.At.After(m.Since) {
 			m.Level, m.Since = signal.Level, signal.At
 		}
 		return i, false
@@ -135,7 +136,7 @@ func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelR
 			continue
 		}
 		m.Missed += c.Seq - m.Seq - 1
-		if c.From != contract.LevelNormal && m.Level == c.From && c.To != c.From {
+		if c.From != report.LevelNormal && m.Level == c.From && c.To != c.From {
 			lasted(m, c.At)
 		}
 		if c.To != m.Level || c.From != c.To {
@@ -145,7 +146,7 @@ func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelR
 			d.state.Generation++
 		}
 		m.Seq, m.Level, m.Override = c.Seq, c.To, c.Override
-		if contract.LevelRank(c.To) > contract.LevelRank(m.Highest) {
+		if c.To.Rank() > m.Highest.Rank() {
 			m.Highest = c.To
 		}
 		c.Replica, c.Dependency = m.Replica, d.in.Dependency
@@ -163,7 +164,7 @@ func (d *degrade) learn(m *contract.DegradedMachine, result contract.WatchLevelR
 
 // lasted books how long the level of now has lasted. Normal is not counted.
 func lasted(m *contract.DegradedMachine, until time.Time) {
-	if m.Level == contract.LevelNormal || m.Since.IsZero() || until.Before(m.Since) {
+	if m.Level == report.LevelNormal || m.Since.IsZero() || until.Before(m.Since) {
 		return
 	}
 	took := until.Sub(m.Since).Milliseconds()

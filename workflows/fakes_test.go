@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 const specJSON = `{"name":"orders","source":{"topics":["orders"],"format":"json"},
@@ -32,10 +33,10 @@ type world struct {
 	calls      []string
 	changes    []contract.DesiredChange
 	generation int64
-	missing    []contract.LaneMissing // AwaitApplied's answer
+	missing    []report.LaneMissing // AwaitApplied's answer
 
-	untilOneAsks bool                   // what AwaitApplied was asked last
-	undrained    []contract.LaneMissing // AwaitDrained's answer
+	untilOneAsks bool                 // what AwaitApplied was asked last
+	undrained    []report.LaneMissing // AwaitDrained's answer
 	emitErr      error
 	topicsErr    error
 	storeErr     error
@@ -71,7 +72,7 @@ func (w *world) called(prefix string) int {
 	return n
 }
 
-var lanes = []contract.LaneReceipt{{Topic: "orders", Offset: 70, Owner: "3:aa"}, {Topic: "orders", Partition: 1, Offset: 80, Owner: "3:aa"}}
+var lanes = []report.LaneReceipt{{Topic: "orders", Offset: 70, Owner: "3:aa"}, {Topic: "orders", Partition: 1, Offset: 80, Owner: "3:aa"}}
 
 func register(env *testsuite.TestWorkflowEnvironment, name string, fn any) {
 	env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
@@ -105,7 +106,7 @@ func (w *world) registerControl(env *testsuite.TestWorkflowEnvironment) {
 		return &contract.Applied{Lanes: lanes[:2-len(w.missing)], Missing: w.missing}, nil
 	})
 	register(env, contract.ActivityEndOffsets, func(context.Context, contract.SpecInput) (*contract.EndOffsets, error) {
-		return &contract.EndOffsets{Ends: []contract.LaneEnd{{Topic: "orders", End: 70}, {Topic: "orders", Partition: 1, End: 80}}}, nil
+		return &contract.EndOffsets{Ends: []report.LaneEnd{{Topic: "orders", End: 70}, {Topic: "orders", Partition: 1, End: 80}}}, nil
 	})
 	register(env, contract.ActivityAwaitDrained, func(_ context.Context, in contract.AwaitDrainedInput) (*contract.Applied, error) {
 		w.call("drained %d", in.DeadlineSeconds)
@@ -130,14 +131,14 @@ func (w *world) registerControl(env *testsuite.TestWorkflowEnvironment) {
 		w.call("release %d", in.Replica)
 		return nil
 	})
-	register(env, contract.ActivityEmit, func(ctx context.Context, in contract.EmitInput) (*contract.Emitted, error) {
+	register(env, contract.ActivityEmit, func(ctx context.Context, in contract.EmitInput) (*report.Emitted, error) {
 		w.mu.Lock()
 		w.emits = append(w.emits, in)
 		w.mu.Unlock()
 		if w.emitErr != nil {
 			return nil, w.emitErr
 		}
-		return &contract.Emitted{Reason: in.Reason, Windows: 3, Published: 2, Keys: 5, Events: 9, Covered: lanes}, nil
+		return &report.Emitted{Reason: in.Reason, Windows: 3, Published: 2, Keys: 5, Events: 9, Covered: lanes}, nil
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // A cancellation that comes while a run that is about to continue as new waits for its updates is not lost with the run.
@@ -17,7 +18,7 @@ func TestCancelledWhileAboutToContinueAsNew(t *testing.T) {
 	t.Run("degrade", func(t *testing.T) {
 		s := &levelScript{looks: map[int][]look{0: {moves(time.Second, 1, "normal", "journal")}}}
 		env := degradeEnv(s)
-		env.OnActivity(contract.ActivityOverrideLevel, anything, anything).After(time.Minute).Return(&contract.LevelStatus{}, nil)
+		env.OnActivity(contract.ActivityOverrideLevel, anything, anything).After(time.Minute).Return(&report.LevelStatus{}, nil)
 		ask[contract.LevelReceipt](env, time.Minute, contract.UpdateHold, "h", contract.LevelRequest{})
 		env.RegisterDelayedCallback(func() {
 			env.SetContinueAsNewSuggested(true)
@@ -41,7 +42,7 @@ func TestCancelledWhileAboutToContinueAsNew(t *testing.T) {
 		tellsItsEnd(t, *h.told)
 	})
 	t.Run("replay of a journal", func(t *testing.T) {
-		d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "02")}}
+		d := &disk{chains: []report.WALChain{chainOf(0, "01"), chainOf(1, "02")}}
 		d.gone = func() bool { return d.listed == 1 }
 		env := replayEnv(d)
 		// The segment is settled before its activity learns of the cancellation.
@@ -70,12 +71,12 @@ func TestDegradeWithoutASignalEndsDespiteAnUpdate(t *testing.T) {
 // What was decided about a part of the journal is carried out by the next run if the disk was gone meanwhile.
 func TestAQuarantineIsRememberedAcrossRuns(t *testing.T) {
 	gone := false
-	d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01")}, gone: func() bool { return gone }}
-	d.settle = func(ref contract.ChainRef, in contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
+	d := &disk{chains: []report.WALChain{chainOf(0, "01"), chainOf(1, "01")}, gone: func() bool { return gone }}
+	d.settle = func(ref report.ChainRef, in contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange) {
 		if len(in.Quarantine) == 0 {
-			return contract.SettledChain{}, corruptAt(ref)
+			return report.SettledChain{}, corruptAt(ref)
 		}
-		return contract.SettledChain{Outcome: contract.ChainDrained, Commits: 1, Quarantined: 4096}, nil
+		return report.SettledChain{Outcome: report.ChainDrained, Commits: 1, Quarantined: 4096}, nil
 	}
 	env := replayEnv(d)
 	env.RegisterDelayedCallback(func() { gone = true }, time.Minute)
@@ -117,17 +118,17 @@ func TestLanesAreLookedAtAgainWhenTheirTurnComes(t *testing.T) {
 		})
 	batch := batchOf()
 	batch.MidRun, batch.Lanes = true, nil
-	report := &contract.RecoveryReport{Ended: epochTime}
+	fallen := &report.RecoveryReport{Ended: epochTime}
 	for n := range int32(decidedAtOnce + 2) {
-		l := h.lane(1, contract.StepResume)
+		l := h.lane(1, report.StepResume)
 		l.Partition = n
-		report.Lanes = append(report.Lanes, l)
+		fallen.Lanes = append(fallen.Lanes, l)
 	}
 	h.owners = []contract.LaneOwner{{Topic: "orders", Partition: decidedAtOnce + 1, Token: "5:bb", Epoch: 5}}
 	all := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "all", contract.DecideRequest{All: true, Choice: "skip"})
 	single := ask[contract.DecisionReceipt](env, 2*time.Minute, contract.UpdateDecide, "one",
 		contract.DecideRequest{Topic: "orders", Partition: partitionOf(decidedAtOnce), Choice: "skip"})
-	startRecovery(env, contract.RecoverInput{Batch: batch, Report: report})
+	startRecovery(env, contract.RecoverInput{Batch: batch, Report: fallen})
 	resultOf[contract.RecoverResult](t, env)
 	require.NoError(t, all.err)
 	told := make(map[int32]int)
@@ -146,15 +147,15 @@ func TestAReportOvertakesADecision(t *testing.T) {
 	h := &hostScript{incident: gapOf()}
 	env := recoverEnv(h)
 	env.OnActivity(contract.ActivityRecoverStep, anything, mockMatch(func(in contract.RecoverStepInput) bool {
-		return in.Step == contract.StepResume
-	})).After(2 * time.Minute).Return(func(context.Context, contract.RecoverStepInput) (*contract.StepReport, error) {
-		l := h.lane(0, contract.StepResume)
+		return in.Step == report.StepResume
+	})).After(2 * time.Minute).Return(func(context.Context, contract.RecoverStepInput) (*report.StepReport, error) {
+		l := h.lane(0, report.StepResume)
 		l.Partition = 1
-		return &contract.StepReport{Step: contract.StepResume, Lanes: []contract.RecoveredLane{h.lane(0, contract.StepResume), l}}, nil
+		return &report.StepReport{Step: report.StepResume, Lanes: []report.RecoveredLane{h.lane(0, report.StepResume), l}}, nil
 	})
 	env.OnActivity(contract.ActivityRecoverStep, anything, anything).Return(
-		func(_ context.Context, in contract.RecoverStepInput) (*contract.StepReport, error) {
-			return &contract.StepReport{Step: in.Step, Lanes: []contract.RecoveredLane{h.lane(0, in.Step), h.lane(1, in.Step)}}, nil
+		func(_ context.Context, in contract.RecoverStepInput) (*report.StepReport, error) {
+			return &report.StepReport{Step: in.Step, Lanes: []report.RecoveredLane{h.lane(0, in.Step), h.lane(1, in.Step)}}, nil
 		})
 	env.OnActivity(contract.ActivityDecideIncident, anything, anything).After(2*time.Minute).Return(&contract.DecidedIncident{}, nil)
 	decided := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "d",

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // tellsItsEnd requires that the pipeline was told something, and in the end that it is over.
@@ -70,7 +71,7 @@ func recoveryEnds() []outsiderEnd {
 	staleWhen := new(bool)
 	return []outsiderEnd{
 		end("decided", &hostScript{incident: gapOf()}, nil, decide("skip", false)),
-		end("given up", &hostScript{gone: gone}, nil, decide(contract.ChoiceGiveUp, true)),
+		end("given up", &hostScript{gone: gone}, nil, decide(report.ChoiceGiveUp, true)),
 		end("superseded", overtaken, nil, func(env *testsuite.TestWorkflowEnvironment) {
 			env.RegisterDelayedCallback(func() { overtaken.owners = moved }, time.Minute)
 		}),
@@ -97,9 +98,9 @@ func degradeEnds() []outsiderEnd {
 			return env, func() { startDegrade(env, 0) }, s.told
 		}, ended}
 	}
-	left := moves(time.Second, 1, contract.LevelNormal, contract.LevelJournal)
+	left := moves(time.Second, 1, report.LevelNormal, report.LevelJournal)
 	return []outsiderEnd{
-		end("back at normal", nil, nil, left, moves(time.Minute, 2, contract.LevelJournal, contract.LevelNormal)),
+		end("back at normal", nil, nil, left, moves(time.Minute, 2, report.LevelJournal, report.LevelNormal)),
 		end("worker gone", nil, nil, left, look{after: time.Second, err: nobodyPolls}),
 		end("moved", nil, nil, left, look{after: time.Second, result: contract.WatchLevelResult{Outcome: contract.OutcomeMoved}}),
 		end("cancelled", temporal.IsCanceledError, func(env *testsuite.TestWorkflowEnvironment) { cancelAt(env, time.Minute) }, left),
@@ -118,13 +119,13 @@ func replayEnds() []outsiderEnd {
 			return env, func() { startReplay(env, in) }, d.told
 		}, ended}
 	}
-	one := func() []contract.WALChain { return []contract.WALChain{chainOf(0, "01")} }
+	one := func() []report.WALChain { return []report.WALChain{chainOf(0, "01")} }
 	corrupt := func() *disk {
-		settle := func(ref contract.ChainRef, in contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
+		settle := func(ref report.ChainRef, in contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange) {
 			if len(in.Quarantine) > 0 {
-				return contract.SettledChain{Outcome: contract.ChainDrained}, nil
+				return report.SettledChain{Outcome: report.ChainDrained}, nil
 			}
-			return contract.SettledChain{}, corruptAt(ref)
+			return report.SettledChain{}, corruptAt(ref)
 		}
 		return &disk{chains: one(), settle: settle}
 	}

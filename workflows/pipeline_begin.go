@@ -7,6 +7,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // prepare checks the servers, makes the topics, ends what an earlier pipeline left, begins the lanes where the start says, and
@@ -30,7 +31,7 @@ func (p *pipeline) prepare(ctx workflow.Context) error {
 	}
 	off := false
 	change := contract.DesiredChange{
-		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off, Orders: &[]contract.LevelOrder{},
+		RequestID: "start:" + workflow.GetInfo(ctx).FirstRunID, Paused: &off, Stopping: &off, Orders: &[]report.LevelOrder{},
 	}
 	if p.begins != nil {
 		if err := p.beginLanes(ctx, in); err != nil {

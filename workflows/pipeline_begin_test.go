@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // awaited is what became of an await-running.
@@ -102,7 +103,7 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 	})
 	t.Run("no lane is read", func(t *testing.T) {
 		env, w := pipelineEnv(t)
-		w.missing = []contract.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: gap"},
+		w.missing = []report.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: gap"},
 			{Topic: "orders", Partition: 1, Offset: -1, Reason: "parked: gap"}}
 		got := await(env, time.Second, contract.AwaitRunningRequest{})
 		place(env, w, 2*time.Second)
@@ -112,8 +113,8 @@ func TestAwaitRunningSaysWhyNot(t *testing.T) {
 	})
 	t.Run("lanes are parked until somebody decides", func(t *testing.T) {
 		env, w := pipelineEnv(t)
-		w.missing = []contract.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: state-lost", Asks: true}}
-		w.missing = append(w.missing, contract.LaneMissing{Topic: "orders", Partition: 1, Offset: -1, Reason: "no worker has acquired it"})
+		w.missing = []report.LaneMissing{{Topic: "orders", Offset: -1, Reason: "parked: state-lost", Asks: true}}
+		w.missing = append(w.missing, report.LaneMissing{Topic: "orders", Partition: 1, Offset: -1, Reason: "no worker has acquired it"})
 		got := await(env, time.Second, contract.AwaitRunningRequest{})
 		place(env, w, 2*time.Second)
 		send(env, 5*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})

@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // An override on all workers is desired state, reaches those that run hot paths at once, is shown until auto, and comes with the
@@ -30,11 +31,11 @@ func TestDegradeOnAllWorkers(t *testing.T) {
 			return nil, temporal.NewNonRetryableApplicationError("no such process", contract.ErrorStale, errors.New("gone"))
 		}
 		return &contract.OrderedLevels{Levels: []contract.OrderedLevel{
-			{Worker: "a", Dependency: contract.DependencyRedis, Level: contract.LevelPaused, Override: contract.OverrideOpen},
+			{Worker: "a", Dependency: report.DependencyRedis, Level: report.LevelPaused, Override: report.OverrideOpen},
 		}}, nil
 	})
 	wrong := send(env, time.Minute, contract.UpdateDegrade, "wrong", contract.DegradeRequest{Override: "shut"})
-	opened := send(env, 2*time.Minute, contract.UpdateDegrade, "open-1", contract.DegradeRequest{Override: contract.OverrideOpen,
+	opened := send(env, 2*time.Minute, contract.UpdateDegrade, "open-1", contract.DegradeRequest{Override: report.OverrideOpen,
 		Reason: "maintenance"})
 	var between contract.PipelineStatus
 	env.RegisterDelayedCallback(func() { between = pipelineStatusOf(t, env) }, 4*time.Minute)
@@ -49,18 +50,18 @@ func TestDegradeOnAllWorkers(t *testing.T) {
 	require.Len(t, opened.receipt.Levels, 2)
 	require.Contains(t, opened.receipt.Levels[1].Problem, "no such process")
 	require.Len(t, asked, 4, "two processes, twice")
-	require.Equal(t, contract.OverrideOpen, asked[0].Orders[0].Override)
+	require.Equal(t, report.OverrideOpen, asked[0].Orders[0].Override)
 	require.GreaterOrEqual(t, opened.receipt.Generation, asked[0].Generation, "what is told directly is not newer than what is written")
 
 	require.Len(t, between.Orders, 1)
-	require.Equal(t, contract.LevelOrder{
-		Dependency: contract.DependencyRedis, Override: contract.OverrideOpen, By: "update open-1", Reason: "maintenance",
+	require.Equal(t, report.LevelOrder{
+		Dependency: report.DependencyRedis, Override: report.OverrideOpen, By: "update open-1", Reason: "maintenance",
 		At: between.Orders[0].At,
 	}, between.Orders[0])
 	require.Contains(t, between.Standing.Line, "maintenance")
 
 	require.True(t, lifted.receipt.Applied)
-	require.Equal(t, []string{contract.DependencyRedis, contract.DependencyResults}, asked[2].Lift)
+	require.Equal(t, []string{report.DependencyRedis, report.DependencyResults}, asked[2].Lift)
 	require.NotNil(t, stopped.receipt)
 	var written []int
 	for _, c := range w.changes {
@@ -81,14 +82,14 @@ func pipelineStatusOf(t *testing.T, env *testsuite.TestWorkflowEnvironment) (sta
 // Orders are carried into the next run, and told to a Redis that has lost them.
 func TestOrdersAreCarriedAndRestored(t *testing.T) {
 	env, w := pipelineEnv(t)
-	order := contract.LevelOrder{Dependency: contract.DependencyRedis, Override: contract.OverrideHold, By: "update x",
+	order := report.LevelOrder{Dependency: report.DependencyRedis, Override: report.OverrideHold, By: "update x",
 		At: time.Unix(7, 0).UTC()}
 	stopped := send(env, contract.ReconcileEvery+time.Minute, contract.UpdateStop, "stop", contract.StopRequest{})
 	env.RegisterDelayedCallback(func() {
-		require.Equal(t, []contract.LevelOrder{order}, pipelineStatusOf(t, env).Orders)
+		require.Equal(t, []report.LevelOrder{order}, pipelineStatusOf(t, env).Orders)
 	}, time.Minute)
-	start(env, &contract.PipelineState{Replicas: 2, Generation: 7, Orders: []contract.LevelOrder{order}})
+	start(env, &contract.PipelineState{Replicas: 2, Generation: 7, Orders: []report.LevelOrder{order}})
 	require.NoError(t, env.GetWorkflowError())
 	require.NotNil(t, stopped.receipt)
-	require.Equal(t, []contract.LevelOrder{order}, w.restores[0].Orders)
+	require.Equal(t, []report.LevelOrder{order}, w.restores[0].Orders)
 }

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func (p *pipeline) admitAwaitRunning(_ workflow.Context, r contract.AwaitRunningRequest) error {
@@ -96,7 +97,7 @@ func (p *pipeline) unplaced() (list []*child) {
 }
 
 // waitsFor says what a pipeline that does not run waits for.
-func (p *pipeline) waitsFor(missing []contract.LaneMissing) string {
+func (p *pipeline) waitsFor(missing []report.LaneMissing) string {
 	var parts []string
 	for _, wait := range p.waits.now() {
 		parts = append(parts, "it "+wait.String())

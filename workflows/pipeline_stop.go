@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func (p *pipeline) stop(ctx workflow.Context, req contract.StopRequest) (*contract.Receipt, error) {
@@ -88,7 +89,7 @@ func (p *pipeline) undrained(r *contract.Receipt, why string) bool {
 	return false
 }
 
-func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, ends []contract.LaneEnd, until time.Time, bounded bool,
+func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, ends []report.LaneEnd, until time.Time, bounded bool,
 ) (bool, error) {
 	left := func() time.Duration { return until.Sub(workflow.Now(ctx)) }
 	applied, err := p.awaitDrained(ctx, o, r, ends, until)
@@ -132,7 +133,7 @@ func (p *pipeline) drainTo(ctx workflow.Context, o order, r *contract.Receipt, e
 }
 
 // awaitDrained waits until the lanes have committed to their ends.
-func (p *pipeline) awaitDrained(ctx workflow.Context, o order, r *contract.Receipt, ends []contract.LaneEnd, until time.Time,
+func (p *pipeline) awaitDrained(ctx workflow.Context, o order, r *contract.Receipt, ends []report.LaneEnd, until time.Time,
 ) (applied contract.Applied, err error) {
 	wait := o.wait(r, "every lane to commit to what was in Kafka", thenGoesOn)
 	wait.Until = &until

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func TestPipelineRunsAndStops(t *testing.T) {
@@ -150,7 +151,7 @@ func TestUpdatesAnswerWithReceipts(t *testing.T) {
 
 func TestReceiptNamesMissingLanes(t *testing.T) {
 	env, w := pipelineEnv(t)
-	w.missing = []contract.LaneMissing{{Topic: "orders", Partition: 1, Offset: 3, Reason: "no worker has acquired it"}}
+	w.missing = []report.LaneMissing{{Topic: "orders", Partition: 1, Offset: 3, Reason: "no worker has acquired it"}}
 	pause := send(env, time.Minute, contract.UpdatePause, "p", contract.PauseRequest{})
 	send(env, 20*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
 	start(env, nil)
@@ -217,7 +218,7 @@ func TestNotDrainedGoesOn(t *testing.T) {
 		want string
 	}{
 		{"a lane does not move", func(w *world) {
-			w.undrained = []contract.LaneMissing{{Topic: "orders", Partition: 1, Offset: 3, Want: 80, Reason: "parked: gap"}}
+			w.undrained = []report.LaneMissing{{Topic: "orders", Partition: 1, Offset: 3, Want: 80, Reason: "parked: gap"}}
 		}, "not drained: lane orders/1: parked: gap; the pipeline goes on"},
 		{"publishing fails", func(w *world) { w.emitErr = permanent("topic orders.windows is gone") }, "topic orders.windows is gone"},
 	}
@@ -247,7 +248,7 @@ func TestNotDrainedGoesOn(t *testing.T) {
 
 func TestStopGivesUpFlushes(t *testing.T) {
 	env, w := pipelineEnv(t)
-	env.OnActivity(contract.ActivityEmit, anything, anything).After(time.Hour).Return(&contract.Emitted{}, nil)
+	env.OnActivity(contract.ActivityEmit, anything, anything).After(time.Hour).Return(&report.Emitted{}, nil)
 	flush := send(env, 1*time.Minute, contract.UpdateFlush, "f", contract.FlushRequest{})
 	stop := send(env, 2*time.Minute, contract.UpdateStop, "s", contract.StopRequest{})
 	late := send(env, 2*time.Minute, contract.UpdatePause, "late", contract.PauseRequest{})
@@ -262,7 +263,7 @@ func TestStopGivesUpFlushes(t *testing.T) {
 func TestCancelStopsWithoutDrain(t *testing.T) {
 	env, w := pipelineEnv(t)
 	flush := send(env, time.Minute, contract.UpdateFlush, "f", contract.FlushRequest{})
-	env.OnActivity(contract.ActivityEmit, anything, anything).After(time.Hour).Return(&contract.Emitted{}, nil)
+	env.OnActivity(contract.ActivityEmit, anything, anything).After(time.Hour).Return(&report.Emitted{}, nil)
 	env.RegisterDelayedCallback(env.CancelWorkflow, 2*time.Minute)
 	start(env, nil)
 	require.True(t, temporal.IsCanceledError(env.GetWorkflowError()))
@@ -308,12 +309,12 @@ func TestContinueAsNewKeepsReceiptsAndAnswersRepeats(t *testing.T) {
 func TestReportAtTheLastMoment(t *testing.T) {
 	env, w := pipelineEnv(t)
 	env.RegisterDelayedCallback(func() {
-		report := func(n int) contract.ChildReport {
+		told := func(n int) contract.ChildReport {
 			id := contract.ReplicaID("orders", n)
 			return contract.ChildReport{ID: id, FirstRun: w.runs[id], State: contract.ChildPlaced, Worker: "w"}
 		}
-		env.SignalWorkflowSkippingWorkflowTask(contract.SignalReport, report(0))
-		env.SignalWorkflowSkippingWorkflowTask(contract.SignalReport, report(1))
+		env.SignalWorkflowSkippingWorkflowTask(contract.SignalReport, told(0))
+		env.SignalWorkflowSkippingWorkflowTask(contract.SignalReport, told(1))
 	}, time.Minute)
 	env.RegisterDelayedCallback(func() { env.SetContinueAsNewSuggested(true) }, time.Minute+time.Millisecond)
 	start(env, &contract.PipelineState{Replicas: 2, Generation: 1, Children: []contract.ChildState{
@@ -341,7 +342,7 @@ func TestUpdateIdOfAnotherUpdateIsRefused(t *testing.T) {
 
 func TestContinueAsNewWaitsForHandlers(t *testing.T) {
 	env, _ := pipelineEnv(t)
-	env.OnActivity(contract.ActivityEmit, anything, anything).After(10*time.Minute).Return(&contract.Emitted{}, nil)
+	env.OnActivity(contract.ActivityEmit, anything, anything).After(10*time.Minute).Return(&report.Emitted{}, nil)
 	flush := send(env, time.Minute, contract.UpdateFlush, "f", contract.FlushRequest{})
 	env.RegisterDelayedCallback(func() { env.SetContinueAsNewSuggested(true) }, 2*time.Minute)
 	meanwhile := send(env, 3*time.Minute, contract.UpdatePause, "m", contract.PauseRequest{})

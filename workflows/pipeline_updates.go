@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // request is what all update arguments have in common.
@@ -201,7 +202,7 @@ func (p *pipeline) withOwed(change contract.DesiredChange) contract.DesiredChang
 		change.Paused = &p.state.Paused
 	}
 	if change.Orders == nil {
-		orders := append([]contract.LevelOrder{}, p.state.Orders...) // never nil, which would leave a lifted order in force
+		orders := append([]report.LevelOrder{}, p.state.Orders...) // never nil, which would leave a lifted order in force
 		change.Orders = &orders
 	}
 	return change
@@ -340,10 +341,10 @@ func (p *pipeline) flush(ctx workflow.Context, req contract.FlushRequest) (*cont
 const changeEmitTries = "publishing-is-tried-step-by-step"
 
 func (p *pipeline) emit(ctx workflow.Context, wait contract.Pending, patience time.Duration, in contract.EmitInput,
-) (*contract.Emitted, error) {
+) (*report.Emitted, error) {
 	s := step{activity: p.closing.Emit, options: contract.EmitOptions(), wait: wait, patience: patience}
 	s.once = workflow.GetVersion(ctx, changeEmitTries, workflow.DefaultVersion, 1) == workflow.DefaultVersion
-	var emitted contract.Emitted
+	var emitted report.Emitted
 	if err := p.waits.try(ctx, s, in, &emitted); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // RecoverLanes takes a batch of lanes through the steps of a recovery on the process that was given them, and asks the operator
@@ -23,7 +24,7 @@ func RecoverLanes(ctx workflow.Context, in contract.RecoverInput) (*contract.Rec
 }
 
 type recovery struct {
-	batch    contract.RecoveryBatch
+	batch    report.RecoveryBatch
 	in       contract.RecoverInput
 	state    contract.RecoverState
 	started  time.Time
@@ -40,7 +41,7 @@ type recovery struct {
 	looks    int  // after steps that were not carried out, in a row
 	changed  bool // a decision was made
 	leaving  bool
-	deciding []contract.BatchLane // decisions under way
+	deciding []report.LaneRef // decisions under way
 }
 
 func newRecovery(ctx workflow.Context, in contract.RecoverInput) (*recovery, error) {
@@ -58,15 +59,15 @@ func newRecovery(ctx workflow.Context, in contract.RecoverInput) (*recovery, err
 		r.state = *in.State
 	} else {
 		for _, l := range in.Batch.Lanes {
-			r.state.Lanes = append(r.state.Lanes, contract.RecoveredLane{
-				Topic: l.Topic, Partition: l.Partition, State: contract.LaneRecovering, Offset: -1,
+			r.state.Lanes = append(r.state.Lanes, report.RecoveredLane{
+				Topic: l.Topic, Partition: l.Partition, State: report.LaneRecovering, Offset: -1,
 			})
 		}
 	}
 	if in.Report != nil {
 		r.ended = in.Report.Ended
 		if in.State == nil {
-			r.state.Done, r.state.Steps = len(contract.RecoverySteps()), in.Report.Steps
+			r.state.Done, r.state.Steps = len(report.Steps()), in.Report.Steps
 			r.state.Lanes = in.Report.Lanes
 		}
 	}
@@ -117,7 +118,7 @@ func (r *recovery) next(ctx workflow.Context) error {
 	state.Runs++
 	next := contract.RecoverInput{Version: contract.Version, Batch: r.batch, State: &state}
 	if r.in.Report != nil {
-		next.Report = &contract.RecoveryReport{Ended: r.ended}
+		next.Report = &report.RecoveryReport{Ended: r.ended}
 	}
 	return workflow.NewContinueAsNewError(ctx, RecoverLanes, next)
 }

@@ -7,6 +7,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // decidedAtOnce bounds how many lanes of a decision about all lanes are told at a time.
@@ -25,7 +26,7 @@ func (r *recovery) admitAll(req contract.DecideRequest) error {
 }
 
 // wanting lists the lanes that wait for a decision and can be given this one, and says why the others of them cannot.
-func (r *recovery) wanting(choice string) (wanted []contract.BatchLane, others []contract.LaneDecision) {
+func (r *recovery) wanting(choice string) (wanted []report.LaneRef, others []contract.LaneDecision) {
 	for i := range r.state.Lanes {
 		l := &r.state.Lanes[i]
 		if !open(l) && !r.canGiveUp(l, choice) {
@@ -41,12 +42,12 @@ func (r *recovery) wanting(choice string) (wanted []contract.BatchLane, others [
 }
 
 // canGiveUp reports whether the choice ends the wait for a lane whose process does not answer.
-func (r *recovery) canGiveUp(l *contract.RecoveredLane, choice string) bool {
-	return choice == contract.ChoiceGiveUp && r.gone && !over(l.State)
+func (r *recovery) canGiveUp(l *report.RecoveredLane, choice string) bool {
+	return choice == report.ChoiceGiveUp && r.gone && !over(l.State)
 }
 
 // unwilling says why a lane cannot be given a choice now; it is empty if it can.
-func (r *recovery) unwilling(l *contract.RecoveredLane, choice string) string {
+func (r *recovery) unwilling(l *report.RecoveredLane, choice string) string {
 	if slices.Contains(r.deciding, laneKey(l)) {
 		return "another decision about it is being carried out"
 	}
@@ -63,7 +64,7 @@ func (r *recovery) unwilling(l *contract.RecoveredLane, choice string) string {
 }
 
 // passedOver is what a decision about all lanes says of one that it was not carried to.
-func passedOver(l *contract.RecoveredLane, note string) contract.LaneDecision {
+func passedOver(l *report.RecoveredLane, note string) contract.LaneDecision {
 	of := contract.LaneDecision{Topic: l.Topic, Partition: l.Partition, Note: note}
 	if l.Incident != nil {
 		of.Incident = l.Incident.Kind
@@ -75,7 +76,7 @@ func passedOver(l *contract.RecoveredLane, note string) contract.LaneDecision {
 const changeInTurn = "a-decision-about-all-lanes-passes-over-those-decided-meanwhile"
 
 // decideInTurn carries a decision about all lanes to one of them.
-func (r *recovery) decideInTurn(ctx workflow.Context, id string, lane contract.BatchLane, req contract.DecideRequest,
+func (r *recovery) decideInTurn(ctx workflow.Context, id string, lane report.LaneRef, req contract.DecideRequest,
 ) contract.LaneDecision {
 	l := r.find(lane.Topic, lane.Partition)
 	if note := r.unwilling(l, req.Choice); note != "" && workflow.GetVersion(ctx, changeInTurn, workflow.DefaultVersion, 1) == 1 {

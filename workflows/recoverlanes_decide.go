@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // admit decides whether a decision enters the history. A repeated request always does: it is answered with its receipt.
@@ -34,7 +35,7 @@ func (r *recovery) admit(ctx workflow.Context, req contract.DecideRequest) error
 	if over(l.State) {
 		return refused("decide: lane %s/%d is %s: %s", req.Topic, *req.Partition, l.State, l.Note)
 	}
-	if req.Choice == contract.ChoiceGiveUp && r.gone {
+	if req.Choice == report.ChoiceGiveUp && r.gone {
 		return nil
 	}
 	if l.Incident == nil {
@@ -50,7 +51,7 @@ func (r *recovery) admit(ctx workflow.Context, req contract.DecideRequest) error
 	return nil
 }
 
-func choices(all []contract.IncidentChoice) string {
+func choices(all []report.Choice) string {
 	var parts []string
 	for _, c := range all {
 		parts = append(parts, c.String())
@@ -73,8 +74,8 @@ func (r *recovery) laneNames() string {
 	return strings.Join(names, ", ")
 }
 
-func laneKey(l *contract.RecoveredLane) contract.BatchLane {
-	return contract.BatchLane{Topic: l.Topic, Partition: l.Partition}
+func laneKey(l *report.RecoveredLane) report.LaneRef {
+	return report.LaneRef{Topic: l.Topic, Partition: l.Partition}
 }
 
 func (r *recovery) receipt(id string) (contract.DecisionReceipt, bool) {
@@ -99,7 +100,7 @@ func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*co
 	receipt := contract.DecisionReceipt{
 		RequestID: id, Topic: req.Topic, Partition: req.Partition, Choice: req.Choice, Reason: req.Reason,
 	}
-	of, err := r.decideLane(ctx, id, contract.BatchLane{Topic: req.Topic, Partition: *req.Partition}, req)
+	of, err := r.decideLane(ctx, id, report.LaneRef{Topic: req.Topic, Partition: *req.Partition}, req)
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +109,16 @@ func (r *recovery) decide(ctx workflow.Context, req contract.DecideRequest) (*co
 }
 
 // decideLane carries a decision to one lane, and notes what became of the lane. An error says that nothing was done.
-func (r *recovery) decideLane(ctx workflow.Context, id string, key contract.BatchLane, req contract.DecideRequest) (
+func (r *recovery) decideLane(ctx workflow.Context, id string, key report.LaneRef, req contract.DecideRequest) (
 	of contract.LaneDecision, err error) {
 	of = contract.LaneDecision{Topic: key.Topic, Partition: key.Partition}
 	l := r.find(key.Topic, key.Partition)
 	r.deciding = append(r.deciding, key)
 	defer func() {
-		r.deciding = slices.DeleteFunc(r.deciding, func(other contract.BatchLane) bool { return other == key })
+		r.deciding = slices.DeleteFunc(r.deciding, func(other report.LaneRef) bool { return other == key })
 	}()
-	if req.Choice == contract.ChoiceGiveUp && r.gone {
-		l.State, l.Note = contract.LaneGivenUp, "the operator waits for its host no longer: "+req.Reason
+	if req.Choice == report.ChoiceGiveUp && r.gone {
+		l.State, l.Note = report.LaneGivenUp, "the operator waits for its host no longer: "+req.Reason
 		of.Applied = true
 		return of, nil
 	}
@@ -139,7 +140,7 @@ func (r *recovery) decideLane(ctx workflow.Context, id string, key contract.Batc
 			*l = *decided.Lane
 		}
 		switch {
-		case req.Choice != contract.ChoiceWait:
+		case req.Choice != report.ChoiceWait:
 			incident.Decided, l.Incident = req.Choice, &incident
 		case waits: // the lane stays parked, and can still be decided about
 			l.Incident = &incident
@@ -148,7 +149,7 @@ func (r *recovery) decideLane(ctx workflow.Context, id string, key contract.Batc
 		l.Note = fmt.Sprintf("%s: %s", incident.Kind, req.Choice)
 		return of, nil
 	case isType(err, contract.ErrorStale):
-		l.State, l.Note = contract.LaneSuperseded, overtakenText(err)
+		l.State, l.Note = report.LaneSuperseded, overtakenText(err)
 		of.Note = "not carried out: " + overtakenText(err)
 		return of, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func TestIncidentIsDecided(t *testing.T) {
@@ -27,11 +28,11 @@ func TestIncidentIsDecided(t *testing.T) {
 	healthy := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "d",
 		contract.DecideRequest{Topic: "orders", Partition: partitionOf(0), Choice: "skip"})
 	unknown := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "e", lane1("rebuild"))
-	giveUp := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "f", lane1(contract.ChoiceGiveUp))
+	giveUp := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "f", lane1(report.ChoiceGiveUp))
 	env.RegisterDelayedCallback(func() {
 		status := statusOf[contract.RecoverStatus](t, env)
 		require.Equal(t, contract.StateDeciding, status.State)
-		require.Equal(t, contract.LaneRunning, status.Lanes[0].State, "the others resumed")
+		require.Equal(t, report.LaneRunning, status.Lanes[0].State, "the others resumed")
 		require.Len(t, status.Lanes[1].Incident.Choices, 2)
 	}, 2*time.Minute)
 	good := ask[contract.DecisionReceipt](env, 30*time.Minute, contract.UpdateDecide, "g", lane1("skip"))
@@ -66,23 +67,23 @@ func TestAllLanesAreDecided(t *testing.T) {
 	env := recoverEnv(h)
 	batch := batchOf()
 	batch.MidRun, batch.Lanes = true, nil
-	report := &contract.RecoveryReport{Ended: epochTime}
+	told := &report.RecoveryReport{Ended: epochTime}
 	for n := range int32(120) {
-		l := h.lane(1, contract.StepResume)
+		l := h.lane(1, report.StepResume)
 		l.Partition = n
 		incident := *l.Incident
 		incident.ID = fmt.Sprint("i", n)
 		switch n {
 		case 7: // offers something else
-			incident.Kind, incident.Choices = "state-lost", []contract.IncidentChoice{{Name: "rebuild", Text: "read again", Reread: 5}}
+			incident.Kind, incident.Choices = "state-lost", []report.Choice{{Name: "rebuild", Text: "read again", Reread: 5}}
 		case 8:
-			l.State, l.Incident = contract.LaneRunning, nil
+			l.State, l.Incident = report.LaneRunning, nil
 		}
 		if l.Incident != nil {
 			l.Incident = &incident
 		}
-		report.Lanes = append(report.Lanes, l)
-		batch.Lanes = append(batch.Lanes, contract.BatchLane{Topic: "orders", Partition: n})
+		told.Lanes = append(told.Lanes, l)
+		batch.Lanes = append(batch.Lanes, report.LaneRef{Topic: "orders", Partition: n})
 	}
 	h.decide = func(in contract.DecideIncidentInput) error {
 		if in.Partition == 9 {
@@ -99,7 +100,7 @@ func TestAllLanesAreDecided(t *testing.T) {
 	again := ask[contract.DecisionReceipt](env, 2*time.Minute, contract.UpdateDecide, "c", json.RawMessage(`{"all":true,"choice":"skip"}`))
 	last := ask[contract.DecisionReceipt](env, 3*time.Minute, contract.UpdateDecide, "d",
 		json.RawMessage(`{"all":true,"choice":"rebuild"}`))
-	startRecovery(env, contract.RecoverInput{Batch: batch, Report: report})
+	startRecovery(env, contract.RecoverInput{Batch: batch, Report: told})
 	result := resultOf[contract.RecoverResult](t, env)
 
 	require.ErrorContains(t, both.rejected, "without topic and partition")
@@ -130,7 +131,7 @@ func TestAllLanesAreGivenUp(t *testing.T) {
 	h := &hostScript{gone: func() bool { return true }}
 	env := recoverEnv(h)
 	given := ask[contract.DecisionReceipt](env, 5*time.Second, contract.UpdateDecide, "a",
-		contract.DecideRequest{All: true, Choice: contract.ChoiceGiveUp})
+		contract.DecideRequest{All: true, Choice: report.ChoiceGiveUp})
 	startRecovery(env, contract.RecoverInput{})
 	require.True(t, given.got.Applied)
 	require.Len(t, given.got.Lanes, 2)
@@ -141,7 +142,7 @@ func TestAllLanesAreGivenUp(t *testing.T) {
 func TestWaitingIsNoEnd(t *testing.T) {
 	h := &hostScript{incident: gapOf()}
 	env := recoverEnv(h)
-	request := contract.DecideRequest{Topic: "orders", Partition: partitionOf(1), Choice: contract.ChoiceWait}
+	request := contract.DecideRequest{Topic: "orders", Partition: partitionOf(1), Choice: report.ChoiceWait}
 	wait := ask[contract.DecisionReceipt](env, time.Minute, contract.UpdateDecide, "a", request)
 	env.RegisterDelayedCallback(func() {
 		status := statusOf[contract.RecoverStatus](t, env)
@@ -177,7 +178,7 @@ func TestDecisionThatTheHostDoesNotTake(t *testing.T) {
 	require.NoError(t, stale.err)
 	require.False(t, stale.got.Applied)
 	require.Contains(t, stale.got.Note, "the lane was revoked")
-	require.Equal(t, contract.LaneSuperseded, result.Lanes[1].State)
+	require.Equal(t, report.LaneSuperseded, result.Lanes[1].State)
 	require.Equal(t, contract.OutcomeRecovered, result.Outcome, "the other lane runs")
 }
 
@@ -188,7 +189,7 @@ func TestIncidentOfALaneThatMoved(t *testing.T) {
 	env := recoverEnv(h)
 	startRecovery(env, contract.RecoverInput{})
 	result := resultOf[contract.RecoverResult](t, env)
-	require.Equal(t, contract.LaneSuperseded, result.Lanes[1].State)
+	require.Equal(t, report.LaneSuperseded, result.Lanes[1].State)
 	require.Contains(t, result.Lanes[1].Note, "epoch 5")
 	require.Equal(t, 1, h.looks)
 }
@@ -217,7 +218,7 @@ func TestIncidentOfARunningLane(t *testing.T) {
 	env := recoverEnv(h)
 	batch := batchOf()
 	batch.MidRun, batch.Reason, batch.Lanes = true, "parked while running: gap of 1", batch.Lanes[1:]
-	report := &contract.RecoveryReport{Ended: epochTime, Lanes: []contract.RecoveredLane{h.lane(1, contract.StepResume)}}
+	told := &report.RecoveryReport{Ended: epochTime, Lanes: []report.RecoveredLane{h.lane(1, report.StepResume)}}
 	env.RegisterDelayedCallback(func() {
 		status := statusOf[contract.RecoverStatus](t, env)
 		require.Equal(t, contract.StateDeciding, status.State)
@@ -226,7 +227,7 @@ func TestIncidentOfARunningLane(t *testing.T) {
 	}, time.Second)
 	good := ask[contract.DecisionReceipt](env, 3*time.Second, contract.UpdateDecide, "a",
 		contract.DecideRequest{Topic: "orders", Partition: partitionOf(1), Choice: "skip"})
-	startRecovery(env, contract.RecoverInput{Batch: batch, Report: report})
+	startRecovery(env, contract.RecoverInput{Batch: batch, Report: told})
 	result := resultOf[contract.RecoverResult](t, env)
 	require.True(t, good.got.Applied)
 	require.Empty(t, h.steps)
@@ -262,7 +263,7 @@ func TestIncidentOfALaneThatIsBeingRemoved(t *testing.T) {
 }
 
 func TestIncidentWithoutAChoiceEndsParked(t *testing.T) {
-	h := &hostScript{incident: &contract.LaneIncident{ID: "i", Kind: "corrupt-state", From: -1, To: -1}}
+	h := &hostScript{incident: &report.Incident{ID: "i", Kind: "corrupt-state", From: -1, To: -1}}
 	env := recoverEnv(h)
 	startRecovery(env, contract.RecoverInput{})
 	require.Equal(t, contract.OutcomeParked, resultOf[contract.RecoverResult](t, env).Outcome)

@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func (r *recovery) result(ctx workflow.Context) *contract.RecoverResult {
@@ -20,7 +21,7 @@ func (r *recovery) result(ctx workflow.Context) *contract.RecoverResult {
 		result.Ended = r.ended
 		result.Note = "done by the hot path while Temporal was away; recorded at " + stamp(workflow.Now(ctx))
 	}
-	givenUp := slices.ContainsFunc(r.state.Lanes, func(l contract.RecoveredLane) bool { return l.State == contract.LaneGivenUp })
+	givenUp := slices.ContainsFunc(r.state.Lanes, func(l report.RecoveredLane) bool { return l.State == report.LaneGivenUp })
 	switch {
 	case r.settled() && givenUp:
 		result.Outcome = contract.OutcomeGivenUp
@@ -39,7 +40,7 @@ func (r *recovery) by() string {
 		case by == "":
 			by = s.By
 		case by != s.By:
-			return contract.ByMixed
+			return report.ByMixed
 		}
 	}
 	return by
@@ -49,9 +50,9 @@ func (r *recovery) totals() (t contract.RecoverTotals) {
 	for _, l := range r.state.Lanes {
 		t.Lanes++
 		switch l.State {
-		case contract.LaneRunning:
+		case report.LaneRunning:
 			t.Running++
-		case contract.LaneSuperseded:
+		case report.LaneSuperseded:
 			t.Superseded++
 		}
 		if l.Incident != nil {
@@ -60,7 +61,7 @@ func (r *recovery) totals() (t contract.RecoverTotals) {
 		t.Entries += l.Entries
 		t.Bytes += l.Bytes
 		t.Reread += l.Reread
-		if l.Journal != nil && l.Journal.Outcome == contract.ChainDrained {
+		if l.Journal != nil && l.Journal.Outcome == report.ChainDrained {
 			t.Drained += l.Journal.Commits
 		}
 	}
@@ -73,8 +74,8 @@ func (r *recovery) totals() (t contract.RecoverTotals) {
 	return t
 }
 
-func running(s contract.StepReport) int {
-	if s.Step != contract.StepResume {
+func running(s report.StepReport) int {
+	if s.Step != report.StepResume {
 		return 0
 	}
 	return s.Sums.Done

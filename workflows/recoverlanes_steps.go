@@ -7,21 +7,22 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // recover carries out the steps that are left and then waits for decisions. again is true when the run should be continued as new.
 func (r *recovery) recover(ctx workflow.Context) (again bool, err error) {
-	steps := contract.RecoverySteps()
+	steps := report.Steps()
 	for r.state.Done < len(steps) && !r.settled() {
-		report, err := r.step(ctx, steps[r.state.Done])
+		told, err := r.step(ctx, steps[r.state.Done])
 		switch {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
 		case err == nil:
-			r.take(report)
+			r.take(told)
 			r.set(ctx, contract.StateRecovering, "")
 		case isType(err, contract.ErrorStale):
-			r.supersede(func(contract.RecoveredLane) bool { return true }, overtakenText(err))
+			r.supersede(func(report.RecoveredLane) bool { return true }, overtakenText(err))
 		default:
 			if err := r.withoutHost(ctx, err); err != nil {
 				return false, err
@@ -34,16 +35,16 @@ func (r *recovery) recover(ctx workflow.Context) (again bool, err error) {
 	return r.ask(ctx)
 }
 
-func (r *recovery) step(ctx workflow.Context, step string) (report contract.StepReport, err error) {
+func (r *recovery) step(ctx workflow.Context, step string) (told report.StepReport, err error) {
 	options := contract.RecoverStepOptions(r.batch.Queue)
 	options.Summary = fmt.Sprintf("%s %s", step, lanesOf(r.batch))
 	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), r.recovery.RecoverStep, contract.RecoverStepInput{
 		Pipeline: r.batch.Pipeline, Replica: r.batch.Replica, Batch: r.batch.Batch, Step: step,
-	}).Get(ctx, &report)
-	return report, err
+	}).Get(ctx, &told)
+	return told, err
 }
 
-func lanesOf(b contract.RecoveryBatch) string {
+func lanesOf(b report.RecoveryBatch) string {
 	n := len(b.Lanes) + b.More
 	if n == 1 {
 		return fmt.Sprintf("%s/%d of %s", b.Lanes[0].Topic, b.Lanes[0].Partition, b.Pipeline)
@@ -52,9 +53,9 @@ func lanesOf(b contract.RecoveryBatch) string {
 }
 
 // take books a step. Decisions that were made meanwhile stand: the report may be older.
-func (r *recovery) take(report contract.StepReport) {
+func (r *recovery) take(told report.StepReport) {
 	r.gone, r.looks = false, 0
-	for _, l := range report.Lanes {
+	for _, l := range told.Lanes {
 		at := r.find(l.Topic, l.Partition)
 		if at == nil {
 			r.state.Lanes = append(r.state.Lanes, l)
@@ -68,12 +69,12 @@ func (r *recovery) take(report contract.StepReport) {
 		}
 		*at = l
 	}
-	report.Lanes = nil
-	r.state.Steps = append(r.state.Steps, report)
+	told.Lanes = nil
+	r.state.Steps = append(r.state.Steps, told)
 	r.state.Done++
 }
 
-func (r *recovery) find(topic string, partition int32) *contract.RecoveredLane {
+func (r *recovery) find(topic string, partition int32) *report.RecoveredLane {
 	for i := range r.state.Lanes {
 		if l := &r.state.Lanes[i]; l.Topic == topic && l.Partition == partition {
 			return l
@@ -84,18 +85,18 @@ func (r *recovery) find(topic string, partition int32) *contract.RecoveredLane {
 
 // over reports whether nothing more is to be done for a lane in this state by this recovery.
 func over(state string) bool {
-	return state == contract.LaneSuperseded || state == contract.LaneGivenUp
+	return state == report.LaneSuperseded || state == report.LaneGivenUp
 }
 
 // settled reports whether no lane needs this recovery any more.
 func (r *recovery) settled() bool {
-	return !slices.ContainsFunc(r.state.Lanes, func(l contract.RecoveredLane) bool { return !over(l.State) })
+	return !slices.ContainsFunc(r.state.Lanes, func(l report.RecoveredLane) bool { return !over(l.State) })
 }
 
-func (r *recovery) supersede(which func(contract.RecoveredLane) bool, why string) {
+func (r *recovery) supersede(which func(report.RecoveredLane) bool, why string) {
 	for i := range r.state.Lanes {
 		if l := &r.state.Lanes[i]; !over(l.State) && which(*l) {
-			l.State, l.Note = contract.LaneSuperseded, contract.Cut(why)
+			l.State, l.Note = report.LaneSuperseded, contract.Cut(why)
 		}
 	}
 }

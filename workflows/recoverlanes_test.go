@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func TestRecoveryRunsEveryStepOnceForAllLanes(t *testing.T) {
@@ -19,14 +20,14 @@ func TestRecoveryRunsEveryStepOnceForAllLanes(t *testing.T) {
 	result := resultOf[contract.RecoverResult](t, env)
 	require.Equal(t, contract.OutcomeRecovered, result.Outcome)
 	require.Equal(t, contract.RecoverTotals{Lanes: 2, Running: 2, Entries: 20, Bytes: 200, Reread: 10}, result.Totals)
-	require.Equal(t, contract.ByTemporal, result.By)
+	require.Equal(t, report.ByTemporal, result.By)
 	require.NotNil(t, result.Storm)
 	var steps []string
 	for _, s := range h.steps {
 		require.EqualValues(t, 3, s.Batch)
 		steps = append(steps, s.Step)
 	}
-	require.Equal(t, contract.RecoverySteps(), steps, "one activity a step, not one a lane")
+	require.Equal(t, report.Steps(), steps, "one activity a step, not one a lane")
 	require.Zero(t, h.looks)
 }
 
@@ -34,15 +35,15 @@ func TestRecoveryThatWasDoneWithoutTemporal(t *testing.T) {
 	h := new(hostScript)
 	env := recoverEnv(h)
 	ended := epochTime.Add(3 * time.Second)
-	report := &contract.RecoveryReport{Ended: ended, Lanes: []contract.RecoveredLane{h.lane(0, contract.StepResume),
-		h.lane(1, contract.StepResume)}}
-	for _, step := range contract.RecoverySteps() {
-		report.Steps = append(report.Steps, contract.StepReport{Step: step, By: contract.ByInline, Began: epochTime, Took: 200})
+	told := &report.RecoveryReport{Ended: ended, Lanes: []report.RecoveredLane{h.lane(0, report.StepResume),
+		h.lane(1, report.StepResume)}}
+	for _, step := range report.Steps() {
+		told.Steps = append(told.Steps, report.StepReport{Step: step, By: report.ByInline, Began: epochTime, Took: 200})
 	}
-	startRecovery(env, contract.RecoverInput{Report: report})
+	startRecovery(env, contract.RecoverInput{Report: told})
 	result := resultOf[contract.RecoverResult](t, env)
 	require.Empty(t, h.steps, "no activity runs for what is done")
-	require.Equal(t, contract.ByInline, result.By)
+	require.Equal(t, report.ByInline, result.By)
 	require.True(t, result.Began.Equal(epochTime))
 	require.True(t, result.Ended.Equal(ended), "the real time, not that of the record")
 	require.Contains(t, result.Note, "while Temporal was away")
@@ -118,7 +119,7 @@ func TestHostGone(t *testing.T) {
 		env := recoverEnv(h)
 		for n := range int32(2) {
 			ask[contract.DecisionReceipt](env, time.Duration(n+1)*5*time.Second, contract.UpdateDecide, string('a'+n),
-				contract.DecideRequest{Topic: "orders", Partition: partitionOf(n), Choice: contract.ChoiceGiveUp, Reason: "host burnt"})
+				contract.DecideRequest{Topic: "orders", Partition: partitionOf(n), Choice: report.ChoiceGiveUp, Reason: "host burnt"})
 		}
 		startRecovery(env, contract.RecoverInput{})
 		result := resultOf[contract.RecoverResult](t, env)
@@ -131,7 +132,7 @@ func TestHostGone(t *testing.T) {
 func TestStaleBatchIsSuperseded(t *testing.T) {
 	h := new(hostScript)
 	h.fail = func(step string) error {
-		if step == contract.StepRestore {
+		if step == report.StepRestore {
 			return temporal.NewNonRetryableApplicationError("fenced", contract.ErrorStale, nil)
 		}
 		return nil
@@ -147,7 +148,7 @@ func TestStepThatFailsIsTriedAgainLater(t *testing.T) {
 	h := new(hostScript)
 	failures := 0
 	h.fail = func(step string) error {
-		if step == contract.StepRestore && failures < 4 {
+		if step == report.StepRestore && failures < 4 {
 			failures++
 			return errors.New("redis is loading")
 		}

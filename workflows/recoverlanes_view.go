@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func (r *recovery) status() (*contract.RecoverStatus, error) {
@@ -16,7 +17,7 @@ func (r *recovery) status() (*contract.RecoverStatus, error) {
 	s := &contract.RecoverStatus{
 		Batch: r.batch, State: r.phase, Note: r.note, Steps: r.state.Steps, Totals: r.totals(), Lanes: lanes, Receipts: r.state.Receipts,
 	}
-	if steps := contract.RecoverySteps(); r.state.Done < len(steps) {
+	if steps := report.Steps(); r.state.Done < len(steps) {
 		s.Step = steps[r.state.Done]
 	}
 	return s, nil
@@ -43,7 +44,7 @@ func (r *recovery) tellPipeline(ctx workflow.Context) {
 	r.pipeline.tellState(ctx, len(waits.Waits) > 0, r.phase, r.note, waits)
 }
 
-func laneName(l *contract.RecoveredLane) string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }
+func laneName(l *report.RecoveredLane) string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }
 
 // shownLanes bounds the rows of current details; lanes that need somebody come first.
 const shownLanes = 100
@@ -93,9 +94,9 @@ func took(us int64) string {
 
 func (r *recovery) showLanes(out *strings.Builder) {
 	lanes := slices.Clone(r.state.Lanes)
-	slices.SortStableFunc(lanes, func(a, b contract.RecoveredLane) int { return laneRank(&a) - laneRank(&b) })
+	slices.SortStableFunc(lanes, func(a, b report.RecoveredLane) int { return laneRank(&a) - laneRank(&b) })
 	out.WriteString("| lane | state | epoch | entries | bytes | offset | log | re-read | journal |")
-	for _, step := range contract.RecoverySteps() {
+	for _, step := range report.Steps() {
 		out.WriteString(" " + step + " |")
 	}
 	out.WriteString("\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
@@ -103,7 +104,7 @@ func (r *recovery) showLanes(out *strings.Builder) {
 		l := &lanes[i]
 		fmt.Fprintf(out, "| %s/%d | %s %s | %d → %d | %d | %d | %d | %s | %d | %s |", l.Topic, l.Partition, l.State, l.Note,
 			l.FromEpoch, l.ToEpoch, l.Entries, l.Bytes, l.Offset, l.Log(), l.Reread, journalText(l.Journal))
-		for _, step := range contract.RecoverySteps() {
+		for _, step := range report.Steps() {
 			out.WriteString(" " + stepText(l.Steps, step) + " |")
 		}
 		out.WriteString("\n")
@@ -113,24 +114,24 @@ func (r *recovery) showLanes(out *strings.Builder) {
 	}
 }
 
-func laneRank(l *contract.RecoveredLane) int {
+func laneRank(l *report.RecoveredLane) int {
 	switch {
 	case open(l):
 		return 0
-	case l.State == contract.LaneRecovering, l.State == contract.LaneParked:
+	case l.State == report.LaneRecovering, l.State == report.LaneParked:
 		return 1
 	}
 	return 2
 }
 
-func journalText(c *contract.SettledChain) string {
+func journalText(c *report.SettledChain) string {
 	if c == nil {
 		return ""
 	}
 	return fmt.Sprintf("%s, %d commits %s", c.Outcome, c.Commits, c.Reason)
 }
 
-func stepText(steps []contract.StepTime, step string) string {
+func stepText(steps []report.StepTime, step string) string {
 	for _, s := range steps {
 		if s.Step == step {
 			return took(s.Took) + " " + s.By
@@ -168,7 +169,7 @@ func known(n int64) string {
 	return fmt.Sprint(n)
 }
 
-func showStorm(out *strings.Builder, s *contract.Storm) {
+func showStorm(out *strings.Builder, s *report.Storm) {
 	if s == nil {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // withoutHost is what happens when a step was not carried out: lanes that have got another owner are done with; for the rest it
@@ -25,7 +26,7 @@ func (r *recovery) withoutHost(ctx workflow.Context, why error) error {
 		phase, note = contract.StateHostGone,
 			"nobody polls the queue of "+r.batch.Worker+"; the lanes recover by themselves where they run, and this goes on when the "+
 				"process answers, signal host-back comes, or another worker has the lanes. "+
-				"Update decide with choice "+contract.ChoiceGiveUp+" ends the wait for a lane"
+				"Update decide with choice "+report.ChoiceGiveUp+" ends the wait for a lane"
 	}
 	r.set(ctx, phase, note)
 	r.looks++
@@ -90,7 +91,7 @@ func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 	in := contract.LaneOwnersInput{Pipeline: r.batch.Pipeline, Replica: &r.batch.Replica}
 	for _, l := range r.state.Lanes {
 		if !over(l.State) {
-			in.Lanes = append(in.Lanes, contract.BatchLane{Topic: l.Topic, Partition: l.Partition})
+			in.Lanes = append(in.Lanes, report.LaneRef{Topic: l.Topic, Partition: l.Partition})
 		}
 	}
 	var found contract.LaneOwners
@@ -107,7 +108,7 @@ func (r *recovery) lookAtOwners(ctx workflow.Context) error {
 		if l == nil || owner.Token == "" && !owner.Gone {
 			continue
 		}
-		only := func(other contract.RecoveredLane) bool {
+		only := func(other report.RecoveredLane) bool {
 			return other.Topic == l.Topic && other.Partition == l.Partition
 		}
 		if owner.Gone {
@@ -173,11 +174,11 @@ func (r *recovery) undecided() (n int) {
 }
 
 // open reports whether a lane waits for a decision.
-func open(l *contract.RecoveredLane) bool {
+func open(l *report.RecoveredLane) bool {
 	return !over(l.State) && l.Incident != nil && l.Incident.Decided == "" && len(l.Incident.Choices) > 0
 }
 
 // parked reports whether a lane stays parked: its incident leaves nothing to choose.
-func parked(l contract.RecoveredLane) bool {
+func parked(l report.RecoveredLane) bool {
 	return !over(l.State) && l.Incident != nil && l.Incident.Decided == ""
 }

@@ -12,6 +12,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // ReplayWAL settles what a pipeline's commits have left in the journal of one disk, segment by segment: what still follows its
@@ -36,10 +37,10 @@ type replay struct {
 	phase    string
 	note     string
 	segments []contract.SegmentStatus
-	live     []contract.WALChain
-	kept     []contract.WALChain
+	live     []report.WALChain
+	kept     []report.WALChain
 	done     int64 // segments in this run
-	corrupt  *contract.CorruptRange
+	corrupt  *report.CorruptRange
 	choice   string // of the decision about it
 	leaving  bool
 }
@@ -176,7 +177,7 @@ func (r *replay) due(ctx workflow.Context) bool {
 // batch is the chains that begin in one segment and are to be settled.
 type batch struct {
 	segment string
-	chains  []contract.ChainRef
+	chains  []report.ChainRef
 	at      int // its row in the status
 }
 
@@ -203,7 +204,7 @@ func (r *replay) sort(listing contract.WALListing) (batches []batch) {
 			continue
 		case c.Settled != "" || r.outcome(c.ChainRef) != "":
 			s.Settled++
-			if c.Settled == contract.ChainSuperseded || r.outcome(c.ChainRef) == contract.ChainSuperseded {
+			if c.Settled == report.ChainSuperseded || r.outcome(c.ChainRef) == report.ChainSuperseded {
 				r.kept = append(r.kept, c)
 			}
 			continue
@@ -218,7 +219,7 @@ func (r *replay) sort(listing contract.WALListing) (batches []batch) {
 	return batches
 }
 
-func (r *replay) outcome(chain contract.ChainRef) string {
+func (r *replay) outcome(chain report.ChainRef) string {
 	for _, s := range r.state.Settled {
 		if s.ChainRef == chain {
 			return s.Outcome
@@ -312,7 +313,7 @@ func (r *replay) segment(ctx workflow.Context, b batch) (again bool, err error) 
 			return again, err
 		}
 		r.take(b, result)
-		in.Chains = slices.DeleteFunc(slices.Clone(in.Chains), func(c contract.ChainRef) bool {
+		in.Chains = slices.DeleteFunc(slices.Clone(in.Chains), func(c report.ChainRef) bool {
 			return r.outcome(c) != "" || slices.Contains(result.Live, c)
 		})
 		if result.Corrupt == nil {
@@ -335,8 +336,8 @@ func (r *replay) segment(ctx workflow.Context, b batch) (again bool, err error) 
 
 // quarantined returns those of the chains of which somebody has decided that what cannot be read is set aside. The decision stands
 // until the chain is settled, also in later runs.
-func (r *replay) quarantined(chains []contract.ChainRef) []contract.ChainRef {
-	return slices.DeleteFunc(slices.Clone(chains), func(c contract.ChainRef) bool { return !slices.Contains(r.state.Quarantine, c) })
+func (r *replay) quarantined(chains []report.ChainRef) []report.ChainRef {
+	return slices.DeleteFunc(slices.Clone(chains), func(c report.ChainRef) bool { return !slices.Contains(r.state.Quarantine, c) })
 }
 
 // take books what became of chains.
@@ -345,7 +346,7 @@ func (r *replay) take(b batch, result contract.ReplaySegmentResult) {
 		if r.outcome(c.ChainRef) != "" {
 			continue
 		}
-		if c.Outcome == contract.ChainDrained || c.Commits > 0 {
+		if c.Outcome == report.ChainDrained || c.Commits > 0 {
 			r.state.Totals.Drained.Add(c.Commits, c.Entries, c.Bytes)
 		}
 		if over := c.Superseded; over != nil {
@@ -356,7 +357,7 @@ func (r *replay) take(b batch, result contract.ReplaySegmentResult) {
 			r.state.Totals.Quarantined.Bytes += c.Quarantined
 		}
 		r.segments[b.at].Settled++
-		r.state.Quarantine = slices.DeleteFunc(r.state.Quarantine, func(q contract.ChainRef) bool { return q == c.ChainRef })
+		r.state.Quarantine = slices.DeleteFunc(r.state.Quarantine, func(q report.ChainRef) bool { return q == c.ChainRef })
 		r.state.Settled = append(r.state.Settled, contract.SettledRef{ChainRef: c.ChainRef, Outcome: c.Outcome})
 		r.state.Settled = r.state.Settled[max(0, len(r.state.Settled)-contract.MaxSettled):]
 	}

@@ -8,10 +8,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // ask waits for the operator's decision about what cannot be read.
-func (r *replay) ask(ctx workflow.Context, corrupt *contract.CorruptRange) error {
+func (r *replay) ask(ctx workflow.Context, corrupt *report.CorruptRange) error {
 	r.corrupt, r.choice = corrupt, ""
 	r.set(ctx, contract.StateDeciding, "a part of the journal cannot be read: update decide with choice quarantine or abort")
 	if err := r.awaitChoice(ctx); err != nil {
@@ -85,12 +86,12 @@ func (r *replay) decide(ctx workflow.Context, req contract.WALDecideRequest) (*c
 	return &receipt, nil
 }
 
-func rangeText(c *contract.CorruptRange) string {
+func rangeText(c *report.CorruptRange) string {
 	return fmt.Sprintf("segment %s, bytes %d to %d, chain %s of lane %s/%d: %s",
 		c.Segment, c.From, c.To, c.Chain, c.Topic, c.Partition, c.Detail)
 }
 
-func rangeSize(c *contract.CorruptRange) string {
+func rangeSize(c *report.CorruptRange) string {
 	if c.Records < 0 {
 		return fmt.Sprintf("%d bytes and an unknown number of commits", c.To-c.From)
 	}

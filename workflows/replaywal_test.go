@@ -13,13 +13,14 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // disk is a WAL directory and the process that has it.
 type disk struct {
-	chains   []contract.WALChain
+	chains   []report.WALChain
 	gone     func() bool
-	settle   func(contract.ChainRef, contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange)
+	settle   func(report.ChainRef, contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange)
 	keep     bool // superseded chains stay in the listing
 	onList   func(n int)
 	listed   int
@@ -28,14 +29,14 @@ type disk struct {
 	told     *[]contract.ChildReport // what the pipeline heard
 }
 
-func chainOf(partition int32, segment string) contract.WALChain {
-	return contract.WALChain{
-		ChainRef: contract.ChainRef{Topic: "orders", Partition: partition, Chain: fmt.Sprintf("4:%02d", partition)},
+func chainOf(partition int32, segment string) report.WALChain {
+	return report.WALChain{
+		ChainRef: report.ChainRef{Topic: "orders", Partition: partition, Chain: fmt.Sprintf("4:%02d", partition)},
 		Segment:  segment, Commits: 3, Bytes: 300, From: 10, To: 20,
 	}
 }
 
-func (d *disk) without(ref contract.ChainRef) (left []contract.WALChain) {
+func (d *disk) without(ref report.ChainRef) (left []report.WALChain) {
 	for _, c := range d.chains {
 		if c.ChainRef != ref {
 			left = append(left, c)
@@ -70,9 +71,9 @@ func replayEnv(d *disk) *testsuite.TestWorkflowEnvironment {
 		}
 		result := new(contract.ReplaySegmentResult)
 		for _, ref := range in.Chains {
-			done := contract.SettledChain{ChainRef: ref, Outcome: contract.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}
+			done := report.SettledChain{ChainRef: ref, Outcome: report.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}
 			if d.settle != nil {
-				var corrupt *contract.CorruptRange
+				var corrupt *report.CorruptRange
 				if done, corrupt = d.settle(ref, in); corrupt != nil {
 					result.Corrupt = corrupt
 					return result, nil
@@ -80,7 +81,7 @@ func replayEnv(d *disk) *testsuite.TestWorkflowEnvironment {
 				done.ChainRef = ref
 			}
 			result.Settled = append(result.Settled, done)
-			if done.Outcome != contract.ChainSuperseded || !d.keep {
+			if done.Outcome != report.ChainSuperseded || !d.keep {
 				d.chains = d.without(ref)
 			}
 		}
@@ -97,13 +98,13 @@ func startReplay(env *testsuite.TestWorkflowEnvironment, in contract.ReplayWALIn
 }
 
 func TestReplayIsOneActivityASegment(t *testing.T) {
-	d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02")}, keep: true}
-	d.settle = func(ref contract.ChainRef, _ contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
+	d := &disk{chains: []report.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02")}, keep: true}
+	d.settle = func(ref report.ChainRef, _ contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange) {
 		if ref.Partition == 1 {
-			return contract.SettledChain{Outcome: contract.ChainSuperseded, Superseded: &contract.Account{Commits: 3, Bytes: 300},
+			return report.SettledChain{Outcome: report.ChainSuperseded, Superseded: &report.Account{Commits: 3, Bytes: 300},
 				Reason: "owner 5:bb"}, nil
 		}
-		return contract.SettledChain{Outcome: contract.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}, nil
+		return report.SettledChain{Outcome: report.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}, nil
 	}
 	env := replayEnv(d)
 	startReplay(env, contract.ReplayWALInput{BytesPerSecond: 1000})
@@ -124,7 +125,7 @@ func TestReplayIsOneActivityASegment(t *testing.T) {
 func TestReplayWaitsForLiveChains(t *testing.T) {
 	live := chainOf(1, "01")
 	live.Live = true
-	d := &disk{chains: []contract.WALChain{chainOf(0, "01"), live}}
+	d := &disk{chains: []report.WALChain{chainOf(0, "01"), live}}
 	env := replayEnv(d)
 	env.RegisterDelayedCallback(func() {
 		status := statusOf[contract.ReplayWALStatus](t, env)
@@ -139,15 +140,15 @@ func TestReplayWaitsForLiveChains(t *testing.T) {
 	require.Less(t, d.listed, 20, "it does not ask every second")
 }
 
-func corruptAt(ref contract.ChainRef) *contract.CorruptRange {
-	return &contract.CorruptRange{ChainRef: ref, Segment: "01", From: 4096, To: 8192, Records: 2, Detail: "checksum"}
+func corruptAt(ref report.ChainRef) *report.CorruptRange {
+	return &report.CorruptRange{ChainRef: ref, Segment: "01", From: 4096, To: 8192, Records: 2, Detail: "checksum"}
 }
 
 func TestCorruptionAsks(t *testing.T) {
 	script := func() *disk {
-		d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02")}}
-		d.settle = func(ref contract.ChainRef, in contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
-			done := contract.SettledChain{Outcome: contract.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}
+		d := &disk{chains: []report.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02")}}
+		d.settle = func(ref report.ChainRef, in contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange) {
+			done := report.SettledChain{Outcome: report.ChainDrained, Commits: 3, Entries: 30, Bytes: 300}
 			if ref.Partition == 1 {
 				if len(in.Quarantine) == 0 {
 					return done, corruptAt(ref)
@@ -206,7 +207,7 @@ func TestCorruptionAsks(t *testing.T) {
 
 func TestDiskGone(t *testing.T) {
 	t.Run("comes back", func(t *testing.T) {
-		d := &disk{chains: []contract.WALChain{chainOf(0, "01")}}
+		d := &disk{chains: []report.WALChain{chainOf(0, "01")}}
 		back := false
 		d.gone = func() bool { return !back && len(d.segments) > 0 }
 		env := replayEnv(d)
@@ -220,7 +221,7 @@ func TestDiskGone(t *testing.T) {
 		require.EqualValues(t, 1, resultOf[contract.ReplayWALResult](t, env).Totals.Drained.Chains)
 	})
 	t.Run("for good", func(t *testing.T) {
-		d := &disk{chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "02")}}
+		d := &disk{chains: []report.WALChain{chainOf(0, "01"), chainOf(1, "02")}}
 		d.gone = func() bool { return len(d.segments) > 1 }
 		env := replayEnv(d)
 		began := env.Now()
@@ -265,9 +266,9 @@ func TestReplayContinuesAsNewByBudget(t *testing.T) {
 
 // Chains that stay on the disk do not hide those behind them in a listing.
 func TestReplayLooksBehindWhatIsKept(t *testing.T) {
-	d := &disk{page: 2, keep: true, chains: []contract.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02"), chainOf(3, "03")}}
-	d.settle = func(contract.ChainRef, contract.ReplaySegmentInput) (contract.SettledChain, *contract.CorruptRange) {
-		return contract.SettledChain{Outcome: contract.ChainSuperseded, Superseded: &contract.Account{Commits: 3, Bytes: 300}}, nil
+	d := &disk{page: 2, keep: true, chains: []report.WALChain{chainOf(0, "01"), chainOf(1, "01"), chainOf(2, "02"), chainOf(3, "03")}}
+	d.settle = func(report.ChainRef, contract.ReplaySegmentInput) (report.SettledChain, *report.CorruptRange) {
+		return report.SettledChain{Outcome: report.ChainSuperseded, Superseded: &report.Account{Commits: 3, Bytes: 300}}, nil
 	}
 	env := replayEnv(d)
 	startReplay(env, contract.ReplayWALInput{})

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // The first line of the Pipeline page follows what children, recoveries and degradations report, and forgets it when it is over.
@@ -14,7 +15,7 @@ func TestFirstLineFollowsWhatIsReported(t *testing.T) {
 	env, w := pipelineEnv(t)
 	env.OnSignalExternalWorkflow(anything, contract.PipelineID("orders"), anything, contract.SignalReport, anything).Maybe().Return(nil)
 	recovery := contract.RecoverLanesID("orders", "p1", 3)
-	degradation := contract.DegradeID("orders", "worker-a", contract.DependencyRedis)
+	degradation := contract.DegradeID("orders", "worker-a", report.DependencyRedis)
 	lines := make(map[time.Duration]string)
 	var conditions []contract.Condition
 	tell := func(after time.Duration, r contract.ChildReport) {
@@ -28,7 +29,7 @@ func TestFirstLineFollowsWhatIsReported(t *testing.T) {
 			conditions = append(conditions, standing.Conditions...)
 		}, after+time.Second)
 	}
-	tell(time.Minute, contract.ChildReport{ID: degradation, State: contract.LevelJournal, Note: "3 of 3 probes failed"})
+	tell(time.Minute, contract.ChildReport{ID: degradation, State: string(report.LevelJournal), Note: "3 of 3 probes failed"})
 	tell(2*time.Minute, contract.ChildReport{ID: recovery, State: contract.StateDeciding, ChildWaits: contract.ChildWaits{
 		Waits: []contract.Wait{{For: "orders/0", Why: "gap: 20 offsets were deleted"},
 			{For: "orders/1", Why: "gap: 7 offsets were deleted"}},

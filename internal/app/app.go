@@ -19,6 +19,7 @@ import (
 	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -128,7 +129,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 		return err
 	}
 	out.follow = func(ctx context.Context, pipeline string, l activities.Level) {
-		p.engines.tell.degrades.Follow(ctx, pipeline, 0, contract.DependencyResults, l)
+		p.engines.tell.degrades.Follow(ctx, pipeline, 0, report.DependencyResults, l)
 	}
 	p.presence = newPresence(p.store, leases{p.store}, p.cfg.Temporal.namespace(),
 		contract.HostQueue(p.cfg.Temporal.Process), p.cfg.Temporal.Worker, p.disk != nil, p.log)

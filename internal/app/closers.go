@@ -15,6 +15,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -151,10 +152,10 @@ func (c *closers) sweep(now time.Time) {
 }
 
 // kept says by pipeline what is still there of its windows, for those that are closed here now.
-func (c *closers) kept() map[string]contract.Kept {
+func (c *closers) kept() map[string]report.Kept {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make(map[string]contract.Kept)
+	all := make(map[string]report.Kept)
 	for _, made := range c.made {
 		made.mu.Lock()
 		if made.users > 0 && made.kept != nil {
@@ -223,21 +224,21 @@ type closer struct {
 
 	mu      sync.Mutex
 	skipped map[window.Ref]struct{}
-	kept    *contract.Kept           // as of the last round that counted it
+	kept    *report.Kept             // as of the last round that counted it
 	last    contract.CloseDueDetails // of the last round: what hinders it
 	looked  time.Time                // when that was; zero for one that has had no round
 }
 
 // Round implements activities.Closer. While Kafka does not take results it leaves it alone.
-func (c *closer) Round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {
+func (c *closer) Round(ctx context.Context, skip []report.WindowRef) (report.Round, error) {
 	round, err := c.round(ctx, skip)
-	round.Results = dependencyStatus(c.outlet.Machine, c.by)
+	round.Results = c.outlet.DependencyStatus(c.by)
 	last := contract.CloseDueDetails{Waiting: round.Waiting, Failing: round.Failed, Results: round.Results}
 	if err != nil && ctx.Err() == nil {
 		last.Problem = err.Error()
 	}
 	for _, ref := range skip { // they failed too often here, and go on failing there
-		last.Failing = append(last.Failing, contract.FailedWindow{
+		last.Failing = append(last.Failing, report.FailedWindow{
 			WindowRef: ref, Problem: "it has a workflow of its own: " + contract.CloseWindowID(c.spec.Name, ref),
 		})
 	}
@@ -254,38 +255,38 @@ func (c *closer) Hindered(err error) {
 	c.last.Problem, c.looked = err.Error(), time.Now()
 }
 
-func (c *closer) round(ctx context.Context, skip []contract.WindowRef) (contract.Round, error) {
+func (c *closer) round(ctx context.Context, skip []report.WindowRef) (report.Round, error) {
 	if why, open := c.outlet.open(); open {
-		return contract.Round{Waiting: contract.Waiting{For: why}}, nil
+		return report.Round{Waiting: report.Waiting{For: why}}, nil
 	}
 	if err := c.skip(skip); err != nil {
-		return contract.Round{}, err
+		return report.Round{}, err
 	}
-	report, err := c.windows.Round(ctx)
-	c.outlet.judge(report.Closed, report.Failed, report.Kafka)
+	told, err := c.windows.Round(ctx)
+	c.outlet.judge(told.Closed, told.Failed, told.Kafka)
 	if err != nil {
-		return contract.Round{}, permanent(err)
+		return report.Round{}, permanent(err)
 	}
-	round := contract.Round{Waiting: c.waiting(report), Kept: c.keep(report.Kept)}
-	for _, w := range report.Closed {
+	round := report.Round{Waiting: c.waiting(told), Kept: c.keep(told.Kept)}
+	for _, w := range told.Closed {
 		round.Closed = append(round.Closed, c.closed(w))
 	}
-	for _, t := range report.Failed {
-		ref := contract.WindowRef{Window: t.Window, Start: t.Start}
-		round.Failed = append(round.Failed, contract.FailedWindow{WindowRef: ref, Problem: t.Error})
+	for _, t := range told.Failed {
+		ref := report.WindowRef{Window: t.Window, Start: t.Start}
+		round.Failed = append(round.Failed, report.FailedWindow{WindowRef: ref, Problem: t.Error})
 	}
-	for _, t := range report.Incidents {
+	for _, t := range told.Incidents {
 		c.log.Error("incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Error)
 		round.Waiting.For = "incident: " + t.Error + "; " + round.Waiting.For
 	}
-	if len(report.Kafka) > 0 {
-		round.Waiting.For = "Kafka does not take results: " + strings.Join(report.Kafka, "; ")
+	if len(told.Kafka) > 0 {
+		round.Waiting.For = "Kafka does not take results: " + strings.Join(told.Kafka, "; ")
 	}
 	return round, nil
 }
 
 // skip leaves the named windows, and no others, to their own workflows.
-func (c *closer) skip(refs []contract.WindowRef) error {
+func (c *closer) skip(refs []report.WindowRef) error {
 	wanted := make(map[window.Ref]struct{}, len(refs))
 	for _, r := range refs {
 		ref, err := c.windows.Ref(r.Window, r.Start)
@@ -308,23 +309,23 @@ func (c *closer) skip(refs []contract.WindowRef) error {
 	return nil
 }
 
-func (c *closer) waiting(report result.RoundReport) contract.Waiting {
-	w := contract.Waiting{
-		For: report.Waiting.String(), Lane: strings.TrimPrefix(report.Waiting.Lane, c.spec.Name+"/"),
-		Since: report.Waiting.Since, Held: report.Waiting.Held,
+func (c *closer) waiting(told result.RoundReport) report.Waiting {
+	w := report.Waiting{
+		For: told.Waiting.String(), Lane: strings.TrimPrefix(told.Waiting.Lane, c.spec.Name+"/"),
+		Since: told.Waiting.Since, Held: told.Waiting.Held,
 	}
-	if report.Waiting.Watermark != math.MinInt64 {
-		w.Watermark = report.Waiting.Watermark
+	if told.Waiting.Watermark != math.MinInt64 {
+		w.Watermark = told.Waiting.Watermark
 	}
 	return w
 }
 
 // keep remembers what a round counted, for the metrics. The round may not have come to it.
-func (c *closer) keep(k result.Kept) *contract.Kept {
+func (c *closer) keep(k result.Kept) *report.Kept {
 	if k == (result.Kept{}) {
 		return nil
 	}
-	kept := &contract.Kept{Rows: k.Rows, Results: k.Results, Backlog: k.Backlog}
+	kept := &report.Kept{Rows: k.Rows, Results: k.Results, Backlog: k.Backlog}
 	if k.Oldest != window.NoTime {
 		kept.Oldest = k.Oldest
 	}
@@ -337,27 +338,27 @@ func (c *closer) keep(k result.Kept) *contract.Kept {
 	return kept
 }
 
-func (c *closer) closed(w result.Closed) contract.ClosedWindow {
+func (c *closer) closed(w result.Closed) report.ClosedWindow {
 	end := w.Start
 	for _, family := range c.spec.Windows {
 		if family.Name == w.Window {
 			end += family.Size.Millis()
 		}
 	}
-	return contract.ClosedWindow{
-		WindowRef: contract.WindowRef{Window: w.Window, Start: w.Start}, End: end, Revision: w.Revision, Reason: w.Reason,
+	return report.ClosedWindow{
+		WindowRef: report.WindowRef{Window: w.Window, Start: w.Start}, End: end, Revision: w.Revision, Reason: w.Reason,
 		Final: w.Final, Keys: w.Keys, Events: w.Events,
 	}
 }
 
 // CloseOne implements activities.Closer. While Kafka does not take results it fails at once.
-func (c *closer) CloseOne(ctx context.Context, r contract.WindowRef) (contract.ClosedWindow, bool, error) {
+func (c *closer) CloseOne(ctx context.Context, r report.WindowRef) (report.ClosedWindow, bool, error) {
 	if why, open := c.outlet.open(); open {
-		return contract.ClosedWindow{}, false, errors.New(why)
+		return report.ClosedWindow{}, false, errors.New(why)
 	}
 	ref, err := c.windows.Ref(r.Window, r.Start)
 	if err != nil {
-		return contract.ClosedWindow{}, false, permanent(err)
+		return report.ClosedWindow{}, false, permanent(err)
 	}
 	row, published, err := c.windows.CloseWindow(ctx, ref, "")
 	switch {
@@ -368,33 +369,33 @@ func (c *closer) CloseOne(ctx context.Context, r contract.WindowRef) (contract.C
 		c.outlet.Report(nil)
 	}
 	if err != nil {
-		return contract.ClosedWindow{}, false, permanent(err)
+		return report.ClosedWindow{}, false, permanent(err)
 	}
-	return contract.ClosedWindow{
+	return report.ClosedWindow{
 		WindowRef: r, End: row.End, Revision: row.Revision, Reason: row.Reason, Final: row.Final, Keys: row.Keys, Events: row.Events,
 	}, published, nil
 }
 
 // Emit implements activities.Closer. While Kafka does not take results it fails at once.
-func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEnd) (contract.Emitted, error) {
+func (c *closer) Emit(ctx context.Context, reason string, ends []report.LaneEnd) (report.Emitted, error) {
 	if why, open := c.outlet.open(); open {
-		return contract.Emitted{}, errors.New(why)
+		return report.Emitted{}, errors.New(why)
 	}
 	receipt, err := c.emit(ctx, reason, ends)
 	if ctx.Err() == nil {
 		c.outlet.judge(receipt.Closed, receipt.Failed, nil)
 	}
 	if err != nil {
-		return contract.Emitted{}, permanent(err)
+		return report.Emitted{}, permanent(err)
 	}
 	if len(receipt.Missing) > 0 {
 		m := receipt.Missing[0]
-		return contract.Emitted{}, fmt.Errorf("not drained: lane %s: %s", m.Lane, m.Why)
+		return report.Emitted{}, fmt.Errorf("not drained: lane %s: %s", m.Lane, m.Why)
 	}
 	if !receipt.Done {
-		return contract.Emitted{}, unpublished(receipt)
+		return report.Emitted{}, unpublished(receipt)
 	}
-	out := contract.Emitted{Reason: reason, Windows: receipt.Windows, Published: len(receipt.Closed)}
+	out := report.Emitted{Reason: reason, Windows: receipt.Windows, Published: len(receipt.Closed)}
 	for _, w := range receipt.Closed {
 		out.Keys += w.Keys
 		out.Events += w.Events
@@ -403,7 +404,7 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []contract.LaneEn
 		}
 	}
 	for _, l := range receipt.Lanes {
-		out.Covered = append(out.Covered, contract.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset})
+		out.Covered = append(out.Covered, report.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset})
 	}
 	return out, nil
 }
@@ -439,7 +440,7 @@ func unpublishedCount(receipt result.Receipt) string {
 	return fmt.Sprintf("%d of %d windows were not published", failed, all)
 }
 
-func (c *closer) emit(ctx context.Context, reason string, ends []contract.LaneEnd) (result.Receipt, error) {
+func (c *closer) emit(ctx context.Context, reason string, ends []report.LaneEnd) (result.Receipt, error) {
 	if reason != ledger.ReasonDrain {
 		return c.windows.Flush(ctx)
 	}

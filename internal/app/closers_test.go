@@ -13,7 +13,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
-	"millrace/pipeline/breaker"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/window"
@@ -103,7 +103,7 @@ func TestWhatIsKeptIsKnownWhileClosing(t *testing.T) {
 		require.Empty(t, w.kept(), "no round has counted")
 		f := w.made[0]
 		f.report.Kept = result.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1, Floor: window.NoTime}
-		want := contract.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1}
+		want := report.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1}
 		for range 2 {
 			round, err := c.Round(t.Context(), nil)
 			require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestWhatIsKeptIsKnownWhileClosing(t *testing.T) {
 			} else {
 				require.Nil(t, round.Kept, "the round did not come to it")
 			}
-			require.Equal(t, map[string]contract.Kept{"orders": want}, w.kept())
+			require.Equal(t, map[string]report.Kept{"orders": want}, w.kept())
 			f.report.Kept = result.Kept{}
 		}
 		done()
@@ -157,7 +157,7 @@ func TestOpenBreakersOutliveTheirClosers(t *testing.T) {
 		require.True(t, w.made[0].given)
 		require.Len(t, w.outlets.statuses(), 1)
 		pass(unused)
-		require.Equal(t, breaker.Normal, c.outlet.Level(), "nobody publishes here: Kafka is left alone")
+		require.Equal(t, report.LevelNormal, c.outlet.Level(), "nobody publishes here: Kafka is left alone")
 		require.Len(t, w.outlets.statuses(), 1, "who watches may still read how it ended")
 		pass(2 * unused)
 		require.Empty(t, w.outlets.statuses())
@@ -189,7 +189,7 @@ func TestClosersThatDoNotLookHideNothing(t *testing.T) {
 		orders := &spec.Spec{Name: "orders"}
 		looks, done := w.takeIn(t, orders, "run-1")
 		defer done()
-		_, err := looks.Round(t.Context(), []contract.WindowRef{{Window: "hourly", Start: 3_600_000}})
+		_, err := looks.Round(t.Context(), []report.WindowRef{{Window: "hourly", Start: 3_600_000}})
 		require.NoError(t, err)
 		for i := range 20 { // the workflows of single windows
 			_, done := w.takeIn(t, orders, fmt.Sprintf("window-%d", i))
@@ -234,7 +234,7 @@ func TestWindowsWithWorkflowsOfTheirOwnHinder(t *testing.T) {
 	working(t, func(t *testing.T, w *workshop) {
 		c, done := w.take(t, &spec.Spec{Name: "orders"})
 		defer done()
-		_, err := c.Round(t.Context(), []contract.WindowRef{{Window: "hourly", Start: 3_600_000}})
+		_, err := c.Round(t.Context(), []report.WindowRef{{Window: "hourly", Start: 3_600_000}})
 		require.NoError(t, err)
 		found := contract.CloserConditions("orders", w.hindered()["orders"])
 		require.Len(t, found, 1)

@@ -11,6 +11,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -109,7 +110,7 @@ func (l lanes) States(ctx context.Context, s *spec.Spec) ([]contract.LaneState, 
 }
 
 // Owners implements activities.LaneTokens.
-func (l lanes) Owners(ctx context.Context, pipeline string, asked []contract.BatchLane) ([]contract.LaneOwner, error) {
+func (l lanes) Owners(ctx context.Context, pipeline string, asked []report.LaneRef) ([]contract.LaneOwner, error) {
 	owners := make([]contract.LaneOwner, len(asked))
 	for i, lane := range asked {
 		owner, err := l.store.ReadOwner(ctx, store.LaneID{Pipeline: pipeline, Topic: lane.Topic, Partition: lane.Partition})
@@ -128,7 +129,7 @@ func (l lanes) Runs(ctx context.Context, pipeline string, replica int) (bool, er
 }
 
 // Ends implements activities.Lanes.
-func (l lanes) Ends(ctx context.Context, s *spec.Spec) ([]contract.LaneEnd, error) {
+func (l lanes) Ends(ctx context.Context, s *spec.Spec) ([]report.LaneEnd, error) {
 	tps, err := partitions(ctx, l.cluster, s)
 	if err != nil {
 		return nil, err
@@ -137,9 +138,9 @@ func (l lanes) Ends(ctx context.Context, s *spec.Spec) ([]contract.LaneEnd, erro
 	if err != nil {
 		return nil, err
 	}
-	ends := make([]contract.LaneEnd, len(tps))
+	ends := make([]report.LaneEnd, len(tps))
 	for i, tp := range tps {
-		ends[i] = contract.LaneEnd{Topic: tp.Topic, Partition: tp.Partition, End: stable[tp]}
+		ends[i] = report.LaneEnd{Topic: tp.Topic, Partition: tp.Partition, End: stable[tp]}
 	}
 	return ends, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // degrades starts a Degrade when a state machine of this process leaves normal. The machine waits for nobody: what happens before
@@ -35,13 +36,16 @@ func newDegrades(client starting, worker, process, disk string, log *slog.Logger
 // Follow watches one state machine until ctx ends, which is when the hot path does.
 func (d *degrades) Follow(ctx context.Context, pipeline string, replica int, dependency string, level activities.Level) {
 	after, disk := int64(0), d.disk
-	if dependency != contract.DependencyRedis {
+	if dependency != report.DependencyRedis {
 		disk = "" // nothing of it goes there
 	}
-	for level.Await(ctx, after) == nil {
-		changes := level.Changes(after)
+	for {
+		changes, err := level.Await(ctx, after)
+		if err != nil {
+			return
+		}
 		for i, c := range changes {
-			if c.From != contract.LevelNormal || c.To == contract.LevelNormal {
+			if c.From != report.LevelNormal || c.To == report.LevelNormal {
 				continue
 			}
 			if !d.tell(ctx, pipeline, contract.LevelSignal{
@@ -52,9 +56,6 @@ func (d *degrades) Follow(ctx context.Context, pipeline string, replica int, dep
 			}
 			changes = changes[i:] // what follows is the workflow's to see, but for departures that come after its end
 			break
-		}
-		if len(changes) == 0 {
-			return // woken for nothing: the machine is gone
 		}
 		after = changes[0].Seq
 	}

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"millrace/activities"
-	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -69,7 +69,7 @@ func (d *disk) tidy(ctx context.Context) {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	d.sweepAside(time.Now())
-	moved := map[contract.ChainRef]bool{}
+	moved := map[report.ChainRef]bool{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,8 +82,8 @@ func (d *disk) tidy(ctx context.Context) {
 }
 
 // settleMoved settles the chains whose lane had another owner at the check before, too, and returns those whose lane has one now.
-func (d *disk) settleMoved(ctx context.Context, moved map[contract.ChainRef]bool) map[contract.ChainRef]bool {
-	seen := map[contract.ChainRef]bool{}
+func (d *disk) settleMoved(ctx context.Context, moved map[report.ChainRef]bool) map[report.ChainRef]bool {
+	seen := map[report.ChainRef]bool{}
 	for _, c := range d.Chains() {
 		meta, found, err := d.store.ReadMeta(ctx, c.Lane)
 		if c.State != journal.Pending || err != nil || !found || meta.Owner == c.Owner {
@@ -124,8 +124,8 @@ func (d *disk) sweepAside(now time.Time) {
 	}
 }
 
-func refOf(c journal.Chain) contract.ChainRef {
-	return contract.ChainRef{Topic: c.Lane.Topic, Partition: c.Lane.Partition, Chain: string(c.Owner)}
+func refOf(c journal.Chain) report.ChainRef {
+	return report.ChainRef{Topic: c.Lane.Topic, Partition: c.Lane.Partition, Chain: string(c.Owner)}
 }
 
 // storage is what a pipeline's state machine needs to know. What waits for lanes that do not run here is not its affair.
@@ -145,18 +145,18 @@ func (d *disk) storage(pipeline string) breaker.Storage {
 }
 
 // List implements activities.Journal.
-func (d *disk) List(_ context.Context, pipeline string) ([]contract.WALChain, error) {
+func (d *disk) List(_ context.Context, pipeline string) ([]report.WALChain, error) {
 	segments := d.Segments()
 	chains := slices.DeleteFunc(d.Chains(), func(c journal.Chain) bool { return c.Lane.Pipeline != pipeline })
 	slices.SortStableFunc(chains, func(a, b journal.Chain) int { return int(int64(a.FirstIndex) - int64(b.FirstIndex)) })
-	out := make([]contract.WALChain, 0, len(chains))
+	out := make([]report.WALChain, 0, len(chains))
 	for _, c := range chains {
-		w := contract.WALChain{
+		w := report.WALChain{
 			ChainRef: refOf(c), First: c.First.String(), Last: c.Last.String(), From: -1, To: c.Offset,
 			Commits: c.Spilled.Commits - c.Drained.Commits, Bytes: c.Spilled.Bytes - c.Drained.Bytes, Live: c.State == journal.Live,
 		}
 		if c.State == journal.Superseded {
-			w.Settled = contract.ChainSuperseded
+			w.Settled = report.ChainSuperseded
 		}
 		for _, s := range segments {
 			if c.FirstIndex >= s.First && c.FirstIndex < s.Next {
@@ -169,9 +169,9 @@ func (d *disk) List(_ context.Context, pipeline string) ([]contract.WALChain, er
 }
 
 // Settle implements activities.Journal.
-func (d *disk) Settle(ctx context.Context, pipeline string, chain contract.ChainRef, how activities.Settling,
+func (d *disk) Settle(ctx context.Context, pipeline string, chain report.ChainRef, how activities.Settling,
 	progress func(activities.Settled),
-) (contract.SettledChain, error) {
+) (report.SettledChain, error) {
 	id := store.LaneID{Pipeline: pipeline, Topic: chain.Topic, Partition: chain.Partition}
 	ticking, stop := context.WithCancel(ctx)
 	var following sync.WaitGroup
@@ -184,13 +184,13 @@ func (d *disk) Settle(ctx context.Context, pipeline string, chain contract.Chain
 	var corrupt *wal.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
-		return contract.SettledChain{}, &activities.CorruptError{Range: corruptRange(chain, corrupt.Range)}
+		return report.SettledChain{}, &activities.CorruptError{Range: corruptRange(chain, corrupt.Range)}
 	case errors.Is(err, journal.ErrLive):
-		return contract.SettledChain{}, fmt.Errorf("%w: %w", activities.ErrLive, err)
+		return report.SettledChain{}, fmt.Errorf("%w: %w", activities.ErrLive, err)
 	case errors.Is(err, journal.ErrUnknown): // an acquisition, or an attempt before this one, has settled it
-		return contract.SettledChain{ChainRef: chain, Outcome: contract.ChainNone, From: -1, To: -1}, nil
+		return report.SettledChain{ChainRef: chain, Outcome: report.ChainNone, From: -1, To: -1}, nil
 	case err != nil:
-		return contract.SettledChain{}, permanent(err)
+		return report.SettledChain{}, permanent(err)
 	}
 	out := settledChain(r)
 	out.ChainRef = chain
@@ -198,7 +198,7 @@ func (d *disk) Settle(ctx context.Context, pipeline string, chain contract.Chain
 }
 
 // follow reports how far a chain is until ctx ends.
-func (d *disk) follow(ctx context.Context, chain contract.ChainRef, pipeline string, progress func(activities.Settled)) {
+func (d *disk) follow(ctx context.Context, chain report.ChainRef, pipeline string, progress func(activities.Settled)) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -215,8 +215,8 @@ func (d *disk) follow(ctx context.Context, chain contract.ChainRef, pipeline str
 	}
 }
 
-func corruptRange(chain contract.ChainRef, r wal.Range) contract.CorruptRange {
-	out := contract.CorruptRange{
+func corruptRange(chain report.ChainRef, r wal.Range) report.CorruptRange {
+	out := report.CorruptRange{
 		ChainRef: chain, Segment: fmt.Sprintf("%016x", r.Segment), From: r.Offset, To: r.Offset + r.Length, Records: -1, Detail: r.Reason,
 	}
 	if r.Lost > 0 {
@@ -229,7 +229,7 @@ func corruptRange(chain contract.ChainRef, r wal.Range) contract.CorruptRange {
 }
 
 // Accounts implements activities.Journal: the books of one pipeline's lanes.
-func (d *disk) Accounts(pipeline string) (contract.JournalAccounts, error) {
+func (d *disk) Accounts(pipeline string) (report.JournalAccounts, error) {
 	var spilled, drained, superseded, pending journal.Tally
 	for _, l := range d.Journal.Accounts().Lanes {
 		if l.Lane.Pipeline == pipeline {
@@ -237,7 +237,7 @@ func (d *disk) Accounts(pipeline string) (contract.JournalAccounts, error) {
 			superseded, pending = superseded.Plus(l.Superseded), pending.Plus(l.Pending)
 		}
 	}
-	return contract.JournalAccounts{
+	return report.JournalAccounts{
 		Spilled: account(spilled), Drained: account(drained), Superseded: account(superseded), Pending: account(pending),
 	}, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/activities"
-	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -83,29 +83,29 @@ func calls(after store.Cursor, n int) (all []store.Call) {
 }
 
 // spill journals n commits of a lane's owner, as a lane does that Redis does not answer.
-func (s *shelf) spill(id store.LaneID, owner store.Token, n int) contract.ChainRef {
+func (s *shelf) spill(id store.LaneID, owner store.Token, n int) report.ChainRef {
 	s.t.Helper()
 	meta, _, err := s.store.ReadMeta(context.Background(), id)
 	require.NoError(s.t, err)
 	for _, c := range calls(meta.Cursor, n) {
 		require.NoError(s.t, s.Append(context.Background(), id, stateID, owner, c.Meta.Offset, []store.Call{c}, nil))
 	}
-	return contract.ChainRef{Topic: id.Topic, Partition: id.Partition, Chain: string(owner)}
+	return report.ChainRef{Topic: id.Topic, Partition: id.Partition, Chain: string(owner)}
 }
 
-func (s *shelf) list() []contract.WALChain {
+func (s *shelf) list() []report.WALChain {
 	s.t.Helper()
 	all, err := s.List(context.Background(), "orders")
 	require.NoError(s.t, err)
 	return all
 }
 
-func (s *shelf) settle(ref contract.ChainRef, how activities.Settling) (contract.SettledChain, error) {
+func (s *shelf) settle(ref report.ChainRef, how activities.Settling) (report.SettledChain, error) {
 	return s.Settle(context.Background(), "orders", ref, how, func(activities.Settled) {})
 }
 
 // books wants the accounts of the pipeline to add up, and returns them.
-func (s *shelf) books() contract.JournalAccounts {
+func (s *shelf) books() report.JournalAccounts {
 	s.t.Helper()
 	a, err := s.Accounts("orders")
 	require.NoError(s.t, err)
@@ -131,7 +131,7 @@ func TestChainIsListedAndDrained(t *testing.T) {
 	require.Len(t, all, 1, "another pipeline's are none of its business")
 	require.NotEmpty(t, all[0].Segment)
 	require.Positive(t, all[0].Bytes)
-	require.Equal(t, contract.WALChain{
+	require.Equal(t, report.WALChain{
 		ChainRef: ref, Segment: all[0].Segment, First: "1:0", Last: "3:0", From: -1, To: 30, Commits: 3, Bytes: all[0].Bytes,
 	}, all[0])
 	require.EqualValues(t, 3, s.books().Pending.Commits)
@@ -141,7 +141,7 @@ func TestChainIsListedAndDrained(t *testing.T) {
 	settled, err := s.settle(ref, activities.Settling{})
 	require.NoError(t, err)
 	require.Equal(t, ref, settled.ChainRef)
-	require.Equal(t, contract.ChainDrained, settled.Outcome)
+	require.Equal(t, report.ChainDrained, settled.Outcome)
 	require.EqualValues(t, 3, settled.Commits)
 	require.EqualValues(t, 10, settled.From)
 	require.EqualValues(t, 30, settled.To)
@@ -153,7 +153,7 @@ func TestChainIsListedAndDrained(t *testing.T) {
 
 	again, err := s.settle(ref, activities.Settling{})
 	require.NoError(t, err)
-	require.Equal(t, contract.ChainNone, again.Outcome, "an attempt before this one has settled it")
+	require.Equal(t, report.ChainNone, again.Outcome, "an attempt before this one has settled it")
 }
 
 func TestChainOfAnotherOwnerIsSuperseded(t *testing.T) {
@@ -162,13 +162,13 @@ func TestChainOfAnotherOwnerIsSuperseded(t *testing.T) {
 	next := s.acquire(orders)
 	settled, err := s.settle(ref, activities.Settling{})
 	require.NoError(t, err)
-	require.Equal(t, contract.ChainSuperseded, settled.Outcome)
+	require.Equal(t, report.ChainSuperseded, settled.Outcome)
 	require.Zero(t, settled.Commits)
 	require.EqualValues(t, 3, settled.Superseded.Commits)
 	require.Len(t, settled.Superseded.Checksum, 16)
 	require.Contains(t, settled.Reason, string(next))
 	require.EqualValues(t, store.NotStarted, s.offset(orders))
-	require.Equal(t, contract.ChainSuperseded, s.list()[0].Settled)
+	require.Equal(t, report.ChainSuperseded, s.list()[0].Settled)
 	require.EqualValues(t, 3, s.books().Superseded.Commits)
 }
 
@@ -216,17 +216,17 @@ func TestCorruptChainAsks(t *testing.T) {
 
 	settled, err := s.settle(ref, activities.Settling{Quarantine: true})
 	require.NoError(t, err)
-	require.Equal(t, contract.ChainSuperseded, settled.Outcome)
+	require.Equal(t, report.ChainSuperseded, settled.Outcome)
 	require.EqualValues(t, 2, settled.Superseded.Commits)
 	require.EqualValues(t, 20, s.offset(orders))
 }
 
 func TestCorruptRange(t *testing.T) {
-	ref := contract.ChainRef{Topic: "events", Partition: 3, Chain: "1:a"}
-	require.Equal(t, contract.CorruptRange{ChainRef: ref, Segment: "000000000000002a", From: 4096, To: 4196, Records: -1,
+	ref := report.ChainRef{Topic: "events", Partition: 3, Chain: "1:a"}
+	require.Equal(t, report.CorruptRange{ChainRef: ref, Segment: "000000000000002a", From: 4096, To: 4196, Records: -1,
 		Detail: "bad checksum"},
 		corruptRange(ref, wal.Range{Segment: 42, Offset: 4096, Length: 100, Reason: "bad checksum"}))
-	require.Equal(t, contract.CorruptRange{ChainRef: ref, Segment: "000000000000002a", Records: 7,
+	require.Equal(t, report.CorruptRange{ChainRef: ref, Segment: "000000000000002a", Records: 7,
 		Detail: "missing; its bytes are in x.broken"},
 		corruptRange(ref, wal.Range{Segment: 42, Lost: 7, Reason: "missing", Copy: "x.broken"}))
 }
@@ -240,10 +240,10 @@ func TestTidy(t *testing.T) {
 	require.Empty(t, moved, "its lane may be acquired by this process any moment")
 	next := s.acquire(orders)
 	moved = s.settleMoved(ctx, moved)
-	require.Equal(t, map[contract.ChainRef]bool{ref: true}, moved)
+	require.Equal(t, map[report.ChainRef]bool{ref: true}, moved)
 	require.Empty(t, s.list()[0].Settled)
 	moved = s.settleMoved(ctx, moved)
-	require.Equal(t, contract.ChainSuperseded, s.list()[0].Settled)
+	require.Equal(t, report.ChainSuperseded, s.list()[0].Settled)
 	moved = s.settleMoved(ctx, moved)
 	require.Len(t, s.list(), 1, "the lane stands before what the chain covers: it is kept")
 	_, err := s.store.Apply(ctx, orders, stateID, next, calls(store.Cursor{}, 3))

@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -93,7 +94,7 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 		return nil, err
 	}
 	h := &hot{guard: g, worker: e.worker, spills: s.Lane.Overflow == spec.OverflowJournal}
-	h.orders = &obedience{m: g.Machine, dependency: contract.DependencyRedis}
+	h.orders = &obedience{m: g.Machine, dependency: report.DependencyRedis, log: e.log}
 	known := make(chan struct{})
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,
@@ -134,7 +135,7 @@ func (e *engines) follow(h *hot, pipeline string, number int) {
 		<-h.Done()
 		cancel()
 	}()
-	e.tell.degrades.Follow(ctx, pipeline, number, contract.DependencyRedis, level{h.guard.Machine})
+	e.tell.degrades.Follow(ctx, pipeline, number, report.DependencyRedis, h.guard.Machine)
 }
 
 func ended(e *engine.Engine) bool {
@@ -172,9 +173,9 @@ func (h *hot) Status() contract.EngineStatus {
 		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
 	}
 	if s.Storm != nil && s.Storm.Active {
-		out.Storm = &contract.Storm{Since: s.Storm.Since, Changes: s.Storm.Changes, Delay: s.Storm.DelayMs}
+		out.Storm = &report.Storm{Since: s.Storm.Since, Changes: s.Storm.Changes, Delay: s.Storm.DelayMs}
 	}
-	if d := dependencyStatus(h.guard.Machine, h.worker); d != nil {
+	if d := h.guard.DependencyStatus(h.worker); d != nil {
 		out.Dependencies = append(out.Dependencies, *d)
 	}
 	paused := len(s.Lanes) > 0
@@ -188,34 +189,34 @@ func (h *hot) Status() contract.EngineStatus {
 	if paused {
 		out.State = contract.StatePaused
 	}
-	slices.SortStableFunc(out.Lanes, func(a, b contract.LaneStatus) int {
+	slices.SortStableFunc(out.Lanes, func(a, b report.LaneStatus) int {
 		return cmp.Or(cmp.Compare(lane.Trouble(b.State), lane.Trouble(a.State)), cmp.Compare(b.Lag, a.Lag))
 	})
 	if len(out.Lanes) > contract.MaxStatusLanes {
 		out.Lanes = out.Lanes[:contract.MaxStatusLanes]
 	}
 	boundRefused(out.Lanes)
-	slices.SortFunc(out.Lanes, func(a, b contract.LaneStatus) int {
+	slices.SortFunc(out.Lanes, func(a, b report.LaneStatus) int {
 		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return out
 }
 
 // boundRefused leaves examples of refused records to the lanes that refused most.
-func boundRefused(lanes []contract.LaneStatus) {
-	var refusing []*contract.LaneStatus
+func boundRefused(lanes []report.LaneStatus) {
+	var refusing []*report.LaneStatus
 	for i := range lanes {
 		if len(lanes[i].Refused) > 0 {
 			refusing = append(refusing, &lanes[i])
 		}
 	}
-	total := func(l *contract.LaneStatus) (n int64) {
+	total := func(l *report.LaneStatus) (n int64) {
 		for i := range l.Refused {
 			n += l.Refused[i].Count
 		}
 		return n
 	}
-	slices.SortStableFunc(refusing, func(a, b *contract.LaneStatus) int { return cmp.Compare(total(b), total(a)) })
+	slices.SortStableFunc(refusing, func(a, b *report.LaneStatus) int { return cmp.Compare(total(b), total(a)) })
 	for i := contract.MaxRefusedLanes; i < len(refusing); i++ {
 		for k := range refusing[i].Refused {
 			refusing[i].Refused[k].Last = nil
@@ -223,8 +224,8 @@ func boundRefused(lanes []contract.LaneStatus) {
 	}
 }
 
-func laneStatus(l *lane.Status) contract.LaneStatus {
-	out := contract.LaneStatus{
+func laneStatus(l *lane.Status) report.LaneStatus {
+	out := report.LaneStatus{
 		Topic: l.Topic, Partition: l.Partition, State: l.State, Reason: l.Reason,
 		Offset: l.Committed, Lag: l.Lag(), Rate: l.Rate, Epoch: l.Owner.Epoch(),
 		RefusesAll: l.RefusesAll && l.State == lane.StateRunning,
@@ -239,8 +240,8 @@ func laneStatus(l *lane.Status) contract.LaneStatus {
 		out.Watermark = *l.Watermark
 	}
 	for _, r := range l.Refused[:min(len(l.Refused), contract.MaxRefused)] {
-		out.Refused = append(out.Refused, contract.RefusedRecords{
-			Reason: r.Reason, Count: r.Count, Last: &contract.RefusedRecord{Offset: r.Offset, Detail: r.Detail, Value: r.Value},
+		out.Refused = append(out.Refused, report.RefusedRecords{
+			Reason: r.Reason, Count: r.Count, Last: &report.RefusedRecord{Offset: r.Offset, Detail: r.Detail, Value: r.Value},
 		})
 	}
 	return out

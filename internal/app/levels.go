@@ -2,15 +2,13 @@ package app
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"time"
 
 	"millrace/activities"
-	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -24,7 +22,7 @@ type guard struct{ *breaker.Machine }
 // newGuard makes the machine for a hot path. It does nothing before it is run.
 func (e *engines) newGuard(s *spec.Spec, number int) (guard, error) {
 	cfg := breaker.Config{
-		Pipeline: s.Name, Replica: number, Dependency: contract.DependencyRedis, Prober: e.prober,
+		Pipeline: s.Name, Replica: number, Dependency: report.DependencyRedis, Prober: e.prober,
 		Thresholds: e.thresholds, Log: e.log.With("pipeline", s.Name, "replica", number),
 	}
 	if e.disk != nil && s.Lane.Overflow == spec.OverflowJournal {
@@ -94,79 +92,12 @@ func (g guard) assigned(r engine.BatchReport) {
 
 // Level implements activities.Levels.
 func (e *engines) Level(pipeline string, number int, dependency string) (activities.Level, bool) {
-	if dependency == contract.DependencyResults && number == 0 {
+	if dependency == report.DependencyResults && number == 0 {
 		return e.outlets.level(pipeline)
 	}
 	h, err := e.find(pipeline, number)
-	if err != nil || dependency != contract.DependencyRedis {
+	if err != nil || dependency != report.DependencyRedis {
 		return nil, false
 	}
-	return level{h.guard.Machine}, true
-}
-
-// level shows a machine as the control plane sees it.
-type level struct{ m *breaker.Machine }
-
-var _ activities.Level = level{}
-
-// Status implements activities.Level.
-func (l level) Status() contract.LevelStatus {
-	s := l.m.Status()
-	out := contract.LevelStatus{Level: s.Level.String(), Since: s.Since, Seq: s.Changes, Reason: s.Reason, Breaker: s.Breaker}
-	if s.Override != nil {
-		out.Override = string(s.Override.Override)
-	}
-	return out
-}
-
-// dependencyStatus is where a machine stands; nil at normal without an override.
-func dependencyStatus(m *breaker.Machine, worker string) *contract.DependencyStatus {
-	s := m.Status()
-	if s.Level == breaker.Normal && s.Override == nil {
-		return nil
-	}
-	out := &contract.DependencyStatus{Dependency: s.Dependency, Level: s.Level.String(), Since: s.Since, Reason: s.Reason, Worker: worker}
-	if o := s.Override; o != nil {
-		out.Override, out.Since, out.Reason = string(o.Override), o.At, o.Reason
-		switch {
-		case o.Reason == "":
-			out.Reason = o.By
-		case o.By != "":
-			out.Reason += " (" + o.By + ")"
-		}
-	}
-	return out
-}
-
-// Changes implements activities.Level.
-func (l level) Changes(after int64) []contract.LevelChange {
-	var out []contract.LevelChange
-	replica := l.m.Status().Replica
-	for _, c := range l.m.Changes(after) {
-		change := contract.LevelChange{
-			Seq: c.Seq, At: c.At, Replica: replica, Dependency: c.Dependency, From: c.From.String(), To: c.To.String(),
-			Reason: c.Reason, Override: string(c.Override),
-		}
-		for _, name := range slices.Sorted(maps.Keys(c.Numbers)) {
-			change.Numbers = append(change.Numbers, contract.LevelNumber{Name: name, Value: c.Numbers[name]})
-		}
-		out = append(out, change)
-	}
-	return out
-}
-
-// Await implements activities.Level.
-func (l level) Await(ctx context.Context, after int64) error {
-	_, err := l.m.Await(ctx, after)
-	return err
-}
-
-// Override implements activities.Level.
-func (l level) Override(override, by, reason string) error {
-	o, err := breaker.ParseOverride(override)
-	if err != nil {
-		return err
-	}
-	l.m.Override(o, by, reason)
-	return nil
+	return h.guard.Machine, true
 }

@@ -10,10 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 )
@@ -24,7 +24,7 @@ func guarded(t *testing.T, storage func() breaker.Storage, test func(t *testing.
 		prober, err := breaker.NewProber(func(context.Context) error { return nil }, breaker.Thresholds{})
 		require.NoError(t, err)
 		m, err := breaker.New(breaker.Config{
-			Pipeline: "orders", Replica: 2, Dependency: contract.DependencyRedis, Storage: storage, Prober: prober,
+			Pipeline: "orders", Replica: 2, Dependency: report.DependencyRedis, Storage: storage, Prober: prober,
 		})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -40,44 +40,45 @@ func withJournal() breaker.Storage { return breaker.Storage{Journal: true} }
 
 func TestLevelAsTheControlPlaneSeesIt(t *testing.T) {
 	guarded(t, withJournal, func(t *testing.T, g guard) {
-		l := level{g.Machine}
-		require.Equal(t, contract.LevelNormal, l.Status().Level)
+		l := g.Machine
+		require.Equal(t, report.LevelNormal, l.LevelStatus().Level)
 		require.Empty(t, l.Changes(0))
 		limited, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		require.ErrorIs(t, l.Await(limited, 0), context.DeadlineExceeded)
+		_, err := l.Await(limited, 0)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 
 		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{
 			{Steps: map[string]float64{lane.StepAcquire: 4000, lane.StepVerify: 1500, lane.StepRestore: 9}},
 			{Steps: map[string]float64{lane.StepRestore: 60_000}},
 		}})
-		require.NoError(t, l.Await(t.Context(), 0))
-		changes := l.Changes(0)
+		changes, err := l.Await(t.Context(), 0)
+		require.NoError(t, err)
 		require.Len(t, changes, 1)
-		require.Equal(t, contract.LevelNormal, changes[0].From)
-		require.Equal(t, contract.LevelJournal, changes[0].To)
+		require.Equal(t, report.LevelNormal, changes[0].From)
+		require.Equal(t, report.LevelJournal, changes[0].To)
 		require.Equal(t, 2, changes[0].Replica)
-		require.Equal(t, contract.DependencyRedis, changes[0].Dependency)
+		require.Equal(t, report.DependencyRedis, changes[0].Dependency)
 		require.EqualValues(t, 1, changes[0].Seq)
 		require.Contains(t, changes[0].Reason, "assignment took 5.5s")
 		require.NotEmpty(t, changes[0].Numbers)
 		require.IsIncreasing(t, names(changes[0].Numbers))
-		s := l.Status()
-		require.Equal(t, contract.LevelStatus{Level: contract.LevelJournal, Since: s.Since, Seq: 1, Reason: s.Reason, Breaker: "open"}, s)
+		s := l.LevelStatus()
+		require.Equal(t, report.LevelStatus{Level: report.LevelJournal, Since: s.Since, Seq: 1, Reason: s.Reason, Breaker: "open"}, s)
 
-		require.NoError(t, l.Override(contract.OverrideClose, "operator", "I know better"))
-		require.Equal(t, contract.OverrideClose, l.Status().Override)
-		require.Equal(t, "I know better (operator)", dependencyStatus(g.Machine, "w").Reason)
-		require.NoError(t, l.Override(contract.OverrideHold, "update u", ""))
-		require.Equal(t, "update u", dependencyStatus(g.Machine, "w").Reason, "an order without a reason is named by its request")
+		require.NoError(t, l.Override(report.OverrideClose, "operator", "I know better"))
+		require.Equal(t, report.OverrideClose, l.LevelStatus().Override)
+		require.Equal(t, "I know better (operator)", l.DependencyStatus("w").Reason)
+		require.NoError(t, l.Override(report.OverrideHold, "update u", ""))
+		require.Equal(t, "update u", l.DependencyStatus("w").Reason, "an order without a reason is named by its request")
 		require.NoError(t, l.Override("", "operator", ""))
-		require.Empty(t, l.Status().Override)
+		require.Empty(t, l.LevelStatus().Override)
 		require.ErrorContains(t, l.Override("ajar", "operator", ""), "ajar")
 		require.EqualValues(t, 2, l.Changes(1)[0].Seq)
 	})
 }
 
-func names(numbers []contract.LevelNumber) (all []string) {
+func names(numbers []report.LevelNumber) (all []string) {
 	for _, n := range numbers {
 		all = append(all, n.Name)
 	}
@@ -91,7 +92,7 @@ func TestRestoringIsNoTrouble(t *testing.T) {
 		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{{Steps: steps}}})
 		g.assigned(engine.BatchReport{})
 		synctest.Wait()
-		require.Equal(t, breaker.Normal, g.Level())
+		require.Equal(t, report.LevelNormal, g.Level())
 	})
 }
 
@@ -108,13 +109,13 @@ func TestRoutes(t *testing.T) {
 		require.True(t, r.Direct())
 		fail(r)
 		require.False(t, r.Direct())
-		require.Equal(t, breaker.Journal, g.Level())
+		require.Equal(t, report.LevelJournal, g.Level())
 	})
 	guarded(t, nil, func(t *testing.T, g guard) {
 		r := g.route(&spec.Spec{Lane: spec.Lane{Overflow: spec.OverflowBlock}})
 		fail(r)
 		require.False(t, g.Direct())
-		require.Equal(t, breaker.Paused, g.Level())
+		require.Equal(t, report.LevelPaused, g.Level())
 		require.True(t, r.Direct())
 		require.Zero(t, r.Admit(1000))
 		require.EqualValues(t, 20, g.Status().Totals.Failed)
@@ -142,11 +143,11 @@ func TestWhoHasAJournal(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g, err := e.newGuard(&spec.Spec{Name: "orders", Lane: spec.Lane{Overflow: tt.overflow}}, 1)
 			require.NoError(t, err)
-			g.Override(breaker.ForceOpen, "test", "")
+			g.Override(report.OverrideOpen, "test", "")
 			status := g.Status()
 			require.Equal(t, tt.journal, status.Storage.Journal)
 			require.Equal(t, tt.journal, status.Storage.PendingCommits == 1)
-			require.Equal(t, tt.journal, g.Level() == breaker.Journal)
+			require.Equal(t, tt.journal, g.Level() == report.LevelJournal)
 			require.Equal(t, "orders", status.Pipeline)
 			require.Equal(t, 1, status.Replica)
 		})

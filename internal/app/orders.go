@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -18,33 +20,41 @@ import (
 type obedience struct {
 	m          *breaker.Machine
 	dependency string
+	log        *slog.Logger
 
 	mu         sync.Mutex
 	generation int64
-	order      contract.LevelOrder // the one that acts; zero for none
+	order      report.LevelOrder // the one that acts; zero for none
 }
 
 // obey takes the orders of a generation. Those of an earlier one than was seen come from a Redis that stands behind.
-func (o *obedience) obey(generation int64, orders []contract.LevelOrder) {
+func (o *obedience) obey(generation int64, orders []report.LevelOrder) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if generation == 0 || generation < o.generation {
 		return
 	}
 	o.generation = generation
-	var next contract.LevelOrder
-	if i := slices.IndexFunc(orders, func(l contract.LevelOrder) bool { return l.Dependency == o.dependency }); i >= 0 {
+	var next report.LevelOrder
+	if i := slices.IndexFunc(orders, func(l report.LevelOrder) bool { return l.Dependency == o.dependency }); i >= 0 {
 		next = orders[i]
 	}
 	if next.Override == o.order.Override && next.By == o.order.By && next.At.Equal(o.order.At) {
 		return
 	}
 	by := next.By
-	if next.Override == "" {
+	if next.Override == report.OverrideNone {
 		by = "the pipeline's degrade auto"
 	}
 	o.order = next
-	o.m.Override(breaker.Override(next.Override), by, next.Reason)
+	o.give(next.Override, by, next.Reason)
+}
+
+// give gives the machine an override, or lifts the one in force. A newer release may have written one that this one does not know.
+func (o *obedience) give(override report.Override, by, reason string) {
+	if err := o.m.Override(override, by, reason); err != nil {
+		o.log.Error("override refused", "dependency", o.dependency, "by", by, "error", err)
+	}
 }
 
 // follow is obey for what Redis holds.
@@ -54,7 +64,7 @@ func (o *obedience) follow(ctl store.PipelineCtl) {
 	}
 }
 
-func ordersOf(ctl store.PipelineCtl) (orders []contract.LevelOrder, err error) {
+func ordersOf(ctl store.PipelineCtl) (orders []report.LevelOrder, err error) {
 	if len(ctl.Orders) == 0 {
 		return nil, nil
 	}
@@ -68,14 +78,10 @@ func ordersOf(ctl store.PipelineCtl) (orders []contract.LevelOrder, err error) {
 func (o *obedience) take(worker string, in contract.OrderLevelsInput) contract.OrderedLevel {
 	o.obey(in.Generation, in.Orders)
 	if slices.Contains(in.Lift, o.dependency) {
-		o.m.Override(breaker.Automatic, "the pipeline's degrade auto", "")
+		o.give(report.OverrideNone, "the pipeline's degrade auto", "")
 	}
 	s := o.m.Status()
-	taken := contract.OrderedLevel{Worker: worker, Replica: s.Replica, Dependency: s.Dependency, Level: s.Level.String()}
-	if s.Override != nil {
-		taken.Override = string(s.Override.Override)
-	}
-	return taken
+	return contract.OrderedLevel{Worker: worker, Replica: s.Replica, Dependency: s.Dependency, Level: s.Level, Override: s.Override}
 }
 
 // OrderLevels implements activities.Levels.
@@ -99,7 +105,7 @@ func (o *outlet) obeyRedis(ctx context.Context, read func(context.Context) (stor
 	tick := time.NewTicker(ordersEvery)
 	defer tick.Stop()
 	for {
-		if time.Since(time.Unix(0, o.used.Load())) <= unused || o.Status().Override != nil {
+		if time.Since(time.Unix(0, o.used.Load())) <= unused || o.LevelStatus().Override != report.OverrideNone {
 			limited, cancel := context.WithTimeout(ctx, ordersEvery)
 			if ctl, err := read(limited); err == nil {
 				o.orders.follow(ctl)

@@ -12,7 +12,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
-	"millrace/pipeline/breaker"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -20,12 +20,12 @@ func nothingWanted(context.Context, string) (store.PipelineCtl, error) {
 	return store.PipelineCtl{}, nil
 }
 
-func openRedis(by string) contract.LevelOrder {
-	return contract.LevelOrder{Dependency: contract.DependencyRedis, Override: contract.OverrideOpen, By: by, Reason: "maintenance",
+func openRedis(by string) report.LevelOrder {
+	return report.LevelOrder{Dependency: report.DependencyRedis, Override: report.OverrideOpen, By: by, Reason: "maintenance",
 		At: time.Unix(7, 0)}
 }
 
-func ctlOf(t *testing.T, generation int64, orders ...contract.LevelOrder) store.PipelineCtl {
+func ctlOf(t *testing.T, generation int64, orders ...report.LevelOrder) store.PipelineCtl {
 	raw, err := json.Marshal(orders)
 	require.NoError(t, err)
 	return store.PipelineCtl{Gen: generation, Orders: raw}
@@ -34,9 +34,9 @@ func ctlOf(t *testing.T, generation int64, orders ...contract.LevelOrder) store.
 // An order acts when it is new, and its end when it ends; in between a single worker's override stands.
 func TestOrdersAreFollowedOnce(t *testing.T) {
 	guarded(t, withJournal, func(t *testing.T, g guard) {
-		o := &obedience{m: g.Machine, dependency: contract.DependencyRedis}
+		o := &obedience{m: g.Machine, dependency: report.DependencyRedis}
 		override := func() string {
-			if s := g.Status().Override; s != nil {
+			if s := g.Status().Order; s != nil {
 				return string(s.Override) + " by " + s.By
 			}
 			return ""
@@ -45,9 +45,9 @@ func TestOrdersAreFollowedOnce(t *testing.T) {
 		require.Empty(t, override())
 		o.follow(ctlOf(t, 2, openRedis("update a")))
 		require.Equal(t, "open by update a", override())
-		require.Equal(t, breaker.Journal, g.Level())
+		require.Equal(t, report.LevelJournal, g.Level())
 
-		g.Override(breaker.ForceClose, "the operator of this worker", "")
+		g.Override(report.OverrideClose, "the operator of this worker", "")
 		o.follow(ctlOf(t, 2, openRedis("update a")))
 		o.follow(ctlOf(t, 3, openRedis("update a")))
 		require.Equal(t, "close by the operator of this worker", override(), "the same order does not act again")
@@ -58,16 +58,16 @@ func TestOrdersAreFollowedOnce(t *testing.T) {
 		require.Equal(t, "close by the operator of this worker", override(), "a Redis that forgot, or stands behind, orders nothing")
 		o.follow(ctlOf(t, 4))
 		require.Empty(t, override(), "the end of the order lifts what there is")
-		require.Equal(t, breaker.Normal, g.Level())
+		require.Equal(t, report.LevelNormal, g.Level())
 
-		g.Override(breaker.Hold, "the operator of this worker", "")
+		g.Override(report.OverrideHold, "the operator of this worker", "")
 		o.follow(ctlOf(t, 5))
 		require.NotEmpty(t, override(), "no order has ended")
-		o.take("w", contract.OrderLevelsInput{Generation: 6, Lift: []string{contract.DependencyResults}})
+		o.take("w", contract.OrderLevelsInput{Generation: 6, Lift: []string{report.DependencyResults}})
 		require.NotEmpty(t, override())
-		taken := o.take("w", contract.OrderLevelsInput{Generation: 6, Lift: []string{contract.DependencyRedis}})
+		taken := o.take("w", contract.OrderLevelsInput{Generation: 6, Lift: []string{report.DependencyRedis}})
 		require.Empty(t, override())
-		require.Equal(t, contract.OrderedLevel{Worker: "w", Replica: 2, Dependency: contract.DependencyRedis, Level: contract.LevelNormal},
+		require.Equal(t, contract.OrderedLevel{Worker: "w", Replica: 2, Dependency: report.DependencyRedis, Level: report.LevelNormal},
 			taken)
 	})
 }
@@ -75,15 +75,15 @@ func TestOrdersAreFollowedOnce(t *testing.T) {
 // What came through Temporal while Redis was away stands until Redis has it, or something newer.
 func TestOrdersOfAnEarlierGenerationArePassedOver(t *testing.T) {
 	guarded(t, withJournal, func(t *testing.T, g guard) {
-		o := &obedience{m: g.Machine, dependency: contract.DependencyRedis}
+		o := &obedience{m: g.Machine, dependency: report.DependencyRedis}
 		o.follow(ctlOf(t, 3))
-		o.take("w", contract.OrderLevelsInput{Generation: 4, Orders: []contract.LevelOrder{openRedis("update a")}})
+		o.take("w", contract.OrderLevelsInput{Generation: 4, Orders: []report.LevelOrder{openRedis("update a")}})
 		o.follow(ctlOf(t, 3))
-		require.Equal(t, breaker.Journal, g.Level())
+		require.Equal(t, report.LevelJournal, g.Level())
 		o.follow(ctlOf(t, 5, openRedis("update a")))
-		require.Equal(t, breaker.Journal, g.Level())
+		require.Equal(t, report.LevelJournal, g.Level())
 		o.follow(ctlOf(t, 6))
-		require.Equal(t, breaker.Normal, g.Level())
+		require.Equal(t, report.LevelNormal, g.Level())
 	})
 }
 
@@ -112,14 +112,14 @@ func TestClosersFollowOrders(t *testing.T) {
 		out, err := p.outlets.of("orders")
 		require.NoError(t, err)
 		pass(2 * time.Second)
-		require.Equal(t, breaker.Normal, out.Level())
-		hold := contract.LevelOrder{Dependency: contract.DependencyResults, Override: contract.OverrideOpen, By: "update b"}
+		require.Equal(t, report.LevelNormal, out.Level())
+		hold := report.LevelOrder{Dependency: report.DependencyResults, Override: report.OverrideOpen, By: "update b"}
 		set(ctlOf(t, 2, openRedis("update a"), hold))
 		pass(2 * time.Second)
-		require.Equal(t, breaker.Paused, out.Level())
+		require.Equal(t, report.LevelPaused, out.Level())
 		pass(time.Hour) // nobody closes windows here any more
 		set(ctlOf(t, 3))
 		pass(2 * time.Second)
-		require.Equal(t, breaker.Normal, out.Level())
+		require.Equal(t, report.LevelNormal, out.Level())
 	})
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"millrace/activities"
-	"millrace/internal/contract"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -67,7 +67,7 @@ func (o *outlets) of(pipeline string) (*outlet, error) {
 		return nil, err
 	}
 	m, err := breaker.New(breaker.Config{
-		Pipeline: pipeline, Dependency: contract.DependencyResults, Prober: prober, Thresholds: outletThresholds,
+		Pipeline: pipeline, Dependency: report.DependencyResults, Prober: prober, Thresholds: outletThresholds,
 		Log: o.log.With("pipeline", pipeline),
 	})
 	if err != nil {
@@ -75,10 +75,10 @@ func (o *outlets) of(pipeline string) (*outlet, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	made.Machine, made.stop = m, cancel
-	made.orders = &obedience{m: m, dependency: contract.DependencyResults}
+	made.orders = &obedience{m: m, dependency: report.DependencyResults, log: o.log}
 	o.made[pipeline] = made
 	o.work.Go(func() { m.Run(ctx) })
-	o.work.Go(func() { o.follow(ctx, pipeline, level{m}) })
+	o.work.Go(func() { o.follow(ctx, pipeline, m) })
 	o.work.Go(func() {
 		made.obeyRedis(ctx, func(ctx context.Context) (store.PipelineCtl, error) { return o.wanted(ctx, pipeline) })
 	})
@@ -99,7 +99,7 @@ func (o *outlets) level(pipeline string) (activities.Level, bool) {
 	if !ok {
 		return nil, false
 	}
-	return level{made.Machine}, true
+	return made.Machine, true
 }
 
 func (o *outlets) statuses() (all []breaker.Status) {
@@ -119,7 +119,7 @@ func (o *outlets) retain(now time.Time, wanted map[string]bool) {
 	defer o.mu.Unlock()
 	for pipeline, made := range o.made {
 		s := made.Status()
-		rests := s.Level == breaker.Normal && s.Override == nil && (s.Changes == 0 || now.Sub(s.Since) >= unused)
+		rests := s.Level == report.LevelNormal && s.Order == nil && (s.Seq == 0 || now.Sub(s.Since) >= unused)
 		if !wanted[pipeline] && rests {
 			made.stop()
 			delete(o.made, pipeline)

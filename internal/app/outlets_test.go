@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/activities"
-	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -82,7 +82,7 @@ func pressing(t *testing.T, test func(t *testing.T, p *press)) {
 				return nil
 			},
 			follow: func(ctx context.Context, pipeline string, l activities.Level) {
-				told.Follow(ctx, pipeline, 0, contract.DependencyResults, l)
+				told.Follow(ctx, pipeline, 0, report.DependencyResults, l)
 			},
 		}
 		defer p.outlets.close()
@@ -97,10 +97,10 @@ func pressing(t *testing.T, test func(t *testing.T, p *press)) {
 }
 
 // play plays rounds that come to the same, one a second, and returns the last.
-func (p *press) play(t *testing.T, n int, report result.RoundReport) contract.Round {
+func (p *press) play(t *testing.T, n int, told result.RoundReport) report.Round {
 	t.Helper()
-	p.report = report
-	var round contract.Round
+	p.report = told
+	var round report.Round
 	for range n {
 		var err error
 		round, err = p.closer.Round(t.Context(), nil)
@@ -168,15 +168,15 @@ func TestResultsWaitForKafka(t *testing.T) {
 		require.Empty(t, round.Closed)
 
 		e := &engines{outlets: p.outlets}
-		l, ok := e.Level("orders", 0, contract.DependencyResults)
+		l, ok := e.Level("orders", 0, report.DependencyResults)
 		require.True(t, ok)
-		require.Equal(t, contract.LevelPaused, l.Status().Level, "there is no journal for results")
+		require.Equal(t, report.LevelPaused, l.LevelStatus().Level, "there is no journal for results")
 		require.Equal(t, p.outlet.Status().Pipeline, e.guards()[0].Pipeline)
-		_, ok = e.Level("orders", 1, contract.DependencyResults)
+		_, ok = e.Level("orders", 1, report.DependencyResults)
 		require.False(t, ok)
-		_, ok = e.Level("others", 0, contract.DependencyResults)
+		_, ok = e.Level("others", 0, report.DependencyResults)
 		require.False(t, ok)
-		_, ok = e.Level("orders", 0, contract.DependencyRedis)
+		_, ok = e.Level("orders", 0, report.DependencyRedis)
 		require.False(t, ok, "no hot path runs here")
 		told := p.temporal.all()
 		require.Len(t, told, 1)
@@ -187,7 +187,7 @@ func TestResultsWaitForKafka(t *testing.T) {
 		p.away.Store(nil)
 		p.play(t, 15, result.RoundReport{})
 		require.Greater(t, p.rounds, 1)
-		require.Equal(t, contract.LevelNormal, l.Status().Level)
+		require.Equal(t, report.LevelNormal, l.LevelStatus().Level)
 	})
 }
 
@@ -197,19 +197,19 @@ func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
 	pressing(t, func(t *testing.T, p *press) {
 		p.single = refused
 		for range 5 {
-			_, _, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
+			_, _, err := p.CloseOne(t.Context(), report.WindowRef{Window: "hourly"})
 			require.ErrorIs(t, err, refused)
 		}
 		pass(time.Millisecond)
 		require.False(t, p.outlet.Direct())
-		_, _, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
+		_, _, err := p.CloseOne(t.Context(), report.WindowRef{Window: "hourly"})
 		require.ErrorContains(t, err, "breaker is open")
 		_, err = p.Emit(t.Context(), ledger.ReasonFlush, nil)
 		require.ErrorContains(t, err, "breaker is open")
 		require.Equal(t, 5, p.rounds, "an open breaker lets nothing through")
 		pass(30 * time.Second)
 		p.single = nil
-		_, published, err := p.CloseOne(t.Context(), contract.WindowRef{Window: "hourly"})
+		_, published, err := p.CloseOne(t.Context(), report.WindowRef{Window: "hourly"})
 		require.NoError(t, err)
 		require.True(t, published)
 	})

@@ -18,8 +18,8 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
-	"millrace/pipeline/breaker"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -233,8 +233,8 @@ func (e *engines) seats(host *activities.Host) (all []seat, ending bool) {
 			s.Journal = h.spills
 			guard := h.guard.Status()
 			s.Steady = path.Attached && path.Status.Storm == nil && path.Status.Reason == "" &&
-				guard.Level == breaker.Normal && guard.Override == nil &&
-				!slices.ContainsFunc(path.Status.Lanes, func(l contract.LaneStatus) bool {
+				guard.Level == report.LevelNormal && guard.Override == report.OverrideNone &&
+				!slices.ContainsFunc(path.Status.Lanes, func(l report.LaneStatus) bool {
 					return l.State != lane.StateRunning && l.State != lane.StatePaused
 				})
 		}

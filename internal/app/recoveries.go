@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // starting is the part of a Temporal client that starts workflows.
@@ -38,7 +39,7 @@ const (
 type recoveries struct {
 	client starting
 	log    *slog.Logger
-	news   chan contract.RecoveryBatch
+	news   chan report.RecoveryBatch
 	wake   chan struct{}
 
 	mu      sync.Mutex
@@ -48,14 +49,14 @@ type recoveries struct {
 
 func newRecoveries(client starting, reports *reportLog, log *slog.Logger) *recoveries {
 	return &recoveries{
-		client: client, log: log, reports: reports, news: make(chan contract.RecoveryBatch, announceQueue),
+		client: client, log: log, reports: reports, news: make(chan report.RecoveryBatch, announceQueue),
 		wake: make(chan struct{}, 1), started: make(map[string]bool),
 	}
 }
 
 // Announce says that a batch begins. It does not block: the hot path waits for nobody. What cannot be announced is reported
 // when it is done.
-func (r *recoveries) Announce(b contract.RecoveryBatch) {
+func (r *recoveries) Announce(b report.RecoveryBatch) {
 	select {
 	case r.news <- b:
 	default:
@@ -65,27 +66,27 @@ func (r *recoveries) Announce(b contract.RecoveryBatch) {
 
 // Report says that a batch is done. It returns after the disk has the report, if one is needed, so it must not be called by a
 // lane's goroutine.
-func (r *recoveries) Report(report contract.RecoveryReport) {
+func (r *recoveries) Report(told report.RecoveryReport) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	id := recoveryID(report.Batch)
+	id := recoveryID(told.Batch)
 	if r.started[id] {
 		delete(r.started, id)
 		return
 	}
-	r.reports.add(bounded(report))
+	r.reports.add(bounded(told))
 	select {
 	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
-func bounded(report contract.RecoveryReport) contract.RecoveryReport {
-	report.Batch = report.Batch.Bound()
+func bounded(told report.RecoveryReport) report.RecoveryReport {
+	told.Batch = contract.BoundBatch(told.Batch)
 	var more int
-	report.Lanes, more = contract.BoundLanes(report.Lanes)
-	report.More += more
-	return report
+	told.Lanes, more = contract.BoundLanes(told.Lanes)
+	told.More += more
+	return told
 }
 
 // run tells Temporal until ctx ends.
@@ -121,22 +122,22 @@ func (r *recoveries) announce(ctx context.Context) {
 }
 
 // start starts the workflow of a batch. That it was started already is no error.
-func (r *recoveries) start(ctx context.Context, b contract.RecoveryBatch, report *contract.RecoveryReport) error {
+func (r *recoveries) start(ctx context.Context, b report.RecoveryBatch, told *report.RecoveryReport) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	b = b.Bound()
+	b = contract.BoundBatch(b)
 	id := recoveryID(b)
 	_, err := r.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: id, TaskQueue: contract.TaskQueue, WorkflowRunTimeout: contract.RecoverTimeout,
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            recoverySummary(b, report),
-	}, contract.WorkflowRecoverLanes, contract.RecoverInput{Version: contract.Version, Batch: b, Report: report})
+		StaticSummary:            recoverySummary(b, told),
+	}, contract.WorkflowRecoverLanes, contract.RecoverInput{Version: contract.Version, Batch: b, Report: told})
 	var already *serviceerror.WorkflowExecutionAlreadyStarted
 	if err != nil && !errors.As(err, &already) {
 		return err
 	}
-	if report == nil {
+	if told == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.started) >= startedKept {
@@ -148,16 +149,16 @@ func (r *recoveries) start(ctx context.Context, b contract.RecoveryBatch, report
 	return nil
 }
 
-func recoverySummary(b contract.RecoveryBatch, report *contract.RecoveryReport) string {
+func recoverySummary(b report.RecoveryBatch, told *report.RecoveryReport) string {
 	lanes := len(b.Lanes) + b.More
 	if b.MidRun {
 		text := fmt.Sprintf("%d lanes of %s on %s: %s", lanes, b.Pipeline, b.Worker, b.Reason)
 		return text[:min(len(text), maxSummary)]
 	}
 	text := fmt.Sprintf("recovers %d lanes of %s on %s", lanes, b.Pipeline, b.Worker)
-	if report != nil {
+	if told != nil {
 		const clock = "2006-01-02T15:04:05.000Z"
-		text += fmt.Sprintf("; done without Temporal from %s to %s", b.Began.UTC().Format(clock), report.Ended.UTC().Format(clock))
+		text += fmt.Sprintf("; done without Temporal from %s to %s", b.Began.UTC().Format(clock), told.Ended.UTC().Format(clock))
 	}
 	return text[:min(len(text), maxSummary)]
 }
@@ -170,7 +171,7 @@ func (r *recoveries) deliver(ctx context.Context) {
 	pause := time.Duration(0)
 	for {
 		r.mu.Lock()
-		report, waits := r.reports.next()
+		told, waits := r.reports.next()
 		r.mu.Unlock()
 		wake := r.wake
 		var again <-chan time.Time
@@ -185,9 +186,9 @@ func (r *recoveries) deliver(ctx context.Context) {
 			continue
 		case <-again:
 		}
-		id := recoveryID(report.Batch)
-		batch, done := report.Batch, report
-		done.Batch = contract.RecoveryBatch{}
+		id := recoveryID(told.Batch)
+		batch, done := told.Batch, told
+		done.Batch = report.RecoveryBatch{}
 		err := r.start(ctx, batch, &done)
 		var never *serviceerror.InvalidArgument
 		switch {

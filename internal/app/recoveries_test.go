@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -90,14 +91,14 @@ func (f *fakeStarts) SignalWithStartWorkflow(_ context.Context, id, _ string, ar
 
 var errAway = serviceerror.NewUnavailable("connection refused")
 
-func batchNumber(n int64) contract.RecoveryBatch {
-	return contract.RecoveryBatch{Pipeline: "orders", Process: "p1", Worker: "worker-a", Batch: n, Began: time.Now(),
-		Lanes: []contract.BatchLane{{Topic: "orders", Partition: int32(n)}}}
+func batchNumber(n int64) report.RecoveryBatch {
+	return report.RecoveryBatch{Pipeline: "orders", Process: "p1", Worker: "worker-a", Batch: n, Began: time.Now(),
+		Lanes: []report.LaneRef{{Topic: "orders", Partition: int32(n)}}}
 }
 
-func reportNumber(n int64) contract.RecoveryReport {
-	return contract.RecoveryReport{Batch: batchNumber(n), Ended: time.Now().Add(time.Second),
-		Lanes: []contract.RecoveredLane{{Topic: "orders"}}}
+func reportNumber(n int64) report.RecoveryReport {
+	return report.RecoveryReport{Batch: batchNumber(n), Ended: time.Now().Add(time.Second),
+		Lanes: []report.RecoveredLane{{Topic: "orders"}}}
 }
 
 // running runs r until the test's bubble is done with it.
@@ -236,8 +237,8 @@ func TestReportThatTemporalRefusesDoesNotStopTheOthers(t *testing.T) {
 }
 
 func TestReportsFile(t *testing.T) {
-	line := func(id string, report *contract.RecoveryReport) string {
-		text, err := json.Marshal(reportLine{ID: id, Report: report})
+	line := func(id string, told *report.RecoveryReport) string {
+		text, err := json.Marshal(reportLine{ID: id, Report: told})
 		require.NoError(t, err)
 		return string(text) + "\n"
 	}
@@ -347,44 +348,44 @@ func TestReportsInMemoryWhereTheDiskTakesNone(t *testing.T) {
 // fakeLevel is a state machine.
 type fakeLevel struct {
 	mu      sync.Mutex
-	changes []contract.LevelChange
+	changes []report.LevelChange
 	news    chan struct{}
 }
 
-func (l *fakeLevel) move(from, to string) {
+func (l *fakeLevel) move(from, to report.Level) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.changes = append(l.changes, contract.LevelChange{Seq: int64(len(l.changes) + 1), At: time.Now(), From: from, To: to,
+	l.changes = append(l.changes, report.LevelChange{Seq: int64(len(l.changes) + 1), At: time.Now(), From: from, To: to,
 		Reason: "because"})
 	close(l.news)
 	l.news = make(chan struct{})
 }
 
-func (l *fakeLevel) Status() contract.LevelStatus { return contract.LevelStatus{} }
+func (l *fakeLevel) LevelStatus() report.LevelStatus { return report.LevelStatus{} }
 
-func (l *fakeLevel) Changes(after int64) []contract.LevelChange {
+func (l *fakeLevel) Changes(after int64) []report.LevelChange {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changes[min(int(after), len(l.changes)):]
 }
 
-func (l *fakeLevel) Await(ctx context.Context, after int64) error {
+func (l *fakeLevel) Await(ctx context.Context, after int64) ([]report.LevelChange, error) {
 	for {
 		l.mu.Lock()
-		news, there := l.news, len(l.changes) > int(after)
+		news := l.news
 		l.mu.Unlock()
-		if there {
-			return nil
+		if changes := l.Changes(after); len(changes) > 0 {
+			return changes, nil
 		}
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
-func (l *fakeLevel) Override(string, string, string) error { return errors.New("not here") }
+func (l *fakeLevel) Override(report.Override, string, string) error { return errors.New("not here") }
 
 func TestDepartureFromNormalStartsADegrade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -393,7 +394,7 @@ func TestDepartureFromNormalStartsADegrade(t *testing.T) {
 		level := &fakeLevel{news: make(chan struct{})}
 		ctx, cancel := context.WithCancel(context.Background())
 		var following sync.WaitGroup
-		following.Go(func() { d.Follow(ctx, "orders", 2, contract.DependencyRedis, level) })
+		following.Go(func() { d.Follow(ctx, "orders", 2, report.DependencyRedis, level) })
 		level.move("normal", "normal") // an override that changed nothing
 		level.move("normal", "journal")
 		level.move("journal", "throttled")

@@ -15,20 +15,21 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
 var _ activities.Recoveries = (*engines)(nil)
 
 // RecoverStep implements activities.Recoveries.
-func (e *engines) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (contract.StepReport, error) {
+func (e *engines) RecoverStep(ctx context.Context, in contract.RecoverStepInput) (report.StepReport, error) {
 	hot, err := e.find(in.Pipeline, in.Replica)
 	if err != nil {
-		return contract.StepReport{}, err
+		return report.StepReport{}, err
 	}
 	step, err := hot.RecoverStep(ctx, in.Batch, in.Step)
 	if err != nil {
-		return contract.StepReport{}, stale(in.Pipeline, err)
+		return report.StepReport{}, stale(in.Pipeline, err)
 	}
 	out := stepReport(&step)
 	if batch, ok := hot.Batch(in.Batch); ok {
@@ -38,19 +39,19 @@ func (e *engines) RecoverStep(ctx context.Context, in contract.RecoverStepInput)
 }
 
 // Lane implements activities.Recoveries.
-func (e *engines) Lane(pipeline string, replica int, batch int64, of contract.BatchLane) (contract.RecoveredLane, bool) {
+func (e *engines) Lane(pipeline string, replica int, batch int64, of report.LaneRef) (report.RecoveredLane, bool) {
 	hot, err := e.find(pipeline, replica)
 	if err != nil {
-		return contract.RecoveredLane{}, false
+		return report.RecoveredLane{}, false
 	}
-	report, ok := hot.Batch(batch)
+	told, ok := hot.Batch(batch)
 	if !ok {
-		return contract.RecoveredLane{}, false
+		return report.RecoveredLane{}, false
 	}
-	for _, l := range recoveredLanes(&report) {
+	for _, l := range recoveredLanes(&told) {
 		if l.Topic == of.Topic && l.Partition == of.Partition {
 			l = present(l, hot.Engine.Status().Lanes)
-			if l.Incident != nil && l.State == contract.LaneRunning {
+			if l.Incident != nil && l.State == report.LaneRunning {
 				name := store.LaneID{Pipeline: pipeline, Topic: l.Topic, Partition: l.Partition}.String()
 				if later, row, found := hot.Later(batch, name); found {
 					l = e.recoveredLater(l, &later, &row)
@@ -59,11 +60,11 @@ func (e *engines) Lane(pipeline string, replica int, batch int64, of contract.Ba
 			return l, true
 		}
 	}
-	return contract.RecoveredLane{}, false
+	return report.RecoveredLane{}, false
 }
 
 // recoveredLater adds how a lane came back that was decided about: its acquisition is in a later batch.
-func (e *engines) recoveredLater(l contract.RecoveredLane, later *engine.BatchReport, row *engine.LaneReport) contract.RecoveredLane {
+func (e *engines) recoveredLater(l report.RecoveredLane, later *engine.BatchReport, row *engine.LaneReport) report.RecoveredLane {
 	back := recoveredLane(row, later.Steps)
 	back.Incident, back.State, back.Offset, back.Reread = l.Incident, l.State, l.Offset, max(l.Reread, back.Reread)
 	back.Note = "recovered by " + contract.RecoverLanesID(later.Pipeline, e.process, later.ID)
@@ -71,7 +72,7 @@ func (e *engines) recoveredLater(l contract.RecoveredLane, later *engine.BatchRe
 }
 
 // present is what the lane is now: it may have been decided about since its batch ended.
-func present(l contract.RecoveredLane, lanes []lane.Status) contract.RecoveredLane {
+func present(l report.RecoveredLane, lanes []lane.Status) report.RecoveredLane {
 	if l.Incident == nil {
 		return l
 	}
@@ -90,7 +91,7 @@ func present(l contract.RecoveredLane, lanes []lane.Status) contract.RecoveredLa
 		}
 	}
 	if reads(now) {
-		l.State, l.Offset, l.ToEpoch = contract.LaneRunning, now.Committed, now.Owner.Epoch()
+		l.State, l.Offset, l.ToEpoch = report.LaneRunning, now.Committed, now.Owner.Epoch()
 	}
 	return l
 }
@@ -207,8 +208,8 @@ func stale(pipeline string, err error) error {
 }
 
 // announced is a batch that begins, as the control plane hears of it.
-func (e *engines) announced(b engine.Batch, storm *engine.Storm) contract.RecoveryBatch {
-	out := contract.RecoveryBatch{
+func (e *engines) announced(b engine.Batch, storm *engine.Storm) report.RecoveryBatch {
+	out := report.RecoveryBatch{
 		Pipeline: b.Pipeline, Replica: b.Replica, Process: e.process, Worker: e.worker, Queue: contract.HostQueue(e.process),
 		Batch: b.ID, Began: b.Opened, MidRun: b.MidRun,
 	}
@@ -216,17 +217,17 @@ func (e *engines) announced(b engine.Batch, storm *engine.Storm) contract.Recove
 		out.Lanes = append(out.Lanes, laneOf(name))
 	}
 	if storm != nil && storm.Active {
-		out.Storm = &contract.Storm{Since: storm.Since, Changes: storm.Changes, Delay: storm.DelayMs}
+		out.Storm = &report.Storm{Since: storm.Since, Changes: storm.Changes, Delay: storm.DelayMs}
 		for _, c := range storm.Timeline {
-			out.Storm.Timeline = append(out.Storm.Timeline, contract.StormEvent{At: c.At, Lanes: c.Lanes, Delay: c.DelayMs})
+			out.Storm.Timeline = append(out.Storm.Timeline, report.StormEvent{At: c.At, Lanes: c.Lanes, Delay: c.DelayMs})
 		}
 	}
 	return out
 }
 
 // reported is a batch that is done.
-func (e *engines) reported(r engine.BatchReport, storm *engine.Storm) contract.RecoveryReport {
-	out := contract.RecoveryReport{Batch: e.announced(r.Batch, storm), Ended: r.Closed, Lanes: recoveredLanes(&r), More: r.Cut}
+func (e *engines) reported(r engine.BatchReport, storm *engine.Storm) report.RecoveryReport {
+	out := report.RecoveryReport{Batch: e.announced(r.Batch, storm), Ended: r.Closed, Lanes: recoveredLanes(&r), More: r.Cut}
 	for i := range r.Steps {
 		if !r.MidRun { // its lanes took them in the batch that they were acquired in
 			out.Steps = append(out.Steps, stepReport(&r.Steps[i]))
@@ -237,7 +238,7 @@ func (e *engines) reported(r engine.BatchReport, storm *engine.Storm) contract.R
 	}
 	out.Batch.Lanes = nil
 	for _, l := range out.Lanes {
-		out.Batch.Lanes = append(out.Batch.Lanes, contract.BatchLane{Topic: l.Topic, Partition: l.Partition})
+		out.Batch.Lanes = append(out.Batch.Lanes, report.LaneRef{Topic: l.Topic, Partition: l.Partition})
 	}
 	out.Batch.More = r.Cut
 	return out
@@ -256,10 +257,10 @@ func midRunReason(rows []engine.LaneReport) string {
 	return "parked while running: " + strings.Join(parts, ", ")
 }
 
-func stepReport(s *engine.StepReport) contract.StepReport {
-	return contract.StepReport{
+func stepReport(s *engine.StepReport) report.StepReport {
+	return report.StepReport{
 		Step: s.Step, By: s.By, Began: s.Started, Took: micros(s.Ms), Slowest: s.Slowest, Most: micros(s.Most),
-		Sums: contract.StepSums{
+		Sums: report.StepSums{
 			Lanes: s.Lanes, Done: s.Done, Parked: s.Parked, Gone: s.Gone, Entries: s.Entries, Bytes: s.Bytes, Reread: s.Reread,
 			Drained: s.Commits,
 		},
@@ -268,8 +269,8 @@ func stepReport(s *engine.StepReport) contract.StepReport {
 
 func micros(ms float64) int64 { return int64(ms * float64(time.Millisecond/time.Microsecond)) }
 
-func recoveredLanes(r *engine.BatchReport) []contract.RecoveredLane {
-	lanes := make([]contract.RecoveredLane, 0, len(r.Rows))
+func recoveredLanes(r *engine.BatchReport) []report.RecoveredLane {
+	lanes := make([]report.RecoveredLane, 0, len(r.Rows))
 	for i := range r.Rows {
 		lanes = append(lanes, recoveredLane(&r.Rows[i], r.Steps))
 	}
@@ -278,22 +279,22 @@ func recoveredLanes(r *engine.BatchReport) []contract.RecoveredLane {
 
 // laneStates says what an outcome of an acquisition is to the control plane; none yet is recovering.
 var laneStates = map[string]string{
-	"":                  contract.LaneRecovering,
-	lane.OutcomeResumed: contract.LaneRunning,
-	lane.OutcomeParked:  contract.LaneParked,
-	lane.OutcomeGone:    contract.LaneSuperseded,
+	"":                  report.LaneRecovering,
+	lane.OutcomeResumed: report.LaneRunning,
+	lane.OutcomeParked:  report.LaneParked,
+	lane.OutcomeGone:    report.LaneSuperseded,
 }
 
-func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) contract.RecoveredLane {
+func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) report.RecoveredLane {
 	named := laneOf(row.Lane)
-	out := contract.RecoveredLane{
+	out := report.RecoveredLane{
 		Topic: named.Topic, Partition: named.Partition, State: laneStates[row.Outcome], Token: string(row.Token), FromEpoch: row.From,
 		ToEpoch: row.To, Entries: row.Entries, Bytes: row.Bytes, Offset: row.Start, LogStart: row.LogStart, LogEnd: row.LogEnd,
 		Reread: row.Reread, Note: row.Error,
 	}
 	for i := range steps {
 		if ms, ok := row.Steps[steps[i].Step]; ok {
-			out.Steps = append(out.Steps, contract.StepTime{Step: steps[i].Step, By: steps[i].By, Began: steps[i].Started,
+			out.Steps = append(out.Steps, report.StepTime{Step: steps[i].Step, By: steps[i].By, Began: steps[i].Started,
 				Took: micros(ms)})
 		}
 	}
@@ -311,16 +312,16 @@ func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) contract.R
 	return out
 }
 
-func laneIncident(inc *lane.Incident) *contract.LaneIncident {
-	out := &contract.LaneIncident{ID: inc.ID, Kind: inc.Kind, From: inc.From, To: inc.To, Detail: inc.Detail}
+func laneIncident(inc *lane.Incident) *report.Incident {
+	out := &report.Incident{ID: inc.ID, Kind: inc.Kind, From: inc.From, To: inc.To, Detail: inc.Detail}
 	for _, c := range inc.Choices {
-		out.Choices = append(out.Choices, contract.IncidentChoice{Name: c.Name, Text: c.Text, Lost: c.Lost, Reread: c.Reread})
+		out.Choices = append(out.Choices, report.Choice{Name: c.Name, Text: c.Text, Lost: c.Lost, Reread: c.Reread})
 	}
 	return out
 }
 
-func settledChain(r journal.Resumed) *contract.SettledChain {
-	out := &contract.SettledChain{
+func settledChain(r journal.Resumed) *report.SettledChain {
+	out := &report.SettledChain{
 		Outcome: r.Outcome, Commits: r.Commits, Calls: r.Calls, Entries: r.Entries, Bytes: r.Bytes, From: r.First,
 		To: r.Last, Reason: r.Reason,
 	}
@@ -332,15 +333,15 @@ func settledChain(r journal.Resumed) *contract.SettledChain {
 	return out
 }
 
-func account(t journal.Tally) contract.Account {
+func account(t journal.Tally) report.Account {
 	text, _ := t.Checksum.MarshalText() // it never fails
-	return contract.Account{Commits: t.Commits, Calls: t.Calls, Entries: t.Entries, Bytes: t.Bytes, Checksum: string(text)}
+	return report.Account{Commits: t.Commits, Calls: t.Calls, Entries: t.Entries, Bytes: t.Bytes, Checksum: string(text)}
 }
 
 // laneOf reads pipeline/topic/partition; none of the names has a slash.
-func laneOf(name string) contract.BatchLane {
+func laneOf(name string) report.LaneRef {
 	parts := strings.Split(name, "/")
-	out := contract.BatchLane{}
+	out := report.LaneRef{}
 	if n := len(parts); n >= 2 {
 		number, _ := strconv.ParseInt(parts[n-1], 10, 32) // it was printed from one
 		out.Topic, out.Partition = parts[n-2], int32(number)

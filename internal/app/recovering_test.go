@@ -14,6 +14,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -28,7 +29,7 @@ func lost() *lane.Incident {
 
 func TestBatchAsTheControlPlaneSeesIt(t *testing.T) {
 	e := &engines{process: "p1", worker: "worker-a"}
-	report := engine.BatchReport{
+	told := engine.BatchReport{
 		Batch:  engine.Batch{ID: 4, Pipeline: "orders", Replica: 2, Opened: began},
 		Closed: began.Add(time.Second), Cut: 7,
 		Steps: []engine.StepReport{
@@ -52,46 +53,46 @@ func TestBatchAsTheControlPlaneSeesIt(t *testing.T) {
 	}
 	storm := &engine.Storm{Active: true, Since: began, Changes: 9, DelayMs: 40,
 		Timeline: []engine.Change{{At: began, Lanes: 3, DelayMs: 20}}}
-	got := e.reported(report, storm)
-	require.Equal(t, contract.RecoveryBatch{
+	got := e.reported(told, storm)
+	require.Equal(t, report.RecoveryBatch{
 		Pipeline: "orders", Replica: 2, Process: "p1", Worker: "worker-a", Queue: "millrace:p:p1", Batch: 4, Began: began, More: 7,
-		Lanes: []contract.BatchLane{{Topic: "events", Partition: 1}, {Topic: "events", Partition: 2}, {Topic: "events", Partition: 3},
+		Lanes: []report.LaneRef{{Topic: "events", Partition: 1}, {Topic: "events", Partition: 2}, {Topic: "events", Partition: 3},
 			{Topic: "events", Partition: 4}},
-		Storm: &contract.Storm{Since: began, Changes: 9, Delay: 40, Timeline: []contract.StormEvent{{At: began, Lanes: 3, Delay: 20}}},
+		Storm: &report.Storm{Since: began, Changes: 9, Delay: 40, Timeline: []report.StormEvent{{At: began, Lanes: 3, Delay: 20}}},
 	}, got.Batch)
 	require.Equal(t, began.Add(time.Second), got.Ended)
-	require.Equal(t, contract.StepReport{
-		Step: contract.StepVerify, By: contract.ByInline, Began: began,
-		Sums: contract.StepSums{Lanes: 3, Done: 1, Parked: 1, Gone: 1, Entries: 5, Bytes: 6, Reread: 7, Drained: 8},
+	require.Equal(t, report.StepReport{
+		Step: report.StepVerify, By: report.ByInline, Began: began,
+		Sums: report.StepSums{Lanes: 3, Done: 1, Parked: 1, Gone: 1, Entries: 5, Bytes: 6, Reread: 7, Drained: 8},
 	}, got.Steps[1])
 	require.EqualValues(t, 1500, got.Steps[0].Took)
 	require.EqualValues(t, 1250, got.Steps[0].Most)
 
 	resumed := got.Lanes[0]
-	require.Equal(t, contract.LaneRunning, resumed.State)
-	require.Equal(t, []contract.StepTime{
-		{Step: contract.StepAcquire, By: contract.ByTemporal, Began: began, Took: 1250},
-		{Step: contract.StepVerify, By: contract.ByInline, Began: began, Took: 500},
+	require.Equal(t, report.LaneRunning, resumed.State)
+	require.Equal(t, []report.StepTime{
+		{Step: report.StepAcquire, By: report.ByTemporal, Began: began, Took: 1250},
+		{Step: report.StepVerify, By: report.ByInline, Began: began, Took: 500},
 	}, resumed.Steps, "in the order of the steps")
-	require.Equal(t, &contract.SettledChain{
-		ChainRef: contract.ChainRef{Topic: "events", Partition: 1, Chain: "6:w"}, Outcome: contract.ChainDrained,
+	require.Equal(t, &report.SettledChain{
+		ChainRef: report.ChainRef{Topic: "events", Partition: 1, Chain: "6:w"}, Outcome: report.ChainDrained,
 		Commits: 2, Calls: 3, Entries: 4, Bytes: 5,
 		From: 20, To: 30,
 	}, resumed.Journal)
 
 	parked := got.Lanes[1]
-	require.Equal(t, contract.LaneParked, parked.State)
+	require.Equal(t, report.LaneParked, parked.State)
 	require.Empty(t, parked.Note, "the incident says it")
-	require.Equal(t, &contract.LaneIncident{
+	require.Equal(t, &report.Incident{
 		ID: "state-lost:7:x", Kind: "state-lost", From: 0, To: 90, Detail: "Redis holds no state",
-		Choices: []contract.IncidentChoice{{Name: "rebuild", Text: "read again", Reread: 60}, {Name: "wait", Text: "stay parked"}},
+		Choices: []report.Choice{{Name: "rebuild", Text: "read again", Reread: 60}, {Name: "wait", Text: "stay parked"}},
 	}, parked.Incident)
-	require.Equal(t, contract.LaneSuperseded, got.Lanes[2].State)
+	require.Equal(t, report.LaneSuperseded, got.Lanes[2].State)
 	require.Equal(t, "fenced", got.Lanes[2].Note)
-	require.Equal(t, contract.LaneRecovering, got.Lanes[3].State)
+	require.Equal(t, report.LaneRecovering, got.Lanes[3].State)
 
 	storm.Active = false
-	require.Nil(t, e.announced(report.Batch, storm).Storm, "a storm that is over is no news")
+	require.Nil(t, e.announced(told.Batch, storm).Storm, "a storm that is over is no news")
 }
 
 // Lanes that parked while they ran have taken no step in this batch, and say why they are in it.
@@ -112,8 +113,8 @@ func TestMidRunBatchAsTheControlPlaneSeesIt(t *testing.T) {
 	require.True(t, got.Batch.MidRun)
 	require.Equal(t, "parked while running: gap of 2, state-lost of 1", got.Batch.Reason)
 	require.Empty(t, got.Steps)
-	require.Equal(t, contract.RecoveredLane{
-		Topic: "events", Partition: 1, State: contract.LaneParked, Token: "7:x", FromEpoch: 7, ToEpoch: 7, Offset: 30,
+	require.Equal(t, report.RecoveredLane{
+		Topic: "events", Partition: 1, State: report.LaneParked, Token: "7:x", FromEpoch: 7, ToEpoch: 7, Offset: 30,
 		LogStart: -1, LogEnd: 99,
 		Incident: laneIncident(lost()),
 	}, got.Lanes[0])
@@ -125,13 +126,13 @@ func TestSupersededChain(t *testing.T) {
 		Outcome: journal.WasSuperseded, Chain: "6:w", First: -1, Last: -1, Reason: "the lane's owner was 7:z",
 		Superseded: journal.Tally{Commits: 1, Calls: 2, Entries: 3, Bytes: 4, Checksum: 0xbeef},
 	})
-	require.Equal(t, &contract.Account{Commits: 1, Calls: 2, Entries: 3, Bytes: 4, Checksum: "000000000000beef"}, got.Superseded)
+	require.Equal(t, &report.Account{Commits: 1, Calls: 2, Entries: 3, Bytes: 4, Checksum: "000000000000beef"}, got.Superseded)
 	require.Equal(t, "the lane's owner was 7:z", got.Reason)
 }
 
 // A lane of a batch that is long over is shown as it is now.
 func TestPresentLane(t *testing.T) {
-	batch := contract.RecoveredLane{Topic: "events", Partition: 2, State: contract.LaneParked, Offset: -1, ToEpoch: 7,
+	batch := report.RecoveredLane{Topic: "events", Partition: 2, State: report.LaneParked, Offset: -1, ToEpoch: 7,
 		Incident: laneIncident(lost())}
 	decision := lane.Decision{Incident: "state-lost:7:x", Choice: lane.ChoiceRebuild, Start: -1}
 	carried := decision
@@ -141,20 +142,20 @@ func TestPresentLane(t *testing.T) {
 	tests := []struct {
 		name    string
 		now     lane.Status
-		want    contract.RecoveredLane
+		want    report.RecoveredLane
 		decided string
 		waits   bool
 	}{
 		{"parked still", lane.Status{State: lane.StateParked}, batch, "", false},
 		{"decided, not carried out", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{decision}}, batch, "rebuild", true},
 		{"restoring", lane.Status{State: lane.StateRestoring, Decisions: []lane.Decision{carried}},
-			contract.RecoveredLane{State: contract.LaneParked, Offset: -1, ToEpoch: 7, Reread: 60}, "rebuild", true},
+			report.RecoveredLane{State: report.LaneParked, Offset: -1, ToEpoch: 7, Reread: 60}, "rebuild", true},
 		{"goes on", lane.Status{State: lane.StateRunning, Committed: 30, Owner: "8:q", Decisions: []lane.Decision{carried}},
-			contract.RecoveredLane{State: contract.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
+			report.RecoveredLane{State: report.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
 		{"paused by the operator", lane.Status{State: lane.StatePaused, Committed: 30, Owner: "8:q", Decisions: []lane.Decision{carried}},
-			contract.RecoveredLane{State: contract.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
+			report.RecoveredLane{State: report.LaneRunning, Offset: 30, ToEpoch: 8, Reread: 60}, "rebuild", false},
 		{"cannot be done", lane.Status{State: lane.StateParked, Decisions: []lane.Decision{void}},
-			contract.RecoveredLane{State: contract.LaneParked, Offset: -1, ToEpoch: 7, Note: "the log was trimmed"}, "rebuild", false},
+			report.RecoveredLane{State: report.LaneParked, Offset: -1, ToEpoch: 7, Note: "the log was trimmed"}, "rebuild", false},
 		{"chosen to wait", lane.Status{State: lane.StateParked,
 			Decisions: []lane.Decision{{Incident: "state-lost:7:x", Choice: lane.ChoiceWait, Start: -1}}}, batch, "", true},
 		{"decided about another incident", lane.Status{State: lane.StateParked,
@@ -181,7 +182,7 @@ func TestPresentLane(t *testing.T) {
 	gone := contract.DecideIncidentInput{Topic: "events", Partition: 9, Choice: lane.ChoiceRebuild}
 	require.True(t, decided(nil, gone))
 	require.Equal(t, batch, present(batch, nil))
-	quietLane := contract.RecoveredLane{Topic: "events", Partition: 1, State: contract.LaneRunning, Offset: 5}
+	quietLane := report.RecoveredLane{Topic: "events", Partition: 1, State: report.LaneRunning, Offset: 5}
 	require.Equal(t, quietLane, present(quietLane, []lane.Status{{Topic: "events", Partition: 1, State: lane.StateRunning, Committed: 99}}))
 }
 
@@ -213,6 +214,6 @@ func TestStaleErrors(t *testing.T) {
 }
 
 func TestLaneOf(t *testing.T) {
-	require.Equal(t, contract.BatchLane{Topic: "events", Partition: 12}, laneOf("orders/events/12"))
-	require.Equal(t, contract.BatchLane{}, laneOf("orders"))
+	require.Equal(t, report.LaneRef{Topic: "events", Partition: 12}, laneOf("orders/events/12"))
+	require.Equal(t, report.LaneRef{}, laneOf("orders"))
 }

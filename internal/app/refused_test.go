@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store/storetest"
 )
 
@@ -32,7 +33,7 @@ func TestRefusedWritesAreNotRecovered(t *testing.T) {
 		storetest.RefuseWrites(server, tt.refusal)
 		changes, err := g.Await(ctx, 0)
 		require.NoError(t, err)
-		require.Equal(t, breaker.Paused, changes[0].To)
+		require.Equal(t, report.LevelPaused, changes[0].To)
 		require.Contains(t, changes[0].Reason, tt.why)
 
 		limited, stop := context.WithTimeout(ctx, time.Second)
@@ -44,7 +45,7 @@ func TestRefusedWritesAreNotRecovered(t *testing.T) {
 		storetest.RefuseWrites(server, "")
 		changes, err = g.Await(ctx, changes[0].Seq)
 		require.NoError(t, err)
-		require.Equal(t, breaker.Normal, changes[0].To)
+		require.Equal(t, report.LevelNormal, changes[0].To)
 		cancel()
 	}
 }

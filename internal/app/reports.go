@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // ReportsFile holds recoveries that were done while Temporal was away, a line each, until their workflows are started.
@@ -42,17 +43,17 @@ type reportLog struct {
 // waitingReport is one that is not delivered. It is in memory, or a line of the file.
 type waitingReport struct {
 	id     string
-	report *contract.RecoveryReport
+	report *report.RecoveryReport
 	at, n  int64
 }
 
 // reportLine is a line of the file: a report, or the id of one that is delivered.
 type reportLine struct {
-	ID     string                   `json:"id"`
-	Report *contract.RecoveryReport `json:"report,omitempty"`
+	ID     string                 `json:"id"`
+	Report *report.RecoveryReport `json:"report,omitempty"`
 }
 
-func recoveryID(b contract.RecoveryBatch) string {
+func recoveryID(b report.RecoveryBatch) string {
 	return contract.RecoverLanesID(b.Pipeline, b.Process, b.Batch)
 }
 
@@ -109,13 +110,13 @@ func (l *reportLog) load() error {
 }
 
 // add keeps a report. It returns after the disk has it; where the disk does not take it, it is kept in memory.
-func (l *reportLog) add(report contract.RecoveryReport) {
-	id := recoveryID(report.Batch)
+func (l *reportLog) add(told report.RecoveryReport) {
+	id := recoveryID(told.Batch)
 	if slices.ContainsFunc(l.waiting, func(w waitingReport) bool { return w.id == id }) {
 		return
 	}
 	if l.file != nil {
-		at, n, err := l.write(reportLine{ID: id, Report: &report})
+		at, n, err := l.write(reportLine{ID: id, Report: &told})
 		if err == nil {
 			l.waiting = append(l.waiting, waitingReport{id: id, at: at, n: n})
 			return
@@ -127,7 +128,7 @@ func (l *reportLog) add(report contract.RecoveryReport) {
 		l.log.Warn("too many recovery reports wait for Temporal; the oldest one is dropped", "recovery", l.waiting[held].id)
 		l.waiting = slices.Delete(l.waiting, held, held+1)
 	}
-	l.waiting = append(l.waiting, waitingReport{id: id, report: &report})
+	l.waiting = append(l.waiting, waitingReport{id: id, report: &told})
 }
 
 func (l *reportLog) write(line reportLine) (at, n int64, err error) {
@@ -152,7 +153,7 @@ func (l *reportLog) write(line reportLine) (at, n int64, err error) {
 }
 
 // next returns the oldest report that waits. ok is false when none does.
-func (l *reportLog) next() (report contract.RecoveryReport, ok bool) {
+func (l *reportLog) next() (told report.RecoveryReport, ok bool) {
 	for len(l.waiting) > 0 {
 		w := l.waiting[0]
 		if w.report != nil {
@@ -170,7 +171,7 @@ func (l *reportLog) next() (report contract.RecoveryReport, ok bool) {
 		l.log.Warn("recovery report cannot be read again; it is passed over", "recovery", w.id, "error", err)
 		l.waiting = l.waiting[1:]
 	}
-	return report, false
+	return told, false
 }
 
 // done forgets a report that is delivered. Should the disk not take that, it is delivered again after a restart, which changes

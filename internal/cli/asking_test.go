@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // fakeAsked is a workflow that answers an update after a while, and queries at once.
@@ -114,7 +115,7 @@ func TestACommandSaysWithinThreeSecondsWhatItWaitsFor(t *testing.T) {
 			"pause of pipeline:flights: waits for every lane to follow since 2026-01-01T12:00:00Z: lane in/1 is parked\n" +
 				"pause of pipeline:flights: waits for scale of request first to end since 2026-01-01T12:00:00Z\n"},
 		{"lanes", fakeAsked{beat: &contract.AwaitDetails{
-			Done: 3, Missing: []contract.LaneMissing{{Topic: "in", Partition: 1, Reason: "parked: gap"}}}},
+			Done: 3, Missing: []report.LaneMissing{{Topic: "in", Partition: 1, Reason: "parked: gap"}}}},
 			"pause of pipeline:flights: 1 of 4 lanes are missing: in/1: parked: gap\n"},
 		{"a worker", fakeAsked{away: errors.New("no poller")}, "waits for a worker that answers for workflow pipeline:flights"},
 		{"what nobody knows", fakeAsked{status: contract.PipelineStatus{State: "draining"}},

@@ -8,6 +8,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // heartbeat is what a replica's hot path said last; empty when it says nothing now.
@@ -18,7 +19,7 @@ func heartbeat(ctx context.Context, c client.Client, workflowID string) contract
 
 // keptOf is what the pipeline's closer said last of what is kept, and when: in its heartbeat, or else as its workflow
 // knows it, which does not know the time. nil when neither does.
-func keptOf(ctx context.Context, c client.Client, pipeline string) (*contract.Kept, *time.Time) {
+func keptOf(ctx context.Context, c client.Client, pipeline string) (*report.Kept, *time.Time) {
 	id := contract.CloseWindowsID(pipeline)
 	if beat, at := beatOf[contract.CloseDueDetails](ctx, c, id, contract.ActivityCloseDue); beat.Kept != nil {
 		return beat.Kept, at

@@ -23,6 +23,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/internal/dev"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 )
 
@@ -179,7 +180,7 @@ func TestReport(t *testing.T) {
 	}
 	require.Equal(t, ExitInterrupted, Code(interruptedf("it goes on")))
 	var b bytes.Buffer
-	Report(&b, report(&shell{out: io.Discard}, feedDone{Records: 5, Next: 6, first: 1}, context.Canceled))
+	Report(&b, tellFeed(&shell{out: io.Discard}, feedDone{Records: 5, Next: 6, first: 1}, context.Canceled))
 	require.Equal(t, "millrace: interrupted: go on with --from-line 6\n", b.String(), "a feed that was interrupted can be taken up")
 }
 
@@ -313,17 +314,17 @@ func TestReceipts(t *testing.T) {
 		code    int
 	}{
 		{"applied", contract.Receipt{Update: "pause", Generation: 3, RequestID: "r", Applied: true,
-			Lanes: []contract.LaneReceipt{{Topic: "in", Partition: 1, Offset: 5}}},
+			Lanes: []report.LaneReceipt{{Topic: "in", Partition: 1, Offset: 5}}},
 			[]string{"pause p: applied (generation 3, request r)", "committed in/1<5"}, ExitOK},
-		{"missing", contract.Receipt{Update: "flush", Missing: []contract.LaneMissing{{Topic: "in", Partition: 2, Offset: 7, Want: 9, Reason: "no owner"}}},
+		{"missing", contract.Receipt{Update: "flush", Missing: []report.LaneMissing{{Topic: "in", Partition: 2, Offset: 7, Want: 9, Reason: "no owner"}}},
 			[]string{"accepted, not applied everywhere", "MISSING in/2 at offset 7 of 9: no owner"}, ExitIncomplete},
 		{"drained", contract.Receipt{Update: "stop", Applied: true, Drained: &yes,
-			Emitted: &contract.Emitted{Windows: 2, Published: 1, Keys: 3, Events: 4, Revisions: []contract.ClosedWindow{
-				{WindowRef: contract.WindowRef{Window: "hourly"}, Revision: 1, Keys: 3, Events: 4}}}},
+			Emitted: &report.Emitted{Windows: 2, Published: 1, Keys: 3, Events: 4, Revisions: []report.ClosedWindow{
+				{WindowRef: report.WindowRef{Window: "hourly"}, Revision: 1, Keys: 3, Events: 4}}}},
 			[]string{"published 1 of 2 open windows: 3 rows, 4 events", "hourly 1970-01-01T00:00:00Z revision 1", "drained"}, ExitOK},
 		{"one of each", contract.Receipt{Update: "flush", Applied: true,
-			Emitted: &contract.Emitted{Windows: 1, Published: 1, Keys: 1, Events: 1, Revisions: []contract.ClosedWindow{
-				{WindowRef: contract.WindowRef{Window: "hourly"}, Revision: 1, Keys: 1, Events: 1}}}},
+			Emitted: &report.Emitted{Windows: 1, Published: 1, Keys: 1, Events: 1, Revisions: []report.ClosedWindow{
+				{WindowRef: report.WindowRef{Window: "hourly"}, Revision: 1, Keys: 1, Events: 1}}}},
 			[]string{"published 1 of 1 open window: 1 row, 1 event\n", "revision 1: 1 row, 1 event\n"}, ExitOK},
 		{"not drained", contract.Receipt{Update: "stop", Drained: &no, Note: "lane in/0 is parked"},
 			[]string{"note: lane in/0 is parked"}, ExitIncomplete},

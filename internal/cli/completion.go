@@ -13,6 +13,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 )
 
 func completionCommand(sh *shell) *cobra.Command {
@@ -77,7 +78,7 @@ var flagCompleters = map[string]completer{
 	"results": anyFiles,
 	"dir":     directories,
 	"dependency": offered(func(context.Context, *shell, *cobra.Command, []string) []string {
-		return []string{contract.DependencyRedis, contract.DependencyResults}
+		return []string{report.DependencyRedis, report.DependencyResults}
 	}),
 }
 
@@ -198,13 +199,13 @@ func recoveryIDs(ctx context.Context, sh *shell, _ *cobra.Command, _ []string) [
 }
 
 // incidents are the lanes of a recovery that wait for a decision.
-func incidents(ctx context.Context, sh *shell, workflowID string) []contract.RecoveredLane {
-	return ofTemporal(ctx, sh, func(c client.Client) []contract.RecoveredLane {
+func incidents(ctx context.Context, sh *shell, workflowID string) []report.RecoveredLane {
+	return ofTemporal(ctx, sh, func(c client.Client) []report.RecoveredLane {
 		var status contract.RecoverStatus
 		if queryWorkflow(ctx, c, workflowID, "", &status) != nil {
 			return nil
 		}
-		return slices.DeleteFunc(status.Lanes, func(l contract.RecoveredLane) bool {
+		return slices.DeleteFunc(status.Lanes, func(l report.RecoveredLane) bool {
 			return l.Incident == nil || l.Incident.Decided != ""
 		})
 	})

@@ -10,9 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 )
 
@@ -72,10 +72,10 @@ func TestStatusShowsWhatIsKept(t *testing.T) {
 	at := time.Date(2001, 1, 2, 3, 4, 5, 6, time.UTC)
 	for want, v := range map[string]statusView{
 		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12 (reported at 2001-01-02T03:04:05Z)\n": {
-			Kept: &contract.Kept{Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12}, KeptAt: &at,
+			Kept: &report.Kept{Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12}, KeptAt: &at,
 		},
-		"kept: 1 ledger row, 0 windows with contents, sweep backlog 0\n":       {Kept: &contract.Kept{Rows: 1}},
-		"kept: no ledger row counted yet (reported at 2001-01-02T03:04:05Z)\n": {Kept: &contract.Kept{}, KeptAt: &at},
+		"kept: 1 ledger row, 0 windows with contents, sweep backlog 0\n":       {Kept: &report.Kept{Rows: 1}},
+		"kept: no ledger row counted yet (reported at 2001-01-02T03:04:05Z)\n": {Kept: &report.Kept{}, KeptAt: &at},
 		"kept: not counted yet\n": {askedKept: true},
 	} {
 		var out strings.Builder

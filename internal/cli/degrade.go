@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func degradeCommand(sh *shell) *cobra.Command {
@@ -68,7 +69,7 @@ see ` + "`millrace degrade status`" + `.`,
 				return override(cmd.Context(), sh, of, update, c.requestID, request)
 			}
 			everywhere := contract.DegradeRequest{
-				Override: update, Dependency: of.dependency, Reason: c.reason, ExpectGeneration: c.expected(),
+				Override: report.Override(update), Dependency: of.dependency, Reason: c.reason, ExpectGeneration: c.expected(),
 			}
 			if err := everywhere.Validate(); err != nil {
 				return usagef("%w", err)
@@ -77,7 +78,7 @@ see ` + "`millrace degrade status`" + `.`,
 		},
 	}
 	cmd.Flags().StringVar(&of.worker, "worker", "", "this worker alone (default: all workers of the pipeline)")
-	cmd.Flags().StringVar(&of.dependency, "dependency", "", contract.DependencyRedis+" or "+contract.DependencyResults+
+	cmd.Flags().StringVar(&of.dependency, "dependency", "", report.DependencyRedis+" or "+report.DependencyResults+
 		" (default: redis; with auto all of them; with --worker the only one that is degraded)")
 	return c.flags(cmd)
 }

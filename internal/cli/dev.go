@@ -234,7 +234,7 @@ func feedOnce(ctx context.Context, sh *shell, srv *servers, file, topic string) 
 	}
 	done, err := feed(ctx, srv, feedJob{file: file, topic: topic, from: 1, progress: sh.err})
 	if err != nil {
-		return report(&shell{out: sh.err}, done, err)
+		return tellFeed(&shell{out: sh.err}, done, err)
 	}
 	_, err = fmt.Fprintf(sh.err, "%s fed to topic %s, %s\n", counted(done.Records, "record"), done.Topic, counted(done.Partitions, "partition"))
 	return err

@@ -36,7 +36,7 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 			}
 			defer srv.Close()
 			done, err := feed(cmd.Context(), srv, job)
-			return report(sh, done, err)
+			return tellFeed(sh, done, err)
 		},
 	}
 	cmd.Flags().StringVar(&job.topic, "topic", "", "topic to produce to (required)")
@@ -172,8 +172,8 @@ func unknownTopic(ctx context.Context, cluster *source.Cluster, name string) err
 	return fmt.Errorf("topic %s does not exist; --%s PARTITIONS creates it", name, createFlag)
 }
 
-// report prints what a feed came to; a feed that broke off says how to go on.
-func report(sh *shell, done feedDone, failure error) error {
+// tellFeed prints what a feed came to; a feed that broke off says how to go on.
+func tellFeed(sh *shell, done feedDone, failure error) error {
 	if failure != nil && done.Records == 0 {
 		return failure
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -32,7 +32,7 @@ type laneLine struct {
 	UpdatedAt int64          `json:"updated_at_ms"`    // of the last commit, by the worker's clock
 	Fenced    bool           `json:"fenced,omitempty"` // by a removal that has not ended
 
-	Refused []contract.RefusedRecords `json:"refused,omitempty"` // why, since its owner took it
+	Refused []report.RefusedRecords `json:"refused,omitempty"` // why, since its owner took it
 }
 
 func (l *laneLine) name() string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }

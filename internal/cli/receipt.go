@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // printReceipt says in a few lines what an update came to.
@@ -72,7 +73,7 @@ func printReceipt(w io.Writer, pipeline string, r contract.Receipt) error {
 }
 
 // printLanes lists offsets on one line, the first sixteen.
-func printLanes(b *strings.Builder, verb string, lanes []contract.LaneReceipt) {
+func printLanes(b *strings.Builder, verb string, lanes []report.LaneReceipt) {
 	if len(lanes) == 0 {
 		return
 	}

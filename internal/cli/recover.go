@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func recoverCommand(sh *shell) *cobra.Command {
@@ -87,7 +88,7 @@ up and how many it reads again. With --all, lanes that do not offer the choice a
 func choiceHelp() string {
 	var out strings.Builder
 	out.WriteString("Choices:\n")
-	for _, c := range contract.ChoiceTexts() {
+	for _, c := range report.ChoiceTexts() {
 		fmt.Fprintf(&out, "  %-8s  %s\n", c.Name, c.Text)
 	}
 	return strings.TrimRight(out.String(), "\n")
@@ -198,9 +199,9 @@ func drawRecoveryStatus(w io.Writer, id string, s contract.RecoverStatus) error 
 }
 
 // drawIncidents says what can be decided and what it costs.
-func drawIncidents(w io.Writer, id string, lanes []contract.RecoveredLane) {
+func drawIncidents(w io.Writer, id string, lanes []report.RecoveredLane) {
 	for _, l := range lanes {
-		if l.Incident == nil || l.Incident.Decided != "" || l.State != contract.LaneParked {
+		if l.Incident == nil || l.Incident.Decided != "" || l.State != report.LaneParked {
 			continue
 		}
 		fmt.Fprintf(w, "\nINCIDENT %s of %s/%d: %s\n", l.Incident.Kind, l.Topic, l.Partition, l.Incident.Detail)
@@ -270,7 +271,7 @@ func (sh *shell) decided(receipt contract.DecisionReceipt) error {
 }
 
 // stormLine says in one line how often lanes move.
-func stormLine(s contract.Storm) string {
+func stormLine(s report.Storm) string {
 	return fmt.Sprintf("rebalance storm: %s of assignment since %s; held back by %d ms",
 		counted(s.Changes, "change"), instant(s.Since.UnixMilli()), s.Delay)
 }

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -143,9 +144,9 @@ func drawStarted(w io.Writer, done started) error {
 		places = append(places, fmt.Sprintf("%s on %s", c.ID, c.Worker))
 	}
 	fmt.Fprintf(&b, "  runs: %s\n", strings.Join(places, ", "))
-	begun := make([]contract.LaneReceipt, len(r.Begun))
+	begun := make([]report.LaneReceipt, len(r.Begun))
 	for i, l := range r.Begun {
-		begun[i] = contract.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset}
+		begun[i] = report.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset}
 	}
 	if len(begun) > 0 && begun[0].Offset == contract.BeginAtStart {
 		b.WriteString("  begun at the start of every log\n")

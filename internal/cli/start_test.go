@@ -12,6 +12,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 )
 
 // startsAgain starts the flights that were stopped: with another spec, in place of what is there, and behind a record.
@@ -99,18 +100,18 @@ func TestBeginFlags(t *testing.T) {
 
 // Lanes that wait for a decision are a failure of the start; those that are on their way are only missing.
 func TestAStartSaysWhatIsUnread(t *testing.T) {
-	r := &contract.Running{Lanes: make([]contract.LaneReceipt, 2)}
+	r := &contract.Running{Lanes: make([]report.LaneReceipt, 2)}
 	require.NoError(t, unread("orders", r))
-	r.Missing = []contract.LaneMissing{{Topic: "in", Partition: 2, Reason: "no worker has acquired it"}}
+	r.Missing = []report.LaneMissing{{Topic: "in", Partition: 2, Reason: "no worker has acquired it"}}
 	err := unread("orders", r)
 	require.Equal(t, ExitIncomplete, Code(err))
 	require.EqualError(t, err, "not read yet: 1 lane of pipeline orders (in/2), see `millrace status orders`")
-	r.Missing = append(r.Missing, contract.LaneMissing{Topic: "in", Partition: 3, Reason: "parked: state-lost", Asks: true})
+	r.Missing = append(r.Missing, report.LaneMissing{Topic: "in", Partition: 3, Reason: "parked: state-lost", Asks: true})
 	err = unread("orders", r)
 	require.Equal(t, ExitFailed, Code(err))
 	require.EqualError(t, err, "parked until somebody decides: 1 of 4 lanes of pipeline orders (in/3), see `millrace recover ls orders`")
 	var out bytes.Buffer
-	r.Missing = append(r.Missing, contract.LaneMissing{Topic: "in", Partition: 4, Reason: "parked: state-lost", Asks: true})
+	r.Missing = append(r.Missing, report.LaneMissing{Topic: "in", Partition: 4, Reason: "parked: state-lost", Asks: true})
 	require.NoError(t, drawStarted(&out, started{Pipeline: "orders", Running: r}))
 	require.Contains(t, out.String(), "  MISSING in/2: no worker has acquired it\n  MISSING in/3, in/4: parked: state-lost\n")
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // statusFlags are what a user may say to status.
@@ -73,8 +74,8 @@ type statusView struct {
 	Waiting   int                   `json:"closed_not_final_windows"`
 	Lag       int64                 `json:"lag"`
 	Rate      float64               `json:"records_per_second"`
-	Storms    []contract.Storm      `json:"storms,omitempty"` // of replicas whose lanes move too often
-	Kept      *contract.Kept        `json:"kept,omitempty"`
+	Storms    []report.Storm        `json:"storms,omitempty"` // of replicas whose lanes move too often
+	Kept      *report.Kept          `json:"kept,omitempty"`
 	KeptAt    *time.Time            `json:"kept_at,omitempty"`  // when the closer said so; nil when nobody knows
 	Removal   *removalView          `json:"removal,omitempty"`  // that has fenced lanes and has not ended
 	LanesAt   *time.Time            `json:"lanes_at,omitempty"` // when the lanes were read; nil when they never were

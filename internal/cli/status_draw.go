@@ -11,6 +11,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 )
 
 // drawStatus prints a view whole, every lane in the order of its name.
@@ -165,7 +166,7 @@ func drawKept(w io.Writer, v statusView) {
 	case k == nil:
 		fmt.Fprintln(w, "kept: not counted yet")
 		return
-	case *k == (contract.Kept{}):
+	case *k == (report.Kept{}):
 		fmt.Fprint(w, "kept: no ledger row counted yet")
 	default:
 		fmt.Fprintf(w, "kept: %s, %s with contents", counted(k.Rows, "ledger row"), counted(k.Results, "window"))

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // laneView is one lane with everything that is known of it.
@@ -47,7 +48,7 @@ func showLane(sh *shell, view statusView, name string) error {
 const shownLaneNames = 16
 
 // refusedText says why records were refused, with the last of them.
-func refusedText(r contract.RefusedRecords) string {
+func refusedText(r report.RefusedRecords) string {
 	text := fmt.Sprintf("refused as %s: %s", r.Reason, counted(r.Count, "record"))
 	if r.Last == nil {
 		return text

@@ -14,6 +14,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -54,7 +55,7 @@ func (o *observer) look(ctx context.Context) (statusView, error) {
 	view := statusView{Pipeline: o.spec.Name, State: "unknown", Replicas: o.spec.Replicas}
 	facts := &findings{
 		pipeline: o.spec.Name, journal: o.spec.Lane.Overflow == spec.OverflowJournal, phase: contract.StateRunning,
-		beats: make(map[string]contract.LaneStatus),
+		beats: make(map[string]report.LaneStatus),
 	}
 	if err := o.lookAtTemporal(ctx, &view, facts); err != nil {
 		return view, err
@@ -86,7 +87,7 @@ type findings struct {
 	open       bool // the pipeline's workflow is open, or may be: Temporal does not answer
 	blind      bool // Temporal does not answer
 	conditions []contract.Condition
-	beats      map[string]contract.LaneStatus // by lane, from heartbeats
+	beats      map[string]report.LaneStatus // by lane, from heartbeats
 }
 
 func (f *findings) add(conditions ...contract.Condition) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // Lanes that could not be read have no lag of 0 and no open windows: nobody knows.
@@ -157,7 +158,7 @@ func TestLanesThatNobodyCommitsFor(t *testing.T) {
 		}}
 	}
 	subjects := func(open bool, phase string, v statusView) (all []string) {
-		f := &findings{pipeline: "orders", phase: phase, open: open, beats: map[string]contract.LaneStatus{"orders/3": {State: "parked"}}}
+		f := &findings{pipeline: "orders", phase: phase, open: open, beats: map[string]report.LaneStatus{"orders/3": {State: "parked"}}}
 		f.judgeLanes(&v, now)
 		for _, c := range f.conditions {
 			require.Equal(t, contract.ConditionLaneUnowned, c.Kind)

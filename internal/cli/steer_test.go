@@ -8,19 +8,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 func TestDrawRecovery(t *testing.T) {
 	s := contract.RecoverStatus{
-		Batch: contract.RecoveryBatch{Pipeline: "p", Worker: "w", Storm: &contract.Storm{Since: noon, Changes: 7, Delay: 500}},
+		Batch: report.RecoveryBatch{Pipeline: "p", Worker: "w", Storm: &report.Storm{Since: noon, Changes: 7, Delay: 500}},
 		State: contract.StateDeciding, Note: "1 of 2 lanes are parked", Totals: contract.RecoverTotals{Lanes: 2, Running: 1, Entries: 10, Reread: 5},
-		Steps: []contract.StepReport{{Step: "restore", By: "inline", Began: noon, Took: 1500, Slowest: "in/1", Sums: contract.StepSums{Done: 2}}},
-		Lanes: []contract.RecoveredLane{
-			{Topic: "in", State: contract.LaneRunning, FromEpoch: 3, ToEpoch: 4, Entries: 10},
-			{Topic: "in", Partition: 1, State: contract.LaneParked, Incident: &contract.LaneIncident{Kind: "gap", Detail: "20 offsets were deleted",
-				Choices: []contract.IncidentChoice{{Name: "skip", Text: "go on at 70", Lost: 20}}}},
+		Steps: []report.StepReport{{Step: "restore", By: "inline", Began: noon, Took: 1500, Slowest: "in/1", Sums: report.StepSums{Done: 2}}},
+		Lanes: []report.RecoveredLane{
+			{Topic: "in", State: report.LaneRunning, FromEpoch: 3, ToEpoch: 4, Entries: 10},
+			{Topic: "in", Partition: 1, State: report.LaneParked, Incident: &report.Incident{Kind: "gap", Detail: "20 offsets were deleted",
+				Choices: []report.Choice{{Name: "skip", Text: "go on at 70", Lost: 20}}}},
 		},
 	}
 	var b bytes.Buffer
@@ -62,7 +63,7 @@ func TestDrawDegrade(t *testing.T) {
 	s := contract.DegradeStatus{
 		Pipeline: "p", Worker: "w", Dependency: "redis", State: contract.StateDegraded, Began: noon, Changes: 1,
 		Machines: []contract.DegradedMachine{{Replica: 2, Level: "journal", Since: noon, Highest: "paused", Override: "hold", Times: []contract.LevelTime{{Level: "paused", Took: 1500}}}},
-		Timeline: []contract.LevelChange{{At: noon, Replica: 2, From: "normal", To: "journal", Reason: "commit errors", Numbers: []contract.LevelNumber{{Name: "error_rate", Value: 0.9}}}},
+		Timeline: []report.LevelChange{{At: noon, Replica: 2, From: "normal", To: "journal", Reason: "commit errors", Numbers: []report.LevelNumber{{Name: "error_rate", Value: 0.9}}}},
 		Proof:    &contract.JournalProof{Balanced: true, Text: "spilled 9 commits"},
 	}
 	var b bytes.Buffer
@@ -75,7 +76,7 @@ func TestDrawDegrade(t *testing.T) {
 
 func TestLevelReceipts(t *testing.T) {
 	r := contract.LevelReceipt{Update: "hold", RequestID: "r", Machines: []contract.MachineLevel{
-		{Replica: 0, Status: contract.LevelStatus{Level: "journal", Override: "hold"}}, {Replica: 1, Problem: "nobody polls the host queue"}}}
+		{Replica: 0, Status: report.LevelStatus{Level: "journal", Override: "hold"}}, {Replica: 1, Problem: "nobody polls the host queue"}}}
 	var b bytes.Buffer
 	require.NoError(t, drawLevelReceipt(&b, "degrade:p:w:redis", r))
 	require.Contains(t, b.String(), "hold: NOT APPLIED everywhere by degrade:p:w:redis (request r)\n  replica 0: level journal, override hold\n  replica 1: nobody polls")

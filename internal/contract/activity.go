@@ -2,7 +2,8 @@ package contract
 
 import (
 	"encoding/json"
-	"time"
+
+	"millrace/pipeline/report"
 )
 
 // SpecInput is the input of activities that need nothing but the pipeline.
@@ -33,7 +34,7 @@ type Desired struct {
 	CommitNow  string `json:"commit_now,omitempty"` // id of the last flush; a new one asks for a commit at once
 	Begun      string `json:"begun,omitempty"`      // id of the start that has begun the lanes
 
-	Orders []LevelOrder `json:"orders,omitempty"` // overrides on all workers
+	Orders []report.LevelOrder `json:"orders,omitempty"` // overrides on all workers
 }
 
 // PipelineRef names a pipeline.
@@ -51,7 +52,7 @@ type DesiredChange struct {
 	CommitNow *string `json:"commit_now,omitempty"`
 	Begun     *string `json:"begun,omitempty"`
 
-	Orders *[]LevelOrder `json:"orders,omitempty"` // all that are in force then
+	Orders *[]report.LevelOrder `json:"orders,omitempty"` // all that are in force then
 }
 
 // WriteDesiredInput changes the desired state of a pipeline.
@@ -79,30 +80,23 @@ type AwaitAppliedInput struct {
 
 // Applied is where the lanes stood when AwaitApplied or AwaitDrained returned.
 type Applied struct {
-	Lanes   []LaneReceipt `json:"lanes,omitempty"`
-	Missing []LaneMissing `json:"missing,omitempty"`
-}
-
-// LaneEnd is the last stable offset of a lane's partition.
-type LaneEnd struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	End       int64  `json:"end"`
+	Lanes   []report.LaneReceipt `json:"lanes,omitempty"`
+	Missing []report.LaneMissing `json:"missing,omitempty"`
 }
 
 // EndOffsets are the last stable offsets of all lanes.
 type EndOffsets struct {
-	Ends []LaneEnd `json:"ends"`
+	Ends []report.LaneEnd `json:"ends"`
 }
 
 // AwaitDrainedInput waits until every lane has committed to its end. It gives up at once when a lagging lane waits for a
 // decision, when no lagging lane has moved or no lane could be read for StallSeconds, and after DeadlineSeconds.
 type AwaitDrainedInput struct {
-	Spec            json.RawMessage `json:"spec"`
-	Ends            []LaneEnd       `json:"ends"`
-	StallSeconds    int             `json:"stall_seconds"`
-	DeadlineSeconds int             `json:"deadline_seconds"`
-	Replicas        int             `json:"replicas,omitempty"` // whose heartbeats say which lanes are parked
+	Spec            json.RawMessage  `json:"spec"`
+	Ends            []report.LaneEnd `json:"ends"`
+	StallSeconds    int              `json:"stall_seconds"`
+	DeadlineSeconds int              `json:"deadline_seconds"`
+	Replicas        int              `json:"replicas,omitempty"` // whose heartbeats say which lanes are parked
 }
 
 // LaneState is what is durable about a lane.
@@ -174,111 +168,53 @@ type RunResult struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-// WindowRef names a window: its family and its start in ms.
-type WindowRef struct {
-	Window string `json:"window"`
-	Start  int64  `json:"start"`
-}
-
-// ClosedWindow is one published revision.
-type ClosedWindow struct {
-	WindowRef
-	End      int64  `json:"end"`
-	Revision int    `json:"revision"`
-	Reason   string `json:"reason"`
-	Final    bool   `json:"final,omitempty"`
-	Keys     int64  `json:"keys"`
-	Events   int64  `json:"events"`
-}
-
-// FailedWindow is a window that could not be closed.
-type FailedWindow struct {
-	WindowRef
-	Problem string    `json:"problem"`
-	Since   time.Time `json:"since,omitzero"` // when it was given a workflow of its own
-}
-
-// String is the family and the start, as people read it.
-func (r WindowRef) String() string {
-	return r.Window + " " + time.UnixMilli(r.Start).UTC().Format(time.RFC3339)
-}
-
 // CloseDueInput waits for closable windows and closes them.
 type CloseDueInput struct {
-	Pipeline string          `json:"pipeline"`
-	Spec     json.RawMessage `json:"spec"`
-	Skip     []WindowRef     `json:"skip,omitempty"` // windows with a workflow of their own
+	Pipeline string             `json:"pipeline"`
+	Spec     json.RawMessage    `json:"spec"`
+	Skip     []report.WindowRef `json:"skip,omitempty"` // windows with a workflow of their own
 }
 
 // CloseDueResult is what one CloseDue did. Its JSON stays below 64 KB; the rows are in the ledger.
 type CloseDueResult struct {
-	Outcome string         `json:"outcome"`
-	Count   int            `json:"count"`
-	Closed  []ClosedWindow `json:"closed,omitempty"`
-	Failed  []FailedWindow `json:"failed,omitempty"`
-	Waiting Waiting        `json:"waiting"`
-	Kept    *Kept          `json:"kept,omitempty"` // as of the last round that counted it
+	Outcome string                `json:"outcome"`
+	Count   int                   `json:"count"`
+	Closed  []report.ClosedWindow `json:"closed,omitempty"`
+	Failed  []report.FailedWindow `json:"failed,omitempty"`
+	Waiting report.Waiting        `json:"waiting"`
+	Kept    *report.Kept          `json:"kept,omitempty"` // as of the last round that counted it
 }
 
 // CloseDueDetails are the details of CloseDue's heartbeats.
 type CloseDueDetails struct {
-	Closed  int     `json:"closed"`
-	Waiting Waiting `json:"waiting"`
-	Problem string  `json:"problem,omitempty"` // why the last round failed as a whole
-	Kept    *Kept   `json:"kept,omitempty"`
+	Closed  int            `json:"closed"`
+	Waiting report.Waiting `json:"waiting"`
+	Problem string         `json:"problem,omitempty"` // why the last round failed as a whole
+	Kept    *report.Kept   `json:"kept,omitempty"`
 
-	Failing []FailedWindow    `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
-	Results *DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
+	Failing []report.FailedWindow    `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
+	Results *report.DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
 }
 
 // MaxFailing bounds the windows in CloseDueDetails.
 const MaxFailing = 10
 
-// Kept says what is still there of windows that were published.
-type Kept struct {
-	Rows    int   `json:"rows"`              // windows with a row in the ledger
-	Results int   `json:"results"`           // of these, windows with contents in Redis
-	Oldest  int64 `json:"oldest,omitempty"`  // when the oldest final row was written, ms; 0 without one
-	Backlog int   `json:"backlog,omitempty"` // windows that the sweep has still to check in Redis
-	Floor   int64 `json:"floor,omitempty"`   // every window that ends at or before it is final, ms; 0 while there is none
-}
-
-// Waiting says what the closer waits for.
-type Waiting struct {
-	Window    *WindowRef `json:"window,omitempty"`    // the next window to close
-	Watermark int64      `json:"watermark,omitempty"` // of the pipeline, ms; 0 when there is none yet
-	For       string     `json:"for,omitempty"`       // one line for people
-	Lane      string     `json:"lane,omitempty"`      // topic/partition that holds the watermark back
-	Since     int64      `json:"since_ms,omitempty"`  // since when it has held it there, ms, as far as this closer knows
-	Held      bool       `json:"held,omitempty"`      // for long, while other lanes go on
-}
-
-// Round is one look of the closer at all windows.
-type Round struct {
-	Closed  []ClosedWindow `json:"closed,omitempty"`
-	Failed  []FailedWindow `json:"failed,omitempty"`
-	Waiting Waiting        `json:"waiting"`
-	Kept    *Kept          `json:"kept,omitempty"` // nil when the round did not come to it
-
-	Results *DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
-}
-
 // CloseOneInput closes one window, whatever it takes.
 type CloseOneInput struct {
-	Spec   json.RawMessage `json:"spec"`
-	Window WindowRef       `json:"window"`
+	Spec   json.RawMessage  `json:"spec"`
+	Window report.WindowRef `json:"window"`
 }
 
 // CloseOneResult is the revision that stands after CloseOne.
 type CloseOneResult struct {
-	Published bool         `json:"published"`
-	Closed    ClosedWindow `json:"closed"`
-	Gone      bool         `json:"gone,omitempty"` // not closed: the pipeline's workflow is closed, and trying failed
+	Published bool                `json:"published"`
+	Closed    report.ClosedWindow `json:"closed"`
+	Gone      bool                `json:"gone,omitempty"` // not closed: the pipeline's workflow is closed, and trying failed
 }
 
 // EmitInput publishes all open windows as they stand, for a flush or a drain.
 type EmitInput struct {
-	Spec   json.RawMessage `json:"spec"`
-	Reason string          `json:"reason"`
-	Ends   []LaneEnd       `json:"ends,omitempty"` // a drain's promise: covered offsets reach these
+	Spec   json.RawMessage  `json:"spec"`
+	Reason string           `json:"reason"`
+	Ends   []report.LaneEnd `json:"ends,omitempty"` // a drain's promise: covered offsets reach these
 }

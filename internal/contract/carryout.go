@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"millrace/pipeline/report"
 )
 
 // CarryOutJob asks a pipeline's closer for something beside closing: it alone writes to the slots of the ledger while the pipeline
@@ -50,7 +52,7 @@ type JobCount struct {
 
 // CarriedWindow is what became of one window.
 type CarriedWindow struct {
-	WindowRef
+	report.WindowRef
 	Outcome  string `json:"outcome"` // one of Carried...
 	Revision int    `json:"revision,omitempty"`
 	Problem  string `json:"problem,omitempty"`

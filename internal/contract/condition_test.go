@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 var noon = time.Date(2026, 11, 29, 12, 4, 0, 0, time.UTC)
@@ -75,7 +77,7 @@ func TestFirstLineSpeaksOfTheWorst(t *testing.T) {
 // A worker's /health knows no recovery and no number of lanes, but the way out all the same.
 func TestParkedLanesNameTheWayOut(t *testing.T) {
 	parked := EngineConditions(EngineStatus{
-		Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders", State: laneStateParked, Reason: "incident gap"}},
+		Pipeline: "orders", Lanes: []report.LaneStatus{{Topic: "orders", State: laneStateParked, Reason: "incident gap"}},
 	}, true, noon)
 	s := NewStanding("orders", StateRunning, 0, parked, noon)
 	require.Equal(t, "stalled: 1 lane parked, see `millrace recover ls orders`", s.Line)
@@ -95,7 +97,7 @@ func TestLanesThatAReportDoesNotNameCount(t *testing.T) {
 	require.Equal(t, 44, s.More)
 	var beat EngineStatus
 	for i := range 64 {
-		beat.Lanes = append(beat.Lanes, LaneStatus{Topic: "orders", Partition: int32(i), State: laneStateParked})
+		beat.Lanes = append(beat.Lanes, report.LaneStatus{Topic: "orders", Partition: int32(i), State: laneStateParked})
 	}
 	s = NewStanding("orders", StateRunning, 64, append(told, EngineConditions(beat, true, noon)...), noon)
 	require.Contains(t, s.Line, "stalled: 64 of 64 lanes parked, decide with ")
@@ -133,10 +135,10 @@ func TestStandingIsBounded(t *testing.T) {
 
 // What a worker's heartbeat says and what its Degrade reports are one condition.
 func TestTwoSourcesOfOneDegradation(t *testing.T) {
-	status := DependencyStatus{Dependency: DependencyRedis, Level: LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
-	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []DependencyStatus{status}}, true, noon)
+	status := report.DependencyStatus{Dependency: report.DependencyRedis, Level: report.LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
+	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []report.DependencyStatus{status}}, true, noon)
 	told := ChildConditions("orders", true, ChildState{
-		ID: DegradeID("orders", "host/1:77", DependencyRedis), State: LevelJournal, Note: "away", Since: noon,
+		ID: DegradeID("orders", "host/1:77", report.DependencyRedis), State: string(report.LevelJournal), Note: "away", Since: noon,
 	})
 	require.Len(t, NewStanding("orders", StateRunning, 4, append(heard, told...), noon).Conditions, 1)
 }
@@ -150,27 +152,27 @@ func TestUnreadCommandsStopNothing(t *testing.T) {
 }
 
 func TestLevelsMeanWhatTheyStop(t *testing.T) {
-	const redis, results = DependencyRedis, DependencyResults
+	const redis, results = report.DependencyRedis, report.DependencyResults
 	tests := []struct {
-		status  DependencyStatus
+		status  report.DependencyStatus
 		journal bool
 		kind    string
 	}{
-		{DependencyStatus{Dependency: redis, Level: LevelNormal}, true, ""},
-		{DependencyStatus{Dependency: redis, Level: LevelJournal}, true, ConditionDegraded},
-		{DependencyStatus{Dependency: redis, Level: LevelThrottled}, true, ConditionDegraded},
-		{DependencyStatus{Dependency: redis, Level: LevelPaused}, true, ConditionHeld},
-		{DependencyStatus{Dependency: redis, Level: LevelPaused}, false, ConditionHeld},
-		{DependencyStatus{Dependency: redis, Level: ChildEnded}, true, ""},
-		{DependencyStatus{Dependency: results, Level: LevelPaused}, true, ConditionDegraded},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelNormal}, true, ""},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelJournal}, true, ConditionDegraded},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelThrottled}, true, ConditionDegraded},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelPaused}, true, ConditionHeld},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelPaused}, false, ConditionHeld},
+		{report.DependencyStatus{Dependency: redis, Level: ChildEnded}, true, ""},
+		{report.DependencyStatus{Dependency: results, Level: report.LevelPaused}, true, ConditionDegraded},
 
-		{DependencyStatus{Dependency: redis, Level: LevelNormal, Override: OverrideHold}, true, ConditionOverride},
-		{DependencyStatus{Dependency: redis, Level: LevelNormal, Override: OverrideClose}, true, ConditionOverride},
-		{DependencyStatus{Dependency: redis, Level: LevelJournal, Override: OverrideOpen}, true, ConditionClosingSuspended},
-		{DependencyStatus{Dependency: redis, Level: LevelThrottled, Override: OverrideHold}, true, ConditionClosingSuspended},
-		{DependencyStatus{Dependency: redis, Level: LevelPaused, Override: OverrideOpen}, true, ConditionHeld},
-		{DependencyStatus{Dependency: redis, Level: LevelPaused, Override: OverrideOpen}, false, ConditionOverride},
-		{DependencyStatus{Dependency: results, Level: LevelPaused, Override: OverrideOpen}, true, ConditionClosingSuspended},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelNormal, Override: report.OverrideHold}, true, ConditionOverride},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelNormal, Override: report.OverrideClose}, true, ConditionOverride},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelJournal, Override: report.OverrideOpen}, true, ConditionClosingSuspended},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelThrottled, Override: report.OverrideHold}, true, ConditionClosingSuspended},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelPaused, Override: report.OverrideOpen}, true, ConditionHeld},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelPaused, Override: report.OverrideOpen}, false, ConditionOverride},
+		{report.DependencyStatus{Dependency: results, Level: report.LevelPaused, Override: report.OverrideOpen}, true, ConditionClosingSuspended},
 	}
 	for _, tt := range tests {
 		found := levelConditions("orders", tt.journal, tt.status)
@@ -185,19 +187,21 @@ func TestLevelsMeanWhatTheyStop(t *testing.T) {
 // An order that keeps windows open is on purpose, and the first line says what it costs. A journal that is full under an order is
 // nobody's purpose.
 func TestOrdersSayWhatTheyStop(t *testing.T) {
-	line := func(level, override string) (string, bool) {
-		s := NewStanding("orders", StateRunning, 4, levelConditions("orders", true, DependencyStatus{
-			Dependency: DependencyRedis, Level: level, Override: override, Reason: "night", Worker: "w", Since: noon,
+	line := func(level report.Level, override report.Override) (string, bool) {
+		s := NewStanding("orders", StateRunning, 4, levelConditions("orders", true, report.DependencyStatus{
+			Dependency: report.DependencyRedis, Level: level, Override: override, Reason: "night", Worker: "w", Since: noon,
 		}), noon)
 		return s.Line, s.Healthy
 	}
 	for _, tt := range []struct {
-		level, override, line string
-		healthy               bool
+		level    report.Level
+		override report.Override
+		line     string
+		healthy  bool
 	}{
-		{LevelNormal, OverrideHold, "running, redis on w held by an operator: hold at level normal: night", true},
-		{LevelJournal, OverrideOpen, "running, but no window closes: redis on w held by an operator: open at level journal: night", true},
-		{LevelPaused, OverrideOpen, "stalled: redis on w takes no commits since 12:04:00 and nothing can be journalled " +
+		{report.LevelNormal, report.OverrideHold, "running, redis on w held by an operator: hold at level normal: night", true},
+		{report.LevelJournal, report.OverrideOpen, "running, but no window closes: redis on w held by an operator: open at level journal: night", true},
+		{report.LevelPaused, report.OverrideOpen, "stalled: redis on w takes no commits since 12:04:00 and nothing can be journalled " +
 			"(open at level paused: night; the journal takes no more)", false},
 	} {
 		text, healthy := line(tt.level, tt.override)
@@ -209,35 +213,35 @@ func TestOrdersSayWhatTheyStop(t *testing.T) {
 // The order on all workers means what it means on each of them.
 func TestOrdersOnAllWorkers(t *testing.T) {
 	for _, tt := range []struct {
-		order   LevelOrder
+		order   report.LevelOrder
 		journal bool
 		kind    string
 	}{
-		{LevelOrder{Dependency: DependencyRedis, Override: OverrideOpen}, true, ConditionClosingSuspended},
-		{LevelOrder{Dependency: DependencyRedis, Override: OverrideOpen}, false, ConditionOverride},
-		{LevelOrder{Dependency: DependencyResults, Override: OverrideOpen}, false, ConditionClosingSuspended},
-		{LevelOrder{Dependency: DependencyRedis, Override: OverrideHold}, true, ConditionOverride},
-		{LevelOrder{Dependency: DependencyRedis, Override: OverrideClose}, true, ConditionOverride},
+		{report.LevelOrder{Dependency: report.DependencyRedis, Override: report.OverrideOpen}, true, ConditionClosingSuspended},
+		{report.LevelOrder{Dependency: report.DependencyRedis, Override: report.OverrideOpen}, false, ConditionOverride},
+		{report.LevelOrder{Dependency: report.DependencyResults, Override: report.OverrideOpen}, false, ConditionClosingSuspended},
+		{report.LevelOrder{Dependency: report.DependencyRedis, Override: report.OverrideHold}, true, ConditionOverride},
+		{report.LevelOrder{Dependency: report.DependencyRedis, Override: report.OverrideClose}, true, ConditionOverride},
 	} {
-		require.Equal(t, tt.kind, OrderConditions("orders", tt.journal, []LevelOrder{tt.order})[0].Kind, "%+v", tt)
+		require.Equal(t, tt.kind, OrderConditions("orders", tt.journal, []report.LevelOrder{tt.order})[0].Kind, "%+v", tt)
 	}
 }
 
 // An order on all workers is one fact, however many workers tell that they follow it; a worker that stands otherwise counts.
 func TestAnOrderOnAllWorkersIsToldOnce(t *testing.T) {
-	order := OrderConditions("orders", true, []LevelOrder{{
-		Dependency: DependencyRedis, Override: OverrideOpen, By: "update u", Reason: "maintenance",
+	order := OrderConditions("orders", true, []report.LevelOrder{{
+		Dependency: report.DependencyRedis, Override: report.OverrideOpen, By: "update u", Reason: "maintenance",
 	}})
-	on := func(worker, level string) []Condition {
-		return levelConditions("orders", true, DependencyStatus{
-			Dependency: DependencyRedis, Level: level, Override: OverrideOpen, Worker: worker, Reason: "maintenance",
+	on := func(worker string, level report.Level) []Condition {
+		return levelConditions("orders", true, report.DependencyStatus{
+			Dependency: report.DependencyRedis, Level: level, Override: report.OverrideOpen, Worker: worker, Reason: "maintenance",
 		})
 	}
-	told := append(append(order, on("a", LevelJournal)...), on("b", LevelThrottled)...)
+	told := append(append(order, on("a", report.LevelJournal)...), on("b", report.LevelThrottled)...)
 	s := NewStanding("orders", StateRunning, 4, told, noon)
 	require.Equal(t, "running, but no window closes: redis held by an operator: open on all workers by update u: maintenance", s.Line)
 	require.Len(t, s.Conditions, 1)
-	s = NewStanding("orders", StateRunning, 4, append(told, on("c", LevelPaused)...), noon)
+	s = NewStanding("orders", StateRunning, 4, append(told, on("c", report.LevelPaused)...), noon)
 	require.False(t, s.Healthy)
 	require.Len(t, s.Conditions, 2)
 }
@@ -289,7 +293,7 @@ func conditionKinds(t *testing.T) (kinds []string) {
 
 func TestWatermarkAheadOfTheClock(t *testing.T) {
 	at := func(ahead time.Duration) []Condition {
-		return EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{
+		return EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []report.LaneStatus{{
 			Topic: "orders", Partition: 2, State: StateRunning, Watermark: noon.Add(ahead).UnixMilli(),
 		}}}, true, noon)
 	}
@@ -301,14 +305,14 @@ func TestWatermarkAheadOfTheClock(t *testing.T) {
 	require.Equal(t, "orders/2", found[0].Subject)
 	require.Equal(t, "it is 2026-11-30T13:04:00Z, ahead of the clock: what is older counts as late", found[0].Reason)
 	require.Contains(t, found[0].Command, "millrace watermark reset orders")
-	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []LaneStatus{{Topic: "orders"}}}, true, noon),
+	require.Empty(t, EngineConditions(EngineStatus{Pipeline: "orders", Lanes: []report.LaneStatus{{Topic: "orders"}}}, true, noon),
 		"there is none yet")
 }
 
 // A blocked window says since when it is one and which workflow shows its last try; a closer of an older release knows neither.
 func TestBlockedWindowNamesItsWorkflow(t *testing.T) {
 	began, blocked := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), time.Date(2026, 11, 29, 13, 0, 0, 0, time.UTC)
-	id := CloseWindowID("orders", WindowRef{Window: "hourly", Start: 978_325_200_000})
+	id := CloseWindowID("orders", report.WindowRef{Window: "hourly", Start: 978_325_200_000})
 	wait := Wait{For: "hourly 2001-01-01T05:00:00Z", Why: "checksum", Since: blocked, ID: id}
 	closer := ChildState{ID: CloseWindowsID("orders"), State: ChildClosing, Since: began,
 		ChildWaits: ChildWaits{Waits: []Wait{wait, {For: "old"}}}}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // laneStateParked and laneStateBlocked are states of lanes, as the hot path names them.
@@ -110,8 +112,8 @@ func degradeConditions(pipeline string, journal bool, c ChildState) []Condition 
 	if !c.LevelSince.IsZero() {
 		since = c.LevelSince
 	}
-	return levelConditions(pipeline, journal, DependencyStatus{
-		Dependency: dependency, Level: c.State, Since: since, Reason: c.Note, Override: c.Override, Worker: worker,
+	return levelConditions(pipeline, journal, report.DependencyStatus{
+		Dependency: dependency, Level: report.Level(c.State), Since: since, Reason: c.Note, Override: c.Override, Worker: worker,
 	})
 }
 
@@ -124,16 +126,16 @@ func cutLast(text, sep string) (before, after string, found bool) {
 }
 
 // levelConditions says what a level of degradation on a worker means, with an operator's override or without.
-func levelConditions(pipeline string, journal bool, d DependencyStatus) []Condition {
+func levelConditions(pipeline string, journal bool, d report.DependencyStatus) []Condition {
 	one := func(kind, reason, command string) []Condition {
 		return []Condition{{
 			Kind: kind, Subject: d.Dependency + onWorker + degradeWorker(d.Worker), Reason: reason, Since: d.Since, Command: command,
 		}}
 	}
 	const status, auto = "millrace degrade status ", "millrace degrade auto "
-	journalled := d.Level == LevelJournal || d.Level == LevelThrottled
-	resultsWait := d.Level == LevelPaused && d.Dependency == DependencyResults // lanes go on
-	held := d.Level == LevelPaused && !resultsWait
+	journalled := d.Level == report.LevelJournal || d.Level == report.LevelThrottled
+	resultsWait := d.Level == report.LevelPaused && d.Dependency == report.DependencyResults // lanes go on
+	held := d.Level == report.LevelPaused && !resultsWait
 	switch ordered := d.Override != ""; {
 	case ordered && held && journal: // no order makes room in a journal
 		return one(ConditionHeld, overrideText(d)+"; the journal takes no more", status+pipeline)
@@ -146,12 +148,12 @@ func levelConditions(pipeline string, journal bool, d DependencyStatus) []Condit
 	case resultsWait:
 		return one(ConditionDegraded, "results wait: "+d.Reason, status+pipeline)
 	case journalled:
-		return one(ConditionDegraded, d.Level+": "+d.Reason, status+pipeline)
+		return one(ConditionDegraded, string(d.Level)+": "+d.Reason, status+pipeline)
 	}
 	return nil
 }
 
-func overrideText(d DependencyStatus) string {
+func overrideText(d report.DependencyStatus) string {
 	text := fmt.Sprintf("%s at level %s", d.Override, d.Level)
 	if d.Reason != "" {
 		text += ": " + d.Reason

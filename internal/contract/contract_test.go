@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 func TestPipelineInputForms(t *testing.T) {
@@ -167,11 +169,11 @@ func TestCarriedStateDecodesLeniently(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	lanes := make([]RecoveredLane, MaxRecoveryLanes+50)
+	lanes := make([]report.RecoveredLane, MaxRecoveryLanes+50)
 	for i := range lanes {
-		lanes[i] = RecoveredLane{Topic: "orders", Partition: int32(i)}
+		lanes[i] = report.RecoveredLane{Topic: "orders", Partition: int32(i)}
 	}
-	lanes[len(lanes)-1].Incident = &LaneIncident{Kind: "gap", Detail: strings.Repeat("ä", MaxText), Choices: make([]IncidentChoice, 20)}
+	lanes[len(lanes)-1].Incident = &report.Incident{Kind: "gap", Detail: strings.Repeat("ä", MaxText), Choices: make([]report.Choice, 20)}
 	kept, more := BoundLanes(lanes)
 	require.Len(t, kept, MaxRecoveryLanes)
 	require.Equal(t, 50, more)
@@ -181,8 +183,8 @@ func TestBounds(t *testing.T) {
 	require.Len(t, kept[0].Incident.Choices, MaxChoices)
 	require.Len(t, lanes[len(lanes)-1].Incident.Choices, 20, "the input is not changed")
 
-	b := RecoveryBatch{Lanes: make([]BatchLane, MaxRecoveryLanes+3), More: 1, Storm: &Storm{Timeline: make([]StormEvent, 90)}}
-	short := b.Bound()
+	b := report.RecoveryBatch{Lanes: make([]report.LaneRef, MaxRecoveryLanes+3), More: 1, Storm: &report.Storm{Timeline: make([]report.StormEvent, 90)}}
+	short := BoundBatch(b)
 	require.Len(t, short.Lanes, MaxRecoveryLanes)
 	require.Equal(t, 4, short.More)
 	require.Len(t, short.Storm.Timeline, MaxStormEvents)
@@ -190,27 +192,20 @@ func TestBounds(t *testing.T) {
 
 	// The largest step report stays well below what Temporal takes as a payload.
 	for i := range kept {
-		kept[i].Token, kept[i].Steps = strings.Repeat("t", 40), make([]StepTime, 5)
-		kept[i].Incident = &LaneIncident{ID: "i", Detail: strings.Repeat("d", 300), Choices: make([]IncidentChoice, 3)}
+		kept[i].Token, kept[i].Steps = strings.Repeat("t", 40), make([]report.StepTime, 5)
+		kept[i].Incident = &report.Incident{ID: "i", Detail: strings.Repeat("d", 300), Choices: make([]report.Choice, 3)}
 	}
-	require.Less(t, jsonSize(StepReport{Lanes: kept}), 1<<20)
-}
-
-func TestLevelsAreOrdered(t *testing.T) {
-	order := []string{LevelNormal, LevelJournal, LevelThrottled, LevelPaused, "a level of a later release"}
-	for i, level := range order {
-		require.Equal(t, i, LevelRank(level), level)
-	}
+	require.Less(t, jsonSize(report.StepReport{Lanes: kept}), 1<<20)
 }
 
 func TestTrimReceipts(t *testing.T) {
-	lanes := make([]LaneReceipt, 1000)
+	lanes := make([]report.LaneReceipt, 1000)
 	for i := range lanes {
-		lanes[i] = LaneReceipt{Topic: "orders", Partition: int32(i), Offset: 1 << 40, Owner: "12:" + strings.Repeat("a", 32)}
+		lanes[i] = report.LaneReceipt{Topic: "orders", Partition: int32(i), Offset: 1 << 40, Owner: "12:" + strings.Repeat("a", 32)}
 	}
 	var all []Receipt
 	for i := range 60 {
-		all = append(all, Receipt{RequestID: strings.Repeat("r", 1+i), Lanes: lanes, Emitted: &Emitted{Windows: 3, Covered: lanes}})
+		all = append(all, Receipt{RequestID: strings.Repeat("r", 1+i), Lanes: lanes, Emitted: &report.Emitted{Windows: 3, Covered: lanes}})
 	}
 	kept := TrimReceipts(all)
 	require.Len(t, kept, MaxReceipts)

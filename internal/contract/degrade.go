@@ -1,46 +1,21 @@
 package contract
 
-import "time"
+import (
+	"time"
 
-// LevelChange is one move of a dependency's level, or of the operator's override.
-type LevelChange struct {
-	Seq        int64         `json:"seq"` // counts the changes of one state machine, from 1
-	At         time.Time     `json:"at"`
-	Replica    int           `json:"replica"`
-	Dependency string        `json:"dependency"`
-	From       string        `json:"from"`
-	To         string        `json:"to"`
-	Reason     string        `json:"reason"`
-	Numbers    []LevelNumber `json:"numbers,omitempty"` // what was measured, at most MaxLevelNumbers
-	Override   string        `json:"override,omitempty"`
-}
-
-// LevelNumber is one measured value behind a change, such as error_rate 0.93 with limit 0.8.
-type LevelNumber struct {
-	Name  string  `json:"name"`
-	Value float64 `json:"value"`
-}
-
-// LevelStatus is where a state machine stands.
-type LevelStatus struct {
-	Level    string    `json:"level"`
-	Since    time.Time `json:"since"`
-	Seq      int64     `json:"seq"` // of the latest change
-	Reason   string    `json:"reason,omitempty"`
-	Override string    `json:"override,omitempty"`
-	Breaker  string    `json:"breaker,omitempty"` // closed, open, half-open
-}
+	"millrace/pipeline/report"
+)
 
 // LevelSignal says that a state machine has left normal. It comes with the start of a Degrade and on every further departure.
 type LevelSignal struct {
-	Replica int       `json:"replica"`
-	Process string    `json:"process"`
-	Queue   string    `json:"queue"`          // host queue of the process
-	Disk    string    `json:"disk,omitempty"` // of the process's WAL directory
-	After   int64     `json:"after"`          // the changes above this seq are to be told
-	At      time.Time `json:"at"`
-	Level   string    `json:"level"`
-	Reason  string    `json:"reason,omitempty"`
+	Replica int          `json:"replica"`
+	Process string       `json:"process"`
+	Queue   string       `json:"queue"`          // host queue of the process
+	Disk    string       `json:"disk,omitempty"` // of the process's WAL directory
+	After   int64        `json:"after"`          // the changes above this seq are to be told
+	At      time.Time    `json:"at"`
+	Level   report.Level `json:"level"`
+	Reason  string       `json:"reason,omitempty"`
 }
 
 // DegradeInput starts a Degrade. The state machines to follow come with SignalLevel.
@@ -54,37 +29,37 @@ type DegradeInput struct {
 
 // DegradeState is what a Degrade carries into its next run.
 type DegradeState struct {
-	Began    time.Time         `json:"began"` // of the first change
-	Machines []DegradedMachine `json:"machines,omitempty"`
-	Timeline []LevelChange     `json:"timeline,omitempty"` // newest last, at most MaxTimeline
-	Changes  int64             `json:"changes"`            // in all
-	Receipts []LevelReceipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
-	Proof    *JournalProof     `json:"proof,omitempty"`
-	Runs     int               `json:"runs"`
+	Began    time.Time            `json:"began"` // of the first change
+	Machines []DegradedMachine    `json:"machines,omitempty"`
+	Timeline []report.LevelChange `json:"timeline,omitempty"` // newest last, at most MaxTimeline
+	Changes  int64                `json:"changes"`            // in all
+	Receipts []LevelReceipt       `json:"receipts,omitempty"` // newest last, at most MaxReceipts
+	Proof    *JournalProof        `json:"proof,omitempty"`
+	Runs     int                  `json:"runs"`
 
 	Generation int64 `json:"generation,omitempty"` // of the overrides: grows whenever somebody sets or lifts one
 }
 
 // DegradedMachine is one replica's state machine as a Degrade follows it.
 type DegradedMachine struct {
-	Replica  int         `json:"replica"`
-	Process  string      `json:"process"`
-	Queue    string      `json:"queue"`
-	Disk     string      `json:"disk,omitempty"`
-	Seq      int64       `json:"seq"` // of the last change told
-	Level    string      `json:"level"`
-	Since    time.Time   `json:"since"`
-	Highest  string      `json:"highest"` // level reached
-	Override string      `json:"override,omitempty"`
-	Missed   int64       `json:"missed,omitempty"` // changes the process no longer had
-	Times    []LevelTime `json:"times,omitempty"`
-	Ended    string      `json:"ended,omitempty"` // why it is no longer followed: an outcome
+	Replica  int             `json:"replica"`
+	Process  string          `json:"process"`
+	Queue    string          `json:"queue"`
+	Disk     string          `json:"disk,omitempty"`
+	Seq      int64           `json:"seq"` // of the last change told
+	Level    report.Level    `json:"level"`
+	Since    time.Time       `json:"since"`
+	Highest  report.Level    `json:"highest"` // level reached
+	Override report.Override `json:"override,omitempty"`
+	Missed   int64           `json:"missed,omitempty"` // changes the process no longer had
+	Times    []LevelTime     `json:"times,omitempty"`
+	Ended    string          `json:"ended,omitempty"` // why it is no longer followed: an outcome
 }
 
 // LevelTime is how long a level lasted in all.
 type LevelTime struct {
-	Level string `json:"level"`
-	Took  int64  `json:"took_ms"`
+	Level report.Level `json:"level"`
+	Took  int64        `json:"took_ms"`
 }
 
 // WatchLevelInput asks for changes of one state machine.
@@ -98,19 +73,19 @@ type WatchLevelInput struct {
 
 // WatchLevelResult is the changes since, oldest first, at most MaxChanges, and where the machine stands.
 type WatchLevelResult struct {
-	Outcome string        `json:"outcome"`
-	Changes []LevelChange `json:"changes,omitempty"`
-	Status  LevelStatus   `json:"status"`
+	Outcome string               `json:"outcome"`
+	Changes []report.LevelChange `json:"changes,omitempty"`
+	Status  report.LevelStatus   `json:"status"`
 }
 
 // OverrideLevelInput sets or lifts an operator's override of one state machine.
 type OverrideLevelInput struct {
-	Pipeline   string `json:"pipeline"`
-	Replica    int    `json:"replica"`
-	Dependency string `json:"dependency"`
-	Override   string `json:"override"` // hold, open, close; empty lifts it
-	By         string `json:"by"`
-	Reason     string `json:"reason,omitempty"`
+	Pipeline   string          `json:"pipeline"`
+	Replica    int             `json:"replica"`
+	Dependency string          `json:"dependency"`
+	Override   report.Override `json:"override"` // hold, open, close; empty lifts it
+	By         string          `json:"by"`
+	Reason     string          `json:"reason,omitempty"`
 }
 
 // LevelReceipt answers hold, open, close and auto.
@@ -135,9 +110,9 @@ func (r *LevelReceipt) MarkRepeated() { r.Repeated = true }
 
 // MachineLevel is where one replica's state machine stands after an override, or why it has not taken it.
 type MachineLevel struct {
-	Replica int         `json:"replica"`
-	Status  LevelStatus `json:"status"`
-	Problem string      `json:"problem,omitempty"`
+	Replica int                `json:"replica"`
+	Status  report.LevelStatus `json:"status"`
+	Problem string             `json:"problem,omitempty"`
 }
 
 // JournalAccountsInput asks for the books of a process's journal.
@@ -145,29 +120,9 @@ type JournalAccountsInput struct {
 	Pipeline string `json:"pipeline"`
 }
 
-// Account sums up commits. Checksum is of their records, in hex; checksums add up modulo 2^64, so that those of parts
-// make that of the whole.
-type Account struct {
-	Commits  int64  `json:"commits"`
-	Calls    int64  `json:"calls"`
-	Entries  int64  `json:"entries"`
-	Bytes    int64  `json:"bytes"`
-	Checksum string `json:"checksum"`
-}
-
-// JournalAccounts are a journal's books since its process began.
-type JournalAccounts struct {
-	Journal    bool    `json:"journal"` // false: the process has no WAL directory
-	Disk       string  `json:"disk,omitempty"`
-	Spilled    Account `json:"spilled"`
-	Drained    Account `json:"drained"`
-	Superseded Account `json:"superseded"`
-	Pending    Account `json:"pending"`
-}
-
 // JournalProof is a journal's books and whether they balance: spilled = drained + superseded, nothing pending.
 type JournalProof struct {
-	JournalAccounts
+	report.JournalAccounts
 	Balanced bool      `json:"balanced"`
 	At       time.Time `json:"at"`
 	Text     string    `json:"text"`
@@ -175,34 +130,34 @@ type JournalProof struct {
 
 // DegradeResult tells a degradation from beginning to end.
 type DegradeResult struct {
-	Pipeline   string            `json:"pipeline"`
-	Worker     string            `json:"worker"`
-	Dependency string            `json:"dependency"`
-	Outcome    string            `json:"outcome"`
-	Note       string            `json:"note,omitempty"`
-	Began      time.Time         `json:"began"`
-	Ended      time.Time         `json:"ended"`
-	Changes    int64             `json:"changes"`
-	Timeline   []LevelChange     `json:"timeline,omitempty"` // newest last, at most MaxTimeline
-	Machines   []DegradedMachine `json:"machines,omitempty"`
-	Proof      *JournalProof     `json:"proof,omitempty"`
-	Overrides  []LevelReceipt    `json:"overrides,omitempty"`
+	Pipeline   string               `json:"pipeline"`
+	Worker     string               `json:"worker"`
+	Dependency string               `json:"dependency"`
+	Outcome    string               `json:"outcome"`
+	Note       string               `json:"note,omitempty"`
+	Began      time.Time            `json:"began"`
+	Ended      time.Time            `json:"ended"`
+	Changes    int64                `json:"changes"`
+	Timeline   []report.LevelChange `json:"timeline,omitempty"` // newest last, at most MaxTimeline
+	Machines   []DegradedMachine    `json:"machines,omitempty"`
+	Proof      *JournalProof        `json:"proof,omitempty"`
+	Overrides  []LevelReceipt       `json:"overrides,omitempty"`
 }
 
 // DegradeStatus answers the status query of a Degrade.
 type DegradeStatus struct {
-	Pipeline   string            `json:"pipeline"`
-	Worker     string            `json:"worker"`
-	Dependency string            `json:"dependency"`
-	State      string            `json:"state"`
-	Note       string            `json:"note,omitempty"`
-	Began      time.Time         `json:"began"`
-	Changes    int64             `json:"changes"`
-	Machines   []DegradedMachine `json:"machines,omitempty"`
-	Timeline   []LevelChange     `json:"timeline,omitempty"`
-	Proof      *JournalProof     `json:"proof,omitempty"`
-	Receipts   []LevelReceipt    `json:"receipts,omitempty"`
-	Generation int64             `json:"generation,omitempty"` // of the overrides, for expect_generation
+	Pipeline   string               `json:"pipeline"`
+	Worker     string               `json:"worker"`
+	Dependency string               `json:"dependency"`
+	State      string               `json:"state"`
+	Note       string               `json:"note,omitempty"`
+	Began      time.Time            `json:"began"`
+	Changes    int64                `json:"changes"`
+	Machines   []DegradedMachine    `json:"machines,omitempty"`
+	Timeline   []report.LevelChange `json:"timeline,omitempty"`
+	Proof      *JournalProof        `json:"proof,omitempty"`
+	Receipts   []LevelReceipt       `json:"receipts,omitempty"`
+	Generation int64                `json:"generation,omitempty"` // of the overrides, for expect_generation
 }
 
 // Bounds of what travels about degradations.
@@ -212,25 +167,3 @@ const (
 	MaxLevelNumbers = 12
 	MaxMachines     = 64
 )
-
-// Bound cuts a change down to what may travel.
-func (c LevelChange) Bound() LevelChange {
-	c.Reason = Cut(c.Reason)
-	c.Numbers = c.Numbers[:min(len(c.Numbers), MaxLevelNumbers)]
-	return c
-}
-
-// LevelRank orders levels from normal, 0, to paused. An unknown level is above all.
-func LevelRank(level string) int {
-	switch level {
-	case LevelNormal, "":
-		return 0
-	case LevelJournal:
-		return 1
-	case LevelThrottled:
-		return 2
-	case LevelPaused:
-		return 3
-	}
-	return 4
-}

@@ -3,6 +3,8 @@ package contract
 import (
 	"strconv"
 	"strings"
+
+	"millrace/pipeline/report"
 )
 
 // TaskQueue is polled by every worker: workflows and all activities that any process can run.
@@ -23,7 +25,7 @@ func ReplicaID(pipeline string, n int) string {
 func CloseWindowsID(pipeline string) string { return "close:" + pipeline }
 
 // CloseWindowID is the workflow id of one window that could not be closed with the others.
-func CloseWindowID(pipeline string, ref WindowRef) string {
+func CloseWindowID(pipeline string, ref report.WindowRef) string {
 	return "close:" + pipeline + ":" + ref.Window + ":" + strconv.FormatInt(ref.Start, 10)
 }
 

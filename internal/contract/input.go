@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // Version of the carried state written by this release. Newer state decodes too: unknown fields are ignored there.
@@ -67,23 +69,23 @@ func (in *PipelineInput) UnmarshalJSON(data []byte) error {
 
 // PipelineState is what a Pipeline carries into its next run.
 type PipelineState struct {
-	Since      time.Time    `json:"since"`      // when the pipeline was first started
-	Runs       int          `json:"runs"`       // times it continued as new
-	Generation int64        `json:"generation"` // of the desired state last written
-	Paused     bool         `json:"paused,omitempty"`
-	Reason     string       `json:"reason,omitempty"`     // of the last pause or resume
-	PausedAt   time.Time    `json:"paused_at,omitzero"`   // zero unless paused
-	CommitNow  string       `json:"commit_now,omitempty"` // the last flush
-	Orders     []LevelOrder `json:"orders,omitempty"`     // overrides on all workers
-	Replicas   int          `json:"replicas"`
-	Topics     []TopicInfo  `json:"topics,omitempty"`
-	Children   []ChildState `json:"children,omitempty"`
-	Attached   []ChildState `json:"attached,omitempty"` // recoveries, degradations and journal replays that wait for somebody
-	Receipts   []Receipt    `json:"receipts,omitempty"` // newest last, at most MaxReceipts
-	Owed       bool         `json:"owed,omitempty"`     // what was commanded could not be written to Redis yet
-	Begun      []LaneStart  `json:"begun,omitempty"`    // where the lanes began, of a start that said so
-	Begin      string       `json:"begin,omitempty"`    // id of that start
-	Warnings   []string     `json:"warnings,omitempty"` // of the start
+	Since      time.Time           `json:"since"`      // when the pipeline was first started
+	Runs       int                 `json:"runs"`       // times it continued as new
+	Generation int64               `json:"generation"` // of the desired state last written
+	Paused     bool                `json:"paused,omitempty"`
+	Reason     string              `json:"reason,omitempty"`     // of the last pause or resume
+	PausedAt   time.Time           `json:"paused_at,omitzero"`   // zero unless paused
+	CommitNow  string              `json:"commit_now,omitempty"` // the last flush
+	Orders     []report.LevelOrder `json:"orders,omitempty"`     // overrides on all workers
+	Replicas   int                 `json:"replicas"`
+	Topics     []TopicInfo         `json:"topics,omitempty"`
+	Children   []ChildState        `json:"children,omitempty"`
+	Attached   []ChildState        `json:"attached,omitempty"` // recoveries, degradations and journal replays that wait for somebody
+	Receipts   []Receipt           `json:"receipts,omitempty"` // newest last, at most MaxReceipts
+	Owed       bool                `json:"owed,omitempty"`     // what was commanded could not be written to Redis yet
+	Begun      []LaneStart         `json:"begun,omitempty"`    // where the lanes began, of a start that said so
+	Begin      string              `json:"begin,omitempty"`    // id of that start
+	Warnings   []string            `json:"warnings,omitempty"` // of the start
 }
 
 // PipelineResult is how a pipeline ended.
@@ -122,12 +124,12 @@ type ReplicaResult struct {
 
 // CloseWindowsInput starts a pipeline's closer.
 type CloseWindowsInput struct {
-	Version  int             `json:"version"`
-	Pipeline string          `json:"pipeline"`
-	Spec     json.RawMessage `json:"spec"`
-	Closed   int64           `json:"closed,omitempty"`   // revisions published so far
-	Last     *ClosedWindow   `json:"last,omitempty"`     // the latest of them
-	Promoted []FailedWindow  `json:"promoted,omitempty"` // windows with a workflow of their own, at most MaxPromoted
+	Version  int                   `json:"version"`
+	Pipeline string                `json:"pipeline"`
+	Spec     json.RawMessage       `json:"spec"`
+	Closed   int64                 `json:"closed,omitempty"`   // revisions published so far
+	Last     *report.ClosedWindow  `json:"last,omitempty"`     // the latest of them
+	Promoted []report.FailedWindow `json:"promoted,omitempty"` // windows with a workflow of their own, at most MaxPromoted
 }
 
 // CloseWindowsResult is how a closer ended.
@@ -139,17 +141,17 @@ type CloseWindowsResult struct {
 
 // CloseWindowInput starts the workflow of one window that keeps failing.
 type CloseWindowInput struct {
-	Version  int             `json:"version"`
-	Pipeline string          `json:"pipeline"`
-	Spec     json.RawMessage `json:"spec"`
-	Window   WindowRef       `json:"window"`
-	Problem  string          `json:"problem,omitempty"` // the failure it was promoted for
+	Version  int              `json:"version"`
+	Pipeline string           `json:"pipeline"`
+	Spec     json.RawMessage  `json:"spec"`
+	Window   report.WindowRef `json:"window"`
+	Problem  string           `json:"problem,omitempty"` // the failure it was promoted for
 }
 
 // CloseWindowResult is how one window was closed.
 type CloseWindowResult struct {
-	Outcome string        `json:"outcome"`
-	Closed  *ClosedWindow `json:"closed,omitempty"`
+	Outcome string               `json:"outcome"`
+	Closed  *report.ClosedWindow `json:"closed,omitempty"`
 }
 
 // Bounds of carried state.
@@ -188,11 +190,11 @@ func (r ChildReport) Equal(other ChildReport) bool {
 
 // ChildWaits is what a child waits for, beyond its state.
 type ChildWaits struct {
-	Waits      []Wait    `json:"waits,omitempty"`      // at most MaxWaits
-	MoreWaits  int       `json:"more_waits,omitempty"` // left out of the list
-	Override   string    `json:"override,omitempty"`   // the operator's, of a Degrade
-	Queue      string    `json:"queue,omitempty"`      // of the process where a replica is placed
-	LevelSince time.Time `json:"level_since,omitzero"` // of a Degrade
+	Waits      []Wait          `json:"waits,omitempty"`      // at most MaxWaits
+	MoreWaits  int             `json:"more_waits,omitempty"` // left out of the list
+	Override   report.Override `json:"override,omitempty"`   // the operator's, of a Degrade
+	Queue      string          `json:"queue,omitempty"`      // of the process where a replica is placed
+	LevelSince time.Time       `json:"level_since,omitzero"` // of a Degrade
 }
 
 // Wait is one thing that is waited for.

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"millrace/pipeline/report"
 )
 
 // MissingGroup are lanes that are missing for one reason. Their texts differ in nothing but the lane and numbers.
-type MissingGroup []LaneMissing
+type MissingGroup []report.LaneMissing
 
 // maxLanesNamed is how many lanes of a group are named.
 const maxLanesNamed = 16
@@ -16,10 +18,10 @@ const maxLanesNamed = 16
 var numbers = regexp.MustCompile(`[0-9]+`)
 
 // GroupMissing sorts lanes by their reason, in the order in which the reasons come first.
-func GroupMissing(missing []LaneMissing) (groups []MissingGroup) {
+func GroupMissing(missing []report.LaneMissing) (groups []MissingGroup) {
 	at := make(map[string]int)
 	for _, m := range missing {
-		alike := numbers.ReplaceAllString(strings.ReplaceAll(m.Reason, m.lane(), "*"), "0")
+		alike := numbers.ReplaceAllString(strings.ReplaceAll(m.Reason, m.Lane().String(), "*"), "0")
 		n, known := at[alike]
 		if !known {
 			n = len(groups)
@@ -32,7 +34,7 @@ func GroupMissing(missing []LaneMissing) (groups []MissingGroup) {
 }
 
 // MissingText names lanes and why they are missing: every reason once, those of the first few.
-func MissingText(missing []LaneMissing) string {
+func MissingText(missing []report.LaneMissing) string {
 	const shown = 5
 	var parts []string
 	groups := GroupMissing(missing)
@@ -57,7 +59,7 @@ func MissingText(missing []LaneMissing) string {
 func (g MissingGroup) String() string {
 	for _, m := range g {
 		if m.Reason != g[0].Reason {
-			return fmt.Sprintf("%s (numbers of %s): %s", g.Lanes(), g[0].lane(), g[0].Reason)
+			return fmt.Sprintf("%s (numbers of %s): %s", g.Lanes(), g[0].Lane(), g[0].Reason)
 		}
 	}
 	return g.Lanes() + ": " + g[0].Reason
@@ -67,7 +69,7 @@ func (g MissingGroup) String() string {
 func (g MissingGroup) Lanes() string {
 	var names []string
 	for _, m := range g[:min(len(g), maxLanesNamed)] {
-		names = append(names, m.lane())
+		names = append(names, m.Lane().String())
 	}
 	text := strings.Join(names, ", ")
 	if more := len(g) - maxLanesNamed; more > 0 {
@@ -75,5 +77,3 @@ func (g MissingGroup) Lanes() string {
 	}
 	return text
 }
-
-func (m LaneMissing) lane() string { return fmt.Sprintf("%s/%d", m.Topic, m.Partition) }

@@ -157,34 +157,6 @@ const (
 	OutcomeFailing      = "failing"       // a window failed repeatedly and needs a workflow of its own
 )
 
-// Steps of a recovery, and who came first to carry one out.
-const (
-	StepAcquire = "acquire" // become the owner
-	StepJournal = "journal" // settle the lane's journal
-	StepRestore = "restore" // read the state back
-	StepVerify  = "verify"  // compare the committed offset with the log
-	StepResume  = "resume"  // read on
-
-	ByTemporal = "temporal"
-	ByInline   = "inline" // the hot path itself, because Temporal did not answer in time
-	ByMixed    = "mixed"
-)
-
-// States of a lane in a recovery.
-const (
-	LaneRecovering = "recovering"
-	LaneRunning    = "running"
-	LaneParked     = "parked"     // an incident waits for a decision
-	LaneSuperseded = "superseded" // another owner has it, or it was revoked
-	LaneGivenUp    = "given-up"   // by the operator, while its host was gone
-)
-
-// ChoiceGiveUp may be decided for a lane whose host is gone: the workflow waits for it no longer. The lane itself is not touched.
-const ChoiceGiveUp = "give-up"
-
-// ChoiceWait leaves a parked lane parked, and its incident open to another decision.
-const ChoiceWait = "wait"
-
 // States of a RecoverLanes, a Degrade and a ReplayWAL.
 const (
 	StateRecovering = "recovering"
@@ -295,27 +267,8 @@ const (
 	OutcomeAborted    = "aborted"
 )
 
-// Dependencies of a hot path, the levels it can be at because of one, and the operator's overrides.
+// Decisions about a journal that cannot be read.
 const (
-	DependencyRedis   = "redis"
-	DependencyResults = "results"
-
-	LevelNormal    = "normal"
-	LevelJournal   = "journal"   // commits go to the WAL, lanes go on
-	LevelThrottled = "throttled" // the WAL is over its soft limit: intake is limited
-	LevelPaused    = "paused"    // the WAL is full: back-pressure to Kafka
-
-	OverrideHold  = "hold"
-	OverrideOpen  = "open"
-	OverrideClose = "close"
-)
-
-// What became of a chain of commits in a journal, and the decisions about one that cannot be read.
-const (
-	ChainNone       = "none" // nothing was left of it
-	ChainDrained    = "drained"
-	ChainSuperseded = "superseded"
-
 	ChoiceQuarantine = "quarantine" // set what cannot be read aside and go on without it
 	ChoiceAbort      = "abort"      // leave the journal as it is
 )

@@ -3,6 +3,8 @@ package contract
 import (
 	"fmt"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // Pending is something that a workflow waits for while it carries something out, as its status and its page say it.
@@ -34,10 +36,10 @@ func (w Pending) String() string {
 
 // AwaitDetails are the details of the heartbeats of AwaitApplied and AwaitDrained.
 type AwaitDetails struct {
-	Done    int           `json:"done"`              // lanes that have done what was asked
-	Missing []LaneMissing `json:"missing,omitempty"` // the first few that have not
-	More    int           `json:"more,omitempty"`    // and how many others
-	Problem string        `json:"problem,omitempty"` // why the lanes cannot be read
+	Done    int                  `json:"done"`              // lanes that have done what was asked
+	Missing []report.LaneMissing `json:"missing,omitempty"` // the first few that have not
+	More    int                  `json:"more,omitempty"`    // and how many others
+	Problem string               `json:"problem,omitempty"` // why the lanes cannot be read
 }
 
 // MaxAwaitMissing bounds the lanes in AwaitDetails.

@@ -3,27 +3,29 @@ package contract
 import (
 	"encoding/json"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // Receipt answers an update: what was asked, what came of it, and which offsets it covers.
 type Receipt struct {
-	RequestID  string         `json:"request_id"` // the update's id; asking again with it returns this receipt
-	Update     string         `json:"update"`
-	Reason     string         `json:"reason,omitempty"`
-	At         time.Time      `json:"at"`
-	Generation int64          `json:"generation"`        // of the desired state that was written
-	Applied    bool           `json:"applied"`           // every lane has adopted it
-	Lanes      []LaneReceipt  `json:"lanes,omitempty"`   // lanes that have, with the offset committed then
-	Missing    []LaneMissing  `json:"missing,omitempty"` // lanes that have not, and why
-	Emitted    *Emitted       `json:"emitted,omitempty"`
-	Replicas   int            `json:"replicas,omitempty"`
-	Started    []string       `json:"started,omitempty"` // workflow ids of children started
-	Stopped    []string       `json:"stopped,omitempty"` // workflow ids of children ended
-	Levels     []OrderedLevel `json:"levels,omitempty"`  // of a degrade: the state machines that have taken it, and those that have not
-	Drained    *bool          `json:"drained,omitempty"`
-	Note       string         `json:"note,omitempty"`
-	Input      string         `json:"input,omitempty"`    // Fingerprint of the request
-	Repeated   bool           `json:"repeated,omitempty"` // the answer to a request that was answered before
+	RequestID  string               `json:"request_id"` // the update's id; asking again with it returns this receipt
+	Update     string               `json:"update"`
+	Reason     string               `json:"reason,omitempty"`
+	At         time.Time            `json:"at"`
+	Generation int64                `json:"generation"`        // of the desired state that was written
+	Applied    bool                 `json:"applied"`           // every lane has adopted it
+	Lanes      []report.LaneReceipt `json:"lanes,omitempty"`   // lanes that have, with the offset committed then
+	Missing    []report.LaneMissing `json:"missing,omitempty"` // lanes that have not, and why
+	Emitted    *report.Emitted      `json:"emitted,omitempty"`
+	Replicas   int                  `json:"replicas,omitempty"`
+	Started    []string             `json:"started,omitempty"` // workflow ids of children started
+	Stopped    []string             `json:"stopped,omitempty"` // workflow ids of children ended
+	Levels     []OrderedLevel       `json:"levels,omitempty"`  // of a degrade: the state machines that have taken it, and those that have not
+	Drained    *bool                `json:"drained,omitempty"`
+	Note       string               `json:"note,omitempty"`
+	Input      string               `json:"input,omitempty"`    // Fingerprint of the request
+	Repeated   bool                 `json:"repeated,omitempty"` // the answer to a request that was answered before
 }
 
 // Past is what a repetition of the request is compared with.
@@ -31,35 +33,6 @@ func (r Receipt) Past() Past { return Past{r.RequestID, r.Update, r.Input} }
 
 // MarkRepeated says that the receipt answers a repetition.
 func (r *Receipt) MarkRepeated() { r.Repeated = true }
-
-// LaneReceipt is one lane's committed position.
-type LaneReceipt struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Offset    int64  `json:"offset"` // next offset to read: everything below is included
-	Owner     string `json:"owner,omitempty"`
-}
-
-// LaneMissing is a lane that has not done what was asked.
-type LaneMissing struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Offset    int64  `json:"offset"`
-	Want      int64  `json:"want,omitempty"` // the offset it should have reached, for a drain
-	Reason    string `json:"reason"`
-	Asks      bool   `json:"asks,omitempty"` // it is parked until somebody decides
-}
-
-// Emitted is what a flush or a drain published.
-type Emitted struct {
-	Reason    string         `json:"reason"`
-	Windows   int            `json:"windows"`   // open windows looked at
-	Published int            `json:"published"` // windows that got a new revision
-	Keys      int64          `json:"keys"`      // rows in these revisions
-	Events    int64          `json:"events"`    // events counted in these revisions
-	Covered   []LaneReceipt  `json:"covered,omitempty"`
-	Revisions []ClosedWindow `json:"revisions,omitempty"` // at most MaxEmittedRevisions; all are in the ledger
-}
 
 // MaxEmittedRevisions bounds the list in a receipt.
 const MaxEmittedRevisions = 100

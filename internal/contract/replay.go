@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"time"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -169,20 +170,20 @@ type PlannedReplay struct {
 
 // ReplayPlan says what a replay reads and what that costs.
 type ReplayPlan struct {
-	Windows    int          `json:"windows"`             // final windows of the range
-	LeftOut    int          `json:"left_out,omitempty"`  // windows of the range that are not final yet
-	First      *WindowRef   `json:"first,omitempty"`     // of the windows
-	Last       *WindowRef   `json:"last,omitempty"`      // of the windows
-	Records    int64        `json:"records"`             // to read
-	Bytes      int64        `json:"bytes,omitempty"`     // of them, as far as can be told beforehand
-	RedisBytes int64        `json:"redis_bytes"`         // most that the shadow will hold, estimated
-	Seconds    int64        `json:"seconds"`             // that reading will take, estimated
-	Rate       int64        `json:"rate,omitempty"`      // records a second that the estimate assumes
-	Scope      string       `json:"scope,omitempty"`     // of a recount
-	SpecSame   bool         `json:"spec_same,omitempty"` // it counts with the spec that has published the windows
-	Lanes      []ReplayLane `json:"lanes,omitempty"`     // at most MaxReplayLanes
-	More       int          `json:"more,omitempty"`      // lanes left out
-	Notes      []string     `json:"notes,omitempty"`
+	Windows    int               `json:"windows"`             // final windows of the range
+	LeftOut    int               `json:"left_out,omitempty"`  // windows of the range that are not final yet
+	First      *report.WindowRef `json:"first,omitempty"`     // of the windows
+	Last       *report.WindowRef `json:"last,omitempty"`      // of the windows
+	Records    int64             `json:"records"`             // to read
+	Bytes      int64             `json:"bytes,omitempty"`     // of them, as far as can be told beforehand
+	RedisBytes int64             `json:"redis_bytes"`         // most that the shadow will hold, estimated
+	Seconds    int64             `json:"seconds"`             // that reading will take, estimated
+	Rate       int64             `json:"rate,omitempty"`      // records a second that the estimate assumes
+	Scope      string            `json:"scope,omitempty"`     // of a recount
+	SpecSame   bool              `json:"spec_same,omitempty"` // it counts with the spec that has published the windows
+	Lanes      []ReplayLane      `json:"lanes,omitempty"`     // at most MaxReplayLanes
+	More       int               `json:"more,omitempty"`      // lanes left out
+	Notes      []string          `json:"notes,omitempty"`
 }
 
 // ReplayLane is what a replay reads of one partition.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // ReplaySummary is what a replay has found.
@@ -24,7 +26,7 @@ type ReplaySummary struct {
 
 // WindowDifference is a window whose content is not what was published.
 type WindowDifference struct {
-	WindowRef
+	report.WindowRef
 	End       int64    `json:"end"`
 	Revision  int      `json:"revision"` // that it was compared with
 	OldKeys   int64    `json:"old_keys"`
@@ -111,14 +113,14 @@ func (r ShowDiffRequest) Validate() error {
 // ShowDiffInput is a ShowDiffRequest to one replay.
 type ShowDiffInput struct {
 	ReplayRef
-	Window WindowRef       `json:"window"`
-	Page   int             `json:"page"`
-	Spec   json.RawMessage `json:"spec"` // that it counted with
+	Window report.WindowRef `json:"window"`
+	Page   int              `json:"page"`
+	Spec   json.RawMessage  `json:"spec"` // that it counted with
 }
 
 // DiffPage is a part of what differs in one window.
 type DiffPage struct {
-	WindowRef
+	report.WindowRef
 	Page  int       `json:"page"`
 	Pages int       `json:"pages"`
 	Rows  []DiffRow `json:"rows,omitempty"`

@@ -3,29 +3,9 @@ package contract
 import (
 	"fmt"
 	"time"
+
+	"millrace/pipeline/report"
 )
-
-// ChainRef names a chain of commits in a journal: a lane and the owner token its commits carry.
-type ChainRef struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Chain     string `json:"chain"`
-}
-
-// WALChain is a chain as it lies on a disk.
-type WALChain struct {
-	ChainRef
-	Segment string `json:"segment"` // in which it begins
-	First   string `json:"first"`   // place of its first commit
-	Last    string `json:"last"`    // place of its last commit
-	From    int64  `json:"from"`    // offset its first commit covers
-	To      int64  `json:"to"`      // offset its last commit covers
-	Commits int64  `json:"commits"`
-	Bytes   int64  `json:"bytes"`
-	Gaps    int64  `json:"gaps,omitempty"`
-	Live    bool   `json:"live,omitempty"`    // its lane runs in this process and drains it itself
-	Settled string `json:"settled,omitempty"` // what has become of it as far as the journal knows: one of Chain...
-}
 
 // ListChainsInput asks what a pipeline has in a journal.
 type ListChainsInput struct {
@@ -35,63 +15,38 @@ type ListChainsInput struct {
 
 // WALListing is the chains of a pipeline in a journal, by the segment in which they begin.
 type WALListing struct {
-	Disk    string     `json:"disk"`
-	Host    string     `json:"host"` // worker that has the disk, for people
-	Commits int64      `json:"commits"`
-	Bytes   int64      `json:"bytes"`
-	Chains  []WALChain `json:"chains,omitempty"` // oldest first, at most MaxChains
-	More    int        `json:"more,omitempty"`   // chains behind those of the list
+	Disk    string            `json:"disk"`
+	Host    string            `json:"host"` // worker that has the disk, for people
+	Commits int64             `json:"commits"`
+	Bytes   int64             `json:"bytes"`
+	Chains  []report.WALChain `json:"chains,omitempty"` // oldest first, at most MaxChains
+	More    int               `json:"more,omitempty"`   // chains behind those of the list
 }
 
 // ReplaySegmentInput settles the chains that begin in one segment.
 type ReplaySegmentInput struct {
-	Pipeline       string     `json:"pipeline"`
-	Segment        string     `json:"segment"`
-	Chains         []ChainRef `json:"chains"`
-	Quarantine     []ChainRef `json:"quarantine,omitempty"` // of these, what cannot be read is set aside and left out
-	BytesPerSecond int64      `json:"bytes_per_second,omitempty"`
-}
-
-// SettledChain is what became of a chain. A chain that breaks off is drained up to there and superseded from there on.
-type SettledChain struct {
-	ChainRef
-	Outcome     string   `json:"outcome"` // one of Chain...
-	Commits     int64    `json:"commits"` // applied, as are the next four
-	Calls       int64    `json:"calls"`
-	Entries     int64    `json:"entries"`
-	Bytes       int64    `json:"bytes"`
-	From        int64    `json:"from"`                  // offset that the first commit applied covers, -1 for none
-	To          int64    `json:"to"`                    // and the last one
-	Superseded  *Account `json:"superseded,omitempty"`  // what will not be applied
-	Quarantined int64    `json:"quarantined,omitempty"` // bytes set aside
-	Reason      string   `json:"reason,omitempty"`
+	Pipeline       string            `json:"pipeline"`
+	Segment        string            `json:"segment"`
+	Chains         []report.ChainRef `json:"chains"`
+	Quarantine     []report.ChainRef `json:"quarantine,omitempty"` // of these, what cannot be read is set aside and left out
+	BytesPerSecond int64             `json:"bytes_per_second,omitempty"`
 }
 
 // SegmentProgress is ReplaySegment's heartbeat details; a further attempt goes on from them.
 type SegmentProgress struct {
-	Segment string         `json:"segment"`
-	Settled []SettledChain `json:"settled,omitempty"`
-	Chain   *ChainRef      `json:"chain,omitempty"` // under way
-	Place   string         `json:"place,omitempty"` // reached in it
-	Records int64          `json:"records"`         // done in this segment
-	Bytes   int64          `json:"bytes"`
+	Segment string                `json:"segment"`
+	Settled []report.SettledChain `json:"settled,omitempty"`
+	Chain   *report.ChainRef      `json:"chain,omitempty"` // under way
+	Place   string                `json:"place,omitempty"` // reached in it
+	Records int64                 `json:"records"`         // done in this segment
+	Bytes   int64                 `json:"bytes"`
 }
 
 // ReplaySegmentResult is what became of a segment's chains. With Corrupt the rest waits for a decision.
 type ReplaySegmentResult struct {
-	Settled []SettledChain `json:"settled,omitempty"`
-	Live    []ChainRef     `json:"live,omitempty"` // their lanes run here after all
-	Corrupt *CorruptRange  `json:"corrupt,omitempty"`
-}
-
-// CorruptRange is what cannot be read of a journal.
-type CorruptRange struct {
-	ChainRef
-	Segment string `json:"segment"`
-	From    int64  `json:"from"` // bytes in the segment's file
-	To      int64  `json:"to"`
-	Records int64  `json:"records"` // that are missing at most, -1 when not known
-	Detail  string `json:"detail"`
+	Settled []report.SettledChain `json:"settled,omitempty"`
+	Live    []report.ChainRef     `json:"live,omitempty"` // their lanes run here after all
+	Corrupt *report.CorruptRange  `json:"corrupt,omitempty"`
 }
 
 // ReplayWALInput starts a ReplayWAL. A user gives pipeline and disk and, if they like, a rate.
@@ -125,12 +80,12 @@ type ReplayWALState struct {
 	Receipts []DecisionReceipt `json:"receipts,omitempty"`
 	Runs     int               `json:"runs"`
 
-	Quarantine []ChainRef `json:"quarantine,omitempty"` // chains not settled yet of which what cannot be read is to be set aside
+	Quarantine []report.ChainRef `json:"quarantine,omitempty"` // chains not settled yet of which what cannot be read is to be set aside
 }
 
 // SettledRef remembers that a chain needs no further look.
 type SettledRef struct {
-	ChainRef
+	report.ChainRef
 	Outcome string `json:"outcome"`
 }
 
@@ -174,17 +129,17 @@ type ReplayWALResult struct {
 
 // ReplayWALStatus answers the status query of a ReplayWAL.
 type ReplayWALStatus struct {
-	Pipeline string            `json:"pipeline"`
-	Disk     string            `json:"disk"`
-	Host     string            `json:"host,omitempty"`
-	State    string            `json:"state"`
-	Note     string            `json:"note,omitempty"`
-	Done     int64             `json:"segments_done"`
-	Segments []SegmentStatus   `json:"segments,omitempty"` // those found last, at most MaxChains
-	Live     []WALChain        `json:"live,omitempty"`
-	Totals   ReplayTotals      `json:"totals"`
-	Corrupt  *CorruptRange     `json:"corrupt,omitempty"` // waits for a decision
-	Receipts []DecisionReceipt `json:"receipts,omitempty"`
+	Pipeline string               `json:"pipeline"`
+	Disk     string               `json:"disk"`
+	Host     string               `json:"host,omitempty"`
+	State    string               `json:"state"`
+	Note     string               `json:"note,omitempty"`
+	Done     int64                `json:"segments_done"`
+	Segments []SegmentStatus      `json:"segments,omitempty"` // those found last, at most MaxChains
+	Live     []report.WALChain    `json:"live,omitempty"`
+	Totals   ReplayTotals         `json:"totals"`
+	Corrupt  *report.CorruptRange `json:"corrupt,omitempty"` // waits for a decision
+	Receipts []DecisionReceipt    `json:"receipts,omitempty"`
 }
 
 // SegmentStatus is how far one segment is.

@@ -3,6 +3,8 @@ package contract
 import (
 	"fmt"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // AwaitRunningRequest waits until the pipeline runs: every lane has been acquired and has committed under the desired state.
@@ -49,19 +51,19 @@ func (r AwaitRunningRequest) Timeout() time.Duration {
 
 // Running answers an AwaitRunningRequest.
 type Running struct {
-	Pipeline   string        `json:"pipeline"`
-	State      string        `json:"state"`
-	At         time.Time     `json:"at"`
-	Generation int64         `json:"generation"`
-	Replicas   []ChildState  `json:"replicas"`
-	Lanes      []LaneReceipt `json:"lanes,omitempty"`   // that run, with the offset committed then
-	Missing    []LaneMissing `json:"missing,omitempty"` // that do not, and why
-	Begun      []LaneStart   `json:"begun,omitempty"`   // where the lanes began, of a start that said so
-	Warnings   []string      `json:"warnings,omitempty"`
+	Pipeline   string               `json:"pipeline"`
+	State      string               `json:"state"`
+	At         time.Time            `json:"at"`
+	Generation int64                `json:"generation"`
+	Replicas   []ChildState         `json:"replicas"`
+	Lanes      []report.LaneReceipt `json:"lanes,omitempty"`   // that run, with the offset committed then
+	Missing    []report.LaneMissing `json:"missing,omitempty"` // that do not, and why
+	Begun      []LaneStart          `json:"begun,omitempty"`   // where the lanes began, of a start that said so
+	Warnings   []string             `json:"warnings,omitempty"`
 }
 
 // Asking are the lanes that are parked until somebody decides.
-func (r *Running) Asking() (asking []LaneMissing) {
+func (r *Running) Asking() (asking []report.LaneMissing) {
 	for _, m := range r.Missing {
 		if m.Asks {
 			asking = append(asking, m)

@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/report"
 )
 
 // ObserveBreakers registers the metrics of all degradation machines that statuses returns. statuses is called on every
@@ -27,13 +28,13 @@ func ObserveBreakers(meter metric.Meter, statuses func() []breaker.Status) error
 				return metric.WithAttributes(append(more, attribute.String("pipeline", s.Pipeline),
 					attribute.Int("replica", s.Replica), attribute.String("dependency", s.Dependency))...)
 			}
-			o.ObserveInt64(level, int64(s.Level), with())
+			o.ObserveInt64(level, int64(s.Level.Rank()), with())
 			o.ObserveInt64(state, 1, with(attribute.String("state", s.Breaker)))
-			if s.Override != nil {
-				o.ObserveInt64(override, 1, with(attribute.String("override", string(s.Override.Override))))
+			if s.Override != report.OverrideNone {
+				o.ObserveInt64(override, 1, with(attribute.String("override", string(s.Override))))
 			}
-			for l := breaker.Normal; l <= breaker.Paused; l++ {
-				o.ObserveInt64(changes, s.Entered[l], with(attribute.String("level", l.String())))
+			for _, l := range report.Levels() {
+				o.ObserveInt64(changes, s.Entered[l], with(attribute.String("level", string(l))))
 			}
 			o.ObserveInt64(tries, s.Totals.Succeeded, with(attribute.String("outcome", "succeeded")))
 			o.ObserveInt64(tries, s.Totals.Failed, with(attribute.String("outcome", "failed")))

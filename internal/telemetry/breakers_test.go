@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/report"
 )
 
 func TestBreakersAreObserved(t *testing.T) {
@@ -18,12 +19,12 @@ func TestBreakersAreObserved(t *testing.T) {
 	require.NoError(t, ObserveBreakers(provider.Meter("test"), func() []breaker.Status {
 		return []breaker.Status{
 			{
-				Pipeline: "p", Replica: 1, Dependency: "redis", Level: breaker.Throttled, Breaker: "open",
-				Override: &breaker.OverrideStatus{Override: breaker.ForceOpen},
-				Entered:  map[breaker.Level]int64{breaker.Journal: 2, breaker.Throttled: 1},
-				Totals:   breaker.Totals{Succeeded: 10, Failed: 4, Cancelled: 1},
+				Pipeline: "p", Replica: 1, Dependency: "redis",
+				LevelStatus: report.LevelStatus{Level: report.LevelThrottled, Breaker: "open", Override: report.OverrideOpen},
+				Entered:     map[report.Level]int64{report.LevelJournal: 2, report.LevelThrottled: 1},
+				Totals:      breaker.Totals{Succeeded: 10, Failed: 4, Cancelled: 1},
 			},
-			{Pipeline: "p", Replica: 1, Dependency: "results", Breaker: "closed"},
+			{Pipeline: "p", Replica: 1, Dependency: "results", LevelStatus: report.LevelStatus{Breaker: "closed"}},
 		}
 	}))
 	var all metricdata.ResourceMetrics

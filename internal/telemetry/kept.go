@@ -6,12 +6,12 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // ObserveKept registers the metrics of what is still there of published windows, by pipeline, for the pipelines whose
 // windows are closed here. kept is called on every scrape, from any goroutine.
-func ObserveKept(meter metric.Meter, kept func() map[string]contract.Kept) error {
+func ObserveKept(meter metric.Meter, kept func() map[string]report.Kept) error {
 	m := &engineMetrics{meter: meter}
 	rows := m.gauge(nameRows, "{window}", "Windows with a row in the ledger")
 	results := m.gauge(nameResults, "{window}", "Windows with contents in Redis")

@@ -8,15 +8,15 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
-	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 func TestWhatIsKeptIsObserved(t *testing.T) {
 	reader := sdk.NewManualReader()
 	provider := sdk.NewMeterProvider(sdk.WithReader(reader))
 	defer provider.Shutdown(context.Background())
-	require.NoError(t, ObserveKept(provider.Meter("test"), func() map[string]contract.Kept {
-		return map[string]contract.Kept{
+	require.NoError(t, ObserveKept(provider.Meter("test"), func() map[string]report.Kept {
+		return map[string]report.Kept{
 			"new": {}, "old": {Rows: 350, Results: 120, Oldest: 978307200500, Backlog: 7, Floor: 978307260000},
 		}
 	}))

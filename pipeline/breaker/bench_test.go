@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
+
+	"millrace/pipeline/report"
 )
 
 func benchMachine(b *testing.B) *Machine {
@@ -30,7 +32,7 @@ func BenchmarkAdmitNormal(b *testing.B) {
 
 func BenchmarkAdmitThrottled(b *testing.B) {
 	m := benchMachine(b)
-	m.level.Store(int32(Throttled))
+	m.level.Store(int32(report.LevelThrottled.Rank()))
 	m.bucket.Store(rate.NewLimiter(1e9, 1e8))
 	for b.Loop() {
 		m.Admit(64)

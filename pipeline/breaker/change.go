@@ -4,34 +4,22 @@ import (
 	"context"
 	"sort"
 	"sync"
-	"time"
+
+	"millrace/pipeline/report"
 )
 
 // kept is how many changes a machine remembers.
 const kept = 1000
 
-// Change is one level change, for histories and people. An override that leaves the level as it is is recorded too, with From
-// equal to To, so that every order has its trace.
-type Change struct {
-	Seq        int64              `json:"seq"` // from 1, without gaps, anew in each process
-	At         time.Time          `json:"at"`
-	Dependency string             `json:"dependency"`
-	From       Level              `json:"from"`
-	To         Level              `json:"to"`
-	Reason     string             `json:"reason"`
-	Numbers    map[string]float64 `json:"numbers,omitempty"`
-	Override   Override           `json:"override,omitempty"` // in force at the change
-}
-
 // history keeps the last changes and wakes those who wait for the next.
 type history struct {
 	mu   sync.Mutex
-	all  []Change // oldest first
+	all  []report.LevelChange // oldest first
 	seq  int64
 	news chan struct{} // closed by the next change
 }
 
-func (h *history) add(c Change) Change {
+func (h *history) add(c report.LevelChange) report.LevelChange {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seq++
@@ -47,14 +35,14 @@ func (h *history) add(c Change) Change {
 }
 
 // after returns the changes after seq, and a channel that is closed by the next change.
-func (h *history) after(seq int64) ([]Change, <-chan struct{}) {
+func (h *history) after(seq int64) ([]report.LevelChange, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if seq > h.seq {
 		seq = 0
 	}
 	from := sort.Search(len(h.all), func(i int) bool { return h.all[i].Seq > seq })
-	return append([]Change(nil), h.all[from:]...), h.news
+	return append([]report.LevelChange(nil), h.all[from:]...), h.news
 }
 
 func (h *history) last() int64 {
@@ -64,14 +52,14 @@ func (h *history) last() int64 {
 }
 
 // Changes returns the changes after seq, oldest first; 0 asks for all that are kept, which are the last 1000. A seq that is not
-// reached yet is one of an earlier process, and asks for all too. The maps in them are shared: read only.
-func (m *Machine) Changes(after int64) []Change {
+// reached yet is one of an earlier process, and asks for all too. The numbers in them are shared: read only.
+func (m *Machine) Changes(after int64) []report.LevelChange {
 	changes, _ := m.history.after(after)
 	return changes
 }
 
 // Await returns the changes after seq as soon as there is one, or ctx's error. Seqs mean what they mean to Changes.
-func (m *Machine) Await(ctx context.Context, after int64) ([]Change, error) {
+func (m *Machine) Await(ctx context.Context, after int64) ([]report.LevelChange, error) {
 	for {
 		changes, news := m.history.after(after)
 		if len(changes) > 0 {

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 func TestChangesAreKept(t *testing.T) {
 	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 		require.Empty(t, r.Changes(0))
-		orders := []Override{ForceOpen, ForceClose}
+		orders := []report.Override{report.OverrideOpen, report.OverrideClose}
 		for i := range kept + 5 {
 			r.Override(orders[i%2], "ann", "")
 		}
@@ -23,7 +25,7 @@ func TestChangesAreKept(t *testing.T) {
 		require.Len(t, r.Changes(kept), 5)
 		require.Empty(t, r.Changes(kept+5))
 		require.Len(t, r.Changes(kept+6), kept, "a seq from before a restart asks for all")
-		require.Equal(t, int64(kept+5), r.Status().Changes)
+		require.Equal(t, int64(kept+5), r.Status().Seq)
 	})
 }
 
@@ -35,7 +37,7 @@ func TestAwait(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		go func() {
 			<-time.After(time.Hour)
-			r.Override(ForceOpen, "ann", "")
+			r.Override(report.OverrideOpen, "ann", "")
 		}()
 		began := time.Now()
 		changes, err := r.Await(t.Context(), 99)
@@ -70,7 +72,7 @@ func TestFollowers(t *testing.T) {
 			}()
 		}
 		for i := range orders {
-			r.Override([]Override{ForceOpen, ForceClose}[i%2], "ann", "")
+			r.Override([]report.Override{report.OverrideOpen, report.OverrideClose}[i%2], "ann", "")
 			r.Status()
 			if i%10 == 0 {
 				synctest.Wait()
@@ -86,32 +88,17 @@ func TestFollowers(t *testing.T) {
 	})
 }
 
-func TestJSON(t *testing.T) {
-	c := Change{
-		Seq: 3, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Dependency: "redis", From: Normal, To: Journal,
-		Reason: "why", Numbers: map[string]float64{"n": 1}, Override: Hold,
-	}
-	text, err := json.Marshal(c)
-	require.NoError(t, err)
-	require.JSONEq(t, `{"seq":3,"at":"2026-01-02T03:04:05Z","dependency":"redis","from":"normal","to":"journal","reason":"why",
-		"numbers":{"n":1},"override":"hold"}`, string(text))
-	var back Change
-	require.NoError(t, json.Unmarshal(text, &back))
-	require.Equal(t, c, back)
-	require.ErrorContains(t, json.Unmarshal([]byte(`{"to":"halted"}`), &back), `level is "halted"; want one of ["normal"`)
-	_, err = json.Marshal(Level(7))
-	require.ErrorContains(t, err, "there is no level 7")
-
+func TestStatusAsJSON(t *testing.T) {
 	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 		r.journal(stored(700, 1))
 		r.Report(errRefused)
-		r.Override(ForceClose, "ann", "INC-7")
+		r.Override(report.OverrideClose, "ann", "INC-7")
 		text, err := json.Marshal(r.Status())
 		require.NoError(t, err)
 		var back Status
 		require.NoError(t, json.Unmarshal(text, &back))
-		require.Equal(t, map[Level]int64{Throttled: 1}, back.Entered)
-		require.Equal(t, "ann", back.Override.By)
+		require.Equal(t, map[report.Level]int64{report.LevelThrottled: 1}, back.Entered)
+		require.Equal(t, "ann", back.Order.By)
 		require.Equal(t, "orders", back.Pipeline)
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 func (r *rig) asked() int {
@@ -24,17 +26,17 @@ func TestClosesAfterFiveProbes(t *testing.T) {
 	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 		r.open()
 		r.breakerAt("open")
-		r.at(Paused, false)
+		r.at(report.LevelPaused, false)
 		r.pass(59 * time.Second)
 		r.breakerAt("open")
 		r.pass(2 * time.Second)
 		r.breakerAt("half-open")
-		r.at(Paused, false)
+		r.at(report.LevelPaused, false)
 		r.pass(500 * time.Millisecond)
 		r.breakerAt("half-open") // not before the fifth
 		r.pass(500 * time.Millisecond)
 		r.breakerAt("closed")
-		r.at(Normal, true, "5 probes in a row succeeded")
+		r.at(report.LevelNormal, true, "5 probes in a row succeeded")
 		require.Len(t, r.Changes(0), 2)
 	})
 }
@@ -62,7 +64,7 @@ func TestOneFailedProbeOpensAgain(t *testing.T) {
 			r.breakerAt("open")
 			r.pass(6 * time.Second)
 			r.breakerAt("closed")
-			r.at(Normal, true)
+			r.at(report.LevelNormal, true)
 		})
 	}
 }
@@ -105,11 +107,11 @@ func TestLongOutage(t *testing.T) {
 	inBubble(t, Thresholds{OpenFor: 10 * time.Second}, func(t *testing.T, r *rig) {
 		r.away()
 		r.pass(time.Hour)
-		r.at(Paused, false, "connection refused")
+		r.at(report.LevelPaused, false, "connection refused")
 		require.Len(t, r.Changes(0), 1)
 		r.back()
 		r.pass(13 * time.Second)
-		r.at(Normal, true)
+		r.at(report.LevelNormal, true)
 	})
 }
 

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"millrace/pipeline/report"
 )
 
 // longestWait bounds what Admit answers, so that a lane notices soon when the level changes.
@@ -14,7 +16,7 @@ const longestWait = time.Second
 //
 //	for wait := m.Admit(n); wait > 0; wait = m.Admit(0) { ... }
 func (m *Machine) Admit(n int) time.Duration {
-	if Level(m.level.Load()) != Throttled {
+	if m.Level() != report.LevelThrottled {
 		return 0
 	}
 	bucket := m.bucket.Load()
@@ -30,15 +32,15 @@ func (m *Machine) Admit(n int) time.Duration {
 
 // adjust keeps the token bucket in step with the level and the journal: from the intake measured when the soft limit was
 // crossed, falling to the floor as the journal fills. It is called under the lock, before the level is set.
-func (m *Machine) adjust(to Level) {
+func (m *Machine) adjust(to report.Level) {
 	switch {
-	case to == Normal:
+	case to == report.LevelNormal:
 		m.baseRate = 0
-	case to >= Throttled && (m.Level() < Throttled || m.baseRate == 0):
+	case overSoft(to) && (!overSoft(m.Level()) || m.baseRate == 0):
 		// What an earlier throttling in the same trouble let in is not what wants to come in.
 		m.baseRate = max(m.baseRate, m.progress.rate())
 	}
-	if to != Throttled || m.baseRate == 0 {
+	if to != report.LevelThrottled || m.baseRate == 0 {
 		m.bucket.Store(nil)
 		return
 	}
@@ -49,6 +51,9 @@ func (m *Machine) adjust(to Level) {
 	}
 	m.bucket.Store(rate.NewLimiter(limit, max(1, int(m.baseRate/10))))
 }
+
+// overSoft reports whether a level means that the journal is over its soft limit, or fuller.
+func overSoft(level report.Level) bool { return level.Rank() >= report.LevelThrottled.Rank() }
 
 // allowed is the intake that the journal has room for, in events per second.
 func (m *Machine) allowed() float64 {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 // intake reads batches for a while as lanes do, and returns how many events came in.
@@ -50,9 +52,9 @@ func TestThrottle(t *testing.T) {
 			inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 				r.measured()
 				r.journal(stored(test.used, 5))
-				r.at(Throttled, true)
+				r.at(report.LevelThrottled, true)
 				require.InDelta(t, test.rate, r.Status().Intake, 1e-6)
-				require.InDelta(t, 1000, r.last().Numbers["measured_events_per_second"], 1e-6)
+				require.InDelta(t, 1000, measured(t, r.last(), "measured_events_per_second"), 1e-6)
 				got := r.intake(4, batch, time.Minute)
 				// Each lane may have a batch that is not paid yet, and the bucket starts full.
 				require.InDelta(t, 60*test.rate, float64(got), 0.02*60*test.rate+4*float64(batch)+100, "%s, batches of %d", test.name, batch)
@@ -73,10 +75,10 @@ func TestNoThrottleAtOtherLevels(t *testing.T) {
 		require.Positive(t, r.Status().Intake)
 		r.journal(stored(0, 5))
 		r.pass(2 * time.Second)
-		r.at(Journal, true)
+		r.at(report.LevelJournal, true)
 		require.Zero(t, r.Admit(0), "a debt ends with the level")
 		r.journal(stored(1000, 5))
-		r.at(Paused, true)
+		r.at(report.LevelPaused, true)
 		require.Zero(t, r.Admit(100_000), "the lane itself blocks")
 	})
 }
@@ -89,7 +91,7 @@ func TestThrottleFollowsTheJournal(t *testing.T) {
 			rate float64
 		}{{600, 1000}, {700, 750}, {900, 250}, {980, 100}, {700, 750}, {560, 1000}} {
 			r.journal(stored(step.used, 5))
-			r.at(Throttled, true)
+			r.at(report.LevelThrottled, true)
 			require.InDelta(t, step.rate, r.Status().Intake, 1e-6)
 		}
 	})
@@ -102,7 +104,7 @@ func TestThrottleBelowTheSoftLimit(t *testing.T) {
 		s := stored(100, 5)
 		s.Soft = true
 		r.journal(s)
-		r.at(Throttled, true)
+		r.at(report.LevelThrottled, true)
 		require.InDelta(t, 1000, r.Status().Intake, 1e-6)
 	})
 }
@@ -116,10 +118,10 @@ func TestThrottledAgain(t *testing.T) {
 		slow := func(int) (int64, int64) { return 250, 1000 }
 		r.course(0, 20, &read, slow)
 		r.journal(stored(1000, 5))
-		r.at(Paused, true)
+		r.at(report.LevelPaused, true)
 		r.journal(stored(800, 5))
 		r.pass(2 * time.Second)
-		r.at(Throttled, true)
+		r.at(report.LevelThrottled, true)
 		require.InDelta(t, 500, r.Status().Intake, 1e-6)
 		r.journal(stored(0, 5))
 		r.pass(2 * time.Second)
@@ -127,7 +129,7 @@ func TestThrottledAgain(t *testing.T) {
 		require.InDelta(t, 500, r.Status().Intake, 1e-6)
 		r.journal(stored(0, 0))
 		r.pass(2 * time.Second)
-		r.at(Normal, true)
+		r.at(report.LevelNormal, true)
 		r.course(0, 20, &read, slow)
 		r.journal(stored(800, 5))
 		require.InDelta(t, 125, r.Status().Intake, 1e-6)
@@ -138,7 +140,7 @@ func TestThrottledAgain(t *testing.T) {
 func TestThrottleBeforeAnyMeasurement(t *testing.T) {
 	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 		r.journal(stored(800, 5))
-		r.at(Throttled, true)
+		r.at(report.LevelThrottled, true)
 		require.Zero(t, r.Admit(100_000))
 		r.measured()
 		synctest.Wait()

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 // stored is a journal with limits 600 and 1000 bytes.
@@ -21,51 +23,51 @@ func TestTransitions(t *testing.T) {
 	tests := []struct {
 		name     string
 		first    func(r *rig) // to the level it starts from
-		from, to Level
+		from, to report.Level
 		then     func(r *rig)
 		reason   string
 		direct   bool
 	}{
-		{"breaker opens", func(r *rig) { r.journal(stored(0, 0)) }, Normal, Journal, (*rig).open,
+		{"breaker opens", func(r *rig) { r.journal(stored(0, 0)) }, report.LevelNormal, report.LevelJournal, (*rig).open,
 			"a partition assignment took 1m0s, more than 5s", false},
-		{"commits wait", func(r *rig) { r.journal(stored(0, 0)) }, Normal, Journal, func(r *rig) { r.journal(stored(10, 3)) },
+		{"commits wait", func(r *rig) { r.journal(stored(0, 0)) }, report.LevelNormal, report.LevelJournal, func(r *rig) { r.journal(stored(10, 3)) },
 			"3 commits wait in the journal", true},
-		{"breaker opens, journal over its soft limit for others", func(r *rig) { r.journal(stored(700, 0)) }, Normal, Throttled, (*rig).open,
+		{"breaker opens, journal over its soft limit for others", func(r *rig) { r.journal(stored(700, 0)) }, report.LevelNormal, report.LevelThrottled, (*rig).open,
 			"a partition assignment took 1m0s, more than 5s; the journal is over its soft limit", false},
-		{"breaker opens, journal full for others", func(r *rig) { r.journal(stored(1000, 0)) }, Normal, Paused, (*rig).open,
+		{"breaker opens, journal full for others", func(r *rig) { r.journal(stored(1000, 0)) }, report.LevelNormal, report.LevelPaused, (*rig).open,
 			"a partition assignment took 1m0s, more than 5s; the journal is at its hard limit, out of space or failed", false},
-		{"breaker opens, no journal", func(*rig) {}, Normal, Paused, (*rig).open,
+		{"breaker opens, no journal", func(*rig) {}, report.LevelNormal, report.LevelPaused, (*rig).open,
 			"a partition assignment took 1m0s, more than 5s; there is no journal", false},
-		{"breaker opens, no journal any more, but commits wait in it", func(r *rig) { r.say(Storage{PendingCommits: 2}) }, Journal, Paused,
+		{"breaker opens, no journal any more, but commits wait in it", func(r *rig) { r.say(Storage{PendingCommits: 2}) }, report.LevelJournal, report.LevelPaused,
 			(*rig).open, "a partition assignment took 1m0s, more than 5s; there is no journal", false},
-		{"over the soft limit", func(r *rig) { r.journal(stored(599, 1)); r.open() }, Journal, Throttled,
+		{"over the soft limit", func(r *rig) { r.journal(stored(599, 1)); r.open() }, report.LevelJournal, report.LevelThrottled,
 			func(r *rig) { r.journal(stored(600, 2)) }, "the journal is over its soft limit", false},
-		{"straight to the hard limit", func(r *rig) { r.journal(stored(599, 1)) }, Journal, Paused,
+		{"straight to the hard limit", func(r *rig) { r.journal(stored(599, 1)) }, report.LevelJournal, report.LevelPaused,
 			func(r *rig) { r.journal(stored(1000, 2)) }, "the journal is at its hard limit, out of space or failed", true},
-		{"to the hard limit", func(r *rig) { r.journal(stored(600, 1)); r.open() }, Throttled, Paused,
+		{"to the hard limit", func(r *rig) { r.journal(stored(600, 1)); r.open() }, report.LevelThrottled, report.LevelPaused,
 			func(r *rig) { r.journal(stored(1000, 2)) }, "the journal is at its hard limit, out of space or failed", false},
-		{"the disk fails", func(r *rig) { r.journal(stored(10, 1)); r.open() }, Journal, Paused,
+		{"the disk fails", func(r *rig) { r.journal(stored(10, 1)); r.open() }, report.LevelJournal, report.LevelPaused,
 			func(r *rig) {
 				r.journal(Storage{Hard: true, Used: 10, SoftLimit: 600, HardLimit: 1000, PendingCommits: 1})
 			},
 			"the journal is at its hard limit, out of space or failed", false},
-		{"below the hard limit", func(r *rig) { r.journal(stored(1000, 1)) }, Paused, Throttled,
+		{"below the hard limit", func(r *rig) { r.journal(stored(1000, 1)) }, report.LevelPaused, report.LevelThrottled,
 			func(r *rig) { r.journal(stored(960, 1)); r.pass(long) }, "the journal can take more again", true},
-		{"below the soft limit", func(r *rig) { r.journal(stored(700, 1)) }, Throttled, Journal,
+		{"below the soft limit", func(r *rig) { r.journal(stored(700, 1)) }, report.LevelThrottled, report.LevelJournal,
 			func(r *rig) { r.journal(stored(540, 1)); r.pass(long) }, "the journal is below its soft limit again", true},
-		{"below both", func(r *rig) { r.journal(stored(1000, 1)) }, Paused, Journal,
+		{"below both", func(r *rig) { r.journal(stored(1000, 1)) }, report.LevelPaused, report.LevelJournal,
 			func(r *rig) { r.journal(stored(100, 1)); r.pass(long) }, "the journal is below its soft limit again", true},
-		{"drained", func(r *rig) { r.journal(stored(10, 1)) }, Journal, Normal,
+		{"drained", func(r *rig) { r.journal(stored(10, 1)) }, report.LevelJournal, report.LevelNormal,
 			func(r *rig) { r.journal(stored(0, 0)); r.pass(long) }, "the journal is drained", true},
-		{"drained while over the soft limit for others", func(r *rig) { r.journal(stored(700, 1)) }, Throttled, Normal,
+		{"drained while over the soft limit for others", func(r *rig) { r.journal(stored(700, 1)) }, report.LevelThrottled, report.LevelNormal,
 			func(r *rig) { r.journal(stored(700, 0)); r.pass(long) }, "the journal is drained", true},
-		{"drained while full for others", func(r *rig) { r.journal(stored(1000, 1)) }, Paused, Normal,
+		{"drained while full for others", func(r *rig) { r.journal(stored(1000, 1)) }, report.LevelPaused, report.LevelNormal,
 			func(r *rig) { r.journal(stored(1000, 0)); r.pass(long) }, "the journal is drained", true},
-		{"breaker closes, nothing was journalled", func(r *rig) { r.journal(stored(0, 0)); r.open() }, Journal, Normal,
+		{"breaker closes, nothing was journalled", func(r *rig) { r.journal(stored(0, 0)); r.open() }, report.LevelJournal, report.LevelNormal,
 			func(r *rig) { r.pass(63 * time.Second) }, "5 probes in a row succeeded", true},
-		{"breaker closes, no journal", (*rig).open, Paused, Normal,
+		{"breaker closes, no journal", (*rig).open, report.LevelPaused, report.LevelNormal,
 			func(r *rig) { r.pass(63 * time.Second) }, "5 probes in a row succeeded", true},
-		{"a journal comes to be", (*rig).open, Paused, Journal, func(r *rig) { r.journal(stored(0, 0)) }, "there is a journal now", false},
+		{"a journal comes to be", (*rig).open, report.LevelPaused, report.LevelJournal, func(r *rig) { r.journal(stored(0, 0)) }, "there is a journal now", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,31 +96,31 @@ func TestOutage(t *testing.T) {
 		r.journal(stored(0, 0))
 		r.away()
 		r.pass(4 * time.Second)
-		r.at(Journal, false)
+		r.at(report.LevelJournal, false)
 		r.journal(stored(650, 40))
-		r.at(Throttled, false)
+		r.at(report.LevelThrottled, false)
 		r.journal(stored(1000, 60))
-		r.at(Paused, false)
+		r.at(report.LevelPaused, false)
 		r.back()
 		r.pass(65 * time.Second)
-		r.at(Paused, true)
+		r.at(report.LevelPaused, true)
 		r.journal(stored(800, 45))
 		r.pass(2 * time.Second)
-		r.at(Throttled, true)
+		r.at(report.LevelThrottled, true)
 		r.journal(stored(300, 20))
 		r.pass(2 * time.Second)
-		r.at(Journal, true)
+		r.at(report.LevelJournal, true)
 		r.journal(stored(0, 0))
 		r.pass(2 * time.Second)
-		r.at(Normal, true)
-		var levels []Level
+		r.at(report.LevelNormal, true)
+		var levels []report.Level
 		for i, c := range r.Changes(0) {
 			require.Equal(t, int64(i+1), c.Seq)
 			levels = append(levels, c.To)
 		}
-		require.Equal(t, []Level{Journal, Throttled, Paused, Throttled, Journal, Normal}, levels)
-		require.InDelta(t, 1000, r.Changes(2)[0].Numbers["wal_used_bytes"], 0)
-		require.InDelta(t, 60, r.Changes(2)[0].Numbers["pending_commits"], 0)
+		require.Equal(t, []report.Level{report.LevelJournal, report.LevelThrottled, report.LevelPaused, report.LevelThrottled, report.LevelJournal, report.LevelNormal}, levels)
+		require.InDelta(t, 1000, measured(t, r.Changes(2)[0], "wal_used_bytes"), 0)
+		require.InDelta(t, 60, measured(t, r.Changes(2)[0], "pending_commits"), 0)
 	})
 }
 
@@ -145,12 +147,12 @@ func TestHysteresis(t *testing.T) {
 		require.Len(t, r.Changes(0), 2, "970 is not far enough below 1000")
 		r.journal(stored(540, 1))
 		r.pass(2 * time.Second)
-		r.at(Journal, true)
+		r.at(report.LevelJournal, true)
 		for range 100 {
 			r.journal(stored(0, 0))
 			r.journal(stored(1, 1))
 		}
-		r.at(Journal, true)
+		r.at(report.LevelJournal, true)
 		require.Len(t, r.Changes(0), 3)
 	})
 }

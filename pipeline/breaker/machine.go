@@ -9,6 +9,8 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/time/rate"
+
+	"millrace/pipeline/report"
 )
 
 // Machine guards one dependency of one replica. All methods are safe for concurrent use; Direct, Admit, Report and Level are made
@@ -21,7 +23,7 @@ type Machine struct {
 
 	// What the hot path reads.
 	direct atomic.Bool
-	level  atomic.Int32
+	level  atomic.Int32                 // its rank
 	closed atomic.Bool                  // the breaker, as Run last saw it
 	bucket atomic.Pointer[rate.Limiter] // nil but at level throttled
 	totals totals
@@ -46,7 +48,7 @@ type Machine struct {
 	storage  Storage
 	since    time.Time
 	reason   string
-	entered  map[Level]int64
+	entered  map[report.Level]int64
 	baseRate float64 // intake when the soft limit was crossed, 0 unless at or above level throttled
 }
 
@@ -56,7 +58,7 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	m := &Machine{cfg: cfg, t: cfg.Thresholds, turns: make(chan turn, 4), entered: map[Level]int64{}}
+	m := &Machine{cfg: cfg, t: cfg.Thresholds, turns: make(chan turn, 4), entered: map[report.Level]int64{}}
 	m.circuit = m.newCircuit()
 	m.direct.Store(true)
 	m.closed.Store(true)
@@ -112,8 +114,11 @@ func (m *Machine) Run(ctx context.Context) {
 // Direct tells whether the dependency may be tried now. After the outcome that opens the breaker it may say so for another moment.
 func (m *Machine) Direct() bool { return m.direct.Load() }
 
+// ranked are the levels by their rank.
+var ranked = report.Levels()
+
 // Level returns the present level.
-func (m *Machine) Level() Level { return Level(m.level.Load()) }
+func (m *Machine) Level() report.Level { return ranked[m.level.Load()] }
 
 // turn takes over a state of the breaker.
 func (m *Machine) turn(t turn) {
@@ -133,52 +138,52 @@ func (m *Machine) settle(by *cause) {
 	is.open = m.order.opens(m.state)
 	m.seen = is
 	to, direct := is.level(), !is.open
-	if m.order.override == Hold {
+	if m.order.override == report.OverrideHold {
 		to, direct = from, m.Direct()
 	}
 	m.adjust(to)
-	m.level.Store(int32(to))
+	m.level.Store(int32(to.Rank()))
 	m.direct.Store(direct)
 	if to == from && by == nil {
 		return
 	}
 	because := explain(from, to, was, is, m.storage, m.whyOpen())
 	switch {
-	case by != nil && m.order.override == Automatic && to != from:
+	case by != nil && m.order.override == report.OverrideNone && to != from:
 		because.text = by.text + "; " + because.text
 	case by != nil:
 		because.text = by.text
 	}
-	if to == Throttled && m.baseRate > 0 {
+	if to == report.LevelThrottled && m.baseRate > 0 {
 		because.numbers["measured_events_per_second"] = m.baseRate
 	}
 	if to != from {
 		m.since, m.reason = now, because.text
 		m.entered[to]++
-		m.progress.normal(now, to == Normal)
+		m.progress.normal(now, to == report.LevelNormal)
 	}
-	m.record(Change{
-		At: now, Dependency: m.cfg.Dependency, From: from, To: to,
-		Reason: because.text, Numbers: because.numbers, Override: m.order.override,
-	})
+	m.record(report.LevelChange{
+		At: now, Replica: m.cfg.Replica, Dependency: m.cfg.Dependency, From: from, To: to,
+		Reason: because.text, Numbers: because.measured(), Override: m.order.override,
+	}, because.numbers)
 }
 
 // whyOpen says why the dependency is tried or not.
 func (m *Machine) whyOpen() cause {
-	if m.order.override == ForceOpen || m.order.override == ForceClose {
+	if m.order.override == report.OverrideOpen || m.order.override == report.OverrideClose {
 		return m.order.cause()
 	}
 	return m.why
 }
 
-// record keeps a change and logs it.
-func (m *Machine) record(c Change) {
+// record keeps a change and logs it with its numbers by name.
+func (m *Machine) record(c report.LevelChange, numbers map[string]float64) {
 	c = m.history.add(c)
 	at := slog.LevelInfo
-	if c.To > c.From {
+	if c.To.Rank() > c.From.Rank() {
 		at = slog.LevelWarn
 	}
 	m.cfg.Log.Log(context.Background(), at, "degradation level", "pipeline", m.cfg.Pipeline, "replica", m.cfg.Replica,
-		"dependency", c.Dependency, "from", c.From.String(), "to", c.To.String(), "reason", c.Reason,
-		"override", string(c.Override), "seq", c.Seq, "numbers", c.Numbers)
+		"dependency", c.Dependency, "from", c.From, "to", c.To, "reason", c.Reason,
+		"override", c.Override, "seq", c.Seq, "numbers", numbers)
 }

@@ -4,11 +4,13 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"millrace/pipeline/report"
 )
 
 // order is the override in force.
 type order struct {
-	override Override
+	override report.Override
 	by       string
 	reason   string
 	at       time.Time
@@ -17,9 +19,9 @@ type order struct {
 // opens tells whether lanes are to be kept off the dependency when the breaker says state.
 func (o *order) opens(state gobreaker.State) bool {
 	switch o.override {
-	case ForceOpen:
+	case report.OverrideOpen:
 		return true
-	case ForceClose:
+	case report.OverrideClose:
 		return false
 	}
 	return state != gobreaker.StateClosed
@@ -27,7 +29,7 @@ func (o *order) opens(state gobreaker.State) bool {
 
 func (o *order) cause() cause {
 	text := "override " + string(o.override)
-	if o.override == Automatic {
+	if o.override == report.OverrideNone {
 		text = "override lifted"
 	}
 	if o.by != "" {
@@ -39,24 +41,24 @@ func (o *order) cause() cause {
 	return cause{text: text}
 }
 
-// Override orders a level to be held, the breaker to count as open or as closed, or, with Automatic, the machine to decide
-// again. by and reason are for people. It acts before it returns and is recorded as a change; the order that is in force
-// already changes nothing, and one that does not exist is refused with a line in the log.
+// Override orders a level to be held, the breaker to count as open or as closed, or, with report.OverrideNone, the machine to
+// decide again. by and reason are for people. The order acts before Override returns and is recorded as a change; the order that
+// is in force already changes nothing, and one that does not exist is an error.
 //
 // The breaker goes on beneath: it is probed, opens and closes as always, and its state counts again when the order is lifted.
 // No order makes room in a journal: under open and close the level still follows it, and under hold a full one still blocks.
-func (m *Machine) Override(o Override, by, reason string) {
-	o, err := ParseOverride(string(o))
+func (m *Machine) Override(o report.Override, by, reason string) error {
+	o, err := report.ParseOverride(string(o))
 	if err != nil {
-		m.cfg.Log.Error("override refused", "dependency", m.cfg.Dependency, "by", by, "error", err)
-		return
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if o == m.order.override {
-		return
+		return nil
 	}
 	m.order = order{override: o, by: by, reason: reason, at: time.Now()}
 	given := m.order.cause()
 	m.settle(&given)
+	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 // crowd runs a number of machines on one prober in virtual time, begun one after the other within a second.
@@ -54,14 +56,14 @@ func TestMachinesShareProbes(t *testing.T) {
 				away.Store(true)
 				<-time.After(10 * time.Second)
 				for _, m := range all {
-					require.Equal(t, Paused, m.Level(), "every machine sees the outage")
+					require.Equal(t, report.LevelPaused, m.Level(), "every machine sees the outage")
 				}
 				away.Store(false)
 				<-time.After(58 * time.Second)
 				sent.Store(0)
 				<-time.After(7 * time.Second)
 				for _, m := range all {
-					require.Equal(t, Normal, m.Level(), "every machine sees that it is over")
+					require.Equal(t, report.LevelNormal, m.Level(), "every machine sees that it is over")
 				}
 				require.Less(t, sent.Load(), int64(7*5+20), "probes of half-open breakers are shared too")
 			})
@@ -111,7 +113,7 @@ func TestAProberOutlivesItsMachines(t *testing.T) {
 func TestReasonsHoldTheLastError(t *testing.T) {
 	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 		r.reports(5, fmt.Errorf("redis refuses with OOM: raise maxmemory"))
-		r.at(Paused, false, "5 of 5 tries failed within 10s; the last: redis refuses with OOM: raise maxmemory")
+		r.at(report.LevelPaused, false, "5 of 5 tries failed within 10s; the last: redis refuses with OOM: raise maxmemory")
 		r.away()
 		r.pass(62 * time.Second)
 		require.Equal(t, "open", r.Status().Breaker)

@@ -7,14 +7,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 // model says what the level ought to be, slowly and from the whole past: what the journal said at each look, the breaker's present
 // state and the order in force.
 type model struct {
 	looks  []Storage // one each 200 ms
-	order  Override
-	level  Level // when held
+	order  report.Override
+	level  report.Level // when held
 	direct bool
 }
 
@@ -40,27 +42,27 @@ func (m *model) stillOn(seen, over func(Storage) bool) bool {
 	return true
 }
 
-func (m *model) expect(breaker string) (Level, bool) {
-	if m.order == Hold {
+func (m *model) expect(breaker string) (report.Level, bool) {
+	if m.order == report.OverrideHold {
 		return m.level, m.direct
 	}
-	open := m.order == ForceOpen || breaker != "closed" && m.order != ForceClose
+	open := m.order == report.OverrideOpen || breaker != "closed" && m.order != report.OverrideClose
 	journal := len(m.looks) > 0 && m.looks[len(m.looks)-1].Journal
 	waits := m.stillOn(func(s Storage) bool { return s.PendingCommits > 0 }, func(Storage) bool { return true })
 	soft := m.stillOn(func(s Storage) bool { return s.Soft || s.Hard }, func(s Storage) bool { return s.Used <= 540 && !s.Soft && !s.Hard })
 	hard := m.stillOn(func(s Storage) bool { return s.Hard }, func(s Storage) bool { return s.Used <= 960 && !s.Hard })
-	level := Normal
+	level := report.LevelNormal
 	if open || waits {
-		level = Journal
+		level = report.LevelJournal
 		if soft {
-			level = Throttled
+			level = report.LevelThrottled
 		}
 		if hard {
-			level = Paused
+			level = report.LevelPaused
 		}
 	}
 	if open && !journal {
-		level = Paused
+		level = report.LevelPaused
 	}
 	return level, !open
 }
@@ -89,8 +91,8 @@ func wander(t *testing.T, r *rig, random *rand.Rand) {
 			m.looks = append(m.looks, said)
 		}
 	}
-	orders := []Override{Automatic, Automatic, Hold, ForceOpen, ForceClose}
-	visited := map[Level]bool{}
+	orders := []report.Override{report.OverrideNone, report.OverrideNone, report.OverrideHold, report.OverrideOpen, report.OverrideClose}
+	visited := map[report.Level]bool{}
 	r.pass(100 * time.Millisecond) // everything happens between two looks
 	for step := range 150 {
 		op := random.IntN(10)
@@ -131,7 +133,7 @@ func wander(t *testing.T, r *rig, random *rand.Rand) {
 		visited[level] = true
 	}
 	require.Len(t, visited, 4, "a walk that does not see all levels proves little")
-	at := Normal
+	at := report.LevelNormal
 	for i, c := range r.Changes(0) {
 		require.Equal(t, int64(i+1), c.Seq)
 		require.Equal(t, at, c.From)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"millrace/pipeline/report"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -103,16 +106,23 @@ func (r *rig) open() {
 	synctest.Wait()
 }
 
-func (r *rig) last() Change {
+func (r *rig) last() report.LevelChange {
 	all := r.Changes(0)
 	require.NotEmpty(r.t, all, "no change")
 	return all[len(all)-1]
 }
 
+// measured is the value of a change's number.
+func measured(t *testing.T, c report.LevelChange, name string) float64 {
+	i := slices.IndexFunc(c.Numbers, func(n report.LevelNumber) bool { return n.Name == name })
+	require.GreaterOrEqual(t, i, 0, "%s is not among %+v", name, c.Numbers)
+	return c.Numbers[i].Value
+}
+
 // at requires a level and whether the dependency is tried.
-func (r *rig) at(level Level, direct bool, why ...string) {
+func (r *rig) at(level report.Level, direct bool, why ...string) {
 	r.t.Helper()
-	require.Equal(r.t, level.String(), r.Level().String())
+	require.Equal(r.t, level, r.Level())
 	require.Equal(r.t, direct, r.Direct(), "Direct at level %v", level)
 	for _, text := range why {
 		require.Contains(r.t, r.Status().Reason, text)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/report"
 )
 
 // shape is a course of the intake: events per second and lag, by second.
@@ -226,11 +228,11 @@ func TestSignals(t *testing.T) {
 				if test.trips == "" {
 					require.Empty(t, r.Changes(0))
 					require.Equal(t, "closed", r.Status().Breaker)
-					r.at(Normal, true)
+					r.at(report.LevelNormal, true)
 					return
 				}
 				require.Equal(t, "open", r.Status().Breaker)
-				r.at(Paused, false, test.trips, "there is no journal")
+				r.at(report.LevelPaused, false, test.trips, "there is no journal")
 				c := r.last()
 				require.NotEmpty(t, c.Numbers)
 				require.Equal(t, "redis", c.Dependency)
@@ -244,7 +246,7 @@ func TestSignals(t *testing.T) {
 func TestThroughputAtAnotherLevel(t *testing.T) {
 	inBubble(t, Thresholds{}, func(t *testing.T, r *rig) {
 		r.journal(Storage{PendingCommits: 1})
-		r.at(Journal, true)
+		r.at(report.LevelJournal, true)
 		var read int64
 		fall := func(s int) (int64, int64) {
 			if s < 25 {
@@ -253,12 +255,12 @@ func TestThroughputAtAnotherLevel(t *testing.T) {
 			return 100, 50 + int64(s-24)*900
 		}
 		r.course(0, 40, &read, fall)
-		r.at(Journal, true)
+		r.at(report.LevelJournal, true)
 		r.journal(Storage{})
 		r.pass(2 * time.Second)
-		r.at(Normal, true)
+		r.at(report.LevelNormal, true)
 		r.course(0, 17, &read, func(s int) (int64, int64) { return max(0, int64(1000-s*100)), int64(s) * 1000 })
-		r.at(Normal, true)
+		r.at(report.LevelNormal, true)
 		r.course(0, 35, &read, fall)
 		require.Equal(t, "open", r.Status().Breaker)
 	})
@@ -287,7 +289,7 @@ func TestSignalOpensOnce(t *testing.T) {
 		r.open()
 		r.pass(65 * time.Second)
 		r.reports(4, errRefused)
-		r.at(Normal, true)
+		r.at(report.LevelNormal, true)
 	})
 }
 
@@ -300,6 +302,6 @@ func TestSignalsAtOnce(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Len(t, r.Changes(0), 1)
-		r.at(Paused, false)
+		r.at(report.LevelPaused, false)
 	})
 }

@@ -3,35 +3,25 @@ package breaker
 import (
 	"maps"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
-// Status is a snapshot of a machine for people and metrics.
+// Status is a snapshot of a machine for people and metrics. Breaker is the breaker's state, whatever the override.
 type Status struct {
-	Pipeline   string          `json:"pipeline,omitempty"`
-	Replica    int             `json:"replica"`
-	Dependency string          `json:"dependency"`
-	Level      Level           `json:"level"`
-	Since      time.Time       `json:"since"` // of the level
-	Reason     string          `json:"reason,omitempty"`
-	Direct     bool            `json:"direct"`        // the dependency is tried
-	Breaker    string          `json:"breaker"`       // closed, half-open or open, whatever the override
-	Turned     time.Time       `json:"breaker_since"` // since when it is in that state
-	Override   *OverrideStatus `json:"override,omitempty"`
-	Window     Window          `json:"window"`
-	Totals     Totals          `json:"totals"`
-	Storage    Storage         `json:"storage"`
-	Signals    Signals         `json:"signals"`
-	Intake     float64         `json:"intake,omitempty"` // events per second allowed at level throttled, 0 for no limit
-	Changes    int64           `json:"changes"`          // Seq of the last
-	Entered    map[Level]int64 `json:"entered"`          // how often each level was entered
-}
-
-// OverrideStatus is the order in force.
-type OverrideStatus struct {
-	Override Override  `json:"override"`
-	By       string    `json:"by,omitempty"`
-	Reason   string    `json:"reason,omitempty"`
-	At       time.Time `json:"at"`
+	Pipeline   string `json:"pipeline,omitempty"`
+	Replica    int    `json:"replica"`
+	Dependency string `json:"dependency"`
+	report.LevelStatus
+	Order   *report.LevelOrder     `json:"order,omitempty"` // the override in force
+	Direct  bool                   `json:"direct"`          // the dependency is tried
+	Turned  time.Time              `json:"breaker_since"`   // since when the breaker is in its state
+	Window  Window                 `json:"window"`
+	Totals  Totals                 `json:"totals"`
+	Storage Storage                `json:"storage"`
+	Signals Signals                `json:"signals"`
+	Intake  float64                `json:"intake,omitempty"` // events per second allowed at level throttled, 0 for no limit
+	Entered map[report.Level]int64 `json:"entered"`          // how often each level was entered
 }
 
 // Window counts the tries that the breaker judges, those of the last ErrorWindow. It counts only while closed; half-open, it counts probes.
@@ -69,19 +59,14 @@ func (m *Machine) Status() Status {
 	defer m.mu.Unlock()
 	s := Status{
 		Pipeline: m.cfg.Pipeline, Replica: m.cfg.Replica, Dependency: m.cfg.Dependency,
-		Level: m.Level(), Since: m.since, Reason: m.reason, Direct: m.Direct(),
-		Breaker: m.state.String(), Turned: m.stateAt,
+		LevelStatus: m.levelStatus(), Order: m.levelOrder(), Direct: m.Direct(), Turned: m.stateAt,
 		Window: Window{
 			Tries: int64(counts.TotalSuccesses) + int64(counts.TotalFailures), Failed: int64(counts.TotalFailures),
 			Cancelled: int64(counts.TotalExclusions),
 		},
 		Totals:  m.totals.status(),
 		Storage: m.storage,
-		Changes: m.history.last(),
 		Entered: maps.Clone(m.entered),
-	}
-	if o := m.order; o.override != Automatic {
-		s.Override = &OverrideStatus{Override: o.override, By: o.by, Reason: o.reason, At: o.at}
 	}
 	if bucket := m.bucket.Load(); bucket != nil {
 		s.Intake = float64(bucket.Limit())
@@ -91,6 +76,51 @@ func (m *Machine) Status() Status {
 		s.Signals.FailedCommits = float64(s.Window.Failed) / float64(s.Window.Tries)
 	}
 	return s
+}
+
+// LevelStatus returns where the machine stands.
+func (m *Machine) LevelStatus() report.LevelStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.levelStatus()
+}
+
+// levelStatus is LevelStatus under the lock.
+func (m *Machine) levelStatus() report.LevelStatus {
+	return report.LevelStatus{
+		Level: m.Level(), Since: m.since, Seq: m.history.last(), Reason: m.reason, Override: m.order.override, Breaker: m.state.String(),
+	}
+}
+
+// levelOrder is the override in force, nil without one. The lock is held.
+func (m *Machine) levelOrder() *report.LevelOrder {
+	o := m.order
+	if o.override == report.OverrideNone {
+		return nil
+	}
+	return &report.LevelOrder{Dependency: m.cfg.Dependency, Override: o.override, By: o.by, Reason: o.reason, At: o.at}
+}
+
+// DependencyStatus returns where the machine stands while that is worth to be told: nil at normal without an override. An override
+// is told with who gave it, why and when. worker is the process that the machine is in.
+func (m *Machine) DependencyStatus(worker string) *report.DependencyStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := m.levelOrder()
+	if m.Level() == report.LevelNormal && o == nil {
+		return nil
+	}
+	out := &report.DependencyStatus{Dependency: m.cfg.Dependency, Level: m.Level(), Since: m.since, Reason: m.reason, Worker: worker}
+	if o != nil {
+		out.Override, out.Since, out.Reason = o.Override, o.At, o.Reason
+		switch {
+		case o.Reason == "":
+			out.Reason = o.By
+		case o.By != "":
+			out.Reason += " (" + o.By + ")"
+		}
+	}
+	return out
 }
 
 func (t *totals) status() Totals {

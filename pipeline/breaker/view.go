@@ -3,7 +3,10 @@ package breaker
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // view is what a level is decided on.
@@ -17,18 +20,18 @@ type view struct {
 
 // level decides. A full journal is nobody's trouble while nothing has to go through it: the log is shared by all pipelines of
 // a worker.
-func (v view) level() Level {
+func (v view) level() report.Level {
 	switch {
 	case v.open && !v.journal:
-		return Paused
+		return report.LevelPaused
 	case !v.open && !v.waits:
-		return Normal
+		return report.LevelNormal
 	case v.hard:
-		return Paused
+		return report.LevelPaused
 	case v.soft:
-		return Throttled
+		return report.LevelThrottled
 	}
-	return Journal
+	return report.LevelJournal
 }
 
 // latch is a condition that holds at once and ends only when it has been over for a while.
@@ -72,8 +75,17 @@ type cause struct {
 	numbers map[string]float64
 }
 
+// measured are the numbers, by name.
+func (c *cause) measured() []report.LevelNumber {
+	var all []report.LevelNumber
+	for _, name := range slices.Sorted(maps.Keys(c.numbers)) {
+		all = append(all, report.LevelNumber{Name: name, Value: c.numbers[name]})
+	}
+	return all
+}
+
 // explain says why the level went from one to another. was and is are what the last two looks saw, breaker is why the breaker is as it is.
-func explain(from, to Level, was, is view, s Storage, breaker cause) cause {
+func explain(from, to report.Level, was, is view, s Storage, breaker cause) cause {
 	c := cause{numbers: map[string]float64{}}
 	if s.Journal || s.HardLimit > 0 {
 		c.numbers["wal_used_bytes"] = float64(s.Used)
@@ -95,33 +107,33 @@ func explain(from, to Level, was, is view, s Storage, breaker cause) cause {
 		add(breaker.text)
 		maps.Copy(c.numbers, breaker.numbers)
 	}
-	if to > from {
+	if to.Rank() > from.Rank() {
 		switch {
-		case is.open && (from == Normal || !was.open):
+		case is.open && (from == report.LevelNormal || !was.open):
 			asBreaker()
-		case from == Normal:
+		case from == report.LevelNormal:
 			add(fmt.Sprintf("%d commits wait in the journal", s.PendingCommits))
 		}
 		switch {
 		case is.open && !is.journal:
 			add("there is no journal")
-		case to == Paused:
+		case to == report.LevelPaused:
 			add("the journal is at its hard limit, out of space or failed")
-		case to == Throttled:
+		case to == report.LevelThrottled:
 			add("the journal is over its soft limit")
 		}
 		return c
 	}
 	switch {
-	case to == Normal && was.waits:
+	case to == report.LevelNormal && was.waits:
 		add("the journal is drained")
-	case to == Normal:
+	case to == report.LevelNormal:
 		asBreaker()
 	case !was.journal && is.journal:
 		add("there is a journal now")
 	case was.open && !was.journal: // paused for want of a journal, and what an earlier policy left there still waits
 		asBreaker()
-	case to == Throttled:
+	case to == report.LevelThrottled:
 		add("the journal can take more again")
 	default:
 		add("the journal is below its soft limit again")

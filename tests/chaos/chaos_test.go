@@ -44,13 +44,13 @@ func TestMain(m *testing.M) {
 	}
 	code := rig.Main(m)
 	if len(seeds) > 0 {
-		code = max(code, report())
+		code = max(code, printOutcomes())
 	}
 	os.Exit(code)
 }
 
-// report prints what became of the seeds and returns the exit code.
-func report() int {
+// printOutcomes prints what became of the seeds and returns the exit code.
+func printOutcomes() int {
 	r := summarise(outcomes)
 	err := r.write(os.Stdout)
 	if err == nil && *flagJSON != "" {

@@ -14,6 +14,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 )
 
 // laneKeys lists the keys of a lane's state in a fixed order, its meta and the closer's requests left out: what happens
@@ -106,7 +107,7 @@ func (r *run) decideLost() {
 			continue
 		}
 		for _, l := range rec.Status.Lanes {
-			if l.State != contract.LaneParked || l.Incident == nil || l.Incident.Decided != "" {
+			if l.State != report.LaneParked || l.Incident == nil || l.Incident.Decided != "" {
 				continue
 			}
 			choice, ok := decisions[l.Incident.Kind]

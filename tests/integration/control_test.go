@@ -14,6 +14,7 @@ import (
 	"millrace/internal/cli"
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/tests/rig"
 )
 
@@ -181,7 +182,7 @@ func TestDeletedRecords(t *testing.T) {
 	var result contract.RecoverResult
 	p.result(asked.ID, &result)
 	require.Equal(t, contract.OutcomeRecovered, result.Outcome, "%+v", result)
-	require.Equal(t, contract.LaneRunning, result.Lanes[0].State)
+	require.Equal(t, report.LaneRunning, result.Lanes[0].State)
 	require.NotEmpty(t, result.Lanes[0].Steps, "what the lane did to go on")
 	require.Equal(t, owners[0], p.Owners()[0], "no other lane was touched")
 	p.Reach(p.Total())

@@ -11,6 +11,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/tests/rig"
 )
@@ -42,7 +43,7 @@ func TestOperatorDecides(t *testing.T) {
 			if r.Open && r.Status.State == contract.StateDeciding {
 				asked = append(asked, r)
 				for _, l := range r.Status.Lanes {
-					if l.State == contract.LaneParked && l.Incident != nil {
+					if l.State == report.LaneParked && l.Incident != nil {
 						parked++
 					}
 				}
@@ -98,7 +99,7 @@ func TestOperatorDecides(t *testing.T) {
 		require.Len(t, result.Decisions, 2*len(result.Lanes))
 		require.Positive(t, result.Totals.Reread)
 		for _, l := range result.Lanes {
-			require.Equal(t, contract.LaneRunning, l.State, "%+v", l)
+			require.Equal(t, report.LaneRunning, l.State, "%+v", l)
 			require.Equal(t, lane.ChoiceRebuild, l.Incident.Decided)
 		}
 		lanes += len(result.Lanes)

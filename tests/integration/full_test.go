@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/tests/rig"
 )
 
@@ -20,7 +21,7 @@ const still = 40
 func (p *pipeline) journalFills(worker *journalWorker, rdb *rig.Redis) {
 	p.T.Helper()
 	rdb.Kill()
-	p.entered(worker.Name, contract.LevelPaused)
+	p.entered(worker.Name, report.LevelPaused)
 	last, same := worker.read(p.T), 0
 	rig.Eventually(p.T, "intake stops", patience, func() bool {
 		read := worker.read(p.T)
@@ -42,7 +43,7 @@ func (p *pipeline) journalIsProved(worker *journalWorker) contract.DegradeStatus
 	require.True(p.T, story.Proof.Balanced, "%+v", story.Proof)
 	require.Positive(p.T, story.Proof.Spilled.Commits)
 	require.Equal(p.T, story.Proof.Spilled, story.Proof.Drained)
-	require.Equal(p.T, contract.LevelNormal, story.Timeline[len(story.Timeline)-1].To)
+	require.Equal(p.T, report.LevelNormal, story.Timeline[len(story.Timeline)-1].To)
 	return story
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/tests/rig"
 )
@@ -126,9 +127,9 @@ func TestRedisAwayIsJournalled(t *testing.T) {
 	require.True(t, story.Proof.Balanced, "%+v", story.Proof)
 	require.Positive(t, story.Proof.Spilled.Commits)
 	require.Equal(t, story.Proof.Spilled, story.Proof.Drained)
-	require.Equal(t, contract.LevelNormal, story.Timeline[0].From)
-	require.Equal(t, contract.LevelJournal, story.Timeline[0].To)
-	require.Equal(t, contract.LevelNormal, story.Timeline[len(story.Timeline)-1].To)
+	require.Equal(t, report.LevelNormal, story.Timeline[0].From)
+	require.Equal(t, report.LevelJournal, story.Timeline[0].To)
+	require.Equal(t, report.LevelNormal, story.Timeline[len(story.Timeline)-1].To)
 	t.Logf("%+v", story.Proof)
 	p.tell(story.Timeline)
 	p.Drain()

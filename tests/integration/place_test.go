@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/tests/rig"
 )
@@ -226,8 +227,8 @@ func TestOpenBeforeMaintenance(t *testing.T) {
 	r := p.Update("degrade", "open", p.Spec.Name, "--reason", "maintenance of Redis")
 	require.True(t, r.Applied, "%+v", r)
 	require.NotEmpty(t, r.Levels)
-	require.Equal(t, contract.OverrideOpen, r.Levels[0].Override)
-	require.Equal(t, contract.LevelJournal, r.Levels[0].Level)
+	require.Equal(t, report.OverrideOpen, r.Levels[0].Override)
+	require.Equal(t, report.LevelJournal, r.Levels[0].Level)
 	require.Contains(t, p.CLI("status", p.Spec.Name).Out, "maintenance of Redis")
 	first, other := workers[0], workers[1]
 	if p.Holder(0) == other.Name {

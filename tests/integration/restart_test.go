@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/tests/rig"
 )
@@ -17,7 +17,7 @@ func (p *pipeline) journalled(worker *journalWorker, front *rig.Proxy, records f
 	p.T.Helper()
 	front.Point("")
 	before := worker.read(p.T)
-	p.entered(worker.Name, contract.LevelJournal)
+	p.entered(worker.Name, report.LevelJournal)
 	rig.Eventually(p.T, "intake goes on without Redis", patience, func() bool { return worker.read(p.T) > before+records })
 }
 
@@ -64,7 +64,7 @@ func TestCrashWithJournal(t *testing.T) {
 	chains := 0
 	for id, r := range p.recovered() {
 		for _, l := range r.Lanes {
-			if l.Journal == nil || l.Journal.Outcome == contract.ChainNone {
+			if l.Journal == nil || l.Journal.Outcome == report.ChainNone {
 				continue
 			}
 			t.Logf("%s: %s %+v", id, laneName(l.Topic, l.Partition), l.Journal)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/tests/rig"
 )
 
@@ -39,17 +40,17 @@ func TestResultsWaitForKafka(t *testing.T) {
 	rig.Eventually(t, "the workflow has told it", patience, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		answer, err := p.Client.QueryWorkflow(ctx, contract.DegradeID(p.Spec.Name, worker.Name, contract.DependencyResults), "", contract.QueryStatus)
+		answer, err := p.Client.QueryWorkflow(ctx, contract.DegradeID(p.Spec.Name, worker.Name, report.DependencyResults), "", contract.QueryStatus)
 		if err != nil {
 			return false
 		}
 		story = contract.DegradeStatus{}
 		require.NoError(t, answer.Get(&story))
 		last := len(story.Timeline) - 1
-		return last > 0 && story.Timeline[last].To == contract.LevelNormal
+		return last > 0 && story.Timeline[last].To == report.LevelNormal
 	})
 	p.tell(story.Timeline)
-	require.Equal(t, contract.LevelPaused, story.Timeline[0].To)
+	require.Equal(t, report.LevelPaused, story.Timeline[0].To)
 	p.Drain()
 	p.RequireExact()
 }

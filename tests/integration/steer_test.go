@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/tests/rig"
 )
 
@@ -56,7 +57,7 @@ func (p *pipeline) degradation(worker string) (s contract.DegradeStatus, found b
 	p.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	answer, err := p.Client.QueryWorkflow(ctx, contract.DegradeID(p.Spec.Name, worker, contract.DependencyRedis), "", contract.QueryStatus)
+	answer, err := p.Client.QueryWorkflow(ctx, contract.DegradeID(p.Spec.Name, worker, report.DependencyRedis), "", contract.QueryStatus)
 	if err != nil {
 		return s, false
 	}
@@ -65,9 +66,9 @@ func (p *pipeline) degradation(worker string) (s contract.DegradeStatus, found b
 }
 
 // entered waits until the timeline of a worker's degradation has come to a level.
-func (p *pipeline) entered(worker, level string) {
+func (p *pipeline) entered(worker string, level report.Level) {
 	p.T.Helper()
-	rig.Eventually(p.T, "the degradation's timeline comes to "+level, 2*patience, func() bool {
+	rig.Eventually(p.T, "the degradation's timeline comes to "+string(level), 2*patience, func() bool {
 		s, _ := p.degradation(worker)
 		for _, c := range s.Timeline {
 			if c.To == level {
@@ -79,7 +80,7 @@ func (p *pipeline) entered(worker, level string) {
 }
 
 // tell logs a timeline.
-func (p *pipeline) tell(timeline []contract.LevelChange) {
+func (p *pipeline) tell(timeline []report.LevelChange) {
 	p.T.Helper()
 	for _, c := range timeline {
 		p.T.Logf("%s %s -> %s: %s", c.At.Format("15:04:05.000"), c.From, c.To, c.Reason)

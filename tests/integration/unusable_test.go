@@ -10,6 +10,7 @@ import (
 	"millrace/internal/cli"
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/tests/rig"
 )
 
@@ -46,7 +47,7 @@ func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 		asked = p.deciding()
 		parked := 0
 		for _, l := range asked.Status.Lanes {
-			if l.State == contract.LaneParked {
+			if l.State == report.LaneParked {
 				parked++
 			}
 		}

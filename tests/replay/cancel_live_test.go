@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // reset resets a workflow to its last workflow task, as an operator does after a fix, and returns the new run.
@@ -88,11 +89,11 @@ func TestCancelTerminateResetSteering(t *testing.T) {
 	defer s.serve(shared, contract.TaskQueue)()
 	host := newProcess("host-x")
 	defer s.serve(host, contract.HostQueue(host.name), contract.DiskQueue(host.Disk()))()
-	host.incident = &contract.LaneIncident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
-		Choices: []contract.IncidentChoice{{Name: "skip", Text: "go on at 70", Lost: 20}}}
+	host.incident = &report.Incident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
+		Choices: []report.Choice{{Name: "skip", Text: "go on at 70", Lost: 20}}}
 	gone := newProcess("host-y")
 
-	batch := func(p *process, n int) contract.RecoveryBatch { return steerBatch(p, int64(10+n)) }
+	batch := func(p *process, n int) report.RecoveryBatch { return steerBatch(p, int64(10+n)) }
 	recoveryID := func(p *process) func(int) string {
 		return func(n int) string { return contract.RecoverLanesID("orders", p.name, int64(10+n)) }
 	}
@@ -100,7 +101,7 @@ func TestCancelTerminateResetSteering(t *testing.T) {
 	s.ends(recoveryID(gone), contract.StateHostGone, func(n int) { s.startRecovery(batch(gone, n), nil) })
 
 	host.move("normal", "journal")
-	degradeID := contract.DegradeID("orders", host.name, contract.DependencyRedis)
+	degradeID := contract.DegradeID("orders", host.name, report.DependencyRedis)
 	s.ends(func(int) string { return degradeID }, contract.StateDegraded, func(int) { s.leaveNormal(host, degradeID, 0) })
 
 	host.hold(chainAt(1, "01")) // which is the corrupt one
@@ -187,7 +188,7 @@ func TestCancelTerminateResetPipeline(t *testing.T) {
 // endsWithPromotedWindows takes a closer with a window in a workflow of its own, and that workflow, out of what they do.
 func (s *stack) endsWithPromotedWindows(input json.RawMessage) {
 	closer := contract.CloseWindowsID("orders")
-	ref := contract.WindowRef{Window: "hourly", Start: 990 * hour}
+	ref := report.WindowRef{Window: "hourly", Start: 990 * hour}
 	window := contract.CloseWindowID("orders", ref)
 	start := func(id, kind string, in any) {
 		_, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, kind,
@@ -196,7 +197,7 @@ func (s *stack) endsWithPromotedWindows(input json.RawMessage) {
 	}
 	s.ends(func(int) string { return closer }, contract.ChildClosing, func(int) {
 		start(closer, contract.WorkflowCloseWindows, contract.CloseWindowsInput{
-			Version: 1, Pipeline: "orders", Spec: input, Promoted: []contract.FailedWindow{{WindowRef: ref, Problem: "test"}},
+			Version: 1, Pipeline: "orders", Spec: input, Promoted: []report.FailedWindow{{WindowRef: ref, Problem: "test"}},
 		})
 		// The window's own workflow waits for lanes that are not there, and so stays as long as it is let.
 		if d, err := s.client.DescribeWorkflowExecution(context.Background(), window, ""); err != nil ||

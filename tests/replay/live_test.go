@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -161,7 +162,7 @@ func live(t *testing.T, noCache bool) {
 
 // closeOneWindow runs the workflow of a window that was promoted.
 func (s *stack) closeOneWindow(input json.RawMessage) {
-	ref := contract.WindowRef{Window: "hourly", Start: 1000 * hour}
+	ref := report.WindowRef{Window: "hourly", Start: 1000 * hour}
 	id := contract.CloseWindowID("orders", ref)
 	run, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue},
 		contract.WorkflowCloseWindow, contract.CloseWindowInput{Version: 1, Pipeline: "orders", Spec: input, Window: ref, Problem: "test"})
@@ -178,7 +179,7 @@ func (s *stack) cancelPipeline(id string, input json.RawMessage) {
 	closer, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: contract.CloseWindowsID("orders"),
 		TaskQueue: contract.TaskQueue},
 		contract.WorkflowCloseWindows, contract.CloseWindowsInput{Version: 1, Pipeline: "orders", Spec: input,
-			Promoted: []contract.FailedWindow{{WindowRef: contract.WindowRef{Window: "hourly", Start: 1000 * hour}, Problem: "test"}}})
+			Promoted: []report.FailedWindow{{WindowRef: report.WindowRef{Window: "hourly", Start: 1000 * hour}, Problem: "test"}}})
 	require.NoError(s.t, err)
 	require.NoError(s.t, s.startPipeline(id, input), "a closed pipeline may be started again")
 	s.placed("orders", 2)

@@ -16,6 +16,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/cli"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 	"millrace/workflows"
 )
 
@@ -24,50 +25,50 @@ type process struct {
 	name string // of the process, and of its worker
 
 	mu       sync.Mutex
-	incident *contract.LaneIncident // of orders/1
+	incident *report.Incident // of orders/1
 	owners   []contract.LaneOwner
-	changes  []contract.LevelChange
-	override string
+	changes  []report.LevelChange
+	override report.Override
 	news     chan struct{}
-	chains   []contract.WALChain
+	chains   []report.WALChain
 	corrupt  bool // orders/1 cannot be read
-	books    contract.JournalAccounts
+	books    report.JournalAccounts
 }
 
 func newProcess(name string) *process { return &process{name: name, news: make(chan struct{})} }
 
 // RecoverStep implements activities.Recoveries.
-func (p *process) RecoverStep(_ context.Context, in contract.RecoverStepInput) (contract.StepReport, error) {
+func (p *process) RecoverStep(_ context.Context, in contract.RecoverStepInput) (report.StepReport, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := contract.StepReport{Step: in.Step, By: contract.ByTemporal, Began: time.Now(), Took: 900,
-		Sums: contract.StepSums{Lanes: 2, Done: 2}}
+	r := report.StepReport{Step: in.Step, By: report.ByTemporal, Began: time.Now(), Took: 900,
+		Sums: report.StepSums{Lanes: 2, Done: 2}}
 	for n := range int32(2) {
 		r.Lanes = append(r.Lanes, p.lane(n, in.Step))
 	}
 	return r, nil
 }
 
-func (p *process) lane(n int32, step string) contract.RecoveredLane {
-	l := contract.RecoveredLane{
-		Topic: "orders", Partition: n, State: contract.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4, Entries: 1000,
+func (p *process) lane(n int32, step string) report.RecoveredLane {
+	l := report.RecoveredLane{
+		Topic: "orders", Partition: n, State: report.LaneRecovering, Token: "4:aa", FromEpoch: 3, ToEpoch: 4, Entries: 1000,
 		Bytes:  64_000,
 		Offset: 50, LogEnd: 80, Reread: 5,
 	}
-	if step == contract.StepResume {
-		l.State = contract.LaneRunning
+	if step == report.StepResume {
+		l.State = report.LaneRunning
 	}
-	if n == 1 && p.incident != nil && (step == contract.StepVerify || step == contract.StepResume) {
-		l.State, l.Incident = contract.LaneParked, p.incident
+	if n == 1 && p.incident != nil && (step == report.StepVerify || step == report.StepResume) {
+		l.State, l.Incident = report.LaneParked, p.incident
 	}
 	return l
 }
 
 // Lane implements activities.Recoveries.
-func (p *process) Lane(_ string, _ int, _ int64, lane contract.BatchLane) (contract.RecoveredLane, bool) {
+func (p *process) Lane(_ string, _ int, _ int64, lane report.LaneRef) (report.RecoveredLane, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lane(lane.Partition, contract.StepResume), true
+	return p.lane(lane.Partition, report.StepResume), true
 }
 
 // Decide implements activities.Recoveries.
@@ -79,7 +80,7 @@ func (p *process) Decide(context.Context, contract.DecideIncidentInput) error {
 }
 
 // Owners implements activities.LaneTokens.
-func (p *process) Owners(context.Context, string, []contract.BatchLane) ([]contract.LaneOwner, error) {
+func (p *process) Owners(context.Context, string, []report.LaneRef) ([]contract.LaneOwner, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.owners), nil
@@ -93,24 +94,24 @@ func (p *process) OrderLevels(contract.OrderLevelsInput) []contract.OrderedLevel
 
 func (p *process) Level(string, int, string) (activities.Level, bool) { return p, true }
 
-func (p *process) move(levels ...string) {
+func (p *process) move(levels ...report.Level) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range levels[1:] {
-		p.changes = append(p.changes, contract.LevelChange{
+		p.changes = append(p.changes, report.LevelChange{
 			Seq: int64(len(p.changes) + 1), At: time.Now(), From: levels[i], To: levels[i+1], Reason: "scripted", Override: p.override,
-			Numbers: []contract.LevelNumber{{Name: "error_rate", Value: 0.9}},
+			Numbers: []report.LevelNumber{{Name: "error_rate", Value: 0.9}},
 		})
 	}
 	close(p.news)
 	p.news = make(chan struct{})
 }
 
-// Status implements activities.Level.
-func (p *process) Status() contract.LevelStatus {
+// LevelStatus implements activities.Level.
+func (p *process) LevelStatus() report.LevelStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := contract.LevelStatus{Level: contract.LevelNormal, Seq: int64(len(p.changes)), Override: p.override}
+	s := report.LevelStatus{Level: report.LevelNormal, Seq: int64(len(p.changes)), Override: p.override}
 	if n := len(p.changes); n > 0 {
 		s.Level, s.Since = p.changes[n-1].To, p.changes[n-1].At
 	}
@@ -118,14 +119,14 @@ func (p *process) Status() contract.LevelStatus {
 }
 
 // Changes implements activities.Level.
-func (p *process) Changes(after int64) []contract.LevelChange {
+func (p *process) Changes(after int64) []report.LevelChange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.changes[min(int(after), len(p.changes)):])
 }
 
 // Await implements activities.Level.
-func (p *process) Await(ctx context.Context, after int64) error {
+func (p *process) Await(ctx context.Context, after int64) ([]report.LevelChange, error) {
 	for len(p.Changes(after)) == 0 {
 		p.mu.Lock()
 		news := p.news
@@ -133,15 +134,15 @@ func (p *process) Await(ctx context.Context, after int64) error {
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	return nil
+	return p.Changes(after), nil
 }
 
 // Override implements activities.Level. It is a change of its own.
-func (p *process) Override(override, _, _ string) error {
-	level := p.Status().Level
+func (p *process) Override(override report.Override, _, _ string) error {
+	level := p.LevelStatus().Level
 	p.mu.Lock()
 	p.override = override
 	p.mu.Unlock()
@@ -153,46 +154,46 @@ func (p *process) Override(override, _, _ string) error {
 func (p *process) Disk() string { return "disk-" + p.name }
 
 // List implements activities.Journal.
-func (p *process) List(context.Context, string) ([]contract.WALChain, error) {
+func (p *process) List(context.Context, string) ([]report.WALChain, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.chains), nil
 }
 
-func (p *process) hold(chains ...contract.WALChain) {
+func (p *process) hold(chains ...report.WALChain) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.chains = chains
 }
 
-func chainAt(n int32, segment string) contract.WALChain {
-	return contract.WALChain{
-		ChainRef: contract.ChainRef{Topic: "orders", Partition: n, Chain: fmt.Sprintf("4:%02d", n)},
+func chainAt(n int32, segment string) report.WALChain {
+	return report.WALChain{
+		ChainRef: report.ChainRef{Topic: "orders", Partition: n, Chain: fmt.Sprintf("4:%02d", n)},
 		Segment:  segment, First: "1/0", Last: "3/0", From: 10, To: 20, Commits: 3, Bytes: 300,
 	}
 }
 
 // Settle implements activities.Journal.
-func (p *process) Settle(_ context.Context, _ string, ref contract.ChainRef, how activities.Settling, progress func(activities.Settled),
-) (contract.SettledChain, error) {
+func (p *process) Settle(_ context.Context, _ string, ref report.ChainRef, how activities.Settling, progress func(activities.Settled),
+) (report.SettledChain, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	progress(activities.Settled{Place: "2/0", Records: 2, Bytes: 200})
-	done := contract.SettledChain{ChainRef: ref, Outcome: contract.ChainDrained, Commits: 3, Calls: 3, Entries: 30, Bytes: 300, From: 10,
+	done := report.SettledChain{ChainRef: ref, Outcome: report.ChainDrained, Commits: 3, Calls: 3, Entries: 30, Bytes: 300, From: 10,
 		To: 20}
 	if ref.Partition == 1 && p.corrupt {
 		if !how.Quarantine {
-			return done, &activities.CorruptError{Range: contract.CorruptRange{Segment: "01", From: 4096, To: 8192, Records: 2,
+			return done, &activities.CorruptError{Range: report.CorruptRange{Segment: "01", From: 4096, To: 8192, Records: 2,
 				Detail: "checksum"}}
 		}
 		done.Quarantined = 4096
 	}
-	p.chains = slices.DeleteFunc(p.chains, func(c contract.WALChain) bool { return c.ChainRef == ref })
+	p.chains = slices.DeleteFunc(p.chains, func(c report.WALChain) bool { return c.ChainRef == ref })
 	return done, nil
 }
 
 // Accounts implements activities.Journal.
-func (p *process) Accounts(string) (contract.JournalAccounts, error) {
+func (p *process) Accounts(string) (report.JournalAccounts, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.books, nil

@@ -12,6 +12,7 @@ import (
 
 	"millrace/internal/cli"
 	"millrace/internal/contract"
+	"millrace/pipeline/report"
 )
 
 // TestSteer takes RecoverLanes, Degrade and ReplayWAL through what they can do on Temporal's development server: the workflows and
@@ -37,22 +38,22 @@ func steer(t *testing.T, noCache bool) {
 	degrade(s)
 }
 
-func steerBatch(p *process, n int64) contract.RecoveryBatch {
-	return contract.RecoveryBatch{
+func steerBatch(p *process, n int64) report.RecoveryBatch {
+	return report.RecoveryBatch{
 		Pipeline: "orders", Process: p.name, Worker: p.name, Queue: contract.HostQueue(p.name), Batch: n, Began: time.Now(),
 		Reason: "rebalance",
-		Lanes:  []contract.BatchLane{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
+		Lanes:  []report.LaneRef{{Topic: "orders"}, {Topic: "orders", Partition: 1}},
 	}
 }
 
-func (s *stack) startRecovery(b contract.RecoveryBatch, report *contract.RecoveryReport) (id string) {
+func (s *stack) startRecovery(b report.RecoveryBatch, told *report.RecoveryReport) (id string) {
 	id = contract.RecoverLanesID(b.Pipeline, b.Process, b.Batch)
 	for range 2 { // the second one changes nothing
 		_, err := s.client.ExecuteWorkflow(context.Background(), client.StartWorkflowOptions{
 			ID: id, TaskQueue: contract.TaskQueue, WorkflowRunTimeout: contract.RecoverTimeout,
 			WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		}, contract.WorkflowRecoverLanes, contract.RecoverInput{Version: contract.Version, Batch: b, Report: report})
+		}, contract.WorkflowRecoverLanes, contract.RecoverInput{Version: contract.Version, Batch: b, Report: told})
 		require.NoError(s.t, err)
 	}
 	return id
@@ -61,8 +62,8 @@ func (s *stack) startRecovery(b contract.RecoveryBatch, report *contract.Recover
 func recoverLanes(s *stack, shared *process) {
 	host := newProcess("host-a")
 	stop := s.serve(host, contract.HostQueue(host.name))
-	host.incident = &contract.LaneIncident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
-		Choices: []contract.IncidentChoice{{Name: "skip", Text: "go on at 70", Lost: 20}}}
+	host.incident = &report.Incident{ID: "i1", Kind: "gap", From: 50, To: 70, Detail: "20 offsets were deleted",
+		Choices: []report.Choice{{Name: "skip", Text: "go on at 70", Lost: 20}}}
 	shared.owners = []contract.LaneOwner{{Topic: "orders", Token: "4:aa", Epoch: 4},
 		{Topic: "orders", Partition: 1, Token: "4:aa", Epoch: 4}}
 	id := s.startRecovery(steerBatch(host, 1), nil)
@@ -87,15 +88,15 @@ func recoverLanes(s *stack, shared *process) {
 	s.capture("recoverlanes_decided", id, "")
 
 	done := steerBatch(host, 2)
-	report := &contract.RecoveryReport{Ended: done.Began.Add(time.Second)}
-	for _, step := range contract.RecoverySteps() {
-		report.Steps = append(report.Steps, contract.StepReport{Step: step, By: contract.ByInline, Began: done.Began, Took: 900})
+	told := &report.RecoveryReport{Ended: done.Began.Add(time.Second)}
+	for _, step := range report.Steps() {
+		told.Steps = append(told.Steps, report.StepReport{Step: step, By: report.ByInline, Began: done.Began, Took: 900})
 	}
-	report.Lanes = []contract.RecoveredLane{host.lane(0, contract.StepResume), host.lane(1, contract.StepResume)}
-	id = s.startRecovery(done, report)
+	told.Lanes = []report.RecoveredLane{host.lane(0, report.StepResume), host.lane(1, report.StepResume)}
+	id = s.startRecovery(done, told)
 	require.NoError(s.t, s.outcome(id, time.Minute, &result))
-	require.Equal(s.t, contract.ByInline, result.By)
-	require.WithinDuration(s.t, report.Ended, result.Ended, 0)
+	require.Equal(s.t, report.ByInline, result.By)
+	require.WithinDuration(s.t, told.Ended, result.Ended, 0)
 	s.capture("recoverlanes_inline", id, "")
 	stop()
 
@@ -163,11 +164,11 @@ func replayWAL(s *stack) {
 
 func degrade(s *stack) {
 	host := newProcess("host-e")
-	host.books = contract.JournalAccounts{Spilled: account(9, "0f"), Drained: account(7, "0a"), Superseded: account(2, "05")}
+	host.books = report.JournalAccounts{Spilled: account(9, "0f"), Drained: account(7, "0a"), Superseded: account(2, "05")}
 	stopHost := s.serve(host, contract.HostQueue(host.name))
 	defer s.serve(host, contract.DiskQueue(host.Disk()))()
 	host.move("normal", "journal")
-	id := contract.DegradeID("orders", host.name, contract.DependencyRedis)
+	id := contract.DegradeID("orders", host.name, report.DependencyRedis)
 	s.leaveNormal(host, id, 0)
 	first := s.currentRun(id)
 	for range 8 { // many enough to be continued as new
@@ -195,21 +196,21 @@ func degrade(s *stack) {
 		return s.query(id, &status) == nil && status.State == contract.StateSettling && status.Proof != nil
 	})
 	host.move("normal", "journal")
-	s.leaveNormal(host, id, host.Status().Seq-1)
+	s.leaveNormal(host, id, host.LevelStatus().Seq-1)
 	s.told(id, host)
 	host.move("journal", "normal")
 	var result contract.DegradeResult
 	require.NoError(s.t, s.outcome(id, 2*time.Minute, &result))
 	require.Equal(s.t, contract.OutcomeNormal, result.Outcome)
 	require.True(s.t, result.Proof.Balanced, result.Proof.Text)
-	require.EqualValues(s.t, host.Status().Seq, result.Changes, "every change is told once")
+	require.EqualValues(s.t, host.LevelStatus().Seq, result.Changes, "every change is told once")
 	require.NotEqual(s.t, first, s.currentRun(id), "it has continued as new")
 	s.captureChain("degrade_normal", id, first)
 
 	// The worker dies away from normal: what is in its journal is looked after.
 	host.hold(chainAt(0, "01"))
 	host.move("normal", "journal")
-	s.leaveNormal(host, id, host.Status().Seq-1)
+	s.leaveNormal(host, id, host.LevelStatus().Seq-1)
 	s.told(id, host)
 	stopHost()
 	require.NoError(s.t, s.outcome(id, time.Minute, &result))
@@ -221,16 +222,16 @@ func degrade(s *stack) {
 	s.capture("replaywal_child", contract.ReplayWALID("orders", host.Disk()), "")
 }
 
-func account(n int64, checksum string) contract.Account {
-	return contract.Account{Commits: n, Calls: n, Entries: 10 * n, Bytes: 100 * n, Checksum: checksum}
+func account(n int64, checksum string) report.Account {
+	return report.Account{Commits: n, Calls: n, Entries: 10 * n, Bytes: 100 * n, Checksum: checksum}
 }
 
 // leaveNormal does what a process does when a state machine leaves normal.
 func (s *stack) leaveNormal(p *process, id string, after int64) {
 	_, err := s.client.SignalWithStartWorkflow(context.Background(), id, contract.SignalLevel, contract.LevelSignal{
-		Process: p.name, Queue: contract.HostQueue(p.name), Disk: p.Disk(), After: after, At: time.Now(), Level: contract.LevelJournal,
+		Process: p.name, Queue: contract.HostQueue(p.name), Disk: p.Disk(), After: after, At: time.Now(), Level: report.LevelJournal,
 	}, client.StartWorkflowOptions{ID: id, TaskQueue: contract.TaskQueue}, contract.WorkflowDegrade, contract.DegradeInput{
-		Version: contract.Version, Pipeline: "orders", Worker: p.name, Dependency: contract.DependencyRedis,
+		Version: contract.Version, Pipeline: "orders", Worker: p.name, Dependency: report.DependencyRedis,
 	})
 	require.NoError(s.t, err)
 }
@@ -240,6 +241,6 @@ func (s *stack) told(id string, p *process) {
 	s.t.Helper()
 	s.eventually("every change is told", func() bool {
 		var status contract.DegradeStatus
-		return s.query(id, &status) == nil && len(status.Machines) > 0 && status.Machines[0].Seq == p.Status().Seq
+		return s.query(id, &status) == nil && len(status.Machines) > 0 && status.Machines[0].Seq == p.LevelStatus().Seq
 	})
 }

@@ -1,0 +1,75 @@
+package report
+
+import "strconv"
+
+// LaneRef names a lane of a pipeline.
+type LaneRef struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+}
+
+// String is topic/partition, as people read it.
+func (r LaneRef) String() string { return r.Topic + "/" + strconv.Itoa(int(r.Partition)) }
+
+// LaneEnd is the last stable offset of a lane's partition.
+type LaneEnd struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	End       int64  `json:"end"`
+}
+
+// LaneReceipt is one lane's committed position.
+type LaneReceipt struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"` // next offset to read: everything below is included
+	Owner     string `json:"owner,omitempty"`
+}
+
+// LaneMissing is a lane that has not done what was asked.
+type LaneMissing struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Want      int64  `json:"want,omitempty"` // the offset it should have reached, for a drain
+	Reason    string `json:"reason"`
+	Asks      bool   `json:"asks,omitempty"` // it is parked until somebody decides
+}
+
+// Lane is which lane it is.
+func (m *LaneMissing) Lane() LaneRef { return LaneRef{m.Topic, m.Partition} }
+
+// LaneStatus is one lane of a hot path.
+type LaneStatus struct {
+	Topic     string  `json:"topic"`
+	Partition int32   `json:"partition"`
+	State     string  `json:"state"`
+	Reason    string  `json:"reason,omitempty"`
+	Offset    int64   `json:"offset"`
+	Lag       int64   `json:"lag"`
+	Watermark int64   `json:"watermark"` // ms
+	Rate      float64 `json:"events_per_second"`
+	Epoch     int64   `json:"epoch"`
+
+	Choices []string `json:"choices,omitempty"` // what can be decided about a parked lane, see RecoverLanes
+
+	// Refused says why records were refused since the lane was acquired: at most contract.MaxRefused reasons, the most frequent
+	// first. Only the MaxRefusedLanes lanes of a hot path that refused most have examples.
+	Refused []RefusedRecords `json:"refused,omitempty"`
+	// RefusesAll says that every record was refused since the lane was acquired; Reason says why.
+	RefusesAll bool `json:"refuses_all,omitempty"`
+}
+
+// RefusedRecords are the records that a lane has refused for one reason.
+type RefusedRecords struct {
+	Reason string         `json:"reason"` // as in the mr-reason header of dead letters
+	Count  int64          `json:"count"`
+	Last   *RefusedRecord `json:"last,omitempty"`
+}
+
+// RefusedRecord is an example of them.
+type RefusedRecord struct {
+	Offset int64  `json:"offset"`
+	Detail string `json:"detail,omitempty"` // what stands there and what would be valid
+	Value  string `json:"value,omitempty"`  // its beginning
+}
