@@ -20,17 +20,17 @@ type Checksum struct {
 	buf    []byte
 }
 
-// AddContent counts one row in.
+// AddContent counts one row in, unless it says that its key has left the window.
 func (c *Checksum) AddContent(row Content) {
+	if row.Deleted {
+		return
+	}
 	c.buf = binary.AppendUvarint(c.buf[:0], uint64(len(row.Key)))
 	c.buf = append(c.buf, row.Key...)
 	c.buf = append(c.buf, row.Values...)
 	flags := byte(0)
 	if row.Overflow {
 		flags |= 1
-	}
-	if row.Deleted {
-		flags |= 2
 	}
 	sum := sha256.Sum256(append(c.buf, flags))
 	var carry uint64
@@ -42,7 +42,7 @@ func (c *Checksum) AddContent(row Content) {
 // Add counts one published row in.
 func (c *Checksum) Add(r ResultRow) { c.AddContent(r.content()) }
 
-// Rows is how many rows were added.
+// Rows is how many rows were added, without those of keys that have left.
 func (c *Checksum) Rows() int64 { return c.rows }
 
 // String is the sum in hex, 32 digits.

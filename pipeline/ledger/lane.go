@@ -42,7 +42,7 @@ func ReadLane(ctx context.Context, log Log, pipeline, topic string, partition in
 		case rec.Ended != nil:
 			s.ended = max(s.ended, rec.Ended.Edition)
 		case rec.Row != nil:
-			if c, ok := rec.Row.Cover(topic, partition); ok && c.Offset > 0 && !other(c.TopicID) {
+			if c, ok := rec.Row.Cover(topic, partition); ok && rec.Row.coversLanes() && c.Offset > 0 && !other(c.TopicID) {
 				s.covers[rec.Row.ID()] = laneCover{rec.Row.Edition, c.Offset}
 			}
 		case rec.Floor != nil:

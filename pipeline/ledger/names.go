@@ -11,6 +11,9 @@ import (
 // Topic is the compacted topic that holds a pipeline's ledger, one partition per slot.
 func Topic(pipeline string) string { return pipeline + ".ledger" }
 
+// StatesTopic is where a pipeline with roll-ups publishes the mergeable states of its windows.
+func StatesTopic(pipeline string) string { return pipeline + ".states" }
+
 // DefaultSlots is how many slots, and so partitions of the ledger topic, a pipeline has.
 const DefaultSlots = 8
 

@@ -10,21 +10,24 @@ import (
 
 // Types of records in the ledger topic. A row of a window has none; decisions and editions are reserved.
 const (
-	TypeRow   = ""
-	TypeFloor = "floor"
-	TypeEnded = "ended"
+	TypeRow         = ""
+	TypeFloor       = "floor"
+	TypeEnded       = "ended"
+	TypeCertificate = "certificate"
 )
 
-// Record is a record of the ledger topic. At most one of Row, Floor, Ended and Tombstone is set; none is for a record of a type
-// that this version does not know.
+// Record is a record of the ledger topic. At most one of the pointers is set; none is for a record of a type that this version
+// does not know.
 type Record struct {
-	Type      string
-	Row       *Row
-	Floor     *Floor
-	Ended     *Ended
-	Tombstone *WindowID // the window whose rows were given up
-	Partition int32
-	Offset    int64
+	Type        string
+	Row         *Row
+	Floor       *Floor
+	Ended       *Ended
+	Certificate *Certificate
+	Tombstone   *WindowID // the window whose rows were given up
+	Uncertified *WindowID // the window whose certificate was given up
+	Partition   int32
+	Offset      int64
 }
 
 // ParseRecord reads a record of the ledger topic. Its errors wrap ErrCorrupt and name the record.
@@ -34,7 +37,7 @@ func ParseRecord(tp source.TopicPartition, r source.Record) (Record, error) {
 		return rec, fmt.Errorf("%w: %s, offset %d: %w", ErrCorrupt, tp, r.Offset, err)
 	}
 	if r.Value == nil {
-		rec.Tombstone = parseKey(r.Key)
+		rec.Tombstone, rec.Uncertified = parseKey(r.Key), parseCertificateKey(r.Key)
 		return rec, nil
 	}
 	var head struct {
@@ -57,6 +60,11 @@ func ParseRecord(tp source.TopicPartition, r source.Record) (Record, error) {
 	case TypeEnded:
 		rec.Ended = new(Ended)
 		if err := json.Unmarshal(r.Value, rec.Ended); err != nil {
+			return corrupt(err)
+		}
+	case TypeCertificate:
+		rec.Certificate = new(Certificate)
+		if err := json.Unmarshal(r.Value, rec.Certificate); err != nil {
 			return corrupt(err)
 		}
 	}

@@ -72,12 +72,6 @@ func (r ResultRow) content() Content {
 	return Content{Key: r.Key, Values: r.Values, Overflow: r.Overflow, Deleted: r.Deleted}
 }
 
-// Content is what a revision says about one key, without the window it belongs to.
-type Content struct {
-	Key, Values       []byte
-	Overflow, Deleted bool
-}
-
 // ResultPrefix is the part of a result row that all rows of a window share, encoded once.
 type ResultPrefix []byte
 

@@ -21,6 +21,8 @@ const (
 	ReasonFinal     = "final"     // nothing can change the window any more
 	ReasonFlush     = "flush"     // asked for by the operator: what is committed now
 	ReasonDrain     = "drain"     // the pipeline stops: what was committed up to the end offsets
+	ReasonReplay    = "replay"    // an approved replay corrects what was published
+	ReasonRollup    = "rollup"    // the window is merged from finer ones
 )
 
 // ErrCorrupt means that a record of the ledger topic cannot be read or contradicts the others.
@@ -39,7 +41,8 @@ func (e *VersionError) Error() string {
 // A row is written in the Kafka transaction of the revision it describes. When a look at the window finds the same
 // content as the last revision, no revision is published: the row alone is written again under the same revision
 // number, with the offsets now covered and, when nothing can change any more, Final. So the latest row of a window is
-// its state, and (Revision, Checksum) of different rows agree.
+// its state, and (Revision, Checksum) of different rows agree. A row that is written again keeps what it said of where its
+// content comes from and where it went.
 type Row struct {
 	Version     int // of the row, RowVersion in new ones
 	Pipeline    string
@@ -50,7 +53,7 @@ type Row struct {
 	Build       string // of the program that published; "" when it is not known
 	Revision    int    // from 1, without gaps
 	Reason      string
-	Final       bool // no further revision will follow
+	Final       bool // no further revision by lanes will follow; those of replays and roll-ups may
 	Exact       bool // the content is exactly the events below the covered offsets; false only for early revisions
 	By          string
 	ClosedAt    int64
@@ -61,6 +64,12 @@ type Row struct {
 	Algorithm   string // of the checksum
 	PublishedTo string // result topic, or "" when the pipeline has none
 	Links       []Link // where the rows of the content stand, oldest first; empty in rows of version 1
+
+	Replay    *ReplayOrigin // nil unless a replay published the revision
+	Children  []Child       // what a rolled-up window was merged from, by start
+	ChildLate int64         // events that were late for the children, and so are in neither
+	States    *Link         // where the states of the content stand in the states topic; nil when none were published
+	Archive   *Archive      // nil unless the content was archived
 }
 
 type rowJSON struct {
@@ -85,6 +94,7 @@ type rowJSON struct {
 	PublishedTo string      `json:"published_to,omitempty"`
 	Links       []Link      `json:"links,omitempty"`
 	Lanes       []coverJSON `json:"lanes"`
+	attributesJSON
 }
 
 // MarshalJSON writes the form that stands in the ledger topic and in Redis. A row that was read as version 1 is written
@@ -99,6 +109,7 @@ func (r Row) MarshalJSON() ([]byte, error) {
 	if r.Version >= 2 {
 		out.Version, out.Edition, out.Spec, out.Build = r.Version, r.Edition, r.Spec, r.Build
 		out.Algorithm, out.Links = r.Algorithm, r.Links
+		out.attributesJSON = r.encodeAttributes()
 	}
 	if r.Lanes != nil {
 		out.Lanes = make([]coverJSON, len(r.Lanes))
@@ -141,6 +152,9 @@ func (r *Row) UnmarshalJSON(data []byte) error {
 		r.Algorithm = in.Algorithm
 		if len(in.Links) > 0 {
 			r.Links = in.Links
+		}
+		if err := r.decodeAttributes(&in.attributesJSON); err != nil {
+			return fmt.Errorf("ledger row: %w", err)
 		}
 	}
 	if in.Lanes != nil {
