@@ -16,6 +16,9 @@ var (
 	// one, and compaction removed this one. Take the slot over again.
 	ErrRowMoved = errors.New("another closer has written a newer row of the window")
 
+	// ErrWrongContent means that the content made for a correction is not the one that was approved.
+	ErrWrongContent = errors.New("the content is not the one that was approved")
+
 	// ErrPage means that a page of prepared content cannot be read.
 	ErrPage = errors.New("corrupt page of prepared content")
 )

@@ -151,3 +151,20 @@ func (t *TestSlot) Windows() []int64 {
 	}
 	return all
 }
+
+// Certify writes a certificate.
+func (t *TestSlot) Certify(tb testing.TB, c ledger.Certificate) Verdict {
+	tb.Helper()
+	done, err := t.s.held.Certify(tb.Context(), c)
+	require.NoError(tb, err)
+	return done.Verdict
+}
+
+// Certified lists the windows that have a certificate.
+func (t *TestSlot) Certified() []int64 {
+	var all []int64
+	for id := range t.s.held.index.certificates {
+		all = append(all, id.Start/testHour)
+	}
+	return all
+}

@@ -134,15 +134,21 @@ func (h *Held) removeViewsDue(ctx context.Context) (map[ledger.WindowID]bool, er
 	return gone, nil
 }
 
-// firstInForce is the lowest offset of a row in force, leaving out those that are gone or moved; h.next without one.
-func (h *Held) firstInForce(gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*Record) int64 {
+// firstInForce is the lowest offset of a row in force or of its certificate, leaving out those that are gone or moved; h.next
+// without one.
+func (h *Held) firstInForce(gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*movedRow) int64 {
 	low := h.next
 	for id, e := range h.index.entries {
 		if !gone[id] && moved[id] == nil {
-			low = min(low, e.offset)
+			low = min(low, h.index.oldest(id, e))
 		}
 	}
 	return low
+}
+
+// movedRow is a row that is written anew at the end of the log, with the certificate beside it, nil without one.
+type movedRow struct {
+	row, certificate *Record
 }
 
 // isStretched reports whether the log from an offset on is too long for the rows it holds.
@@ -151,15 +157,15 @@ func (h *Held) isStretched(from int64, rows int) bool {
 }
 
 // readRowsToMove reads the oldest rows in force, when the log has become too long for what it holds, to write them anew.
-func (h *Held) readRowsToMove(ctx context.Context, gone map[ledger.WindowID]bool) (map[ledger.WindowID]*Record, error) {
+func (h *Held) readRowsToMove(ctx context.Context, gone map[ledger.WindowID]bool) (map[ledger.WindowID]*movedRow, error) {
 	if !h.isStretched(h.firstInForce(gone, nil), len(h.index.entries)-len(gone)) {
 		return nil, nil
 	}
 	oldest := h.index.windowsWhere(func(id ledger.WindowID, _ *entry) bool { return !gone[id] })
 	slices.SortFunc(oldest, func(a, b ledger.WindowID) int {
-		return cmp.Compare(h.index.entries[a].offset, h.index.entries[b].offset)
+		return cmp.Compare(h.index.oldest(a, h.index.entries[a]), h.index.oldest(b, h.index.entries[b]))
 	})
-	moved := make(map[ledger.WindowID]*Record)
+	moved := make(map[ledger.WindowID]*movedRow)
 	for _, id := range oldest[:min(len(oldest), moveBatch)] {
 		row, err := h.readRow(ctx, id, h.index.entries[id])
 		if err != nil {
@@ -169,7 +175,31 @@ func (h *Held) readRowsToMove(ctx context.Context, gone map[ledger.WindowID]bool
 		if err != nil {
 			return nil, fmt.Errorf("encode ledger row: %w", err)
 		}
-		moved[id] = &Record{Key: id.Key(), Value: text}
+		m := &movedRow{row: &Record{Key: id.Key(), Value: text}}
+		if m.certificate, err = h.readCertificate(ctx, id); err != nil {
+			return nil, err
+		}
+		moved[id] = m
 	}
 	return moved, nil
+}
+
+// readCertificate reads the certificate of a window to write it anew, nil without one.
+func (h *Held) readCertificate(ctx context.Context, id ledger.WindowID) (*Record, error) {
+	c, ok := h.index.certificates[id]
+	if !ok {
+		return nil, nil
+	}
+	rec, err := h.readRecord(ctx, c.offset)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Certificate == nil || rec.Certificate.ID() != id {
+		return nil, h.noSuchRecord("certificate", c.offset)
+	}
+	text, err := json.Marshal(rec.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("encode certificate: %w", err)
+	}
+	return &Record{Key: id.CertificateKey(), Value: text}, nil
 }

@@ -14,7 +14,7 @@ import (
 // raisedFloors lists the slot's floors as they will be. All of them are written every time, those of other editions as
 // they are: together they stand at the end of the log, and the log before the oldest row in force is of no use.
 func (h *Held) raisedFloors(final *Finality,
-	gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*Record) []*ledger.Floor {
+	gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*movedRow) []*ledger.Floor {
 	floors := maps.Clone(h.index.floors)
 	for _, family := range h.families {
 		id := floorID{family, h.index.edition}
@@ -40,14 +40,20 @@ func (h *Held) raisedFloors(final *Finality,
 
 // writeFloors writes tombstones, rows that move, and floors in one transaction.
 func (h *Held) writeFloors(ctx context.Context, floors []*ledger.Floor,
-	gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*Record) error {
+	gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*movedRow) error {
 	records := make([]Record, 0, len(gone)+len(moved)+len(floors))
 	for _, id := range slices.SortedFunc(maps.Keys(gone), compareWindows) {
 		records = append(records, Record{Key: id.Key()})
 	}
-	moves := slices.SortedFunc(maps.Keys(moved), compareWindows)
+	for _, id := range h.certificatesToGiveUp(gone) {
+		records = append(records, Record{Key: id.CertificateKey()})
+	}
+	moves, firstMove := slices.SortedFunc(maps.Keys(moved), compareWindows), len(records)
 	for _, id := range moves {
-		records = append(records, *moved[id])
+		records = append(records, *moved[id].row)
+		if moved[id].certificate != nil {
+			records = append(records, *moved[id].certificate)
+		}
 	}
 	for _, f := range floors {
 		text, err := json.Marshal(f)
@@ -68,11 +74,21 @@ func (h *Held) writeFloors(ctx context.Context, floors []*ledger.Floor,
 	if err := h.producer.Commit(); err != nil {
 		return err
 	}
+	for _, id := range h.certificatesToGiveUp(gone) {
+		delete(h.index.certificates, id)
+	}
 	for id := range gone {
 		h.index.removeRow(id)
 	}
-	for i, id := range moves {
-		h.index.entries[id].offset = records[len(gone)+i].Offset
+	at := firstMove
+	for _, id := range moves {
+		h.index.entries[id].offset = records[at].Offset
+		if at++; moved[id].certificate != nil {
+			c := h.index.certificates[id]
+			c.offset = records[at].Offset
+			h.index.certificates[id] = c
+			at++
+		}
 	}
 	for _, f := range floors {
 		h.index.setFloor(f)
@@ -80,4 +96,17 @@ func (h *Held) writeFloors(ctx context.Context, floors []*ledger.Floor,
 	h.index.forgetFlooredRows()
 	h.next = max(h.next, records[len(records)-1].Offset+1)
 	return nil
+}
+
+// certificatesToGiveUp lists the certificates of rows that go, and of rows that an earlier version of millrace, which passes
+// certificates over, gave up alone.
+func (h *Held) certificatesToGiveUp(gone map[ledger.WindowID]bool) []ledger.WindowID {
+	var ids []ledger.WindowID
+	for id := range h.index.certificates {
+		if gone[id] || h.index.entries[id] == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareWindows)
+	return ids
 }

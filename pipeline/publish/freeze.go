@@ -23,12 +23,18 @@ type Content func(emit func(ledger.Content) error) (events int64, exact bool, er
 
 // Draft is a revision that is to be frozen.
 type Draft struct {
-	Row     *ledger.Row // without what its content will tell: events, exactness, keys, checksum, links
-	Latest  *ledger.Row // of the window, nil without one
-	TopicID string      // of the result topic, as of the look at the lanes; "" when it is not known
+	Row    *ledger.Row // without what its content will tell: events, exactness, keys, checksum, links
+	Latest *ledger.Row // of the window, nil without one
+	Topics TopicIDs    // as of the look at the lanes
 
-	// Prove is asked after another take-over whether the row still says what the lanes hold.
+	// Prove is asked after another take-over whether the row still says what the lanes hold. A correction needs none.
 	Prove func(ctx context.Context) error
+}
+
+// TopicIDs are the ids of the topics that contents go to; "" where one is not known.
+type TopicIDs struct {
+	Results string
+	States  string
 }
 
 // Revision is a frozen revision of a window, or a row that says more about the content of the latest one.
@@ -36,15 +42,16 @@ type Revision struct {
 	Row    *ledger.Row
 	Frozen bool // by an earlier attempt, maybe from an older state
 
-	amends  bool     // the content is that of the latest revision, and is not published again
-	pages   [][]byte // the content, when it is small and was read just now; nil when it is to be read back
-	topicID string   // of the result topic
+	amends bool     // the content is that of the latest revision, and is not published again
+	pages  [][]byte // the content, when it is small and was read just now; nil when it is to be read back
+	topics TopicIDs
 }
 
 // Amend returns a revision with the content of the latest one, which is exact, and all else as row says.
 func Amend(row, latest *ledger.Row) *Revision {
 	row.Revision, row.Exact, row.Keys, row.Events, row.Checksum = latest.Revision, true, latest.Keys, latest.Events, latest.Checksum
 	row.Algorithm, row.Links = latest.Algorithm, latest.Links
+	row.KeepAttributes(latest)
 	return &Revision{Row: row, amends: true}
 }
 
@@ -90,10 +97,13 @@ func (h *Held) checkDraft(d Draft) error {
 
 // isReusable reports whether content that was frozen under row frozen may be published where row now is to be: it goes to
 // the same topic, and every lane has the past that it had then and has not gone back since. Otherwise an operator's
-// decision, a loss in Redis or another spec has come between.
+// decision, a loss in Redis or another spec has come between. What a correction has frozen is that correction's alone.
 func isReusable(frozen, now *ledger.Row) bool {
 	if frozen.Edition != now.Edition || frozen.PublishedTo != now.PublishedTo {
 		return false
+	}
+	if !frozen.ByLanes() || !now.ByLanes() {
+		return isSameCorrection(frozen, now)
 	}
 	for _, then := range frozen.Lanes {
 		c, _ := now.Cover(then.Topic, then.Partition)
@@ -111,8 +121,10 @@ func (h *Held) discard(ctx context.Context, d Draft, attempt string) error {
 	if err := h.TakeOver(ctx); err != nil {
 		return err
 	}
-	if err := d.Prove(ctx); err != nil {
-		return err
+	if d.Prove != nil {
+		if err := d.Prove(ctx); err != nil {
+			return err
+		}
 	}
 	if err := h.checkDraft(d); err != nil {
 		return err
@@ -133,6 +145,7 @@ func (h *Held) prepare(ctx context.Context, d Draft, content Content) (r *Revisi
 		row.Events, row.Exact, row.Keys, row.Checksum = events, exact, f.sum.Rows(), f.sum.String()
 		if d.Latest != nil && d.Latest.Checksum == row.Checksum && d.Latest.Keys == row.Keys {
 			row.Revision, row.Links = d.Latest.Revision, d.Latest.Links
+			row.KeepAttributes(d.Latest)
 			return nil, errSameContent
 		}
 		if err := f.closePage(); err != nil {
@@ -148,7 +161,7 @@ func (h *Held) prepare(ctx context.Context, d Draft, content Content) (r *Revisi
 		return nil, "", err
 	}
 	if fresh {
-		return &Revision{Row: row, pages: f.inMemory, topicID: d.TopicID}, prepared.Attempt, nil
+		return &Revision{Row: row, pages: f.inMemory, topics: d.Topics}, prepared.Attempt, nil
 	}
 	frozen := new(ledger.Row)
 	if err := json.Unmarshal(prepared.Header, frozen); err != nil {
@@ -158,7 +171,7 @@ func (h *Held) prepare(ctx context.Context, d Draft, content Content) (r *Revisi
 		return nil, "", fmt.Errorf("revision %d prepared earlier belongs to window %s, revision %d: %w",
 			prepared.Number, frozen.ID(), frozen.Revision, store.ErrCorrupt)
 	}
-	return &Revision{Row: frozen, Frozen: true, topicID: d.TopicID}, prepared.Attempt, nil
+	return &Revision{Row: frozen, Frozen: true, topics: d.Topics}, prepared.Attempt, nil
 }
 
 // freezer writes a window's content as pages.

@@ -18,6 +18,8 @@ type index struct {
 	whole   int // entries of final windows that are kept whole
 	floors  map[floorID]*ledger.Floor
 	edition int // of what is published next; rows and floors of earlier ones bind nobody
+
+	certificates map[ledger.WindowID]certificate
 }
 
 // entry is the latest row of one window.
@@ -44,6 +46,7 @@ type floorID struct {
 func newIndex() index {
 	return index{
 		entries: make(map[ledger.WindowID]*entry), floors: make(map[floorID]*ledger.Floor), edition: ledger.Edition,
+		certificates: make(map[ledger.WindowID]certificate),
 	}
 }
 
@@ -69,10 +72,24 @@ func (x *index) addRow(row *ledger.Row, offset int64) {
 	}
 }
 
-// removeRow takes over a tombstone.
+// removeRow takes over a tombstone. Certificates are given up with the row.
 func (x *index) removeRow(id ledger.WindowID) {
 	x.forgetRow(x.entries[id])
 	delete(x.entries, id)
+	delete(x.certificates, id)
+}
+
+// addCertificate takes over a certificate that is newer than all before.
+func (x *index) addCertificate(c *ledger.Certificate, offset int64) {
+	x.certificates[c.ID()] = certificate{offset, c.Replay, c.Revision}
+}
+
+// oldest is the lower of the offsets at which an entry's row and certificate stand.
+func (x *index) oldest(id ledger.WindowID, e *entry) int64 {
+	if c, ok := x.certificates[id]; ok {
+		return min(e.offset, c.offset)
+	}
+	return e.offset
 }
 
 // setFloor takes over a floor record that is newer than all before.

@@ -7,9 +7,20 @@ import (
 	"millrace/pipeline/ledger"
 )
 
-// pageFormat is the version of a page of prepared content. A page is this byte, then rows: flags (1 overflow, 2
-// deleted), key length, key, values length, values; lengths are unsigned varints, key and values JSON objects.
-const pageFormat = 1
+// Formats of a page of prepared content. A page is this byte, then rows: flags (1 overflow, 2 deleted), key length, key,
+// values length, values; lengths are unsigned varints, key and values JSON objects. In a page of format 2 flag 4 says that
+// the length of the row's state and the state follow; a page without states is of format 1, which earlier versions read.
+const (
+	pageFormat       = 1
+	pageFormatStates = 2
+)
+
+// Flags of a row in a page.
+const (
+	pageOverflow = 1 << iota
+	pageDeleted
+	pageState
+)
 
 // pageSize is the size in bytes after which a page is closed; a page exceeds it by at most one row.
 const pageSize = 256 << 10
@@ -20,14 +31,22 @@ func appendRow(dst []byte, c ledger.Content) []byte {
 	}
 	flags := byte(0)
 	if c.Overflow {
-		flags |= 1
+		flags |= pageOverflow
 	}
 	if c.Deleted {
-		flags |= 2
+		flags |= pageDeleted
+	}
+	if len(c.State) > 0 {
+		flags |= pageState
+		dst[0] = pageFormatStates
 	}
 	dst = append(dst, flags)
 	dst = append(binary.AppendUvarint(dst, uint64(len(c.Key))), c.Key...)
-	return append(binary.AppendUvarint(dst, uint64(len(c.Values))), c.Values...)
+	dst = append(binary.AppendUvarint(dst, uint64(len(c.Values))), c.Values...)
+	if len(c.State) > 0 {
+		dst = append(binary.AppendUvarint(dst, uint64(len(c.State))), c.State...)
+	}
+	return dst
 }
 
 // eachRow passes the rows of a page to fn; they alias the page.
@@ -35,13 +54,19 @@ func eachRow(page []byte, fn func(ledger.Content) error) error {
 	if len(page) == 0 {
 		return fmt.Errorf("%w: it is empty", ErrPage)
 	}
-	if page[0] != pageFormat {
-		return fmt.Errorf("%w: format %d, this version of millrace reads %d", ErrPage, page[0], pageFormat)
+	known := byte(pageOverflow | pageDeleted)
+	switch page[0] {
+	case pageFormat:
+	case pageFormatStates:
+		known |= pageState
+	default:
+		return fmt.Errorf("%w: format %d, this version of millrace reads up to %d", ErrPage, page[0], pageFormatStates)
 	}
 	for rest := page[1:]; len(rest) > 0; {
-		c := ledger.Content{Overflow: rest[0]&1 != 0, Deleted: rest[0]&2 != 0}
-		if rest[0] > 3 {
-			return fmt.Errorf("%w: flags %d", ErrPage, rest[0])
+		flags := rest[0]
+		c := ledger.Content{Overflow: flags&pageOverflow != 0, Deleted: flags&pageDeleted != 0}
+		if flags&^known != 0 {
+			return fmt.Errorf("%w: flags %d", ErrPage, flags)
 		}
 		var ok bool
 		if c.Key, rest, ok = cutField(rest[1:]); !ok {
@@ -49,6 +74,11 @@ func eachRow(page []byte, fn func(ledger.Content) error) error {
 		}
 		if c.Values, rest, ok = cutField(rest); !ok {
 			return fmt.Errorf("%w: values", ErrPage)
+		}
+		if flags&pageState != 0 {
+			if c.State, rest, ok = cutField(rest); !ok {
+				return fmt.Errorf("%w: state", ErrPage)
+			}
 		}
 		if err := fn(c); err != nil {
 			return err

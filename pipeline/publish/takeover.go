@@ -101,6 +101,10 @@ func (h *Held) readLedgerOn(ctx context.Context) error {
 		case rec.Tombstone != nil:
 			h.index.removeRow(*rec.Tombstone)
 			delete(h.pending, *rec.Tombstone)
+		case rec.Certificate != nil:
+			h.index.addCertificate(rec.Certificate, r.Offset)
+		case rec.Uncertified != nil:
+			delete(h.index.certificates, *rec.Uncertified)
 		case rec.Floor != nil:
 			h.index.setFloor(rec.Floor)
 		case rec.Ended != nil:
@@ -182,29 +186,39 @@ func (h *Held) findFirstInForce(ctx context.Context) (int64, error) {
 // readRow returns the row of an entry, reading it where it stands when the slot forgot it. Another row at its place means
 // that the partition was compacted, or that the topic was made again: what the slot remembers is worth nothing then, and
 // the next take-over reads the partition anew.
-func (h *Held) readRow(ctx context.Context, id ledger.WindowID, e *entry) (row *ledger.Row, err error) {
+func (h *Held) readRow(ctx context.Context, id ledger.WindowID, e *entry) (*ledger.Row, error) {
 	if e.row != nil {
 		return e.row, nil
 	}
-	_, err = h.kafka.ReadCommitted(ctx, h.topic, e.offset, func(r source.Record) error {
-		if r.Offset == e.offset {
-			rec, err := ledger.ParseRecord(h.topic, r)
-			if err != nil {
+	rec, err := h.readRecord(ctx, e.offset)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Row == nil || rec.Row.ID() != id || rec.Row.Revision != e.revision {
+		return nil, h.noSuchRecord("row", e.offset)
+	}
+	return rec.Row, nil
+}
+
+// readRecord reads the record at an offset of the partition; what it holds is nil when nothing stands there any more.
+func (h *Held) readRecord(ctx context.Context, offset int64) (rec ledger.Record, err error) {
+	_, err = h.kafka.ReadCommitted(ctx, h.topic, offset, func(r source.Record) error {
+		if r.Offset == offset {
+			if rec, err = ledger.ParseRecord(h.topic, r); err != nil {
 				return err
-			}
-			if rec.Row != nil && rec.Row.ID() == id && rec.Row.Revision == e.revision {
-				row = rec.Row
 			}
 		}
 		return errFound
 	})
 	if err != nil && !errors.Is(err, errFound) {
-		return nil, fmt.Errorf("read ledger %s, offset %d: %w", h.topic, e.offset, err)
+		return ledger.Record{}, fmt.Errorf("read ledger %s, offset %d: %w", h.topic, offset, err)
 	}
-	if row == nil {
-		h.GiveUpProducer()
-		h.index, h.loaded = newIndex(), false
-		return nil, fmt.Errorf("ledger %s has no such row at offset %d any more: %w", h.topic, e.offset, ErrRowMoved)
-	}
-	return row, nil
+	return rec, nil
+}
+
+// noSuchRecord gives up what the slot remembers, because a record does not stand where it should.
+func (h *Held) noSuchRecord(what string, offset int64) error {
+	h.GiveUpProducer()
+	h.index, h.loaded = newIndex(), false
+	return fmt.Errorf("ledger %s has no such %s at offset %d any more: %w", h.topic, what, offset, ErrRowMoved)
 }

@@ -49,54 +49,98 @@ func (h *Held) sendRevision(ctx context.Context, r *Revision) (int64, error) {
 	return records[0].Offset, h.producer.Commit()
 }
 
-// sendContent sends one record per row to the result topic, links the ledger row to them, and checks that the content is
-// what the ledger row says.
+// sendContent sends one record per row to the result topic, and one per state to the states topic, links the ledger row to
+// them, and checks that the content is what the ledger row says.
 func (h *Held) sendContent(ctx context.Context, r *Revision) error {
 	row := r.Row
-	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
-	headers := []source.Header{{Key: "mr-window", Value: []byte(row.Window)}}
-	var sum ledger.Checksum
-	link := ledger.Link{Revision: row.Revision, TopicID: r.topicID, Whole: true}
-	records := make([]Record, 0, min(sendRecords, row.Keys))
-	sendBuffered := func() error {
-		if len(records) == 0 || row.PublishedTo == "" {
-			records = records[:0]
-			return nil
-		}
-		err := h.producer.Send(ctx, records)
-		for i := range records {
-			link.Extend(records[i].Partition, records[i].Offset)
-		}
-		records = records[:0]
-		return err
-	}
+	s := newSending(r)
 	sendPage := func(page []byte) error {
 		err := eachRow(page, func(c ledger.Content) error {
-			sum.AddContent(c)
-			records = append(records, Record{
-				Topic: row.PublishedTo, Key: c.Key, Value: prefix.Append(nil, row.Revision, c), Headers: headers,
-			})
-			if len(records) < sendRecords {
+			s.addRow(c)
+			if len(s.records) < sendRecords {
 				return nil
 			}
-			return sendBuffered()
+			return s.send(ctx, h.producer)
 		})
 		if err != nil {
 			return err
 		}
-		return sendBuffered() // the records alias the page
+		return s.send(ctx, h.producer) // the records alias the page
 	}
 	if err := h.eachPage(ctx, r, sendPage); err != nil {
 		return err
 	}
-	if sum.Rows() != row.Keys || sum.String() != row.Checksum {
+	if s.sum.Rows() != row.Keys || s.sum.String() != row.Checksum {
 		return fmt.Errorf("content prepared in Redis has %d keys and checksum %s, its ledger row says %d and %s: %w",
-			sum.Rows(), &sum, row.Keys, row.Checksum, store.ErrCorrupt)
+			s.sum.Rows(), &s.sum, row.Keys, row.Checksum, store.ErrCorrupt)
 	}
-	if row.Links = nil; row.PublishedTo != "" {
-		row.Links = []ledger.Link{link}
+	if s.stateful > 0 && s.stateful < row.Keys {
+		return fmt.Errorf("content prepared in Redis has %d keys, and states of %d of them: %w", row.Keys, s.stateful, store.ErrCorrupt)
+	}
+	row.Links, row.States = nil, nil
+	if row.PublishedTo != "" {
+		row.Links = []ledger.Link{s.results}
+	}
+	if s.stateful > 0 {
+		row.States = &s.states
 	}
 	return nil
+}
+
+// sending is the content of a revision on its way to Kafka.
+type sending struct {
+	row             *ledger.Row
+	prefix          ledger.ResultPrefix
+	headers         []source.Header
+	statesTopic     string
+	records         []Record
+	sum             ledger.Checksum
+	stateful        int64 // rows with a state
+	results, states ledger.Link
+}
+
+func newSending(r *Revision) *sending {
+	row := r.Row
+	return &sending{
+		row: row, prefix: ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition),
+		headers: []source.Header{{Key: "mr-window", Value: []byte(row.Window)}}, statesTopic: ledger.StatesTopic(row.Pipeline),
+		records: make([]Record, 0, min(sendRecords, row.Keys)),
+		results: ledger.Link{Revision: row.Revision, TopicID: r.topics.Results, Whole: true},
+		states:  ledger.Link{Revision: row.Revision, TopicID: r.topics.States, Whole: true},
+	}
+}
+
+// addRow adds the records of one row. They alias it.
+func (s *sending) addRow(c ledger.Content) {
+	s.sum.AddContent(c)
+	if s.row.PublishedTo != "" {
+		s.records = append(s.records, Record{
+			Topic: s.row.PublishedTo, Key: c.Key, Value: s.prefix.Append(nil, s.row.Revision, c), Headers: s.headers,
+		})
+	}
+	if len(c.State) > 0 && !c.Deleted {
+		s.stateful++
+		s.records = append(s.records, Record{
+			Topic: s.statesTopic, Key: c.Key, Value: s.prefix.AppendState(nil, s.row.Revision, c), Headers: s.headers,
+		})
+	}
+}
+
+// send sends the records that were added, and notes where they stand.
+func (s *sending) send(ctx context.Context, p Producer) error {
+	if len(s.records) == 0 {
+		return nil
+	}
+	err := p.Send(ctx, s.records)
+	for i := range s.records {
+		link := &s.results
+		if s.records[i].Topic == s.statesTopic {
+			link = &s.states
+		}
+		link.Extend(s.records[i].Partition, s.records[i].Offset)
+	}
+	s.records = s.records[:0]
+	return err
 }
 
 // eachPage passes the pages of a revision to fn: from memory, or as Redis has them.

@@ -13,9 +13,9 @@ import (
 // view is one look at the lanes, and at where their windows go.
 type view struct {
 	*survey.View
-	resultID  string  // of the result topic; "" when there is none or it is not known
-	ledgerID  string  // of the ledger topic; "" when it is not known
-	takeOvers []int64 // by slot, those after which the lanes were still those of the view
+	topics    publish.TopicIDs // of the topics that contents go to
+	ledgerID  string           // of the ledger topic; "" when it is not known
+	takeOvers []int64          // by slot, those after which the lanes were still those of the view
 }
 
 // incarnation tells one life of a pipeline from those before and after it.
@@ -100,12 +100,18 @@ func (c *Closer) look(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	v := &view{View: lanes, takeOvers: takeOvers}
-	topic, _ := c.cfg.Kafka.Topic(ctx, ledger.Topic(c.cfg.Spec.Name)) // without it nothing can be published
-	v.ledgerID = topic.ID
-	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
-		// A topic that is not there shows when something is published.
-		topic, _ := c.cfg.Kafka.Topic(ctx, sink.Topic)
-		v.resultID = topic.ID
-	}
+	v.ledgerID, v.topics = c.lookAtTopics(ctx)
 	return v, nil
+}
+
+// lookAtTopics asks for the ids of the ledger topic and of the topics that contents go to. One that is not there shows when
+// something is published.
+func (c *Closer) lookAtTopics(ctx context.Context) (ledgerID string, ids publish.TopicIDs) {
+	topic, _ := c.cfg.Kafka.Topic(ctx, ledger.Topic(c.cfg.Spec.Name))
+	ledgerID = topic.ID
+	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
+		topic, _ := c.cfg.Kafka.Topic(ctx, sink.Topic)
+		ids.Results = topic.ID
+	}
+	return ledgerID, ids
 }

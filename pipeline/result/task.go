@@ -78,7 +78,7 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 		return c.publishAndShow(ctx, s, publish.Amend(c.newRow(t, last), last))
 	}
 	exact := last != nil || finalise || t.reason == ledger.ReasonDrain || !early
-	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, TopicID: t.view.resultID, Prove: prove}
+	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, Topics: t.view.topics, Prove: prove}
 	r, err := s.Freeze(ctx, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 		return c.mergeWindow(ctx, t, exact, emit)
 	})

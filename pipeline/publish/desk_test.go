@@ -1,0 +1,235 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
+	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/store/storetest"
+)
+
+// desk is a pipeline p of which only the publishing is there: one slot, a Kafka in memory, an in-process Redis and a clock.
+type desk struct {
+	t      testing.TB
+	kafka  *publishtest.Kafka
+	redis  *miniredis.Miniredis
+	faults *storetest.Faults
+	store  *store.Store
+	keep   spec.Retention
+	now    time.Time
+	sink   string // result topic, "" for none
+}
+
+func newDesk(t testing.TB) *desk {
+	d := &desk{t: t, kafka: newLedgerKafka(), redis: miniredis.RunT(t), keep: keepFor(t, "1h"), now: time.UnixMilli(base), sink: "out"}
+	d.kafka.AddTopic("out", 3)
+	d.kafka.SetTopicID("out", "first")
+	d.kafka.AddTopic(ledger.StatesTopic("p"), 2)
+	client := storetest.Client(t, d.redis.Addr(), false)
+	d.faults = storetest.NewFaults(storetest.Client(t, d.redis.Addr(), false))
+	client.AddHook(d.faults)
+	d.store = store.New(client)
+	return d
+}
+
+// pass lets time pass, also for Redis.
+func (d *desk) pass(by time.Duration) {
+	d.now = d.now.Add(by)
+	d.redis.FastForward(by)
+}
+
+// slot is the slot as one more closer, in a process of its own, sees it.
+func (d *desk) slot() *publish.Slot {
+	s := publish.New(publish.Config{
+		Pipeline: "p", Families: []string{"hour"}, Spec: "v", Kafka: d.kafka, State: d.store, Keep: d.keep,
+		Now: func() time.Time { return d.now },
+	})
+	d.t.Cleanup(s.Close)
+	return s
+}
+
+func (d *desk) contents() *publish.Contents {
+	return &publish.Contents{Kafka: d.kafka, State: d.store, Render: renderTest, Wait: time.Second}
+}
+
+// renderTest is the values of a state in these tests: a state is its value with an s before it.
+func renderTest(state []byte) ([]byte, bool, error) {
+	if !bytes.HasPrefix(state, []byte("s")) {
+		return nil, false, fmt.Errorf("no state: %q", state)
+	}
+	return state[1:], false, nil
+}
+
+// rows are contents of a window by key; "-" is a key that has left.
+type rows map[string]string
+
+func (r rows) emit(states bool, emit func(ledger.Content) error) error {
+	for _, key := range slices.Sorted(maps.Keys(r)) {
+		c := ledger.Content{Key: []byte(key), Values: []byte(r[key]), Deleted: r[key] == "-"}
+		if c.Deleted {
+			c.Values = []byte("{}")
+		} else if states {
+			c.State = append([]byte("s"), c.Values...)
+		}
+		if err := emit(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r rows) sum() (checksum string, keys int64) {
+	var sum ledger.Checksum
+	_ = r.emit(false, func(c ledger.Content) error { sum.AddContent(c); return nil })
+	return sum.String(), sum.Rows()
+}
+
+// without is what a reader finds of the rows.
+func (r rows) without() rows {
+	out := maps.Clone(r)
+	maps.DeleteFunc(out, func(_, v string) bool { return v == "-" })
+	return out
+}
+
+func (d *desk) row(n int64, reason string) *ledger.Row {
+	return &ledger.Row{
+		Version: ledger.RowVersion, Pipeline: "p", Window: "hour", Start: n * hour, End: (n + 1) * hour, Edition: ledger.Edition,
+		Revision: 1, Reason: reason, Final: true, Spec: "v", By: "test", ClosedAt: d.now.UnixMilli(), Algorithm: ledger.ChecksumAlgorithm,
+		Lanes: []ledger.Cover{{Topic: "t", Offset: 5, LastOffset: -1, FirstOffset: -1}}, PublishedTo: d.sink,
+	}
+}
+
+// publish publishes a revision of window n as a closer does that lanes ask to.
+func (d *desk) publish(s *publish.Slot, n int64, final bool, content rows) *ledger.Row {
+	d.t.Helper()
+	var row *ledger.Row
+	require.NoError(d.t, s.Do(func(h *publish.Held) error {
+		draft := d.draft(h, n, final)
+		r, err := h.Freeze(d.t.Context(), draft, func(emit func(ledger.Content) error) (int64, bool, error) {
+			return 7, true, content.emit(false, emit)
+		})
+		if err != nil {
+			return err
+		}
+		if err := h.PublishRevision(d.t.Context(), r); err != nil {
+			return err
+		}
+		row = r.Row
+		return h.ShowRows(d.t.Context())
+	}))
+	return row
+}
+
+func (d *desk) draft(h *publish.Held, n int64, final bool) publish.Draft {
+	d.t.Helper()
+	require.NoError(d.t, h.TakeOver(d.t.Context()))
+	row := d.row(n, ledger.ReasonWatermark)
+	latest, err := h.LatestRow(d.t.Context(), row.ID())
+	require.NoError(d.t, err)
+	if row.Final = final; latest != nil {
+		row.Revision, row.Reason = latest.Revision+1, ledger.ReasonLate
+	}
+	return publish.Draft{Row: row, Latest: latest, Topics: publish.TopicIDs{Results: "first", States: "states"}}
+}
+
+// correction is what a replay of the given id would correct of a window.
+func (d *desk) correction(latest *ledger.Row, replay string, content rows) *publish.Correction {
+	row := d.row(latest.Start/hour, ledger.ReasonReplay)
+	checksum, keys := content.sum()
+	row.Replay = &ledger.ReplayOrigin{
+		ID: replay, BaseRevision: latest.Revision, BaseChecksum: latest.Checksum, Lateness: ledger.LatenessAsRead, Diff: "d-" + checksum,
+	}
+	return &publish.Correction{
+		Row: row, BaseRevision: latest.Revision, BaseChecksum: latest.Checksum, Checksum: checksum, Keys: keys,
+		Topics: publish.TopicIDs{Results: "first", States: "states"},
+		Content: func(_ context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
+			return 9, content.emit(false, emit)
+		},
+	}
+}
+
+func (d *desk) tryCorrect(s *publish.Slot, c *publish.Correction) (done publish.Corrected, err error) {
+	err = s.Do(func(h *publish.Held) (err error) {
+		if done, err = h.Correct(d.t.Context(), c); err != nil {
+			return err
+		}
+		return h.ShowRows(d.t.Context())
+	})
+	return done, err
+}
+
+func (d *desk) correct(s *publish.Slot, c *publish.Correction) publish.Corrected {
+	d.t.Helper()
+	done, err := d.tryCorrect(s, c)
+	require.NoError(d.t, err)
+	return done
+}
+
+// latest is the row that a reader of the ledger finds of window n, nil without one.
+func (d *desk) latest(n int64) *ledger.Row {
+	d.t.Helper()
+	all, err := ledger.Latest(d.t.Context(), d.kafka, "p")
+	require.NoError(d.t, err)
+	for i := range all {
+		if all[i].Start == n*hour {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// history lists the revisions of window n in the order of the log.
+func (d *desk) history(n int64) (all []string) {
+	d.t.Helper()
+	require.NoError(d.t, ledger.Read(d.t.Context(), d.kafka, "p", func(rec ledger.Record) error {
+		if rec.Row != nil && rec.Row.Start == n*hour {
+			all = append(all, fmt.Sprintf("r%d %s", rec.Row.Revision, rec.Row.Reason))
+		}
+		return nil
+	}))
+	return all
+}
+
+// read is the content that a reader finds of a row.
+func (d *desk) read(row *ledger.Row) rows {
+	d.t.Helper()
+	content, err := d.contents().Read(d.t.Context(), row)
+	require.NoError(d.t, err)
+	return asRows(content)
+}
+
+func asRows(content []ledger.Content) rows {
+	out := rows{}
+	for _, c := range content {
+		out[string(c.Key)] = string(c.Values)
+	}
+	return out
+}
+
+// view is what Redis shows of window n, and what it holds of that; nil when it shows nothing.
+func (d *desk) view(n int64) (*ledger.Row, rows) {
+	d.t.Helper()
+	p, found, err := d.store.Published(d.t.Context(), store.WindowID{Pipeline: "p", Window: "hour", Start: n * hour})
+	require.NoError(d.t, err)
+	if !found {
+		return nil, nil
+	}
+	row := new(ledger.Row)
+	require.NoError(d.t, json.Unmarshal(p.Row, row))
+	shown := *row
+	shown.PublishedTo, shown.States = "", nil
+	return row, d.read(&shown)
+}
