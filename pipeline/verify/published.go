@@ -20,6 +20,8 @@ import (
 type ledgerState struct {
 	last ledger.Row
 	rows map[int]ledger.Row // by revision, as far as compaction left them; of a revision the last
+
+	corrected int // the last revision that a correction was made for although its row is not final, 0 for none
 }
 
 // ledgerTopic is what the ledger topic says.
@@ -28,6 +30,8 @@ type ledgerTopic struct {
 	gone    map[ledger.WindowID]struct{} // windows whose rows were given up
 	floors  map[slotFloor]int64          // ms
 	edition map[int32]int                // of each slot, the latest
+
+	certificates map[ledger.WindowID]ledger.Certificate
 }
 
 type slotFloor struct {
@@ -46,7 +50,7 @@ func (l *ledgerTopic) floored(id ledger.WindowID, end int64, slots int) bool {
 func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, error) {
 	l := &ledgerTopic{
 		windows: make(map[ledger.WindowID]*ledgerState), gone: make(map[ledger.WindowID]struct{}),
-		floors: make(map[slotFloor]int64), edition: make(map[int32]int),
+		floors: make(map[slotFloor]int64), edition: make(map[int32]int), certificates: make(map[ledger.WindowID]ledger.Certificate),
 	}
 	err := ledger.Read(ctx, cfg.Kafka, cfg.Spec.Name, func(rec ledger.Record) error {
 		switch {
@@ -57,6 +61,11 @@ func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, er
 				l.gone[*rec.Tombstone] = struct{}{}
 			}
 			delete(l.windows, *rec.Tombstone)
+			delete(l.certificates, *rec.Tombstone)
+		case rec.Certificate != nil:
+			l.certificates[rec.Certificate.ID()] = *rec.Certificate
+		case rec.Uncertified != nil:
+			delete(l.certificates, *rec.Uncertified)
 		case rec.Floor != nil:
 			id := slotFloor{rec.Partition, rec.Floor.Window, rec.Floor.Edition}
 			if before, ok := l.floors[id]; ok && rec.Floor.End < before {
@@ -66,8 +75,10 @@ func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, er
 			l.floors[id] = rec.Floor.End
 			l.edition[rec.Partition] = max(l.edition[rec.Partition], rec.Floor.Ended+1)
 		case rec.Ended != nil: // what an earlier edition published in this slot binds nobody
-			maps.DeleteFunc(l.windows, func(id ledger.WindowID, _ *ledgerState) bool { return id.Slot(cfg.Slots) == int(rec.Partition) })
-			maps.DeleteFunc(l.gone, func(id ledger.WindowID, _ struct{}) bool { return id.Slot(cfg.Slots) == int(rec.Partition) })
+			here := func(id ledger.WindowID) bool { return id.Slot(cfg.Slots) == int(rec.Partition) }
+			maps.DeleteFunc(l.windows, func(id ledger.WindowID, _ *ledgerState) bool { return here(id) })
+			maps.DeleteFunc(l.gone, func(id ledger.WindowID, _ struct{}) bool { return here(id) })
+			maps.DeleteFunc(l.certificates, func(id ledger.WindowID, _ ledger.Certificate) bool { return here(id) })
 			l.edition[rec.Partition] = max(l.edition[rec.Partition], rec.Ended.Edition+1)
 		}
 		return nil
@@ -80,6 +91,9 @@ func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, er
 		if s.last.Final && !s.last.Exact {
 			v.problem(ProblemLedger, id.String(), "the final revision %d is not exact", s.last.Revision)
 		}
+		if s.corrected > 0 && !l.floored(id, s.last.End, cfg.Slots) {
+			v.problem(ProblemLedger, id.String(), "revision %d was corrected before it was final", s.corrected)
+		}
 	}
 	for id := range l.gone {
 		for _, w := range cfg.Spec.Windows {
@@ -88,7 +102,28 @@ func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, er
 			}
 		}
 	}
+	v.checkCertificates(l)
 	return l, err
+}
+
+// checkCertificates compares certificates with the revisions that they are about.
+func (v *Report) checkCertificates(l *ledgerTopic) {
+	for id, c := range l.certificates {
+		s, ok := l.windows[id]
+		if !ok {
+			continue // an earlier version of millrace gave the row up alone; the closers' next floor takes the certificate
+		}
+		row, known := s.rows[c.Revision]
+		switch {
+		case c.Revision > s.last.Revision:
+			v.problem(ProblemLedger, id.String(), "a certificate is about revision %d, the latest is %d", c.Revision, s.last.Revision)
+		case known && (c.Keys != row.Keys || c.Events != row.Events || c.Checksum != row.Checksum):
+			v.problem(ProblemLedger, id.String(), "revision %d has %d keys, %d events and checksum %s, its certificate says %d, %d and %s",
+				c.Revision, row.Keys, row.Events, row.Checksum, c.Keys, c.Events, c.Checksum)
+		case c.Revision == s.last.Revision:
+			v.Certified++
+		}
+	}
 }
 
 // checkRow takes over one row of the ledger topic. Rows of a window follow each other in the order of their revisions; one that
@@ -114,8 +149,17 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 		v.problem(ProblemLedger, id.String(), "revision %d has checksums %s and %s", e.Revision, last.Checksum, e.Checksum)
 	case e.Revision > last.Revision && e.Checksum == last.Checksum:
 		v.problem(ProblemLedger, id.String(), "revisions %d and %d have the same content", last.Revision, e.Revision)
-	case last.Final && (e.Revision != last.Revision || e.ClosedAt != last.ClosedAt):
+	case last.Final && e.ByLanes() && (e.Revision != last.Revision || e.ClosedAt != last.ClosedAt):
 		v.problem(ProblemLedger, id.String(), "revision %d follows the final one", e.Revision)
+	case e.Revision > last.Revision && !e.ByLanes() && !last.Final:
+		s.corrected = last.Revision
+	}
+	if !e.Final && !e.ByLanes() {
+		v.problem(ProblemLedger, id.String(), "revision %d of reason %s is not final", e.Revision, e.Reason)
+	}
+	if base, ok := s.rows[e.Revision-1]; ok && e.Replay != nil && (e.Replay.BaseRevision != base.Revision || e.Replay.BaseChecksum != base.Checksum) {
+		v.problem(ProblemLedger, id.String(), "revision %d was made for revision %d with checksum %s, it follows %d with %s", e.Revision,
+			e.Replay.BaseRevision, e.Replay.BaseChecksum, base.Revision, base.Checksum)
 	}
 	s.last, s.rows[e.Revision] = e, e
 }
@@ -191,6 +235,9 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 	for id, low := range lowest {
 		s, ok := l.windows[id]
 		for rev := low; ok && rev <= s.last.Revision; rev++ {
+			if row, known := s.rows[rev]; known && row.Keys == 0 {
+				continue // without any key it has no row to show
+			}
 			if sums[revisionID{id, rev}] == nil {
 				v.problem(ProblemResults, id.String(), "revision %d is in the ledger's range and has no rows", rev)
 			}
@@ -232,10 +279,18 @@ func trimmed(row *ledger.Row, starts map[int32]int64) bool {
 		return false
 	}
 	for _, link := range row.Links {
-		for _, span := range link.Partitions {
-			if span.First < starts[span.Partition] {
-				return true
-			}
+		if isCut(link, starts) {
+			return true
+		}
+	}
+	return false
+}
+
+// isCut reports whether a topic begins behind some of the offsets that a link names.
+func isCut(link ledger.Link, starts map[int32]int64) bool {
+	for _, span := range link.Partitions {
+		if span.First < starts[span.Partition] {
+			return true
 		}
 	}
 	return false

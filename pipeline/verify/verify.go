@@ -92,6 +92,7 @@ type Report struct {
 	Lanes     []LaneCheck    `json:"lanes"`
 	Windows   int            `json:"windows"`   // in the ledger
 	Final     int            `json:"final"`     // of these
+	Certified int            `json:"certified"` // windows whose latest revision was counted again and came out the same
 	Expired   int            `json:"expired"`   // windows whose ledger row was given up, as far as the topic still says
 	Revisions int            `json:"revisions"` // in the result topic
 	Rows      int64          `json:"rows"`      // in the result topic
@@ -161,10 +162,13 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 				return err
 			}
 		}
+		if err := now.checkStates(ctx, cfg, topic); err != nil {
+			return err
+		}
 		if err := now.checkView(ctx, cfg, topic); err != nil {
 			return err
 		}
-		v.Windows, v.Final, v.Expired = now.Windows, now.Final, now.Expired
+		v.Windows, v.Final, v.Certified, v.Expired = now.Windows, now.Final, now.Certified, now.Expired
 		v.Revisions, v.Rows, v.ViewsExpired = now.Revisions, now.Rows, now.ViewsExpired
 		if look == 1 {
 			found = now.Problems
