@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
 )
 
@@ -50,7 +51,7 @@ how many keys and events it holds and whether it is final.`,
 	get := &cobra.Command{
 		Use:   "get NAME WINDOW START",
 		Short: "Print the rows of one window",
-		Long: `Get reads the result topic with read_committed and prints one window: the last revision of every key, or with
+		Long: `Get reads the result topic with read_committed and prints one window: the revision that the ledger names, or with
 --revision exactly that one. START is RFC 3339, or milliseconds since 1970.`,
 		Example: "  millrace windows get flights hourly 2001-01-01T00:00:00Z\n  millrace windows get flights hourly 2001-01-01T00:00:00Z --key '{\"origin\":\"ATL\"}' --json",
 		Args:    exactly("NAME", "WINDOW", "START"),
@@ -76,7 +77,7 @@ how many keys and events it holds and whether it is final.`,
 	}
 	get.Flags().StringVar(&topic, "topic", "", "result topic (default: where the ledger says it was published)")
 	get.Flags().StringVar(&key, "key", "", "only this key, a JSON object as in the results")
-	get.Flags().IntVar(&revision, "revision", 0, "this revision instead of the last of every key")
+	get.Flags().IntVar(&revision, "revision", 0, "this revision instead of the latest")
 	cmd.AddCommand(ls, get)
 	return cmd
 }
@@ -122,62 +123,65 @@ func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, 
 type rowFilter struct {
 	pipeline, topic, window string
 	start                   int64
-	revision                int    // 0: the last of every key
+	revision                int    // 0: the latest
 	key                     string // "": all
 }
 
 // getWindow prints one window. Nothing found is an error.
-func getWindow(ctx context.Context, sh *shell, k resultTopics, f rowFilter) error {
+func getWindow(ctx context.Context, sh *shell, k publish.ContentLog, f rowFilter) error {
 	row, err := ledgerRow(ctx, k, f)
 	if err != nil {
 		return err
 	}
-	f.topic = cmp.Or(f.topic, row.PublishedTo)
-	var whole ledger.Checksum // of the revision that the ledger row is about
-	latest := map[string]ledger.ResultRow{}
-	var order []string
-	err = ledger.ReadResults(ctx, k, f.topic, f.pipeline, func(r ledger.ResultRow) error {
-		if r.Window != f.window || r.Start != f.start || max(r.Edition, ledger.Edition) != row.Edition {
-			return nil // what stands there of an edition that has ended says nothing about this one
-		}
-		if r.Revision == row.Revision {
-			whole.Add(r)
-		}
-		if f.key != "" && string(r.Key) != f.key {
-			return nil
-		}
-		if f.revision != 0 && r.Revision != f.revision {
-			return nil
-		}
-		old, ok := latest[string(r.Key)]
-		if !ok {
-			order = append(order, string(r.Key))
-		}
-		if !ok || r.Supersedes(old) {
-			latest[string(r.Key)] = r
-		}
-		return nil
-	})
+	if f.topic != "" && f.topic != row.PublishedTo {
+		row.PublishedTo, row.Links = f.topic, nil
+	}
+	read := readLatestRevision
+	if f.revision != 0 && f.revision != row.Revision {
+		read = readEarlierRevision
+	}
+	rows, err := read(ctx, k, f, &row)
 	if err != nil {
 		return err
 	}
-	if asked := cmp.Or(f.revision, row.Revision); asked == row.Revision && (whole.Rows() != row.Keys || whole.String() != row.Checksum) {
-		return missingRows(ctx, k, f, &row, &whole)
-	}
-	rows := make([]ledger.ResultRow, 0, len(order))
-	for _, key := range order {
-		if !latest[key].Deleted {
-			rows = append(rows, latest[key])
-		}
-	}
+	rows = slices.DeleteFunc(rows, func(r ledger.ResultRow) bool { return f.key != "" && string(r.Key) != f.key })
 	sortRows(rows)
 	switch {
 	case len(rows) == 0:
-		return fmt.Errorf("topic %s has no row of window %s %s of pipeline %s that fits", f.topic, f.window, instant(f.start), f.pipeline)
+		return fmt.Errorf("topic %s has no row of window %s %s of pipeline %s that fits", row.PublishedTo, f.window, instant(f.start), f.pipeline)
 	case sh.json:
 		return printList(sh.out, rows)
 	}
 	return drawRows(sh.out, rows)
+}
+
+// readLatestRevision reads the content that the window's ledger row is about, and nothing else.
+func readLatestRevision(ctx context.Context, k publish.ContentLog, _ rowFilter, row *ledger.Row) ([]ledger.ResultRow, error) {
+	contents := publish.Contents{Kafka: k}
+	content, err := contents.Read(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]ledger.ResultRow, len(content))
+	for i, c := range content {
+		rows[i] = ledger.ResultRow{
+			Pipeline: row.Pipeline, Window: row.Window, Start: row.Start, End: row.End, Edition: row.Edition, Key: c.Key,
+			Revision: row.Revision, Values: c.Values, Overflow: c.Overflow,
+		}
+	}
+	return rows, nil
+}
+
+// readEarlierRevision reads what the result topic still holds of a revision that no ledger row is about any more.
+func readEarlierRevision(ctx context.Context, k publish.ContentLog, f rowFilter, row *ledger.Row) (rows []ledger.ResultRow, err error) {
+	err = ledger.ReadResults(ctx, k, row.PublishedTo, f.pipeline, func(r ledger.ResultRow) error {
+		// What stands there of an edition that has ended says nothing about this one.
+		if r.Window == f.window && r.Start == f.start && max(r.Edition, ledger.Edition) == row.Edition && r.Revision == f.revision && !r.Deleted {
+			rows = append(rows, r)
+		}
+		return nil
+	})
+	return rows, err
 }
 
 // ledgerRow finds the latest row of the window.
