@@ -8,7 +8,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -228,7 +228,7 @@ func locate(ctx context.Context, cluster *source.Cluster, from contract.From, tp
 // BeginLanes implements activities.Servers. The offsets of the group come first, all of them in one request: from then on a lane
 // without a state asks what is to be done, and can come back to the place where it was to begin, however the start goes on.
 func (v servers) BeginLanes(ctx context.Context, s *spec.Spec, in contract.BeginLanesInput) error {
-	program, err := lane.Compile(s)
+	program, err := fold.Compile(s)
 	if err != nil {
 		return permanent(err)
 	}
@@ -239,7 +239,7 @@ func (v servers) BeginLanes(ctx context.Context, s *spec.Spec, in contract.Begin
 	hints := make(map[source.TopicPartition]source.Committed)
 	for _, l := range in.Lanes {
 		if l.Offset != contract.BeginAtStart {
-			first := lane.NewState(program, id(l), l.TopicID, l.Offset, store.Cursor{}).Replay()
+			first := fold.NewState(program, id(l), l.TopicID, l.Offset, store.Cursor{}).Replay()
 			first.Begun = l.Offset
 			tp := source.TopicPartition{Topic: l.Topic, Partition: l.Partition}
 			hints[tp] = source.Committed{Offset: l.Offset, Metadata: first.String()}

@@ -13,7 +13,7 @@ import (
 	"millrace/activities"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/journal"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -94,7 +94,7 @@ func (d *disk) settleMoved(ctx context.Context, moved map[report.ChainRef]bool) 
 		if seen[ref] = true; !moved[ref] && !meta.Owner.Removed() {
 			continue
 		}
-		switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: lane.Fitting(d.side)}); {
+		switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: deliver.Fitting(d.side)}); {
 		case err == nil:
 			d.log.Info("journalled commits are superseded: another owner has taken the lane", "lane", c.Lane.String(),
 				"chain", c.Owner, "commits", r.Superseded.Commits, "outcome", r.Outcome)
@@ -177,7 +177,7 @@ func (d *disk) Settle(ctx context.Context, pipeline string, chain report.ChainRe
 	var following sync.WaitGroup
 	following.Go(func() { d.follow(ticking, chain, pipeline, progress) })
 	r, err := d.Journal.Settle(ctx, id, store.Token(chain.Chain), journal.SettleOptions{
-		Store: d.store, Side: lane.Fitting(d.side), Quarantine: how.Quarantine, BytesPerSecond: int(how.BytesPerSecond),
+		Store: d.store, Side: deliver.Fitting(d.side), Quarantine: how.Quarantine, BytesPerSecond: int(how.BytesPerSecond),
 	})
 	stop()
 	following.Wait()
@@ -250,7 +250,7 @@ type sides struct {
 	producer *source.Producer
 }
 
-// Send implements lane.SideSender.
+// Send implements deliver.SideSender.
 func (s *sides) Send(ctx context.Context, records []source.SideRecord) error {
 	s.mu.Lock()
 	if s.producer == nil {

@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -75,7 +76,7 @@ func (e *engines) Capable(s *spec.Spec) error {
 	if s.Lane.Overflow == spec.OverflowJournal && e.disk == nil {
 		return engine.ErrNoJournal
 	}
-	_, err := lane.Compile(s)
+	_, err := fold.Compile(s)
 	return err
 }
 

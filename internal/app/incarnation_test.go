@@ -9,7 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/result"
 	"millrace/pipeline/spec"
@@ -147,9 +148,9 @@ func TestFinalRowFromAnOldLook(t *testing.T) {
 
 // commitBlind commits before the lane has looked at what is asked of it.
 func (l *removableLane) commitBlind() {
-	c := new(lane.Commit)
-	l.state.Snapshot(c, lane.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: -1})
-	require.NoError(l.w.t, c.PublishSides(l.w.ctx, new(countSides)))
+	c := new(fold.Commit)
+	l.state.Snapshot(c, fold.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: -1})
+	require.NoError(l.w.t, deliver.PublishSides(l.w.ctx, c, new(countSides)))
 	_, err := l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls)
 	require.NoError(l.w.t, err)
 	l.state.Acknowledged(c)

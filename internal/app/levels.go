@@ -8,6 +8,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
@@ -35,7 +36,7 @@ func (e *engines) newGuard(s *spec.Spec, number int) (guard, error) {
 }
 
 // route is the guard as lanes see it. Without a journal they try Redis whatever the breaker says: there is nowhere else to go.
-func (g guard) route(s *spec.Spec) lane.Route {
+func (g guard) route(s *spec.Spec) deliver.Route {
 	if s.Lane.Overflow == spec.OverflowJournal {
 		return g.Machine
 	}

@@ -13,6 +13,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -98,7 +99,7 @@ func TestRestoringIsNoTrouble(t *testing.T) {
 
 // Lanes with a journal do what the machine says. Those without one only tell it what they see: they have nowhere else to go.
 func TestRoutes(t *testing.T) {
-	fail := func(r lane.Route) {
+	fail := func(r deliver.Route) {
 		for range 20 {
 			r.Report(errors.New("connection refused"))
 		}

@@ -9,7 +9,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
@@ -151,22 +152,22 @@ func (w *removable) remove() {
 type removableLane struct {
 	w       *removable
 	id      store.LaneID
-	program *lane.Program
-	state   *lane.State
+	program *fold.Program
+	state   *fold.State
 	token   store.Token
 }
 
 // start begins the lane from nothing.
 func (w *removable) start() *removableLane {
 	w.t.Helper()
-	program, err := lane.Compile(w.spec)
+	program, err := fold.Compile(w.spec)
 	require.NoError(w.t, err)
 	l := &removableLane{w: w, program: program, id: store.LaneID{Pipeline: "orders", Topic: "orders", Partition: 0}}
 	l.token = store.NextToken("")
 	meta, found, err := w.store.Acquire(w.ctx, l.id, program.StateID, "", l.token)
 	require.NoError(w.t, err)
 	require.False(w.t, found)
-	l.state = lane.NewState(program, l.id, w.topicID, 0, meta.Cursor)
+	l.state = fold.NewState(program, l.id, w.topicID, 0, meta.Cursor)
 	return l
 }
 
@@ -199,9 +200,9 @@ func (l *removableLane) commit(idle bool) {
 	if idle {
 		at = l.state.Offset()
 	}
-	c := new(lane.Commit)
-	l.state.Snapshot(c, lane.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: at})
-	require.NoError(l.w.t, c.PublishSides(l.w.ctx, new(countSides)))
+	c := new(fold.Commit)
+	l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: at})
+	require.NoError(l.w.t, deliver.PublishSides(l.w.ctx, c, new(countSides)))
 	_, err = l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls)
 	require.NoError(l.w.t, err)
 	l.state.Acknowledged(c)

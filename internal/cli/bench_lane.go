@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -62,17 +62,17 @@ func benchLane(s *spec.Spec, gen *benchSource) (allocs, ns float64, err error) {
 	}
 	patient := *s
 	patient.AllowedLateness = spec.Duration(2 * benchSpan) // the second pass must find its windows open
-	program, err := lane.Compile(&patient)
+	program, err := fold.Compile(&patient)
 	if err != nil {
 		return 0, 0, err
 	}
-	state := lane.NewState(program, store.LaneID{Pipeline: s.Name, Topic: s.Name}, "", 0, store.Cursor{})
-	var commit lane.Commit
+	state := fold.NewState(program, store.LaneID{Pipeline: s.Name, Topic: s.Name}, "", 0, store.Cursor{})
+	var commit fold.Commit
 	pass := func() {
 		for i := range batches {
 			state.Fold(&batches[i])
 			if i%64 == 63 || i == len(batches)-1 {
-				state.Snapshot(&commit, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
+				state.Snapshot(&commit, fold.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
 				state.Acknowledged(&commit)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/source"
@@ -105,19 +105,19 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 		return nil, err
 	}
 	defer closing(in)
-	lanes := make([]*lane.State, partitions)
+	lanes := make([]*fold.State, partitions)
 	batches := make([]source.Batch, partitions)
 	shown := sinksForPreview(*s)
 	for p := range lanes {
-		program, err := lane.Compile(&shown)
+		program, err := fold.Compile(&shown)
 		if err != nil {
 			return nil, err
 		}
 		id := store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}
-		lanes[p] = lane.NewState(program, id, "", 0, store.Cursor{})
+		lanes[p] = fold.NewState(program, id, "", 0, store.Cursor{})
 	}
 	now := time.Now().UnixMilli()
-	var c lane.Commit
+	var c fold.Commit
 	out := &previewed{spec: s, reasons: make(map[string]int64)}
 	for n := int64(0); ; n++ {
 		line, err := in.Next()
@@ -139,7 +139,7 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 	}
 	memory := &memoryLanes{entries: make(map[sliceOf][]memoryEntry)}
 	for p, state := range lanes {
-		state.Snapshot(&c, lane.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
+		state.Snapshot(&c, fold.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
 		memory.add(store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}, c.Calls)
 		out.counters.Add(state.Counters())
 		for _, r := range state.Refused() {

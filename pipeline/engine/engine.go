@@ -14,6 +14,8 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -30,7 +32,7 @@ type Config struct {
 	// Journal of the process; a spec with lane.overflow journal needs one.
 	Journal *journal.Journal
 	// Route decides where commits go. Nil: Redis is always tried.
-	Route lane.Route
+	Route deliver.Route
 	// Announce is called for every batch of lanes that are to be recovered, on a goroutine of its own; nothing waits for
 	// it. Its steps then wait TemporalWait for RecoverStep. Nil: every step runs at once.
 	Announce func(Batch)
@@ -96,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 }
 
 func (e *Engine) connect(ctx context.Context) (err error) {
-	if _, err = lane.Compile(e.cfg.Spec); err != nil {
+	if _, err = fold.Compile(e.cfg.Spec); err != nil {
 		return err
 	}
 	if e.journals() && e.cfg.Journal == nil {
@@ -164,7 +166,7 @@ func (e *Engine) run(ctx context.Context) {
 func (e *Engine) Own(ctx context.Context, claim source.Claim) {
 	tp := source.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()}
 	defer e.forget(tp)
-	program, err := lane.Compile(e.cfg.Spec)
+	program, err := fold.Compile(e.cfg.Spec)
 	if err != nil {
 		e.cfg.Log.Error("lane cannot run", "lane", tp.String(), "error", err)
 		<-ctx.Done()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/journal"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -132,9 +133,9 @@ func TestReReadIsCounted(t *testing.T) {
 	p := mustProgram(t)
 	p.Spec.Lane.ChunkFields = 1
 	meta, owner := takeOver(t, st, p)
-	s := NewState(p, testLane, "id", 0, meta.Cursor)
-	quiet := Control{IdleAt: -1, SealBefore: none, DropBefore: none}
-	c := &Commit{}
+	s := fold.NewState(p, testLane, "id", 0, meta.Cursor)
+	quiet := fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none}
+	c := &fold.Commit{}
 	s.Fold(batch(eventAt(0, "a", kafkaTime-600_000, 1)))
 	s.Snapshot(c, quiet)
 	require.NoError(t, deliverCommit(t.Context(), st, &sideLog{}, testLane, p.StateID, owner, c))

@@ -3,12 +3,13 @@ package lane
 import (
 	"fmt"
 
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 )
 
 // offer completes an incident with what the operator may do about it; every incident has a way out. at is nil when the reader
 // or a commit found the incident; s is nil when there is no state.
-func (l *Lane) offer(inc *Incident, at *position, s *State) {
+func (l *Lane) offer(inc *Incident, at *position, s *fold.State) {
 	token := l.token
 	if token == "" { // the lane could not be taken: no two incidents may have one id all the same
 		token = store.NextToken(l.unowned)
@@ -21,14 +22,14 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 	}
 	switch {
 	case inc.Kind == IncidentGap && s != nil:
-		to := max(inc.To, s.ahead)
-		lost := to - inc.From - s.unconfirmed()
+		to := max(inc.To, s.Stamped())
+		lost := to - inc.From - s.Unconfirmed()
 		inc.Choices = []Choice{{
 			Name: ChoiceSkip, Lost: lost, Exact: true,
 			Text: fmt.Sprintf("go on at the log's start: %d records are lost, all below offset %d; they are counted as skipped", lost, to),
 		}, wait}
 	case inc.Kind == IncidentTruncated && s != nil:
-		inc.Choices = []Choice{s.offerRebuild(inc), wait}
+		inc.Choices = []Choice{offerRebuild(inc, s), wait}
 	case inc.Kind == IncidentOtherLog:
 		inc.Choices = []Choice{offerRestart(s), wait}
 	case inc.Kind == IncidentUndecoded:
@@ -44,7 +45,7 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 	case at != nil && at.unusable():
 		inc.Choices = []Choice{at.offerReplacement(inc.Kind), retry, wait}
 	case s != nil && inc.Kind != IncidentReaderLost:
-		retry.Reread = max(0, s.offset-l.now.Committed)
+		retry.Reread = max(0, s.Offset()-l.now.Committed)
 		retry.Text = "take the lane anew from what Redis holds and read again what was not committed; " +
 			"if the cause is still there, the lane asks again"
 		inc.Choices = []Choice{retry, wait}
@@ -54,11 +55,11 @@ func (l *Lane) offer(inc *Incident, at *position, s *State) {
 }
 
 // offerRestart begins the log of a topic that was made again.
-func offerRestart(s *State) Choice {
+func offerRestart(s *fold.State) Choice {
 	c, dropped := Choice{Name: ChoiceRestart, Lost: Unknown}, "the open slices"
 	if s != nil {
-		c.Lost, c.Exact = s.folded(), true
-		dropped = fmt.Sprintf("%d events of %d open slices", c.Lost, len(s.slices))
+		c.Lost, c.Exact = s.Folded(), true
+		dropped = fmt.Sprintf("%d events of %d open slices", c.Lost, s.Slices())
 	}
 	c.Text = fmt.Sprintf("start at the new log's start: %s of the old log are dropped; windows that are final stay as published", dropped)
 	return c
@@ -82,35 +83,8 @@ func (p *position) offerReplacement(kind string) Choice {
 	return c
 }
 
-// unconfirmed counts the records that entries hold beyond the committed offset.
-func (s *State) unconfirmed() int64 {
-	n := int64(0)
-	if s.ahead > s.offset {
-		for _, sl := range s.slices {
-			n += max(0, sl.unconfirmed())
-		}
-	}
-	return n
-}
-
-func (sl *slice) unconfirmed() int64 {
-	n := -sl.stat.Folded
-	for row := range uint32(sl.table.Len()) {
-		n += sl.table.Count(row)
-	}
-	return n
-}
-
-// folded counts the events of the slices held.
-func (s *State) folded() int64 {
-	n := int64(0)
-	for _, sl := range s.slices {
-		n += sl.stat.Folded
-	}
-	return n
-}
-
-func (s *State) offerRebuild(inc *Incident) Choice {
+// offerRebuild drops what a log that was cut had brought.
+func offerRebuild(inc *Incident, s *fold.State) Choice {
 	r := s.Replay()
 	c := Choice{Name: ChoiceRebuild, Lost: inc.To - inc.From, Reread: max(0, inc.From-r.From), Exact: r.Exact() && r.From <= inc.From}
 	c.Text = fmt.Sprintf("drop the open slices and read again from offset %d: what the %d records that are gone had added goes as well, but in windows that are final",
@@ -124,6 +98,14 @@ func (s *State) offerRebuild(inc *Incident) Choice {
 		c.Text += "; watermark and counters there are not known exactly"
 	}
 	return c
+}
+
+// offerJump lists what the operator may do about jumps.
+func offerJump() []Choice {
+	return []Choice{
+		{Name: ChoiceAccept, Exact: true, Text: "the time of these events is right: accept the next one, which moves the watermark there"},
+		{Name: ChoiceRefuse, Exact: true, Text: "the time of these events is wrong: go on refusing them, and ask again after as many in a row"},
+	}
 }
 
 // offerReturn is the way back for a lane whose state is lost.

@@ -134,7 +134,7 @@ func TestCorruptJournalAndEmptyRedis(t *testing.T) {
 			require.NoError(t, c.stop(t))
 			want := reference(t, c.tap.records)
 			c.requireExact(t, want)
-			all, got := places(want.sides.records), places(c.side.records)
+			all, got := places(sidesOf(want)), places(c.side.records)
 			require.Subset(t, all, got)
 			require.Less(t, len(got), len(all), "one record was not read")
 			require.Greater(t, len(got), len(all)-100, "its neighbours were")

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"millrace/pipeline/journal"
+	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -16,9 +18,8 @@ const none = window.NoTime
 
 // Store is what a lane needs of Redis.
 type Store interface {
-	Applier
+	deliver.Store
 	entryReader
-	ReadMeta(ctx context.Context, id store.LaneID) (store.Meta, bool, error)
 	Acquire(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token) (store.Meta, bool, error)
 	// ReadOwner reads nothing but the owner, whatever else stands there.
 	ReadOwner(ctx context.Context, id store.LaneID) (store.Token, error)
@@ -27,7 +28,6 @@ type Store interface {
 	) (store.Meta, error)
 	// Abandon takes back the meta that Acquire has created, if nothing was committed under it.
 	Abandon(ctx context.Context, id store.LaneID, owner store.Token) error
-	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
 	PipelineCtl(ctx context.Context, pipeline string) (store.PipelineCtl, error)
 }
 
@@ -36,6 +36,13 @@ type Log interface {
 	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
 	Committed(ctx context.Context, group string, tps ...source.TopicPartition) (map[source.TopicPartition]source.Committed, error)
 	TopicID(ctx context.Context, topic string) (string, error)
+}
+
+// Journal is what lanes need of the journal of their process.
+type Journal interface {
+	Tail(id store.LaneID, stateID string, owner store.Token) *journal.Tail
+	Resume(ctx context.Context, st journal.Applier, side journal.SideSender, id store.LaneID, stateID string,
+		previous, owner store.Token, at store.Cursor) (journal.Resumed, error)
 }
 
 // Ledger knows what was published of a lane. It is asked only where nothing else is left that could say whether the lane
@@ -54,20 +61,27 @@ type Published struct {
 // Deps are what the lanes of a replica share. All are safe for concurrent use.
 type Deps struct {
 	Store   Store
-	Side    SideSender
+	Side    deliver.SideSender
 	Cluster Log
 	Open    func(source.ReaderConfig) source.Reader // source.OpenReader with the replica's cluster
 	Ledger  Ledger                                  // nil: what Redis and the group do not know never was
 	Group   string
 	Budget  *Budget
 	Desired *Desired
-	Journal Journal // nil: commits that Redis cannot take wait for it
-	Route   Route   // nil: Redis is always tried
+	Journal Journal       // nil: commits that Redis cannot take wait for it
+	Route   deliver.Route // nil: Redis is always tried
 	Log     *slog.Logger
 	Gate    Gate // nil: every step runs at once
 	// Wanted asks now whether the pipeline still is to run. A lane of which nobody knows anything asks where Redis has no
 	// desired state of the pipeline. Nil: it always is.
 	Wanted func(ctx context.Context) (bool, error)
+}
+
+func (d *Deps) route() deliver.Route {
+	if d.Route == nil {
+		return deliver.OpenRoute
+	}
+	return d.Route
 }
 
 // Control values of the pipeline that all lanes of a replica follow.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/journal"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
 	"millrace/pipeline/wal"
@@ -34,12 +35,12 @@ func BenchmarkDrain(b *testing.B) {
 			owner := store.NextToken(before.Owner)
 			meta, _, err := st.Acquire(ctx, testLane, p.StateID, before.Owner, owner)
 			require.NoError(b, err)
-			s := NewState(p, testLane, "id", 0, meta.Cursor)
+			s := fold.NewState(p, testLane, "id", 0, meta.Cursor)
 			tail := j.Tail(testLane, p.StateID, owner)
-			c := &Commit{}
+			c := &fold.Commit{}
 			for i := range commits {
 				s.Fold(batch(in.Records[i*keys : (i+1)*keys]...))
-				s.Snapshot(c, Control{SealBefore: none, DropBefore: none, IdleAt: -1})
+				s.Snapshot(c, fold.Control{SealBefore: none, DropBefore: none, IdleAt: -1})
 				entries += c.Entries
 				c.Side = nil
 				began := time.Now()

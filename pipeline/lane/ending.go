@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -19,7 +20,7 @@ func forgot(err error) bool {
 // onlyHere tells whether an error ends the chain of commits while nobody but this lane knows the state: Redis forgot it, or has
 // none and the journal cannot be read. It asks Redis until it answers or ctx ends.
 func (r *loop) onlyHere(ctx context.Context, err error) bool {
-	if !unreadable(err) {
+	if !deliver.JournalUnreadable(err) {
 		return forgot(err)
 	}
 	for {
@@ -98,22 +99,21 @@ func (r *loop) reseed(ctx context.Context) error {
 		r.owed, r.tail = append(r.owed, r.tail), nil
 	}
 	var side []source.SideRecord
-	for _, f := range r.flying {
+	for _, f := range r.inFlight {
 		side = append(side, f.Side...)
 	}
-	r.free = append(r.free, r.flying...)
+	r.free = append(r.free, r.inFlight...)
 	c := r.free[len(r.free)-1]
-	r.free, r.flying = r.free[:len(r.free)-1], nil
+	r.free, r.inFlight = r.free[:len(r.free)-1], nil
 	r.state.Reseed(c, meta.Cursor, stored)
-	c.Side = append(side, c.Side...)
+	c.OweSides(side)
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
 	r.alone = meta.Offset < 0
 	if !r.alone { // a hint beside no state at all is what tells that the state was lost
 		r.claim.ResetHint(meta.Offset, r.hintText)
 	}
-	r.failing.Store(nil)
-	r.asks.rewrite = 0 // it was asked of the owner before, and is done
+	r.asks.Rewrite = 0 // it was asked of the owner before, and is done
 	r.startCommitter()
 	r.hand(c)
 	return nil
@@ -138,57 +138,60 @@ func (r *loop) clear(ctx context.Context) (store.Meta, error) {
 	}
 	r.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", r.id.String())
 	next := store.NextToken(owner)
-	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool, err error) {
+	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool) {
 		m.Offset = store.NotStarted
-		return true, nil
+		return true
 	}
-	meta, err := replace(ctx, r.deps.Store, r.program, r.id, owner, next, store.Meta{}, notStarted)
+	meta, err := replaceLane(ctx, r.deps.Store, r.program, r.id, owner, next, store.Meta{}, notStarted)
 	if err == nil {
 		r.token = next
 	}
 	return meta, err
 }
 
+// leaveEvery is between two looks whether a lane may go.
+const leaveEvery = 50 * time.Millisecond
+
 // release commits what the lane holds and waits for it, within the grace.
 func (r *loop) release() error {
 	r.now.State, r.now.Reason = StateReleasing, ""
 	r.report()
-	ctx, cancel := context.WithTimeout(r.deliver, releaseGrace)
+	ctx, cancel := context.WithTimeout(r.delivery, releaseGrace)
 	defer cancel()
-	look := time.NewTicker(routeEvery)
+	look := time.NewTicker(leaveEvery)
 	defer look.Stop()
-	r.committer.hurry.Store(true)
+	r.committer.Hurry()
 	final := false
 	for {
 		if !final && len(r.free) > 0 {
 			final = true
 			r.commit(-1) // also with nothing new: it notices a Redis that forgot
 		}
-		if final && len(r.flying) == 0 && r.leave() {
+		if final && len(r.inFlight) == 0 && r.leave() {
 			return nil
 		}
 		select {
 		case <-look.C:
-		case d, ok := <-r.committer.out:
+		case d, ok := <-r.committer.Results():
 			if !ok {
 				return nil
 			}
-			if d.err != nil && r.onlyHere(ctx, d.err) {
+			if d.Err != nil && r.onlyHere(ctx, d.Err) {
 				// Its successor would find nothing, or too little: nobody knows the state but this lane.
 				if err := r.reseedForSuccessor(ctx); err != nil {
-					return errors.Join(d.err, err)
+					return errors.Join(d.Err, err)
 				}
-				r.committer.hurry.Store(true)
+				r.committer.Hurry()
 				continue
 			}
-			if d.err != nil {
-				return d.err
+			if d.Err != nil {
+				return d.Err
 			}
 			if err := r.delivered(d, ok); err != nil {
 				return err
 			}
 		case <-ctx.Done():
-			if final && len(r.flying) == 0 {
+			if final && len(r.inFlight) == 0 {
 				return nil // the rest is in the journal
 			}
 			return fmt.Errorf("release lane %s: commits not accepted within %s; its next owner reads on from offset %d",
@@ -219,5 +222,17 @@ func (r *loop) reseedForSuccessor(ctx context.Context) error {
 // leave tells whether a lane whose commits are all durable may go: with an empty journal, or when the journal does not
 // become empty now. What is left in it waits for whoever acquires the lane.
 func (r *loop) leave() bool {
-	return r.tail == nil || r.tail.Pending().Calls == 0 || r.failing.Load() != nil || !r.deps.route().Direct()
+	return r.tail == nil || r.tail.Pending().Calls == 0 || r.committer.Failing() != nil || !r.deps.route().Direct()
+}
+
+// pause waits for d or the end of ctx, and reports whether it was d.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

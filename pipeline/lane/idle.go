@@ -41,7 +41,7 @@ func (r *loop) askEnd() {
 		return
 	}
 	r.asked = true
-	topicID := r.state.topicID
+	topicID := r.state.TopicID()
 	go func() {
 		asked := endAsked{end: -1, at: time.Now()}
 		ctx, cancel := context.WithTimeout(r.ctx, endTrust)
@@ -75,7 +75,7 @@ func (r *loop) claimIdle() {
 	}
 	end := r.proof.end
 	r.proof = noEnd
-	if r.state.idleEnd < 0 || r.asks.seal > r.state.sealed || r.state.idleEnd != end && !r.state.Dirty() {
+	if r.state.IdleEnd() < 0 || r.asks.Seal > r.state.Sealed() || r.state.IdleEnd() != end && !r.state.Dirty() {
 		r.commit(end)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"strings"
 
 	"millrace/pipeline/agg"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/window"
 )
 
 // Kinds of incidents. A lane with an incident parks: it holds its claim, reports, and touches nothing until it is
@@ -96,6 +98,14 @@ func (p *position) verify() (start int64, inc *Incident) {
 	return at, nil
 }
 
+// jumpIncident says why a halted lane reads no further, nil when it is not halted.
+func jumpIncident(s *fold.State) *Incident {
+	if !s.Halted() {
+		return nil
+	}
+	return &Incident{Kind: IncidentJump, From: s.Offset(), To: s.Offset(), Detail: s.HaltDetail()}
+}
+
 // readerIncident turns the reader's permanent error into an incident.
 func readerIncident(err error, at int64) *Incident {
 	var oor *source.OutOfRangeError
@@ -150,14 +160,14 @@ func lossIncident(err error) error {
 
 // wayBack says where a rebuild would begin, as far as the group's metadata tell.
 func (p *position) wayBack() string {
-	r, err := ParseReplay(p.hint.Metadata)
+	r, err := fold.ParseReplay(p.hint.Metadata)
 	switch {
 	case err != nil:
 		return ""
 	case r.Basis.Watermark == none:
 		return fmt.Sprintf(" (a rebuild begins at offset %d, before any watermark)", r.From)
 	}
-	return fmt.Sprintf(" (a rebuild begins at offset %d, under the watermark %s)", r.From, stamp(r.Basis.Watermark))
+	return fmt.Sprintf(" (a rebuild begins at offset %d, under the watermark %s)", r.From, window.FormatTime(r.Basis.Watermark))
 }
 
 // withoutLane is the text of an error without the lane that it is about: what shows a lane's incident or reason names the

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -16,7 +17,7 @@ func TestIncidentsArePlain(t *testing.T) {
 	empty := position{
 		meta: store.Meta{Offset: -1}, ends: source.Ends{HighWatermark: 200}, topicRef: source.TopicPartition{Topic: "in", Partition: 3},
 	}
-	replay := Replay{From: 100, Basis: store.Basis{Known: true, Watermark: 1_704_067_200_000, Sealed: none}, TopicID: "id"}
+	replay := fold.Replay{From: 100, Basis: store.Basis{Known: true, Watermark: 1_704_067_200_000, Sealed: none}, TopicID: "id"}
 	for _, c := range []struct {
 		name string
 		hint string
@@ -29,7 +30,7 @@ func TestIncidentsArePlain(t *testing.T) {
 				"(a rebuild begins at offset 100, under the watermark 2024-01-01T00:00:00Z); restore Redis from its backup, or decide",
 		},
 		{
-			name: "before any watermark", hint: Replay{From: 100, Basis: store.Basis{Known: true, Watermark: none, Sealed: none}}.String(),
+			name: "before any watermark", hint: fold.Replay{From: 100, Basis: store.Basis{Known: true, Watermark: none, Sealed: none}}.String(),
 			want: "Redis holds no state of in/3, but the consumer group has committed offset 120 " +
 				"(a rebuild begins at offset 100, before any watermark); restore Redis from its backup, or decide",
 		},

@@ -160,7 +160,7 @@ func (c *course) finish(t *testing.T) {
 	if c.twice {
 		got = slices.Compact(got)
 	}
-	require.Equal(t, places(want.sides.records), got, "each side record once")
+	require.Equal(t, places(sidesOf(want)), got, "each side record once")
 	c.balanced(t)
 }
 

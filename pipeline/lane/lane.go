@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"millrace/pipeline/journal"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -16,7 +18,7 @@ import (
 // Lane runs one lane from acquisition to release. Run may be called again after it returned.
 type Lane struct {
 	deps    *Deps
-	program *Program
+	program *fold.Program
 	claim   source.Claim
 	id      store.LaneID
 	tp      source.TopicPartition
@@ -27,7 +29,7 @@ type Lane struct {
 	token       store.Token // "" before this acquisition has taken one
 	previous    store.Token // whom it was taken from
 	unproved    store.Token // of a meta that this lane has created and not been able to prove or to take back
-	state       *State
+	state       *fold.State
 	loss        error       // why the state in Redis cannot be used, as this acquisition found
 	unowned     store.Token // whose such a state is, when this lane could not become its owner
 	reader      source.Reader
@@ -43,7 +45,7 @@ type Lane struct {
 }
 
 // New prepares a lane for a claim. It touches nothing until Run.
-func New(deps *Deps, program *Program, claim source.Claim) *Lane {
+func New(deps *Deps, program *fold.Program, claim source.Claim) *Lane {
 	l := &Lane{
 		deps: deps, program: program, claim: claim,
 		id:   store.LaneID{Pipeline: program.Spec.Name, Topic: claim.Topic(), Partition: claim.Partition()},
@@ -125,7 +127,7 @@ func (l *Lane) life(ctx context.Context) error {
 	}
 	l.concluded(OutcomeResumed)
 	l.reader = l.deps.Open(source.ReaderConfig{
-		Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: start, TopicID: l.state.topicID,
+		Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: start, TopicID: l.state.TopicID(),
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
 	})
 	defer l.reader.Close()
@@ -207,7 +209,7 @@ func (l *Lane) tryAcquire(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	start := l.state.offset
+	start := l.state.Offset()
 	err = l.step(ctx, StepResume, func(res *StepResult) error {
 		res.Start, res.Entries, res.Slices = start, int64(l.state.Entries()), l.state.Slices()
 		l.now.Owner, l.now.Committed, l.now.Reason = l.token, start, ""
@@ -264,7 +266,7 @@ func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult)
 	if l.deps.Journal == nil || l.loss != nil {
 		return nil
 	}
-	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, Fitting(l.deps.Side), l.id, l.program.StateID, l.previous, l.token, meta.Cursor)
+	r, err := l.deps.Journal.Resume(ctx, l.deps.Store, deliver.Fitting(l.deps.Side), l.id, l.program.StateID, l.previous, l.token, meta.Cursor)
 	if lossKind(err) != "" { // what the journal holds is read from Kafka again
 		l.loss = err
 		return nil
@@ -307,7 +309,7 @@ func (l *Lane) restore(ctx context.Context, res *StepResult) error {
 		return nil
 	}
 	l.state, l.now.Restored = state, &sum
-	res.Committed, res.Slices, res.Entries, res.Bytes = state.offset, sum.Slices, int64(sum.Entries), sum.Bytes
+	res.Committed, res.Slices, res.Entries, res.Bytes = state.Offset(), sum.Slices, int64(sum.Entries), sum.Bytes
 	return nil
 }
 
@@ -324,7 +326,7 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 		res.Committed, res.LogStart, res.LogEnd = meta.Offset, at.ends.Start, at.ends.HighWatermark
 		start, inc := at.verify()
 		if inc == nil && l.state != nil {
-			inc = l.state.jumpIncident()
+			inc = jumpIncident(l.state)
 		}
 		d := l.due(inc, meta)
 		if inc != nil && d == nil {
@@ -350,7 +352,7 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 			}
 			continue
 		}
-		l.state.topicID, l.state.offset = at.topicID, start
+		l.state.ReadFrom(at.topicID, start)
 		if at.fresh() {
 			if err := l.proveWanted(ctx); err != nil {
 				return nil, err
@@ -359,7 +361,7 @@ func (l *Lane) verify(ctx context.Context, meta store.Meta, res *StepResult) (*p
 				return nil, err
 			}
 		}
-		res.Start, res.Reread = start, max(0, max(l.state.ahead, l.state.decided)-start)
+		res.Start, res.Reread = start, max(0, l.state.ReadBefore()-start)
 		return at, nil
 	}
 }
@@ -374,12 +376,12 @@ func (l *Lane) hint(offset int64, text string) {
 }
 
 // bind makes a lane that starts from nothing respect windows that are final already, before it reads its first record.
-func (l *Lane) bind(ctx context.Context, s *State) error {
+func (l *Lane) bind(ctx context.Context, s *fold.State) error {
 	ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
 	if err != nil {
 		return err
 	}
-	s.adopt(Control{SealBefore: none, DropBefore: ctl[0].DropBefore, IdleAt: -1})
+	s.BindFinal(ctl[0].DropBefore)
 	return nil
 }
 

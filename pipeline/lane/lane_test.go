@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"millrace/pipeline/agg"
+	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/lane/fold/foldtest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -22,34 +24,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
-const testSpec = `
-name: orders
-source: {topics: [orders], format: json}
-event:
-  key: [k]
-  time: {field: t, unit: ms}
-  max_future: 1h
-where: "v != 13"
-aggregates:
-  n:    {func: count}
-  sum:  {func: sum, field: v, type: int}
-  last: {func: last, field: v, type: int}
-windows:
-  - {name: minute, size: 1m}
-  - {name: five, size: 5m}
-watermark: {out_of_orderness: 30s, idle_timeout: 50ms}
-allowed_lateness: 20s
-results: {kafka: {topic: orders.windows}}
-late: {kafka: {topic: orders.late}}
-dead_letter: {kafka: {topic: orders.dead}}
-lane: {chunk_fields: 64, buckets: 4, commit_interval: 20ms}
-`
+const testSpec = foldtest.Spec
 
-func mustProgram(t testing.TB) *Program {
+func mustProgram(t testing.TB) *fold.Program {
 	t.Helper()
 	s, err := spec.Parse("orders.yaml", []byte(testSpec))
 	require.NoError(t, err)
-	p, err := Compile(s)
+	p, err := fold.Compile(s)
 	require.NoError(t, err)
 	return p
 }
@@ -65,63 +46,37 @@ func testStore(t testing.TB) (*store.Store, *miniredis.Miniredis) {
 	return store.New(client), server
 }
 
-var testLane = store.LaneID{Pipeline: "orders", Topic: "orders", Partition: 0}
+const (
+	kafkaTime = foldtest.KafkaTime
+	early     = foldtest.Early
+)
 
-// kafkaTime is the timestamp of every test record, in ms.
-const kafkaTime = 1_700_000_000_000
-
-func record(offset int64, value string) source.Record {
-	return source.Record{Offset: offset, Timestamp: kafkaTime, Value: []byte(value)}
-}
-
-func eventAt(offset int64, key string, ms, v int64) source.Record {
-	return record(offset, fmt.Sprintf(`{"k":%q,"t":%d,"v":%d}`, key, ms, v))
-}
-
-func batch(records ...source.Record) *source.Batch {
-	b := &source.Batch{Records: records}
-	if n := len(records); n > 0 {
-		b.Next = records[n-1].Offset + 1
-	}
-	return b
-}
-
-// randomLog makes records that are out of order, now and then invalid, too far ahead or filtered.
-func randomLog(rng *rand.Rand, n int) []source.Record {
-	log := make([]source.Record, n)
-	clock := int64(kafkaTime - 3_600_000)
-	for i := range log {
-		clock += rng.Int64N(2_000)
-		at := clock - rng.Int64N(90_000)
-		switch rng.IntN(40) {
-		case 0:
-			log[i] = record(int64(i), `{"k":`)
-		case 1:
-			log[i] = eventAt(int64(i), "a", kafkaTime+7_200_000, 1)
-		case 2:
-			log[i] = eventAt(int64(i), "a", at, 13)
-		default:
-			log[i] = eventAt(int64(i), fmt.Sprintf("key-%d", rng.IntN(30)), at, rng.Int64N(1000)-500)
-		}
-	}
-	return log
-}
+var (
+	testLane  = foldtest.Lane
+	record    = foldtest.Record
+	eventAt   = foldtest.EventAt
+	batch     = foldtest.Batch
+	randomLog = foldtest.RandomLog
+	jumps     = foldtest.Jumps
+	benchLog  = foldtest.BenchLog
+	headerOf  = foldtest.HeaderOf
+)
 
 // contents lists every entry's published values and every slice's stat.
-func contents(s *State) map[string]string {
+func contents(s *fold.State) map[string]string {
 	out := map[string]string{
-		"counters": fmt.Sprint(s.counters), "offset": fmt.Sprint(s.offset),
-		"watermark": fmt.Sprint(s.Watermark()), "effective": fmt.Sprint(s.effective),
+		"counters": fmt.Sprint(s.Counters()), "offset": fmt.Sprint(s.Offset()),
+		"watermark": fmt.Sprint(s.Watermark()), "effective": fmt.Sprint(max(s.Watermark(), s.Sealed())),
 	}
-	for _, sl := range s.slices {
-		out[sl.stat.String()] = fmt.Sprint(sl.stat.FirstOffset, sl.stat.LastOffset, sl.stat.Folded)
+	s.EachSlice(func(stat store.SliceStat, table *agg.Table) {
+		out[stat.String()] = fmt.Sprint(stat.FirstOffset, stat.LastOffset, stat.Folded)
 		var sum int64
-		for row := range uint32(sl.table.Len()) {
-			sum += sl.table.Count(row)
-			out[sl.stat.String()+"/"+string(sl.table.Key(row))] = string(sl.table.AppendValues(nil, row))
+		for row := range uint32(table.Len()) {
+			sum += table.Count(row)
+			out[stat.String()+"/"+string(table.Key(row))] = string(table.AppendValues(nil, row))
 		}
-		out[sl.stat.String()+"/sum"] = fmt.Sprint(sum == sl.stat.Folded)
-	}
+		out[stat.String()+"/sum"] = fmt.Sprint(sum == stat.Folded)
+	})
 	return out
 }
 
@@ -157,15 +112,6 @@ func (s *sideLog) count(reason string) int {
 		}
 	}
 	return n
-}
-
-func headerOf(r source.SideRecord, key string) string {
-	for _, h := range r.Headers {
-		if h.Key == key {
-			return string(h.Value)
-		}
-	}
-	return ""
 }
 
 var quiet = slog.New(slog.DiscardHandler)

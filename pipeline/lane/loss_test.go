@@ -9,6 +9,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -100,13 +101,13 @@ func TestLossHiddenByNewerEntries(t *testing.T) {
 	p := mustProgram(t)
 	p.Spec.Lane.ChunkFields = 4
 	meta, owner := takeOver(t, st, p)
-	s := NewState(p, testLane, "id", 0, meta.Cursor)
-	c := &Commit{}
+	s := fold.NewState(p, testLane, "id", 0, meta.Cursor)
+	c := &fold.Commit{}
 	s.Fold(batch(eventAt(0, "lost", kafkaTime-600_000, 1), eventAt(1, "kept", kafkaTime-600_000, 1)))
-	s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
+	s.Snapshot(c, fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none})
 	_, err := st.Apply(ctx, testLane, p.StateID, owner, c.Calls)
 	require.NoError(t, err)
-	begin(t, st, p, s, owner, 40, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
+	begin(t, st, p, s, owner, 40, fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none})
 	gone := 0
 	for _, key := range redis.Keys() {
 		if !strings.HasPrefix(key, laneKeys+"s:") {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
 
@@ -52,37 +50,4 @@ func (l *Lane) proveWanted(ctx context.Context) error {
 		err = errUnwanted
 	}
 	return errors.Join(err, l.deps.Store.Abandon(ctx, l.id, l.token))
-}
-
-// sideTrust is how long after an acknowledged commit late and dead-letter records go out without another look at who owns the
-// lane. A process that was frozen for longer may have been replaced, or its pipeline removed.
-const sideTrust = 10 * time.Second
-
-// trustedSide sends side records of a lane, after a look at its owner when nothing was acknowledged for a while.
-type trustedSide struct {
-	c     *committer
-	owner store.Token
-	to    SideSender
-}
-
-func (t *trustedSide) Send(ctx context.Context, records []source.SideRecord) error {
-	if time.Since(*t.c.acked.Load()) > sideTrust {
-		meta, found, err := t.c.deps.Store.ReadMeta(ctx, t.c.id)
-		switch {
-		case err != nil:
-			return err
-		case !found:
-			return fmt.Errorf("send late and dead-letter records of lane %s: %w", t.c.id, store.ErrNoMeta)
-		case meta.Owner != t.owner:
-			return fmt.Errorf("send late and dead-letter records of lane %s: %w", t.c.id, store.ErrFenced)
-		}
-		t.c.acknowledge()
-	}
-	return t.to.Send(ctx, records)
-}
-
-// acknowledge notes that Redis has just named this lane's owner.
-func (c *committer) acknowledge() {
-	now := time.Now()
-	c.acked.Store(&now)
 }

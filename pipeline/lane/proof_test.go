@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
 
@@ -139,32 +138,4 @@ func TestNobodyAcquiresAFencedLane(t *testing.T) {
 	require.NoError(t, <-b.done)
 	b.done <- nil
 	require.Equal(t, "removed:r", redis.HGet("mr:{orders/orders/0}:meta", "owner"))
-}
-
-// Late and dead-letter records go to Kafka before Redis is asked. After a freeze the owner is looked at first.
-func TestSideRecordsOfAFormerOwnerAreNotSent(t *testing.T) {
-	ctx := context.Background()
-	st, redis := testStore(t)
-	_, _, err := st.Acquire(ctx, testLane, "s", "", "1:aa")
-	require.NoError(t, err)
-	c := &committer{deps: &Deps{Store: st}, id: testLane}
-	sent := &sideLog{}
-	side := &trustedSide{c, "1:aa", sent}
-	record := []source.SideRecord{{Topic: "late"}}
-	frozen := func() { long := time.Now().Add(-time.Minute); c.acked.Store(&long) }
-
-	c.acknowledge()
-	require.NoError(t, side.Send(ctx, record))
-	frozen()
-	require.NoError(t, side.Send(ctx, record), "it still is the owner")
-	require.Less(t, time.Since(*c.acked.Load()), sideTrust)
-	_, err = st.Fence(ctx, testLane, "removed:r")
-	require.NoError(t, err)
-	frozen()
-	require.ErrorIs(t, side.Send(ctx, record), store.ErrFenced)
-	redis.FlushAll()
-	require.ErrorIs(t, side.Send(ctx, record), store.ErrNoMeta)
-	redis.SetError("LOADING")
-	require.Error(t, side.Send(ctx, record))
-	require.Len(t, sent.records, 2)
 }

@@ -12,16 +12,18 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
+	"millrace/pipeline/window"
 )
 
 // script is what one lane went through: where it took which snapshot, and what it adopted there.
 type script struct {
 	log    []source.Record
 	at     []int64 // offsets of snapshots, ascending
-	ctl    []Control
+	ctl    []fold.Control
 	hints  []string // metadata after each snapshot
 	states []map[string]string
 	final  []int64 // drop_before in force at each snapshot
@@ -29,25 +31,26 @@ type script struct {
 }
 
 // play runs an undisturbed lane over a random log: now and then it is sealed as an idle lane, and slices are dropped.
-func play(t *testing.T, p *Program, rng *rand.Rand, n int) *script {
+func play(t *testing.T, p *fold.Program, rng *rand.Rand, n int) *script {
 	t.Helper()
 	sc := &script{log: randomLog(rng, n)}
-	s := NewState(p, testLane, "id", 0, store.Cursor{})
-	drop, sides := int64(none), 0
+	s := fold.NewState(p, testLane, "id", 0, store.Cursor{})
+	drop, committed, sides := int64(none), int64(none), 0
 	for s.Offset() < int64(n) {
 		to := min(int64(n), s.Offset()+1+rng.Int64N(40))
 		s.Fold(batch(sc.log[s.Offset():to]...))
-		ctl := Control{IdleAt: -1, SealBefore: none, DropBefore: none}
+		ctl := fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none}
 		if rng.IntN(6) == 0 {
 			ctl.IdleAt, ctl.SealBefore = to, s.Watermark()+rng.Int64N(60_000)
 		}
-		if rng.IntN(4) == 0 && s.committed != none {
-			drop = max(drop, s.committed-rng.Int64N(200_000))
+		if rng.IntN(4) == 0 && committed != none {
+			drop = max(drop, committed-rng.Int64N(200_000))
 		}
 		ctl.DropBefore = drop
-		c := &Commit{}
+		c := &fold.Commit{}
 		s.Snapshot(c, ctl)
 		s.Acknowledged(c)
+		committed = max(committed, c.Effective)
 		sides += len(c.Side)
 		sc.at, sc.ctl, sc.final = append(sc.at, to), append(sc.ctl, ctl), append(sc.final, drop)
 		sc.hints, sc.states, sc.sides = append(sc.hints, c.Replay.String()), append(sc.states, contents(s)), append(sc.sides, sides)
@@ -56,12 +59,15 @@ func play(t *testing.T, p *Program, rng *rand.Rand, n int) *script {
 }
 
 // open leaves out the slices of windows that are final: a rebuild brings them back until the closer's request is followed.
-func (sc *script) open(p *Program, state map[string]string, before int64) map[string]string {
+func (sc *script) open(t *testing.T, p *fold.Program, state map[string]string, before int64) map[string]string {
+	t.Helper()
+	plan, err := window.NewPlan(p.Spec)
+	require.NoError(t, err)
 	out := maps.Clone(state)
 	maps.DeleteFunc(out, func(k, _ string) bool {
 		name, _, _ := strings.Cut(k, "/")
 		id, err := store.ParseSliceID(name)
-		return err == nil && p.plan.LastDeadline(id.Start) <= before
+		return err == nil && plan.LastDeadline(id.Start) <= before
 	})
 	return out
 }
@@ -70,18 +76,18 @@ func (sc *script) open(p *Program, state map[string]string, before int64) map[st
 type rebuilding struct {
 	*Lane
 	st    *store.Store
-	s     *State
+	s     *fold.State
 	sides int
 }
 
-func lost(t *testing.T, p *Program, st *store.Store) *rebuilding {
+func lost(t *testing.T, p *fold.Program, st *store.Store) *rebuilding {
 	t.Helper()
 	l := New(&Deps{Store: st, Budget: NewBudget(1 << 30), Desired: NewDesired(), Log: quiet}, p, newFakeLog(nil))
 	return &rebuilding{Lane: l, st: st}
 }
 
 // decide takes the lane and carries a decision out.
-func (r *rebuilding) decide(t *testing.T, kind, choice string, at *position, s *State) store.Meta {
+func (r *rebuilding) decide(t *testing.T, kind, choice string, at *position, s *fold.State) store.Meta {
 	t.Helper()
 	_, _, err := r.take(t.Context())
 	require.NoError(t, err)
@@ -103,9 +109,9 @@ func (r *rebuilding) restored(t *testing.T) {
 }
 
 // commit delivers a snapshot, or a part of it when the lane is to crash there.
-func (r *rebuilding) commit(t *testing.T, ctl Control, crash int) {
+func (r *rebuilding) commit(t *testing.T, ctl fold.Control, crash int) {
 	t.Helper()
-	c := &Commit{}
+	c := &fold.Commit{}
 	r.s.Snapshot(c, ctl)
 	if crash >= 0 {
 		c.Calls = c.Calls[:crash%len(c.Calls)]
@@ -130,7 +136,7 @@ windows:
 `
 
 // programOf compiles the test spec, with other windows if any are given.
-func programOf(t *testing.T, windows string) *Program {
+func programOf(t *testing.T, windows string) *fold.Program {
 	t.Helper()
 	text := testSpec
 	if windows != "" {
@@ -140,7 +146,7 @@ func programOf(t *testing.T, windows string) *Program {
 	}
 	s, err := spec.Parse("orders.yaml", []byte(text))
 	require.NoError(t, err)
-	p, err := Compile(s)
+	p, err := fold.Compile(s)
 	require.NoError(t, err)
 	p.Spec.Lane.ChunkFields = 16
 	return p
@@ -156,7 +162,7 @@ func TestRebuildOfALostState(t *testing.T) {
 			sc := play(t, p, rng, 400)
 			k := rng.IntN(len(sc.at))
 			name := fmt.Sprintf("windows %d, seed %d, lost at %d: %s", i, seed, sc.at[k], sc.hints[k])
-			replay, err := ParseReplay(sc.hints[k])
+			replay, err := fold.ParseReplay(sc.hints[k])
 			require.NoError(t, err, name)
 			require.True(t, replay.Exact(), name)
 
@@ -171,10 +177,10 @@ func TestRebuildOfALostState(t *testing.T) {
 			require.Zero(t, meta.Era, name)
 			r.again(t, rng, sc, k)
 			require.Zero(t, r.sides, "%s: side records were reported before", name)
-			require.Equal(t, sc.open(p, sc.states[k], sc.final[k]), sc.open(p, contents(r.s), sc.final[k]), name)
+			require.Equal(t, sc.open(t, p, sc.states[k], sc.final[k]), sc.open(t, p, contents(r.s), sc.final[k]), name)
 			r.goOn(t, sc, k)
 			last := len(sc.at) - 1
-			require.Equal(t, sc.open(p, sc.states[last], sc.final[last]), sc.open(p, contents(r.s), sc.final[last]), name)
+			require.Equal(t, sc.open(t, p, sc.states[last], sc.final[last]), sc.open(t, p, contents(r.s), sc.final[last]), name)
 			require.Equal(t, sc.sides[last]-sc.sides[k], r.sides, name)
 			conserve(t, r.s.Counters())
 		}
@@ -195,7 +201,7 @@ func (r *rebuilding) again(t *testing.T, rng *rand.Rand, sc *script, k int) {
 		if crashes > 0 && rng.IntN(3) == 0 {
 			crash, crashes = rng.IntN(100), crashes-1
 		}
-		r.commit(t, Control{IdleAt: to, SealBefore: kafkaTime, DropBefore: sc.final[k]}, crash)
+		r.commit(t, fold.Control{IdleAt: to, SealBefore: kafkaTime, DropBefore: sc.final[k]}, crash)
 	}
 }
 
@@ -219,7 +225,7 @@ func TestRebuildOfATruncatedLog(t *testing.T) {
 		r := lost(t, p, st)
 		_, meta, err := r.take(t.Context())
 		require.NoError(t, err)
-		r.s = NewState(p, testLane, "id", 0, meta.Cursor)
+		r.s = fold.NewState(p, testLane, "id", 0, meta.Cursor)
 		r.goOn(t, sc, -1)
 
 		k := rng.IntN(len(sc.at) - 1)
@@ -235,7 +241,7 @@ func TestRebuildOfATruncatedLog(t *testing.T) {
 		require.Equal(t, int64(kafkaTime), meta.Era)
 		r.again(t, rng, sc, k)
 		last := sc.final[len(sc.at)-1]
-		require.Equal(t, sc.open(p, sc.states[k], last), sc.open(p, contents(r.s), last), "seed %d", seed)
+		require.Equal(t, sc.open(t, p, sc.states[k], last), sc.open(t, p, contents(r.s), last), "seed %d", seed)
 		require.Zero(t, r.sides)
 	}
 	require.Greater(t, exact, 3)
@@ -250,18 +256,18 @@ func TestSkippedRecordsAreCountedExactly(t *testing.T) {
 		r := lost(t, p, st)
 		_, meta, err := r.take(t.Context())
 		require.NoError(t, err)
-		r.s = NewState(p, testLane, "id", 0, meta.Cursor)
-		quiet := Control{IdleAt: -1, SealBefore: none, DropBefore: none}
+		r.s = fold.NewState(p, testLane, "id", 0, meta.Cursor)
+		quiet := fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none}
 		r.s.Fold(batch(log[:100]...))
 		r.commit(t, quiet, -1)
 		r.s.Fold(batch(log[100:160]...))
 		r.commit(t, quiet, 1+rng.IntN(100)) // a part of it stands in entries
-		kept := r.s.unconfirmed()
+		kept := r.s.Unconfirmed()
 
 		start := 100 + 1 + rng.Int64N(150)
 		inc := &Incident{Kind: IncidentGap, From: 100, To: start}
 		r.offer(inc, nil, r.s)
-		ahead := r.s.ahead
+		ahead := r.s.Stamped()
 		meta = r.decide(t, IncidentGap, ChoiceSkip, &position{topicID: "id", ends: source.Ends{Start: start, End: 300, HighWatermark: 300}}, nil)
 		require.Equal(t, max(start, ahead), meta.Offset)
 		require.Equal(t, meta.Offset-100-kept, meta.Counters.Skipped)
@@ -390,7 +396,7 @@ func TestOperatorDecidesAboutTheOtherIncidents(t *testing.T) {
 			tt.want(t, b.Status().Decisions[0], meta)
 			conserve(t, meta.Counters)
 			b.requireExact(t, b.state)
-			want := NewState(mustProgram(t), testLane, "id", 0, store.Cursor{})
+			want := fold.NewState(mustProgram(t), testLane, "id", 0, store.Cursor{})
 			want.Fold(batch(log.records...))
 			got := contents(b.state)
 			got["counters"] = fmt.Sprint(want.Counters())

@@ -8,8 +8,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
+	"millrace/pipeline/window"
 )
 
 // restoreSizes are a lane with many slices and one with a few big ones, a million entries each.
@@ -20,31 +22,40 @@ var restoreSizes = []struct {
 }{{"slices=60", 60, 1_000_000}, {"slices=2", 2, 1_000_000}}
 
 // stored writes a lane's state to a real server and returns a client of it.
-func stored(tb testing.TB, p *Program, slices, entries int) (redis.UniversalClient, store.Token) {
+func stored(tb testing.TB, p *fold.Program, slices, entries int) (redis.UniversalClient, store.Token) {
 	tb.Helper()
 	client := storetest.Client(tb, storetest.StartRedis(tb), false)
 	st := store.New(client)
 	ctx := context.Background()
 	meta, _, err := st.Acquire(ctx, testLane, p.StateID, "", store.NextToken(""))
 	require.NoError(tb, err)
-	s := NewState(p, testLane, "id", 0, meta.Cursor)
-	c := &Commit{}
+	s := fold.NewState(p, testLane, "id", 0, meta.Cursor)
+	c := &fold.Commit{}
+	w := width(tb, p)
 	for i := range int64(entries) {
 		slice := i % int64(slices)
-		s.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-slice*p.plan.Width, 1)))
+		s.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-slice*w, 1)))
 		if i%100_000 == 99_999 || i == int64(entries)-1 {
-			s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none})
+			s.Snapshot(c, fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none})
 			require.NoError(tb, deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, meta.Owner, c))
 		}
 	}
 	return client, meta.Owner
 }
 
-func benchProgram(tb testing.TB) *Program {
+// width is that of the program's slices, in ms.
+func width(tb testing.TB, p *fold.Program) int64 {
+	tb.Helper()
+	plan, err := window.NewPlan(p.Spec)
+	require.NoError(tb, err)
+	return plan.Width
+}
+
+func benchProgram(tb testing.TB) *fold.Program {
 	p := mustProgram(tb)
 	p.Spec.AllowedLateness *= 1000
 	p.Spec.Lane.Buckets, p.Spec.Lane.ChunkFields = 16, 512
-	again, err := Compile(p.Spec)
+	again, err := fold.Compile(p.Spec)
 	require.NoError(tb, err)
 	return again
 }
@@ -99,10 +110,11 @@ func TestRestoreOfABigState(t *testing.T) {
 		got, sum, err := Restore(t.Context(), store.New(client), p, testLane, owner)
 		require.NoError(t, err)
 		require.Equal(t, []int{slices, 2 * loadFrom}, []int{sum.Slices, sum.Entries})
-		require.Equal(t, int64(2*loadFrom), got.ahead)
-		want := NewState(p, testLane, "id", 0, store.Cursor{})
+		require.Equal(t, int64(2*loadFrom), got.Stamped())
+		want := fold.NewState(p, testLane, "id", 0, store.Cursor{})
+		w := width(t, p)
 		for i := range int64(2 * loadFrom) {
-			want.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-i%int64(slices)*p.plan.Width, 1)))
+			want.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-i%int64(slices)*w, 1)))
 		}
 		require.Equal(t, contents(want), contents(got))
 

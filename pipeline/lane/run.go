@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"millrace/pipeline/journal"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 )
 
@@ -24,19 +25,18 @@ const sideLimit = 8 << 20
 // loop is the running lane. One goroutine executes it.
 type loop struct {
 	*Lane
-	ctx       context.Context // ends when the lane must go
-	deliver   context.Context // ends releaseGrace later
-	committer *committer      // nil while its lane has none
+	ctx       context.Context    // ends when the lane must go
+	delivery  context.Context    // ends releaseGrace later
+	committer *deliver.Committer // nil while its lane has none
 	tail      *journal.Tail
 	owed      []*journal.Tail // of earlier tokens: their side records were not sent
 	alone     bool            // Redis had nothing of the lane when its state was last written again
 	throttle  *time.Timer
 	throttled bool // until the timer fires
-	free      []*Commit
-	flying    []*Commit // handed over, oldest first
+	free      []*fold.Commit
+	inFlight  []*fold.Commit // handed over, oldest first
 	orders    orders
-	asks      requests
-	failing   atomic.Pointer[error] // why commits are not accepted now; the committer writes it
+	asks      deliver.Requests
 
 	lastMove   time.Time // when a record last came that could move the watermark
 	lastCommit time.Time // when a commit was last handed over
@@ -53,15 +53,15 @@ type loop struct {
 }
 
 func (l *Lane) loop(ctx context.Context) error {
-	deliver, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	delivery, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	now := time.Now()
 	r := &loop{
-		Lane: l, ctx: ctx, deliver: deliver, asks: noRequests,
+		Lane: l, ctx: ctx, delivery: delivery, asks: deliver.NoRequests,
 		answers: make(chan endAsked, 1), proof: noEnd,
-		lastMove: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.counters.Read,
+		lastMove: now, lastCommit: now, lastAck: now, rateAt: now, rateRead: l.state.Counters().Read,
 	}
 	for range l.program.Spec.Lane.CommitQueue + 1 {
-		r.free = append(r.free, &Commit{})
+		r.free = append(r.free, &fold.Commit{})
 	}
 	r.throttle = time.NewTimer(time.Hour)
 	r.throttle.Stop()
@@ -83,50 +83,36 @@ func (l *Lane) loop(ctx context.Context) error {
 const leastGrace = 500 * time.Millisecond
 
 func (r *loop) startCommitter() {
-	slots := r.program.Spec.Lane.CommitQueue + 1
 	if r.deps.Journal != nil {
 		r.tail = r.deps.Journal.Tail(r.id, r.program.StateID, r.token)
 	}
-	ctx, stop := context.WithCancel(r.deliver)
-	r.committer = &committer{
-		deps: r.deps, id: r.id, stateID: r.program.StateID,
-		in: make(chan *Commit, slots), out: make(chan delivery, slots), stuck: r.stuck, stop: stop,
-		tail: r.tail, owed: r.owed, alone: r.alone, disk: r.deliver, spilled: make(chan struct{}, 1),
-		grace: max(leastGrace, patience/2*r.program.Spec.Lane.CommitInterval.Std()),
-	}
-	go r.committer.run(ctx, r.token)
+	r.committer = deliver.Start(r.delivery, &deliver.Deps{Store: r.deps.Store, Side: r.deps.Side, Route: r.deps.Route, Log: r.deps.Log}, deliver.Config{
+		Lane: r.id, StateID: r.program.StateID, Owner: r.token, InFlight: r.program.Spec.Lane.CommitQueue + 1,
+		Grace:   max(leastGrace, patience/2*r.program.Spec.Lane.CommitInterval.Std()),
+		Journal: deliver.Journal{Tail: r.tail, Owed: r.owed, OnlyCopy: r.alone},
+	})
 }
 
-// halt ends the committer and waits for it. Commits that reached the journal do not fly any more.
+// halt ends the committer and waits for it. Commits that reached the journal are not in flight any more.
 func (r *loop) halt() {
 	c := r.committer
 	if c == nil {
 		return
 	}
 	r.committer = nil
-	close(c.in)
-	c.stop()
-	for d := range c.out {
-		if d.commit != nil && d.journaled && d.err == nil {
-			r.landed(d.commit)
+	unread, owed := c.Stop()
+	for _, d := range unread {
+		if d.Commit != nil && d.Journaled && d.Err == nil {
+			r.landed(d.Commit)
 		}
 	}
-	r.owed = c.owed
+	r.owed = owed
 }
 
-// landed takes back the oldest commit under way.
-func (r *loop) landed(c *Commit) {
-	r.flying = r.flying[1:]
+// landed takes back the oldest commit in flight.
+func (r *loop) landed(c *fold.Commit) {
+	r.inFlight = r.inFlight[1:]
 	r.free = append(r.free, c)
-}
-
-// stuck is called by the committer.
-func (r *loop) stuck(err error) {
-	if err == nil {
-		r.failing.Store(nil)
-		return
-	}
-	r.failing.Store(&err)
 }
 
 func (r *loop) run() error {
@@ -155,7 +141,7 @@ func (r *loop) run() error {
 			}
 		case <-tick.C:
 			r.tick()
-		case d, ok := <-r.committer.out:
+		case d, ok := <-r.committer.Results():
 			if err := r.delivered(d, ok); err != nil {
 				return err
 			}
@@ -186,8 +172,8 @@ func (r *loop) gate() {
 		r.now.State, r.now.Reason = StateBlocked, "memory limit reached, lanes with a lower watermark go first"
 	case r.overdue():
 		r.now.State, r.now.Reason = StateBlocked, "commits wait for Redis"
-		if err := r.failing.Load(); err != nil {
-			r.now.Reason = fmt.Sprintf("commits wait: %v", *err)
+		if err := r.committer.Failing(); err != nil {
+			r.now.Reason = fmt.Sprintf("commits wait: %v", err)
 		}
 	case r.throttled:
 		r.now.State, r.now.Reason = StateBlocked, "intake is throttled"
@@ -199,7 +185,7 @@ func (r *loop) gate() {
 
 // overdue tells whether the lane has folded all it may before a commit comes back.
 func (r *loop) overdue() bool {
-	return len(r.free) == 0 && (r.state.sides.bytes > sideLimit ||
+	return len(r.free) == 0 && (r.state.SideBytes() > sideLimit ||
 		time.Since(r.lastCommit) > patience*r.program.Spec.Lane.CommitInterval.Std())
 }
 
@@ -210,22 +196,22 @@ func (r *loop) fold(b *source.Batch) {
 			r.throttle.Reset(wait)
 		}
 	}
-	before := r.state.counters.Moves()
+	before := r.moves()
 	r.state.Fold(b)
-	if r.state.counters.Moves() != before {
+	if r.moves() != before {
 		r.lastMove = time.Now()
 	}
 	r.now.End = b.HighWatermark
 	b.Release()
-	if inc := r.state.jumpIncident(); inc != nil {
+	if inc := jumpIncident(r.state); inc != nil {
 		r.stopReading()
 		r.park(inc, nil)
 	}
 	r.claimIdle()
-	if r.state.sides.bytes > sideLimit {
+	if r.state.SideBytes() > sideLimit {
 		r.commit(-1)
 	}
-	r.share.Report(r.bytes(), r.state.Watermark(), r.state.idleEnd >= 0)
+	r.share.Report(r.bytes(), r.state.Watermark(), r.state.IdleEnd() >= 0)
 }
 
 // bytes is the memory of the lane: its state and its commits, those at rest too, and what the next commit will need
@@ -233,11 +219,11 @@ func (r *loop) fold(b *source.Batch) {
 func (r *loop) bytes() int64 {
 	n, spare := r.state.Bytes(), int64(0)
 	for _, c := range r.free {
-		spare = c.footprint() // the last one is used next
+		spare = c.Footprint() // the last one is used next
 		n += spare
 	}
-	for _, c := range r.flying {
-		n += c.footprint()
+	for _, c := range r.inFlight {
+		n += c.Footprint()
 	}
 	if r.tail != nil {
 		n += r.tail.Held()
@@ -261,8 +247,14 @@ func (r *loop) follow() {
 	}
 }
 
+// moves counts the records that could move the watermark.
+func (r *loop) moves() int64 {
+	c := r.state.Counters()
+	return c.Moves()
+}
+
 func (r *loop) tick() {
-	r.share.Report(r.bytes(), r.state.Watermark(), r.state.idleEnd >= 0)
+	r.share.Report(r.bytes(), r.state.Watermark(), r.state.IdleEnd() >= 0)
 	if r.due() {
 		r.commit(-1)
 	}
@@ -288,16 +280,16 @@ func (r *loop) commit(idleAt int64) {
 	}
 	c := r.free[n-1]
 	r.free = r.free[:n-1]
-	r.state.Snapshot(c, Control{
-		Gen: r.orders.gen, SpecGen: r.orders.specGen, SealBefore: r.asks.seal, DropBefore: r.asks.drop, Rewrite: r.asks.rewrite, IdleAt: idleAt,
+	r.state.Snapshot(c, fold.Control{
+		Gen: r.orders.gen, SpecGen: r.orders.specGen, SealBefore: r.asks.Seal, DropBefore: r.asks.Drop, Rewrite: r.asks.Rewrite, IdleAt: idleAt,
 	})
 	r.hand(c)
 }
 
-func (r *loop) hand(c *Commit) {
-	r.flying = append(r.flying, c)
+func (r *loop) hand(c *fold.Commit) {
+	r.inFlight = append(r.inFlight, c)
 	r.lastCommit = time.Now()
-	r.committer.in <- c
+	r.committer.Send(c)
 }
 
 // readerEnded parks the lane where it stands: it goes on committing signs of life and holds its claim.
@@ -320,35 +312,33 @@ func (r *loop) readerEnded() error {
 // was cut, proves nothing, and where the operator is asked about events, windows wait for the answer.
 func (r *loop) stopReading() {
 	r.ended = true
-	r.state.idleEnd, r.state.touched = -1, true
+	r.state.EndIdleness()
 }
 
 // delivered takes the committer's answer.
-func (r *loop) delivered(d delivery, ok bool) error {
+func (r *loop) delivered(d deliver.Result, ok bool) error {
 	if !ok {
 		return r.ctx.Err()
 	}
-	if d.err != nil {
-		return r.broken(d.err)
+	if d.Err != nil {
+		return r.broken(d.Err)
 	}
-	if d.unsent > 0 {
-		r.now.Unsent += d.unsent
+	if d.Unsent > 0 {
+		r.now.Unsent += d.Unsent
 		r.report()
 		return nil
 	}
-	p := d.drained
-	if c := d.commit; c != nil {
+	if c := d.Commit; c != nil {
 		r.landed(c)
 		r.now.Journaled = c.Offset
-		if d.journaled {
+		if d.Journaled {
 			r.report()
 			return nil
 		}
-		p = progress{c.Offset, c.Effective, c.CtlGen, c.meta.Hint, 1, int64(c.Entries)}
 	}
-	r.asks.adopt(d.requests)
-	r.acknowledged(p, d.took)
-	if r.state.outdates(r.asks.rewrite) {
+	r.asks.Follow(d.Requests)
+	r.acknowledged(d.Reached, d.Took)
+	if r.state.OwesEntries(r.asks.Rewrite) {
 		r.deps.Log.Warn("entries are missing in redis, the lane writes all of them again", "lane", r.id.String())
 		r.commit(-1)
 	}
@@ -356,18 +346,18 @@ func (r *loop) delivered(d delivery, ok bool) error {
 }
 
 // acknowledged follows what Redis has, and nothing else: the state's control values, the status, the group's offset.
-func (r *loop) acknowledged(p progress, took time.Duration) {
-	r.state.Reached(p.effective)
+func (r *loop) acknowledged(p deliver.Progress, took time.Duration) {
+	r.state.Reached(p.Effective)
 	now := time.Now()
-	r.now.Commits += p.commits
-	r.now.Written += p.entries
+	r.now.Commits += p.Commits
+	r.now.Written += p.Entries
 	r.now.CommitMs = float64(took.Microseconds()) / 1000
 	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.lastAck).Microseconds())/1000)
 	r.lastAck = now
-	r.now.Committed, r.now.CtlGen = p.offset, p.ctlGen
-	r.hint(p.offset, p.hint)
+	r.now.Committed, r.now.CtlGen = p.Offset, p.CtlGen
+	r.hint(p.Offset, p.Hint)
 	if r.tail != nil {
-		r.tail.Committed(p.offset)
+		r.tail.Committed(p.Offset)
 	}
 	r.report()
 }
@@ -375,11 +365,11 @@ func (r *loop) acknowledged(p progress, took time.Duration) {
 // sayRefused keeps what is said about refused records up to date. That every record is refused is logged when it begins.
 func (r *loop) sayRefused() {
 	before := r.warning
-	if r.warning = r.state.warning(); r.warning != "" && before == "" {
+	if r.warning = r.state.RefusesAll(); r.warning != "" && before == "" {
 		r.deps.Log.Warn("the lane refuses every record", "lane", r.id.String(), "why", r.warning)
 	}
 	r.now.RefusesAll = r.warning != ""
-	if n := r.state.refusals.count; n != r.shown {
+	if n := r.state.RefusedCount(); n != r.shown {
 		r.shown, r.now.Refused = n, r.state.Refused()
 	}
 }

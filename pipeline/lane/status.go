@@ -3,6 +3,7 @@ package lane
 import (
 	"time"
 
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 )
 
@@ -44,7 +45,7 @@ type Status struct {
 	End        int64          `json:"end"`       // broker's high watermark as last heard, -1 before
 	Watermark  *int64         `json:"watermark,omitempty"`
 	Counters   store.Counters `json:"counters"`
-	Refused    []Refused      `json:"refused,omitempty"`     // by reason, since the lane was acquired
+	Refused    []fold.Refused `json:"refused,omitempty"`     // by reason, since the lane was acquired
 	RefusesAll bool           `json:"refuses_all,omitempty"` // every record since then; Reason says why
 	Slices     int            `json:"slices"`
 	Entries    int            `json:"entries"`
@@ -54,7 +55,7 @@ type Status struct {
 	Written    int64          `json:"entries_written"`    // Redis fields written since the lane was acquired
 	CommitMs   float64        `json:"commit_ms"`          // duration of the last commit
 	GapMs      float64        `json:"longest_commit_gap"` // longest time between two acknowledged commits, ms
-	Restored   *Restored      `json:"restored,omitempty"` // what the acquisition read
+	Restored   *fold.Restored `json:"restored,omitempty"` // what the acquisition read
 	CtlGen     int64          `json:"ctl_gen"`            // desired state this lane follows
 
 	Journaled      int64 `json:"journaled,omitempty"`       // durable, in Redis or in the journal

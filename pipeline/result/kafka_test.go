@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/dev"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
@@ -35,7 +35,7 @@ func withKafka(t *testing.T, w *world, partitions int32) (result.Kafka, *source.
 	source, err := cluster.Topic(w.ctx, "orders")
 	require.NoError(t, err)
 	for _, l := range w.lanes { // they have read nothing yet
-		l.state = lane.NewState(l.program, l.id, source.ID, 0, l.state.Cursor())
+		l.state = fold.NewState(l.program, l.id, source.ID, 0, l.state.Cursor())
 	}
 	return publish.NewClient(cfg, cluster, "orders"), cluster, cfg
 }

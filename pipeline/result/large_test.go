@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
 	"millrace/pipeline/store"
@@ -106,7 +106,7 @@ func memoryOfClosing(t *testing.T, pages, keys int, key func(i int) string) floa
 	}
 	l.event("x", 61, 0)
 	l.commit()
-	l.log, l.state = nil, lane.NewState(l.program, l.id, "topic", 0, store.Cursor{})
+	l.log, l.state = nil, fold.NewState(l.program, l.id, "topic", 0, store.Cursor{})
 
 	d := &discard{Kafka: w.kafka}
 	c := w.closer(func(c *result.Config) {

@@ -13,6 +13,8 @@ import (
 	"go.uber.org/goleak"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
@@ -190,8 +192,8 @@ type testLane struct {
 	w         *world
 	id        store.LaneID
 	tp        source.TopicPartition
-	program   *lane.Program
-	state     *lane.State
+	program   *fold.Program
+	state     *fold.State
 	token     store.Token
 	log       []source.Record
 	committed int64
@@ -202,7 +204,7 @@ const topicID = "topic"
 
 func (w *world) newLane(partition int) *testLane {
 	w.t.Helper()
-	program, err := lane.Compile(w.spec)
+	program, err := fold.Compile(w.spec)
 	require.NoError(w.t, err)
 	l := &testLane{
 		w: w, program: program, id: store.LaneID{Pipeline: "orders", Topic: "orders", Partition: int32(partition)},
@@ -221,7 +223,7 @@ func (l *testLane) acquire() {
 	meta, found, err := l.w.store.Acquire(l.w.ctx, l.id, l.program.StateID, meta.Owner, l.token)
 	require.NoError(l.w.t, err)
 	if !found || meta.Offset < 0 {
-		l.state = lane.NewState(l.program, l.id, topicID, 0, meta.Cursor)
+		l.state = fold.NewState(l.program, l.id, topicID, 0, meta.Cursor)
 	} else {
 		l.state, _, err = lane.Restore(l.w.ctx, l.w.store, l.program, l.id, l.token)
 		require.NoError(l.w.t, err)
@@ -246,13 +248,13 @@ func (l *testLane) event(key string, minutes float64, v int64) {
 	l.state.Fold(&source.Batch{Records: []source.Record{r}, Next: r.Offset + 1})
 }
 
-func (l *testLane) control() lane.Control {
-	return lane.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: -1}
+func (l *testLane) control() fold.Control {
+	return fold.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: -1}
 }
 
-func (l *testLane) deliver(c *lane.Commit) {
+func (l *testLane) deliver(c *fold.Commit) {
 	l.w.t.Helper()
-	require.NoError(l.w.t, c.PublishSides(l.w.ctx, noSides{}))
+	require.NoError(l.w.t, deliver.PublishSides(l.w.ctx, c, noSides{}))
 	_, err := l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls)
 	require.NoError(l.w.t, err)
 	l.state.Acknowledged(c)
@@ -262,7 +264,7 @@ func (l *testLane) deliver(c *lane.Commit) {
 // commit makes everything folded durable.
 func (l *testLane) commit() {
 	l.w.t.Helper()
-	c := new(lane.Commit)
+	c := new(fold.Commit)
 	l.state.Snapshot(c, l.control())
 	l.deliver(c)
 }
@@ -277,7 +279,7 @@ func (l *testLane) reseed() {
 	require.NoError(l.w.t, err)
 	_, stats, err := l.w.store.LaneView(l.w.ctx, l.id, l.program.StateID)
 	require.NoError(l.w.t, err)
-	c := new(lane.Commit)
+	c := new(fold.Commit)
 	l.state.Reseed(c, meta.Cursor, stats)
 	l.deliver(c)
 }
@@ -286,7 +288,7 @@ func (l *testLane) reseed() {
 // rest.
 func (l *testLane) begin() (finish func()) {
 	l.w.t.Helper()
-	c := new(lane.Commit)
+	c := new(fold.Commit)
 	l.state.Snapshot(c, l.control())
 	require.Greater(l.w.t, len(c.Calls), 1)
 	_, err := l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls[:len(c.Calls)-1])
@@ -302,11 +304,11 @@ func (l *testLane) idle() {
 		require.NoError(l.w.t, err)
 		ctl, err := l.w.store.ReadCtl(l.w.ctx, l.id)
 		require.NoError(l.w.t, err)
-		c := new(lane.Commit)
+		c := new(fold.Commit)
 		if l.state.Offset() < ends[l.tp].End { // markers
 			l.state.Fold(&source.Batch{Next: ends[l.tp].End})
 		}
-		l.state.Snapshot(c, lane.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: ends[l.tp].End})
+		l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: ends[l.tp].End})
 		l.deliver(c)
 	}
 }
@@ -345,7 +347,7 @@ func (w *world) slotOf(name string, start int64) int {
 	return result.SlotOf(name, start, ledger.DefaultSlots)
 }
 
-func newCommit() *lane.Commit { return new(lane.Commit) }
+func newCommit() *fold.Commit { return new(fold.Commit) }
 
 // atBase is a clock that stands still.
 func atBase() time.Time { return time.UnixMilli(base) }

@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
 
 // answer carries out what the operator decided about jumps, and restores the lane then.
-func (l *laneProc) answer(state *lane.State) (*lane.State, store.Meta, error) {
+func (l *laneProc) answer(state *fold.State) (*fold.State, store.Meta, error) {
 	w, choice := l.w, l.choice
 	if !answers(choice) {
 		l.parked, l.halted = true, true
@@ -49,7 +50,7 @@ func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
 	if at.Owner != l.token {
 		return store.Meta{}, store.ErrFenced
 	}
-	r, err := lane.ReplayOf(at, source.Committed{Offset: h.offset, Metadata: h.text})
+	r, err := fold.ReplayOf(at, source.Committed{Offset: h.offset, Metadata: h.text})
 	if err != nil || !r.Exact() {
 		l.w.fail("lane %d: nothing to rebuild from in %q: %v", l.p, h.text, err)
 		return store.Meta{}, errParked

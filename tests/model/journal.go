@@ -7,7 +7,8 @@ import (
 	"strings"
 
 	"millrace/pipeline/journal"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
 	"millrace/pipeline/wal/faultfs"
@@ -73,7 +74,7 @@ func (w *World) settleChains(p int) {
 		for _, c := range d.j.Chains() {
 			l.resuming, l.rulings = c.Owner, w.lastRulings(c.Owner)
 			for a.pause() {
-				r, err := d.j.Settle(w.ctx, l.id, c.Owner, journal.SettleOptions{Store: l.st, Side: lane.Fitting(l)})
+				r, err := d.j.Settle(w.ctx, l.id, c.Owner, journal.SettleOptions{Store: l.st, Side: deliver.Fitting(l)})
 				if w.logf("settles a chain: %+v, %v", r, err); err == nil || a.dead || chainEnds(err) {
 					w.out.Settled += int(r.Commits)
 					break
@@ -153,7 +154,7 @@ func (l *laneProc) resume(previous store.Token, meta store.Meta) (store.Meta, er
 	w.origins[l.token] = from
 	l.resuming, l.rulings = from, w.lastRulings(from)
 	defer func() { l.resuming = "" }()
-	r, err := l.disk.j.Resume(w.ctx, l.st, lane.Fitting(l), l.id, w.program.StateID, previous, l.token, meta.Cursor)
+	r, err := l.disk.j.Resume(w.ctx, l.st, deliver.Fitting(l), l.id, w.program.StateID, previous, l.token, meta.Cursor)
 	if err != nil {
 		return meta, err
 	}
@@ -175,7 +176,7 @@ func (l *laneProc) barred() bool { return l.breaker && l.cut() }
 func (l *laneProc) cut() bool { return !l.w.calm && l.w.step < l.away }
 
 // spill puts a commit into the journal when it is not empty, when Redis must not be tried, or when it was tried in vain.
-func (l *laneProc) spill(c *lane.Commit, failed bool) (bool, error) {
+func (l *laneProc) spill(c *fold.Commit, failed bool) (bool, error) {
 	if l.tail == nil {
 		return false, nil
 	}
@@ -194,7 +195,7 @@ func (l *laneProc) spill(c *lane.Commit, failed bool) (bool, error) {
 }
 
 // overtake chains a commit to what is in Redis, as it would be if it did not have to wait for its turn.
-func (l *laneProc) overtake(c *lane.Commit) error {
+func (l *laneProc) overtake(c *fold.Commit) error {
 	meta, found, err := l.st.ReadMeta(l.w.ctx, l.id)
 	if err != nil || !found || meta.Owner != l.token {
 		return err
@@ -211,7 +212,7 @@ func (l *laneProc) overtake(c *lane.Commit) error {
 
 // startDrain starts the actor that brings the journal to Redis.
 func (l *laneProc) startDrain(token store.Token, tail *journal.Tail) {
-	side := lane.Fitting(l)
+	side := deliver.Fitting(l)
 	idle := func() bool { return l.token == token && (l.tail != tail || tail.Pending().Calls == 0 || l.barred()) }
 	l.w.spawn(&l.proc, l, idle, func(a *actor) {
 		for a.pause() && l.token == token {
@@ -253,7 +254,7 @@ func (l *laneProc) owe() {
 func (l *laneProc) settle(a *actor, token store.Token) bool {
 	for len(l.owed) > 0 && l.token == token {
 		if !l.w.is(owedSides) {
-			if _, err := l.owed[0].Sides(l.w.ctx, lane.Fitting(l), false); err != nil {
+			if _, err := l.owed[0].Sides(l.w.ctx, deliver.Fitting(l), false); err != nil {
 				if errors.Is(err, journal.ErrBroken) {
 					l.w.fail("journal of lane %d: %v", l.p, err)
 				}
@@ -305,4 +306,4 @@ func (l *laneProc) withdraw(out []delivery) {
 
 var errUnreachable = fmt.Errorf("redis is unreachable: %w", errInjected)
 
-var _ lane.SideSender = (*laneProc)(nil)
+var _ deliver.SideSender = (*laneProc)(nil)

@@ -9,12 +9,14 @@ import (
 	"millrace/pipeline/agg"
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
 
-// laneProc is a process that was given one lane. It does what lane.Lane does around lane.State, with its two goroutines
+// laneProc is a process that was given one lane. It does what lane.Lane does around fold.State, with its two goroutines
 // as two actors and without clocks: the running lane and its committer.
 type laneProc struct {
 	proc
@@ -23,7 +25,7 @@ type laneProc struct {
 	id      store.LaneID
 	st      *laneStore
 	token   store.Token
-	state   *lane.State
+	state   *fold.State
 	rulings []*ruling // the history of rulings that state was decided with
 	parked  bool      // the state is lost: the operator decides
 	partial bool      // a part of it is
@@ -33,8 +35,8 @@ type laneProc struct {
 	hinted  hint      // the group's offset as this lane left it
 	ended   bool
 
-	free, flying []*lane.Commit
-	queue        []*lane.Commit // handed over, not taken by the committer yet
+	free, flying []*fold.Commit
+	queue        []*fold.Commit // handed over, not taken by the committer yet
 	out          []delivery
 	infos        map[string]*commitInfo // by cursor of the last call, under the present token
 	seal, drop   int64
@@ -45,8 +47,8 @@ type laneProc struct {
 	asked        int   // step in which the broker was asked for its end, 0: it was not
 	brokerEnd    int64
 	moved        bool         // something came since the broker was asked that could move the watermark
-	sending      *lane.Commit // by the committer
-	reseeding    *lane.Commit // the last one that wrote everything again
+	sending      *fold.Commit // by the committer
+	reseeding    *fold.Commit // the last one that wrote everything again
 	kick         int          // commits to make although nothing changed
 
 	disk      *disk // nil without journals
@@ -61,7 +63,7 @@ type laneProc struct {
 
 // delivery is the committer's answer to one commit.
 type delivery struct {
-	commit     *lane.Commit
+	commit     *fold.Commit
 	err        error
 	seal, drop int64
 	rewrite    int64
@@ -135,7 +137,7 @@ func (l *laneProc) life(a *actor) error {
 	}
 	l.free, l.flying, l.queue, l.out = nil, nil, nil, nil
 	for range l.w.spec.Lane.CommitQueue + 2 {
-		l.free = append(l.free, &lane.Commit{})
+		l.free = append(l.free, &fold.Commit{})
 	}
 	l.startCommitter()
 	if l.drop != window.NoTime {
@@ -299,13 +301,13 @@ func (l *laneProc) startCommitter() {
 	})
 }
 
-func (l *laneProc) deliver(a *actor, token store.Token, c *lane.Commit) (journaled bool, err error) {
+func (l *laneProc) deliver(a *actor, token store.Token, c *fold.Commit) (journaled bool, err error) {
 	for failed := false; ; failed = true {
 		if journaled, err = l.spill(c, failed); journaled || chainEnds(err) {
 			return journaled, err
 		}
 		if err == nil {
-			err = c.PublishSides(l.w.ctx, l)
+			err = deliver.PublishSides(l.w.ctx, c, l)
 		}
 		if err == nil {
 			_, err = l.st.Apply(l.w.ctx, l.id, l.w.program.StateID, token, c.Calls)
@@ -322,7 +324,7 @@ func (l *laneProc) deliver(a *actor, token store.Token, c *lane.Commit) (journal
 	}
 }
 
-// Send implements lane.SideSender.
+// Send implements deliver.SideSender.
 func (l *laneProc) Send(_ context.Context, records []source.SideRecord) error {
 	if !l.w.current.pause() {
 		return errCrashed
@@ -456,7 +458,7 @@ func (l *laneProc) commit(idleAt int64) {
 	}
 	c := l.free[n-1]
 	l.free = l.free[:n-1]
-	ctl := lane.Control{SealBefore: l.seal, DropBefore: l.drop, Rewrite: l.rewrite, IdleAt: idleAt}
+	ctl := fold.Control{SealBefore: l.seal, DropBefore: l.drop, Rewrite: l.rewrite, IdleAt: idleAt}
 	l.twist(&ctl)
 	if l.state.Snapshot(c, ctl); l.reseeding == c {
 		l.reseeding = nil
@@ -466,7 +468,7 @@ func (l *laneProc) commit(idleAt int64) {
 }
 
 // register notes what a commit stands for.
-func (l *laneProc) register(c *lane.Commit) {
+func (l *laneProc) register(c *fold.Commit) {
 	last := &c.Calls[len(c.Calls)-1]
 	if last.Meta.Sealed > max(l.sealed, sealedAt(l.rulings, c.Offset)) {
 		s := &ruling{offset: c.Offset, before: last.Meta.Sealed, asked: l.w.step + 1, effective: last.Meta.Sealed > c.Watermark}
@@ -489,7 +491,7 @@ func (l *laneProc) register(c *lane.Commit) {
 	l.w.logf("snapshot at %d, %d calls, up to cursor %s", c.Offset, len(c.Calls), last.Next)
 }
 
-func (l *laneProc) hand(c *lane.Commit) {
+func (l *laneProc) hand(c *fold.Commit) {
 	l.twistCommit(c)
 	l.flying = append(l.flying, c)
 	l.queue = append(l.queue, c)

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 )
 
@@ -160,7 +160,7 @@ func (l *laneProc) goOn() error {
 }
 
 // twist changes what a lane adopts at a snapshot.
-func (l *laneProc) twist(ctl *lane.Control) {
+func (l *laneProc) twist(ctl *fold.Control) {
 	switch l.w.off {
 	case dropAsked:
 		ctl.DropBefore = max(ctl.DropBefore, l.state.Watermark())
@@ -172,7 +172,7 @@ func (l *laneProc) twist(ctl *lane.Control) {
 }
 
 // twistCommit changes a commit between its snapshot and its delivery.
-func (l *laneProc) twistCommit(c *lane.Commit) {
+func (l *laneProc) twistCommit(c *fold.Commit) {
 	switch l.w.off {
 	case sidesAfter:
 		l.publish(c.Side, false)

@@ -5,7 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -51,7 +51,7 @@ const (
 type setup struct {
 	text    string
 	spec    *spec.Spec
-	program *lane.Program // its scratch memory is safe to share: no two actors ever run at once
+	program *fold.Program // its scratch memory is safe to share: no two actors ever run at once
 	plan    *window.Plan
 	oracle  *oracle.Spec
 }
@@ -62,7 +62,7 @@ func newSetup(windows, disorder, lateness string, buckets, fields, queue int, re
 	if s.spec, err = spec.Parse("model.yaml", []byte(s.text)); err != nil {
 		return nil, err
 	}
-	if s.program, err = lane.Compile(s.spec); err != nil {
+	if s.program, err = fold.Compile(s.spec); err != nil {
 		return nil, err
 	}
 	if s.plan, err = window.NewPlan(s.spec); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/dev"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
@@ -101,7 +101,7 @@ func newWorld(t *testing.T, addrs []string, keep time.Duration, size int, settin
 	}
 	w.kafka = &counting{Kafka: publish.NewClient(cfg, cluster, name)}
 	for n := range lanes {
-		program, err := lane.Compile(s) // one for each lane: it decodes for one at a time
+		program, err := fold.Compile(s) // one for each lane: it decodes for one at a time
 		require.NoError(t, err)
 		w.lanes = append(w.lanes, newFeeder(w, program, topic.ID, n))
 	}
@@ -122,14 +122,14 @@ type feeder struct {
 	n      int
 	id     store.LaneID
 	stID   string
-	state  *lane.State
+	state  *fold.State
 	token  store.Token
 	batch  source.Batch
-	commit lane.Commit
+	commit fold.Commit
 	drop   int64 // up to which the closer lets it drop, ms
 }
 
-func newFeeder(w *world, program *lane.Program, topicID string, n int) *feeder {
+func newFeeder(w *world, program *fold.Program, topicID string, n int) *feeder {
 	l := &feeder{
 		w: w, n: n, id: store.LaneID{Pipeline: w.spec.Name, Topic: w.spec.Name, Partition: int32(n)}, stID: program.StateID,
 		drop: base,
@@ -137,7 +137,7 @@ func newFeeder(w *world, program *lane.Program, topicID string, n int) *feeder {
 	l.token = store.NextToken("")
 	meta, _, err := w.store.Acquire(w.ctx, l.id, l.stID, "", l.token)
 	require.NoError(w.t, err)
-	l.state = lane.NewState(program, l.id, topicID, 0, meta.Cursor)
+	l.state = fold.NewState(program, l.id, topicID, 0, meta.Cursor)
 	return l
 }
 
@@ -163,7 +163,7 @@ func (l *feeder) save(ctx context.Context) error {
 		return err
 	}
 	l.drop = max(l.drop, ctl[0].DropBefore)
-	l.state.Snapshot(&l.commit, lane.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: store.NotIdle})
+	l.state.Snapshot(&l.commit, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: store.NotIdle})
 	for try := 1; ; try++ { // a lane sends a commit again whose outcome it does not know
 		_, err := l.w.store.Apply(ctx, l.id, l.stID, l.token, l.commit.Calls)
 		if err == nil {

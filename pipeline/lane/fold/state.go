@@ -1,4 +1,4 @@
-package lane
+package fold
 
 import (
 	"millrace/pipeline/agg"
@@ -95,6 +95,36 @@ func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor 
 	return s
 }
 
+// ReadFrom makes the state read on at offset, of the log of that topic id.
+func (s *State) ReadFrom(topicID string, offset int64) { s.topicID, s.offset = topicID, offset }
+
+// BindFinal makes a state that starts from nothing respect windows that are final already, before it reads its first
+// record: every window with a deadline at or before dropBefore is.
+func (s *State) BindFinal(dropBefore int64) {
+	s.adoptControl(Control{SealBefore: window.NoTime, DropBefore: dropBefore, IdleAt: -1})
+}
+
+// EndIdleness withdraws a claim to be idle with the next commit.
+func (s *State) EndIdleness() { s.idleEnd, s.touched = store.NotIdle, true }
+
+// IdleEnd is the broker's end at which the lane was proved idle, store.NotIdle when it is not.
+func (s *State) IdleEnd() int64 { return s.idleEnd }
+
+// Sealed is the adopted seal in ms, or window.NoTime.
+func (s *State) Sealed() int64 { return s.sealed }
+
+// TopicID names the incarnation of the topic that the state was folded from; "" is not known.
+func (s *State) TopicID() string { return s.topicID }
+
+// Stamped is the highest stamp that was restored: entries may hold what was read below it. 0 without any.
+func (s *State) Stamped() int64 { return s.ahead }
+
+// ReadBefore is the offset below which records are being read again: entries hold them, or the state is being rebuilt.
+func (s *State) ReadBefore() int64 { return max(s.ahead, s.decided) }
+
+// SideBytes is the memory of the late and dead-letter records that wait for the next commit.
+func (s *State) SideBytes() int { return s.sides.bytes }
+
 // Cursor is the place of the last call handed out, or found by a restore.
 func (s *State) Cursor() store.Cursor { return s.cursor }
 
@@ -133,6 +163,13 @@ func (s *State) Entries() int {
 	return n
 }
 
+// EachSlice calls fn with every slice generation held, in no order. fn must neither keep nor change the table.
+func (s *State) EachSlice(fn func(stat store.SliceStat, table *agg.Table)) {
+	for _, sl := range s.slices {
+		fn(sl.stat, sl.table)
+	}
+}
+
 // Bytes is the memory held by entries, by tables kept for slices to come, and by side records that wait for a commit.
 func (s *State) Bytes() int64 {
 	n := int64(s.sides.bytes)
@@ -168,22 +205,22 @@ func (s *State) Fold(b *source.Batch) {
 			break
 		}
 		if r := &b.Records[i]; r.Offset >= s.offset {
-			s.decide(r)
+			s.decideRecord(r)
 			s.offset = r.Offset + 1
 		}
 	}
-	s.settle()
+	s.foldGroup()
 	if b.Next > s.offset && !s.halted {
 		s.offset = b.Next
 		s.touched = true
 	}
-	s.prove()
+	s.compareReread()
 }
 
-// decide takes one record: invalid, too far ahead, too far in the past, a jump, filtered, late or to be folded, in this
+// decideRecord takes one record: invalid, too far ahead, too far in the past, a jump, filtered, late or to be folded, in this
 // order, each record once. Only the first four are refused: they leave the watermark alone. None
 // of it depends on the entry that the event meets, so folding may wait until a group is full.
-func (s *State) decide(r *source.Record) {
+func (s *State) decideRecord(r *source.Record) {
 	s.touched = true
 	s.counters.Read++
 	next := &s.group[s.grouped]
@@ -204,7 +241,7 @@ func (s *State) decide(r *source.Record) {
 		s.refuse(r, ReasonTooFarPast, ms)
 		return
 	}
-	if s.maxJump > 0 && s.maxTime != none && ms-s.maxTime > s.maxJump && !s.acceptJump(r) {
+	if s.maxJump > 0 && s.maxTime != window.NoTime && ms-s.maxTime > s.maxJump && !s.acceptJump(r) {
 		s.counters.Jumped++
 		s.refuse(r, ReasonJump, ms)
 		return
@@ -224,13 +261,13 @@ func (s *State) decide(r *source.Record) {
 	gen, late := plan.Place(start, watermark)
 	if late {
 		s.counters.Late++
-		s.sides.late(r, ms, watermark, plan, start)
+		s.sides.reportLate(r, ms, watermark, plan, start)
 		return
 	}
 	if gen > 0 {
-		s.sides.late(r, ms, watermark, plan, start)
+		s.sides.reportLate(r, ms, watermark, plan, start)
 	}
-	sl := s.slice(sliceKey{start, int32(gen)})
+	sl := s.sliceOf(sliceKey{start, int32(gen)})
 	if sl.stat.Folded == 0 {
 		sl.stat.FirstOffset = r.Offset
 		sl.stat.Basis = s.basis(before)
@@ -242,13 +279,13 @@ func (s *State) decide(r *source.Record) {
 	next.table, next.offset, next.hash = sl.table, r.Offset, agg.Hash(ev.Key)
 	next.table.HintIndex(next.hash)
 	if s.grouped++; s.grouped == len(s.group) {
-		s.settle()
+		s.foldGroup()
 	}
 }
 
-// settle folds the waiting group into its tables, in order. Its memory has been asked for before: waiting for one entry
+// foldGroup folds the waiting group into its tables, in order. Its memory has been asked for before: waiting for one entry
 // after the other would take longer than the work.
-func (s *State) settle() {
+func (s *State) foldGroup() {
 	group := s.group[:s.grouped]
 	for i := range group {
 		group[i].row, group[i].known = group[i].table.HintRow(group[i].hash)
@@ -265,8 +302,8 @@ func (s *State) settle() {
 	s.grouped = 0
 }
 
-// slice finds or makes a slice generation.
-func (s *State) slice(k sliceKey) *slice {
+// sliceOf finds or makes a slice generation.
+func (s *State) sliceOf(k sliceKey) *slice {
 	if s.last != nil && s.lastKey == k {
 		return s.last
 	}
@@ -295,8 +332,8 @@ func (s *State) newTable() *agg.Table {
 	return s.program.layout.NewTable()
 }
 
-// drop forgets a slice generation. A few tables are kept for the slices to come.
-func (s *State) drop(k sliceKey) {
+// forgetSlice forgets a slice generation. A few tables are kept for the slices to come.
+func (s *State) forgetSlice(k sliceKey) {
 	sl := s.slices[k]
 	s.dropped += sl.stat.Folded
 	delete(s.slices, k)

@@ -1,4 +1,4 @@
-package lane
+package fold
 
 import (
 	"cmp"
@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"millrace/pipeline/event"
 	"millrace/pipeline/source"
+	"millrace/pipeline/window"
 )
 
 // Refused says how many records of a lane were refused for one reason, and which was the last.
@@ -43,9 +43,9 @@ func (f *refusal) detail() string {
 	case f.invalid != nil:
 		return f.invalid.Error()
 	case f.reason == ReasonJump:
-		return fmt.Sprintf("event time %s, greatest event time before it %s", stamp(f.ms), stamp(f.before))
+		return fmt.Sprintf("event time %s, greatest event time before it %s", window.FormatTime(f.ms), window.FormatTime(f.before))
 	}
-	return fmt.Sprintf("event time %s, record timestamp %s", stamp(f.ms), stamp(f.at))
+	return fmt.Sprintf("event time %s, record timestamp %s", window.FormatTime(f.ms), window.FormatTime(f.at))
 }
 
 // shown is the detail without the reason, as long as it is shown.
@@ -115,14 +115,14 @@ func (s *State) refuseInvalid(r *source.Record, err error) {
 	}
 	last := s.refusals.note(r, reason)
 	last.invalid = err
-	s.sides.dead(r, last)
+	s.sides.reportDead(r, last)
 }
 
 // refuse refuses an event because of its time, in ms.
 func (s *State) refuse(r *source.Record, reason string, ms int64) {
 	last := s.refusals.note(r, reason)
 	last.ms, last.before = ms, s.maxTime
-	s.sides.dead(r, last)
+	s.sides.reportDead(r, last)
 }
 
 // Refused lists why records were refused since the state was made, the most frequent reason first.
@@ -131,8 +131,12 @@ func (s *State) Refused() []Refused { return s.refusals.list() }
 // firstRefused is how many records a lane reads before it warns that all of them were refused.
 const firstRefused = 100
 
-// warning is one line when every record was refused since the lane was taken, and there were enough to say so.
-func (s *State) warning() string {
+// RefusedCount is how many records were refused since the state was made.
+func (s *State) RefusedCount() int64 { return s.refusals.count }
+
+// RefusesAll is one line that says why every record was refused since the lane was taken, "" when one was not or there
+// were too few to say so.
+func (s *State) RefusesAll() string {
 	read := s.counters.Read - s.readBefore
 	if read < firstRefused || s.refusals.count != read {
 		return ""
@@ -149,7 +153,7 @@ func (s *State) warning() string {
 	}
 	text := fmt.Sprintf("%d of %d records are %s", most.count, read, why)
 	if most.invalid == nil && most.reason != ReasonJump {
-		text += fmt.Sprintf(": event time %s, but the record's Kafka timestamp is %s", stamp(most.ms), stamp(most.at))
+		text += fmt.Sprintf(": event time %s, but the record's Kafka timestamp is %s", window.FormatTime(most.ms), window.FormatTime(most.at))
 	} else if detail := most.shown(); detail != "" {
 		text += ": " + detail
 	}
@@ -159,16 +163,16 @@ func (s *State) warning() string {
 	return text
 }
 
-// credible is how close an event time and the record's timestamp are when one of them was read in another unit than it
-// was written in and both are right.
-const credible = 366 * 24 * time.Hour
+// credible is how close, in ms, an event time and the record's timestamp are when one of them was read in another unit than
+// it was written in and both are right: a leap year.
+const credible = 366 * 24 * 60 * 60 * 1000
 
-// firstCredible is the earliest Kafka timestamp that is one, in ms: Kafka is younger.
-var firstCredible = time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+// firstCredible is the earliest Kafka timestamp that is one, in ms: Kafka is younger than 1990-01-01.
+const firstCredible = 631_152_000_000
 
 // near reports whether two times, in ms, may be those of one record.
 func near(a, b float64) bool {
-	return a-b < float64(credible.Milliseconds()) && b-a < float64(credible.Milliseconds())
+	return a-b < credible && b-a < credible
 }
 
 // hint guesses which clock is wrong, and says what to do about it. unit is that of the event time.

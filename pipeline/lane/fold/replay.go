@@ -1,4 +1,4 @@
-package lane
+package fold
 
 import (
 	"errors"
@@ -26,15 +26,15 @@ type Replay struct {
 	TopicID  string
 }
 
-// Exact tells whether reading again from From decides everything as the first read did.
+// Exact reports whether reading again from From decides everything as the first read did.
 func (r *Replay) Exact() bool {
-	return r.Basis.Known && !slices.ContainsFunc(r.Seals, func(s store.Seal) bool { return s.Before == none && s.Offset > r.From })
+	return r.Basis.Known && !slices.ContainsFunc(r.Seals, func(s store.Seal) bool { return s.Before == window.NoTime && s.Offset > r.From })
 }
 
-// underAnotherSpec is the replay for a lane whose spec has changed what it computes: offsets mean what they meant, and what
+// UnderAnotherSpec is the replay for a lane whose spec has changed what it computes: offsets mean what they meant, and what
 // was late by the watermarks and seals of the spec before may be on time under this one.
-func (r Replay) underAnotherSpec() Replay {
-	r.Basis = store.Basis{Watermark: none, Sealed: none, Counters: r.Basis.Counters}
+func (r Replay) UnderAnotherSpec() Replay {
+	r.Basis = store.Basis{Watermark: window.NoTime, Sealed: window.NoTime, Counters: r.Basis.Counters}
 	r.Seals = nil
 	return r
 }
@@ -57,9 +57,9 @@ func (s *State) Replay() Replay {
 	return r
 }
 
-// raise adopts a seal. One that changes what is late is remembered with its offset: a rebuild has to do it there too. It
+// raiseSeal adopts a seal. One that changes what is late is remembered with its offset: a rebuild has to do it there too. It
 // replaces the one before it when the records between the two were all refused, whatever the seal.
-func (s *State) raise(before int64) {
+func (s *State) raiseSeal(before int64) {
 	if before <= s.sealed {
 		return
 	}
@@ -68,7 +68,7 @@ func (s *State) raise(before int64) {
 		return
 	}
 	s.effective = before
-	if n := len(s.seals); n > 0 && s.seals[n-1].Before != none && s.seals[n-1].Offset >= s.still {
+	if n := len(s.seals); n > 0 && s.seals[n-1].Before != window.NoTime && s.seals[n-1].Offset >= s.still {
 		s.seals = s.seals[:n-1]
 	}
 	if len(s.seals) >= maxSeals {
@@ -81,15 +81,15 @@ func (s *State) raise(before int64) {
 // group's offset may lie behind what Redis has, and a rebuild from there needs those in between.
 const behindHint = 8
 
-// prune drops the oldest seals that every record a rebuild would read is decided under anyway, and the oldest accepted jumps
+// pruneReplay drops the oldest seals that every record a rebuild would read is decided under anyway, and the oldest accepted jumps
 // that it would not read.
-func (s *State) prune() {
+func (s *State) pruneReplay() {
 	if len(s.seals) <= behindHint && len(s.accepted) <= behindHint {
 		return
 	}
 	r := s.Replay()
 	first := slices.IndexFunc(s.seals, func(x store.Seal) bool { // that a rebuild from here needs
-		if x.Before == none {
+		if x.Before == window.NoTime {
 			return x.Offset > r.From
 		}
 		return !r.Basis.Known || x.Before > r.Basis.Sealed
@@ -115,11 +115,11 @@ func (s *State) dropSeals(n int) {
 
 // markForgotten notes that up to offset not everything is remembered that records were decided with.
 func (s *State) markForgotten(offset int64) {
-	if len(s.seals) > 0 && s.seals[0].Before == none {
+	if len(s.seals) > 0 && s.seals[0].Before == window.NoTime {
 		s.seals[0].Offset = max(s.seals[0].Offset, offset)
 		return
 	}
-	s.seals = slices.Insert(s.seals, 0, store.Seal{Offset: offset, Before: none})
+	s.seals = slices.Insert(s.seals, 0, store.Seal{Offset: offset, Before: window.NoTime})
 }
 
 // foldAgain is Fold for records that were decided before: seals are adopted where they were.
@@ -129,22 +129,22 @@ func (s *State) foldAgain(b *source.Batch) {
 			break
 		}
 		if r := &b.Records[i]; r.Offset >= s.offset {
-			s.reseal(r.Offset)
-			s.decide(r)
+			s.readoptSeals(r.Offset)
+			s.decideRecord(r)
 			s.offset = r.Offset + 1
 		}
 	}
-	s.settle()
+	s.foldGroup()
 	if b.Next > s.offset && !s.halted {
 		s.offset = b.Next
 		s.touched = true
 	}
-	s.reseal(s.offset)
-	s.prove()
+	s.readoptSeals(s.offset)
+	s.compareReread()
 }
 
-// reseal adopts the seals that the record at offset was decided under.
-func (s *State) reseal(offset int64) {
+// readoptSeals adopts the seals that the record at offset was decided under.
+func (s *State) readoptSeals(offset int64) {
 	for _, x := range s.seals {
 		if x.Offset <= offset && x.Before > s.sealed {
 			s.sealed = x.Before
@@ -153,9 +153,9 @@ func (s *State) reseal(offset int64) {
 	}
 }
 
-// behind tells whether the records to come were decided before: entries that include them were restored, or the state
+// rereads reports whether the records to come were decided before: entries that include them were restored, or the state
 // is being rebuilt. Until then nothing new is adopted that lateness depends on.
-func (s *State) behind() bool { return s.offset < max(s.ahead, s.decided) }
+func (s *State) rereads() bool { return s.offset < s.ReadBefore() }
 
 // metadataVersion begins what travels with the group offset. An older version gave watermark and counters of the offset
 // itself, which no rebuild can begin with.
@@ -254,17 +254,4 @@ func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
 	}
 	r.Decided = max(r.Decided, hint.Offset, meta.Offset)
 	return r, nil
-}
-
-// comeBack says how a lane comes back whose state, or a part of it, is gone. Without an offset of the group it comes back as
-// long as the log still has everything: all of it is read again.
-func (p *position) comeBack() (Replay, error) {
-	if p.hint.Offset >= 0 || p.ends.Start > 0 {
-		return ReplayOf(p.meta, p.hint)
-	}
-	decided := max(p.meta.Offset, p.ledger.Offset)
-	return Replay{
-		Basis: store.Basis{Known: true, Watermark: none, Sealed: none}, Decided: decided, TopicID: p.topicID,
-		Seals: []store.Seal{{Offset: decided, Before: none}}, // which there were is not known
-	}, nil
 }

@@ -1,4 +1,4 @@
-package lane
+package fold
 
 import (
 	"cmp"
@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"millrace/pipeline/agg"
-	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
 
@@ -20,56 +19,24 @@ type Control struct {
 	IdleAt     int64 // the broker's end a moment ago, when nothing could move the watermark for idle_timeout; -1 otherwise
 }
 
-// Commit is one durable step of a lane: side records, then chained calls of which the last moves the offset. Entries
-// are encoded into memory of its own, so the lane goes on while it travels.
-type Commit struct {
-	Calls     []store.Call
-	Side      []source.SideRecord
-	Offset    int64 // every record below is in this commit or an earlier one
-	Watermark int64
-	Effective int64 // max(watermark, sealed) that becomes committed with it
-	Entries   int
-	Bytes     int
-	Replay    Replay
-	Counters  store.Counters
-	CtlGen    int64
-
-	meta   store.MetaUpdate
-	arena  []byte
-	ends   []int // ends of key, entry, key, entry, ... in the arena
-	fields []string
-	groups []group
-	writes []store.Write
-
-	sideBytes int64 // of Side when the commit was made
-}
-
-// group is a run of dirty entries of one slice and bucket.
-type group struct {
-	slice  store.SliceID
-	bucket int
-	from   int // index of its first pair
-	to     int
-}
-
-// Dirty tells whether a snapshot now would hold more than a sign of life.
+// Dirty reports whether a snapshot now would hold more than a sign of life.
 func (s *State) Dirty() bool { return s.touched }
 
 // Snapshot encodes everything that changed since the last snapshot into c, adopts ctl, and leaves a fresh dirty set.
 // c must not be in use; its memory is reused. The commits of a state must be applied in the order they were made.
 func (s *State) Snapshot(c *Commit, ctl Control) {
-	s.adopt(ctl)
+	s.adoptControl(ctl)
 	c.reset()
-	if s.outdates(ctl.Rewrite) {
+	if s.OwesEntries(ctl.Rewrite) {
 		s.markAll()
 	}
-	if gone := s.droppable(ctl.DropBefore); len(gone)+len(s.stale) > 0 {
+	if gone := s.dropFinalSlices(ctl.DropBefore); len(gone)+len(s.stale) > 0 {
 		c.Calls = append(c.Calls, store.Call{Drop: gone, Purge: s.stale, Buckets: s.program.Spec.Lane.Buckets})
 		s.stale = nil
 	}
-	s.encode(c)
-	s.cut(c)
-	s.finish(c)
+	s.encodeDirty(c)
+	s.cutIntoCalls(c)
+	s.chainCalls(c)
 }
 
 // Reseed encodes the whole state as one commit that follows cursor: everything is dirty, and stored slices that memory
@@ -91,9 +58,9 @@ func (s *State) Reseed(c *Commit, cursor store.Cursor, stored []store.SliceStat)
 	}
 	s.markAll()
 	s.stored = 0
-	s.encode(c)
-	s.cut(c)
-	s.finish(c)
+	s.encodeDirty(c)
+	s.cutIntoCalls(c)
+	s.chainCalls(c)
 	c.meta.Whole = true
 }
 
@@ -106,33 +73,33 @@ func (s *State) markAll() {
 	s.whole = s.cursor.Seq + 1
 }
 
-// outdates reports whether entries were found missing at a commit of this owner, and no commit since held every entry.
-func (s *State) outdates(seq int64) bool { return seq > 0 && seq >= s.whole }
+// OwesEntries reports whether entries were found missing at a commit of this owner, and no commit since held every entry.
+func (s *State) OwesEntries(seq int64) bool { return seq > 0 && seq >= s.whole }
 
-// adopt takes control values over. A seal is taken only by a lane that has read to the end that the broker has just
+// adoptControl takes control values over. A seal is taken only by a lane that has read to the end that the broker has just
 // named, and has found nothing there since that could move the watermark: a lane that is behind would turn records that
 // are on time into late ones. Windows that are final already bind every lane, also one of
 // a partition that was added since: what it folded there would never be published. But no lane decides otherwise than
 // the entries it has restored.
-func (s *State) adopt(ctl Control) {
-	if !s.behind() {
-		s.raise(ctl.DropBefore)
+func (s *State) adoptControl(ctl Control) {
+	if !s.rereads() {
+		s.raiseSeal(ctl.DropBefore)
 	}
 	s.ctlGen = max(s.ctlGen, ctl.Gen)
 	s.specGen = max(s.specGen, ctl.SpecGen)
 	if ctl.IdleAt >= max(s.still, 0) && s.offset >= ctl.IdleAt && s.offset >= s.decided {
 		s.idleEnd = ctl.IdleAt
-		s.raise(ctl.SealBefore)
+		s.raiseSeal(ctl.SealBefore)
 	}
 }
 
-// droppable removes slices from memory whose windows are all final and whose seal is committed.
-func (s *State) droppable(before int64) []store.SliceDrop {
+// dropFinalSlices removes slices from memory whose windows are all final and whose seal is committed.
+func (s *State) dropFinalSlices(before int64) []store.SliceDrop {
 	var gone []store.SliceDrop
 	for k, sl := range s.slices {
 		if deadline := s.program.plan.LastDeadline(k.start); deadline <= before && deadline <= s.committed {
 			gone = append(gone, store.SliceDrop{SliceID: sl.stat.SliceID, Deadline: deadline})
-			s.drop(k)
+			s.forgetSlice(k)
 		}
 	}
 	return gone
@@ -149,8 +116,8 @@ func (s *State) sorted() []sliceKey {
 	return s.keys
 }
 
-// encode appends every dirty entry to the arena, grouped by slice and bucket.
-func (s *State) encode(c *Commit) {
+// encodeDirty appends every dirty entry to the arena, grouped by slice and bucket.
+func (s *State) encodeDirty(c *Commit) {
 	for _, k := range s.sorted() {
 		sl := s.slices[k]
 		dirty := sl.table.Dirty()
@@ -219,8 +186,8 @@ func (s *State) sortByBucket(t *agg.Table, rows []uint32) {
 // below what the journal takes as one record.
 const callBytes = 1 << 20
 
-// cut turns groups into calls of at most ChunkFields entries and callBytes bytes.
-func (s *State) cut(c *Commit) {
+// cutIntoCalls turns groups into calls of at most ChunkFields entries and callBytes bytes.
+func (s *State) cutIntoCalls(c *Commit) {
 	limit, room, space := s.program.Spec.Lane.ChunkFields, 0, 0
 	// A group is cut at most once per call. Two calls in a row that are full of bytes hold more than callBytes together,
 	// so this many writes never move.
@@ -244,11 +211,8 @@ func (s *State) cut(c *Commit) {
 	}
 }
 
-// entryBytes is the size of the commit's i-th pair of key and entry.
-func (c *Commit) entryBytes(i int) int { return len(c.fields[2*i]) + len(c.fields[2*i+1]) }
-
-// finish adds the meta to the last call and gives every call its place in the chain.
-func (s *State) finish(c *Commit) {
+// chainCalls adds the meta to the last call and gives every call its place in the chain.
+func (s *State) chainCalls(c *Commit) {
 	c.meta.Slices = c.meta.Slices[:0]
 	for _, sl := range s.slices {
 		if sl.changed {
@@ -259,10 +223,10 @@ func (s *State) finish(c *Commit) {
 	if s.offset >= s.decided {
 		s.decided = 0
 	}
-	s.prune()
+	s.pruneReplay()
 	c.Offset, c.Watermark, c.Effective, c.Replay, c.Counters, c.CtlGen = s.offset, s.Watermark(), s.effective, s.Replay(), s.counters, s.ctlGen
 	c.sideBytes = int64(s.sides.bytes)
-	c.Side = append(c.Side, s.sides.take()...)
+	c.Side = append(c.Side, s.sides.takeCollected()...)
 	slices := c.meta.Slices
 	c.meta = store.MetaUpdate{
 		Offset: s.offset, Watermark: c.Watermark, MaxTime: s.maxTime, Sealed: s.sealed, IdleEnd: s.idleEnd,
@@ -292,28 +256,3 @@ func (s *State) Acknowledged(c *Commit) { s.Reached(c.Effective) }
 // Reached is Acknowledged for a commit that came to Redis by way of the journal: effective is the greater of watermark and
 // seal in its meta.
 func (s *State) Reached(effective int64) { s.committed = max(s.committed, effective) }
-
-// footprint is the memory the commit holds, also while it waits to be used again.
-func (c *Commit) footprint() int64 {
-	const field, write, end = 16, 72, 8
-	return int64(cap(c.arena)+cap(c.fields)*field+cap(c.writes)*write+cap(c.ends)*end) + c.sideBytes
-}
-
-// spareArena is the least arena that is worth giving back.
-const spareArena = 1 << 20
-
-// reset empties the commit for its next use. Memory far beyond the last use is given back: a re-seed holds the whole state
-// once.
-func (c *Commit) reset() {
-	if cap(c.arena) > spareArena && len(c.arena) < cap(c.arena)/8 {
-		*c = Commit{}
-		return
-	}
-	clear(c.Calls)
-	clear(c.fields)
-	clear(c.writes)
-	*c = Commit{
-		Calls: c.Calls[:0], arena: c.arena[:0], ends: c.ends[:0], fields: c.fields[:0], groups: c.groups[:0], writes: c.writes[:0],
-		meta: store.MetaUpdate{Slices: c.meta.Slices[:0]},
-	}
-}

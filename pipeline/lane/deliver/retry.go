@@ -1,0 +1,46 @@
+package deliver
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/store"
+)
+
+// Pauses before a commit is tried again: they double, with as much again at random, so that lanes do not come at once.
+const (
+	retryFirst     = 20 * time.Millisecond
+	retryLongest   = 2 * time.Second
+	retryJournaled = 100 * time.Millisecond // the longest beside a journal: it may be the drain that the commit waits for
+)
+
+// retry tries until the commit is durable, the chain is broken or ctx ends.
+func (c *Committer) retry(ctx context.Context, commit *fold.Commit) Result {
+	began := time.Now()
+	commit.SetUpdatedAt(began.UnixMilli())
+	longest := retryLongest
+	if c.attempts.journal != nil {
+		longest = retryJournaled
+	}
+	pause := retryFirst
+	for failed := false; ; failed = true {
+		journaled, err := c.attempts.Send(ctx, commit, failed, c.cfg.Grace-time.Since(began))
+		if err == nil && failed && !journaled {
+			c.failed(nil)
+		}
+		if err == nil || store.IsFinal(err) || ctx.Err() != nil {
+			return Result{Commit: commit, Journaled: journaled, Err: err, Took: time.Since(began)}
+		}
+		c.failed(err)
+		if pause < longest || c.attempts.journal == nil {
+			c.deps.Log.Warn("commit not accepted, trying again", "lane", c.cfg.Lane.String(), "offset", commit.Offset,
+				"in", pause, "error", err)
+		}
+		if !wait(ctx, pause/2+rand.N(pause)) {
+			return Result{Commit: commit, Err: ctx.Err()}
+		}
+		pause = min(2*pause, longest)
+	}
+}

@@ -1,0 +1,145 @@
+package fold
+
+import (
+	"fmt"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+)
+
+// Restored counts what a restore read.
+type Restored struct {
+	Slices  int   `json:"slices"`
+	Entries int   `json:"entries"`
+	Bytes   int64 `json:"bytes"`
+}
+
+// Loader builds a lane's state from its meta and its entries. The caller reads them, in any order, and adds each entry;
+// Done compares what was added with what the lane had folded. It belongs to one goroutine.
+type Loader struct {
+	state  *State
+	meta   store.Meta
+	slices []store.SliceStat
+	tables []*agg.Table
+	stamps []int64 // the highest of each slice
+	sum    Restored
+}
+
+// NewLoader returns a loader for the state that meta and stats speak of. A slice of another width than the program's is
+// store.ErrCorrupt.
+func NewLoader(p *Program, id store.LaneID, meta store.Meta, stats []store.SliceStat) (*Loader, error) {
+	s := NewState(p, id, meta.TopicID, meta.Offset, meta.Cursor)
+	s.followMeta(meta)
+	l := &Loader{state: s, meta: meta}
+	if meta.Offset == store.NotStarted {
+		// What stands there belongs to a commit that never ended, and was decided under control values that are not
+		// committed. Everything is read again, so it goes with the first commit.
+		for _, stat := range stats {
+			s.stale = append(s.stale, stat.SliceID)
+		}
+		return l, nil
+	}
+	l.slices, l.tables, l.stamps = stats, make([]*agg.Table, len(stats)), make([]int64, len(stats))
+	for i, stat := range stats {
+		if stat.Width != p.plan.Width {
+			return nil, fmt.Errorf("slice %s is of width %d ms, this spec's slices have %d ms: %w",
+				stat.SliceID, stat.Width, p.plan.Width, store.ErrCorrupt)
+		}
+		l.tables[i] = s.newTable()
+		// A slice whose first commit never ended has no folds yet. It gets them with the first commit, like any other.
+		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = &slice{stat: stat, table: l.tables[i], changed: stat.FirstOffset == store.NoOffset}
+	}
+	return l, nil
+}
+
+// followMeta takes over everything that a state keeps outside its slices.
+func (s *State) followMeta(meta store.Meta) {
+	spec := s.program.Spec
+	if meta.Watermark != window.NoTime {
+		s.maxTime = meta.Watermark + spec.Watermark.OutOfOrderness.Millis()
+	}
+	s.sealed = meta.Sealed
+	s.counters, s.readBefore, s.idleEnd = meta.Counters, meta.Counters.Read, meta.IdleEnd
+	s.ctlGen, s.specGen = meta.CtlGen, meta.SpecGen
+	s.era, s.seals, s.decided, s.sides.from = meta.Era, meta.Seals, meta.Decided, meta.Decided
+	s.jumps, s.accepted, s.begun = meta.Jumps, meta.Accepted, meta.Begun
+	s.halted = s.maxJump > 0 && s.jumps >= int64(spec.Event.MaxJumpStreak) && s.offset >= s.decided
+	s.effective = max(s.Watermark(), s.sealed)
+	s.committed = s.effective
+	s.readoptSeals(s.offset)
+}
+
+// Slices are those whose entries are to be added: none for a lane that has never committed.
+func (l *Loader) Slices() []store.SliceStat { return l.slices }
+
+// Add takes an entry of the slice with that index in Slices. Key and entry are copied.
+func (l *Loader) Add(slice int, key, entry []byte) error {
+	l.sum.Bytes += int64(len(key) + len(entry))
+	_, stamp, _, err := agg.EntryHeader(entry)
+	if err != nil {
+		return err
+	}
+	l.stamps[slice] = max(l.stamps[slice], stamp)
+	return l.tables[slice].LoadEntry(key, entry)
+}
+
+// Entries is how many entries were added to a slice: a key that was added twice counts once.
+func (l *Loader) Entries(slice int) int { return l.tables[slice].Len() }
+
+// Done returns the state and counts what it was built from. With store.ErrPartialLoss comes what is left of a state of
+// which a part is gone: it says where the lane stood, and nothing may go on from it.
+func (l *Loader) Done() (*State, Restored, error) {
+	s := l.state
+	if l.meta.Offset == store.NotStarted {
+		return s, l.sum, nil
+	}
+	l.sum.Slices, l.sum.Entries = len(l.slices), s.Entries()
+	if s.dropped = l.meta.Balance.Dropped; !l.meta.Balance.Known {
+		s.dropped = l.meta.Counters.Folded - store.OpenFolded(l.slices)
+		l.meta.Balance = store.Balance{Known: true, Dropped: s.dropped}
+	}
+	err := l.meta.CheckBalance(s.id, l.slices)
+	if err == nil {
+		err = s.compareRestored(l.slices, l.stamps)
+	}
+	return s, l.sum, err
+}
+
+// compareRestored holds what a restore found against what the lane had folded. Entries without anything newer than the committed
+// offset hold exactly that; with something newer they hold more, and how much more shows when it was read again. stamps
+// are the highest of each slice.
+func (s *State) compareRestored(stats []store.SliceStat, stamps []int64) error {
+	for i := range stats {
+		sl := s.slices[sliceKey{stats[i].Start, int32(stats[i].Gen)}]
+		more, newer := sl.unconfirmed(), stamps[i] > s.offset
+		if more < 0 || more > 0 && !newer {
+			return s.missingEntries(sl)
+		}
+		s.ahead, s.uncompared = max(s.ahead, stamps[i]), s.uncompared || newer
+	}
+	return nil
+}
+
+// compareReread compares entries with what was folded as soon as everything that entries held beyond the committed offset was
+// read again. A lost entry may have been hidden by newer ones before.
+func (s *State) compareReread() {
+	if !s.uncompared || s.offset < s.ahead {
+		return
+	}
+	s.uncompared = false
+	for _, k := range s.sorted() {
+		if sl := s.slices[k]; sl.unconfirmed() != 0 {
+			s.lost = s.missingEntries(sl)
+			return
+		}
+	}
+}
+
+// Lost is not nil when the state turned out not to be whole: store.ErrPartialLoss. Nothing may go on from it.
+func (s *State) Lost() error { return s.lost }
+
+func (s *State) missingEntries(sl *slice) error {
+	return fmt.Errorf("lane %s: %w: the entries of slice %s hold %d events, the lane folded %d",
+		s.id, store.ErrPartialLoss, sl.stat.SliceID, sl.stat.Folded+sl.unconfirmed(), sl.stat.Folded)
+}
