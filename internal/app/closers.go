@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"strings"
 	"sync"
 	"time"
@@ -207,7 +206,7 @@ type windows interface {
 	Round(ctx context.Context) (result.RoundReport, error)
 	CloseWindow(ctx context.Context, ref window.Ref, reason string) (row ledger.Row, published bool, err error)
 	Flush(ctx context.Context) (result.Receipt, error)
-	Drain(ctx context.Context, ends map[source.TopicPartition]int64) (result.Receipt, error)
+	Drain(ctx context.Context, ends []report.LaneEnd) (result.Receipt, error)
 	Close() error
 }
 
@@ -263,26 +262,23 @@ func (c *closer) round(ctx context.Context, skip []report.WindowRef) (report.Rou
 		return report.Round{}, err
 	}
 	told, err := c.windows.Round(ctx)
-	c.outlet.judge(told.Closed, told.Failed, told.Kafka)
+	c.outlet.judge(len(told.Closed), told.Failed, told.Kafka)
 	if err != nil {
 		return report.Round{}, permanent(err)
 	}
-	round := report.Round{Waiting: c.waiting(told), Kept: c.keep(told.Kept)}
-	for _, w := range told.Closed {
-		round.Closed = append(round.Closed, c.closed(w))
-	}
-	for _, t := range told.Failed {
-		ref := report.WindowRef{Window: t.Window, Start: t.Start}
-		round.Failed = append(round.Failed, report.FailedWindow{WindowRef: ref, Problem: t.Error})
+	if told.Kept != nil {
+		c.mu.Lock()
+		c.kept = told.Kept
+		c.mu.Unlock()
 	}
 	for _, t := range told.Incidents {
-		c.log.Error("incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Error)
-		round.Waiting.For = "incident: " + t.Error + "; " + round.Waiting.For
+		c.log.Error("incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Problem)
+		told.Waiting.For = "incident: " + t.Problem + "; " + told.Waiting.For
 	}
 	if len(told.Kafka) > 0 {
-		round.Waiting.For = "Kafka does not take results: " + strings.Join(told.Kafka, "; ")
+		told.Waiting.For = "Kafka does not take results: " + strings.Join(told.Kafka, "; ")
 	}
-	return round, nil
+	return told.Round, nil
 }
 
 // skip leaves the named windows, and no others, to their own workflows.
@@ -309,48 +305,6 @@ func (c *closer) skip(refs []report.WindowRef) error {
 	return nil
 }
 
-func (c *closer) waiting(told result.RoundReport) report.Waiting {
-	w := report.Waiting{
-		For: told.Waiting.String(), Lane: strings.TrimPrefix(told.Waiting.Lane, c.spec.Name+"/"),
-		Since: told.Waiting.Since, Held: told.Waiting.Held,
-	}
-	if told.Waiting.Watermark != math.MinInt64 {
-		w.Watermark = told.Waiting.Watermark
-	}
-	return w
-}
-
-// keep remembers what a round counted, for the metrics. The round may not have come to it.
-func (c *closer) keep(k result.Kept) *report.Kept {
-	if k == (result.Kept{}) {
-		return nil
-	}
-	kept := &report.Kept{Rows: k.Rows, Results: k.Results, Backlog: k.Backlog}
-	if k.Oldest != window.NoTime {
-		kept.Oldest = k.Oldest
-	}
-	if k.Floor != window.NoTime {
-		kept.Floor = k.Floor
-	}
-	c.mu.Lock()
-	c.kept = kept
-	c.mu.Unlock()
-	return kept
-}
-
-func (c *closer) closed(w result.Closed) report.ClosedWindow {
-	end := w.Start
-	for _, family := range c.spec.Windows {
-		if family.Name == w.Window {
-			end += family.Size.Millis()
-		}
-	}
-	return report.ClosedWindow{
-		WindowRef: report.WindowRef{Window: w.Window, Start: w.Start}, End: end, Revision: w.Revision, Reason: w.Reason,
-		Final: w.Final, Keys: w.Keys, Events: w.Events,
-	}
-}
-
 // CloseOne implements activities.Closer. While Kafka does not take results it fails at once.
 func (c *closer) CloseOne(ctx context.Context, r report.WindowRef) (report.ClosedWindow, bool, error) {
 	if why, open := c.outlet.open(); open {
@@ -371,9 +325,7 @@ func (c *closer) CloseOne(ctx context.Context, r report.WindowRef) (report.Close
 	if err != nil {
 		return report.ClosedWindow{}, false, permanent(err)
 	}
-	return report.ClosedWindow{
-		WindowRef: r, End: row.End, Revision: row.Revision, Reason: row.Reason, Final: row.Final, Keys: row.Keys, Events: row.Events,
-	}, published, nil
+	return result.ClosedBy(&row), published, nil
 }
 
 // Emit implements activities.Closer. While Kafka does not take results it fails at once.
@@ -383,30 +335,19 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []report.LaneEnd)
 	}
 	receipt, err := c.emit(ctx, reason, ends)
 	if ctx.Err() == nil {
-		c.outlet.judge(receipt.Closed, receipt.Failed, nil)
+		c.outlet.judge(receipt.Published, receipt.Failed, nil)
 	}
 	if err != nil {
 		return report.Emitted{}, permanent(err)
 	}
 	if len(receipt.Missing) > 0 {
 		m := receipt.Missing[0]
-		return report.Emitted{}, fmt.Errorf("not drained: lane %s: %s", m.Lane, m.Why)
+		return report.Emitted{}, fmt.Errorf("not drained: lane %s: %s", m.Lane(), m.Reason)
 	}
 	if !receipt.Done {
 		return report.Emitted{}, unpublished(receipt)
 	}
-	out := report.Emitted{Reason: reason, Windows: receipt.Windows, Published: len(receipt.Closed)}
-	for _, w := range receipt.Closed {
-		out.Keys += w.Keys
-		out.Events += w.Events
-		if len(out.Revisions) < contract.MaxEmittedRevisions {
-			out.Revisions = append(out.Revisions, c.closed(w))
-		}
-	}
-	for _, l := range receipt.Lanes {
-		out.Covered = append(out.Covered, report.LaneReceipt{Topic: l.Topic, Partition: l.Partition, Offset: l.Offset})
-	}
-	return out, nil
+	return receipt.Emitted, nil
 }
 
 // unpublished says why a flush or a drain did not publish everything. An incident is told at once: it waits for somebody,
@@ -414,16 +355,14 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []report.LaneEnd)
 func unpublished(receipt result.Receipt) error {
 	for _, f := range receipt.Failed {
 		if f.Incident {
-			return fmt.Errorf("%w: %s; window %s %s: %s", activities.ErrPermanent, unpublishedCount(receipt), f.Window,
-				time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
+			return fmt.Errorf("%w: %s; window %s: %s", activities.ErrPermanent, unpublishedCount(receipt), f.WindowRef, f.Problem)
 		}
 	}
 	if len(receipt.Failed) == 0 {
 		return errors.New("lanes are in the middle of commits")
 	}
 	f := receipt.Failed[0]
-	return fmt.Errorf("%s, the first is %s %s: %s", unpublishedCount(receipt), f.Window,
-		time.UnixMilli(f.Start).UTC().Format(time.RFC3339), f.Error)
+	return fmt.Errorf("%s, the first is %s: %s", unpublishedCount(receipt), f.WindowRef, f.Problem)
 }
 
 // unpublishedCount says how many of the windows were not published. Windows that are not open any more may be owed, too.
@@ -444,9 +383,5 @@ func (c *closer) emit(ctx context.Context, reason string, ends []report.LaneEnd)
 	if reason != ledger.ReasonDrain {
 		return c.windows.Flush(ctx)
 	}
-	want := make(map[source.TopicPartition]int64, len(ends))
-	for _, e := range ends {
-		want[source.TopicPartition{Topic: e.Topic, Partition: e.Partition}] = e.End
-	}
-	return c.windows.Drain(ctx, want)
+	return c.windows.Drain(ctx, ends)
 }

@@ -102,8 +102,8 @@ func TestWhatIsKeptIsKnownWhileClosing(t *testing.T) {
 		c, done := w.take(t, &spec.Spec{Name: "orders"})
 		require.Empty(t, w.kept(), "no round has counted")
 		f := w.made[0]
-		f.report.Kept = result.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1, Floor: window.NoTime}
 		want := report.Kept{Rows: 3, Results: 2, Oldest: 7, Backlog: 1}
+		f.report.Kept = &want
 		for range 2 {
 			round, err := c.Round(t.Context(), nil)
 			require.NoError(t, err)
@@ -113,7 +113,7 @@ func TestWhatIsKeptIsKnownWhileClosing(t *testing.T) {
 				require.Nil(t, round.Kept, "the round did not come to it")
 			}
 			require.Equal(t, map[string]report.Kept{"orders": want}, w.kept())
-			f.report.Kept = result.Kept{}
+			f.report.Kept = nil
 		}
 		done()
 		require.Empty(t, w.kept(), "somebody else closes them now")
@@ -175,9 +175,9 @@ func TestUnpublishedWindowsAreCountedInWords(t *testing.T) {
 		{2, 3, "2 of 3 windows were not published, the first is hourly"},
 		{2, 0, "2 windows were not published, the first is hourly"},
 	} {
-		receipt := result.Receipt{Windows: c.all}
+		receipt := result.Receipt{Emitted: report.Emitted{Windows: c.all}}
 		for range c.failed {
-			receipt.Failed = append(receipt.Failed, result.Trouble{Window: "hourly", Start: start, Error: "no leader"})
+			receipt.Failed = append(receipt.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: start}, Problem: "no leader"})
 		}
 		require.ErrorContains(t, unpublished(receipt), c.want)
 	}

@@ -90,7 +90,7 @@ func TestDropOfARemovedIncarnation(t *testing.T) {
 		n.commit(true)
 		r := w.round(next)
 		for _, x := range r.Incidents {
-			t.Log("incident:", x.Error)
+			t.Log("incident:", x.Problem)
 		}
 	}
 	n.commit(true)
@@ -139,7 +139,7 @@ func TestFinalRowFromAnOldLook(t *testing.T) {
 		for range 3 {
 			r := w.round(next)
 			for _, x := range append(append(r.Incidents, r.Failed...), r.Pending...) {
-				t.Log("trouble:", x.Error)
+				t.Log("trouble:", x.Problem)
 			}
 		}
 	}
@@ -208,7 +208,7 @@ func TestFloorsFromAnOldLook(t *testing.T) {
 		n.commitBlind()
 		r := w.round(next)
 		for _, x := range r.Incidents {
-			t.Log("incident:", x.Error)
+			t.Log("incident:", x.Problem)
 		}
 	}
 	for i := range 22 {

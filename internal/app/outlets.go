@@ -14,7 +14,6 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/report"
-	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -149,8 +148,8 @@ func (o *outlet) open() (why string, open bool) {
 
 // judge takes what came of a round, a flush or a drain: every window that was published and every one that could not be is a try
 // on Kafka, and so is every slot that could not be taken over, however many windows it has. Nothing to publish says nothing.
-func (o *outlet) judge(closed []result.Closed, failed []result.Trouble, slots []string) {
-	for range closed {
+func (o *outlet) judge(published int, failed []report.FailedWindow, slots []string) {
+	for range published {
 		o.Report(nil)
 	}
 	refused := make(map[string]struct{})
@@ -159,7 +158,7 @@ func (o *outlet) judge(closed []result.Closed, failed []result.Trouble, slots []
 	}
 	for _, t := range failed {
 		if t.Kafka {
-			refused[t.Error] = struct{}{}
+			refused[t.Problem] = struct{}{}
 		}
 	}
 	for text := range refused {

@@ -49,7 +49,9 @@ func (f *fakeWindows) CloseWindow(context.Context, window.Ref, string) (ledger.R
 
 func (f *fakeWindows) Flush(context.Context) (result.Receipt, error) {
 	f.rounds++
-	return result.Receipt{Done: len(f.report.Failed) == 0, Closed: f.report.Closed, Failed: f.report.Failed}, f.err
+	return result.Receipt{
+		Emitted: report.Emitted{Published: len(f.report.Closed)}, Done: len(f.report.Failed) == 0, Failed: f.report.Failed,
+	}, f.err
 }
 
 func (f *fakeWindows) Close() error {
@@ -118,8 +120,8 @@ func kafkaTrouble(slots int) (r result.RoundReport) {
 }
 
 func TestRoundsJudgeKafka(t *testing.T) {
-	published := result.RoundReport{Closed: []result.Closed{{Window: "hourly", Revision: 1}}}
-	unpublished := result.RoundReport{Failed: []result.Trouble{{Window: "hourly", Error: "publish revision 1: broken pipe", Kafka: true}}}
+	published := result.RoundReport{Round: report.Round{Closed: []report.ClosedWindow{{WindowRef: report.WindowRef{Window: "hourly"}, Revision: 1}}}}
+	unpublished := result.RoundReport{Round: report.Round{Failed: []report.FailedWindow{{WindowRef: report.WindowRef{Window: "hourly"}, Problem: "publish revision 1: broken pipe", Kafka: true}}}}
 	tests := []struct {
 		name   string
 		report result.RoundReport
@@ -134,9 +136,9 @@ func TestRoundsJudgeKafka(t *testing.T) {
 		{name: "not published", report: unpublished, rounds: 5, bad: 5, opens: true},
 		{name: "not often enough", report: unpublished, rounds: 4, bad: 4},
 		{name: "slots not taken over", report: kafkaTrouble(8), rounds: 1, bad: 8, opens: true},
-		{name: "one slot of many", report: result.RoundReport{Closed: make([]result.Closed, 7), Kafka: []string{"slot 1: away"}},
+		{name: "one slot of many", report: result.RoundReport{Round: report.Round{Closed: make([]report.ClosedWindow, 7)}, Kafka: []string{"slot 1: away"}},
 			rounds: 10, good: 70, bad: 10},
-		{name: "windows that fail by themselves", report: result.RoundReport{Failed: []result.Trouble{{Error: "incident mismatch"}}},
+		{name: "windows that fail by themselves", report: result.RoundReport{Round: report.Round{Failed: []report.FailedWindow{{Problem: "incident mismatch"}}}},
 			rounds: 50},
 		{name: "no look at the lanes", err: errors.New("redis is away"), rounds: 50},
 	}
@@ -215,7 +217,7 @@ func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
 	})
 	pressing(t, func(t *testing.T, p *press) {
 		for start := range int64(60) {
-			p.report.Failed = append(p.report.Failed, result.Trouble{Window: "hourly", Start: start, Error: refused.Error(), Kafka: true})
+			p.report.Failed = append(p.report.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: start}, Problem: refused.Error(), Kafka: true})
 		}
 		for n := range int64(5) {
 			require.Equal(t, n, p.outlet.Status().Totals.Failed, "one slot, however many windows it has")
@@ -251,12 +253,12 @@ func TestResultsArePinged(t *testing.T) {
 func TestEmitTellsIncidentsAtOnce(t *testing.T) {
 	pressing(t, func(t *testing.T, p *press) {
 		const large = "incident row-too-large: a record has 2132 bytes, topic w takes 1488"
-		failed := result.Trouble{Window: "w", Start: 1_700_000_400_000, Error: "Redis is away"}
-		p.report.Failed = []result.Trouble{failed}
+		failed := report.FailedWindow{WindowRef: report.WindowRef{Window: "w", Start: 1_700_000_400_000}, Problem: "Redis is away"}
+		p.report.Failed = []report.FailedWindow{failed}
 		_, err := p.Emit(t.Context(), ledger.ReasonFlush, nil)
 		require.ErrorContains(t, err, "Redis is away")
 		require.NotErrorIs(t, err, activities.ErrPermanent)
-		failed.Error, failed.Incident = large, true
+		failed.Problem, failed.Incident = large, true
 		p.report.Failed = append(p.report.Failed, failed)
 		for range 50 {
 			_, err = p.Emit(t.Context(), ledger.ReasonFlush, nil)
@@ -270,5 +272,5 @@ func TestEmitTellsIncidentsAtOnce(t *testing.T) {
 
 // A flush under which lanes keep committing has nothing that failed, and is not done.
 func TestEmitWhileLanesCommit(t *testing.T) {
-	require.EqualError(t, unpublished(result.Receipt{Windows: 3}), "lanes are in the middle of commits")
+	require.EqualError(t, unpublished(result.Receipt{Emitted: report.Emitted{Windows: 3}}), "lanes are in the middle of commits")
 }

@@ -321,7 +321,7 @@ func closeRounds(ctx context.Context, closer *result.Closer, m *measured) error 
 			m.Rows += c.Keys
 		}
 		for _, t := range report.Incidents {
-			return errors.New(t.Error)
+			return errors.New(t.Problem)
 		}
 		select {
 		case <-tick.C:

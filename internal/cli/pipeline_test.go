@@ -17,6 +17,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -72,9 +73,9 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	require.NoError(t, err)
 	defer closing(closer)
 	follow := newFollower(srv.cluster, s.Name, s.Results.Kafka.Topic)
-	ends := map[source.TopicPartition]int64{}
+	var ends []report.LaneEnd
 	for p := range int32(partitions) {
-		ends[source.TopicPartition{Topic: "flights", Partition: p}] = records / partitions
+		ends = append(ends, report.LaneEnd{Topic: "flights", Partition: p, End: records / partitions})
 	}
 	require.Eventually(t, func() bool {
 		receipt, err := closer.Drain(ctx, ends)

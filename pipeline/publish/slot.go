@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -60,8 +61,8 @@ type Held struct {
 	pending     map[ledger.WindowID]*ledger.Row // rows that Redis may not show yet
 	doubtful    bool                            // Redis may have forgotten rows that it has shown
 	sweep       sweep
-	maintained  time.Time // when floors were last looked after
-	keptAtFloor Kept      // as of then
+	maintained  time.Time   // when floors were last looked after
+	keptAtFloor report.Kept // as of then
 }
 
 // New returns a slot. It connects to nothing before the first use.
@@ -70,7 +71,7 @@ func New(cfg Config) *Slot {
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State,
 		keep:  retention{cfg.Keep, cfg.Now},
 		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
-		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row), keptAtFloor: Kept{Oldest: window.NoTime},
+		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
 	}}
 }
 
@@ -158,7 +159,7 @@ func (s *Slot) Forget() {
 	h.GiveUpProducer()
 	h.index, h.loaded = newIndex(), false
 	clear(h.pending)
-	h.sweep, h.maintained, h.keptAtFloor = sweep{}, time.Time{}, Kept{Oldest: window.NoTime}
+	h.sweep, h.maintained, h.keptAtFloor = sweep{}, time.Time{}, report.Kept{}
 }
 
 // Edition is the edition of what is published next.

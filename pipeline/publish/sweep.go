@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
-	"millrace/pipeline/window"
 )
 
 const (
@@ -35,14 +35,6 @@ func (r *retention) rowDue(closedAt int64) bool {
 	return !r.now().Before(time.UnixMilli(closedAt).Add(r.Ledger.Std()))
 }
 
-// Kept says what is still there of a slot's windows that were published.
-type Kept struct {
-	Rows    int   // windows with a row in the ledger
-	Results int   // of these, windows whose contents have not expired
-	Oldest  int64 // when the oldest final row was written, ms; window.NoTime without one
-	Backlog int   // windows that the sweep has still to look at in Redis
-}
-
 // sweep goes once over all final windows of a slot and brings what Redis has of them in line with the ledger: it expires
 // what has no time to live, removes what is due, and shows again what Redis forgot. A closer that takes over begins one,
 // because the closer before it may have died between a ledger row and its expiry, and windows that were published by an
@@ -55,7 +47,7 @@ type sweep struct {
 
 // Sweep goes on with the slot's sweep, by at most SweepBatch windows. What it returns is true also after an error; rows
 // and results are counted as of the last MaintainFloors.
-func (s *Slot) Sweep(ctx context.Context) (Kept, error) {
+func (s *Slot) Sweep(ctx context.Context) (report.Kept, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.held.sweepWindows(ctx, SweepBatch)
@@ -109,8 +101,8 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 }
 
 // countKept counts rows and results that are kept now.
-func (h *Held) countKept() Kept {
-	k := Kept{Rows: len(h.index.entries), Oldest: window.NoTime}
+func (h *Held) countKept() report.Kept {
+	k := report.Kept{Rows: len(h.index.entries)}
 	for id, e := range h.index.entries {
 		if h.index.isPast(e) {
 			continue
@@ -119,7 +111,7 @@ func (h *Held) countKept() Kept {
 		if !final || h.keep.timeLeft(e.closedAt) > 0 {
 			k.Results++
 		}
-		if final && (k.Oldest == window.NoTime || e.closedAt < k.Oldest) {
+		if final && (k.Oldest == 0 || e.closedAt < k.Oldest) {
 			k.Oldest = e.closedAt
 		}
 	}

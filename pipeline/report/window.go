@@ -29,6 +29,10 @@ type FailedWindow struct {
 	WindowRef
 	Problem string    `json:"problem"`
 	Since   time.Time `json:"since,omitzero"` // when it was given a workflow of its own
+
+	Times    int  `json:"-"` // in a row
+	Kafka    bool `json:"-"` // it could not be published
+	Incident bool `json:"-"` // trying again does not help: somebody has to look
 }
 
 // Kept says what is still there of windows that were published.

@@ -1,6 +1,7 @@
 package result
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
-	"millrace/pipeline/source"
+	"millrace/pipeline/report"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
@@ -25,7 +26,7 @@ func (c *Closer) Flush(ctx context.Context) (Receipt, error) {
 	defer c.turn.Unlock()
 	v, err := c.begin(ctx)
 	if err != nil {
-		return Receipt{Reason: ledger.ReasonFlush}, err
+		return Receipt{Emitted: report.Emitted{Reason: ledger.ReasonFlush}}, err
 	}
 	return c.publishOpen(ctx, v, ledger.ReasonFlush, nil)
 }
@@ -33,65 +34,65 @@ func (c *Closer) Flush(ctx context.Context) (Receipt, error) {
 // Drain closes every open window once every lane's committed offset has reached its end offset. An offset is a position:
 // behind a transaction's marker it is past it, although no record was delivered. While a lane is not there Drain
 // publishes nothing and says which one and why; call it again. Rows say final: false, and nothing is sealed.
-func (c *Closer) Drain(ctx context.Context, ends map[source.TopicPartition]int64) (Receipt, error) {
+func (c *Closer) Drain(ctx context.Context, ends []report.LaneEnd) (Receipt, error) {
 	c.turn.Lock()
 	defer c.turn.Unlock()
 	v, err := c.begin(ctx)
 	if err != nil {
-		return Receipt{Reason: ledger.ReasonDrain}, err
+		return Receipt{Emitted: report.Emitted{Reason: ledger.ReasonDrain}}, err
 	}
 	if missing := c.missing(v, ends); len(missing) > 0 {
-		return Receipt{Reason: ledger.ReasonDrain, Missing: missing, Lanes: lanesOf(v)}, nil
+		return Receipt{Emitted: report.Emitted{Reason: ledger.ReasonDrain, Covered: coveredBy(v)}, Missing: missing}, nil
 	}
 	return c.publishOpen(ctx, v, ledger.ReasonDrain, func(v *view, _ window.Ref) error {
 		if missing := c.missing(v, ends); len(missing) > 0 {
-			return fmt.Errorf("lane %s: %s: %w", missing[0].Lane, missing[0].Why, merge.ErrMoved)
+			return fmt.Errorf("lane %s: %s: %w", missing[0].Lane(), missing[0].Reason, merge.ErrMoved)
 		}
 		return nil
 	})
 }
 
-// missing lists the lanes that have not reached their ends, by name.
-func (c *Closer) missing(v *view, ends map[source.TopicPartition]int64) []LaneWait {
-	lanes := make(map[source.TopicPartition]*survey.Lane, len(v.Lanes))
+// missing lists the lanes that have not reached their ends, by topic and partition.
+func (c *Closer) missing(v *view, ends []report.LaneEnd) []report.LaneMissing {
+	lanes := make(map[report.LaneRef]*survey.Lane, len(v.Lanes))
 	for i := range v.Lanes {
-		lanes[source.TopicPartition{Topic: v.Lanes[i].ID.Topic, Partition: v.Lanes[i].ID.Partition}] = &v.Lanes[i]
+		lanes[report.LaneRef{Topic: v.Lanes[i].ID.Topic, Partition: v.Lanes[i].ID.Partition}] = &v.Lanes[i]
 	}
-	var missing []LaneWait
-	for tp, end := range ends {
-		w := LaneWait{Lane: tp.String(), Offset: -1, End: end}
-		l, ok := lanes[tp]
+	var missing []report.LaneMissing
+	for _, e := range ends {
+		m := report.LaneMissing{Topic: e.Topic, Partition: e.Partition, Offset: -1, Want: e.End}
+		l, ok := lanes[m.Lane()]
 		switch {
-		case end <= 0:
+		case e.End <= 0:
 			continue
 		case !ok:
-			w.Why = "the partition is not one of the source topics'"
+			m.Reason = "the partition is not one of the source topics'"
 		case l.Gone:
-			w.Offset, w.Why = l.Meta.Offset, l.Why
+			m.Offset, m.Reason = l.Meta.Offset, l.Why
 		case !l.Found || l.Meta.Offset < 0:
-			w.Why = "it has committed nothing yet"
-		case l.Meta.Offset < end:
-			w.Offset = l.Meta.Offset
-			w.Why = fmt.Sprintf("it has committed up to offset %d of %d", l.Meta.Offset, end)
+			m.Reason = "it has committed nothing yet"
+		case l.Meta.Offset < e.End:
+			m.Offset = l.Meta.Offset
+			m.Reason = fmt.Sprintf("it has committed up to offset %d of %d", l.Meta.Offset, e.End)
 		default:
 			continue
 		}
-		missing = append(missing, w)
+		missing = append(missing, m)
 	}
-	slices.SortFunc(missing, func(a, b LaneWait) int { return strings.Compare(a.Lane, b.Lane) })
+	slices.SortFunc(missing, func(a, b report.LaneMissing) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
 	return missing
 }
 
-func lanesOf(v *view) []LanePosition {
-	lanes := make([]LanePosition, len(v.Lanes))
+// coveredBy is what the lanes had committed at a look.
+func coveredBy(v *view) []report.LaneReceipt {
+	lanes := make([]report.LaneReceipt, len(v.Lanes))
 	for i := range v.Lanes {
 		l := &v.Lanes[i]
-		lanes[i] = LanePosition{Topic: l.ID.Topic, Partition: l.ID.Partition, Offset: -1, LastOffset: -1}
+		lanes[i] = report.LaneReceipt{Topic: l.ID.Topic, Partition: l.ID.Partition, Offset: -1}
 		if l.Found {
-			lanes[i].Offset, lanes[i].Folded = l.Meta.Offset, l.Meta.Counters.Folded
-			for _, s := range l.Slices {
-				lanes[i].LastOffset = max(lanes[i].LastOffset, s.LastOffset)
-			}
+			lanes[i].Offset = l.Meta.Offset
 		}
 	}
 	return lanes
@@ -102,14 +103,16 @@ func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still 
 	refs := v.Open(c.plan)
 	c.remember(v, refs)
 	refs = slices.DeleteFunc(refs, func(ref window.Ref) bool { return c.states[ref] == final })
-	receipt := Receipt{Reason: reason, Lanes: lanesOf(v), Windows: len(refs)}
+	receipt := Receipt{Emitted: report.Emitted{Reason: reason, Covered: coveredBy(v), Windows: len(refs)}}
 	if err := c.wholeView(v); err != nil { // there may be windows that it does not show
-		receipt.Missing = []LaneWait{{Lane: err.Lane.String(), Offset: -1, End: -1, Why: err.Error()}}
+		receipt.Missing = []report.LaneMissing{{Topic: err.Lane.Topic, Partition: err.Lane.Partition, Offset: -1, Reason: err.Error()}}
 		return receipt, nil
 	}
 	for i := range v.Lanes {
 		if l := &v.Lanes[i]; l.Gone { // other lanes of the log may not even be listed any more
-			receipt.Missing = append(receipt.Missing, LaneWait{Lane: l.ID.String(), Offset: l.Meta.Offset, End: -1, Why: l.Why})
+			receipt.Missing = append(receipt.Missing, report.LaneMissing{
+				Topic: l.ID.Topic, Partition: l.ID.Partition, Offset: l.Meta.Offset, Reason: l.Why,
+			})
 		}
 	}
 	if len(receipt.Missing) > 0 {
@@ -123,7 +126,7 @@ func (c *Closer) publishOpen(ctx context.Context, v *view, reason string, still 
 	for i := range results {
 		d := &results[i]
 		if d.published {
-			receipt.Closed = append(receipt.Closed, closedOf(d.row))
+			receipt.addRevision(d.row)
 			delete(c.states, d.ref)
 		}
 		var grew *GrewError

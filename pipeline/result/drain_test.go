@@ -5,8 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/result"
-	"millrace/pipeline/source"
+	"millrace/pipeline/report"
 )
 
 func TestFlushPublishesWhatIsCommitted(t *testing.T) {
@@ -20,15 +19,15 @@ func TestFlushPublishesWhatIsCommitted(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, receipt.Done)
 	require.Equal(t, 2, receipt.Windows)
-	require.Len(t, receipt.Closed, 2)
-	require.Equal(t, int64(2), receipt.Lanes[0].Offset)
-	require.Equal(t, int64(-1), receipt.Lanes[1].Offset)
+	require.Len(t, receipt.Revisions, 2)
+	require.Equal(t, int64(2), receipt.Covered[0].Offset)
+	require.Equal(t, int64(-1), receipt.Covered[1].Offset)
 	require.Equal(t, []string{"r1 flush"}, w.history("hourly", base))
 
 	receipt, err = c.Flush(w.ctx)
 	require.NoError(t, err)
 	require.Equal(t, 2, receipt.Unchanged)
-	require.Empty(t, receipt.Closed)
+	require.Empty(t, receipt.Revisions)
 
 	// The watermark closes it later: nothing changed, so nothing is published until it is final.
 	for _, l := range w.lanes {
@@ -53,12 +52,12 @@ func TestDrainNamesTheLaneThatIsNotThere(t *testing.T) {
 	w.lanes[0].event("x", 10, 1)
 	w.lanes[1].event("x", 70, 1)
 	w.lanes[0].commit()
-	ends := map[source.TopicPartition]int64{w.lanes[0].tp: 1, w.lanes[1].tp: 1, w.lanes[2].tp: 0}
+	ends := []report.LaneEnd{w.lanes[0].endAt(1), w.lanes[1].endAt(1), w.lanes[2].endAt(0)}
 	receipt, err := c.Drain(w.ctx, ends)
 	require.NoError(t, err)
 	require.False(t, receipt.Done)
-	require.Equal(t, []result.LaneWait{{
-		Lane: "orders/1", Offset: -1, End: 1, Why: "it has committed nothing yet",
+	require.Equal(t, []report.LaneMissing{{
+		Topic: "orders", Partition: 1, Offset: -1, Want: 1, Reason: "it has committed nothing yet",
 	}}, receipt.Missing)
 	require.Empty(t, w.ledger())
 
@@ -66,7 +65,7 @@ func TestDrainNamesTheLaneThatIsNotThere(t *testing.T) {
 	receipt, err = c.Drain(w.ctx, ends)
 	require.NoError(t, err)
 	require.True(t, receipt.Done)
-	require.Len(t, receipt.Closed, 2)
+	require.Len(t, receipt.Revisions, 2)
 	require.Equal(t, []string{"r1 drain"}, w.history("hourly", base))
 	require.Equal(t, []string{"r1 drain"}, w.history("hourly", at(60)))
 	require.Equal(t, int64(-1<<63), w.lanes[0].ctl().SealBefore, "a drain seals nothing")
@@ -87,15 +86,15 @@ func TestDrainIsExact(t *testing.T) {
 	l.event("x", 11, 1)
 	l.event("y", 11, 1)
 	finish := l.begin()
-	receipt, err := c.Drain(w.ctx, map[source.TopicPartition]int64{l.tp: 1})
+	receipt, err := c.Drain(w.ctx, []report.LaneEnd{l.endAt(1)})
 	require.NoError(t, err)
 	require.False(t, receipt.Done)
-	require.Contains(t, receipt.Failed[0].Error, "in the middle of a commit")
+	require.Contains(t, receipt.Failed[0].Problem, "in the middle of a commit")
 	finish()
-	receipt, err = c.Drain(w.ctx, map[source.TopicPartition]int64{l.tp: 1})
+	receipt, err = c.Drain(w.ctx, []report.LaneEnd{l.endAt(1)})
 	require.NoError(t, err)
 	require.True(t, receipt.Done)
-	require.Equal(t, int64(3), receipt.Closed[0].Events)
+	require.Equal(t, int64(3), receipt.Revisions[0].Events)
 	w.sound()
 }
 

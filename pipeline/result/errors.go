@@ -8,9 +8,9 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
-	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
 )
 
@@ -112,10 +112,10 @@ func Refused(err error) bool {
 
 // NotYetError says that a window cannot be closed by the watermark yet.
 type NotYetError struct {
-	Waiting survey.Waiting
+	Waiting report.Waiting
 	End     int64
 }
 
 func (e *NotYetError) Error() string {
-	return fmt.Sprintf("the window ends at %s, %s", window.FormatTime(e.End), e.Waiting)
+	return fmt.Sprintf("the window ends at %s, %s", window.FormatTime(e.End), e.Waiting.For)
 }

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/window"
 )
 
@@ -115,8 +116,8 @@ func (c *Closer) maintainFloors(ctx context.Context, v *view) {
 }
 
 // sweepViews goes on with the sweeps of all slots and counts what is kept.
-func (c *Closer) sweepViews(ctx context.Context) Kept {
-	kept := make([]publish.Kept, len(c.slots))
+func (c *Closer) sweepViews(ctx context.Context) *report.Kept {
+	kept := make([]report.Kept, len(c.slots))
 	_ = parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) (err error) {
 		kept[i], err = c.slots[i].Sweep(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -125,12 +126,12 @@ func (c *Closer) sweepViews(ctx context.Context) Kept {
 		}
 		return nil
 	})
-	all := Kept{Oldest: window.NoTime, Floor: window.NoTime}
+	all := new(report.Kept)
 	for _, k := range kept {
 		all.Rows += k.Rows
 		all.Results += k.Results
 		all.Backlog += k.Backlog
-		if k.Rows > 0 && k.Oldest != window.NoTime && (all.Oldest == window.NoTime || k.Oldest < all.Oldest) {
+		if k.Oldest != 0 && (all.Oldest == 0 || k.Oldest < all.Oldest) {
 			all.Oldest = k.Oldest
 		}
 	}

@@ -134,7 +134,7 @@ func TestAddedPartitionUnderFloors(t *testing.T) {
 	require.Empty(t, r.Closed)
 	require.Equal(t, at(330), b.ctl().DropBefore, "the new lane is told at once")
 	require.Len(t, r.Incidents, 1)
-	require.Contains(t, r.Incidents[0].Error, "incident final-grew: lane orders/orders/1 folded offset 0 into window hourly 2023-11-14T00:00:00Z")
+	require.Contains(t, r.Incidents[0].Problem, "incident final-grew: lane orders/orders/1 folded offset 0 into window hourly 2023-11-14T00:00:00Z")
 	b.idle()
 	b.event("x", 20, 1)
 	b.commit()

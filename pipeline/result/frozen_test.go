@@ -112,7 +112,7 @@ func TestFrozenContentOfAnotherPast(t *testing.T) {
 	for range 5 {
 		rep := w.round(c)
 		for _, x := range append(append(rep.Incidents, rep.Failed...), rep.Pending...) {
-			t.Log("trouble:", x.Error)
+			t.Log("trouble:", x.Problem)
 		}
 	}
 	t.Log(w.history("hourly", base), w.values())

@@ -5,8 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/source"
-	"millrace/pipeline/window"
+	"millrace/pipeline/report"
 )
 
 // The topic was made again with one partition instead of two. The lane that held the first window open is not listed any
@@ -26,15 +25,15 @@ func TestATopicMadeAgainHoldsItsWindows(t *testing.T) {
 	w.kafka.MakeTopicAgain("orders", "another", 1)
 	r := w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, int64(window.NoTime), r.Waiting.Watermark)
-	require.Equal(t, "orders/orders/0", r.Waiting.Lane)
-	require.Equal(t, "its topic was deleted and made again", r.Waiting.Why)
+	require.Zero(t, r.Waiting.Watermark)
+	require.Equal(t, "orders/0", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.For, "its topic was deleted and made again")
 
-	receipt, err := c.Drain(w.ctx, map[source.TopicPartition]int64{a.tp: 2})
+	receipt, err := c.Drain(w.ctx, []report.LaneEnd{a.endAt(2)})
 	require.NoError(t, err)
 	require.False(t, receipt.Done, "offset 2 is one of the old log")
 	require.Len(t, receipt.Missing, 1)
-	require.Equal(t, "its topic was deleted and made again", receipt.Missing[0].Why)
+	require.Equal(t, "its topic was deleted and made again", receipt.Missing[0].Reason)
 	receipt, err = c.Flush(w.ctx)
 	require.NoError(t, err)
 	require.False(t, receipt.Done)

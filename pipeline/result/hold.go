@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"millrace/pipeline/survey"
+	"millrace/pipeline/report"
 	"millrace/pipeline/window"
 )
 
@@ -24,11 +24,11 @@ const heldAfter = time.Minute
 
 // waiting describes what the watermark waits for, and since when as far as this closer knows. open are the view's open windows.
 // c.turn is held.
-func (c *Closer) waiting(v *view, open []window.Ref) survey.Waiting {
+func (c *Closer) waiting(v *view, open []window.Ref) report.Waiting {
 	w, now := v.Waiting(), c.cfg.Now()
 	h := &c.held
-	if h.since.IsZero() || h.watermark != w.Watermark || h.lane != w.Lane {
-		h.watermark, h.lane, h.since = w.Watermark, w.Lane, now
+	if h.since.IsZero() || h.watermark != v.Watermark || h.lane != w.Lane {
+		h.watermark, h.lane, h.since = v.Watermark, w.Lane, now
 	}
 	if furthest := v.Furthest(); furthest > h.furthest || h.moved.IsZero() {
 		h.furthest, h.moved = furthest, now

@@ -6,7 +6,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/result"
-	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/verify"
 )
@@ -43,17 +42,17 @@ func TestNothingIsPublishedWhileSlicesAreMissing(t *testing.T) {
 				r := w.round(c)
 				require.Empty(t, r.Closed)
 				require.Empty(t, r.Incidents)
-				require.Equal(t, "orders/orders/0", r.Waiting.Lane)
-				require.Contains(t, r.Waiting.Why, "it folded 3 events")
+				require.Equal(t, "orders/0", r.Waiting.Lane)
+				require.Contains(t, r.Waiting.For, "it folded 3 events")
 			}
 			for name, publish := range map[string]func() (result.Receipt, error){
 				"flush": func() (result.Receipt, error) { return c.Flush(w.ctx) },
-				"drain": func() (result.Receipt, error) { return c.Drain(w.ctx, map[source.TopicPartition]int64{}) },
+				"drain": func() (result.Receipt, error) { return c.Drain(w.ctx, nil) },
 			} {
 				receipt, err := publish()
 				require.NoError(t, err, name)
 				require.False(t, receipt.Done, name)
-				require.Contains(t, receipt.Missing[0].Why, "gone from redis", name)
+				require.Contains(t, receipt.Missing[0].Reason, "gone from redis", name)
 			}
 			_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
 			require.ErrorIs(t, err, store.ErrPartialLoss)
@@ -70,7 +69,7 @@ func TestNothingIsPublishedWhileSlicesAreMissing(t *testing.T) {
 			}
 			r := w.round(c)
 			require.NotEmpty(t, r.Incidents)
-			require.Contains(t, r.Incidents[0].Error, "incident state-lost")
+			require.Contains(t, r.Incidents[0].Problem, "incident state-lost")
 
 			w.lanes[0].reseed()
 			for range 12 { // what has failed waits for some rounds
@@ -117,7 +116,7 @@ func TestDamagedEntriesAreAskedFor(t *testing.T) {
 			d.damage(w, "*orders/orders/0}:s:*:3600000:"+itoa(base)+":*")
 			r := w.round(c)
 			require.Len(t, r.Pending, 1)
-			require.Regexp(t, d.says, r.Pending[0].Error)
+			require.Regexp(t, d.says, r.Pending[0].Problem)
 			require.Empty(t, r.Incidents)
 			require.Empty(t, w.ledger())
 			require.Equal(t, l.token, l.ctl().Rewrite.Owner)
@@ -150,7 +149,7 @@ func TestDamagedEntriesBecomeAnIncident(t *testing.T) {
 			r := w.round(c)
 			require.Len(t, r.Failed, 1)
 			require.Len(t, r.Incidents, 1)
-			require.Contains(t, r.Incidents[0].Error, d.incident)
+			require.Contains(t, r.Incidents[0].Problem, d.incident)
 			require.Empty(t, w.ledger())
 			_, _, err := c.CloseWindow(w.ctx, ref(0, 0), "")
 			var loss *result.LossError

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/publish/publishtest"
-	"millrace/pipeline/source"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -33,11 +33,11 @@ func TestDrainGoesOnBehindAFrozenRevision(t *testing.T) {
 	require.False(t, receipt.Done)
 	l.event("x", 11, 2)
 	l.commit()
-	receipt, err = w.closer().Drain(w.ctx, map[source.TopicPartition]int64{l.tp: 2})
+	receipt, err = w.closer().Drain(w.ctx, []report.LaneEnd{l.endAt(2)})
 	require.NoError(t, err)
 	require.True(t, receipt.Done)
 	require.Equal(t, []string{"r1 flush", "r2 drain"}, w.history("hourly", base))
-	require.Equal(t, int64(2), receipt.Closed[0].Events)
+	require.Equal(t, int64(2), receipt.Revisions[0].Events)
 	w.sound()
 }
 
@@ -54,8 +54,8 @@ func TestOvertakenCloserReportsNoIncident(t *testing.T) {
 	l.commit()
 	w.round(second)
 	require.NotEqual(t, int64(store.NoTime), l.ctl().DropBefore)
-	report := w.round(first)
-	require.Empty(t, report.Incidents)
+	told := w.round(first)
+	require.Empty(t, told.Incidents)
 	w.sound()
 }
 
@@ -70,8 +70,8 @@ func TestNoDropWhileALaneLacksItsState(t *testing.T) {
 		l.commit()
 	}
 	before := len(w.faults.Log(b.id.String()))
-	report := w.round(c)
-	require.NotEmpty(t, report.Closed)
+	told := w.round(c)
+	require.NotEmpty(t, told.Closed)
 	require.LessOrEqual(t, before, len(w.faults.Log(b.id.String())))
 	final := a.ctl().DropBefore
 	require.Equal(t, base+90*minute, final)

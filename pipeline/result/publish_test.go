@@ -10,7 +10,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish/publishtest"
-	"millrace/pipeline/source"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store/storetest"
 )
 
@@ -306,7 +306,7 @@ func TestMarkerAtTheTailHoldsUpNobody(t *testing.T) {
 	a.idle()
 	b.commit()
 	require.Len(t, w.round(c).Closed, 1)
-	receipt, err := c.Drain(w.ctx, map[source.TopicPartition]int64{a.tp: 2, b.tp: 2})
+	receipt, err := c.Drain(w.ctx, []report.LaneEnd{a.endAt(2), b.endAt(2)})
 	require.NoError(t, err)
 	require.True(t, receipt.Done)
 }

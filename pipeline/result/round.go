@@ -12,6 +12,7 @@ import (
 	"millrace/pipeline/merge"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -46,29 +47,29 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	c.showRows(ctx, v)
 	refs := v.Open(c.plan)
 	c.remember(v, refs)
-	report := RoundReport{Waiting: c.waiting(v, refs), Open: len(refs)}
+	told := RoundReport{Round: report.Round{Waiting: c.waiting(v, refs)}, Open: len(refs)}
 	due := c.due(v, refs)
-	report.Due = len(due)
+	told.Due = len(due)
 	results, err := c.closeAll(ctx, v, due, "", 2, c.passed)
 	if err != nil {
-		return report, err
+		return told, err
 	}
-	c.book(results, &report)
+	c.book(results, &told)
 	c.countLosses(v, results)
-	report.Progress = c.times(v, refs)
+	told.Progress = c.times(v, refs)
 	if err := c.wholeView(v); err != nil {
 		// Windows of slices that are gone would be passed over: nothing is sealed, let alone dropped.
-		report.Waiting.Lane, report.Waiting.Why = err.Lane.String(), err.Error()
-		report.Progress.SealBefore, report.Progress.DropBefore = window.NoTime, window.NoTime
-		return report, ctx.Err()
+		v.WaitFor(&told.Waiting, err.Lane, err.Error())
+		told.Progress.SealBefore, told.Progress.DropBefore = window.NoTime, window.NoTime
+		return told, ctx.Err()
 	}
-	if err := c.request(ctx, v, report.Progress); err != nil {
-		return report, err
+	if err := c.request(ctx, v, told.Progress); err != nil {
+		return told, err
 	}
-	c.advanceFinality(v, report.Progress)
+	c.advanceFinality(v, told.Progress)
 	c.maintainFloors(ctx, v)
-	report.Kept = c.sweepViews(ctx)
-	return report, ctx.Err()
+	told.Kept = c.sweepViews(ctx)
+	return told, ctx.Err()
 }
 
 // remember forgets what is known of windows that a lane has folded into since the last round, and of those that are
@@ -217,7 +218,7 @@ func again(err error) bool {
 }
 
 // book takes over what became of a round's windows.
-func (c *Closer) book(results []done, report *RoundReport) {
+func (c *Closer) book(results []done, told *RoundReport) {
 	kafka := make(map[string]struct{})
 	var late time.Duration
 	for i := range results {
@@ -229,7 +230,7 @@ func (c *Closer) book(results []done, report *RoundReport) {
 			c.shown[d.ref] = struct{}{}
 		}
 		if d.published {
-			report.Closed = append(report.Closed, closedOf(d.row))
+			told.Closed = append(told.Closed, ClosedBy(d.row))
 		}
 		var slot *publish.SlotError
 		var grew *GrewError
@@ -247,10 +248,10 @@ func (c *Closer) book(results []done, report *RoundReport) {
 			kafka[slot.Error()] = struct{}{}
 		case errors.As(d.err, &grew):
 			c.states[d.ref] = final
-			report.Incidents = append(report.Incidents, c.trouble(d, 1))
+			told.Incidents = append(told.Incidents, c.trouble(d, 1))
 		case Waits(d.err):
 			c.early[d.ref]++
-			report.Pending = append(report.Pending, c.trouble(d, c.early[d.ref]))
+			told.Pending = append(told.Pending, c.trouble(d, c.early[d.ref]))
 		default:
 			f := c.failures[d.ref]
 			if f == nil {
@@ -259,21 +260,25 @@ func (c *Closer) book(results []done, report *RoundReport) {
 			}
 			f.times++
 			f.next = c.round + min(maxPause, int64(1)<<min(f.times-1, 10))
-			report.Failed = append(report.Failed, c.trouble(d, f.times))
+			told.Failed = append(told.Failed, c.trouble(d, f.times))
 			if Incident(d.err) {
-				report.Incidents = append(report.Incidents, c.trouble(d, f.times))
+				told.Incidents = append(told.Incidents, c.trouble(d, f.times))
 			}
 		}
 	}
-	report.Kafka = slices.Sorted(maps.Keys(kafka))
+	told.Kafka = slices.Sorted(maps.Keys(kafka))
 	if late > 0 {
 		c.lateAfter = c.cfg.Now().Add(lateRest * late)
 	}
 }
 
-func (c *Closer) trouble(d *done, times int) Trouble {
+// trouble is a window that was not closed, that often in a row.
+func (c *Closer) trouble(d *done, times int) report.FailedWindow {
 	id := c.windowID(d.ref)
-	return Trouble{Window: id.Window, Start: id.Start, Times: times, Error: d.err.Error(), Kafka: Refused(d.err), Incident: Incident(d.err)}
+	return report.FailedWindow{
+		WindowRef: report.WindowRef{Window: id.Window, Start: id.Start}, Problem: d.err.Error(),
+		Times: times, Kafka: Refused(d.err), Incident: Incident(d.err),
+	}
 }
 
 // times finds how far sealing and dropping may go. refs are sorted by deadline.

@@ -10,6 +10,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -27,9 +28,9 @@ func TestRoundClosesWhatEveryLaneHasPassed(t *testing.T) {
 
 	r := w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, int64(window.NoTime), r.Waiting.Watermark)
-	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
-	require.Contains(t, r.Waiting.Why, "committed nothing")
+	require.Zero(t, r.Waiting.Watermark)
+	require.Equal(t, "orders/1", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.For, "committed nothing")
 
 	b.event("x", 30, 10)
 	b.commit()
@@ -41,8 +42,8 @@ func TestRoundClosesWhatEveryLaneHasPassed(t *testing.T) {
 	b.event("z", 60, 1)
 	b.commit()
 	r = w.round(c)
-	require.Equal(t, []result.Closed{{
-		Window: "hourly", Start: base, Revision: 1, Reason: ledger.ReasonWatermark, Keys: 2, Events: 3,
+	require.Equal(t, []report.ClosedWindow{{
+		WindowRef: report.WindowRef{Window: "hourly", Start: base}, End: at(60), Revision: 1, Reason: ledger.ReasonWatermark, Keys: 2, Events: 3,
 	}}, r.Closed)
 	require.Equal(t, map[string]string{
 		`hourly+0m {"k":"x"}`: `{"n":2,"sum":11,"avg":5.5,"last":10}`,
@@ -258,8 +259,8 @@ func TestIdleLaneNeedsTheBrokersProof(t *testing.T) {
 	w.kafka.Append(silent.tp, source.Record{Value: []byte(`{}`)})
 	r := w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
-	require.Contains(t, r.Waiting.Why, "it was idle, and 1 offsets of its log wait to be read (committed 1, end 2)")
+	require.Equal(t, "orders/1", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.For, "it was idle, and 1 offsets of its log wait to be read (committed 1, end 2)")
 
 	silent.log = append(silent.log, source.Record{Offset: 1, Timestamp: base, Value: []byte(`{}`)})
 	silent.catchUp()
@@ -280,7 +281,7 @@ func TestIdlenessOfAnotherLogProvesNothing(t *testing.T) {
 	busy.commit()
 	r := w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, "its topic was deleted and made again", r.Waiting.Why)
+	require.Contains(t, r.Waiting.For, "its topic was deleted and made again")
 }
 
 func TestAllIdleTakesTheGreatestWatermark(t *testing.T) {
@@ -316,7 +317,7 @@ func TestIdleLaneIsSealedBeforeTheWindowIsFinal(t *testing.T) {
 	b.event("x", 6, 1)
 	b.commit()
 	r = w.round(c)
-	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Equal(t, "orders/1", r.Waiting.Lane)
 	require.Empty(t, r.Closed, "the lane is not idle, its watermark is old")
 	b.idle()
 	w.round(c)
@@ -348,7 +349,7 @@ func TestEventInTheMiddleOfACommitIsWaitedFor(t *testing.T) {
 		r := w.round(c)
 		require.Empty(t, r.Closed)
 		require.Len(t, r.Pending, 1)
-		require.Contains(t, r.Pending[0].Error, "in the middle of a commit")
+		require.Contains(t, r.Pending[0].Problem, "in the middle of a commit")
 	}
 	w.round(c)
 	require.Equal(t, []string{"r1 watermark inexact"}, w.history("hourly", base))
@@ -377,7 +378,7 @@ func TestLaneThatLostWritesIsWaitedFor(t *testing.T) {
 	r := w.round(c)
 	require.Empty(t, r.Closed)
 	require.Len(t, r.Pending, 1)
-	require.Contains(t, r.Pending[0].Error, "stands at offset 2, behind 3 which revision 1 covers")
+	require.Contains(t, r.Pending[0].Problem, "stands at offset 2, behind 3 which revision 1 covers")
 	require.Empty(t, r.Failed)
 
 	l.acquire() // reads the rest of the log again
@@ -398,8 +399,8 @@ func TestNewPartitionHoldsTheWatermarkBack(t *testing.T) {
 	w.kafka.AddTopic("orders", 2)
 	r := w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
-	require.Contains(t, r.Waiting.Why, "committed nothing")
+	require.Equal(t, "orders/1", r.Waiting.Lane)
+	require.Contains(t, r.Waiting.For, "committed nothing")
 	w.lanes = append(w.lanes, w.newLane(1))
 	w.lanes[1].idle()
 	require.Len(t, w.round(c).Closed, 1)
@@ -420,7 +421,7 @@ func TestFoldingIntoAFinalWindowIsAnIncident(t *testing.T) {
 	w.lanes[1].commit()
 	r := w.round(c)
 	require.Len(t, r.Incidents, 1)
-	require.Contains(t, r.Incidents[0].Error, "incident final-grew: lane orders/orders/1 folded offset 0")
+	require.Contains(t, r.Incidents[0].Problem, "incident final-grew: lane orders/orders/1 folded offset 0")
 	require.Empty(t, w.round(c).Incidents, "it is reported once")
 	require.Equal(t, []string{"r1 watermark final"}, w.history("hourly", base))
 }
@@ -541,11 +542,11 @@ func TestOpenTransactionIsNoIdleness(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Begin())
 	require.NoError(t, p.Send(w.ctx, []publish.Record{{Topic: "orders", Value: []byte("{}")}}))
-	require.Contains(t, w.round(c).Waiting.Why, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)")
+	require.Contains(t, w.round(c).Waiting.For, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)")
 	require.NoError(t, p.Close())
-	require.Contains(t, w.round(c).Waiting.Why, "it was idle, and 2 offsets of its log wait to be read (committed 2, end 4)")
+	require.Contains(t, w.round(c).Waiting.For, "it was idle, and 2 offsets of its log wait to be read (committed 2, end 4)")
 	l.idle()
-	require.Equal(t, "all lanes are idle", w.round(c).Waiting.Why)
+	require.Contains(t, w.round(c).Waiting.For, "all lanes are idle")
 }
 
 // Records that are refused come all the time, so the log's end never stands still. The lane that reads them holds no
@@ -575,13 +576,13 @@ func TestRefusedRecordsHoldNoWindowOpen(t *testing.T) {
 	refuse(false)
 	r := w.round(c)
 	require.Empty(t, r.Closed, "the first look has no end of an earlier one")
-	require.Equal(t, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)", r.Waiting.Why)
+	require.Contains(t, r.Waiting.For, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)")
 	now = now.Add(time.Second)
 	refuse(true)
 	refuse(false)
 	r = w.round(c)
 	require.Len(t, r.Closed, 1, "the lane has passed the end of the look before")
-	require.Equal(t, "orders/orders/0", r.Waiting.Lane)
+	require.Equal(t, "orders/0", r.Waiting.Lane)
 	require.Equal(t, at(90), noisy.ctl().SealBefore)
 
 	// It stops reading. For a while nobody knows; then it holds windows open.
@@ -591,7 +592,7 @@ func TestRefusedRecordsHoldNoWindowOpen(t *testing.T) {
 	refuse(false)
 	r = w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Equal(t, "orders/1", r.Waiting.Lane)
 	since := r.Waiting.Since
 	now = now.Add(time.Second)
 	require.Equal(t, since, w.round(c).Waiting.Since, "the same lane holds the watermark at the same place")
@@ -601,7 +602,7 @@ func TestRefusedRecordsHoldNoWindowOpen(t *testing.T) {
 	noisy.commit()
 	r = w.round(c)
 	require.Empty(t, r.Closed)
-	require.Equal(t, "its watermark is the lowest", r.Waiting.Why)
+	require.Contains(t, r.Waiting.For, "its watermark is the lowest")
 	require.Greater(t, r.Waiting.Since, since)
 }
 
@@ -626,7 +627,7 @@ func TestOneLaneHoldsTheWatermark(t *testing.T) {
 	busy.commit()
 	r := w.round(c)
 	require.True(t, r.Waiting.Held)
-	require.Equal(t, "orders/orders/1", r.Waiting.Lane)
+	require.Equal(t, "orders/1", r.Waiting.Lane)
 	require.Equal(t, atBase().UnixMilli(), r.Waiting.Since)
 	now = now.Add(2 * time.Minute)
 	require.False(t, w.round(c).Waiting.Held, "the others stand still too")

@@ -17,6 +17,7 @@ import (
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -351,3 +352,8 @@ func newCommit() *fold.Commit { return new(fold.Commit) }
 
 // atBase is a clock that stands still.
 func atBase() time.Time { return time.UnixMilli(base) }
+
+// endAt is an end offset of the lane's partition.
+func (l *testLane) endAt(end int64) report.LaneEnd {
+	return report.LaneEnd{Topic: l.tp.Topic, Partition: l.tp.Partition, End: end}
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"millrace/pipeline/parallel"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -41,27 +42,6 @@ type Lane struct {
 type SliceKey struct {
 	Start int64 // ms
 	Gen   int
-}
-
-// Waiting says what the pipeline's watermark waits for.
-type Waiting struct {
-	Watermark int64  `json:"watermark"` // ms; math.MinInt64 while there is none
-	Lane      string `json:"lane,omitempty"`
-	Why       string `json:"why"`
-	Since     int64  `json:"since_ms,omitempty"` // since when that lane has held it there, ms; 0 when nobody has watched
-	Held      bool   `json:"held,omitempty"`     // for long, while other lanes go on: windows stay open because of this lane alone
-}
-
-// String is one line for people.
-func (w Waiting) String() string {
-	mark := "there is no watermark yet"
-	if w.Watermark != window.NoTime {
-		mark = "the watermark is " + window.FormatTime(w.Watermark)
-	}
-	if w.Lane == "" {
-		return fmt.Sprintf("%s: %s", mark, w.Why)
-	}
-	return fmt.Sprintf("%s: lane %s: %s", mark, w.Lane, w.Why)
 }
 
 // Passed is what the lane's lateness is decided with: no event it folds from now on belongs to a window whose deadline
@@ -193,14 +173,30 @@ func (c *Config) readLane(ctx context.Context, id store.LaneID, l *Lane) error {
 }
 
 // Waiting describes what the watermark waits for.
-func (v *View) Waiting() Waiting {
-	w := Waiting{Watermark: v.Watermark, Why: v.Why}
-	if v.Holder >= 0 {
-		w.Lane = v.Lanes[v.Holder].ID.String()
-	} else {
-		w.Why = "the source topics have no partitions"
+func (v *View) Waiting() (w report.Waiting) {
+	if v.Watermark != window.NoTime {
+		w.Watermark = v.Watermark
 	}
+	if v.Holder < 0 {
+		w.For = v.watermarkText() + ": the source topics have no partitions"
+		return w
+	}
+	v.WaitFor(&w, v.Lanes[v.Holder].ID, v.Why)
 	return w
+}
+
+// WaitFor says in w that the pipeline waits for a lane, and why.
+func (v *View) WaitFor(w *report.Waiting, lane store.LaneID, why string) {
+	w.Lane = report.LaneRef{Topic: lane.Topic, Partition: lane.Partition}.String()
+	w.For = fmt.Sprintf("%s: lane %s: %s", v.watermarkText(), lane, why)
+}
+
+// watermarkText says where the watermark is.
+func (v *View) watermarkText() string {
+	if v.Watermark == window.NoTime {
+		return "there is no watermark yet"
+	}
+	return "the watermark is " + window.FormatTime(v.Watermark)
 }
 
 // Furthest is the greatest watermark of a lane, ms; window.NoTime while none has one.

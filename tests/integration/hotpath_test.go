@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/verify"
@@ -79,9 +80,9 @@ func (h *hotPath) closeWhile(stop <-chan struct{}) error {
 func (h *hotPath) finish() {
 	h.T.Helper()
 	h.Reach(h.Total())
-	ends := make(map[source.TopicPartition]int64)
+	var ends []report.LaneEnd
 	for n := range h.Parts {
-		ends[source.TopicPartition{Topic: h.Topic(), Partition: n}] = int64(len(h.Fed[n].Records))
+		ends = append(ends, report.LaneEnd{Topic: h.Topic(), Partition: n, End: int64(len(h.Fed[n].Records))})
 	}
 	rig.Eventually(h.T, "drained", patience, func() bool {
 		_, err := h.closer.Round(context.Background())

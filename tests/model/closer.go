@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/window"
 )
@@ -13,7 +14,7 @@ type closerProc struct {
 	proc
 	w         *World
 	looks     []look
-	incidents []result.Trouble
+	incidents []report.FailedWindow
 	report    result.RoundReport
 	rounds    int // that ended without an error
 	receipt   result.Receipt
@@ -114,8 +115,8 @@ func (c *closerProc) do(cl *result.Closer) {
 		if ref, ok := w.anyWindow(); ok {
 			_, _, c.err = cl.CloseWindow(w.ctx, ref, "")
 			if result.Incident(c.err) {
-				c.incidents = append(c.incidents, result.Trouble{
-					Window: w.spec.Windows[ref.Window].Name, Start: ref.Start, Error: c.err.Error(),
+				c.incidents = append(c.incidents, report.FailedWindow{
+					WindowRef: report.WindowRef{Window: w.spec.Windows[ref.Window].Name, Start: ref.Start}, Problem: c.err.Error(),
 				})
 			}
 		}

@@ -1,7 +1,7 @@
 package model
 
 import (
-	"millrace/pipeline/source"
+	"millrace/pipeline/report"
 )
 
 // Bounds within which a healed world must come to rest.
@@ -135,10 +135,9 @@ func (w *World) drain(c *closerProc) {
 }
 
 // logEnds are the positions behind all records.
-func (w *World) logEnds() map[source.TopicPartition]int64 {
-	ends := map[source.TopicPartition]int64{}
+func (w *World) logEnds() (ends []report.LaneEnd) {
 	for p := range w.parts {
-		ends[source.TopicPartition{Topic: topic, Partition: int32(p)}] = w.parts[p].end()
+		ends = append(ends, report.LaneEnd{Topic: topic, Partition: int32(p), End: w.parts[p].end()})
 	}
 	return ends
 }

@@ -99,12 +99,12 @@ func (w *World) judgeSeals() {
 func (w *World) judgeIncidents(exempt func(window.Ref) bool) {
 	for _, c := range w.closers {
 		for _, t := range c.incidents {
-			seen := strings.Contains(t.Error, store.ErrPartialLoss.Error()) || strings.Contains(t.Error, agg.ErrEntryCorrupt.Error())
+			seen := strings.Contains(t.Problem, store.ErrPartialLoss.Error()) || strings.Contains(t.Problem, agg.ErrEntryCorrupt.Error())
 			if slices.Contains(w.damaged, true) && seen {
 				continue // it was, and for a long time, and what is published now is judged
 			}
 			if !exempt(w.refOf(windowID{t.Window, t.Start})) {
-				w.fail("%s reports: %s", c.name, t.Error)
+				w.fail("%s reports: %s", c.name, t.Problem)
 			}
 		}
 	}

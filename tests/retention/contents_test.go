@@ -15,6 +15,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/parallel"
+	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/store"
 )
@@ -103,7 +104,7 @@ type finals struct {
 	at map[int64]int64 // ms by start; when the round began, so that no window is taken for younger than it is
 }
 
-func (f *finals) add(closed []result.Closed, began time.Time) {
+func (f *finals) add(closed []report.ClosedWindow, began time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range closed {
@@ -151,7 +152,7 @@ type sampler struct {
 
 	mu      sync.Mutex
 	longest time.Duration // of the rounds so far
-	kept    result.Kept
+	kept    *report.Kept
 	line    string
 	worst   int64 // ms
 	samples int
