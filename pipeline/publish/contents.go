@@ -249,6 +249,7 @@ func (r *Contents) readSpan(ctx context.Context, topic string, span ledger.Span,
 		wait = defaultContentWait
 	}
 	limit := time.After(wait)
+	seen := false // that no transaction hides anything of the span any more
 	for from := span.First; ; {
 		next, err := r.Kafka.ReadCommitted(ctx, tp, from, func(rec source.Record) error {
 			if rec.Offset > span.Last {
@@ -270,8 +271,12 @@ func (r *Contents) readSpan(ctx context.Context, topic string, span ledger.Span,
 		if err != nil {
 			return err
 		}
-		if ends := all[tp]; ends.HighWatermark <= span.Last {
+		switch ends := all[tp]; {
+		case ends.HighWatermark <= span.Last, seen:
 			return nil // it was cut, or made again
+		case ends.End > span.Last:
+			seen = true
+			continue
 		}
 		select {
 		case <-ctx.Done():
