@@ -15,21 +15,21 @@ type certificate struct {
 	revision int
 }
 
-// Certify writes a certificate beside the row of its window, if the latest row has the revision and the checksum that were
-// counted again: else the answer is VerdictMoved. A certificate that the same recount has written before is not written
+// Certify writes a certificate beside the row of its window, if the latest row is of the edition and has the revision and
+// the checksum that were counted again: else the answer is VerdictMoved. A certificate that the same recount has written before is not written
 // again.
 func (h *Held) Certify(ctx context.Context, c ledger.Certificate) (Corrected, error) {
 	latest, err := h.readLatest(ctx, c.ID())
 	if err != nil {
 		return Corrected{}, err
 	}
-	if latest == nil || latest.Revision != c.Revision || latest.Checksum != c.Checksum {
+	if latest == nil || latest.Edition != c.Edition || latest.Revision != c.Revision || latest.Checksum != c.Checksum {
 		return Corrected{VerdictMoved, latest}, nil
 	}
 	if known := h.index.certificates[c.ID()]; known.replay == c.Replay && known.revision == c.Revision {
 		return Corrected{VerdictDone, latest}, nil
 	}
-	c.Edition, c.CertifiedAt = h.index.edition, h.keep.now().UnixMilli()
+	c.CertifiedAt = h.keep.now().UnixMilli()
 	if err := h.sendCertificate(ctx, &c); err != nil {
 		h.GiveUpProducer()
 		return Corrected{}, &RevisionError{Window: c.Window, Start: c.Start, Revision: c.Revision, Err: err}

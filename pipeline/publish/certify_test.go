@@ -14,7 +14,7 @@ import (
 
 func (d *desk) certificate(row *ledger.Row, replay string) ledger.Certificate {
 	return ledger.Certificate{
-		Pipeline: "p", Window: row.Window, Start: row.Start, Revision: row.Revision, Replay: replay, By: "test", Keys: row.Keys,
+		Pipeline: "p", Window: row.Window, Start: row.Start, Edition: ledger.Edition, Revision: row.Revision, Replay: replay, By: "test", Keys: row.Keys,
 		Events: row.Events, Checksum: row.Checksum, Scope: ledger.ScopeWhole, Lanes: []ledger.CertifiedLane{{Topic: "t", To: 5}},
 	}
 }

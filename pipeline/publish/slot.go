@@ -151,6 +151,17 @@ func (s *Slot) ReadOn(ctx context.Context) error {
 	return s.held.catchUp(ctx)
 }
 
+// Latest reads the ledger on and returns the latest row of a window, nil without one. It fences nobody, so another closer may be
+// about to supersede the row.
+func (s *Slot) Latest(ctx context.Context, id ledger.WindowID) (*ledger.Row, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.held.readLedger(ctx); err != nil {
+		return nil, &SlotError{Slot: s.held.n, Err: err}
+	}
+	return s.held.LatestRow(ctx, id)
+}
+
 // Forget makes the slot one that was never used: its ledger was made again.
 func (s *Slot) Forget() {
 	s.mu.Lock()

@@ -44,6 +44,8 @@ type Config struct {
 	// TrustEnds is how long an end of a lane's log proves that a lane which has reached it has nothing waiting. The default
 	// follows from the spec's commit interval.
 	TrustEnds time.Duration
+	// Jobs are the kinds of jobs that CarryOut carries out, by name.
+	Jobs map[string]JobKind
 	// Now is the clock for closed_at, for the pace of late revisions and for TrustEnds; what a revision holds never depends on it.
 	Now func() time.Time
 	Log *slog.Logger

@@ -39,17 +39,23 @@ func (c *Closer) begin(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	c.began = c.cfg.Now()
-	if known := c.known.ledgerID; known != "" && v.ledgerID != "" && known != v.ledgerID {
+	c.recognise(v.ledgerID)
+	return v, nil
+}
+
+// recognise notices a pipeline that was removed and begun anew, by the id of its ledger topic, "" when it is not known, and by
+// what the slots have read. What was remembered of the one before is forgotten. c.turn is held.
+func (c *Closer) recognise(ledgerID string) {
+	if known := c.known.ledgerID; known != "" && ledgerID != "" && known != ledgerID {
 		for _, s := range c.slots {
 			s.Forget()
 		}
 	}
-	now := incarnation{cmp.Or(v.ledgerID, c.known.ledgerID), c.edition()}
+	now := incarnation{cmp.Or(ledgerID, c.known.ledgerID), c.edition()}
 	if c.known.edition > 0 && now != c.known {
 		c.forget()
 	}
 	c.known = now
-	return v, nil
 }
 
 // forget forgets everything that rounds remember.
