@@ -7,47 +7,42 @@ import (
 	"fmt"
 	"time"
 
-	"millrace/pipeline/lane/deliver"
-	"millrace/pipeline/source"
+	"millrace/pipeline/lane/inflight"
 	"millrace/pipeline/store"
 )
-
-// forgot tells whether an error means that Redis forgot acknowledged writes.
-func forgot(err error) bool {
-	return errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta)
-}
-
-// onlyHere tells whether an error ends the chain of commits while nobody but this lane knows the state: Redis forgot it, or has
-// none and the journal cannot be read. It asks Redis until it answers or ctx ends.
-func (r *loop) onlyHere(ctx context.Context, err error) bool {
-	if !deliver.JournalUnreadable(err) {
-		return forgot(err)
-	}
-	for {
-		meta, found, askErr := r.deps.Store.ReadMeta(ctx, r.id)
-		if askErr == nil {
-			return !found || meta.Offset < 0
-		}
-		r.now.Reason = askErr.Error()
-		r.report()
-		if !pause(ctx, reseedAgain) {
-			return false
-		}
-	}
-}
 
 // reseedAgain is the pause before another try to write the state again.
 const reseedAgain = 200 * time.Millisecond
 
-// broken handles the end of the chain of commits. A fenced lane ends; one that alone knows the state takes a new token
+// verdict says what the lane does about an error that broke its chain of commits. It asks Redis if it must, until Redis
+// answers or ctx ends.
+func (r *loop) verdict(ctx context.Context, err error) inflight.Verdict {
+	v := inflight.Judge(err)
+	for v == inflight.AskRedis {
+		meta, found, askErr := r.deps.Store.ReadMeta(ctx, r.id)
+		switch {
+		case askErr == nil && inflight.HoldsOnlyCopy(meta, found):
+			return inflight.Reseed
+		case askErr == nil:
+			return inflight.End
+		}
+		r.now.Reason = askErr.Error()
+		r.report()
+		if !pause(ctx, reseedAgain) {
+			return inflight.End
+		}
+	}
+	return v
+}
+
+// chainBroken handles the end of the chain of commits. A fenced lane ends; one that alone knows the state takes a new token
 // and writes its whole memory again; anything else that no retry mends parks it.
-func (r *loop) broken(err error) error {
-	switch {
-	case r.onlyHere(r.ctx, err):
-	case store.IsFinal(err) && !errors.Is(err, store.ErrFenced):
-		return &Incident{Kind: cmp.Or(lossKind(err), IncidentCorrupt), From: -1, To: -1, Detail: withoutLane(err)}
-	default:
+func (r *loop) chainBroken(err error) error {
+	switch r.verdict(r.ctx, err) {
+	case inflight.End:
 		return err
+	case inflight.Park:
+		return &Incident{Kind: cmp.Or(lossKind(err), IncidentCorrupt), From: -1, To: -1, Detail: withoutLane(err)}
 	}
 	r.deps.Log.Warn("redis forgot acknowledged writes, the lane writes its state again", "lane", r.id.String(), "error", err)
 	for {
@@ -81,42 +76,41 @@ func (r *loop) broken(err error) error {
 }
 
 // reseed takes a new token and hands over one commit with everything in it, and the side records of every commit that
-// was under way. Those of commits in the journal go out before it.
+// was in flight. Those of commits in the journal go out before it.
 func (r *loop) reseed(ctx context.Context) error {
-	r.halt()
-	var stored []store.SliceStat
-	_, meta, err := r.take(ctx)
-	if err == nil {
-		_, stored, err = r.deps.Store.LaneView(ctx, r.id, r.program.StateID)
-	}
-	if lossKind(err) == IncidentCorrupt {
-		meta, err = r.clear(ctx)
-	}
+	r.stopCommitter()
+	meta, stored, err := r.retake(ctx)
 	if err != nil {
-		return lossIncident(err)
+		return err
 	}
-	if r.tail != nil {
-		r.owed, r.tail = append(r.owed, r.tail), nil
-	}
-	var side []source.SideRecord
-	for _, f := range r.inFlight {
-		side = append(side, f.Side...)
-	}
-	r.free = append(r.free, r.inFlight...)
-	c := r.free[len(r.free)-1]
-	r.free, r.inFlight = r.free[:len(r.free)-1], nil
-	r.state.Reseed(c, meta.Cursor, stored)
-	c.OweSides(side)
+	c := r.commits.Reseed(meta, stored, time.Now())
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
-	r.alone = meta.Offset < 0
-	if !r.alone { // a hint beside no state at all is what tells that the state was lost
-		r.claim.ResetHint(meta.Offset, r.hintText)
-	}
-	r.asks.Rewrite = 0 // it was asked of the owner before, and is done
+	r.setHintBack(meta)
 	r.startCommitter()
-	r.hand(c)
+	r.committer.Send(c)
 	return nil
+}
+
+// retake takes a new token for a lane whose memory is whole and which Redis forgot, or a part of it. It returns what Redis
+// has; what cannot be read there is taken away.
+func (l *Lane) retake(ctx context.Context) (meta store.Meta, stored []store.SliceStat, err error) {
+	_, meta, err = l.take(ctx)
+	if err == nil {
+		_, stored, err = l.deps.Store.LaneView(ctx, l.id, l.program.StateID)
+	}
+	if lossKind(err) == IncidentCorrupt {
+		meta, err = l.clearLane(ctx)
+	}
+	return meta, stored, lossIncident(err)
+}
+
+// setHintBack lets the group's offset follow a Redis that went back. A hint beside no state at all is what tells that the
+// state was lost: it stays.
+func (l *Lane) setHintBack(meta store.Meta) {
+	if meta.Offset >= 0 {
+		l.claim.ResetHint(meta.Offset, l.hintText)
+	}
 }
 
 // parkAgain renews the incident of a parked lane that has another token: nobody can decide under the one before any more.
@@ -126,25 +120,25 @@ func (r *loop) parkAgain() {
 	r.park(&inc, nil)
 }
 
-// clear takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when
+// clearLane takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when
 // another owner has written there since.
-func (r *loop) clear(ctx context.Context) (store.Meta, error) {
-	owner, err := r.deps.Store.ReadOwner(ctx, r.id)
+func (l *Lane) clearLane(ctx context.Context) (store.Meta, error) {
+	owner, err := l.deps.Store.ReadOwner(ctx, l.id)
 	if err != nil {
 		return store.Meta{}, err
 	}
-	if owner != r.token {
+	if owner != l.token {
 		return store.Meta{}, store.ErrFenced
 	}
-	r.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", r.id.String())
+	l.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", l.id.String())
 	next := store.NextToken(owner)
 	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool) {
 		m.Offset = store.NotStarted
 		return true
 	}
-	meta, err := replaceLane(ctx, r.deps.Store, r.program, r.id, owner, next, store.Meta{}, notStarted)
+	meta, err := replaceLane(ctx, l.deps.Store, l.program, l.id, owner, next, store.Meta{}, notStarted)
 	if err == nil {
-		r.token = next
+		l.token = next
 	}
 	return meta, err
 }
@@ -163,11 +157,11 @@ func (r *loop) release() error {
 	r.committer.Hurry()
 	final := false
 	for {
-		if !final && len(r.free) > 0 {
+		if !final && r.commits.Ready() {
 			final = true
-			r.commit(-1) // also with nothing new: it notices a Redis that forgot
+			r.commit(store.NotIdle) // also with nothing new: it notices a Redis that forgot
 		}
-		if final && len(r.inFlight) == 0 && r.leave() {
+		if final && r.commits.InFlight() == 0 && r.mayLeave() {
 			return nil
 		}
 		select {
@@ -176,7 +170,7 @@ func (r *loop) release() error {
 			if !ok {
 				return nil
 			}
-			if d.Err != nil && r.onlyHere(ctx, d.Err) {
+			if d.Err != nil && r.verdict(ctx, d.Err) == inflight.Reseed {
 				// Its successor would find nothing, or too little: nobody knows the state but this lane.
 				if err := r.reseedForSuccessor(ctx); err != nil {
 					return errors.Join(d.Err, err)
@@ -191,7 +185,7 @@ func (r *loop) release() error {
 				return err
 			}
 		case <-ctx.Done():
-			if final && len(r.inFlight) == 0 {
+			if final && r.commits.InFlight() == 0 {
 				return nil // the rest is in the journal
 			}
 			return fmt.Errorf("release lane %s: commits not accepted within %s; its next owner reads on from offset %d",
@@ -219,10 +213,10 @@ func (r *loop) reseedForSuccessor(ctx context.Context) error {
 	}
 }
 
-// leave tells whether a lane whose commits are all durable may go: with an empty journal, or when the journal does not
+// mayLeave reports whether a lane whose commits are all durable may go: with an empty journal, or when the journal does not
 // become empty now. What is left in it waits for whoever acquires the lane.
-func (r *loop) leave() bool {
-	return r.tail == nil || r.tail.Pending().Calls == 0 || r.committer.Failing() != nil || !r.deps.route().Direct()
+func (r *loop) mayLeave() bool {
+	return r.commits.Pending().Calls == 0 || r.committer.Failing() != nil || !r.deps.route().Direct()
 }
 
 // pause waits for d or the end of ctx, and reports whether it was d.

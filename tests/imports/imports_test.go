@@ -2,11 +2,13 @@
 package imports
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,6 +42,15 @@ var rules = []rule{
 		allow: []string{
 			"millrace/pipeline/agg", "millrace/pipeline/event", "millrace/pipeline/report", "millrace/pipeline/source", "millrace/pipeline/spec",
 			"millrace/pipeline/store", "millrace/pipeline/window",
+		},
+	},
+	{
+		name: "the account of commits in flight waits for nobody: no context, no lock, no I/O",
+		dirs: []string{"pipeline/lane/inflight"},
+		deny: []string{"context", "sync", "math/rand", "os", "io", "net", "log", "millrace"},
+		allow: []string{
+			"millrace/pipeline/journal", "millrace/pipeline/lane/deliver", "millrace/pipeline/lane/fold", "millrace/pipeline/source",
+			"millrace/pipeline/store",
 		},
 	},
 	{
@@ -180,6 +191,9 @@ func TestRulesCatchWhatTheyForbid(t *testing.T) {
 		{dir: "pipeline/lane/fold", pkg: "millrace/pipeline/journal", want: 1},
 		{dir: "pipeline/lane/fold", pkg: "millrace/pipeline/store", want: 0},
 		{dir: "pipeline/lane/fold", pkg: "strings", want: 0},
+		{dir: "pipeline/lane/inflight", pkg: "context", want: 1},
+		{dir: "pipeline/lane/inflight", pkg: "time", want: 0},
+		{dir: "pipeline/lane/inflight", pkg: "millrace/pipeline/lane/deliver", want: 0},
 		{dir: "pipeline/lane/deliver", pkg: "millrace/pipeline/lane", want: 1},
 		{dir: "pipeline/lane/deliver", pkg: "millrace/pipeline/lane/fold", want: 0},
 		{dir: "internal/contract", pkg: "millrace/pipeline/spec", want: 0},
@@ -202,4 +216,48 @@ func TestRulesCatchWhatTheyForbid(t *testing.T) {
 	} {
 		require.Len(t, broken(c.dir, c.test, c.pkg), c.want, "%s imports %s", c.dir, c.pkg)
 	}
+}
+
+// still are packages without a goroutine and without a clock: who calls them says what time it is.
+var still = []string{"pipeline/lane/fold", "pipeline/lane/inflight"}
+
+// clock are the names of package time that read a clock or wait for one.
+var clock = []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick", "Sleep"}
+
+// restless lists what of a file starts a goroutine, uses a channel or reads a clock.
+func restless(fset *token.FileSet, file *ast.File) (found []string) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt, *ast.SelectStmt, *ast.SendStmt, *ast.ChanType:
+			found = append(found, fset.Position(n.Pos()).String()+": a goroutine or a channel")
+		case *ast.SelectorExpr:
+			if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "time" && slices.Contains(clock, n.Sel.Name) {
+				found = append(found, fset.Position(n.Pos()).String()+": time."+n.Sel.Name)
+			}
+		}
+		return true
+	})
+	return found
+}
+
+func TestStillPackages(t *testing.T) {
+	for _, dir := range still {
+		names, err := fs.Glob(os.DirFS("../.."), dir+"/*.go")
+		require.NoError(t, err)
+		require.NotEmpty(t, names)
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, "../../"+name, nil, parser.SkipObjectResolution)
+			require.NoError(t, err)
+			require.Empty(t, restless(fset, file))
+		}
+	}
+	fset := token.NewFileSet()
+	const bad = "package p; func f(c chan int) { go f(c); c <- int(time.Now().Unix()) }"
+	file, err := parser.ParseFile(fset, "bad.go", bad, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	require.Len(t, restless(fset, file), 4)
 }
