@@ -15,6 +15,7 @@ type LateRecord struct {
 	Topic     string
 	Partition int32
 	Offset    int64
+	Windows   string // for which it was late: name@start, with commas; an ellipsis ends a list that is not complete
 }
 
 // LateReader passes every record of the pipeline's late topic to fn.
@@ -54,6 +55,8 @@ func parseLate(headers []source.Header) (LateRecord, bool) {
 		case "mr-reason":
 			r.Reason = value
 			seen++
+		case "mr-windows":
+			r.Windows = value
 		case "mr-topic":
 			r.Topic = value
 			seen++
