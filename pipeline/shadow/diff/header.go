@@ -1,0 +1,80 @@
+package diff
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"millrace/pipeline/ledger"
+)
+
+// HeaderVersion is the version of headers that this program writes and reads.
+const HeaderVersion = 1
+
+// Header says what a shadow has found out about one window.
+type Header struct {
+	Version  int    `json:"version"`
+	Equal    bool   `json:"equal"`             // keys, events and checksum are those of the base
+	Problem  string `json:"problem,omitempty"` // why the window could not be compared; there is no difference then
+	Lateness string `json:"lateness"`
+	Scope    string `json:"scope"`
+
+	// The revision that the content was compared with. Revision 0: the window was never published.
+	BaseEdition  int    `json:"base_edition,omitempty"`
+	BaseRevision int    `json:"base_revision"`
+	BaseChecksum string `json:"base_checksum,omitempty"`
+	BaseKeys     int64  `json:"base_keys"`
+	BaseEvents   int64  `json:"base_events"`
+	BaseSpec     string `json:"base_spec,omitempty"`
+
+	// Row is the ledger row that a correction publishes, with what was counted: keys, events, checksum and covers of the lanes.
+	Row ledger.Row `json:"row"`
+
+	Added   int64  `json:"added"`
+	Changed int64  `json:"changed"`
+	Removed int64  `json:"removed"`
+	Pages   int    `json:"pages"`
+	Digest  string `json:"digest,omitempty"` // SHA-256 over the pages, 32 hex digits
+}
+
+// ID names the window.
+func (h *Header) ID() ledger.WindowID { return h.Row.ID() }
+
+// Rows is how many keys differ.
+func (h *Header) Rows() int64 { return h.Added + h.Changed + h.Removed }
+
+// Encode renders the header as it is kept. Equal headers have equal bytes.
+func (h *Header) Encode() ([]byte, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("header of %s: %w", h.ID(), err)
+	}
+	return b, nil
+}
+
+// ParseHeader reads what Encode wrote.
+func ParseHeader(b []byte) (*Header, error) {
+	h := new(Header)
+	if err := json.Unmarshal(b, h); err != nil {
+		return nil, fmt.Errorf("%w: header: %w", ErrCorrupt, err)
+	}
+	if h.Version > HeaderVersion {
+		return nil, fmt.Errorf("header of %s has version %d, this version of millrace reads up to %d; update millrace", h.ID(), h.Version, HeaderVersion)
+	}
+	return h, nil
+}
+
+// Digest is a running checksum of the pages of a window, or of the headers of a shadow.
+type Digest struct{ sum [sha256.Size]byte }
+
+// Add takes the next bytes in.
+func (d *Digest) Add(b []byte) {
+	h := sha256.New()
+	h.Write(d.sum[:])
+	h.Write(b)
+	h.Sum(d.sum[:0])
+}
+
+// String is 32 hexadecimal digits.
+func (d *Digest) String() string { return hex.EncodeToString(d.sum[:16]) }
