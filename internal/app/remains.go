@@ -144,7 +144,7 @@ func (r remains) Fence(ctx context.Context, pipeline, token string, sources []st
 	}
 	return r.store.ScanPipeline(ctx, pipeline, func(keys []store.PipelineKey) error {
 		for _, k := range keys {
-			if k.Lane.Pipeline == pipeline {
+			if k.Lane.Pipeline != "" { // of the pipeline or of one of its shadows
 				if err := fence(k.Lane); err != nil {
 					return err
 				}
@@ -183,7 +183,7 @@ func (r remains) Sweep(ctx context.Context, pipeline, token string, progress fun
 			found += len(keys)
 			example = keys[0].Name
 			for _, k := range keys {
-				if k.Kind != store.KeyMeta || k.Lane.Pipeline != pipeline {
+				if k.Kind != store.KeyMeta || k.Lane.Pipeline == "" {
 					continue
 				}
 				if _, err := r.store.Fence(ctx, k.Lane, store.Token(token)); err != nil {

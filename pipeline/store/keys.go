@@ -166,3 +166,15 @@ func (id WindowID) key(name string) string { return "mr:{" + id.String() + "}:" 
 
 func (id WindowID) ledgerKey() string          { return id.key("ledger") }
 func (id WindowID) revisionKey(rev int) string { return id.key("r:" + strconv.Itoa(rev)) }
+
+func (id ShadowID) key(name string) string { return pipelineKey(id.Namespace(), name) }
+
+func (id ShadowID) guardKey() string   { return id.key("guard") }
+func (id ShadowID) planKey() string    { return id.key("plan") }
+func (id ShadowID) headersKey() string { return id.key("windows") }
+
+// pagesKey is the key of a window's difference; the window is named by name and start.
+func (id ShadowID) pagesKey(window string) string { return id.key("d:" + window) }
+
+// shadowsKey is where a pipeline keeps which shadows it has.
+func shadowsKey(pipeline string) string { return pipelineKey(pipeline, "shadows") }

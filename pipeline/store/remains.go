@@ -21,11 +21,12 @@ const (
 	KeyView    = "view"    // of a window: ledger rows and contents
 	KeyControl = "control" // of the pipeline: desired state and answered requests
 	KeyLease   = "lease"   // of a replica or of the closer
+	KeyShadow  = "shadow"  // of a replay: plan, differences and which replays there are
 	KeyOther   = "other"   // nothing that this version writes
 )
 
 // KeyKinds lists them in the order in which they are shown.
-var KeyKinds = [...]string{KeyMeta, KeyRequest, KeySlices, KeyEntries, KeyView, KeyControl, KeyLease, KeyOther}
+var KeyKinds = [...]string{KeyMeta, KeyRequest, KeySlices, KeyEntries, KeyView, KeyControl, KeyLease, KeyShadow, KeyOther}
 
 // scanCount is how many keys of the server one call of SCAN looks at, so that none holds the server up for long.
 const scanCount = 1000
@@ -39,6 +40,11 @@ type PipelineKey struct {
 	Name string
 	Kind string
 	Lane LaneID // whose key it is; the zero LaneID for keys that are not a lane's
+}
+
+// IsGuard reports whether the key is the guard of a shadow, which goes after everything it guards.
+func (k PipelineKey) IsGuard() bool {
+	return k.Kind == KeyShadow && strings.HasSuffix(k.Name, "}:guard")
 }
 
 // parsePipelineKey says what a key that matched the pattern is.
@@ -55,6 +61,8 @@ func parsePipelineKey(name string) PipelineKey {
 		k.Kind = KeyControl
 	case len(parts) == 1 && head == "replica":
 		k.Kind = KeyLease
+	case len(parts) == 1 && (rest == "shadows" || strings.Contains(tag, "@") && shadowKeys[head]):
+		k.Kind = KeyShadow
 	case len(parts) == 3 && (rest == "ledger" || head == "r"):
 		k.Kind = KeyView
 	case len(parts) == 3:
@@ -68,6 +76,9 @@ func parsePipelineKey(name string) PipelineKey {
 }
 
 var laneKinds = map[string]string{"meta": KeyMeta, "ctl": KeyRequest, "slices": KeySlices, "folds": KeySlices, "s": KeyEntries}
+
+// shadowKeys are the keys that a shadow has under its own tag, by what they begin with.
+var shadowKeys = map[string]bool{"guard": true, "plan": true, "windows": true, "d": true}
 
 // ScanPipeline passes all keys of a pipeline to fn, batch by batch; every key that exists from the beginning to the end
 // comes at least once. It looks at all keys of the server, in calls of bounded length: only that finds what no registry
