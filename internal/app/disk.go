@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -89,7 +88,7 @@ func (d *disk) settleMoved(ctx context.Context, moved map[report.ChainRef]bool) 
 		if c.State != journal.Pending || err != nil || !found || meta.Owner == c.Owner {
 			continue
 		}
-		ref := refOf(c)
+		ref := c.Ref()
 		// A removal takes the owner's token away soon, and nobody else will take over: one check is enough.
 		if seen[ref] = true; !moved[ref] && !meta.Owner.Removed() {
 			continue
@@ -97,7 +96,7 @@ func (d *disk) settleMoved(ctx context.Context, moved map[report.ChainRef]bool) 
 		switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: deliver.Fitting(d.side)}); {
 		case err == nil:
 			d.log.Info("journalled commits are superseded: another owner has taken the lane", "lane", c.Lane.String(),
-				"chain", c.Owner, "commits", r.Superseded.Commits, "outcome", r.Outcome)
+				"chain", c.Owner, "commits", r.SupersededCommits(), "outcome", r.Outcome)
 		case !errors.Is(err, journal.ErrLive) && !errors.Is(err, journal.ErrUnknown) && ctx.Err() == nil:
 			d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
 		}
@@ -124,10 +123,6 @@ func (d *disk) sweepAside(now time.Time) {
 	}
 }
 
-func refOf(c journal.Chain) report.ChainRef {
-	return report.ChainRef{Topic: c.Lane.Topic, Partition: c.Lane.Partition, Chain: string(c.Owner)}
-}
-
 // storage is what a pipeline's state machine needs to know. What waits for lanes that do not run here is not its affair.
 func (d *disk) storage(pipeline string) breaker.Storage {
 	level, stats := d.Level(), d.Stats()
@@ -146,26 +141,7 @@ func (d *disk) storage(pipeline string) breaker.Storage {
 
 // List implements activities.Journal.
 func (d *disk) List(_ context.Context, pipeline string) ([]report.WALChain, error) {
-	segments := d.Segments()
-	chains := slices.DeleteFunc(d.Chains(), func(c journal.Chain) bool { return c.Lane.Pipeline != pipeline })
-	slices.SortStableFunc(chains, func(a, b journal.Chain) int { return int(int64(a.FirstIndex) - int64(b.FirstIndex)) })
-	out := make([]report.WALChain, 0, len(chains))
-	for _, c := range chains {
-		w := report.WALChain{
-			ChainRef: refOf(c), First: c.First.String(), Last: c.Last.String(), From: -1, To: c.Offset,
-			Commits: c.Spilled.Commits - c.Drained.Commits, Bytes: c.Spilled.Bytes - c.Drained.Bytes, Live: c.State == journal.Live,
-		}
-		if c.State == journal.Superseded {
-			w.Settled = report.ChainSuperseded
-		}
-		for _, s := range segments {
-			if c.FirstIndex >= s.First && c.FirstIndex < s.Next {
-				w.Segment = s.File
-			}
-		}
-		out = append(out, w)
-	}
-	return out, nil
+	return d.Journal.List(pipeline), nil
 }
 
 // Settle implements activities.Journal.
@@ -192,9 +168,7 @@ func (d *disk) Settle(ctx context.Context, pipeline string, chain report.ChainRe
 	case err != nil:
 		return report.SettledChain{}, permanent(err)
 	}
-	out := settledChain(r)
-	out.ChainRef = chain
-	return *out, nil
+	return r, nil
 }
 
 // follow reports how far a chain is until ctx ends.
@@ -208,7 +182,7 @@ func (d *disk) follow(ctx context.Context, chain report.ChainRef, pipeline strin
 		case <-tick.C:
 		}
 		for _, c := range d.Chains() {
-			if c.Lane.Pipeline == pipeline && refOf(c) == chain {
+			if c.Lane.Pipeline == pipeline && c.Ref() == chain {
 				progress(activities.Settled{Records: c.Drained.Calls, Bytes: c.Drained.Bytes})
 			}
 		}
@@ -230,16 +204,7 @@ func corruptRange(chain report.ChainRef, r wal.Range) report.CorruptRange {
 
 // Accounts implements activities.Journal: the books of one pipeline's lanes.
 func (d *disk) Accounts(pipeline string) (report.JournalAccounts, error) {
-	var spilled, drained, superseded, pending journal.Tally
-	for _, l := range d.Journal.Accounts().Lanes {
-		if l.Lane.Pipeline == pipeline {
-			spilled, drained = spilled.Plus(l.Spilled), drained.Plus(l.Drained)
-			superseded, pending = superseded.Plus(l.Superseded), pending.Plus(l.Pending)
-		}
-	}
-	return report.JournalAccounts{
-		Spilled: account(spilled), Drained: account(drained), Superseded: account(superseded), Pending: account(pending),
-	}, nil
+	return d.Books(pipeline), nil
 }
 
 // sides publishes the side records of chains that are settled without a lane. The producer is made when it is needed.

@@ -13,7 +13,6 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
-	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 	"millrace/pipeline/store"
@@ -299,8 +298,7 @@ func recoveredLane(row *engine.LaneReport, steps []engine.StepReport) report.Rec
 		}
 	}
 	if row.Journal != nil {
-		out.Journal = settledChain(*row.Journal)
-		out.Journal.Topic, out.Journal.Partition = named.Topic, named.Partition
+		out.Journal = row.Journal
 	}
 	if row.Incident != nil {
 		out.Note = ""
@@ -318,24 +316,6 @@ func laneIncident(inc *lane.Incident) *report.Incident {
 		out.Choices = append(out.Choices, report.Choice{Name: c.Name, Text: c.Text, Lost: c.Lost, Reread: c.Reread})
 	}
 	return out
-}
-
-func settledChain(r journal.Resumed) *report.SettledChain {
-	out := &report.SettledChain{
-		Outcome: r.Outcome, Commits: r.Commits, Calls: r.Calls, Entries: r.Entries, Bytes: r.Bytes, From: r.First,
-		To: r.Last, Reason: r.Reason,
-	}
-	out.Chain = string(r.Chain)
-	if r.Superseded.Calls > 0 {
-		a := account(r.Superseded)
-		out.Superseded = &a
-	}
-	return out
-}
-
-func account(t journal.Tally) report.Account {
-	text, _ := t.Checksum.MarshalText() // it never fails
-	return report.Account{Commits: t.Commits, Calls: t.Calls, Entries: t.Entries, Bytes: t.Bytes, Checksum: string(text)}
 }
 
 // laneOf reads pipeline/topic/partition; none of the names has a slash.

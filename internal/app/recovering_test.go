@@ -12,7 +12,6 @@ import (
 	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
-	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 	"millrace/pipeline/store"
@@ -43,8 +42,10 @@ func TestBatchAsTheControlPlaneSeesIt(t *testing.T) {
 				Lane: "orders/events/1", Token: "7:y", Outcome: lane.OutcomeResumed, From: 6, To: 7, Entries: 11, Bytes: 12,
 				Start: 30, LogStart: 1, LogEnd: 99,
 				Reread: 9, Steps: map[string]float64{lane.StepVerify: 0.5, lane.StepAcquire: 1.25},
-				Journal: &journal.Resumed{Outcome: journal.WasDrained, Chain: "6:w", Commits: 2, Calls: 3, Entries: 4, Bytes: 5, First: 20,
-					Last: 30},
+				Journal: &report.SettledChain{
+					ChainRef: report.ChainRef{Topic: "events", Partition: 1, Chain: "6:w"}, Outcome: report.ChainDrained,
+					Commits: 2, Calls: 3, Entries: 4, Bytes: 5, From: 20, To: 30,
+				},
 			},
 			{Lane: "orders/events/2", Token: "7:x", Outcome: lane.OutcomeParked, Start: -1, Error: "incident state-lost", Incident: lost()},
 			{Lane: "orders/events/3", Outcome: lane.OutcomeGone, Error: "fenced"},
@@ -119,15 +120,6 @@ func TestMidRunBatchAsTheControlPlaneSeesIt(t *testing.T) {
 		Incident: laneIncident(lost()),
 	}, got.Lanes[0])
 	require.Equal(t, "3 lanes of orders on worker-a: parked while running: gap of 2, state-lost of 1", recoverySummary(got.Batch, &got))
-}
-
-func TestSupersededChain(t *testing.T) {
-	got := settledChain(journal.Resumed{
-		Outcome: journal.WasSuperseded, Chain: "6:w", First: -1, Last: -1, Reason: "the lane's owner was 7:z",
-		Superseded: journal.Tally{Commits: 1, Calls: 2, Entries: 3, Bytes: 4, Checksum: 0xbeef},
-	})
-	require.Equal(t, &report.Account{Commits: 1, Calls: 2, Entries: 3, Bytes: 4, Checksum: "000000000000beef"}, got.Superseded)
-	require.Equal(t, "the lane's owner was 7:z", got.Reason)
 }
 
 // A lane of a batch that is long over is shown as it is now.

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"millrace/pipeline/journal"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -50,24 +50,24 @@ type Trouble struct {
 
 // LaneReport is one lane of a batch.
 type LaneReport struct {
-	Lane      string             `json:"lane"`
-	Token     store.Token        `json:"token,omitempty"` // of the acquisition
-	Outcome   string             `json:"outcome,omitempty"`
-	From      int64              `json:"from"` // epoch of the owner before
-	To        int64              `json:"to"`   // epoch of the new owner
-	Entries   int64              `json:"entries"`
-	Bytes     int64              `json:"bytes"`
-	Committed int64              `json:"committed"`
-	Start     int64              `json:"start"`
-	LogStart  int64              `json:"log_start"`
-	LogEnd    int64              `json:"log_end"`
-	Reread    int64              `json:"reread"`
-	Steps     map[string]float64 `json:"steps"` // ms
-	Tries     int                `json:"tries"` // of the step that needed most
-	Journal   *journal.Resumed   `json:"journal,omitempty"`
-	Decision  *lane.Decision     `json:"decision,omitempty"`
-	Incident  *lane.Incident     `json:"incident,omitempty"`
-	Error     string             `json:"error,omitempty"`
+	Lane      string               `json:"lane"`
+	Token     store.Token          `json:"token,omitempty"` // of the acquisition
+	Outcome   string               `json:"outcome,omitempty"`
+	From      int64                `json:"from"` // epoch of the owner before
+	To        int64                `json:"to"`   // epoch of the new owner
+	Entries   int64                `json:"entries"`
+	Bytes     int64                `json:"bytes"`
+	Committed int64                `json:"committed"`
+	Start     int64                `json:"start"`
+	LogStart  int64                `json:"log_start"`
+	LogEnd    int64                `json:"log_end"`
+	Reread    int64                `json:"reread"`
+	Steps     map[string]float64   `json:"steps"` // ms
+	Tries     int                  `json:"tries"` // of the step that needed most
+	Journal   *report.SettledChain `json:"journal,omitempty"`
+	Decision  *lane.Decision       `json:"decision,omitempty"`
+	Incident  *lane.Incident       `json:"incident,omitempty"`
+	Error     string               `json:"error,omitempty"`
 
 	ms float64
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -161,7 +162,7 @@ func (r *redis) Send(_ context.Context, records []source.SideRecord) error {
 }
 
 // take acquires the lane for next and resumes what j holds of it.
-func (r *redis) take(t *testing.T, j *Journal, next store.Token) Resumed {
+func (r *redis) take(t *testing.T, j *Journal, next store.Token) report.SettledChain {
 	t.Helper()
 	before := r.meta
 	_, _, err := r.Acquire(ctx, r.id, stateID, before.Owner, next)

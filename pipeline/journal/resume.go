@@ -9,42 +9,45 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
-// Outcomes of Resume and Settle.
-const (
-	NothingPending = "none"
-	WasDrained     = "drained"
-	WasSuperseded  = "superseded"
-)
+// settling is what becomes of a lane's chains while they are settled.
+type settling struct{ report.SettledChain }
 
-// Resumed says what became of what a lane's earlier owners had journalled.
-type Resumed struct {
-	Outcome string      `json:"outcome"`         // of the chain, or of the last one when there were several
-	Chain   store.Token `json:"chain,omitempty"` // the one that was applied, or looked at last
-	Commits int64       `json:"commits"`         // applied
-	Calls   int64       `json:"calls"`
-	Entries int64       `json:"entries"`
-	Bytes   int64       `json:"bytes"`
-	First   int64       `json:"first"` // offset covered by the first commit applied, -1 for none
-	Last    int64       `json:"last"`  // and by the last one
-	// Superseded is what will not be applied, and Reason why.
-	Superseded Tally  `json:"superseded"`
-	Reason     string `json:"reason,omitempty"`
+// newSettling begins the settling of chains of a lane, of which nothing is done yet.
+func newSettling(id store.LaneID, chain store.Token) *settling {
+	return &settling{report.SettledChain{
+		ChainRef: report.ChainRef{Topic: id.Topic, Partition: id.Partition, Chain: string(chain)}, Outcome: report.ChainNone, From: -1, To: -1,
+	}}
 }
 
-func (r *Resumed) applied(d Drained) {
+// addApplied counts what Redis has taken.
+func (r *settling) addApplied(d Drained) {
 	r.Commits += d.Commits
 	r.Calls += d.Calls
 	r.Entries += d.Entries
 	r.Bytes += d.Bytes
 	if d.Meta != nil {
-		if r.First < 0 {
-			r.First = d.First
+		if r.From < 0 {
+			r.From = d.First
 		}
-		r.Last = d.Meta.Offset
+		r.To = d.Meta.Offset
 	}
+}
+
+// supersede makes sure that a chain is never applied, and counts what is left of it. Callers hold the journal's mutex.
+func (r *settling) supersede(s *stream, c *chain, reason string) {
+	s.supersede(c, reason)
+	if left := c.spilled.minus(c.drained); left.Calls > 0 {
+		sum := left.Account()
+		if r.Superseded != nil {
+			sum = sum.Plus(*r.Superseded)
+		}
+		r.Superseded = &sum
+	}
+	r.Outcome, r.Chain, r.Reason = report.ChainSuperseded, string(c.owner), reason
 }
 
 // Resume is called by an acquisition that has made owner the owner of the lane, before it reads the lane's state: previous
@@ -55,13 +58,13 @@ func (r *Resumed) applied(d Drained) {
 // After an error the lane must be acquired anew: what was applied stays, and the next acquisition in this process goes on
 // with the chain, as it replaces owner.
 func (j *Journal) Resume(ctx context.Context, st Applier, side SideSender, id store.LaneID, stateID string,
-	previous, owner store.Token, at store.Cursor) (Resumed, error) {
-	r := Resumed{Outcome: NothingPending, First: -1, Last: -1}
+	previous, owner store.Token, at store.Cursor) (report.SettledChain, error) {
+	r := newSettling(id, "")
 	j.mu.Lock()
 	s := j.streams[id.String()]
 	if s == nil {
 		j.mu.Unlock()
-		return r, nil
+		return r.SettledChain, nil
 	}
 	s.fence()
 	j.mu.Unlock()
@@ -80,13 +83,13 @@ func (j *Journal) Resume(ctx context.Context, st Applier, side SideSender, id st
 	}
 	j.mu.Unlock()
 	if mine == nil {
-		return r, nil
+		return r.SettledChain, nil
 	}
 	f := j.newFeed(s, mine)
 	defer f.close()
 	f.at, f.placed = at, true
-	err := j.finish(ctx, f, &r, st, side, owner, nil)
-	return r, err
+	err := j.finish(ctx, f, r, st, side, owner, nil)
+	return r.SettledChain, err
 }
 
 // take finds the chain that a new owner may go on with, and notes that it does. Callers hold j.mu.
@@ -104,14 +107,8 @@ func (s *stream) take(previous, owner store.Token) *chain {
 	return c
 }
 
-func (r *Resumed) supersede(s *stream, c *chain, reason string) {
-	s.supersede(c, reason)
-	r.Superseded.add(c.spilled.minus(c.drained))
-	r.Outcome, r.Chain, r.Reason = WasSuperseded, c.owner, reason
-}
-
 // finish applies what is left of a chain and decides about the rest.
-func (j *Journal) finish(ctx context.Context, f *feed, r *Resumed, st Applier, side SideSender, owner store.Token, pace *rate.Limiter) error {
+func (j *Journal) finish(ctx context.Context, f *feed, r *settling, st Applier, side SideSender, owner store.Token, pace *rate.Limiter) error {
 	for {
 		if err := f.fill(); err != nil {
 			return err
@@ -125,7 +122,7 @@ func (j *Journal) finish(ctx context.Context, f *feed, r *Resumed, st Applier, s
 			}
 		}
 		d, err := f.apply(ctx, st, side, owner)
-		r.applied(d)
+		r.addApplied(d)
 		if errors.Is(err, store.ErrPartialLoss) {
 			// Nothing goes on from a state that is not whole. Whoever restores the lane finds that out too, and asks.
 			f.broken = err
@@ -144,7 +141,7 @@ func (j *Journal) finish(ctx context.Context, f *feed, r *Resumed, st Applier, s
 	if f.broken != nil {
 		r.supersede(f.s, f.c, f.broken.Error())
 	} else {
-		r.Outcome, r.Chain = WasDrained, f.c.owner
+		r.Outcome, r.Chain = report.ChainDrained, string(f.c.owner)
 	}
 	j.release(f.s, (*chain).applied)
 	return nil
@@ -212,21 +209,21 @@ type SettleOptions struct {
 //
 // Errors: ErrUnknown, ErrLive, store.ErrOwnerChanged (try again), a *wal.CorruptError without Quarantine, and what Redis or
 // Kafka say. What was applied before an error stays, and the next Settle in this process goes on from there.
-func (j *Journal) Settle(ctx context.Context, id store.LaneID, owner store.Token, opts SettleOptions) (Resumed, error) {
-	r := Resumed{Outcome: NothingPending, Chain: owner, First: -1, Last: -1}
+func (j *Journal) Settle(ctx context.Context, id store.LaneID, owner store.Token, opts SettleOptions) (report.SettledChain, error) {
+	r := newSettling(id, owner)
 	s, _, err := j.idle(id, owner)
 	if err != nil {
-		return r, err
+		return r.SettledChain, err
 	}
 	s.busy.Lock()
 	defer s.busy.Unlock()
 	_, c, err := j.idle(id, owner) // an acquisition may have settled it meanwhile
 	if err != nil {
-		return r, err
+		return r.SettledChain, err
 	}
 	meta, found, err := opts.Store.ReadMeta(ctx, id)
 	if err != nil {
-		return r, err
+		return r.SettledChain, err
 	}
 	if !j.belongs(s, c, meta.Owner) {
 		j.mu.Lock()
@@ -235,11 +232,11 @@ func (j *Journal) Settle(ctx context.Context, id store.LaneID, owner store.Token
 		if found {
 			j.pass(s, meta.Offset)
 		}
-		return r, nil
+		return r.SettledChain, nil
 	}
 	next := store.NextToken(meta.Owner)
 	if meta, _, err = opts.Store.Acquire(ctx, id, c.stateID, meta.Owner, next); err != nil {
-		return r, err
+		return r.SettledChain, err
 	}
 	j.mu.Lock()
 	clear(s.moved)
@@ -253,8 +250,8 @@ func (j *Journal) Settle(ctx context.Context, id store.LaneID, owner store.Token
 		pace = rate.NewLimiter(rate.Limit(opts.BytesPerSecond), batchBytes)
 		pace.ReserveN(time.Now(), batchBytes) // no burst at the start
 	}
-	err = j.finish(ctx, f, &r, opts.Store, opts.Side, next, pace)
-	return r, err
+	err = j.finish(ctx, f, r, opts.Store, opts.Side, next, pace)
+	return r.SettledChain, err
 }
 
 // idle finds a chain that no lane of this process works on.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
 	"millrace/pipeline/wal/faultfs"
@@ -27,16 +28,16 @@ func TestResume(t *testing.T) {
 		drained  int64 // calls
 		leftover bool  // a superseded chain is kept
 	}{
-		{name: "the rest", owner: "1:a", from: 3, at: all[2].calls[0].Next, state: stateID, outcome: WasDrained, log: straight(all[3:])},
-		{name: "from within", owner: "1:a", from: 0, at: all[4].calls[2].Next, state: stateID, outcome: WasDrained, log: straight(all[5:])},
-		{name: "from within a commit", owner: "1:a", from: 0, at: all[4].calls[0].Next, state: stateID, outcome: WasDrained,
+		{name: "the rest", owner: "1:a", from: 3, at: all[2].calls[0].Next, state: stateID, outcome: report.ChainDrained, log: straight(all[3:])},
+		{name: "from within", owner: "1:a", from: 0, at: all[4].calls[2].Next, state: stateID, outcome: report.ChainDrained, log: straight(all[5:])},
+		{name: "from within a commit", owner: "1:a", from: 0, at: all[4].calls[0].Next, state: stateID, outcome: report.ChainDrained,
 			log: straight(all[4:])[1:]},
-		{name: "all is in redis", owner: "1:a", from: 3, at: all[11].calls[0].Next, state: stateID, outcome: WasDrained},
-		{name: "redis is further", owner: "1:a", from: 3, at: store.Cursor{Seq: 70}, state: stateID, outcome: WasDrained},
-		{name: "another owner", owner: "2:b", from: 3, at: all[2].calls[0].Next, state: stateID, outcome: WasSuperseded, leftover: true},
-		{name: "nobody", owner: "", from: 3, at: store.Cursor{}, state: stateID, outcome: WasSuperseded, leftover: true},
-		{name: "redis is behind the chain", owner: "1:a", from: 3, at: all[1].calls[0].Next, state: stateID, outcome: WasSuperseded, leftover: true},
-		{name: "another state", owner: "1:a", from: 3, at: all[2].calls[0].Next, state: "fedcba9876543210", outcome: WasSuperseded, leftover: true},
+		{name: "all is in redis", owner: "1:a", from: 3, at: all[11].calls[0].Next, state: stateID, outcome: report.ChainDrained},
+		{name: "redis is further", owner: "1:a", from: 3, at: store.Cursor{Seq: 70}, state: stateID, outcome: report.ChainDrained},
+		{name: "another owner", owner: "2:b", from: 3, at: all[2].calls[0].Next, state: stateID, outcome: report.ChainSuperseded, leftover: true},
+		{name: "nobody", owner: "", from: 3, at: store.Cursor{}, state: stateID, outcome: report.ChainSuperseded, leftover: true},
+		{name: "redis is behind the chain", owner: "1:a", from: 3, at: all[1].calls[0].Next, state: stateID, outcome: report.ChainSuperseded, leftover: true},
+		{name: "another state", owner: "1:a", from: 3, at: all[2].calls[0].Next, state: "fedcba9876543210", outcome: report.ChainSuperseded, leftover: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -53,7 +54,10 @@ func TestResume(t *testing.T) {
 			require.Equal(t, tt.log, r.log)
 			a := balanced(t, j)
 			require.Equal(t, sum(all[:3]), counts(a.Pending), "the neighbour's")
-			require.Equal(t, out.Superseded, a.Superseded)
+			if out.Superseded != nil {
+				require.Equal(t, a.Superseded.Account(), *out.Superseded)
+			}
+			require.Equal(t, tt.leftover, out.Superseded != nil)
 			if tt.leftover {
 				require.Equal(t, sum(all[tt.from:]), counts(a.Superseded))
 				require.Equal(t, Superseded, j.Chains()[0].State)
@@ -65,7 +69,7 @@ func TestResume(t *testing.T) {
 			}
 			again, err := j.Resume(ctx, r, r, lane0, tt.state, "3:c", "4:d", r.meta.Cursor)
 			require.NoError(t, err)
-			require.Equal(t, NothingPending, again.Outcome)
+			require.Equal(t, report.ChainNone, again.Outcome)
 		})
 	}
 }
@@ -94,7 +98,7 @@ func TestResumeAfterAFailure(t *testing.T) {
 		r.meta.Owner = owner
 		out, err := j.Resume(ctx, r, r, lane0, stateID, before.Owner, owner, before.Cursor)
 		if err == nil {
-			require.Equal(t, WasDrained, out.Outcome)
+			require.Equal(t, report.ChainDrained, out.Outcome)
 			break
 		}
 		require.ErrorIs(t, err, errAway)
@@ -127,7 +131,7 @@ func TestResumeAppliesHalfACommit(t *testing.T) {
 	r := newRedis(lane0, "1:a", store.Cursor{})
 	out := r.take(t, j, "2:b")
 	require.Equal(t, int64(4), out.Commits)
-	require.Equal(t, int64(40), out.Last)
+	require.Equal(t, int64(40), out.To)
 	require.Equal(t, half.calls[1].Next, r.meta.Cursor)
 	require.Equal(t, int64(40), r.meta.Offset)
 }
@@ -173,7 +177,7 @@ func TestCorruptRange(t *testing.T) {
 	t.Run("resume up to it", func(t *testing.T) {
 		j, r := begin(t, "entry of 7:1")
 		out := r.take(t, j, "2:b")
-		require.Equal(t, WasSuperseded, out.Outcome)
+		require.Equal(t, report.ChainSuperseded, out.Outcome)
 		require.Contains(t, out.Reason, "7:1")
 		require.Equal(t, int64(6), out.Commits)
 		require.Equal(t, append(straight(all[:6]), "call 7:0"), r.log)
@@ -183,7 +187,7 @@ func TestCorruptRange(t *testing.T) {
 	t.Run("resume past a neighbour's", func(t *testing.T) {
 		j, r := begin(t, "neighbour 7:0")
 		out := r.take(t, j, "2:b")
-		require.Equal(t, WasDrained, out.Outcome)
+		require.Equal(t, report.ChainDrained, out.Outcome)
 		require.Equal(t, straight(all), r.log)
 	})
 	t.Run("settle asks", func(t *testing.T) {
@@ -194,14 +198,14 @@ func TestCorruptRange(t *testing.T) {
 			var corrupt *wal.CorruptError
 			require.ErrorAs(t, err, &corrupt)
 			require.NotEmpty(t, corrupt.Range.Copy)
-			require.NotEqual(t, WasSuperseded, out.Outcome)
+			require.NotEqual(t, report.ChainSuperseded, out.Outcome)
 			require.Equal(t, append(straight(all[:6]), "call 7:0"), r.log)
 			require.Equal(t, Pending, j.Chains()[0].State)
 		}
 		opts.Quarantine = true
 		out, err := j.Settle(ctx, lane0, "1:a", opts)
 		require.NoError(t, err)
-		require.Equal(t, WasSuperseded, out.Outcome)
+		require.Equal(t, report.ChainSuperseded, out.Outcome)
 		require.Equal(t, int64(5), out.Superseded.Commits)
 		balanced(t, j)
 	})
@@ -314,7 +318,7 @@ func TestSettle(t *testing.T) {
 		require.Less(t, tries, 20)
 		out, err := j.Settle(ctx, lane0, "1:a", opts)
 		if err == nil {
-			require.Equal(t, WasDrained, out.Outcome)
+			require.Equal(t, report.ChainDrained, out.Outcome)
 			break
 		}
 		require.ErrorIs(t, err, errAway)
@@ -340,8 +344,9 @@ func TestSettleSupersedes(t *testing.T) {
 			r.meta.Offset = tt.offset
 			out, err := j.Settle(ctx, lane0, "1:a", SettleOptions{Store: r, Side: r})
 			require.NoError(t, err)
-			require.Equal(t, WasSuperseded, out.Outcome)
-			require.Equal(t, sum(all), counts(out.Superseded))
+			require.Equal(t, report.ChainSuperseded, out.Outcome)
+			require.Equal(t, balanced(t, j).Superseded.Account(), *out.Superseded)
+			require.Equal(t, sum(all), counts(balanced(t, j).Superseded))
 			require.Equal(t, tt.kept, len(j.Chains()) == 1)
 			require.Empty(t, r.log)
 			require.Equal(t, store.Token("2:b"), r.meta.Owner)
@@ -386,7 +391,7 @@ func TestReleaseLostInACrash(t *testing.T) {
 	j2 := open(t, fs)
 	appendAll(t, j2, lane0, "1:a", all[9:])
 	out := r.take(t, j2, "2:b")
-	require.Equal(t, WasDrained, out.Outcome)
+	require.Equal(t, report.ChainDrained, out.Outcome)
 	require.Equal(t, int64(3), out.Commits)
 	require.Equal(t, straight(all[9:]), r.log[before:])
 }

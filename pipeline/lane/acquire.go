@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"millrace/pipeline/journal"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -62,27 +62,27 @@ type Parking struct {
 
 // StepResult is what one step did. Offsets are -1 where the step does not know them.
 type StepResult struct {
-	Lane      string           `json:"lane"`
-	Step      string           `json:"step"`
-	Epoch     int64            `json:"epoch"` // of the acquisition's token
-	From      int64            `json:"from"`  // epoch of the owner before, 0 when there was none
-	Slices    int              `json:"slices,omitempty"`
-	Entries   int64            `json:"entries,omitempty"`
-	Bytes     int64            `json:"bytes,omitempty"`
-	Committed int64            `json:"committed"` // as Redis has it
-	Start     int64            `json:"start"`     // where reading goes on
-	LogStart  int64            `json:"log_start"`
-	LogEnd    int64            `json:"log_end"`
-	Reread    int64            `json:"reread"` // offsets from Start on that were read before
-	Journal   *journal.Resumed `json:"journal,omitempty"`
-	Decision  *Decision        `json:"decision,omitempty"` // of the operator, carried out in this step
-	Tries     int              `json:"tries"`
-	Started   time.Time        `json:"started,omitzero"` // of the last try
-	Ms        float64          `json:"ms"`               // of all tries
-	By        string           `json:"by,omitempty"`
-	Error     string           `json:"error,omitempty"` // of the last try, also of one that is tried again
-	Incident  *Incident        `json:"incident,omitempty"`
-	Done      bool             `json:"done"`
+	Lane      string               `json:"lane"`
+	Step      string               `json:"step"`
+	Epoch     int64                `json:"epoch"` // of the acquisition's token
+	From      int64                `json:"from"`  // epoch of the owner before, 0 when there was none
+	Slices    int                  `json:"slices,omitempty"`
+	Entries   int64                `json:"entries,omitempty"`
+	Bytes     int64                `json:"bytes,omitempty"`
+	Committed int64                `json:"committed"` // as Redis has it
+	Start     int64                `json:"start"`     // where reading goes on
+	LogStart  int64                `json:"log_start"`
+	LogEnd    int64                `json:"log_end"`
+	Reread    int64                `json:"reread"` // offsets from Start on that were read before
+	Journal   *report.SettledChain `json:"journal,omitempty"`
+	Decision  *Decision            `json:"decision,omitempty"` // of the operator, carried out in this step
+	Tries     int                  `json:"tries"`
+	Started   time.Time            `json:"started,omitzero"` // of the last try
+	Ms        float64              `json:"ms"`               // of all tries
+	By        string               `json:"by,omitempty"`
+	Error     string               `json:"error,omitempty"` // of the last try, also of one that is tried again
+	Incident  *Incident            `json:"incident,omitempty"`
+	Done      bool                 `json:"done"`
 }
 
 // Acquisition is a lane on its way from being claimed to reading on. The lane's goroutine runs the steps; anybody may

@@ -12,6 +12,7 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
@@ -63,15 +64,15 @@ type fakeJournal struct {
 }
 
 func (j *fakeJournal) Resume(_ context.Context, _ journal.Applier, _ journal.SideSender, _ store.LaneID, _ string,
-	previous, owner store.Token, _ store.Cursor) (journal.Resumed, error) {
+	previous, owner store.Token, _ store.Cursor) (report.SettledChain, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.calls = append(j.calls, [2]store.Token{previous, owner})
 	if j.fails > 0 {
 		j.fails--
-		return journal.Resumed{}, errors.New("redis is away")
+		return report.SettledChain{}, errors.New("redis is away")
 	}
-	return journal.Resumed{Outcome: journal.WasDrained, Commits: 3, Entries: 7, Bytes: 9, First: 1, Last: 2}, nil
+	return report.SettledChain{Outcome: report.ChainDrained, Commits: 3, Entries: 7, Bytes: 9, From: 1, To: 2}, nil
 }
 
 func TestStepsAreRecordedAndBoundToTheirToken(t *testing.T) {

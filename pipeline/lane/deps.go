@@ -8,6 +8,7 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -42,7 +43,7 @@ type Log interface {
 type Journal interface {
 	Tail(id store.LaneID, stateID string, owner store.Token) *journal.Tail
 	Resume(ctx context.Context, st journal.Applier, side journal.SideSender, id store.LaneID, stateID string,
-		previous, owner store.Token, at store.Cursor) (journal.Resumed, error)
+		previous, owner store.Token, at store.Cursor) (report.SettledChain, error)
 }
 
 // Ledger knows what was published of a lane. It is asked only where nothing else is left that could say whether the lane

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -275,12 +275,12 @@ func (l *Lane) bringHome(ctx context.Context, meta *store.Meta, res *StepResult)
 		return err
 	}
 	res.Entries, res.Bytes = r.Entries, r.Bytes
-	if r.Outcome == journal.NothingPending {
+	if r.Outcome == report.ChainNone {
 		return nil
 	}
 	res.Journal = &r
 	l.deps.Log.Info("lane resumes its journal", "lane", l.id.String(), "outcome", r.Outcome, "chain", r.Chain, "commits", r.Commits,
-		"entries", r.Entries, "bytes", r.Bytes, "to", r.Last, "superseded", r.Superseded.Commits, "reason", r.Reason)
+		"entries", r.Entries, "bytes", r.Bytes, "to", r.To, "superseded", r.SupersededCommits(), "reason", r.Reason)
 	now, _, err := l.deps.Store.ReadMeta(ctx, l.id)
 	if err != nil {
 		return err

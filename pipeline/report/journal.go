@@ -93,6 +93,14 @@ type SettledChain struct {
 	Reason      string   `json:"reason,omitempty"`
 }
 
+// SupersededCommits is how many commits of the chain will not be applied.
+func (c *SettledChain) SupersededCommits() int64 {
+	if c.Superseded == nil {
+		return 0
+	}
+	return c.Superseded.Commits
+}
+
 // CorruptRange is what cannot be read of a journal.
 type CorruptRange struct {
 	ChainRef

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
 	"millrace/pipeline/wal/faultfs"
@@ -158,7 +159,7 @@ func (l *laneProc) resume(previous store.Token, meta store.Meta) (store.Meta, er
 	if err != nil {
 		return meta, err
 	}
-	if r.Outcome != journal.NothingPending {
+	if r.Outcome != report.ChainNone {
 		w.logf("resumes the journal: %+v", r)
 		w.out.Resumed += int(r.Commits)
 	}
