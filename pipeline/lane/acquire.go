@@ -178,11 +178,16 @@ func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if name == StepRestore {
+		l.now.State = StateRestoring
+		l.publish()
+	}
 	began := time.Now()
 	res := a.steps[i] // this goroutine alone writes
 	res.By, res.Started, res.Error = by, began, ""
 	res.Tries++
 	err := fn(&res)
+	l.now.Restored = l.restored
 	res.Ms += float64(time.Since(began).Microseconds()) / 1000
 	res.Done = err == nil
 	if err != nil {

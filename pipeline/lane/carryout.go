@@ -37,18 +37,18 @@ func replayOf(d *Decision, at *position, s *fold.State) (fold.Replay, error) {
 
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
 // lane is one that goes on at another offset. It returns the new meta.
-func (l *Lane) carryOut(ctx context.Context, d *Decision, at *position, s *fold.State) (store.Meta, error) {
-	fn, err := l.rewritingFor(ctx, d, at, s)
+func (h *Holder) carryOut(ctx context.Context, d *Decision, at *position, s *fold.State) (store.Meta, error) {
+	fn, err := h.rewritingFor(ctx, d, at, s)
 	if err != nil {
 		return store.Meta{}, err
 	}
-	meta, err := l.writeDecision(ctx, at, fn)
+	meta, err := h.writeDecision(ctx, at, fn)
 	d.Start = meta.Offset
 	return meta, err
 }
 
 // rewritingFor returns the rewriting that carries a decision out. What it costs stands in the decision once it has run.
-func (l *Lane) rewritingFor(ctx context.Context, d *Decision, at *position, s *fold.State) (fold.Rewriting, error) {
+func (h *Holder) rewritingFor(ctx context.Context, d *Decision, at *position, s *fold.State) (fold.Rewriting, error) {
 	era := d.At.UnixMilli()
 	switch d.Choice {
 	case ChoiceRebuild:
@@ -64,7 +64,7 @@ func (l *Lane) rewritingFor(ctx context.Context, d *Decision, at *position, s *f
 		}
 		return s.Skipping(to, era, &d.Lost), nil
 	}
-	ctl, err := l.deps.Store.ReadCtl(ctx, l.id)
+	ctl, err := h.deps.Store.ReadCtl(ctx, h.id)
 	if err != nil {
 		return nil, err
 	}
@@ -80,20 +80,20 @@ func (l *Lane) rewritingFor(ctx context.Context, d *Decision, at *position, s *f
 }
 
 // writeDecision carries a rewriting out: as a call of the lane's chain, or in place of a state that cannot be used.
-func (l *Lane) writeDecision(ctx context.Context, at *position, fn fold.Rewriting) (store.Meta, error) {
+func (h *Holder) writeDecision(ctx context.Context, at *position, fn fold.Rewriting) (store.Meta, error) {
 	if !at.unusable() {
-		return rewriteLane(ctx, l.deps.Store, l.program, l.id, l.token, fn)
+		return rewriteLane(ctx, h.deps.Store, h.program, h.id, h.token, fn)
 	}
-	before, next := l.token, l.token
+	before, next := h.token, h.token
 	if before == "" {
-		before, next = l.unowned, store.NextToken(l.unowned)
+		before, next = h.unowned, store.NextToken(h.unowned)
 	}
-	meta, err := replaceLane(ctx, l.deps.Store, l.program, l.id, before, next, at.meta, fn)
-	if errors.Is(err, store.ErrOwnerChanged) && l.token != "" {
+	meta, err := replaceLane(ctx, h.deps.Store, h.program, h.id, before, next, at.meta, fn)
+	if errors.Is(err, store.ErrOwnerChanged) && h.token != "" {
 		err = errors.Join(store.ErrFenced, err)
 	}
 	if err == nil {
-		l.token = next
+		h.token = next
 	}
 	return meta, err
 }

@@ -8,11 +8,11 @@ import (
 )
 
 // offer completes an incident with what the operator may do about it; every incident has a way out. at is nil when the reader
-// or a commit found the incident; s is nil when there is no state.
-func (l *Lane) offer(inc *Incident, at *position, s *fold.State) {
-	token := l.token
+// or a commit found the incident; s is nil when there is no state. committed is the lane's offset in Redis.
+func (h *Holder) offer(inc *Incident, at *position, s *fold.State, committed int64) {
+	token := h.token
 	if token == "" { // the lane could not be taken: no two incidents may have one id all the same
-		token = store.NextToken(l.unowned)
+		token = store.NextToken(h.unowned)
 	}
 	inc.ID = fmt.Sprintf("%s:%s", inc.Kind, token)
 	wait := Choice{Name: ChoiceWait, Text: "stay parked; the lane's windows stay open", Exact: true}
@@ -45,7 +45,7 @@ func (l *Lane) offer(inc *Incident, at *position, s *fold.State) {
 	case at != nil && at.unusable():
 		inc.Choices = []Choice{at.offerReplacement(inc.Kind), retry, wait}
 	case s != nil && inc.Kind != IncidentReaderLost:
-		retry.Reread = max(0, s.Offset()-l.now.Committed)
+		retry.Reread = max(0, s.Offset()-committed)
 		retry.Text = "take the lane anew from what Redis holds and read again what was not committed; " +
 			"if the cause is still there, the lane asks again"
 		inc.Choices = []Choice{retry, wait}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"millrace/pipeline/store"
@@ -63,25 +64,30 @@ var (
 // keptDecisions is how many decisions a lane remembers.
 const keptDecisions = 10
 
-// Decide answers the incident that the lane is parked for; incident is its id or the lane's owner token. The lane carries
-// the decision out in its own goroutine. Errors do not name choice and lane: who asks knows both. Repeating a decision
-// changes nothing. It may be called from any goroutine.
-func (l *Lane) Decide(incident, choice, by string) error {
-	l.deciding.Lock()
-	defer l.deciding.Unlock()
-	if last := l.lastDecision(); last != nil && last.Choice != ChoiceWait && (incident == last.Incident || incident == string(l.decidedUnder)) {
+// Decisions are what operators have decided about a lane, the latest last. Safe for concurrent use: mu guards both fields.
+type Decisions struct {
+	mu    sync.Mutex
+	made  []Decision
+	under store.Token // owner when the last one was made
+}
+
+// Decide answers the incident inc that the lane is parked for under owner, nil when it is not parked; incident is the
+// incident's id or the owner. It reports whether the decision is new and has to be carried out: repeating one changes
+// nothing. Errors do not name choice and lane: who asks knows both.
+func (d *Decisions) Decide(inc *Incident, owner store.Token, incident, choice, by string, at time.Time) (carryOut bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := d.last(); last != nil && last.Choice != ChoiceWait && (incident == last.Incident || incident == string(d.under)) {
 		if last.Choice == choice {
-			return nil
+			return false, nil
 		}
-		return fmt.Errorf("%w: %s by %q", ErrDecided, last.Choice, last.By)
+		return false, fmt.Errorf("%w: %s by %q", ErrDecided, last.Choice, last.By)
 	}
-	s := l.status.Load()
-	inc := s.Incident
 	switch {
-	case s.State != StateParked || inc == nil:
-		return fmt.Errorf("%w, it is %s", ErrNotParked, s.State)
-	case incident != inc.ID && (s.Owner == "" || incident != string(s.Owner)):
-		return fmt.Errorf("%w: %s, not %q", ErrOtherIncident, inc.ID, incident)
+	case inc == nil:
+		return false, ErrNotParked
+	case incident != inc.ID && (owner == "" || incident != string(owner)):
+		return false, fmt.Errorf("%w: %s, not %q", ErrOtherIncident, inc.ID, incident)
 	}
 	names := make([]string, len(inc.Choices))
 	for i, c := range inc.Choices {
@@ -89,74 +95,99 @@ func (l *Lane) Decide(incident, choice, by string) error {
 		if c.Name != choice {
 			continue
 		}
-		if n := len(l.decisions); n == keptDecisions {
-			l.decisions = append(l.decisions[:0:0], l.decisions[1:]...)
+		if n := len(d.made); n == keptDecisions {
+			d.made = append(d.made[:0:0], d.made[1:]...)
 		}
-		l.decisions = append(l.decisions[:len(l.decisions):len(l.decisions)], Decision{
-			Incident: inc.ID, Kind: inc.Kind, Choice: choice, From: inc.From, To: inc.To, By: by, At: time.Now(), Lost: c.Lost, Start: -1,
+		d.made = append(d.made[:len(d.made):len(d.made)], Decision{
+			Incident: inc.ID, Kind: inc.Kind, Choice: choice, From: inc.From, To: inc.To, By: by, At: at, Lost: c.Lost, Start: -1,
 		})
-		l.decidedUnder = s.Owner
-		l.deps.Log.Info("operator decided", "lane", l.id.String(), "incident", inc.ID, "choice", choice, "by", by)
-		if choice != ChoiceWait {
-			select {
-			case l.wake <- struct{}{}:
-			default:
-			}
-		}
-		return nil
+		d.under = owner
+		return choice != ChoiceWait, nil
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("%w: incident %s leaves none", ErrUnknownChoice, inc.Kind)
+		return false, fmt.Errorf("%w: incident %s leaves none", ErrUnknownChoice, inc.Kind)
 	}
-	return fmt.Errorf("%w %q; want one of %s", ErrUnknownChoice, choice, strings.Join(names, ", "))
+	return false, fmt.Errorf("%w %q; want one of %s", ErrUnknownChoice, choice, strings.Join(names, ", "))
 }
 
-func (l *Lane) lastDecision() *Decision {
-	if n := len(l.decisions); n > 0 {
-		return &l.decisions[n-1]
+// Decide answers the incident that the lane is parked for; incident is its id or the lane's owner token. The lane carries
+// the decision out in its own goroutine. It may be called from any goroutine.
+func (l *Lane) Decide(incident, choice, by string) error {
+	s := l.status.Load()
+	inc := s.Incident
+	if s.State != StateParked {
+		inc = nil
+	}
+	carryOut, err := l.decisions.Decide(inc, s.Owner, incident, choice, by, time.Now())
+	if errors.Is(err, ErrNotParked) {
+		err = fmt.Errorf("%w, it is %s", err, s.State)
+	}
+	if err == nil && (carryOut || choice == ChoiceWait) {
+		l.deps.Log.Info("operator decided", "lane", l.id.String(), "incident", inc.ID, "choice", choice, "by", by)
+	}
+	if carryOut {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+	return err
+}
+
+// list returns what was decided. Nobody changes it any more.
+func (d *Decisions) list() []Decision {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.made
+}
+
+func (d *Decisions) last() *Decision {
+	if n := len(d.made); n > 0 {
+		return &d.made[n-1]
 	}
 	return nil
 }
 
 // open returns the decision that waits to be carried out, nil when there is none.
-func (l *Lane) open() *Decision {
-	l.deciding.Lock()
-	defer l.deciding.Unlock()
-	if last := l.lastDecision(); last != nil && last.Choice != ChoiceWait && last.Start < 0 && last.Void == "" {
-		d := *last
-		return &d
+func (d *Decisions) open() *Decision {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := d.last(); last != nil && last.Choice != ChoiceWait && last.Start < 0 && last.Void == "" {
+		o := *last
+		return &o
 	}
 	return nil
 }
 
-// settled records what became of the open decision.
-func (l *Lane) settled(d Decision) {
-	l.deciding.Lock()
-	defer l.deciding.Unlock()
-	l.decisions = append(l.decisions[:len(l.decisions)-1:len(l.decisions)-1], d)
+// record says what became of the open decision.
+func (d *Decisions) record(o Decision) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.made = append(d.made[:len(d.made)-1:len(d.made)-1], o)
 }
 
-// due returns the open decision if it is to be carried out now, at an acquisition that found inc and meta. A decision that there
-// is nothing to do about is settled: its incident is gone, or it was to try again and that has been done.
-func (l *Lane) due(inc *Incident, meta store.Meta) *Decision {
-	d := l.open()
+// due returns the open decision if it is to be carried out now, at an acquisition that found inc and meta. A decision that
+// there is nothing to do about is recorded as done or void: its incident is gone, or it was to try again and that has been
+// done.
+func (d *Decisions) due(inc *Incident, meta store.Meta) *Decision {
+	o := d.open()
 	switch {
-	case d == nil:
+	case o == nil:
 		return nil
-	case d.Choice == ChoiceRetry && inc == nil:
-		d.Lost, d.Start = 0, max(0, meta.Offset)
-	case d.Choice == ChoiceRetry:
-		d.Void = "it was tried again, and the cause is still there"
-	case inc != nil && inc.Kind == d.Kind:
-		return d
-	case inc == nil && d.skipsUnreadable() && meta.Offset < d.From:
+	case o.Choice == ChoiceRetry && inc == nil:
+		o.Lost, o.Start = 0, max(0, meta.Offset)
+	case o.Choice == ChoiceRetry:
+		o.Void = "it was tried again, and the cause is still there"
+	case inc != nil && inc.Kind == o.Kind:
+		return o
+	case inc == nil && o.skipsUnreadable() && meta.Offset < o.From:
 		return nil // the lane reads up to there first
-	case inc == nil && d.skipsUnreadable() && meta.Offset < d.To:
-		return d
+	case inc == nil && o.skipsUnreadable() && meta.Offset < o.To:
+		return o
 	default:
-		d.Void = "the incident is gone"
+		o.Void = "the incident is gone"
 	}
-	l.settled(*d)
+	d.record(*o)
 	return nil
 }
 

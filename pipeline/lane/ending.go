@@ -79,68 +79,24 @@ func (r *loop) chainBroken(err error) error {
 // was in flight. Those of commits in the journal go out before it.
 func (r *loop) reseed(ctx context.Context) error {
 	r.stopCommitter()
-	meta, stored, err := r.retake(ctx)
+	meta, stored, err := r.Retake(ctx)
 	if err != nil {
 		return err
 	}
 	c := r.commits.Reseed(meta, stored, time.Now())
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
-	r.setHintBack(meta)
+	r.HintBack(meta)
 	r.startCommitter()
 	r.committer.Send(c)
 	return nil
-}
-
-// retake takes a new token for a lane whose memory is whole and which Redis forgot, or a part of it. It returns what Redis
-// has; what cannot be read there is taken away.
-func (l *Lane) retake(ctx context.Context) (meta store.Meta, stored []store.SliceStat, err error) {
-	_, meta, err = l.take(ctx)
-	if err == nil {
-		_, stored, err = l.deps.Store.LaneView(ctx, l.id, l.program.StateID)
-	}
-	if lossKind(err) == IncidentCorrupt {
-		meta, err = l.clearLane(ctx)
-	}
-	return meta, stored, lossIncident(err)
-}
-
-// setHintBack lets the group's offset follow a Redis that went back. A hint beside no state at all is what tells that the
-// state was lost: it stays.
-func (l *Lane) setHintBack(meta store.Meta) {
-	if meta.Offset >= 0 {
-		l.claim.ResetHint(meta.Offset, l.hintText)
-	}
 }
 
 // parkAgain renews the incident of a parked lane that has another token: nobody can decide under the one before any more.
 func (r *loop) parkAgain() {
 	inc := *r.now.Incident
 	inc.ID = ""
-	r.park(&inc, nil)
-}
-
-// clearLane takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when
-// another owner has written there since.
-func (l *Lane) clearLane(ctx context.Context) (store.Meta, error) {
-	owner, err := l.deps.Store.ReadOwner(ctx, l.id)
-	if err != nil {
-		return store.Meta{}, err
-	}
-	if owner != l.token {
-		return store.Meta{}, store.ErrFenced
-	}
-	l.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", l.id.String())
-	next := store.NextToken(owner)
-	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool) {
-		m.Offset = store.NotStarted
-		return true
-	}
-	meta, err := replaceLane(ctx, l.deps.Store, l.program, l.id, owner, next, store.Meta{}, notStarted)
-	if err == nil {
-		l.token = next
-	}
-	return meta, err
+	r.park(&inc)
 }
 
 // leaveEvery is between two looks whether a lane may go.

@@ -24,17 +24,8 @@ func (r *loop) askEnd() {
 		asked := time.Now()
 		ctx, cancel := context.WithTimeout(r.ctx, inflight.EndTrust)
 		defer cancel()
-		r.ends <- endAsked{end: r.endOf(ctx, topicID), at: asked}
+		r.ends <- endAsked{end: r.EndOf(ctx, topicID), at: asked}
 	}()
-}
-
-// endOf asks the broker for the log's end. It is -1 when the broker does not say, or when the topic is another one by now.
-func (l *Lane) endOf(ctx context.Context, topicID string) int64 {
-	at, err := l.standing(ctx)
-	if err != nil || !sameTopic(at.topicID, topicID) {
-		return -1
-	}
-	return at.ends.HighWatermark
 }
 
 // endNamed takes the broker's answer.

@@ -65,8 +65,8 @@ func (p *position) unusable() bool { return p.loss != nil && lossKind(p.loss) !=
 // sameTopic reports whether two topic ids may stand for one incarnation of a topic: "" is not known.
 func sameTopic(a, b string) bool { return a == "" || b == "" || a == b }
 
-// verify compares the committed position with the log. A nil result means that reading may go on at start.
-func (p *position) verify() (start int64, inc *Incident) {
+// check compares the committed position with the log. A nil result means that reading may go on at start.
+func (p *position) check() (start int64, inc *Incident) {
 	at := p.meta.Offset
 	switch {
 	case !p.fresh() && !sameTopic(p.meta.TopicID, p.topicID): // also when a part of the state is gone: none of it is of use here

@@ -47,7 +47,7 @@ func TestIncidentsArePlain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			at := empty
 			at.loss, at.hint = c.loss, source.Committed{Offset: 120, Metadata: c.hint}
-			_, inc := at.verify()
+			_, inc := at.check()
 			require.Equal(t, c.want, inc.Detail)
 		})
 	}
@@ -66,9 +66,9 @@ func TestPartialLossOfAnotherLog(t *testing.T) {
 		meta: store.Meta{Offset: 120, TopicID: "old"}, topicID: "new", ends: source.Ends{HighWatermark: 200},
 		loss: store.ErrPartialLoss, hint: source.Committed{Offset: -1}, topicRef: source.TopicPartition{Topic: "in", Partition: 3},
 	}
-	_, inc := at.verify()
+	_, inc := at.check()
 	require.Equal(t, IncidentOtherLog, inc.Kind)
 	at.topicID = "old"
-	_, inc = at.verify()
+	_, inc = at.check()
 	require.Equal(t, IncidentStateLost, inc.Kind)
 }

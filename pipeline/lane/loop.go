@@ -169,7 +169,7 @@ func (r *loop) foldBatch(b *source.Batch) {
 	b.Release()
 	if inc := jumpIncident(r.state); inc != nil {
 		r.stopReading()
-		r.park(inc, nil)
+		r.park(inc)
 	}
 	r.claimIdle()
 	if r.commits.SidesFull() {
@@ -224,12 +224,12 @@ func (r *loop) readerEnded() error {
 		return r.release()
 	}
 	inc := readerIncident(err, r.state.Offset())
-	if d := r.open(); d != nil && d.skipsUnreadable() && d.From <= inc.From && inc.From < d.To {
+	if d := r.decisions.open(); d != nil && d.skipsUnreadable() && d.From <= inc.From && inc.From < d.To {
 		r.stopReading()
 		return errors.Join(errDecided, r.release()) // the lane had to read up to here again
 	}
 	r.stopReading()
-	r.park(inc, nil)
+	r.park(inc)
 	return nil
 }
 
@@ -278,7 +278,7 @@ func (r *loop) followRedis(p deliver.Progress, took time.Duration) {
 	r.now.GapMs = max(r.now.GapMs, float64(now.Sub(r.pace.answered).Microseconds())/1000)
 	r.pace.answered = now
 	r.now.Committed, r.now.CtlGen = p.Offset, p.CtlGen
-	r.hint(p.Offset, p.Hint)
+	r.Hint(p.Offset, p.Hint)
 	r.report()
 }
 

@@ -18,36 +18,36 @@ import (
 var errUnwanted = errors.New("the pipeline has no desired state in Redis and its workflows are not open: it was stopped and removed")
 
 // proveMember takes a meta that was created for token back unless the coordinator still knows this member.
-func (l *Lane) proveMember(ctx context.Context, token store.Token) error {
-	l.unproved = token
-	member, err := l.claim.StillMember(ctx)
+func (h *Holder) proveMember(ctx context.Context, token store.Token) error {
+	h.unproved = token
+	member, err := h.claim.StillMember(ctx)
 	if err == nil && member {
-		l.unproved = ""
+		h.unproved = ""
 		return nil
 	}
 	if err == nil {
-		err = fmt.Errorf("lane %s is not in Redis and this member not in group %s: %w", l.id, l.deps.Group, store.ErrFenced)
+		err = fmt.Errorf("lane %s is not in Redis and this member not in group %s: %w", h.id, h.deps.Group, store.ErrFenced)
 	}
-	return errors.Join(err, l.deps.Store.Abandon(ctx, l.id, token))
+	return errors.Join(err, h.deps.Store.Abandon(ctx, h.id, token))
 }
 
 // proveWanted takes the meta of a lane that would begin from nothing back while nothing says that its pipeline exists.
-func (l *Lane) proveWanted(ctx context.Context) error {
-	if l.deps.Wanted == nil {
+func (h *Holder) proveWanted(ctx context.Context) error {
+	if h.deps.Wanted == nil {
 		return nil
 	}
-	ctl, err := l.deps.Store.PipelineCtl(ctx, l.id.Pipeline)
+	ctl, err := h.deps.Store.PipelineCtl(ctx, h.id.Pipeline)
 	if err != nil || ctl.Gen > 0 {
 		return err
 	}
-	wanted, err := l.deps.Wanted(ctx)
+	wanted, err := h.deps.Wanted(ctx)
 	switch {
 	case err != nil:
-		err = fmt.Errorf("ask whether pipeline %s still runs, of which Redis has no desired state: %w", l.id.Pipeline, err)
+		err = fmt.Errorf("ask whether pipeline %s still runs, of which Redis has no desired state: %w", h.id.Pipeline, err)
 	case wanted:
 		return nil
 	default:
 		err = errUnwanted
 	}
-	return errors.Join(err, l.deps.Store.Abandon(ctx, l.id, l.token))
+	return errors.Join(err, h.deps.Store.Abandon(ctx, h.id, h.token))
 }

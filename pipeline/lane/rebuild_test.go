@@ -89,7 +89,7 @@ func lost(t *testing.T, p *fold.Program, st *store.Store) *rebuilding {
 // decide takes the lane and carries a decision out.
 func (r *rebuilding) decide(t *testing.T, kind, choice string, at *position, s *fold.State) store.Meta {
 	t.Helper()
-	_, _, err := r.take(t.Context())
+	_, _, err := r.writeToken(t.Context())
 	require.NoError(t, err)
 	if s == nil && kind != IncidentStateLost {
 		s, _, err = Restore(t.Context(), r.st, r.program, testLane, r.token)
@@ -123,7 +123,7 @@ func (r *rebuilding) commit(t *testing.T, ctl fold.Control, crash int) {
 		r.s.Acknowledged(c)
 		return
 	}
-	_, _, err := r.take(t.Context())
+	_, _, err := r.writeToken(t.Context())
 	require.NoError(t, err)
 	r.restored(t)
 }
@@ -223,7 +223,7 @@ func TestRebuildOfATruncatedLog(t *testing.T) {
 		sc := play(t, p, rng, 400)
 		st, _ := testStore(t)
 		r := lost(t, p, st)
-		_, meta, err := r.take(t.Context())
+		_, meta, err := r.writeToken(t.Context())
 		require.NoError(t, err)
 		r.s = fold.NewState(p, testLane, "id", 0, meta.Cursor)
 		r.goOn(t, sc, -1)
@@ -254,7 +254,7 @@ func TestSkippedRecordsAreCountedExactly(t *testing.T) {
 		log := randomLog(rng, 300)
 		st, _ := testStore(t)
 		r := lost(t, p, st)
-		_, meta, err := r.take(t.Context())
+		_, meta, err := r.writeToken(t.Context())
 		require.NoError(t, err)
 		r.s = fold.NewState(p, testLane, "id", 0, meta.Cursor)
 		quiet := fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none}
@@ -266,7 +266,7 @@ func TestSkippedRecordsAreCountedExactly(t *testing.T) {
 
 		start := 100 + 1 + rng.Int64N(150)
 		inc := &Incident{Kind: IncidentGap, From: 100, To: start}
-		r.offer(inc, nil, r.s)
+		r.offer(inc, nil, r.s, 100)
 		ahead := r.s.Stamped()
 		meta = r.decide(t, IncidentGap, ChoiceSkip, &position{topicID: "id", ends: source.Ends{Start: start, End: 300, HighWatermark: 300}}, nil)
 		require.Equal(t, max(start, ahead), meta.Offset)

@@ -136,7 +136,7 @@ func TestRebuildUnderAnotherSpec(t *testing.T) {
 	st, redis := testStore(t)
 	old := programOf(t, manyWindows)
 	r := lost(t, old, st)
-	_, meta, err := r.take(t.Context())
+	_, meta, err := r.writeToken(t.Context())
 	require.NoError(t, err)
 	r.s = fold.NewState(old, testLane, "id", 0, meta.Cursor)
 	quiet := fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none}
@@ -270,17 +270,16 @@ func TestOperatorDecidesAboutABatchThatCannotBeDecoded(t *testing.T) {
 
 // A decision to give a batch up waits until the lane has come to the batch, when Redis has gone back behind it.
 func TestGivingUpABatchWaitsForTheLane(t *testing.T) {
-	l := New(&Deps{Budget: NewBudget(1 << 30), Desired: NewDesired(), Log: quiet}, mustProgram(t), newFakeLog(nil))
-	l.decisions = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}
-	require.Nil(t, l.due(nil, store.Meta{Offset: 60}))
-	require.NotNil(t, l.open(), "it is still to be carried out")
-	require.Equal(t, int64(130), l.due(nil, store.Meta{Offset: 100}).To)
-	require.Equal(t, int64(130), l.due(nil, store.Meta{Offset: 129}).To)
-	require.Nil(t, l.due(nil, store.Meta{Offset: 130}))
-	require.Equal(t, "the incident is gone", l.decisions[0].Void)
-	l.decisions = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}
-	require.Nil(t, l.due(&Incident{Kind: IncidentGap}, store.Meta{Offset: 60}))
-	require.Equal(t, "the incident is gone", l.decisions[0].Void)
+	d := &Decisions{made: []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}}
+	require.Nil(t, d.due(nil, store.Meta{Offset: 60}))
+	require.NotNil(t, d.open(), "it is still to be carried out")
+	require.Equal(t, int64(130), d.due(nil, store.Meta{Offset: 100}).To)
+	require.Equal(t, int64(130), d.due(nil, store.Meta{Offset: 129}).To)
+	require.Nil(t, d.due(nil, store.Meta{Offset: 130}))
+	require.Equal(t, "the incident is gone", d.made[0].Void)
+	d.made = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}
+	require.Nil(t, d.due(&Incident{Kind: IncidentGap}, store.Meta{Offset: 60}))
+	require.Equal(t, "the incident is gone", d.made[0].Void)
 }
 
 // Redis may forget a lane, and the batch that it has to give up, in the moment in which the lane ends its reading at that batch:
@@ -292,9 +291,9 @@ func TestGivingUpABatchWhileRedisForgets(t *testing.T) {
 	b := start(t, log, st, redis)
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 100 })
 	l := b.Lane
-	l.deciding.Lock()
-	l.decisions = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, At: time.Now(), Start: -1}}
-	l.deciding.Unlock()
+	l.decisions.mu.Lock()
+	l.decisions.made = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, At: time.Now(), Start: -1}}
+	l.decisions.mu.Unlock()
 	log.mu.Lock()
 	log.records, log.ends = records, source.Ends{End: 300, HighWatermark: 300}
 	log.mu.Unlock()

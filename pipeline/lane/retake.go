@@ -1,0 +1,43 @@
+package lane
+
+import (
+	"context"
+
+	"millrace/pipeline/store"
+)
+
+// Retake takes a new token for a lane whose memory is whole and which Redis forgot, or a part of it. It returns what Redis
+// has; what cannot be read there is taken away.
+func (h *Holder) Retake(ctx context.Context) (meta store.Meta, stored []store.SliceStat, err error) {
+	_, meta, err = h.writeToken(ctx)
+	if err == nil {
+		_, stored, err = h.deps.Store.LaneView(ctx, h.id, h.program.StateID)
+	}
+	if lossKind(err) == IncidentCorrupt {
+		meta, err = h.clearLane(ctx)
+	}
+	return meta, stored, lossIncident(err)
+}
+
+// clearLane takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when
+// another owner has written there since.
+func (h *Holder) clearLane(ctx context.Context) (store.Meta, error) {
+	owner, err := h.deps.Store.ReadOwner(ctx, h.id)
+	if err != nil {
+		return store.Meta{}, err
+	}
+	if owner != h.token {
+		return store.Meta{}, store.ErrFenced
+	}
+	h.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", h.id.String())
+	next := store.NextToken(owner)
+	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool) {
+		m.Offset = store.NotStarted
+		return true
+	}
+	meta, err := replaceLane(ctx, h.deps.Store, h.program, h.id, owner, next, store.Meta{}, notStarted)
+	if err == nil {
+		h.token = next
+	}
+	return meta, err
+}
