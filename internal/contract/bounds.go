@@ -57,11 +57,14 @@ func quiet(l report.RecoveredLane) int {
 }
 
 // Cut shortens a text to MaxText bytes.
-func Cut(text string) string {
-	if len(text) <= MaxText {
+func Cut(text string) string { return cutTo(text, MaxText) }
+
+// cutTo shortens a text to a number of bytes.
+func cutTo(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	return strings.ToValidUTF8(text[:MaxText-3], "") + "..."
+	return strings.ToValidUTF8(text[:most-3], "") + "..."
 }
 
 // BoundChange cuts a change of a level down to what may travel.

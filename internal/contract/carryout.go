@@ -16,10 +16,19 @@ type CarryOutJob struct {
 	ID       string          `json:"id"`
 	Kind     string          `json:"kind"` // one of Job...
 	Pipeline string          `json:"pipeline"`
-	ReplyTo  string          `json:"reply_to"`       // workflow that is told with SignalCarriedOut
-	Spec     json.RawMessage `json:"spec,omitempty"` // of the pipeline
-	Body     json.RawMessage `json:"body,omitempty"` // names and ranges, never rows
+	ReplyTo  string          `json:"reply_to"`         // workflow that is told with SignalCarriedOut
+	Spec     json.RawMessage `json:"spec,omitempty"`   // of the pipeline
+	Body     json.RawMessage `json:"body,omitempty"`   // names and ranges, never rows; at most MaxJobBody
+	Report   *JobReport      `json:"report,omitempty"` // what earlier runs of it have booked; the closer fills it in
 }
+
+// Bounds of what a closer keeps of jobs, so that its state stays well below what Temporal takes.
+const (
+	MaxJobs       = 20       // that wait to be carried out
+	MaxJobAnswers = 3        // the latest, in case one was lost on its way
+	MaxJobBody    = 64 << 10 // bytes
+	maxJobProblem = 300      // bytes of a window's problem
+)
 
 // ShadowJob is the body of a job about what a replay has found.
 type ShadowJob struct {
@@ -35,6 +44,9 @@ type CarriedOut struct {
 	ID      string     `json:"id"`
 	Report  *JobReport `json:"report,omitempty"`
 	Problem string     `json:"problem,omitempty"` // why it cannot be carried out; final
+
+	// Unfinished means that it was called off before it was done. Only the closer that called it off sees that.
+	Unfinished bool `json:"unfinished,omitempty"`
 }
 
 // JobReport is what a job came to, window by window.
@@ -81,6 +93,22 @@ func (r JobReport) Count(outcome string) int {
 	return 0
 }
 
+// Booked is how many windows the report is about.
+func (r *JobReport) Booked() int {
+	n := 0
+	if r != nil {
+		for _, c := range r.Counts {
+			n += c.Windows
+		}
+	}
+	return n
+}
+
+// Clone is a report of its own.
+func (r *JobReport) Clone() *JobReport {
+	return &JobReport{Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More}
+}
+
 // String counts the windows by outcome in one line.
 func (r JobReport) String() string {
 	var parts []string
@@ -96,7 +124,7 @@ func (r JobReport) String() string {
 // Add books what became of a window.
 func (r *JobReport) Add(w CarriedWindow) {
 	r.count(w.Outcome)
-	w.Problem = Cut(w.Problem)
+	w.Problem = cutTo(w.Problem, maxJobProblem)
 	at := len(r.Windows)
 	if lookedAtFirst(w.Outcome) {
 		if other := slices.IndexFunc(r.Windows, func(o CarriedWindow) bool { return !lookedAtFirst(o.Outcome) }); other >= 0 {

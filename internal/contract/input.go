@@ -130,6 +130,8 @@ type CloseWindowsInput struct {
 	Closed   int64                 `json:"closed,omitempty"`   // revisions published so far
 	Last     *report.ClosedWindow  `json:"last,omitempty"`     // the latest of them
 	Promoted []report.FailedWindow `json:"promoted,omitempty"` // windows with a workflow of their own, at most MaxPromoted
+	Jobs     []CarryOutJob         `json:"jobs,omitempty"`     // to be carried out, without spec; the first may have begun
+	Answers  []CarriedOut          `json:"answers,omitempty"`  // to the latest jobs that were carried out
 }
 
 // CloseWindowsResult is how a closer ended.

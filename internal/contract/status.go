@@ -55,6 +55,7 @@ type CloseWindowsStatus struct {
 	Last     *report.ClosedWindow  `json:"last,omitempty"`
 	Promoted []report.FailedWindow `json:"promoted,omitempty"`
 	Kept     *report.Kept          `json:"kept,omitempty"` // as of the last CloseDue that ended
+	Jobs     []string              `json:"jobs,omitempty"` // ids of those that wait or are under way
 }
 
 // CloseWindowStatus answers the status query of a CloseWindow.
