@@ -30,6 +30,11 @@ type fakeCloser struct {
 	run    string // that asked for it last
 
 	hindered []error
+	carry    func(ctx context.Context, job contract.CarryOutJob, turn Turn, book func(contract.CarriedWindow)) error
+}
+
+func (f *fakeCloser) CarryOut(ctx context.Context, job contract.CarryOutJob, turn Turn, book func(contract.CarriedWindow)) error {
+	return f.carry(ctx, job, turn, book)
 }
 
 func (f *fakeCloser) Round(_ context.Context, skip []report.WindowRef) (report.Round, error) {

@@ -106,7 +106,18 @@ type Closer interface {
 	CloseOne(ctx context.Context, ref report.WindowRef) (closed report.ClosedWindow, published bool, err error)
 	// Emit publishes every open window as it stands. With ends, every covered offset must have reached its end.
 	Emit(ctx context.Context, reason string, ends []report.LaneEnd) (report.Emitted, error)
+	// CarryOut carries a job out. It takes a turn for each window, and books windows in the job's order, without those that
+	// job.Report says were booked before. A *JobRefusedError is final.
+	CarryOut(ctx context.Context, job contract.CarryOutJob, turn Turn, book func(contract.CarriedWindow)) error
 }
+
+// Turn runs work while no other closer of the pipeline is at work.
+type Turn func(ctx context.Context, work func(context.Context) error) error
+
+// JobRefusedError says why a job cannot be carried out, now or later.
+type JobRefusedError struct{ Why string }
+
+func (e *JobRefusedError) Error() string { return e.Why }
 
 // ErrStale marks work that is for another life of something: a batch or an incident that is not the current one, a lane that was
 // fenced or revoked, a hot path that does not run here. The activity then fails for good.

@@ -207,6 +207,7 @@ type windows interface {
 	CloseWindow(ctx context.Context, ref window.Ref, reason string) (row ledger.Row, published bool, err error)
 	Flush(ctx context.Context) (result.Receipt, error)
 	Drain(ctx context.Context, ends []report.LaneEnd) (result.Receipt, error)
+	CarryOut(ctx context.Context, job result.Job, turn result.Turn, book func(result.Carried)) error
 	Close() error
 }
 
