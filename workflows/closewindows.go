@@ -16,7 +16,8 @@ import (
 )
 
 // CloseWindows closes the windows of a pipeline as they become due. A window that keeps failing gets a workflow of its own, so
-// that the others go on. It ends on a stop signal, on cancellation, and when the pipeline's workflow is closed.
+// that the others go on. It carries jobs out beside closing. It ends on a stop signal, on cancellation, and when the pipeline's workflow
+// is closed.
 func CloseWindows(ctx workflow.Context, in contract.CloseWindowsInput) (*contract.CloseWindowsResult, error) {
 	c := &closeWindows{
 		in: in, started: workflow.Now(ctx), state: contract.ChildClosing, log: workflow.GetLogger(ctx),
@@ -42,21 +43,24 @@ type closeWindows struct {
 	state string
 	note  string
 	kept  *report.Kept // as of the last CloseDue
+	jobs  jobs
 }
 
 func (c *closeWindows) setup(ctx workflow.Context) error {
 	return workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.CloseWindowsStatus, error) {
 		return &contract.CloseWindowsStatus{
 			Pipeline: c.in.Pipeline, State: c.state, Note: c.note, Closed: c.in.Closed, Last: c.in.Last, Promoted: c.in.Promoted,
-			Kept: c.kept,
+			Kept: c.kept, Jobs: c.jobIDs(),
 		}, nil
-	}, workflow.QueryHandlerOptions{Description: "revisions published, and windows with a workflow of their own"})
+	}, workflow.QueryHandlerOptions{Description: "revisions published, windows with a workflow of their own, and jobs"})
 }
 
 func (c *closeWindows) run(ctx workflow.Context) (*contract.CloseWindowsResult, error) {
 	work, cancel := workflow.WithCancel(ctx)
 	c.stopper.watch(ctx, cancel)
+	c.beginJobs(work)
 	end, err := c.rounds(work)
+	c.endJobs(ctx)
 	if err != nil && work.Err() == nil {
 		if workflow.GetVersion(ctx, changeTellsFailure, workflow.DefaultVersion, 1) == 1 {
 			c.parent.tellEnd(ctx, endText(err))
@@ -317,6 +321,9 @@ func (c *closeWindows) show(ctx workflow.Context) {
 	}
 	for _, f := range c.in.Promoted {
 		fmt.Fprintf(&b, "| %s | %s |\n", f.WindowRef, f.Problem)
+	}
+	if len(c.in.Jobs) > 0 {
+		fmt.Fprintf(&b, "\nIt carries out, beside closing, in this order: %s\n", strings.Join(c.jobIDs(), ", "))
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
 }
