@@ -40,8 +40,20 @@ func (r *reader) header() (version byte, stamp, count int64) {
 // own stamp when that is higher; the row's stamp becomes the same.
 func (t *Table) AppendEntry(dst []byte, row uint32, snapshotOffset int64) []byte {
 	rec := t.rec(row)
-	stamp, count := max(getInt(rec[offStamp:]), snapshotOffset), getInt(rec[offCount:])
+	stamp := max(getInt(rec[offStamp:]), snapshotOffset)
 	putInt(rec[offStamp:], stamp)
+	return t.encodeRow(dst, rec, stamp)
+}
+
+// AppendMerged appends the entry of a row that lanes were merged into. Its stamp is 0: offsets of different lanes say nothing
+// together. The order of lanes, by which events of one time are told apart, is lost, so such an entry is to be merged only
+// with those of other times.
+func (t *Table) AppendMerged(dst []byte, row uint32) []byte {
+	return t.encodeRow(dst, t.rec(row), 0)
+}
+
+func (t *Table) encodeRow(dst, rec []byte, stamp int64) []byte {
+	count := getInt(rec[offCount:])
 	dst = append(dst, entryVersion)
 	dst = appendUint(dst, uint64(stamp))
 	dst = appendUint(dst, uint64(count))

@@ -59,7 +59,7 @@ func New(cfg Config) (*Merger, error) {
 }
 
 // Window merges a window under a view, group by group of buckets, and passes its rows to emit, by bucket and by key within a
-// bucket; a row is valid during the call. It returns the events merged and whether the content is exactly the events below
+// bucket; a row is valid during the call, and carries its state when a roll-up is made from the window. It returns the events merged and whether the content is exactly the events below
 // the offsets of the view; with exact, anything else is an *AheadError. ErrMoved and *MissingError mean that what was
 // emitted is not the window. Memory is bounded by one group of the merged window plus ReadAhead groups of single lanes; a
 // group has at most groupBytes, or is a single bucket.
@@ -70,7 +70,7 @@ func (m *Merger) Window(ctx context.Context, v *survey.View, ref window.Ref, exa
 		m.tables.Put(r.table)
 	}()
 	r.group = groupSize(r.parts, m.spec.Lane.Buckets)
-	rows := &rowRenderer{spec: m.spec}
+	rows := &rowRenderer{spec: m.spec, states: m.spec.RolledUp(m.spec.Windows[ref.Window].Name)}
 	for r.from < m.spec.Lane.Buckets && len(r.parts) > 0 {
 		err := r.eachGroup(ctx, func(f *fetched, last bool) error {
 			if err := r.mergeGroup(f); err != nil || !last {

@@ -15,9 +15,11 @@ import (
 // rowRenderer renders the rows of merged buckets. It is not safe for concurrent use.
 type rowRenderer struct {
 	spec   *spec.Spec
+	states bool // rows carry their entries
 	order  []placed
 	key    []byte
 	values []byte
+	state  []byte
 }
 
 // placed is a row and the bucket of its key.
@@ -42,7 +44,10 @@ func (w *rowRenderer) render(t *agg.Table, emit func(ledger.Content) error) erro
 			return fmt.Errorf("key %x: %w", t.Key(row), err)
 		}
 		w.values = t.AppendValues(w.values[:0], row)
-		if err := emit(ledger.Content{Key: w.key, Values: w.values, Overflow: t.Overflow(row)}); err != nil {
+		if w.states {
+			w.state = t.AppendMerged(w.state[:0], row)
+		}
+		if err := emit(ledger.Content{Key: w.key, Values: w.values, Overflow: t.Overflow(row), State: w.state}); err != nil {
 			return err
 		}
 	}
