@@ -75,6 +75,9 @@ type Result struct {
 	Rows  []Row // by window, start, key
 	Lanes []LaneResult
 	Late  []Late
+
+	// ChildLate is, by roll-up and start, how many events a window lacks because they missed the windows it is made from.
+	ChildLate map[string]map[int64]int64
 }
 
 // Totals sums the counters of all lanes.
@@ -99,8 +102,22 @@ func Run(s *Spec, lanes []Lane) (*Result, error) {
 	}
 	res := &Result{Spec: s}
 	cells := map[cell]*Row{}
+	var taken, missed []counted
 	for _, lane := range lanes {
-		res.Lanes = append(res.Lanes, runLane(s, dec, lane, cells, &res.Late))
+		note := func(window string, ev *event, at place, late bool) {
+			if late {
+				missed = append(missed, counted{window, ev, at})
+			} else {
+				taken = append(taken, counted{window, ev, at})
+			}
+		}
+		if len(s.Rollups) == 0 {
+			note = func(string, *event, place, bool) {}
+		}
+		res.Lanes = append(res.Lanes, runLane(s, dec, lane, cells, &res.Late, note))
+	}
+	if len(s.Rollups) > 0 {
+		res.addRollups(taken, missed, cells)
 	}
 	for _, row := range cells {
 		res.Rows = append(res.Rows, *row)
@@ -118,7 +135,8 @@ func Run(s *Spec, lanes []Lane) (*Result, error) {
 	return res, nil
 }
 
-func runLane(s *Spec, dec *decoder, lane Lane, cells map[cell]*Row, late *[]Late) LaneResult {
+func runLane(s *Spec, dec *decoder, lane Lane, cells map[cell]*Row, late *[]Late,
+	note func(window string, ev *event, at place, late bool)) LaneResult {
 	out := LaneResult{Topic: lane.Topic, Partition: lane.Partition}
 	var latest int64 // largest event time so far, nanoseconds
 	seen := false
@@ -157,19 +175,22 @@ func runLane(s *Spec, dec *decoder, lane Lane, cells map[cell]*Row, late *[]Late
 		}
 		var missed []string
 		folded := false
+		at := place{ev.time, lane.Topic, lane.Partition, rec.Offset}
 		for _, w := range s.Windows {
 			for _, start := range w.starts(floorDiv(ev.time, 1e6)) {
 				end := start + w.Size
 				if known && end+s.Lateness.Milliseconds() <= watermark {
 					missed = append(missed, w.Name+"/"+stamp(start))
+					note(w.Name, ev, at, true)
 					continue
 				}
 				folded = true
+				note(w.Name, ev, at, false)
 				c := cell{w.Name, start, ev.key}
 				if cells[c] == nil {
 					cells[c] = &Row{Window: w.Name, Start: start, End: end, Key: ev.key, acc: newAccumulator(s)}
 				}
-				cells[c].acc.add(ev, place{ev.time, lane.Topic, lane.Partition, rec.Offset})
+				cells[c].acc.add(ev, at)
 			}
 		}
 		if folded {

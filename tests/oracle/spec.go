@@ -29,6 +29,7 @@ type Spec struct {
 	Where      string
 	Aggregates []Aggregate
 	Windows    []Window
+	Rollups    []Rollup
 	OutOfOrder time.Duration
 	Lateness   time.Duration
 }
@@ -79,6 +80,10 @@ func ReadSpec(data []byte) (*Spec, error) {
 		s.Windows = append(s.Windows, Window{text(m["name"]), size.Milliseconds(), slide.Milliseconds(), offset.Milliseconds()})
 	}
 	if err != nil {
+		return nil, err
+	}
+	rollups, _ := doc["rollups"].([]any)
+	if s.Rollups, err = readRollups(rollups); err != nil {
 		return nil, err
 	}
 	if s.Aggregates, err = aggregates(data); err != nil {
