@@ -193,6 +193,11 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 			wanted = append(wanted, source.TopicSpec{Name: sink.Kafka.Topic, Partitions: width})
 		}
 	}
+	states := ""
+	if len(s.Rollups) > 0 {
+		states = ledger.StatesTopic(s.Name)
+		wanted = append(wanted, source.TopicSpec{Name: states, Partitions: width})
+	}
 	for _, topic := range wanted {
 		_, err := v.cluster.Topic(ctx, topic.Name)
 		made := errors.Is(err, source.ErrUnknownTopic)
@@ -210,6 +215,8 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 			err = checkLedgerTopic(ctx, v.cluster, topic.Name)
 		case s.Results.Kafka != nil && topic.Name == s.Results.Kafka.Topic:
 			err = checkResultTopic(ctx, v.cluster, s, made)
+		case topic.Name == states:
+			err = checkStatesTopic(ctx, v.cluster, s, made)
 		default:
 			err = nil
 		}

@@ -256,6 +256,9 @@ func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec,
 			for topic := range slot.published {
 				roles[topic] = contract.RoleResults
 			}
+			if slot.states {
+				roles[ledger.StatesTopic(pipeline)] = contract.RoleStates
+			}
 		}
 		ended = said.ended()
 	}
@@ -264,6 +267,9 @@ func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec,
 			if sink.Kafka != nil {
 				roles[sink.Kafka.Topic] = role
 			}
+		}
+		if len(own.Rollups) > 0 {
+			roles[ledger.StatesTopic(pipeline)] = contract.RoleStates
 		}
 	}
 	return roles, ended, nil
@@ -276,6 +282,7 @@ func sinksOf(s *spec.Spec) map[string]spec.Sink {
 // slotSays is what a partition of a ledger topic says.
 type slotSays struct {
 	published map[string]int // result topics by the latest edition of a row that names them
+	states    bool           // a row names states in the states topic
 	edition   int            // the latest of a row or floor, 0 without any
 	ended     int            // the latest that a removal has ended, 0 before the first
 }
@@ -316,6 +323,7 @@ func readLedger(ctx context.Context, cluster *source.Cluster, pipeline string) (
 		case rec.Row != nil:
 			edition := max(rec.Row.Edition, ledger.Edition)
 			slot.edition = max(slot.edition, edition)
+			slot.states = slot.states || rec.Row.States != nil
 			if topic := rec.Row.PublishedTo; topic != "" {
 				slot.published[topic] = max(slot.published[topic], edition)
 			}
@@ -355,6 +363,9 @@ func (r remains) namedElsewhere(ctx context.Context, pipeline string, own *spec.
 			if sink.Kafka != nil {
 				keep(sink.Kafka.Topic, "pipeline %s%s writes it", other.Name, standing)
 			}
+		}
+		if len(other.Rollups) > 0 {
+			keep(ledger.StatesTopic(other.Name), "pipeline %s%s writes it", other.Name, standing)
 		}
 	}
 	suffix := ledger.Topic("")

@@ -51,6 +51,28 @@ func TestLedgerStaysWithItsResults(t *testing.T) {
 	}
 }
 
+// The states topic is the pipeline's own, when it has roll-ups: a topic of that name may be another one's.
+func TestStatesTopicGoesWithItsPipeline(t *testing.T) {
+	states := ledger.StatesTopic("p")
+	_, cluster := startKafka(t, source.TopicSpec{Name: ledger.Topic("p")}, source.TopicSpec{Name: states})
+	own := &spec.Spec{Name: "p", Source: spec.Source{Topics: []string{"in"}}}
+	other := activities.Other{Spec: &spec.Spec{Name: "q", Results: spec.Sink{Kafka: &spec.KafkaSink{Topic: states}}}}
+	role := func(others ...activities.Other) *contract.TopicRemains {
+		topics, err := remains{cluster: cluster}.Topics(t.Context(), "p", own, others, func(int64) {})
+		require.NoError(t, err)
+		for i := range topics {
+			if topics[i].Topic == states {
+				return &topics[i]
+			}
+		}
+		return nil
+	}
+	require.Nil(t, role())
+	own.Rollups = []spec.Rollup{{Name: "daily", From: "hourly"}}
+	require.Equal(t, &contract.TopicRemains{Topic: states, Role: contract.RoleStates, Delete: true}, role())
+	require.Equal(t, "pipeline q writes it", role(other).Why)
+}
+
 // What a removal has ended names no topic any more, though its rows still stand in the log of the ledger.
 func TestALedgerThatWasEndedNamesNothing(t *testing.T) {
 	cfg, cluster := startKafka(t, source.TopicSpec{Name: ledger.Topic("p"), Partitions: 2},

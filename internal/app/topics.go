@@ -22,7 +22,40 @@ const (
 // window for each key, and one whose retention is short loses the first revision of a window before the last is expired.
 // A topic that was made just now gets the retention it needs.
 func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, made bool) error {
-	topic, need := s.Results.Kafka.Topic, s.KeepResults()
+	need := s.KeepResults()
+	why := fmt.Sprintf("allowed_lateness %s plus retention.results %s is %s", s.AllowedLateness, s.Retention.Results, need)
+	if longest := need - s.AllowedLateness; longest > s.Retention.Results {
+		why = fmt.Sprintf("allowed_lateness %s plus the longest retention of a roll-up, %s, is %s", s.AllowedLateness, longest, need)
+	}
+	return checkKeptTopic(ctx, cluster, keptTopic{
+		name: s.Results.Kafka.Topic, what: "result topic", need: need, why: why,
+		another: "name another topic in results.kafka.topic", shorter: "give a shorter retention.results",
+	}, made)
+}
+
+// checkStatesTopic refuses a states topic that loses states which a roll-up may still be made from.
+func checkStatesTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, made bool) error {
+	need := s.KeepStates()
+	return checkKeptTopic(ctx, cluster, keptTopic{
+		name: ledger.StatesTopic(s.Name), what: "states topic", need: need,
+		why: fmt.Sprintf("a roll-up may be made from the states of its windows for %s: its longest period, allowed_lateness, "+
+			"and as long as the ledger keeps their rows", need),
+		another: "delete the empty topic and let the start create it", shorter: "give a shorter retention.ledger",
+	}, made)
+}
+
+// keptTopic is a topic that must not lose records before a time.
+type keptTopic struct {
+	name, what       string
+	need             spec.Duration
+	why              string // it needs that long
+	another, shorter string // what else helps
+}
+
+// checkKeptTopic refuses a topic that is compacted or keeps too little. One that was made just now gets the retention that it
+// needs.
+func checkKeptTopic(ctx context.Context, cluster *source.Cluster, t keptTopic, made bool) error {
+	topic, need := t.name, t.need
 	settings, err := cluster.TopicSettings(ctx, topic, cleanupPolicy, retentionMS)
 	if source.Denied(err) {
 		return nil // what may not be looked at is the operator's to know
@@ -32,7 +65,7 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 	}
 	if policy := settings[cleanupPolicy]; policy != "" && policy != "delete" {
 		return refusedTopic(topic, cleanupPolicy, policy, "delete",
-			"compaction keeps only one window for each key", "name another topic in results.kafka.topic")
+			"compaction keeps only one window for each key", t.another)
 	}
 	text, ok := settings[retentionMS]
 	keeps, err := strconv.ParseInt(text, 10, 64)
@@ -40,7 +73,7 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 	case !ok || keeps < 0 && err == nil:
 		return nil // the broker does not say, or it is for ever
 	case err != nil:
-		return fmt.Errorf("result topic %s: %s is %q, which is no number", topic, retentionMS, text)
+		return fmt.Errorf("%s %s: %s is %q, which is no number", t.what, topic, retentionMS, text)
 	case keeps >= need.Millis():
 		return nil
 	}
@@ -57,8 +90,7 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 	}
 	kept := spec.Duration(time.Duration(keeps) * time.Millisecond)
 	return refusedTopic(topic, retentionMS, text, atLeast(need.Millis()),
-		fmt.Sprintf("it keeps %s, allowed_lateness %s plus retention.results %s is %s", kept, s.AllowedLateness, s.Retention.Results, need),
-		"give a shorter retention.results")
+		fmt.Sprintf("it keeps %s, %s", kept, t.why), t.shorter)
 }
 
 // untouched reports whether nothing was ever written to a topic and it has the broker's default for a setting: a start that was cut
@@ -125,6 +157,9 @@ const (
 	// what was wrong, both of which the lane bounds.
 	sideHeaders = 64 << 10
 
+	// ledgerChild is what a ledger row takes for a window that it was rolled up from: name, start, revision and checksum.
+	ledgerChild = 256
+
 	// ledgerLane is about what a lane takes of a ledger row, and ledgerRow what a row takes besides, in bytes.
 	ledgerLane, ledgerRow = 1 << 10, 1 << 20
 )
@@ -133,6 +168,10 @@ const (
 // produce, any source record with the headers of a side record, a ledger row of that many lanes.
 func topicBytes(ctx context.Context, cluster *source.Cluster, s *spec.Spec, lanes int) (map[string]int, error) {
 	need := map[string]int{ledger.Topic(s.Name): ledgerRow + lanes*ledgerLane}
+	if len(s.Rollups) > 0 {
+		need[ledger.Topic(s.Name)] += spec.MaxChildren * ledgerChild
+		need[ledger.StatesTopic(s.Name)] = s.StateBytes()
+	}
 	if s.Results.Kafka != nil {
 		need[s.Results.Kafka.Topic] = s.RecordBytes()
 	}
@@ -161,7 +200,7 @@ func fitTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, topic 
 		return err
 	}
 	switch {
-	case made || topic == ledger.Topic(s.Name):
+	case made || topic == ledger.Topic(s.Name) || len(s.Rollups) > 0 && topic == ledger.StatesTopic(s.Name):
 		err := cluster.SetTopic(ctx, topic, source.SettingMaxMessageBytes, strconv.Itoa(need))
 		if source.Denied(err) {
 			return nil // a row that does not fit is an incident that says so

@@ -63,6 +63,42 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 	require.ErrorContains(t, err, "topic orders.ledger has cleanup.policy=delete, want compact")
 }
 
+func TestStatesTopicOfRollups(t *testing.T) {
+	_, cluster := startKafka(t, source.TopicSpec{Name: "orders", Partitions: 3})
+	s, err := spec.Parse("a.yaml", []byte(removableSpec+"rollups: [{name: daily, from: hourly, calendar: day, retention: 10d}]\n"))
+	require.NoError(t, err)
+	v := servers{cluster: cluster}
+	topics, err := v.EnsureTopics(t.Context(), s)
+	require.NoError(t, err)
+	states := ledger.StatesTopic("orders")
+	require.Contains(t, topics.Created, states)
+	partitions, err := cluster.Partitions(t.Context(), states)
+	require.NoError(t, err)
+	require.Len(t, partitions, 3)
+	keeps := func(topic string) string {
+		settings, err := cluster.TopicSettings(t.Context(), topic, retentionMS)
+		require.NoError(t, err)
+		return settings[retentionMS]
+	}
+	require.NoError(t, cluster.SetTopic(t.Context(), states, retentionMS, fmt.Sprint((32*time.Hour+30*time.Minute).Milliseconds()-1)))
+	_, err = v.EnsureTopics(t.Context(), s)
+	require.ErrorIs(t, err, activities.ErrPermanent)
+	require.ErrorContains(t, err, "topic orders.states has retention.ms=116999999, want at least 117000000: it keeps ")
+	require.ErrorContains(t, err, "a roll-up may be made from the states of its windows for 1d8h30m")
+	require.NoError(t, cluster.SetTopic(t.Context(), states, retentionMS, keeps("orders.windows")))
+	require.NoError(t, cluster.SetTopic(t.Context(), "orders.windows", retentionMS, fmt.Sprint(10*24*time.Hour.Milliseconds())))
+	_, err = v.EnsureTopics(t.Context(), s)
+	require.ErrorContains(t, err, "allowed_lateness 30m plus the longest retention of a roll-up, 10d, is 10d30m")
+
+	plain, err := spec.Parse("a.yaml", []byte(removableSpec))
+	require.NoError(t, err)
+	_, err = cluster.Topic(t.Context(), states)
+	require.NoError(t, err)
+	need, err := topicBytes(t.Context(), cluster, plain, 3)
+	require.NoError(t, err)
+	require.NotContains(t, need, states, "a pipeline without roll-ups writes no states")
+}
+
 // A broker that keeps records for a shorter time than the pipeline needs does not decide over the topics we make.
 func TestTopicsThatAreMadeKeepEnough(t *testing.T) {
 	_, cluster := startKafka(t, source.TopicSpec{Name: "short", Config: map[string]string{"retention.ms": "1000"}})

@@ -241,6 +241,7 @@ const (
 const (
 	RoleLedger     = "ledger"
 	RoleResults    = "results"
+	RoleStates     = "states"
 	RoleLate       = "late"
 	RoleDeadLetter = "dead letter"
 )

@@ -12,8 +12,8 @@ import (
 const (
 	maxRollups = 32
 
-	// maxChildren bounds how many windows one window of a roll-up is made from: its ledger row names them all.
-	maxChildren = 2000
+	// MaxChildren bounds how many windows one window of a roll-up is made from: its ledger row names them all.
+	MaxChildren = 2000
 
 	wantZone = "an IANA time zone such as Europe/Berlin or UTC"
 	wantDir  = "the absolute path of a directory, such as /var/lib/millrace/archive"
@@ -53,9 +53,9 @@ func checkRollup(s *Spec, i int, at string, fail report) {
 			time.UnixMilli(ms).UTC().Format(time.RFC3339), periods), wantChild(periods, child))
 		return
 	}
-	if most := longestPeriod[calendar.Unit(r.Calendar)] / shortestOf(child); most > maxChildren {
+	if most := longestPeriod[calendar.Unit(r.Calendar)] / shortestOf(child); most > MaxChildren {
 		fail(at+".from", r.From, fmt.Sprintf("has up to %d windows in one %s", most, r.Calendar),
-			fmt.Sprintf("at most %d: a roll-up from a coarser window or roll-up", maxChildren))
+			fmt.Sprintf("at most %d: a roll-up from a coarser window or roll-up", MaxChildren))
 	}
 }
 

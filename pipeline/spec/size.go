@@ -21,6 +21,10 @@ const (
 	// integerBytes bounds an integer within float64 that is published with all its digits: 309 of them and a sign.
 	integerBytes = 310
 
+	// stateBytes bounds what an aggregate remembers besides a text: an exact float sum has up to 2,200 bits, an integer with all
+	// its digits 309 bytes.
+	stateBytes = 400
+
 	// escapedByte is how many bytes one byte of a text may take in JSON: \u0000.
 	escapedByte = 6
 )
@@ -50,6 +54,16 @@ func (s *Spec) Notes() []string {
 // max_value_bytes does not bound numbers within int64 and fractions, so one below numberBytes leaves their room.
 func (s *Spec) RecordBytes() int {
 	return s.fixedBytes() + s.texts()*max(s.Event.MaxValueBytes, numberBytes)
+}
+
+// StateBytes bounds the bytes of any record of the states topic. What an aggregate remembers takes no more than a published
+// value would, or a float sum, whose integer may span the range of float64; all of it is written in base64.
+func (s *Spec) StateBytes() int {
+	state := s.texts() * max(s.Event.MaxValueBytes, numberBytes)
+	for range s.Aggregates {
+		state += stateBytes
+	}
+	return s.fixedBytes() + (state+2)/3*4
 }
 
 // fixedBytes is RecordBytes with every text left out.
