@@ -115,7 +115,7 @@ func (t *TestSlot) GiveUp(tb testing.TB, n int, now *time.Time) {
 	for i := range n {
 		t.Publish(tb, int64(i), true)
 	}
-	*now = now.Add(t.s.held.keep.Ledger.Std())
+	*now = now.Add(t.s.held.keep.windows.Ledger.Std())
 	for len(t.s.held.index.entries) > 0 {
 		*now = now.Add(floorPause)
 		t.KeepFloors(tb, int64(n)*testHour)

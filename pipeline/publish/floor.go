@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/window"
 )
 
 const (
 	// floorPause is how long a slot waits between two transactions that raise floors or give rows up.
 	floorPause = time.Minute
 
-	// floorRest is how long a floor stays that could be raised without any row to lie below it.
+	// floorRest is how long a floor stays that could be raised without any row to lie below it. In a pipeline with roll-ups it
+	// does not stay: a window without a row is known to be empty only when a floor has passed it, and the roll-up waits for that.
 	floorRest = time.Hour
 
 	// giveUpBatch is how many rows one of these transactions gives up at most.
@@ -31,8 +33,22 @@ const (
 // Finality is how far every window of the pipeline is known to be final.
 type Finality struct {
 	Edition int                // it says nothing of others
-	End     int64              // ms: every window that ends at or before it is final, whether it was published or not
+	End     int64              // ms: every window that ends at or before it is final, whether it was published or not; window.NoTime: none
 	Lanes   []ledger.FloorLane // what the lanes had committed when this was found
+
+	// Rollups is End of roll-ups, by name: which windows of them are final follows from what was rolled up.
+	Rollups map[string]int64
+	// Needed reports whether the row of a window is needed yet although its retention is over: what it was rolled up into may
+	// still be made anew from it. nil: no row is.
+	Needed func(id ledger.WindowID) bool
+}
+
+// lanesOf is what the lanes had committed for the windows of a family. No lane folds an event into a roll-up.
+func (f *Finality) lanesOf(family string) []ledger.FloorLane {
+	if _, rollup := f.Rollups[family]; rollup {
+		return nil
+	}
+	return f.Lanes
 }
 
 // MaintainFloors raises the slot's floors to what is final, which may be nil, and gives up the rows that are due, at most
@@ -56,6 +72,10 @@ func (h *Held) maintainFloors(ctx context.Context, final *Finality, prove func(c
 		}
 	}
 	h.keptAtFloor = h.countKept()
+	h.needed = nil
+	if final != nil {
+		h.needed = final.Needed
+	}
 	if !h.floorsDue(h.ofThisEdition(final)) {
 		return nil
 	}
@@ -91,26 +111,51 @@ func (h *Held) ofThisEdition(final *Finality) *Finality {
 
 // floorsDue reports whether a transaction of floors would change anything that is worth it.
 func (h *Held) floorsDue(final *Finality) bool {
-	if final != nil {
-		rests := h.keep.now().Add(-floorRest).UnixMilli()
-		for _, family := range h.families {
-			if f := h.index.floors[floorID{family, h.index.edition}]; f == nil || f.End < final.End && f.RaisedAt <= rests {
-				return true
-			}
+	rests := h.keep.now().Add(-floorRest).UnixMilli()
+	if len(h.rollups) > 0 {
+		rests = h.keep.now().UnixMilli()
+	}
+	ends := h.finalEnds(final)
+	for family, end := range ends {
+		if f := h.index.floors[floorID{family, h.index.edition}]; f == nil || f.End < end && f.RaisedAt <= rests {
+			return true
 		}
 	}
 	for id, e := range h.index.entries {
-		if h.mayGiveUp(id, e) || final != nil && !h.index.isPast(e) && e.end <= final.End && !h.index.isFloored(id, e) {
+		end, known := ends[id.Window]
+		if h.mayGiveUp(id, e) || known && !h.index.isPast(e) && e.end <= end && !h.index.isFloored(id, e) {
 			return true
 		}
 	}
 	return len(h.index.floors) > 0 && h.isStretched(h.firstInForce(nil, nil), len(h.index.entries))
 }
 
+// finalEnds is, by family, how far its windows are final.
+func (h *Held) finalEnds(final *Finality) map[string]int64 {
+	ends := make(map[string]int64, len(h.families)+len(h.rollups))
+	if final == nil {
+		return ends
+	}
+	for _, family := range h.families {
+		if final.End != window.NoTime {
+			ends[family] = final.End
+		}
+	}
+	for _, family := range h.rollups {
+		if end, ok := final.Rollups[family]; ok {
+			ends[family] = end
+		}
+	}
+	return ends
+}
+
 // mayGiveUp reports whether the row of a window is due to be tombstoned. Only rows at or below the floor of their own
 // edition are, because without the row it is the floor that says that the window is final, and rows of ended editions.
 func (h *Held) mayGiveUp(id ledger.WindowID, e *entry) bool {
-	return (h.index.isPast(e) || h.index.isFloored(id, e)) && h.keep.rowDue(e.closedAt) && h.pending[id] == nil
+	if h.pending[id] != nil || !h.keep.rowDue(id.Window, e.closedAt) {
+		return false
+	}
+	return h.index.isPast(e) || h.index.isFloored(id, e) && (h.needed == nil || !h.needed(id))
 }
 
 // removeViewsDue removes from Redis what is left of windows whose rows are due, and returns them. It comes before the

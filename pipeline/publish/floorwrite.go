@@ -16,12 +16,12 @@ import (
 func (h *Held) raisedFloors(final *Finality,
 	gone map[ledger.WindowID]bool, moved map[ledger.WindowID]*movedRow) []*ledger.Floor {
 	floors := maps.Clone(h.index.floors)
-	for _, family := range h.families {
+	for family, end := range h.finalEnds(final) {
 		id := floorID{family, h.index.edition}
-		if f := floors[id]; final != nil && (f == nil || f.End < final.End) {
+		if f := floors[id]; f == nil || f.End < end {
 			floors[id] = &ledger.Floor{
-				Pipeline: h.pipeline, Window: family, Edition: h.index.edition, End: final.End, Spec: h.version,
-				RaisedAt: h.keep.now().UnixMilli(), Lanes: final.Lanes,
+				Pipeline: h.pipeline, Window: family, Edition: h.index.edition, End: end, Spec: h.version,
+				RaisedAt: h.keep.now().UnixMilli(), Lanes: final.lanesOf(family),
 			}
 		}
 	}

@@ -3,7 +3,9 @@ package publish
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,11 +22,12 @@ import (
 type Config struct {
 	Slot     int
 	Pipeline string
-	Families []string // the windows of the spec, by name
-	Spec     string   // version of the spec, written into floors
+	Families []string                  // the windows of the spec, by name
+	Rollups  map[string]spec.Retention // the roll-ups of the spec, by name
+	Spec     string                    // version of the spec, written into floors
 	Kafka    Kafka
 	State    State
-	Keep     spec.Retention
+	Keep     spec.Retention   // of windows
 	Now      func() time.Time // for what is kept and since when a slot knows of it; what a revision holds never depends on it
 }
 
@@ -45,6 +48,7 @@ type Held struct {
 
 	pipeline string
 	families []string
+	rollups  []string              // sorted
 	version  string                // of the spec
 	topic    source.TopicPartition // of the ledger
 	kafka    Kafka
@@ -61,15 +65,16 @@ type Held struct {
 	pending     map[ledger.WindowID]*ledger.Row // rows that Redis may not show yet
 	doubtful    bool                            // Redis may have forgotten rows that it has shown
 	sweep       sweep
-	maintained  time.Time   // when floors were last looked after
-	keptAtFloor report.Kept // as of then
+	maintained  time.Time                  // when floors were last looked after
+	keptAtFloor report.Kept                // as of then
+	needed      func(ledger.WindowID) bool // as of then; nil: no row is needed beyond its retention
 }
 
 // New returns a slot. It connects to nothing before the first use.
 func New(cfg Config) *Slot {
 	return &Slot{held: Held{
-		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State,
-		keep:  retention{cfg.Keep, cfg.Now},
+		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
+		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
 		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
 		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
 	}}

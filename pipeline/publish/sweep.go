@@ -23,16 +23,27 @@ const (
 
 // retention says how long what was published of a final window is kept.
 type retention struct {
-	spec.Retention
-	now func() time.Time
+	windows spec.Retention
+	rollups map[string]spec.Retention
+	now     func() time.Time
 }
 
-// timeLeft is how much longer Redis keeps contents and view of a window that was made final at closedAt (ms).
-func (r *retention) timeLeft(closedAt int64) time.Duration { return r.Left(closedAt, r.now()) }
+// of is the retention of a family.
+func (r *retention) of(family string) spec.Retention {
+	if keep, ok := r.rollups[family]; ok {
+		return keep
+	}
+	return r.windows
+}
 
-// rowDue reports whether the row of a window that was made final at closedAt (ms) may be given up.
-func (r *retention) rowDue(closedAt int64) bool {
-	return !r.now().Before(time.UnixMilli(closedAt).Add(r.Ledger.Std()))
+// timeLeft is how much longer Redis keeps contents and view of a window of a family that was made final at closedAt (ms).
+func (r *retention) timeLeft(family string, closedAt int64) time.Duration {
+	return r.of(family).Left(closedAt, r.now())
+}
+
+// rowDue reports whether the row of a window of a family that was made final at closedAt (ms) may be given up.
+func (r *retention) rowDue(family string, closedAt int64) bool {
+	return !r.now().Before(time.UnixMilli(closedAt).Add(r.of(family).Ledger.Std()))
 }
 
 // sweep goes once over all final windows of a slot and brings what Redis has of them in line with the ledger: it expires
@@ -85,7 +96,7 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 	if e == nil || h.pending[id] != nil || !h.index.expires(id, e) {
 		return nil // it was given up since, or is about to be shown
 	}
-	left := h.keep.timeLeft(e.closedAt)
+	left := h.keep.timeLeft(id.Window, e.closedAt)
 	shown, err := h.state.ExpireWindow(ctx, h.storeID(id), e.version(), left)
 	if err != nil {
 		return fmt.Errorf("expire window %s: %w", id, err)
@@ -108,7 +119,7 @@ func (h *Held) countKept() report.Kept {
 			continue
 		}
 		final := h.index.isFinal(id, e)
-		if !final || h.keep.timeLeft(e.closedAt) > 0 {
+		if !final || h.keep.timeLeft(id.Window, e.closedAt) > 0 {
 			k.Results++
 		}
 		if final && (k.Oldest == 0 || e.closedAt < k.Oldest) {

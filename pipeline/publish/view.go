@@ -60,7 +60,7 @@ func (h *Held) showRow(ctx context.Context, row *ledger.Row) error {
 	id := h.storeID(row.ID())
 	e := h.index.entries[row.ID()]
 	expires := row.Final || e != nil && h.index.isFinal(row.ID(), e)
-	left := h.keep.timeLeft(row.ClosedAt)
+	left := h.keep.timeLeft(row.Window, row.ClosedAt)
 	if !expires || left > 0 {
 		text, err := json.Marshal(row)
 		if err != nil {
