@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
+	"millrace/pipeline/rollup"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -80,12 +81,20 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
-		By: c.by, Build: build.Version(), Log: log,
+		By: c.by, Build: build.Version(), Log: log, Late: c.lateEvents(s),
 	})
 	if err != nil {
 		return nil, permanent(err)
 	}
 	return &closer{windows: inner, spec: s, by: c.by, log: log, skipped: make(map[window.Ref]struct{})}, nil
+}
+
+// lateEvents reads the pipeline's late topic; nil without one.
+func (c *closers) lateEvents(s *spec.Spec) rollup.LateReader {
+	if s.Late.Kafka == nil {
+		return nil
+	}
+	return rollup.LateTopic(c.cluster, s.Late.Kafka.Topic)
 }
 
 // Closer implements activities.Closers.

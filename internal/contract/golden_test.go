@@ -33,7 +33,7 @@ var structs = []any{
 	AwaitAppliedInput{}, Applied{}, report.LaneEnd{}, EndOffsets{}, AwaitDrainedInput{}, LaneState{}, ReconcileInput{}, Reconciled{},
 	ReplicaRef{}, ClaimInput{}, Claimed{}, RunInput{}, RunResult{}, report.WindowRef{}, report.ClosedWindow{}, report.FailedWindow{},
 	CloseDueInput{}, CloseDueResult{},
-	CloseDueDetails{}, report.Kept{}, report.Waiting{}, report.Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
+	CloseDueDetails{}, report.Kept{}, report.Rollup{}, report.RolledFamily{}, report.Unfinished{}, report.Waiting{}, report.Round{}, CloseOneInput{}, CloseOneResult{}, EmitInput{},
 	report.RecoveryBatch{}, report.LaneRef{}, report.Storm{}, report.StormEvent{}, report.RecoveredLane{}, report.StepTime{}, report.Incident{}, report.Choice{}, RecoverStepInput{},
 	report.StepReport{}, report.StepSums{}, report.RecoveryReport{}, DecideIncidentInput{}, DecidedIncident{}, LaneOwnersInput{}, LaneOwner{},
 	LaneOwners{}, DecisionReceipt{}, LaneDecision{},

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -29,6 +30,7 @@ type Closer struct {
 	began     time.Time         // the latest of them
 	known     incarnation       // that they were in
 	finality  *publish.Finality // nil before a round has found any
+	rolled    rolled            // what the latest run found of roll-ups
 	prev      *view
 	held      hold
 	round     int64
@@ -78,9 +80,14 @@ func NewCloser(cfg Config) (*Closer, error) {
 	for i, w := range cfg.Spec.Windows {
 		families[i] = w.Name
 	}
+	rollups := make(map[string]spec.Retention)
+	for i := range cfg.Spec.Rollups {
+		name := cfg.Spec.Rollups[i].Name
+		rollups[name] = cfg.Spec.Keeps(name)
+	}
 	for n := range cfg.Slots {
 		c.slots = append(c.slots, publish.New(publish.Config{
-			Slot: n, Pipeline: cfg.Spec.Name, Families: families, Spec: c.version, Kafka: cfg.Kafka, State: cfg.State,
+			Slot: n, Pipeline: cfg.Spec.Name, Families: families, Rollups: rollups, Spec: c.version, Kafka: cfg.Kafka, State: cfg.State,
 			Keep: cfg.Spec.Retention, Now: cfg.Now,
 		}))
 	}

@@ -102,9 +102,10 @@ func (c *Closer) flooredRow(ctx context.Context, ref window.Ref) (ledger.Row, er
 
 // maintainFloors raises the floors of all slots and gives up rows that are due. What fails is tried again after a pause.
 func (c *Closer) maintainFloors(ctx context.Context, v *view) {
+	final := c.finalityWithRollups()
 	_ = parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) error {
 		prove := func(ctx context.Context, s *publish.Held) error { return c.prove(ctx, s, i, v) }
-		if err := c.slots[i].MaintainFloors(ctx, c.finality, prove); err != nil && ctx.Err() == nil {
+		if err := c.slots[i].MaintainFloors(ctx, final, prove); err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if errors.Is(err, publish.ErrFenced) { // the other closer raises them
 				level = slog.LevelDebug

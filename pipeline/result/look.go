@@ -60,7 +60,7 @@ func (c *Closer) recognise(ledgerID string) {
 
 // forget forgets everything that rounds remember.
 func (c *Closer) forget() {
-	c.finality, c.prev, c.held = nil, nil, hold{}
+	c.finality, c.prev, c.held, c.rolled = nil, nil, hold{}, rolled{}
 	clear(c.states)
 	clear(c.failures)
 	clear(c.early)
@@ -118,6 +118,10 @@ func (c *Closer) lookAtTopics(ctx context.Context) (ledgerID string, ids publish
 	if sink := c.cfg.Spec.Results.Kafka; sink != nil {
 		topic, _ := c.cfg.Kafka.Topic(ctx, sink.Topic)
 		ids.Results = topic.ID
+	}
+	if len(c.cfg.Spec.Rollups) > 0 {
+		topic, _ := c.cfg.Kafka.Topic(ctx, ledger.StatesTopic(c.cfg.Spec.Name))
+		ids.States = topic.ID
 	}
 	return ledgerID, ids
 }

@@ -72,6 +72,7 @@ type world struct {
 	faults *storetest.Faults
 	store  *store.Store
 	lanes  []*testLane
+	late   lateRecords
 }
 
 func newWorld(t testing.TB, text string, partitions int) *world {
@@ -89,6 +90,10 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 	w.kafka.AddTopic("orders.windows", 3)
 	w.kafka.SetTopicID("orders.windows", "made-first")
 	w.kafka.AddTopic(ledger.Topic("orders"), ledger.DefaultSlots)
+	if len(s.Rollups) > 0 {
+		w.kafka.AddTopic(ledger.StatesTopic("orders"), 3)
+		w.kafka.SetTopicID(ledger.StatesTopic("orders"), "states-first")
+	}
 	for p := range partitions {
 		w.lanes = append(w.lanes, w.newLane(p))
 	}
@@ -255,7 +260,7 @@ func (l *testLane) control() fold.Control {
 
 func (l *testLane) deliver(c *fold.Commit) {
 	l.w.t.Helper()
-	require.NoError(l.w.t, deliver.PublishSides(l.w.ctx, c, noSides{}))
+	require.NoError(l.w.t, deliver.PublishSides(l.w.ctx, c, &l.w.late))
 	_, err := l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls)
 	require.NoError(l.w.t, err)
 	l.state.Acknowledged(c)
@@ -320,9 +325,15 @@ func (l *testLane) ctl() store.Ctl {
 	return ctl[0]
 }
 
-type noSides struct{}
+// lateRecords are the headers of the records that lanes sent to the late topic.
+type lateRecords [][]source.Header
 
-func (noSides) Send(context.Context, []source.SideRecord) error { return nil }
+func (r *lateRecords) Send(_ context.Context, records []source.SideRecord) error {
+	for _, side := range records {
+		*r = append(*r, side.Headers)
+	}
+	return nil
+}
 
 func at(minutes float64) int64 { return base + int64(minutes*float64(minute)) }
 

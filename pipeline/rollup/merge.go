@@ -1,0 +1,147 @@
+package rollup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"millrace/pipeline/agg"
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
+)
+
+// LostStateError is an incident: a window cannot be rolled up, because the state of one of its children does not stand
+// anywhere any more, or is not what the ledger says. Nothing is published of it until somebody has looked.
+type LostStateError struct {
+	Window ledger.WindowID
+	Child  ledger.WindowID
+	Err    error
+}
+
+func (e *LostStateError) Error() string {
+	return fmt.Sprintf("incident state-lost: window %s needs the state of window %s: %v", e.Window, e.Child, e.Err)
+}
+
+func (e *LostStateError) Unwrap() error { return e.Err }
+
+// errGivenUp means that the ledger has no row of a child that another one of the same window was corrected beside.
+var errGivenUp = errors.New("its ledger row was given up after retention.ledger, and another child was corrected since")
+
+// merged is the content of a window: its children's states, merged by key.
+type merged struct {
+	table  *agg.Table // by key as it is published
+	states bool
+	order  []uint32 // rows, by key
+	gone   [][]byte // keys of the base that have left, sorted
+	events int64
+	bytes  int64 // emitted
+}
+
+// mergeChildren merges the states of a window's children, in the order of their starts, into the runner's table.
+func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, children []ledger.Child) (*merged, error) {
+	r.table.Reset()
+	m := &merged{table: r.table, states: l.states}
+	for _, child := range children {
+		id := ledger.WindowID{Window: child.Window, Start: child.Start}
+		row := b.rows[id]
+		if row == nil {
+			return nil, &LostStateError{p.id, id, errGivenUp}
+		}
+		if err := r.mergeChild(ctx, row); err != nil {
+			var gone *publish.GoneError
+			if errors.As(err, &gone) || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion) {
+				return nil, &LostStateError{p.id, id, err}
+			}
+			return nil, err
+		}
+		m.events += row.Events
+	}
+	m.order = make([]uint32, m.table.Len())
+	counted := int64(0)
+	for i := range m.order {
+		m.order[i] = uint32(i)
+		counted += m.table.Count(uint32(i))
+	}
+	if counted != m.events {
+		return nil, fmt.Errorf("%w: the states of window %s hold %d events, the rows of its children say %d",
+			ledger.ErrCorrupt, p.id, counted, m.events)
+	}
+	slices.SortFunc(m.order, func(a, b uint32) int { return bytes.Compare(m.table.Key(a), m.table.Key(b)) })
+	return m, nil
+}
+
+// mergeChild merges the states of one revision into the table. A child that holds nothing was published nowhere.
+func (r *run) mergeChild(ctx context.Context, row *ledger.Row) error {
+	if row.Keys == 0 {
+		return nil
+	}
+	contents, err := r.cfg.Contents.ReadStates(ctx, row)
+	if err != nil {
+		return err
+	}
+	for i := range contents {
+		if err := r.table.MergeEntry(contents[i].Key, contents[i].State, 0); err != nil {
+			return fmt.Errorf("key %s: %w", contents[i].Key, err)
+		}
+	}
+	return nil
+}
+
+// findGone finds the keys of a window's last revision that it does not have any more. When that revision does not stand
+// anywhere any more, those who read it later do not have it either.
+func (m *merged) findGone(ctx context.Context, contents Contents, base *ledger.Row) error {
+	if base.Keys == 0 {
+		return nil
+	}
+	rows, err := contents.Read(ctx, base)
+	var expired *publish.GoneError
+	if errors.As(err, &expired) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for i := range rows { // both are sorted by key
+		if _, found := slices.BinarySearchFunc(m.order, rows[i].Key, func(row uint32, key []byte) int {
+			return bytes.Compare(m.table.Key(row), key)
+		}); !found {
+			m.gone = append(m.gone, rows[i].Key)
+		}
+	}
+	return nil
+}
+
+// emitRows passes the content to emit, by key. A row is valid during the call.
+func (m *merged) emitRows(ctx context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
+	var c ledger.Content
+	gone := m.gone
+	emitGone := func(before []byte) error {
+		for ; len(gone) > 0 && (before == nil || bytes.Compare(gone[0], before) < 0); gone = gone[1:] {
+			if err := emit(ledger.Content{Key: gone[0], Values: []byte("{}"), Deleted: true}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	m.bytes = 0
+	for _, row := range m.order {
+		if err := ctx.Err(); err != nil {
+			return 0, context.Cause(ctx)
+		}
+		key := m.table.Key(row)
+		if err := emitGone(key); err != nil {
+			return 0, err
+		}
+		c.Key, c.Values, c.Overflow = key, m.table.AppendValues(c.Values[:0], row), m.table.Overflow(row)
+		if m.states {
+			c.State = m.table.AppendMerged(c.State[:0], row)
+		}
+		if err := emit(c); err != nil {
+			return 0, err
+		}
+		m.bytes += int64(len(c.Key) + len(c.Values) + len(c.State))
+	}
+	return m.events, emitGone(nil)
+}
