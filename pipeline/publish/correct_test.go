@@ -192,20 +192,32 @@ func (d *desk) stopBeforeTransaction() {
 // What a correction has frozen is published by the same correction alone, and a correction publishes nothing that a closer has
 // frozen for lanes.
 func TestFrozenContentBelongsToWhoFrozeIt(t *testing.T) {
-	freezeFor := func(replay string, content rows) func(d *desk, was *ledger.Row) {
+	freezeLike := func(replay string, content rows, change func(*publish.Correction)) func(d *desk, was *ledger.Row) {
 		return func(d *desk, was *ledger.Row) {
-			_, err := d.tryCorrect(d.slot(), d.correction(was, replay, content))
+			c := d.correction(was, replay, content)
+			change(c)
+			_, err := d.tryCorrect(d.slot(), c)
 			require.ErrorIs(d.t, err, publishtest.ErrInjected)
 		}
 	}
+	freezeFor := func(replay string, content rows) func(d *desk, was *ledger.Row) {
+		return freezeLike(replay, content, func(*publish.Correction) {})
+	}
+	sum, _ := after.sum()
 	for name, c := range map[string]struct {
 		freeze func(d *desk, was *ledger.Row)
 		built  int // how often the correction's own content is asked for
 	}{
-		"the same correction":            {freezeFor("x", after), 0},
-		"another replay":                 {freezeFor("y", other), 1},
-		"another replay, same content":   {freezeFor("y", after), 1},
-		"another diff of the same":       {freezeFor("x", other), 1},
+		"the same correction":          {freezeFor("x", after), 0},
+		"another replay":               {freezeFor("y", other), 1},
+		"another replay, same content": {freezeFor("y", after), 1},
+		"another diff of the same":     {freezeFor("x", other), 1},
+		"another content of the same":  {freezeLike("x", other, func(c *publish.Correction) { c.Row.Replay.Diff = "d-" + sum }), 1},
+		"counted with another lateness": {freezeLike("x", after, func(c *publish.Correction) {
+			c.Row.Replay.Lateness = ledger.LatenessNone
+		}), 1},
+		"by another spec":                {freezeLike("x", after, func(c *publish.Correction) { c.Row.Spec = "w" }), 1},
+		"to another topic":               {freezeLike("x", after, func(c *publish.Correction) { c.Row.PublishedTo = "" }), 1},
 		"lanes, by an overtaken closer":  {freezeLanes, 1},
 		"nobody":                         {func(*desk, *ledger.Row) {}, 1},
 		"the same, without known sum":    {freezeFor("x", after), 0},
