@@ -123,6 +123,9 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 	if c.Skipped > 0 {
 		fmt.Fprintf(w, "%s skipped as an operator decided, and not among those read\n", counted(c.Skipped, "record"))
 	}
+	if v.Certified > 0 {
+		fmt.Fprintf(w, "%s counted again, and certified to be as published\n", counted(v.Certified, "window"))
+	}
 	fmt.Fprintf(w, "%s in the ledger, %d final; %s with %s in the result topic; %s expired in Redis\n",
 		counted(v.Windows, "window"), v.Final, counted(v.Revisions, "revision"), counted(v.Rows, "row"), counted(v.ViewsExpired, "window"))
 	for _, p := range v.Problems {
