@@ -35,6 +35,9 @@ func (c *closer) CarryOut(ctx context.Context, job contract.CarryOutJob, turn ac
 
 // carriedWindow says in the words of the contract what became of a window.
 func carriedWindow(kind string, w result.Carried) contract.CarriedWindow {
+	if w.Rollup != nil {
+		return contract.CarriedWindow{Rollup: w.Rollup}
+	}
 	out := contract.CarriedWindow{
 		WindowRef: report.WindowRef{Window: w.Window.Window, Start: w.Window.Start}, Revision: w.Revision, Problem: w.Problem,
 	}

@@ -39,6 +39,11 @@ type ShadowJob struct {
 	Reason   string `json:"reason,omitempty"` // of the approval
 }
 
+// RollupJob is the body of a job that rolls final windows up.
+type RollupJob struct {
+	UpperBound int64 `json:"upper_bound"` // ms: windows that end at or before it
+}
+
 // CarriedOut says what became of a job.
 type CarriedOut struct {
 	ID      string     `json:"id"`
@@ -54,6 +59,7 @@ type JobReport struct {
 	Counts  []JobCount      `json:"counts,omitempty"`  // windows by outcome, those that a person should look at first
 	Windows []CarriedWindow `json:"windows,omitempty"` // at most MaxCarried, those that were not done first
 	More    int             `json:"more,omitempty"`    // windows left out of the list
+	Rollup  *report.Rollup  `json:"rollup,omitempty"`  // of a job that rolls windows up, once it is done
 }
 
 // JobCount is how many windows had an outcome.
@@ -68,6 +74,9 @@ type CarriedWindow struct {
 	Outcome  string `json:"outcome"` // one of Carried...
 	Revision int    `json:"revision,omitempty"`
 	Problem  string `json:"problem,omitempty"`
+
+	// Rollup is what a job that rolls windows up has come to; then this is about no window.
+	Rollup *report.Rollup `json:"rollup,omitempty"`
 }
 
 // MaxCarried bounds the windows in a JobReport.
@@ -106,7 +115,7 @@ func (r *JobReport) Booked() int {
 
 // Clone is a report of its own.
 func (r *JobReport) Clone() *JobReport {
-	return &JobReport{Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More}
+	return &JobReport{Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More, Rollup: r.Rollup}
 }
 
 // String counts the windows by outcome in one line.
@@ -123,6 +132,10 @@ func (r JobReport) String() string {
 
 // Add books what became of a window.
 func (r *JobReport) Add(w CarriedWindow) {
+	if w.Rollup != nil {
+		r.Rollup = w.Rollup
+		return
+	}
 	r.count(w.Outcome)
 	w.Problem = cutTo(w.Problem, maxJobProblem)
 	at := len(r.Windows)

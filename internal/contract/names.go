@@ -211,6 +211,7 @@ const (
 const (
 	JobCorrections = "corrections" // publish what a replay has found
 	JobCertify     = "certify"     // write what a recount has found equal
+	JobRollup      = "rollup"      // roll final windows up
 
 	CarriedPublished = "published"
 	CarriedCertified = "certified"

@@ -12,6 +12,7 @@ import (
 	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -48,6 +49,9 @@ type Carried struct {
 	Verdict  publish.Verdict // "" when it failed
 	Revision int             // the window's latest, 0 without one
 	Problem  string          // why it failed, or what the verdict does not say
+
+	// Rollup is what a job that rolls windows up has come to. Such a booking is the last one, and about no window.
+	Rollup *report.Rollup
 }
 
 // Turn runs work while no other closer of the pipeline is at work, in any process.

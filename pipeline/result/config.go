@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/rollup"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/survey"
 )
@@ -47,8 +46,6 @@ type Config struct {
 	TrustEnds time.Duration
 	// Jobs are the kinds of jobs that CarryOut carries out, by name.
 	Jobs map[string]JobKind
-	// Late reads the late topic, to count what was late for the children of a roll-up; nil: that is not known.
-	Late rollup.LateReader
 	// Now is the clock for closed_at, for the pace of late revisions and for TrustEnds; what a revision holds never depends on it.
 	Now func() time.Time
 	Log *slog.Logger

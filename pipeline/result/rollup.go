@@ -2,46 +2,68 @@ package result
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 	"time"
 
-	"millrace/pipeline/agg"
 	"millrace/pipeline/calendar"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
-	"millrace/pipeline/report"
 	"millrace/pipeline/rollup"
 	"millrace/pipeline/window"
 )
 
-// RollUp rolls up every window that ends at or before upper (ms) and whose children are all final. It takes the closers' turn
-// for each window that it publishes, so rounds go on beside it. progress may be nil.
-func (c *Closer) RollUp(ctx context.Context, upper int64, progress func(report.Rollup)) (report.Rollup, error) {
-	ledgerID, topics := c.lookAtTopics(ctx)
-	renderer, err := agg.NewRenderer(c.cfg.Spec)
-	if err != nil {
-		return report.Rollup{}, err
-	}
-	runner, err := rollup.New(rollup.Config{
-		Spec: c.cfg.Spec, Slots: len(c.slots), Log: c.cfg.Kafka, Desk: rollupDesk{c}, Topics: topics, Late: c.cfg.Late,
-		Contents: &publish.Contents{Kafka: c.cfg.Kafka, State: c.cfg.State, Render: renderer.Render},
-		By:       c.cfg.By, Build: c.cfg.Build, Now: c.cfg.Now, Progress: progress,
-	})
-	if err != nil {
-		return report.Rollup{}, err
-	}
-	done, err := runner.Run(ctx, upper)
-	if err == nil {
-		c.noteRolled(ledgerID, done.Floors())
-	}
-	return done, err
+// JobRollup is the kind of the jobs that roll windows up.
+const JobRollup = "rollup"
+
+// Rollups rolls up every window that ends at or before the job's upper bound and whose children are all final. It does what is
+// missing, so an attempt that begins anew books what earlier ones have not done. What was not done, and why, is in the report
+// that it concludes with.
+type Rollups struct {
+	Late rollup.LateReader // nil: how many events were late for children is not known
 }
 
-// rollupDesk publishes in the closer's slots.
-type rollupDesk struct{ c *Closer }
+// rollupBody is the body of the job.
+type rollupBody struct {
+	UpperBound int64 `json:"upper_bound"` // ms
+}
+
+// CarryOut implements JobKind.
+func (k Rollups) CarryOut(ctx context.Context, d *Desk, job Job) error {
+	var body rollupBody
+	if err := json.Unmarshal(job.Body, &body); err != nil || body.UpperBound == 0 {
+		return &RefusedJobError{job.ID, "it does not say up to where; want {\"upper_bound\":MILLISECONDS}"}
+	}
+	contents, err := d.Contents()
+	if err != nil {
+		return err
+	}
+	c := d.closer
+	runner, err := rollup.New(rollup.Config{
+		Spec: c.cfg.Spec, Slots: len(c.slots), Log: c.cfg.Kafka, Contents: contents, Desk: rollupDesk{d}, Topics: d.Topics(ctx), Late: k.Late,
+		By: c.cfg.By, Build: c.cfg.Build, Now: c.cfg.Now, Alone: isOfOneWindow,
+		Book: func(o rollup.Outcome) {
+			d.book(Carried{Window: o.Window, Verdict: o.Verdict, Revision: o.Revision, Problem: o.Problem})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	ledgerID, _ := c.lookAtTopics(ctx)
+	done, err := runner.Run(ctx, body.UpperBound)
+	if err != nil {
+		return err
+	}
+	c.noteRolled(ledgerID, done.Floors())
+	d.book(Carried{Rollup: &done})
+	return nil
+}
+
+// rollupDesk publishes at the desk of a job.
+type rollupDesk struct{ *Desk }
 
 func (d rollupDesk) Correct(ctx context.Context, corr *publish.Correction) (answer publish.Corrected, err error) {
-	err = d.inSlot(ctx, corr.Row.ID(), func(s *publish.Held) (err error) {
+	err = d.InSlot(ctx, corr.Row.ID(), func(ctx context.Context, s *publish.Held) (err error) {
 		answer, err = s.Correct(ctx, corr)
 		return err
 	})
@@ -50,26 +72,11 @@ func (d rollupDesk) Correct(ctx context.Context, corr *publish.Correction) (answ
 
 func (d rollupDesk) AmendLatest(ctx context.Context, id ledger.WindowID, revision int, checksum string,
 	change func(*ledger.Row) bool) (answer publish.Corrected, err error) {
-	err = d.inSlot(ctx, id, func(s *publish.Held) (err error) {
+	err = d.InSlot(ctx, id, func(ctx context.Context, s *publish.Held) (err error) {
 		answer, err = s.AmendLatest(ctx, id, revision, checksum, change)
 		return err
 	})
 	return answer, err
-}
-
-// inSlot publishes in the slot of a window, and shows it.
-func (d rollupDesk) inSlot(ctx context.Context, id ledger.WindowID, write func(*publish.Held) error) error {
-	d.c.turn.Lock()
-	defer d.c.turn.Unlock()
-	return d.c.slots[id.Slot(len(d.c.slots))].Do(func(s *publish.Held) error {
-		if err := write(s); err != nil {
-			return err
-		}
-		if err := s.ShowRows(ctx); err != nil {
-			d.c.warnView(err)
-		}
-		return nil
-	})
 }
 
 // rolled is how far roll-ups were found to be final, in one incarnation of the pipeline.

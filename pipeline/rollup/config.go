@@ -7,7 +7,6 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
-	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -32,11 +31,22 @@ type Config struct {
 	Contents Contents
 	Desk     Desk
 	Topics   publish.TopicIDs
-	Late     LateReader          // nil: how many events were late is not known
-	By       string              // in ledger rows, for people
-	Build    string              // in ledger rows; "" when it is not known
-	Now      func() time.Time    // for retention; what is published never depends on it
-	Progress func(report.Rollup) // told after every window; may be nil
+	Late     LateReader       // nil: how many events were late is not known
+	By       string           // in ledger rows, for people
+	Build    string           // in ledger rows; "" when it is not known
+	Now      func() time.Time // for retention; what is published never depends on it
+	Book     func(Outcome)    // told of every window that was published, or that cannot be; may be nil
+
+	// Alone reports whether an error is about one window alone, and no reason to leave the others. nil: no error is.
+	Alone func(error) bool
+}
+
+// Outcome is what became of one window that was not what its children are.
+type Outcome struct {
+	Window   ledger.WindowID
+	Verdict  publish.Verdict // "" when it failed
+	Revision int             // the window's latest, 0 without one
+	Problem  string          // why it failed
 }
 
 // Validate names every option that is missing.

@@ -44,8 +44,8 @@ func New(cfg Config) (*Runner, error) {
 }
 
 // Run rolls up every window that ends at or before upper (ms), that is not what its children are now, and whose children are
-// all final. An error means that the ledger could not be read or that ctx has ended; what goes wrong with a window is in the
-// report, and the others go on.
+// all final. An error means that ctx has ended, or that Kafka or Redis is in trouble; what goes wrong with one window alone is
+// in the report, and the others go on. What was published before an error stays.
 func (r *Runner) Run(ctx context.Context, upper int64) (report.Rollup, error) {
 	run := &run{Runner: r, upper: upper, families: make([]report.RolledFamily, len(r.levels)), published: make(map[ledger.WindowID]bool)}
 	for pass := 1; ; pass++ {
@@ -94,11 +94,12 @@ func (r *run) rollUp(ctx context.Context, b *books) error {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
-			if !r.rollUpWindow(ctx, b, l, f, p) {
-				limit = min(limit, p.id.Start)
+			final, err := r.rollUpWindow(ctx, b, l, f, p)
+			if err != nil {
+				return err
 			}
-			if r.cfg.Progress != nil {
-				r.cfg.Progress(r.summary())
+			if !final {
+				limit = min(limit, p.id.Start)
 			}
 		}
 		if known {
@@ -119,8 +120,8 @@ func countExpired(b *books, family string, keep spec.Retention, now time.Time) i
 	return n
 }
 
-// rollUpWindow brings one window up to date, and reports whether it is final now.
-func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.RolledFamily, p *parent) bool {
+// rollUpWindow brings one window up to date, and reports whether it is final now. An error ends the run.
+func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.RolledFamily, p *parent) (final bool, err error) {
 	base := b.rows[p.id]
 	unfinished := report.Unfinished{Window: p.id.Window, Start: p.id.Start}
 	child, open, err := l.openChild(b, p)
@@ -129,25 +130,24 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 		f.Incidents++
 		unfinished.Why = err.Error()
 		nameUnfinished(&r.incidents, unfinished)
-		return false
+		return false, nil
 	case open:
 		f.Waiting++
 		unfinished.Child, unfinished.ChildStart, unfinished.Why = child.Window, child.Start, "it is not final"
 		nameUnfinished(&r.waiting, unfinished)
-		return false
+		return false, nil
 	case base == nil && r.isGivenUp(b, l, p):
-		return true
+		return true, nil
 	}
 	children := p.provenance(base)
 	if base != nil && slices.Equal(children, base.Children) {
 		if !r.published[p.id] {
 			f.Unchanged++
 		}
-		return true
+		return true, nil
 	}
-	err = r.publishWindow(ctx, b, l, f, p, children)
-	if err == nil {
-		return true
+	if err = r.publishWindow(ctx, b, l, f, p, children); err == nil {
+		return true, nil
 	}
 	var lost *LostStateError
 	switch {
@@ -155,13 +155,27 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 		f.Incidents++
 		unfinished.Child, unfinished.ChildStart, unfinished.Why = lost.Child.Window, lost.Child.Start, err.Error()
 		nameUnfinished(&r.incidents, unfinished)
-	default:
+	case errors.Is(err, errMoved):
+		r.moved = true
 		f.Failed++
-		r.moved = r.moved || errors.Is(err, errMoved)
 		unfinished.Why = err.Error()
 		nameUnfinished(&r.failed, unfinished)
+		return false, nil // the next pass may do better
+	case r.cfg.Alone != nil && r.cfg.Alone(err):
+		f.Failed++
+		unfinished.Why = err.Error()
+		nameUnfinished(&r.failed, unfinished)
+	default:
+		return false, fmt.Errorf("roll up window %s: %w", p.id, err)
 	}
-	return false
+	r.book(Outcome{Window: p.id, Problem: unfinished.Why})
+	return false, nil
+}
+
+func (r *run) book(o Outcome) {
+	if r.cfg.Book != nil {
+		r.cfg.Book(o)
+	}
 }
 
 // isGivenUp reports whether a window without a row had one that was given up after its retention. That takes longer than the
@@ -208,7 +222,8 @@ func (r *run) publishWindow(ctx context.Context, b *books, l *level, f *report.R
 	if err != nil {
 		return err
 	}
-	switch answer.Verdict {
+	verdict := answer.Verdict
+	switch verdict {
 	case publish.VerdictPublished:
 		r.published[p.id] = true
 		if f.ChildLate += row.ChildLate; base == nil {
@@ -232,10 +247,11 @@ func (r *run) publishWindow(ctx context.Context, b *books, l *level, f *report.R
 	case publish.VerdictDone, publish.VerdictMoved:
 		return errMoved
 	case publish.VerdictOpen:
-		return fmt.Errorf("the window's latest row, revision %d, is not final", base.Revision)
+		return fmt.Errorf("%w: its row, revision %d, is not final, though no lane folds an event into it", ledger.ErrCorrupt, base.Revision)
 	}
 	latest := *answer.Row
 	b.rows[p.id] = &latest
+	r.book(Outcome{Window: p.id, Verdict: verdict, Revision: latest.Revision})
 	return nil
 }
 
