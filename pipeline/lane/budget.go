@@ -65,6 +65,9 @@ func (s *Share) Report(bytes, watermark int64, idle bool) {
 // Stopped tells whether the lane must not read on.
 func (s *Share) Stopped() bool { return s.stopped.Load() }
 
+// Limit is how many bytes all lanes may hold.
+func (b *Budget) Limit() int64 { return b.limit }
+
 // Used is the memory of all lanes in bytes.
 func (b *Budget) Used() int64 { return b.total.Load() }
 

@@ -130,6 +130,9 @@ func (s *State) foldAgain(b *source.Batch) {
 		}
 		if r := &b.Records[i]; r.Offset >= s.offset {
 			s.readoptSeals(r.Offset)
+			if s.prescribed != nil && s.prescribed.next <= r.Offset {
+				s.adoptPrescribed(r.Offset)
+			}
 			s.decideRecord(r)
 			s.offset = r.Offset + 1
 		}

@@ -67,6 +67,7 @@ type State struct {
 	readBefore int64           // records read before that
 	committed  int64           // max(watermark, sealed) of the last acknowledged commit
 	touched    bool            // meta moved since the last snapshot
+	prescribed *prescribed     // nil: the lane decides by itself
 
 	cursor  store.Cursor // place of the last call handed out
 	sides   sides
@@ -259,6 +260,15 @@ func (s *State) decideRecord(r *source.Record) {
 	plan := s.program.plan
 	start := plan.SliceStart(ms)
 	gen, late := plan.Place(start, watermark)
+	if p := s.prescribed; p != nil {
+		if gen > 0 && p.admits(r.Offset) {
+			gen, late = 0, false
+		}
+		if !late && !p.Keeps(start) {
+			s.passOver()
+			return
+		}
+	}
 	if late {
 		s.counters.Late++
 		s.sides.reportLate(r, ms, watermark, plan, start)
