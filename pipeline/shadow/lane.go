@@ -1,0 +1,304 @@
+package shadow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"millrace/pipeline/lane"
+	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/lane/inflight"
+	"millrace/pipeline/shadow/plan"
+	"millrace/pipeline/source"
+	"millrace/pipeline/store"
+)
+
+// atOnce is how many commits of a lane may be in flight: what is read again after a death is what they would have held.
+const atOnce = 1
+
+// reading is one lane of a shadow that runs. Its goroutine alone uses what is not atomic.
+type reading struct {
+	run     *running
+	index   int // in the plan
+	plan    *plan.Lane
+	id      store.LaneID
+	program *fold.Program // it decodes for this lane alone
+	share   *lane.Share
+	wanted  *spans
+
+	token     store.Token
+	state     *fold.State
+	commits   *inflight.Commits
+	committer *deliver.Committer
+	reader    source.Reader
+	throttle  *time.Timer
+	throttled bool
+	kept      int64 // slices that begin before are not needed any more, ms
+
+	// What other goroutines read.
+	offset    atomic.Int64
+	committed atomic.Int64
+	reason    atomic.Pointer[string]
+	discard   chan struct{} // capacity 1: running.needed has risen
+}
+
+// Run reads the lane to its end and stays until ctx ends: slices are dropped as windows are compared. It returns nil only
+// when ctx ended.
+func (l *reading) Run(ctx context.Context) error {
+	defer l.share.Leave()
+	pause := 50 * time.Millisecond
+	for {
+		err := l.live(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrLostWrites):
+			// Redis stands behind what it had acknowledged. What it has is a state of the lane: read on from there.
+		case isFinal(err):
+			return fmt.Errorf("lane %s: %w", l.id, err)
+		}
+		l.run.cfg.Log.Warn("lane of a shadow begins anew", "lane", l.id.String(), "in", pause, "error", err)
+		l.waits(err.Error())
+		if !sleep(ctx, pause/2+rand.N(pause)) {
+			return nil
+		}
+		pause = min(2*pause, 5*time.Second)
+	}
+}
+
+// isFinal reports whether no further attempt can mend err.
+func isFinal(err error) bool {
+	for _, final := range []error{
+		ErrLost, ErrOtherPlan, store.ErrShadowEnds, store.ErrFenced, store.ErrOwnerChanged, store.ErrNoMeta, store.ErrPartialLoss,
+		store.ErrRemoved, store.ErrCorrupt, source.ErrOffsetOutOfRange, source.ErrOtherTopic, errRead,
+	} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	var format *store.FormatError
+	var state *store.StateIDError
+	return errors.As(err, &format) || errors.As(err, &state)
+}
+
+// errRead ends a lane whose log cannot be read to its end.
+var errRead = errors.New("the log cannot be read")
+
+// live takes the lane over, restores it and reads on.
+func (l *reading) live(ctx context.Context) error {
+	if err := l.takeOver(ctx); err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	deps := &deliver.Deps{Store: l.run.cfg.Store, Side: noSides{}, Log: l.run.cfg.Log}
+	l.committer = deliver.Start(inner, deps, deliver.Config{
+		Lane: l.id, StateID: l.program.StateID, Owner: l.token, InFlight: atOnce,
+	})
+	defer l.committer.Stop()
+	if !l.isAtEnd() {
+		l.reader = l.run.cfg.Open(source.ReaderConfig{
+			Topic: l.plan.Topic, Partition: l.plan.Partition, Offset: l.state.Offset(), TopicID: l.plan.TopicID,
+			FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
+		})
+		defer func() {
+			l.reader.Close()
+			l.reader = nil
+		}()
+	}
+	return l.loop(ctx)
+}
+
+// takeOver makes this process the owner of the lane and restores its state. A lane that is not there is never made here.
+func (l *reading) takeOver(ctx context.Context) error {
+	st := l.run.cfg.Store
+	meta, found, err := st.ReadMeta(ctx, l.id)
+	switch {
+	case err != nil:
+		return err
+	case !found || meta.Offset == store.NotStarted:
+		return fmt.Errorf("%w: it is not there", ErrLost)
+	}
+	if err := checkMeta(meta, l.run.begun); err != nil {
+		return err
+	}
+	token := store.NextToken(meta.Owner)
+	if _, _, err := st.Acquire(ctx, l.id, l.program.StateID, meta.Owner, token); err != nil {
+		return err
+	}
+	state, _, err := lane.Restore(ctx, st, l.program, l.id, token)
+	if err != nil {
+		return err
+	}
+	l.state, l.token = state, token
+	l.state.Prescribe(fold.Prescription{Seals: l.plan.Seals, Late: l.plan.Late, Keeps: l.keeps})
+	l.offset.Store(state.Offset())
+	l.committed.Store(state.Offset())
+	l.commits, l.kept = inflight.New(state, atOnce, l.interval(), time.Now()), l.run.needed.Load()
+	l.wakeDiscard()
+	l.run.moved()
+	return nil
+}
+
+// keeps reports whether a slice belongs to a window that has still to be compared.
+func (l *reading) keeps(start int64) bool { return start >= l.kept && l.wanted.holds(start) }
+
+// loop reads, folds and commits.
+func (l *reading) loop(ctx context.Context) error {
+	tick := time.NewTicker(min(l.interval(), inflight.SignOfLife))
+	defer tick.Stop()
+	l.throttle, l.throttled = time.NewTimer(time.Hour), false
+	defer l.throttle.Stop()
+	for {
+		select {
+		case b, ok := <-l.batches():
+			if !ok {
+				return l.readerEnded()
+			}
+			if err := l.fold(&b); err != nil {
+				return err
+			}
+		case <-tick.C:
+			l.report()
+			if l.commits.Due(time.Now()) {
+				l.commit()
+			}
+		case r, ok := <-l.committer.Results():
+			if !ok {
+				return ctx.Err()
+			}
+			if r.Err != nil {
+				return r.Err
+			}
+			l.answered(&r)
+		case <-l.discard:
+			l.dropCompared()
+		case <-l.throttle.C:
+			l.throttled = false
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// batches is where the next records come from; nil while the lane reads none, and says why.
+func (l *reading) batches() <-chan source.Batch {
+	reason := ""
+	switch {
+	case l.reader == nil || l.isAtEnd():
+	case l.run.pace.heldBecause() != "":
+		reason = l.run.pace.heldBecause()
+	case l.throttled:
+		reason = "the rate limit is reached"
+	case l.share.Stopped():
+		reason = "the shadow's memory limit is reached, lanes with a lower watermark go first"
+	case l.commits.Overdue(time.Now()):
+		reason = "commits wait for Redis"
+		if err := l.committer.Failing(); err != nil {
+			reason = err.Error()
+		}
+	default:
+		l.waits("")
+		return l.reader.Batches()
+	}
+	l.waits(reason)
+	return nil
+}
+
+func (l *reading) waits(reason string) {
+	if old := l.reason.Load(); old == nil || *old != reason {
+		l.reason.Store(&reason)
+	}
+}
+
+func (l *reading) interval() time.Duration { return l.program.Spec.Lane.CommitInterval.Std() }
+
+// fold takes a batch up to the end of the lane.
+func (l *reading) fold(b *source.Batch) error {
+	n := len(b.Records)
+	for n > 0 && b.Records[n-1].Offset >= l.plan.End {
+		n--
+	}
+	cut := source.Batch{Records: b.Records[:n], Next: min(b.Next, l.plan.End)}
+	l.state.Fold(&cut)
+	b.Release()
+	if wait := l.run.pace.spent(n); wait > 0 {
+		l.throttled = true
+		l.throttle.Reset(wait)
+	}
+	l.report()
+	if l.isAtEnd() {
+		l.commit()
+	}
+	return l.state.Lost()
+}
+
+// isAtEnd reports whether the lane has read all that it is to read.
+func (l *reading) isAtEnd() bool { return l.state.Offset() >= l.plan.End }
+
+func (l *reading) report() {
+	l.offset.Store(l.state.Offset())
+	l.share.Report(l.commits.Bytes(), l.state.Watermark(), l.isAtEnd())
+}
+
+// commit hands a snapshot over, unless one is in flight: what changed joins the next one then.
+func (l *reading) commit() {
+	if c := l.commits.Next(inflight.Orders{IdleAt: store.NotIdle}, time.Now()); c != nil {
+		l.committer.Send(c)
+	}
+}
+
+// answered takes a commit back that Redis has. The last one of the lane follows at once: windows wait for it.
+func (l *reading) answered(r *deliver.Result) {
+	l.commits.Answer(*r)
+	l.committed.Store(r.Reached.Offset)
+	l.run.moved()
+	if l.isAtEnd() && r.Reached.Offset < l.plan.End {
+		l.commit()
+	}
+}
+
+// dropCompared lets go of what no window needs any more.
+func (l *reading) dropCompared() {
+	l.kept = max(l.kept, l.run.needed.Load())
+	l.state.Discard(l.keeps)
+}
+
+// wakeDiscard tells the lane that less is needed.
+func (l *reading) wakeDiscard() {
+	select {
+	case l.discard <- struct{}{}:
+	default:
+	}
+}
+
+// readerEnded says why the log cannot be read.
+func (l *reading) readerEnded() error {
+	err := l.reader.Err()
+	if err == nil {
+		err = source.ErrClosed
+	}
+	return fmt.Errorf("%w: %w", errRead, err)
+}
+
+// noSides takes no late and no dead-letter records: a shadow's spec names no topic for them, so none are made.
+type noSides struct{}
+
+func (noSides) Send(context.Context, []source.SideRecord) error {
+	return errors.New("a shadow sends no side records")
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

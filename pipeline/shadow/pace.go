@@ -1,0 +1,75 @@
+package shadow
+
+import (
+	"sync"
+	"time"
+)
+
+// pace bounds how many records all lanes of a shadow read per second, and holds them while they are to yield. It is safe for
+// concurrent use.
+type pace struct {
+	now func() time.Time
+
+	mu     sync.Mutex
+	rate   int64     // records a second, 0: open
+	held   string    // why nothing is read now, "" when it is
+	free   time.Time // when the next records may be read
+	total  int64
+	marked time.Time // since when marks counts
+	marks  int64
+	recent float64 // records per second, lately
+}
+
+func newPace(rate int64, now func() time.Time) *pace {
+	return &pace{now: now, rate: rate, marked: now()}
+}
+
+// setRate changes the rate.
+func (p *pace) setRate(rate int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rate != rate {
+		p.rate, p.free = rate, time.Time{}
+	}
+}
+
+// hold keeps lanes from reading for the reason, "" lets them.
+func (p *pace) hold(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = reason
+}
+
+// spent counts n records that a lane has read, and returns how long the lane waits before it reads on.
+func (p *pace) spent(n int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	p.total += int64(n)
+	if since := now.Sub(p.marked); since >= time.Second {
+		p.recent = float64(p.total-p.marks) / since.Seconds()
+		p.marked, p.marks = now, p.total
+	}
+	if p.rate <= 0 {
+		return 0
+	}
+	if p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
+	return p.free.Sub(now)
+}
+
+// heldBecause is why nothing is read now, "" when it is.
+func (p *pace) heldBecause() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held
+}
+
+// standing returns the rate that bounds reading, and the records per second that were read lately.
+func (p *pace) standing() (limit int64, recent float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate, p.recent
+}
