@@ -78,6 +78,19 @@ func (w *fleetWatch) learn(id string, body member) {
 	}
 }
 
+// others lists what the other processes say of themselves, those with a body that was not read yet with their queue alone.
+func (w *fleetWatch) others() []member {
+	var all []member
+	for id, s := range w.known {
+		if id != w.self {
+			m := s.body
+			m.Queue = id
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 // gone returns the processes that must be gone. One that was seen to beat is, after GoneAfter without a beat, or after twice the
 // time that it says its beats may take. One that was not may just
 // take longer than this process to find back to Redis. One whose body was not read yet is left until it was.

@@ -49,10 +49,11 @@ type presence struct {
 	wal    bool
 	log    *slog.Logger
 
-	ready atomic.Bool
-	watch *fleetWatch
-	sent  []byte // the body of the last beat
-	gaps  beatGaps
+	ready    atomic.Bool
+	archives *archives
+	watch    *fleetWatch
+	sent     []byte // the body of the last beat
+	gaps     beatGaps
 
 	mu      sync.Mutex
 	refused map[refusedMove]time.Time
@@ -63,7 +64,7 @@ type presence struct {
 func newPresence(s beats, leases activities.Leases, fleet, queue, worker string, wal bool, log *slog.Logger) *presence {
 	return &presence{
 		store: s, leases: leases, fleet: fleet, me: store.Present{ID: queue}, worker: worker, wal: wal, log: log,
-		watch: newFleetWatch(queue), refused: make(map[refusedMove]time.Time),
+		archives: newArchives(), watch: newFleetWatch(queue), refused: make(map[refusedMove]time.Time),
 	}
 }
 
@@ -118,6 +119,7 @@ func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell p
 			}
 		}
 	}
+	p.archives.learn(p.watch.others())
 	for _, s := range p.watch.gone(now) {
 		if !p.ready.Load() {
 			break // who buries a process keeps the others from telling its Replicas, and this process could not tell them
@@ -135,6 +137,7 @@ func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell p
 func (p *presence) body(seats func() ([]seat, bool)) []byte {
 	m := member{Worker: p.worker, Ready: p.ready.Load(), WAL: p.wal, Slow: p.gaps.slow(time.Now()).Milliseconds()}
 	m.Seats, m.Ending = seats()
+	p.archives.describe(&m)
 	slices.SortFunc(m.Seats, func(a, b seat) int {
 		return cmp.Or(strings.Compare(a.Pipeline, b.Pipeline), cmp.Compare(a.Replica, b.Replica))
 	})

@@ -36,6 +36,7 @@ type parish struct {
 	frozen  map[string]bool
 	ready   map[string]*atomic.Bool // by name
 	stalled map[string]time.Time
+	sees    map[string]*archives // by name
 	running sync.WaitGroup
 }
 
@@ -45,7 +46,7 @@ func inParish(t *testing.T, test func(p *parish)) {
 			t: t, beats: make(map[string]store.Present), bodies: make(map[string][]byte), leases: make(map[string]activities.Lease),
 			seats: make(map[string][]seat), ending: make(map[string]bool), refuses: make(map[string]bool),
 			stops: make(map[string]context.CancelFunc), frozen: make(map[string]bool), stalled: make(map[string]time.Time),
-			ready: make(map[string]*atomic.Bool),
+			ready: make(map[string]*atomic.Bool), sees: make(map[string]*archives),
 		}
 		defer p.running.Wait()
 		defer func() {
@@ -169,7 +170,7 @@ func (p *parish) join(name string, seats ...seat) {
 	presence := newPresence(v, v, "default", v.queue, name, true, quiet)
 	presence.ready.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
-	p.stops[name], p.ready[name] = cancel, &presence.ready
+	p.stops[name], p.ready[name], p.sees[name] = cancel, &presence.ready, presence.archives
 	p.running.Go(func() {
 		presence.run(ctx, func() ([]seat, bool) {
 			p.mu.Lock()

@@ -16,6 +16,9 @@ type member struct {
 	Seats   []seat        `json:"seats,omitempty"`   // its hot paths
 	Refused []refusedMove `json:"refused,omitempty"` // moves that it has tried in vain of late
 
+	Asks   []archiveAsk   `json:"asks,omitempty"`   // which archive do others see in these directories
+	Sights []archiveSight `json:"sights,omitempty"` // its answers to what others ask
+
 	// Slow is the longest time between its beats of late, where that is long because it gets little of the processor.
 	Slow int64 `json:"slow_ms,omitempty"`
 }
