@@ -35,7 +35,7 @@ type Header struct {
 	End       string   `json:"end"`
 	Edition   int      `json:"edition"`
 	Revision  int      `json:"revision"`
-	Spec      string   `json:"spec"` // version of the spec that the columns are from
+	Spec      string   `json:"spec"` // version of the spec that published the revision
 	Keys      int64    `json:"keys"`
 	Checksum  string   `json:"checksum"` // of the contents, as in the ledger row
 	Algorithm string   `json:"checksum_algorithm"`
@@ -49,7 +49,7 @@ func headerOf(s *Schema, row *ledger.Row) *Header {
 	return &Header{
 		Version: FormatVersion, Pipeline: row.Pipeline, Window: row.Window,
 		Start: window.FormatTime(row.Start), End: window.FormatTime(row.End), Edition: row.Edition, Revision: row.Revision,
-		Spec: s.spec, Keys: row.Keys, Checksum: row.Checksum, Algorithm: row.Algorithm, KeyFields: s.fields, Values: s.values,
+		Spec: row.Spec, Keys: row.Keys, Checksum: row.Checksum, Algorithm: row.Algorithm, KeyFields: s.fields, Values: s.values,
 		start: row.Start, end: row.End,
 	}
 }
@@ -74,7 +74,7 @@ func readHeader(f *parquet.File) (*Header, *Schema, error) {
 	if h.end, err = window.ParseTime(h.End); err != nil {
 		return nil, nil, fmt.Errorf("metadata: end: %w", err)
 	}
-	s, err := newSchema(h.Spec, h.KeyFields, h.Values)
+	s, err := newSchema(h.KeyFields, h.Values)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -37,7 +37,6 @@ const (
 
 // Schema is what the columns of a spec's files are. It is immutable and safe for concurrent use.
 type Schema struct {
-	spec   string // version of the spec
 	fields []Column
 	values []Column
 
@@ -74,7 +73,7 @@ func NewSchema(s *spec.Spec) (*Schema, error) {
 		}
 		values = append(values, Column{Name: freeName(taken, "value_", a.Name), Of: a.Name, Kind: kindOf(a.Type).name})
 	}
-	return newSchema(s.Version(), fields, values)
+	return newSchema(fields, values)
 }
 
 // freeName returns a column's name that no other has, in whichever case: DuckDB, for one, does not tell cases apart. It
@@ -91,9 +90,9 @@ func freeName(taken map[string]bool, prefix, name string) string {
 }
 
 // newSchema builds the schema of columns that were derived from a spec, now or when a file was written.
-func newSchema(version string, fields, values []Column) (*Schema, error) {
+func newSchema(fields, values []Column) (*Schema, error) {
 	s := &Schema{
-		spec: version, fields: fields, values: values,
+		fields: fields, values: values,
 		keyMembers: membersOf(namesOf(fields)), valueMembers: membersOf(namesOf(values)),
 	}
 	root := orderedGroup{}

@@ -150,9 +150,10 @@ func (h *Held) finalEnds(final *Finality) map[string]int64 {
 }
 
 // mayGiveUp reports whether the row of a window is due to be tombstoned. Only rows at or below the floor of their own
-// edition are, because without the row it is the floor that says that the window is final, and rows of ended editions.
+// edition are, because without the row it is the floor that says that the window is final, and rows of ended editions. A
+// window that is to be archived keeps its row until it is: the row is what the archived file is proved against.
 func (h *Held) mayGiveUp(id ledger.WindowID, e *entry) bool {
-	if h.pending[id] != nil || !h.keep.rowDue(id.Window, e.closedAt) {
+	if h.pending[id] != nil || !h.keep.rowDue(id.Window, e.closedAt) || h.owesArchive(e) {
 		return false
 	}
 	return h.index.isPast(e) || h.index.isFloored(id, e) && (h.needed == nil || !h.needed(id))

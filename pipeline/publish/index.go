@@ -31,6 +31,7 @@ type entry struct {
 	edition  int
 	revision int
 	final    bool
+	archived bool // the content of this revision
 }
 
 func (e *entry) version() store.Version {
@@ -62,7 +63,7 @@ func (x *index) addRow(row *ledger.Row, offset int64) {
 	x.forgetRow(x.entries[id])
 	x.entries[id] = &entry{
 		row: row, offset: offset, end: row.End, closedAt: row.ClosedAt, edition: row.Edition, revision: row.Revision,
-		final: row.Final,
+		final: row.Final, archived: row.Archive != nil,
 	}
 	if row.Final {
 		x.whole++

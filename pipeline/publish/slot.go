@@ -28,6 +28,7 @@ type Config struct {
 	Kafka    Kafka
 	State    State
 	Keep     spec.Retention   // of windows
+	Archives bool             // contents expire, and rows are given up, only when they are archived
 	Now      func() time.Time // for what is kept and since when a slot knows of it; what a revision holds never depends on it
 }
 
@@ -54,6 +55,7 @@ type Held struct {
 	kafka    Kafka
 	state    State
 	keep     retention
+	archives bool
 
 	// The mutex of the Slot guards everything below.
 
@@ -75,6 +77,7 @@ func New(cfg Config) *Slot {
 	return &Slot{held: Held{
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
+		archives: cfg.Archives,
 		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
 		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
 	}}

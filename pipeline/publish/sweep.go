@@ -96,7 +96,7 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 	if e == nil || h.pending[id] != nil || !h.index.expires(id, e) {
 		return nil // it was given up since, or is about to be shown
 	}
-	left := h.keep.timeLeft(id.Window, e.closedAt)
+	left := h.timeLeft(id, e)
 	shown, err := h.state.ExpireWindow(ctx, h.storeID(id), e.version(), left)
 	if err != nil {
 		return fmt.Errorf("expire window %s: %w", id, err)
@@ -119,7 +119,7 @@ func (h *Held) countKept() report.Kept {
 			continue
 		}
 		final := h.index.isFinal(id, e)
-		if !final || h.keep.timeLeft(id.Window, e.closedAt) > 0 {
+		if !final || h.timeLeft(id, e) > 0 {
 			k.Results++
 		}
 		if final && (k.Oldest == 0 || e.closedAt < k.Oldest) {

@@ -61,6 +61,9 @@ func (h *Held) showRow(ctx context.Context, row *ledger.Row) error {
 	e := h.index.entries[row.ID()]
 	expires := row.Final || e != nil && h.index.isFinal(row.ID(), e)
 	left := h.keep.timeLeft(row.Window, row.ClosedAt)
+	if h.archives && row.Archive == nil {
+		left = untilArchived
+	}
 	if !expires || left > 0 {
 		text, err := json.Marshal(row)
 		if err != nil {

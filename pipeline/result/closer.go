@@ -88,7 +88,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 	for n := range cfg.Slots {
 		c.slots = append(c.slots, publish.New(publish.Config{
 			Slot: n, Pipeline: cfg.Spec.Name, Families: families, Rollups: rollups, Spec: c.version, Kafka: cfg.Kafka, State: cfg.State,
-			Keep: cfg.Spec.Retention, Now: cfg.Now,
+			Keep: cfg.Spec.Retention, Archives: cfg.Spec.Archive != nil, Now: cfg.Now,
 		}))
 	}
 	return c, nil

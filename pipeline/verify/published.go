@@ -319,7 +319,10 @@ func (v *Report) checkView(ctx context.Context, cfg *Config, l *ledgerTopic) err
 		}
 		done := s.last.Final || l.floored(id, s.last.End, cfg.Slots)
 		left := keep.Left(s.last.ClosedAt, cfg.Now())
+		unarchived := cfg.Spec.Archive != nil && s.last.Archive == nil
 		switch {
+		case done && left < -expirySlack && unarchived && found: // it stays until it is archived
+			v.Unarchived++
 		case done && found && left < -expirySlack:
 			v.problem(ProblemView, id.String(), "Redis still shows it; it was due to expire at %s, the closers' sweep removes it",
 				window.FormatTime(s.last.ClosedAt+keep.Results.Millis()))

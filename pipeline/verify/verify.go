@@ -97,7 +97,8 @@ type Report struct {
 	Revisions int            `json:"revisions"` // in the result topic
 	Rows      int64          `json:"rows"`      // in the result topic
 
-	ViewsExpired int       `json:"views_expired"` // windows in the ledger whose contents in Redis have expired, as they should
+	Unarchived   int       `json:"unarchived,omitempty"` // windows whose contents stay beyond their retention, until they are archived
+	ViewsExpired int       `json:"views_expired"`        // windows in the ledger whose contents in Redis have expired, as they should
 	Problems     []Problem `json:"problems"`
 	Notes        []string  `json:"notes,omitempty"` // what is no problem, and has to be known
 }
@@ -169,7 +170,7 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 			return err
 		}
 		v.Windows, v.Final, v.Certified, v.Expired = now.Windows, now.Final, now.Certified, now.Expired
-		v.Revisions, v.Rows, v.ViewsExpired = now.Revisions, now.Rows, now.ViewsExpired
+		v.Revisions, v.Rows, v.ViewsExpired, v.Unarchived = now.Revisions, now.Rows, now.ViewsExpired, now.Unarchived
 		if look == 1 {
 			found = now.Problems
 		} else {
