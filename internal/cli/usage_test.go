@@ -78,7 +78,7 @@ func TestUnknownCommands(t *testing.T) {
 	}{
 		{"statu", ExitUsage, `millrace: millrace has no command "statu"; did you mean status?`},
 		{"statu flights --once", ExitUsage, `did you mean status?`},
-		{"nonsense", ExitUsage, `millrace has no command "nonsense"; there are bench, completion, `},
+		{"nonsense", ExitUsage, `millrace has no command "nonsense"; there are archive, bench, completion, `},
 		{"windows", ExitUsage, "a command is missing, one of get, ls; see millrace windows --help"},
 		{"windows foo", ExitUsage, `millrace windows has no command "foo"; there are get, ls`},
 		{"windows lss flights", ExitUsage, `did you mean ls?`},

@@ -87,23 +87,32 @@ type listFilter struct {
 	last   int
 }
 
-func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, f listFilter) error {
+// listedRows returns the latest rows that a filter and also accept.
+func listedRows(ctx context.Context, k ledger.Log, pipeline string, f listFilter, also func(*ledger.Row) bool) ([]ledger.Row, error) {
 	latest, err := ledger.Latest(ctx, k, pipeline)
 	if err != nil {
-		return noLedger(pipeline, err)
+		return nil, noLedger(pipeline, err)
 	}
 	if err := knownWindow(pipeline, f.window, latest); err != nil {
-		return err
+		return nil, err
 	}
 	rows := latest[:0]
 	for _, row := range latest {
-		if f.window == "" || row.Window == f.window {
+		if (f.window == "" || row.Window == f.window) && also(&row) {
 			rows = append(rows, row)
 		}
 	}
 	if f.last > 0 && len(rows) > f.last {
 		slices.SortStableFunc(rows, func(a, b ledger.Row) int { return cmp.Compare(a.Start, b.Start) })
 		rows = rows[len(rows)-f.last:]
+	}
+	return rows, nil
+}
+
+func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, f listFilter) error {
+	rows, err := listedRows(ctx, k, pipeline, f, func(*ledger.Row) bool { return true })
+	if err != nil {
+		return err
 	}
 	if sh.json {
 		return printList(sh.out, rows)

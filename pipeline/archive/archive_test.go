@@ -297,3 +297,27 @@ func TestLaterVersion(t *testing.T) {
 	var later *VersionError
 	require.ErrorAs(t, err, &later)
 }
+
+func TestProveAFileAlone(t *testing.T) {
+	s := parseSpec(t, everything)
+	d, file, row := written(t, schemaOf(t, s), hardContents(s))
+	require.NoError(t, d.Prove(t.Context(), file.Name))
+	names, err := d.Files("flights")
+	require.NoError(t, err)
+	require.Equal(t, []string{file.Name}, names)
+	names, err = d.Files("other")
+	require.NoError(t, err)
+	require.Empty(t, names)
+
+	// A file whose metadata vouches for other contents than it has.
+	row.Keys++
+	f, err := os.Create(d.pathOf(file.Name))
+	require.NoError(t, err)
+	require.NoError(t, encode(t.Context(), f, schemaOf(t, s), row, passing(hardContents(s))))
+	require.NoError(t, f.Close())
+	require.ErrorIs(t, d.Prove(t.Context(), file.Name), ErrDamaged)
+	require.NoError(t, os.Truncate(d.pathOf(file.Name), 100))
+	require.ErrorIs(t, d.Prove(t.Context(), file.Name), ErrDamaged)
+	require.NoError(t, os.Remove(d.pathOf(file.Name)))
+	require.ErrorIs(t, d.Prove(t.Context(), file.Name), os.ErrNotExist)
+}

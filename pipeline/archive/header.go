@@ -90,6 +90,8 @@ func (h *Header) isOf(row *ledger.Row) bool {
 		h.Edition == row.Edition && h.Revision == row.Revision
 }
 
+const fileSuffix = ".parquet"
+
 // FileName is where the file of a ledger row's revision stands below the archive's directory. It never changes: archived
 // files are found by it.
 func FileName(row *ledger.Row) string {
@@ -98,5 +100,5 @@ func FileName(row *ledger.Row) string {
 	if row.Edition > ledger.Edition {
 		edition = ".e" + strconv.Itoa(row.Edition) // its revisions begin at 1 again
 	}
-	return row.Pipeline + "/" + row.Window + "/" + start + edition + ".r" + strconv.Itoa(row.Revision) + ".parquet"
+	return row.Pipeline + "/" + row.Window + "/" + start + edition + ".r" + strconv.Itoa(row.Revision) + fileSuffix
 }

@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -58,6 +62,52 @@ func (d *Dir) verify(ctx context.Context, path string, file File, row *ledger.Ro
 		return damaged("%d keys with checksum %s, the ledger says %d with %s", total.Rows(), &total, row.Keys, row.Checksum)
 	}
 	return nil
+}
+
+// Prove proves a file by what it says of itself: its contents have the keys and the checksum of its metadata. That is all there is
+// once the ledger has given the window's row up.
+func (d *Dir) Prove(ctx context.Context, name string) error {
+	var total ledger.Checksum
+	h, err := d.Read(ctx, name, func(c ledger.Content) error {
+		total.AddContent(c)
+		return nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, os.ErrNotExist) || errors.As(err, new(syscall.Errno)):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case total.Rows() != h.Keys || total.String() != h.Checksum:
+		return fmt.Errorf("%w %s: %d keys with checksum %s, its metadata says %d with %s",
+			ErrDamaged, d.pathOf(name), total.Rows(), &total, h.Keys, h.Checksum)
+	}
+	return nil
+}
+
+// Files lists a pipeline's files by name.
+func (d *Dir) Files(pipeline string) ([]string, error) {
+	families, err := d.fs.ReadDir(filepath.Join(d.path, pipeline))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, family := range families {
+		names, err := d.fs.ReadDir(filepath.Join(d.path, pipeline, family))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, fileSuffix) {
+				all = append(all, pipeline+"/"+family+"/"+name)
+			}
+		}
+	}
+	return all, nil
 }
 
 // Read passes the contents of a file to fn, as they were published, and returns its first error. They are valid until fn
