@@ -133,7 +133,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	}
 	p.presence = newPresence(p.store, leases{p.store}, p.cfg.Temporal.namespace(),
 		contract.HostQueue(p.cfg.Temporal.Process), p.cfg.Temporal.Worker, p.disk != nil, p.log)
-	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, out, p.cfg.Temporal.Worker, p.log)
+	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, out, p.cfg.Temporal.Worker, p.presence.archives.requireShared, p.log)
 	return nil
 }
 

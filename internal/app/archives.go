@@ -118,17 +118,6 @@ const archiveAnswerFor = 10 * time.Second
 // that has just come says so with a beat of its own.
 const archiveBeats = 3
 
-// NotSharedError says that a directory is not the same for all workers.
-type NotSharedError struct {
-	Dir     string
-	Workers []string // those that see another one or none, with what they see
-}
-
-func (e *NotSharedError) Error() string {
-	return fmt.Sprintf("archive.dir %s is not a directory that all workers share, so nothing is archived there: %s; mount the same "+
-		"directory on every worker", e.Dir, strings.Join(e.Workers, "; "))
-}
-
 // requireShared makes the directory an archive unless it is one, and returns nil once every process of the fleet has seen that
 // very archive there.
 func (a *archives) requireShared(ctx context.Context, dir string) error {
@@ -159,7 +148,7 @@ func (a *archives) requireShared(ctx context.Context, dir string) error {
 		switch late := time.Since(began) >= archiveAnswerFor; {
 		case !complete && !late:
 		case len(others) > 0 || len(silent) > 0:
-			return &NotSharedError{Dir: dir, Workers: append(others, silent...)}
+			return &archive.NotSharedError{Dir: dir, Workers: append(others, silent...)}
 		case complete:
 			return nil
 		default:

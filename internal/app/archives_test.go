@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/archive"
 )
 
 // mount lets a process of the fleet see an archive in every directory; without an id it sees none.
@@ -41,7 +43,7 @@ func TestAllWorkersShareTheArchive(t *testing.T) {
 		p.mount("b", "two")
 		p.mount("c", "")
 		err := p.sees["a"].requireShared(p.t.Context(), "/archive")
-		var refused *NotSharedError
+		var refused *archive.NotSharedError
 		require.ErrorAs(t, err, &refused)
 		require.Equal(t, []string{"worker b sees another archive there", "worker c sees no archive there"}, refused.Workers)
 		require.ErrorContains(t, err, "archive.dir /archive is not a directory that all workers share")

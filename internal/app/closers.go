@@ -33,6 +33,7 @@ type closers struct {
 	outlets *outlets
 	by      string
 	log     *slog.Logger
+	shared  func(ctx context.Context, dir string) error // see result.Archives
 	create  func(*spec.Spec) (*closer, error)
 
 	mu   sync.Mutex
@@ -53,8 +54,11 @@ const (
 	sweepEvery = 2 * time.Second
 )
 
-func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, out *outlets, by string, log *slog.Logger) *closers {
-	c := &closers{kafka: kafka, cluster: cluster, store: state, outlets: out, by: by, log: log, made: make(map[closerKey]*closer)}
+func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, out *outlets, by string,
+	shared func(ctx context.Context, dir string) error, log *slog.Logger) *closers {
+	c := &closers{
+		kafka: kafka, cluster: cluster, store: state, outlets: out, by: by, shared: shared, log: log, made: make(map[closerKey]*closer),
+	}
 	c.create = c.newCloser
 	c.start()
 	return c
@@ -82,7 +86,8 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
 		By: c.by, Build: build.Version(), Log: log, Jobs: map[string]result.JobKind{
-			result.JobRollup: result.Rollups{Late: c.lateEvents(s)},
+			result.JobRollup:  result.Rollups{Late: c.lateEvents(s)},
+			result.JobArchive: result.Archives{Shared: c.shared},
 		},
 	})
 	if err != nil {

@@ -17,6 +17,17 @@ const markerName = ".millrace-archive"
 // maxMarker is the longest marker that is read, in bytes.
 const maxMarker = 128
 
+// NotSharedError says that a directory is not the same for all workers.
+type NotSharedError struct {
+	Dir     string
+	Workers []string // those that see another archive there or none, with what they see
+}
+
+func (e *NotSharedError) Error() string {
+	return fmt.Sprintf("archive.dir %s is not a directory that all workers share, so nothing is archived there: %s; mount the same "+
+		"directory on every worker", e.Dir, strings.Join(e.Workers, "; "))
+}
+
 // Mark makes the directory an archive, unless it is one, and returns its id. Of two processes that do it at the same moment
 // both may return their own; ID then tells.
 func (d *Dir) Mark() (id string, err error) {

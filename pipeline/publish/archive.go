@@ -31,25 +31,9 @@ func (s *Slot) Unarchived(ctx context.Context, by time.Time) ([]ledger.WindowID,
 	defer s.mu.Unlock()
 	h := &s.held
 	if err := h.readLedger(ctx); err != nil {
-		return nil, err
+		return nil, &SlotError{Slot: h.n, Err: err}
 	}
 	return h.index.windowsWhere(func(id ledger.WindowID, e *entry) bool {
 		return h.owesArchive(e) && h.index.isFinal(id, e) && h.keep.of(id.Window).Left(e.closedAt, by) <= 0
 	}), nil
-}
-
-// FinalRow returns the latest row of a window, nil when it is not final, has none, or belongs to an edition that has ended.
-// It reads the ledger on and fences nobody.
-func (s *Slot) FinalRow(ctx context.Context, id ledger.WindowID) (*ledger.Row, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	h := &s.held
-	if err := h.readLedger(ctx); err != nil {
-		return nil, err
-	}
-	e := h.index.entries[id]
-	if e == nil || h.index.isPast(e) || !h.index.isFinal(id, e) {
-		return nil, nil
-	}
-	return h.readRow(ctx, id, e)
 }

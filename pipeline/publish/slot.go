@@ -78,8 +78,8 @@ func New(cfg Config) *Slot {
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
 		archives: cfg.Archives,
-		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
-		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
+		topic:    source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
+		index:    newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
 	}}
 }
 

@@ -2,6 +2,7 @@ package result
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
@@ -13,145 +14,105 @@ import (
 	"millrace/pipeline/wal"
 )
 
-// Archiving says which final windows are to be archived: those that are not yet, and whose contents would otherwise have
-// expired.
-type Archiving struct {
-	By       time.Time // until then
-	Window   string    // of this family; "" for all
-	From, To int64     // that start in [From, To), ms; both 0 for all
+// JobArchive is the kind of job that archives windows.
+const JobArchive = "archive"
+
+// archiving is the body of such a job.
+type archiving struct {
+	// By is when contents would have expired (ms) that are archived now: a job that runs every hour archives what would
+	// expire before the next one.
+	By int64 `json:"by"`
 }
 
-// includes reports whether a window is among those that are meant.
-func (a *Archiving) includes(id ledger.WindowID) bool {
-	return (a.Window == "" || id.Window == a.Window) && (a.From == 0 && a.To == 0 || a.From <= id.Start && id.Start < a.To)
+// Archives archives final windows before their contents expire: it writes what was published to a file, proves the file, and
+// names it in the window's ledger row; from then on the contents may expire. A window that fails does not keep the others from
+// being archived, unless they would fail for the same reason.
+type Archives struct {
+	// Shared returns nil when every worker sees the same archive in a directory, and an *archive.NotSharedError when one does
+	// not: what this process archives must be there for the others before anything expires.
+	Shared func(ctx context.Context, dir string) error
 }
 
-// Archived is what became of one window.
-type Archived struct {
-	Window   ledger.WindowID
-	Revision int
-	File     *ledger.Archive // nil unless it was archived
-	Moved    bool            // another revision was published meanwhile; it is archived another time
-	Err      error           // why it was not archived
-}
-
-// ErrNoArchive means that the spec names no directory to archive to.
-var ErrNoArchive = errors.New("the spec has no archive.dir")
-
-// RevisionContents reads the content of a revision, sorted by key; *publish.Contents does.
-type RevisionContents interface {
-	Read(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
-}
-
-// ArchiveWindows archives windows one after the other and passes what became of each to done, whose error ends it. A window
-// is archived when its file is durable and was read back, and its ledger row names it; from then on its contents may expire.
-// Repeating is safe, whatever became of an earlier attempt. A window that cannot be archived does not keep the others from it,
-// unless the archive itself cannot be used.
-func (c *Closer) ArchiveWindows(ctx context.Context, what Archiving, from RevisionContents, done func(Archived) error) error {
-	s := c.cfg.Spec
+// CarryOut implements JobKind. What earlier attempts have archived is named in the ledger, and is not looked at again.
+func (k Archives) CarryOut(ctx context.Context, d *Desk, job Job) error {
+	refuse := func(format string, args ...any) error { return &RefusedJobError{job.ID, fmt.Sprintf(format, args...)} }
+	var body archiving
+	if err := json.Unmarshal(job.Body, &body); err != nil || body.By <= 0 {
+		return refuse("it does not say until when contents would have expired; want {\"by\":978307200000}, in ms since 1970")
+	}
+	s := d.closer.cfg.Spec
 	if s.Archive == nil {
-		return fmt.Errorf("archive windows of %s: %w", s.Name, ErrNoArchive)
+		return refuse("the spec of pipeline %s has no archive.dir", s.Name)
 	}
 	schema, err := archive.NewSchema(s)
 	if err != nil {
+		return refuse("%v", err)
+	}
+	contents, err := d.Contents()
+	if err != nil {
 		return err
 	}
-	a := &archiver{dir: archive.NewDir(wal.OS, s.Archive.Dir), schema: schema, from: from, now: c.cfg.Now, warnView: c.warnView}
+	var apart *archive.NotSharedError
+	if err := k.Shared(ctx, s.Archive.Dir); errors.As(err, &apart) {
+		return refuse("%v", apart)
+	} else if err != nil {
+		return err
+	}
+	a := &archiver{desk: d, dir: archive.NewDir(wal.OS, s.Archive.Dir), schema: schema, contents: contents}
+	return a.archiveDue(ctx, time.UnixMilli(body.By))
+}
+
+// archiver archives windows for one job.
+type archiver struct {
+	desk     *Desk
+	dir      *archive.Dir
+	schema   *archive.Schema
+	contents *publish.Contents
+}
+
+// archiveDue archives every final window that is not yet and whose contents would otherwise have expired by then.
+func (a *archiver) archiveDue(ctx context.Context, by time.Time) error {
+	c := a.desk.closer
 	tidied := make(map[string]bool)
 	for _, slot := range c.slots {
-		due, err := slot.Unarchived(ctx, what.By)
+		due, err := slot.Unarchived(ctx, by)
 		if err != nil {
 			return err
 		}
 		for _, id := range due {
-			if !what.includes(id) {
-				continue
-			}
 			if !tidied[id.Window] {
-				if err := a.dir.RemoveUnfinished(s.Name, id.Window, c.cfg.Now()); err != nil {
+				if err := a.dir.RemoveUnfinished(c.cfg.Spec.Name, id.Window, c.cfg.Now()); err != nil {
 					return err
 				}
 				tidied[id.Window] = true
 			}
-			became := a.archiveWindow(ctx, slot, id)
-			if ctx.Err() != nil {
+			done, err := a.archiveWindow(ctx, id)
+			switch {
+			case ctx.Err() != nil:
 				return context.Cause(ctx)
-			}
-			if err := done(became); err != nil {
-				return err
-			}
-			if hindersAll(became.Err) {
-				return became.Err
+			case err == nil:
+				a.desk.Book(id, done)
+			default:
+				if err := a.bookFailure(id, err); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
 }
 
-// hindersAll reports whether the next window would fail for the same reason: a full disk, a file system or a server that is
-// away.
-func hindersAll(err error) bool {
-	var of syscall.Errno
-	return errors.As(err, &of)
-}
-
-// archiver writes windows to an archive and says so in their ledger rows.
-type archiver struct {
-	dir    *archive.Dir
-	schema *archive.Schema
-	from   RevisionContents
-	now    func() time.Time
-
-	warnView func(error)
-}
-
-// archiveWindow archives the latest revision of a final window. The slot is free while the file is written: closing goes on.
-func (a *archiver) archiveWindow(ctx context.Context, slot *publish.Slot, id ledger.WindowID) (done Archived) {
-	done.Window = id
-	row, err := slot.FinalRow(ctx, id)
+// archiveWindow archives the latest revision of a final window. It is nobody's turn while the file is written.
+func (a *archiver) archiveWindow(ctx context.Context, id ledger.WindowID) (done publish.Corrected, err error) {
+	row, err := a.desk.Latest(ctx, id)
 	if err != nil || row == nil {
-		done.Err, done.Moved = err, err == nil
-		return done
+		return publish.Corrected{Verdict: publish.VerdictMoved}, err
 	}
-	done.Revision = row.Revision
-	file, err := a.writeFile(ctx, row)
+	contents, err := a.contents.Read(ctx, row)
 	if err != nil {
-		done.Err = err
-		return done
+		return publish.Corrected{}, err
 	}
-	entry := &ledger.Archive{File: file.Name, SHA256: file.SHA256, Bytes: file.Bytes, At: a.now().UnixMilli()}
-	done.Err = slot.Do(func(h *publish.Held) error {
-		named, err := h.AmendLatest(ctx, id, row.Revision, row.Checksum, func(r *ledger.Row) bool {
-			if r.Archive != nil && r.Archive.SHA256 == entry.SHA256 && r.Archive.File == entry.File {
-				entry = r.Archive
-				return false
-			}
-			r.Archive = entry
-			return true
-		})
-		if err != nil {
-			return err
-		}
-		if named.Verdict == publish.VerdictMoved {
-			done.Moved = true
-			return nil
-		}
-		done.File = entry
-		if err := h.ShowRows(ctx); err != nil {
-			a.warnView(err)
-		}
-		return nil
-	})
-	return done
-}
-
-// writeFile writes the content of a revision as a file.
-func (a *archiver) writeFile(ctx context.Context, row *ledger.Row) (archive.File, error) {
-	contents, err := a.from.Read(ctx, row)
-	if err != nil {
-		return archive.File{}, err
-	}
-	return a.dir.Write(ctx, a.schema, row, func(yield func(ledger.Content) error) error {
+	file, err := a.dir.Write(ctx, a.schema, row, func(yield func(ledger.Content) error) error {
 		for _, content := range contents {
 			if err := yield(content); err != nil {
 				return err
@@ -159,4 +120,36 @@ func (a *archiver) writeFile(ctx context.Context, row *ledger.Row) (archive.File
 		}
 		return nil
 	})
+	if err != nil {
+		return publish.Corrected{}, &fileError{err}
+	}
+	named := &ledger.Archive{File: file.Name, SHA256: file.SHA256, Bytes: file.Bytes, At: a.desk.closer.cfg.Now().UnixMilli()}
+	err = a.desk.InSlot(ctx, id, func(ctx context.Context, s *publish.Held) (err error) {
+		done, err = s.AmendLatest(ctx, id, row.Revision, row.Checksum, func(r *ledger.Row) bool {
+			if r.Archive != nil {
+				return false
+			}
+			r.Archive = named
+			return true
+		})
+		return err
+	})
+	return done, err
+}
+
+// fileError is why a file was not written.
+type fileError struct{ error }
+
+func (e *fileError) Unwrap() error { return e.error }
+
+// bookFailure books a window as failed, and returns nil, when others may succeed. A disk that is full and a file system that is
+// away concern all of them.
+func (a *archiver) bookFailure(id ledger.WindowID, err error) error {
+	var file *fileError
+	var of syscall.Errno
+	if errors.As(err, &file) && !errors.As(err, &of) {
+		a.desk.book(Carried{Window: id, Problem: err.Error()})
+		return nil
+	}
+	return a.desk.BookFailure(id, err)
 }

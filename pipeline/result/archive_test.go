@@ -2,9 +2,11 @@ package result_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,33 +15,45 @@ import (
 
 	"millrace/pipeline/archive"
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/publish"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
+	"millrace/pipeline/spec"
 	"millrace/pipeline/verify"
 	"millrace/pipeline/wal"
 )
 
 // newArchivingWorld is a pipeline that archives below dir.
 func newArchivingWorld(t *testing.T) (w *world, dir string, clk *clock) {
-	dir = t.TempDir()
-	w = newWorld(t, keepsMinutes+"archive: {dir: "+dir+"}\n", 1)
+	w = newWorld(t, keepsMinutes, 1)
+	dir = w.archiveTo()
 	return w, dir, w.newClock()
 }
 
-func (w *world) contents() *publish.Contents {
-	return &publish.Contents{Kafka: w.kafka, State: w.store, Wait: time.Second}
+// archiveTo lets the pipeline archive, from its next closer on.
+func (w *world) archiveTo() (dir string) {
+	dir = filepath.Join(w.t.TempDir(), "archive")
+	w.spec.Archive = &spec.Archive{Dir: dir}
+	return dir
 }
 
-// archiveDue archives what is due now.
-func (w *world) archiveDue(c *result.Closer, clk *clock) (all []result.Archived) {
+// archives lets a closer archive; every worker shares the directory.
+func archives(cfg *result.Config) {
+	cfg.Jobs = map[string]result.JobKind{
+		result.JobArchive: result.Archives{Shared: noWorkerElse},
+	}
+}
+
+func archiveJob(by time.Time) result.Job {
+	return result.Job{ID: "compact:orders/archive", Kind: result.JobArchive, Body: fmt.Appendf(nil, `{"by":%d}`, by.UnixMilli())}
+}
+
+// archiveDue archives what is due now, and returns what became of each window as carry does.
+func (w *world) archiveDue(c *result.Closer, clk *clock) []string {
 	w.t.Helper()
-	require.NoError(w.t, c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now}, w.contents(), func(a result.Archived) error {
-		require.NoError(w.t, a.Err)
-		all = append(all, a)
-		return nil
-	}))
-	return all
+	said, err := w.carry(c, archiveJob(clk.now), atOnce)
+	require.NoError(w.t, err)
+	slices.Sort(said)
+	return said
 }
 
 // archivedFile proves the file that a window's latest row names, and returns its name; "" when it names none.
@@ -65,27 +79,24 @@ const forEver = "ledger=52560000 r:1=52560000" // until it is archived
 
 func TestContentsExpireOnlyWhenTheyAreArchived(t *testing.T) {
 	w, dir, clk := newArchivingWorld(t)
-	c := w.closer(clk.use)
+	c := w.closer(clk.use, archives)
 	w.finals(c, 2)
 	require.Equal(t, forEver, w.kept()[0])
 	require.Empty(t, w.archiveDue(c, clk), "their retention is not over")
 
 	clk.pass(12 * time.Minute)
-	w.round(w.closer(clk.use)) // a closer that takes over sweeps
+	w.round(w.closer(clk.use, archives)) // a closer that takes over sweeps
 	require.Contains(t, w.kept(), int64(0))
 	require.Equal(t, 2, w.unarchived(clk))
 
-	done := w.archiveDue(c, clk)
-	require.Len(t, done, 2)
-	for _, a := range done {
-		require.Equal(t, w.archivedFile(dir, a.Window.Start), a.File.File)
-		require.Equal(t, 1, a.Revision)
-	}
+	require.Equal(t, []string{"0 published r1", "1 published r1"}, w.archiveDue(c, clk))
+	require.NotEmpty(t, w.archivedFile(dir, base))
+	require.NotEmpty(t, w.archivedFile(dir, base+hour))
 	require.NotContains(t, w.kept(), int64(0), "the retention was over")
 	require.NotContains(t, w.kept(), int64(60))
 	require.Zero(t, w.unarchived(clk))
-	require.Empty(t, w.archiveDue(w.closer(clk.use), clk), "once is enough")
-	w.round(w.closer(clk.use))
+	require.Empty(t, w.archiveDue(w.closer(clk.use, archives), clk), "once is enough")
+	w.round(w.closer(clk.use, archives))
 	require.NotContains(t, w.kept(), int64(0), "and nothing shows it again")
 }
 
@@ -101,7 +112,7 @@ func (w *world) unarchived(clk *clock) int {
 // What is archived before its retention is over is kept until then.
 func TestArchivedContentsKeepTheirTime(t *testing.T) {
 	w, dir, clk := newArchivingWorld(t)
-	c := w.closer(clk.use)
+	c := w.closer(clk.use, archives)
 	w.finals(c, 1)
 	clk.pass(4 * time.Minute)
 	early := *clk
@@ -114,7 +125,7 @@ func TestArchivedContentsKeepTheirTime(t *testing.T) {
 // Rows of windows that are not archived are not given up, however old they are.
 func TestRowsStayUntilTheirWindowsAreArchived(t *testing.T) {
 	w, _, clk := newArchivingWorld(t)
-	c := w.closer(clk.use)
+	c := w.closer(clk.use, archives)
 	w.finals(c, 2)
 	rows := func() (n int) {
 		latest := map[int64]bool{}
@@ -156,7 +167,7 @@ func TestArchivingIsRepeated(t *testing.T) {
 // archiveWithFailure lets a step of an archiving fail, and reports whether there was such a step.
 func archiveWithFailure(t *testing.T, outcome publishtest.Outcome, step int) (failed bool) {
 	w, dir, clk := newArchivingWorld(t)
-	c := w.closer(clk.use)
+	c := w.closer(clk.use, archives)
 	w.finals(c, 1)
 	clk.pass(11 * time.Minute)
 	w.kafka.Plan(func(publishtest.Step) publishtest.Outcome {
@@ -166,70 +177,117 @@ func archiveWithFailure(t *testing.T, outcome publishtest.Outcome, step int) (fa
 		failed = true
 		return outcome
 	})
-	var firstErr error
-	err := c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now}, w.contents(), func(a result.Archived) error {
-		firstErr = a.Err
-		return nil
-	})
+	said, err := w.carry(c, archiveJob(clk.now), atOnce)
 	w.kafka.Plan(nil)
-	if failed && err == nil && firstErr == nil {
+	if err == nil {
+		require.Len(t, said, 1)
 		require.NotEmpty(t, w.archivedFile(dir, base))
 	}
 	c.Close()
 
-	w.archiveDue(w.closer(clk.use), clk)
+	w.archiveDue(w.closer(clk.use, archives), clk)
 	files, err := filepath.Glob(filepath.Join(dir, "orders", "hourly", "*"))
 	require.NoError(t, err)
 	require.Equal(t, []string{filepath.Join(dir, w.archivedFile(dir, base))}, files)
-	w.round(w.closer(clk.use))
+	w.round(w.closer(clk.use, archives))
 	require.NotContains(t, w.kept(), int64(0))
 	require.Zero(t, w.unarchived(clk))
 	return failed
 }
 
-// Contents that are gone keep nobody else's from being archived; a file system that takes nothing ends it.
-func TestWhatCannotBeArchived(t *testing.T) {
+// Contents that are gone keep nobody else's from being archived. They are kept where they may still be.
+func TestContentsThatAreGone(t *testing.T) {
 	w, dir, clk := newArchivingWorld(t)
-	c := w.closer(clk.use)
+	c := w.closer(clk.use, archives)
 	w.finals(c, 2)
 	clk.pass(11 * time.Minute)
-	gone := &publish.GoneError{Window: ledger.WindowID{Window: "hourly", Start: base}, Revision: 1}
-	failed := 0
-	from := contentsFunc(func(ctx context.Context, row *ledger.Row) ([]ledger.Content, error) {
-		if row.Start == base {
-			return nil, gone
+	w.kafka.MakeTopicAgain("orders.windows", "made-again", 3)
+	require.NoError(t, w.redis.Del(w.ctx, fmt.Sprintf("mr:{orders/hourly/%d}:r:1", base)).Err())
+	var failed []result.Carried
+	require.NoError(t, c.CarryOut(w.ctx, archiveJob(clk.now), atOnce, func(done result.Carried) {
+		if done.Verdict == "" {
+			failed = append(failed, done)
 		}
-		return w.contents().Read(ctx, row)
-	})
-	require.NoError(t, c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now}, from, func(a result.Archived) error {
-		if a.Err != nil {
-			require.ErrorIs(t, a.Err, gone)
-			failed++
-		}
-		return nil
 	}))
-	require.Equal(t, 1, failed)
+	require.Len(t, failed, 1)
+	require.Equal(t, base, failed[0].Window.Start)
+	require.Contains(t, failed[0].Problem, "the topic was made again since")
 	require.Empty(t, w.archivedFile(dir, base))
-	require.NotEmpty(t, w.archivedFile(dir, base+60*minute))
-	require.Contains(t, w.kept(), int64(0), "and it stays where it may still be")
+	require.NotEmpty(t, w.archivedFile(dir, base+hour))
+	require.Contains(t, w.kept(), int64(0))
+}
 
-	full := contentsFunc(func(context.Context, *ledger.Row) ([]ledger.Content, error) {
-		return nil, &os.PathError{Op: "write", Err: syscall.ENOSPC}
+// A file system that takes nothing ends the job, to be tried again; another file in a window's place concerns that window.
+func TestFilesThatCannotBeWritten(t *testing.T) {
+	w, dir, clk := newArchivingWorld(t)
+	c := w.closer(clk.use, archives)
+	w.finals(c, 2)
+	clk.pass(11 * time.Minute)
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "orders"), nil, 0o600))
+	said, err := w.carry(c, archiveJob(clk.now), atOnce)
+	require.ErrorIs(t, err, syscall.ENOTDIR)
+	require.Empty(t, said)
+
+	require.NoError(t, os.Remove(filepath.Join(dir, "orders")))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "orders", "hourly"), 0o700))
+	other := filepath.Join(dir, archive.FileName(&ledger.Row{Pipeline: "orders", Window: "hourly", Start: base, Revision: 1}))
+	require.NoError(t, os.WriteFile(other, []byte("other"), 0o600))
+	require.Equal(t, []string{"0  r0", "1 published r1"}, w.archiveDue(c, clk))
+	require.Contains(t, w.kept(), int64(0))
+	require.NoError(t, os.Remove(other))
+	require.Equal(t, []string{"0 published r1"}, w.archiveDue(c, clk))
+}
+
+func TestArchivingThatIsRefused(t *testing.T) {
+	w, dir, clk := newArchivingWorld(t)
+	c := w.closer(clk.use, func(cfg *result.Config) {
+		cfg.Jobs = map[string]result.JobKind{result.JobArchive: result.Archives{Shared: func(_ context.Context, asked string) error {
+			require.Equal(t, dir, asked)
+			return &archive.NotSharedError{Dir: asked, Workers: []string{"worker b sees no archive there"}}
+		}}}
 	})
-	err := c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now}, full, func(result.Archived) error { return nil })
-	require.ErrorIs(t, err, syscall.ENOSPC)
-
-	end := errors.New("enough")
-	require.ErrorIs(t, c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now}, from, func(result.Archived) error { return end }), end)
-	require.NoError(t, c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now, Window: "daily"}, from, nil))
-	require.NoError(t, c.ArchiveWindows(w.ctx, result.Archiving{By: clk.now, From: base + 1, To: base + 2}, from, nil))
-
-	other := newWorld(t, keepsMinutes, 1)
-	require.ErrorIs(t, other.closer().ArchiveWindows(w.ctx, result.Archiving{}, from, nil), result.ErrNoArchive)
+	w.finals(c, 1)
+	clk.pass(11 * time.Minute)
+	refused := func(c *result.Closer, job result.Job, why string) {
+		t.Helper()
+		_, err := w.carry(c, job, atOnce)
+		var of *result.RefusedJobError
+		require.ErrorAs(t, err, &of)
+		require.Contains(t, of.Why, why)
+	}
+	refused(c, archiveJob(clk.now), "worker b sees no archive there")
+	require.Contains(t, w.kept(), int64(0))
+	bad := archiveJob(clk.now)
+	bad.Body = []byte(`{"by":0}`)
+	refused(c, bad, `want {"by":978307200000}`)
+	w.spec.Archive = nil
+	refused(w.closer(clk.use, archives), archiveJob(clk.now), "has no archive.dir")
 }
 
-type contentsFunc func(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
+// A correction of an archived window is archived again, beside the file of the revision that it corrects.
+func TestCorrectionsAreArchivedAgain(t *testing.T) {
+	w, d := replayed(t)
+	dir := w.archiveTo()
+	clk := w.newClock()
+	c := w.closer(clk.use, d.use, func(cfg *result.Config) { cfg.Jobs[result.JobArchive] = result.Archives{Shared: noWorkerElse} })
+	later := clk.now.Add(w.spec.Retention.Results.Std())
+	said, err := w.carry(c, archiveJob(later), atOnce)
+	require.NoError(t, err)
+	require.Contains(t, said, "0 published r1")
+	first := w.archivedFile(dir, base)
+	require.NotEmpty(t, first)
 
-func (f contentsFunc) Read(ctx context.Context, row *ledger.Row) ([]ledger.Content, error) {
-	return f(ctx, row)
+	said, err = w.carry(c, job(result.JobCorrections), atOnce)
+	require.NoError(t, err)
+	require.Equal(t, []string{"0 published r2", "1 published r2"}, said)
+	require.Empty(t, w.archivedFile(dir, base))
+	said, err = w.carry(c, archiveJob(later), atOnce)
+	require.NoError(t, err)
+	slices.Sort(said)
+	require.Equal(t, []string{"0 published r2", "1 published r2"}, said)
+	require.Equal(t, strings.Replace(first, ".r1.", ".r2.", 1), w.archivedFile(dir, base))
+	require.FileExists(t, filepath.Join(dir, first))
 }
+
+func noWorkerElse(context.Context, string) error { return nil }
