@@ -37,6 +37,9 @@ func (p *pipeline) windows() []string {
 		}
 		names = append(names, text)
 	}
+	for _, up := range p.spec.Rollups {
+		names = append(names, fmt.Sprintf("%s %s of %s", up.Name, up.Calendar, up.From))
+	}
 	return names
 }
 

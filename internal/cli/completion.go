@@ -246,11 +246,7 @@ func windowNames(ctx context.Context, sh *shell, _ *cobra.Command, args []string
 		if err != nil {
 			return nil
 		}
-		var names []string
-		for _, w := range s.Windows {
-			names = append(names, w.Name)
-		}
-		return names
+		return s.Families()
 	})
 }
 

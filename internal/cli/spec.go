@@ -131,8 +131,15 @@ func describeSpec(w io.Writer, file string, s *spec.Spec) error {
 		}
 		windows[i] += ")"
 	}
+	families := strings.Join(windows, ", ")
+	for i, up := range s.Rollups {
+		if families += ", "; i == 0 {
+			families += "roll-ups "
+		}
+		families += fmt.Sprintf("%s (%s in %s from %s)", up.Name, up.Calendar, up.Timezone, up.From)
+	}
 	_, err := fmt.Fprintf(w, "%s is valid: pipeline %s, key %s, %s, windows %s, state %s\n", file, s.Name,
-		strings.Join(s.Event.Key, "+"), counted(len(s.Aggregates), "aggregate"), strings.Join(windows, ", "), s.StateID())
+		strings.Join(s.Event.Key, "+"), counted(len(s.Aggregates), "aggregate"), families, s.StateID())
 	if err == nil && s.RecordBytes() > spec.DefaultRecordBytes {
 		_, err = fmt.Fprintf(w, "result rows may take %d bytes: topic %s needs max.message.bytes of as many; the start creates it so, or refuses one that takes less\n",
 			s.RecordBytes(), s.Results.Kafka.Topic)

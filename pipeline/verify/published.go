@@ -96,12 +96,17 @@ func (v *Report) checkLedger(ctx context.Context, cfg *Config) (*ledgerTopic, er
 		}
 	}
 	for id := range l.gone {
-		for _, w := range cfg.Spec.Windows {
-			if w.Name == id.Window && !l.floored(id, id.Start+w.Size.Millis(), cfg.Slots) {
-				v.problem(ProblemLedger, id.String(), "its row was given up, although it lies above the floor")
-			}
+		end := id.Start
+		if w := cfg.Spec.Window(id.Window); w != nil {
+			end += w.Size.Millis()
+		} else if periods, ok := cfg.Spec.Grid(id.Window); ok {
+			_, end = periods.Bounds(id.Start)
+		}
+		if end > id.Start && !l.floored(id, end, cfg.Slots) {
+			v.problem(ProblemLedger, id.String(), "its row was given up, although it lies above the floor")
 		}
 	}
+	v.checkRollups(cfg.Spec, l)
 	v.checkCertificates(l)
 	return l, err
 }
@@ -311,8 +316,8 @@ const expirySlack = time.Minute
 
 // checkView compares the ledger rows that Redis shows with the latest of the ledger topic, as far as they have not expired.
 func (v *Report) checkView(ctx context.Context, cfg *Config, l *ledgerTopic) error {
-	keep := cfg.Spec.Retention
 	for id, s := range l.windows {
+		keep := cfg.Spec.Keeps(id.Window)
 		p, found, err := cfg.State.Published(ctx, store.WindowID{Pipeline: cfg.Spec.Name, Window: id.Window, Start: id.Start})
 		if err != nil {
 			return err
