@@ -19,7 +19,7 @@ type OffsetsOf func(at int64) ([]int64, error)
 // Build lays out what the lanes read. Windows that cannot be counted are left out and named in the plan; a *RefusedError is
 // what is returned when none is left.
 func (s *Selection) Build(facts []Facts, offsets OffsetsOf) (*Plan, error) {
-	b := &builder{Selection: s, facts: facts, offsets: offsets, same: s.ask.Spec.StateID() == s.ask.Live.StateID()}
+	b := &builder{Selection: s, facts: facts, offsets: offsets, same: s.ask.Spec.StateID() == s.ask.Live.StateID(), known: make(map[lanePast]*laneHistory)}
 	b.refuseUnreadable()
 	if err := b.refuseUntilLaid(); err != nil {
 		return nil, err
@@ -47,6 +47,13 @@ type builder struct {
 	offsets OffsetsOf
 	same    bool // the spec that counts keeps the lane state of the pipeline's own
 	laid    layout
+	known   map[lanePast]*laneHistory // collected once: a ledger may hold a hundred thousand rows
+}
+
+// lanePast names one past of one lane, by its index in the facts.
+type lanePast struct {
+	lane int
+	era  int64
 }
 
 // layout is what the lanes read for some windows.
@@ -114,7 +121,7 @@ func (b *builder) drop(fn func(*picked) *Refusal) {
 // later ask for less of the log. What begins before the run is refused for the reason that keeps the earliest out.
 func (b *builder) refuseUntilLaid() error {
 	if len(b.picked) == 0 {
-		return &RefusedError{Refusals: b.refused}
+		return refusedError(b.refused)
 	}
 	laid, why, err := b.lay(b.picked)
 	if err != nil {
@@ -156,7 +163,7 @@ func (b *builder) refuseUntilLaid() error {
 		return b.refusalOf(p, why)
 	})
 	if len(b.picked) == 0 {
-		return &RefusedError{Refusals: b.refused}
+		return refusedError(b.refused)
 	}
 	return nil
 }
@@ -242,7 +249,7 @@ func (b *builder) layEverything(windows []picked, first []int64) (layout, *unlai
 		}
 		if b.ask.Spec.Event.MaxJump > 0 && lane.Start < lane.End {
 			// Which jumps are refused follows from the greatest event time before, whatever is late.
-			h := b.historyOf(f, lane.Era)
+			h := b.historyOf(i, lane.Era)
 			a, ok := h.anchorAtOrBelow(f.LogStart, first[i])
 			if !ok {
 				return l, &unlaid{reason: ReasonControl, lane: f}
@@ -263,8 +270,15 @@ var nothing = store.Basis{Known: true, Watermark: window.NoTime, Sealed: window.
 // record of them may have.
 func (b *builder) isTrimmed(f *Facts, first int64) bool { return f.LogStart > 0 && first <= f.LogStart }
 
-func (b *builder) historyOf(f *Facts, era int64) *laneHistory {
-	return newHistory(b.book, f, era, b.ask.Live.AllowedLateness.Millis(), b.ask.Live.Event.MaxJump > 0)
+// historyOf is what is known of one past of a lane.
+func (b *builder) historyOf(lane int, era int64) *laneHistory {
+	past := lanePast{lane, era}
+	h := b.known[past]
+	if h == nil {
+		h = newHistory(b.book, &b.facts[lane], era, b.ask.Live.AllowedLateness.Millis(), b.ask.Live.Event.MaxJump > 0)
+		b.known[past] = h
+	}
+	return h
 }
 
 // layAsRead reads what decides about the windows as it was decided.
@@ -282,7 +296,7 @@ func (b *builder) layAsRead(windows []picked, first []int64, scope Scope) (layou
 			cuts = append(cuts, store.Seal{Offset: max(c.Offset, 0), Before: b.windows.Deadline(windows[k].ref)})
 			lane.End = max(lane.End, c.Offset)
 		}
-		h := b.historyOf(f, lane.Era)
+		h := b.historyOf(i, lane.Era)
 		if why := b.beginLane(&lane, h, f, windows, first[i], scope); why != nil {
 			return l, why
 		}
@@ -323,11 +337,10 @@ func (b *builder) beginLane(lane *Lane, h *laneHistory, f *Facts, windows []pick
 // anchorBelow finds the anchor at or below the first offset that an event of the windows may have. Its basis is not known
 // when nothing was read for the windows that can belong to them.
 func (b *builder) anchorBelow(lane *Lane, h *laneHistory, f *Facts, first int64) (anchor, *unlaid) {
-	late := b.ask.Lateness == FromLate
-	if (late || !b.same) && b.isTrimmed(f, first) { // what did not count then may count now
+	if b.isTrimmed(f, first) {
 		return anchor{}, &unlaid{reason: ReasonTrimmed, lane: f}
 	}
-	refuses := late && b.ask.Live.Event.MaxJump > 0 // which late records are refused follows from the basis
+	refuses := b.ask.Lateness == FromLate && b.ask.Live.Event.MaxJump > 0 // which late records are refused follows from the basis
 	if lane.End <= first && !refuses {
 		return anchor{}, nil
 	}

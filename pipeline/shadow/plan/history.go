@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
@@ -37,6 +38,7 @@ type anchor struct {
 	offset int64
 	basis  store.Basis
 	begins bool
+	passed int64 // the greatest watermark or seal of a basis up to here, ms
 }
 
 // unknownFrom is the offset from which on seals matter that are not in the basis.
@@ -70,6 +72,12 @@ func newHistory(book *Book, f *Facts, era, lateness int64, jumps bool) *laneHist
 	slices.SortFunc(h.stretches, func(a, b stretch) int { return cmp.Compare(a.from, b.from) })
 	slices.SortFunc(h.anchors, func(a, b anchor) int { return cmp.Compare(a.offset, b.offset) })
 	h.seals = rising(h.seals)
+	passed := int64(window.NoTime)
+	for i := range h.anchors {
+		a := &h.anchors[i]
+		passed = max(passed, a.basis.Watermark, a.basis.Sealed)
+		a.passed = passed
+	}
 	return h
 }
 
@@ -132,14 +140,20 @@ func rising(seals []store.Seal) []store.Seal {
 	return out
 }
 
-// anchorAtOrBelow returns the greatest anchor from offset low up to and including offset high.
+// anchorAtOrBelow returns the greatest anchor from offset low up to and including offset high. Without one it returns the
+// greatest below low, if there is any.
 func (h *laneHistory) anchorAtOrBelow(low, high int64) (anchor, bool) {
-	for _, a := range slices.Backward(h.anchors) {
-		if a.offset <= high {
-			return a, a.offset >= low
-		}
+	i := h.anchorsUpTo(high)
+	if i == 0 {
+		return anchor{}, false
 	}
-	return anchor{}, false
+	a := h.anchors[i-1]
+	return a, a.offset >= low
+}
+
+// anchorsUpTo is how many anchors lie at or below offset.
+func (h *laneHistory) anchorsUpTo(offset int64) int {
+	return sort.Search(len(h.anchors), func(i int) bool { return h.anchors[i].offset > offset })
 }
 
 // covers reports whether every seal is known that was adopted in [from, to) and mattered; where not, gap is what is missing.
@@ -184,10 +198,8 @@ func (h *laneHistory) knowsAccepted(from, to int64) bool {
 
 // sealedAtMost bounds the seals that were adopted below offset, ms.
 func (h *laneHistory) sealedAtMost(offset int64) int64 {
-	for _, a := range h.anchors {
-		if a.offset >= offset {
-			return a.basis.Sealed
-		}
+	if i := h.anchorsUpTo(offset - 1); i < len(h.anchors) {
+		return h.anchors[i].basis.Sealed
 	}
 	if h.meta != nil && h.meta.Offset >= offset {
 		return h.meta.Sealed
@@ -198,17 +210,11 @@ func (h *laneHistory) sealedAtMost(offset int64) int64 {
 // effectiveAtLeast bounds from below what lateness was decided with from offset on, ms.
 func (h *laneHistory) effectiveAtLeast(offset int64) int64 {
 	low := int64(window.NoTime)
-	for _, s := range h.seals {
-		if s.Offset > offset {
-			break
-		}
-		low = s.Before
+	if i := sort.Search(len(h.seals), func(i int) bool { return h.seals[i].Offset > offset }); i > 0 {
+		low = h.seals[i-1].Before
 	}
-	for _, a := range h.anchors {
-		if a.offset > offset {
-			break
-		}
-		low = max(low, a.basis.Watermark, a.basis.Sealed)
+	if i := h.anchorsUpTo(offset); i > 0 {
+		low = max(low, h.anchors[i-1].passed)
 	}
 	return low
 }

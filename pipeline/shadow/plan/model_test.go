@@ -444,7 +444,7 @@ type modelSum struct{ plans, windows, empty, wrongFirst, whole, part, seals int 
 func TestPlansDecideAsWasDecided(t *testing.T) {
 	var sum modelSum
 	reasons := map[string]int{}
-	for seed := range uint64(1500) {
+	for seed := range uint64(600) {
 		m := newModel(t, seed)
 		m.run(150 + m.r.IntN(500))
 		m.age()
@@ -461,13 +461,13 @@ func TestPlansDecideAsWasDecided(t *testing.T) {
 		m.require(t, seed, p, &sum)
 	}
 	t.Logf("%+v, refusals %v", sum, reasons)
-	require.Greater(t, sum.plans, 700)
+	require.Greater(t, sum.plans, 300)
 	require.Greater(t, sum.windows, 5000)
 	require.Greater(t, sum.empty, 50)
 	require.Greater(t, sum.seals, 500)
-	require.Greater(t, sum.whole, 300)
+	require.Greater(t, sum.whole, 150)
 	require.Greater(t, sum.part, 50)
-	require.Greater(t, sum.wrongFirst, 500, "reading from the first offset alone is known to be wrong")
+	require.Greater(t, sum.wrongFirst, 200, "reading from the first offset alone is known to be wrong")
 	for _, reason := range []string{ReasonNotFinal, ReasonTombstoned, ReasonTrimmed, ReasonControl, ReasonEra} {
 		require.Greater(t, reasons[reason], 20, reason)
 	}
@@ -540,7 +540,7 @@ func TestPlansFindEverythingThatArrived(t *testing.T) {
 	for _, lateness := range []Lateness{None, FromLate} {
 		t.Run(string(lateness), func(t *testing.T) {
 			plans, windows, more := 0, 0, 0
-			for seed := range uint64(800) {
+			for seed := range uint64(300) {
 				m := newModel(t, seed)
 				m.run(150 + m.r.IntN(500))
 				m.age()
@@ -565,7 +565,7 @@ func TestPlansFindEverythingThatArrived(t *testing.T) {
 				}
 			}
 			t.Logf("%d plans, %d windows of a lane, %d with more than was counted", plans, windows, more)
-			require.Greater(t, plans, 250)
+			require.Greater(t, plans, 100)
 			require.Greater(t, more, 200)
 		})
 	}

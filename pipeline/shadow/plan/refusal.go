@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"millrace/pipeline/ledger"
@@ -45,6 +46,20 @@ func (r Refusal) String() string {
 
 // RefusedError says that nothing of what was asked for can be counted again.
 type RefusedError struct{ Refusals []Refusal }
+
+// refusedError puts the windows last that only have to be waited for: what keeps the others out is what is to be known.
+func refusedError(refusals []Refusal) *RefusedError {
+	slices.SortStableFunc(refusals, func(a, b Refusal) int {
+		switch open := a.Reason == ReasonNotFinal; {
+		case open == (b.Reason == ReasonNotFinal):
+			return 0
+		case open:
+			return 1
+		}
+		return -1
+	})
+	return &RefusedError{Refusals: refusals}
+}
 
 // shownRefusals is how many refusals an error's text holds.
 const shownRefusals = 3

@@ -98,7 +98,7 @@ func (s *Selection) pick() error {
 	switch {
 	case len(s.picked) > 0:
 	case len(s.refused) > 0:
-		return &RefusedError{Refusals: s.refused}
+		return refusedError(s.refused)
 	default:
 		return refuseAll(ReasonRange, "no window begins and ends between %s and %s", window.FormatTime(s.ask.From), window.FormatTime(s.ask.To))
 	}
