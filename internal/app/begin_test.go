@@ -11,6 +11,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/verify"
 )
@@ -154,7 +155,7 @@ func TestABeginThatIsCutOff(t *testing.T) {
 	w.redis.SetError("")
 
 	require.NoError(t, w.start(nil), "somebody starts it without a place")
-	var incident *lane.Incident
+	var incident *report.Incident
 	require.Eventually(t, func() bool {
 		parked := 0
 		for _, l := range w.engine.Status().Lanes {
@@ -164,12 +165,12 @@ func TestABeginThatIsCutOff(t *testing.T) {
 		}
 		return parked == 2
 	}, 30*time.Second, 20*time.Millisecond)
-	require.Equal(t, lane.IncidentStateLost, incident.Kind)
+	require.Equal(t, report.IncidentStateLost, incident.Kind)
 	for _, l := range w.engine.Status().Lanes {
-		require.Equal(t, lane.ChoiceRebuild, l.Incident.Choices[0].Name)
+		require.Equal(t, report.ChoiceRebuild, l.Incident.Choices[0].Name)
 		require.True(t, l.Incident.Choices[0].Exact)
 		name := store.LaneID{Pipeline: "orders", Topic: l.Topic, Partition: l.Partition}.String()
-		require.NoError(t, w.engine.Decide(w.ctx, name, l.Incident.ID, lane.ChoiceRebuild, "test"))
+		require.NoError(t, w.engine.Decide(w.ctx, name, l.Incident.ID, report.ChoiceRebuild, "test"))
 	}
 	w.readAll()
 	sums, _ := w.published()

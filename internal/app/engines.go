@@ -100,14 +100,15 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,
 		Log: e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
-		Announce: func(b engine.Batch) {
+		Announce: func(b report.RecoveryBatch) {
 			<-known // whoever hears of the batch will ask for its steps
-			e.tell.recoveries.Announce(e.announced(b, h.Engine.Status().Storm))
+			e.tell.recoveries.Announce(e.addressed(b))
 		},
-		Report: func(r engine.BatchReport) {
+		Report: func(r report.RecoveryReport) {
 			<-known
-			g.assigned(r)
-			e.tell.recoveries.Report(e.reported(r, h.Engine.Status().Storm))
+			g.assigned(r.Lanes)
+			r.Batch = e.addressed(r.Batch)
+			e.tell.recoveries.Report(r)
 		},
 	}
 	if watch := e.tell.watch; watch != nil {
@@ -173,8 +174,8 @@ func (h *hot) Status() contract.EngineStatus {
 		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error, Unread: s.Unread,
 		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
 	}
-	if s.Storm != nil && s.Storm.Active {
-		out.Storm = &report.Storm{Since: s.Storm.Since, Changes: s.Storm.Changes, Delay: s.Storm.DelayMs}
+	if out.Storm = s.Storm; out.Storm != nil {
+		out.Storm.Timeline = nil // heartbeats are short
 	}
 	if d := h.guard.DependencyStatus(h.worker); d != nil {
 		out.Dependencies = append(out.Dependencies, *d)

@@ -81,13 +81,19 @@ func progressOf(lanes []lane.Status) (read, lag int64, paused bool) {
 
 // assigned tells the machine how long the slowest lane of a batch took to become ours. How long its state took to read is not
 // the dependency's failure, and is left out.
-func (g guard) assigned(r engine.BatchReport) {
-	slowest := 0.0
-	for _, row := range r.Rows {
-		slowest = max(slowest, row.Steps[lane.StepAcquire]+row.Steps[lane.StepVerify])
+func (g guard) assigned(lanes []report.RecoveredLane) {
+	var slowest time.Duration
+	for i := range lanes {
+		var took time.Duration
+		for _, s := range lanes[i].Steps {
+			if s.Step == report.StepAcquire || s.Step == report.StepVerify {
+				took += time.Duration(s.Took) * time.Microsecond
+			}
+		}
+		slowest = max(slowest, took)
 	}
 	if slowest > 0 {
-		g.Assigned(time.Duration(slowest * float64(time.Millisecond)))
+		g.Assigned(slowest)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/breaker"
-	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/report"
@@ -49,10 +48,9 @@ func TestLevelAsTheControlPlaneSeesIt(t *testing.T) {
 		_, err := l.Await(limited, 0)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 
-		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{
-			{Steps: map[string]float64{lane.StepAcquire: 4000, lane.StepVerify: 1500, lane.StepRestore: 9}},
-			{Steps: map[string]float64{lane.StepRestore: 60_000}},
-		}})
+		g.assigned([]report.RecoveredLane{
+			timed(4000, report.StepAcquire, 1500, report.StepVerify, 9, report.StepRestore), timed(60_000, report.StepRestore),
+		})
 		changes, err := l.Await(t.Context(), 0)
 		require.NoError(t, err)
 		require.Len(t, changes, 1)
@@ -86,12 +84,19 @@ func names(numbers []report.LevelNumber) (all []string) {
 	return all
 }
 
+// timed is a lane with steps that took some milliseconds each: numbers and steps in turns.
+func timed(tookAndStep ...any) (l report.RecoveredLane) {
+	for i := 0; i < len(tookAndStep); i += 2 {
+		l.Steps = append(l.Steps, report.StepTime{Step: tookAndStep[i+1].(string), Took: int64(tookAndStep[i].(int)) * 1000})
+	}
+	return l
+}
+
 // How long a state took to read says nothing of Redis being away.
 func TestRestoringIsNoTrouble(t *testing.T) {
 	guarded(t, withJournal, func(t *testing.T, g guard) {
-		steps := map[string]float64{lane.StepAcquire: 5, lane.StepRestore: 60_000}
-		g.assigned(engine.BatchReport{Rows: []engine.LaneReport{{Steps: steps}}})
-		g.assigned(engine.BatchReport{})
+		g.assigned([]report.RecoveredLane{timed(5, report.StepAcquire, 60_000, report.StepRestore)})
+		g.assigned(nil)
 		synctest.Wait()
 		require.Equal(t, report.LevelNormal, g.Level())
 	})

@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 )
 
@@ -120,7 +119,7 @@ func TestAStartSaysWhatIsUnread(t *testing.T) {
 func TestEveryChoiceIsExplained(t *testing.T) {
 	help := choiceHelp()
 	for _, choice := range []string{
-		lane.ChoiceWait, lane.ChoiceSkip, lane.ChoiceRebuild, lane.ChoiceRestart, lane.ChoiceRetry, lane.ChoiceAccept, lane.ChoiceRefuse,
+		report.ChoiceWait, report.ChoiceSkip, report.ChoiceRebuild, report.ChoiceRestart, report.ChoiceRetry, report.ChoiceAccept, report.ChoiceRefuse,
 	} {
 		require.Regexp(t, `(?m)^  `+choice+` +\S`, help)
 	}

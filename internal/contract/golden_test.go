@@ -153,7 +153,8 @@ const reports = "../../pipeline/report/"
 
 // Every exported struct of the package, and of the reports, is in the list above.
 func TestEveryStructIsListed(t *testing.T) {
-	listed := map[string]bool{"StuckState": true} // a row of a table in the code: it travels nowhere
+	// A row of a table in the code, and what a worker alone knows of a decision, travel nowhere.
+	listed := map[string]bool{"StuckState": true, "Decision": true}
 	for _, s := range structs {
 		listed[reflect.TypeOf(s).Name()] = true
 	}

@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -35,9 +36,9 @@ type Config struct {
 	Route deliver.Route
 	// Announce is called for every batch of lanes that are to be recovered, on a goroutine of its own; nothing waits for
 	// it. Its steps then wait TemporalWait for RecoverStep. Nil: every step runs at once.
-	Announce func(Batch)
+	Announce func(report.RecoveryBatch)
 	// Report is called when all lanes of a batch have resumed, parked or gone, on a goroutine of its own.
-	Report func(BatchReport)
+	Report func(report.RecoveryReport)
 	// Wanted asks now whether the pipeline still is to run here, when Redis has forgotten its desired state. Nil: it always is.
 	Wanted func(ctx context.Context) (bool, error)
 	// Ordered is told the desired state whenever it was read, from the start on and then every second. Nil: nobody is.
@@ -83,10 +84,11 @@ func Start(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, started: time.Now(),
 		nudge: make(chan struct{}, 1), done: make(chan struct{}),
-		lanes:    make(map[source.TopicPartition]*lane.Lane),
-		group:    trouble{log: cfg.Log, part: "consumer group"},
-		recovery: newRecovery(&cfg), storms: newStorms(&cfg),
+		lanes:  make(map[source.TopicPartition]*lane.Lane),
+		group:  trouble{log: cfg.Log, part: "consumer group"},
+		storms: newStorms(&cfg),
 	}
+	e.recovery = newRecovery(&cfg, e.storms.current)
 	if err := e.connect(ctx); err != nil {
 		e.disconnect()
 		return nil, fmt.Errorf("start replica %d of pipeline %s: %w", cfg.Replica, cfg.Spec.Name, err)

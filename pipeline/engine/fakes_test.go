@@ -215,8 +215,9 @@ func newHall(t *testing.T, change func(*Config)) *hall {
 	}
 	h := &hall{fakes: newFakes(), Engine: &Engine{
 		cfg: cfg, lanes: make(map[source.TopicPartition]*lane.Lane), done: make(chan struct{}),
-		recovery: newRecovery(&cfg), storms: newStorms(&cfg), group: trouble{log: cfg.Log},
+		storms: newStorms(&cfg), group: trouble{log: cfg.Log},
 	}}
+	h.recovery = newRecovery(&cfg, h.storms.current)
 	h.deps = lane.Deps{
 		Store: h.fakes, Side: h.fakes, Cluster: h.fakes, Group: "g", Log: cfg.Log, Gate: h.recovery,
 		Budget: lane.NewBudget(1 << 30), Desired: lane.NewDesired(),

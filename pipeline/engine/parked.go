@@ -31,24 +31,3 @@ func (b *batch) fillParked() {
 	b.r.mu.Unlock()
 	b.tell()
 }
-
-// describeParked is the report of lanes that parked while they ran; the caller holds mu.
-func (b *batch) describeParked() BatchReport {
-	out := BatchReport{Batch: b.Batch, Closed: b.closed, Count: len(b.parked), Parked: len(b.parked), By: lane.ByInline}
-	for _, name := range lane.Steps {
-		out.Steps = append(out.Steps, StepReport{Batch: b.ID, Step: name, By: lane.ByInline, Lanes: len(b.parked), Parked: len(b.parked)})
-	}
-	for i := range b.parked {
-		p := &b.parked[i]
-		row := LaneReport{
-			Lane: p.Lane.String(), Token: p.Token, Outcome: lane.OutcomeParked, From: p.Token.Epoch(), To: p.Token.Epoch(),
-			Committed: p.Committed, Start: p.Committed, LogStart: -1, LogEnd: p.LogEnd, Incident: p.Incident,
-		}
-		if p.Incident.Kind == lane.IncidentGap {
-			row.LogStart = p.Incident.To
-		}
-		out.Rows = append(out.Rows, row)
-	}
-	out.bound()
-	return out
-}

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 )
 
@@ -28,33 +29,35 @@ func TestLanesThatParkWhileTheyRunMakeABatch(t *testing.T) {
 		require.Equal(t, map[string]int{lane.StateRunning: 1, lane.StateParked: 2}, h.states())
 		_, reports := seen.seen(t, 1, 2)
 		r := reports[1]
-		require.True(t, r.MidRun)
-		require.Greater(t, r.ID, before[0].ID)
-		require.False(t, r.Closed.IsZero())
-		require.Equal(t, []int{2, 0, 2, 0}, []int{r.Count, r.Resumed, r.Parked, r.Gone})
-		require.Equal(t, []string{"orders/orders/1", "orders/orders/2"}, []string{r.Rows[0].Lane, r.Rows[1].Lane})
-		require.Equal(t, lane.IncidentGap, r.Rows[0].Incident.Kind)
-		require.Equal(t, lane.ChoiceSkip, r.Rows[0].Incident.Choices[0].Name)
-		require.Equal(t, int64(1), r.Rows[0].To)
-		kept, ok := h.Batch(r.ID)
+		require.True(t, r.Batch.MidRun)
+		require.Greater(t, r.Batch.Batch, before[0].Batch.Batch)
+		require.False(t, r.Ended.IsZero())
+		require.Equal(t, []int{2, 0, 2, 0}, came(&r))
+		require.Equal(t, "parked while running: gap of 2", r.Batch.Reason)
+		require.Equal(t, []report.LaneRef{{Topic: "orders", Partition: 1}, {Topic: "orders", Partition: 2}}, r.Batch.Lanes)
+		require.Empty(t, r.Steps)
+		require.Equal(t, report.IncidentGap, r.Lanes[0].Incident.Kind)
+		require.Equal(t, report.ChoiceSkip, r.Lanes[0].Incident.Choices[0].Name)
+		require.Equal(t, int64(1), r.Lanes[0].ToEpoch)
+		kept, ok := h.Batch(r.Batch.Batch)
 		require.True(t, ok)
 		require.Equal(t, r, kept)
-		_, _, ok = h.Later(r.ID, "orders/orders/1")
+		_, _, ok = h.Later(r.Batch.Batch, report.LaneRef{Topic: "orders", Partition: 1})
 		require.False(t, ok)
 
-		require.NoError(t, h.Decide(t.Context(), "orders/1", r.Rows[0].Incident.ID, lane.ChoiceSkip, "me"))
+		require.NoError(t, h.Decide(t.Context(), "orders/1", r.Lanes[0].Incident.ID, report.ChoiceSkip, "me"))
 		pass(Collect + TemporalWait)
 		require.Equal(t, map[string]int{lane.StateRunning: 2, lane.StateParked: 1}, h.states())
 		_, reports = seen.seen(t, 2, 3)
-		later, row, ok := h.Later(r.ID, "orders/orders/1")
+		later, row, ok := h.Later(r.Batch.Batch, report.LaneRef{Topic: "orders", Partition: 1})
 		require.True(t, ok)
-		require.Equal(t, reports[2].ID, later.ID)
-		require.Equal(t, lane.OutcomeResumed, row.Outcome)
+		require.Equal(t, reports[2].Batch.Batch, later)
+		require.Equal(t, report.LaneRunning, row.State)
 
 		h.fail(1, gap)
 		pass(Collect)
 		_, reports = seen.seen(t, 2, 4)
-		require.Len(t, reports[3].Rows, 1, "a second incident of a lane is another batch")
-		require.NotEqual(t, r.Rows[0].Incident.ID, reports[3].Rows[0].Incident.ID)
+		require.Len(t, reports[3].Lanes, 1, "a second incident of a lane is another batch")
+		require.NotEqual(t, r.Lanes[0].Incident.ID, reports[3].Lanes[0].Incident.ID)
 	})
 }

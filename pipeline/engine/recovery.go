@@ -1,14 +1,17 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 )
 
 // Times of a recovery.
@@ -28,23 +31,14 @@ const (
 // ErrNoBatch means a batch is not known here (any more): another process has it, or it is long over.
 var ErrNoBatch = errors.New("recovery batch is not known")
 
-// Batch is announced when its claims have been collected.
-type Batch struct {
-	ID       int64     `json:"id"` // unique in this process
-	Pipeline string    `json:"pipeline"`
-	Replica  int       `json:"replica"`
-	Lanes    []string  `json:"lanes,omitempty"`
-	Opened   time.Time `json:"opened"`
-	MidRun   bool      `json:"mid_run,omitempty"` // its lanes had resumed and have parked since: no step is left to be run
-}
-
 // recovery lets lanes through the steps of their acquisition, in batches. Whoever comes first runs a step of a batch:
 // somebody outside, or a timer. It implements lane.Gate.
 type recovery struct {
 	pipeline string
 	replica  int
-	announce func(Batch)
-	report   func(BatchReport)
+	announce func(report.RecoveryBatch) // when the claims of a batch have been collected
+	report   func(report.RecoveryReport)
+	storm    func() *report.Storm // the one that goes on, nil without one
 	slots    chan struct{}
 
 	mu      sync.Mutex
@@ -69,23 +63,23 @@ func nextBatchID() int64 {
 
 // batch is a set of lanes that were claimed together.
 type batch struct {
-	r      *recovery
-	Batch                    // Lanes is filled when announced
-	closed time.Time         // zero while lanes are under way
-	by     map[string]string // step -> who runs it
-	ready  map[string]bool   // a timer runs for the step
-	inline bool              // the timer ran a step: it runs the rest at once
-	full   bool              // collects no more
-	lanes  []*lane.Acquisition
-	parked []lane.Parking // instead of lanes, in a batch of lanes that ran
-	left   int            // lanes without an outcome
-	final  *BatchReport   // once it is closed, instead of lanes
-	change chan struct{}  // closed when anything above moves
+	r                    *recovery
+	report.RecoveryBatch                   // Batch is unique in this process; Lanes is filled when announced
+	closed               time.Time         // zero while lanes are under way
+	by                   map[string]string // step -> who runs it
+	ready                map[string]bool   // a timer runs for the step
+	inline               bool              // the timer ran a step: it runs the rest at once
+	full                 bool              // collects no more
+	lanes                []*lane.Acquisition
+	parked               []lane.Parking         // instead of lanes, in a batch of lanes that ran
+	left                 int                    // lanes without an outcome
+	final                *report.RecoveryReport // once it is closed, instead of lanes
+	change               chan struct{}          // closed when anything above moves
 }
 
-func newRecovery(cfg *Config) *recovery {
+func newRecovery(cfg *Config, storm func() *report.Storm) *recovery {
 	return &recovery{
-		pipeline: cfg.Spec.Name, replica: cfg.Replica, announce: cfg.Announce, report: cfg.Report,
+		pipeline: cfg.Spec.Name, replica: cfg.Replica, announce: cfg.Announce, report: cfg.Report, storm: storm,
 		slots: make(chan struct{}, stepLanes), of: make(map[*lane.Acquisition]*batch),
 	}
 }
@@ -98,7 +92,7 @@ func (r *recovery) Admit(ctx context.Context, a *lane.Acquisition, step string) 
 		by, change := b.runner(step)
 		switch by {
 		case "":
-		case lane.ByTemporal:
+		case report.ByTemporal:
 			select {
 			case r.slots <- struct{}{}:
 				return by, func() { <-r.slots }
@@ -111,7 +105,7 @@ func (r *recovery) Admit(ctx context.Context, a *lane.Acquisition, step string) 
 		select {
 		case <-change:
 		case <-ctx.Done():
-			return lane.ByInline, done
+			return report.ByInline, done
 		}
 	}
 }
@@ -139,7 +133,7 @@ func (r *recovery) join(a *lane.Acquisition) *batch {
 func (r *recovery) newBatch() *batch {
 	b := &batch{
 		r: r, by: make(map[string]string), ready: make(map[string]bool), change: make(chan struct{}),
-		Batch: Batch{ID: nextBatchID(), Pipeline: r.pipeline, Replica: r.replica, Opened: time.Now()},
+		RecoveryBatch: report.RecoveryBatch{Batch: nextBatchID(), Pipeline: r.pipeline, Replica: r.replica, Began: time.Now()},
 	}
 	r.batches = append(r.batches, b)
 	return b
@@ -147,13 +141,17 @@ func (r *recovery) newBatch() *batch {
 
 // fill ends the collecting and announces the batch. Nothing waits for whoever hears it.
 func (b *batch) fill() {
+	storm := b.r.storm()
 	b.r.mu.Lock()
 	b.full, b.r.open = true, nil
 	for _, a := range b.lanes {
-		b.Lanes = append(b.Lanes, a.Lane().String())
+		b.Lanes = append(b.Lanes, report.LaneRef{Topic: a.Lane().Topic, Partition: a.Lane().Partition})
 	}
-	slices.Sort(b.Lanes)
-	announced := b.Batch
+	slices.SortFunc(b.Lanes, func(x, y report.LaneRef) int {
+		return cmp.Or(strings.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+	})
+	announced := b.RecoveryBatch
+	announced.Storm = storm
 	b.moved()
 	over := b.over()
 	b.r.mu.Unlock()
@@ -178,12 +176,12 @@ func (b *batch) runner(step string) (by string, change <-chan struct{}) {
 	switch {
 	case b.by[step] != "":
 	case b.r.announce == nil, b.full && b.inline:
-		b.by[step] = lane.ByInline
-	case step == lane.StepResume:
-		b.by[step] = b.by[lane.StepVerify]
+		b.by[step] = report.ByInline
+	case step == report.StepResume:
+		b.by[step] = b.by[report.StepVerify]
 	case b.full && !b.ready[step]:
 		b.ready[step] = true
-		time.AfterFunc(TemporalWait, func() { b.run(step, lane.ByInline) })
+		time.AfterFunc(TemporalWait, func() { b.run(step, report.ByInline) })
 	}
 	return b.by[step], b.change
 }
@@ -196,7 +194,7 @@ func (b *batch) run(step, by string) {
 		return
 	}
 	b.by[step] = by
-	b.inline = b.inline || by == lane.ByInline
+	b.inline = b.inline || by == report.ByInline
 	b.moved()
 }
 
@@ -240,19 +238,19 @@ func (b *batch) over() bool {
 
 // tell reports a closed batch, and keeps no more of it than the report.
 func (b *batch) tell() {
-	report := b.describe()
+	final := b.describe()
 	b.r.mu.Lock()
-	b.final, b.lanes, b.parked = &report, nil, nil
+	b.final, b.lanes, b.parked = &final, nil, nil
 	b.r.mu.Unlock()
 	if b.r.report != nil {
-		go b.r.report(report)
+		go b.r.report(final)
 	}
 }
 
 func (r *recovery) find(id int64) (*batch, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.batches, func(b *batch) bool { return b.ID == id })
+	i := slices.IndexFunc(r.batches, func(b *batch) bool { return b.Batch == id })
 	if i < 0 {
 		return nil, false
 	}
@@ -260,13 +258,13 @@ func (r *recovery) find(id int64) (*batch, bool) {
 }
 
 // runStep lets all lanes of a batch into a step and waits for them.
-func (r *recovery) runStep(ctx context.Context, id int64, step string) (StepReport, error) {
-	if !slices.Contains(lane.Steps[:], step) {
-		return StepReport{}, fmt.Errorf("recovery step %q is unknown; want one of %v", step, lane.Steps)
+func (r *recovery) runStep(ctx context.Context, id int64, step string) (report.StepReport, error) {
+	if !slices.Contains(report.Steps(), step) {
+		return report.StepReport{}, fmt.Errorf("recovery step %q is unknown; want one of %v", step, report.Steps())
 	}
 	b, ok := r.find(id)
 	if !ok {
-		return StepReport{}, fmt.Errorf("step %s of recovery batch %d of pipeline %s: %w", step, id, r.pipeline, ErrNoBatch)
+		return report.StepReport{}, fmt.Errorf("step %s of recovery batch %d of pipeline %s: %w", step, id, r.pipeline, ErrNoBatch)
 	}
 	for {
 		r.mu.Lock()
@@ -277,11 +275,11 @@ func (r *recovery) runStep(ctx context.Context, id int64, step string) (StepRepo
 			case <-change:
 				continue
 			case <-ctx.Done():
-				return StepReport{}, ctx.Err()
+				return report.StepReport{}, ctx.Err()
 			}
 		}
-		if step != lane.StepResume {
-			b.run(step, lane.ByTemporal)
+		if step != report.StepResume {
+			b.run(step, report.ByTemporal)
 		}
 		for _, a := range lanes {
 			_, err := a.Result(ctx, a.Token(), step)
@@ -289,51 +287,51 @@ func (r *recovery) runStep(ctx context.Context, id int64, step string) (StepRepo
 				_, err = a.Result(ctx, a.Token(), step)
 			}
 			if err != nil && ctx.Err() != nil {
-				return b.step(step), fmt.Errorf("step %s of recovery batch %d: %w", step, id, ctx.Err())
+				return b.stepWithLanes(step), fmt.Errorf("step %s of recovery batch %d: %w", step, id, ctx.Err())
 			}
 		}
-		return b.step(step), nil
+		return b.stepWithLanes(step), nil
 	}
 }
 
 func ended(a *lane.Acquisition) bool {
-	_, outcome := a.Results()
-	return outcome != ""
+	_, state := a.Results()
+	return state != report.LaneRecovering
 }
 
 // RecoverStep runs a step of a recovery batch for all its lanes, unless somebody has run it, and waits for all that get
 // there. Repeating it gives the same answer. If ctx ends first the lanes go on by themselves. ErrNoBatch: nobody here
 // knows the batch.
-func (e *Engine) RecoverStep(ctx context.Context, batch int64, step string) (StepReport, error) {
+func (e *Engine) RecoverStep(ctx context.Context, batch int64, step string) (report.StepReport, error) {
 	return e.recovery.runStep(ctx, batch, step)
 }
 
 // Batch returns everything recorded of a recovery batch.
-func (e *Engine) Batch(id int64) (BatchReport, bool) {
+func (e *Engine) Batch(id int64) (report.RecoveryReport, bool) {
 	b, ok := e.recovery.find(id)
 	if !ok {
-		return BatchReport{}, false
+		return report.RecoveryReport{}, false
 	}
 	return b.describe(), true
 }
 
-// Later returns what is recorded of the last acquisition of a lane, named as pipeline/topic/partition, in a batch after
-// the given one.
-func (e *Engine) Later(batch int64, name string) (BatchReport, LaneReport, bool) {
+// Later returns what is recorded of the last acquisition of a lane in a batch after the given one, and which batch that is.
+func (e *Engine) Later(batch int64, of report.LaneRef) (later int64, recovered report.RecoveredLane, ok bool) {
 	e.recovery.mu.Lock()
 	batches := slices.Clone(e.recovery.batches)
 	e.recovery.mu.Unlock()
 	for _, b := range slices.Backward(batches) {
-		if b.ID <= batch {
+		if b.Batch <= batch {
 			break
 		}
 		if b.MidRun {
 			continue
 		}
-		report := b.describe()
-		if i := slices.IndexFunc(report.Rows, func(row LaneReport) bool { return row.Lane == name }); i >= 0 {
-			return report, report.Rows[i], true
+		for _, l := range b.describe().Lanes {
+			if l.Lane() == of {
+				return b.Batch, l, true
+			}
 		}
 	}
-	return BatchReport{}, LaneReport{}, false
+	return 0, report.RecoveredLane{}, false
 }

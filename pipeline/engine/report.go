@@ -2,245 +2,212 @@ package engine
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
-	"millrace/pipeline/store"
 )
 
 // Bounds of reports, so that they fit the control plane whatever the number of lanes.
 const (
-	maxRows    = 200 // lanes of a batch up to which each has a row
+	maxRows    = 200 // lanes of a batch up to which all are in its report
 	slowRows   = 100 // beyond: the slowest
 	maxTrouble = 100 // and those in trouble
 	maxDetail  = 300 // bytes of an error
 )
 
-// StepReport sums up one step of a batch.
-type StepReport struct {
-	Batch   int64     `json:"batch"`
-	Step    string    `json:"step"`
-	By      string    `json:"by,omitempty"`
-	Lanes   int       `json:"lanes"`
-	Done    int       `json:"done"`
-	Parked  int       `json:"parked"` // in this step or before
-	Gone    int       `json:"gone"`
-	Slices  int       `json:"slices"`
-	Entries int64     `json:"entries"`
-	Bytes   int64     `json:"bytes"`
-	Reread  int64     `json:"reread"`
-	Commits int64     `json:"commits"` // brought home from journals
-	Started time.Time `json:"started,omitzero"`
-	Ms      float64   `json:"ms"`   // from the first lane's start to the last lane's end
-	Busy    float64   `json:"busy"` // ms of all lanes together
-	Slowest string    `json:"slowest,omitempty"`
-	Most    float64   `json:"most"` // ms of the slowest lane
-	Trouble []Trouble `json:"trouble,omitempty"`
-}
-
-// Trouble is a lane that did not get through a step, or needed more than one try.
-type Trouble struct {
-	Lane     string `json:"lane"`
-	Incident string `json:"incident,omitempty"` // kind
-	Error    string `json:"error,omitempty"`
-	Tries    int    `json:"tries"`
-}
-
-// LaneReport is one lane of a batch.
-type LaneReport struct {
-	Lane      string               `json:"lane"`
-	Token     store.Token          `json:"token,omitempty"` // of the acquisition
-	Outcome   string               `json:"outcome,omitempty"`
-	From      int64                `json:"from"` // epoch of the owner before
-	To        int64                `json:"to"`   // epoch of the new owner
-	Entries   int64                `json:"entries"`
-	Bytes     int64                `json:"bytes"`
-	Committed int64                `json:"committed"`
-	Start     int64                `json:"start"`
-	LogStart  int64                `json:"log_start"`
-	LogEnd    int64                `json:"log_end"`
-	Reread    int64                `json:"reread"`
-	Steps     map[string]float64   `json:"steps"` // ms
-	Tries     int                  `json:"tries"` // of the step that needed most
-	Journal   *report.SettledChain `json:"journal,omitempty"`
-	Decision  *lane.Decision       `json:"decision,omitempty"`
-	Incident  *lane.Incident       `json:"incident,omitempty"`
-	Error     string               `json:"error,omitempty"`
-
-	ms float64
-}
-
-// BatchReport is everything recorded of a batch. Sums are exact; of more than 200 lanes only the slowest and those in
-// trouble have rows.
-type BatchReport struct {
-	Batch
-	Closed  time.Time    `json:"closed,omitzero"` // zero while lanes are under way
-	Count   int          `json:"count"`
-	Resumed int          `json:"resumed"`
-	Parked  int          `json:"parked"`
-	Gone    int          `json:"gone"`
-	By      string       `json:"by"` // temporal, inline or mixed
-	Steps   []StepReport `json:"steps"`
-	Rows    []LaneReport `json:"rows"`
-	Cut     int          `json:"cut,omitempty"` // lanes without a row
-}
-
 // step sums up one step.
-func (b *batch) step(name string) StepReport {
-	i := slices.Index(lane.Steps[:], name)
+func (b *batch) step(name string) report.StepReport {
+	i := slices.Index(report.Steps(), name)
 	b.r.mu.Lock()
-	if b.final != nil {
+	switch {
+	case b.MidRun: // its lanes have taken all steps in the batch that they were acquired in
+		defer b.r.mu.Unlock()
+		n := len(b.parked)
+		if b.final != nil {
+			n = len(b.final.Lanes) + b.final.More
+		}
+		return report.StepReport{Step: name, By: report.ByInline, Sums: report.StepSums{Lanes: n, Parked: n}}
+	case b.final != nil:
 		defer b.r.mu.Unlock()
 		return b.final.Steps[i]
 	}
-	r := StepReport{Batch: b.ID, Step: name, By: b.by[name], Lanes: len(b.lanes)}
+	out := report.StepReport{Step: name, By: b.by[name], Sums: report.StepSums{Lanes: len(b.lanes)}}
 	lanes := b.lanes
 	b.r.mu.Unlock()
 	var end time.Time
 	for _, a := range lanes {
-		steps, outcome := a.Results()
+		steps, state := a.Results()
 		s := &steps[i]
-		if s.Done && s.Error == "" {
-			r.Done++
-		}
-		if !s.Done || s.Incident != nil {
-			switch outcome {
-			case lane.OutcomeParked:
-				r.Parked++
-			case lane.OutcomeGone:
-				r.Gone++
-			}
-		}
-		r.Slices += s.Slices
-		r.Entries += s.Entries
-		r.Bytes += s.Bytes
-		r.Reread += s.Reread
-		if s.Journal != nil {
-			r.Commits += s.Journal.Commits
-		}
-		r.Busy += s.Ms
+		addSums(&out.Sums, s, state)
 		if s.Tries > 0 {
-			if r.Started.IsZero() || s.Started.Before(r.Started) {
-				r.Started = s.Started
+			if out.Began.IsZero() || s.Began.Before(out.Began) {
+				out.Began = s.Began
 			}
-			if last := s.Started.Add(time.Duration(s.Ms * float64(time.Millisecond))); last.After(end) {
+			if last := s.Began.Add(time.Duration(s.Took) * time.Microsecond); last.After(end) {
 				end = last
 			}
 		}
-		if r.Slowest == "" || s.Ms > r.Most {
-			r.Slowest, r.Most = s.Lane, s.Ms
-		}
-		if (s.Error != "" || s.Tries > 1) && len(r.Trouble) < maxTrouble {
-			t := Trouble{Lane: s.Lane, Error: cut(s.Error), Tries: s.Tries}
-			if s.Incident != nil {
-				t.Incident = s.Incident.Kind
-			}
-			r.Trouble = append(r.Trouble, t)
+		if out.Slowest == "" || s.Took > out.Most {
+			out.Slowest, out.Most = a.Lane().String(), s.Took
 		}
 	}
-	if !r.Started.IsZero() {
-		r.Ms = float64(end.Sub(r.Started).Microseconds()) / 1000
+	if !out.Began.IsZero() {
+		out.Took = end.Sub(out.Began).Microseconds()
 	}
-	return r
+	return out
 }
 
-// describe returns everything recorded.
-func (b *batch) describe() BatchReport {
+// addSums adds a lane's step to the sums of its batch. state is what the lane's acquisition came to.
+func addSums(sums *report.StepSums, s *lane.StepResult, state string) {
+	if s.Done && s.Error == "" {
+		sums.Done++
+	}
+	if !s.Done || s.Incident != nil {
+		switch state {
+		case report.LaneParked:
+			sums.Parked++
+		case report.LaneSuperseded:
+			sums.Gone++
+		}
+	}
+	sums.Entries += s.Entries
+	sums.Bytes += s.Bytes
+	sums.Reread += s.Reread
+	if s.Journal != nil {
+		sums.Drained += s.Journal.Commits
+	}
+}
+
+// stepWithLanes is a step with where the lanes of the batch stand.
+func (b *batch) stepWithLanes(name string) report.StepReport {
+	out, all := b.step(name), b.describe()
+	out.Lanes, out.More = all.Lanes, all.More
+	return out
+}
+
+// describe returns everything recorded. Sums are exact; of more than 200 lanes only the slowest and those in trouble are listed.
+func (b *batch) describe() report.RecoveryReport {
 	b.r.mu.Lock()
 	if b.final != nil {
 		defer b.r.mu.Unlock()
 		return *b.final
 	}
-	if b.MidRun {
-		defer b.r.mu.Unlock()
-		return b.describeParked()
-	}
-	out := BatchReport{Batch: b.Batch, Closed: b.closed, Count: len(b.lanes)}
-	out.Lanes = nil // the rows name them
+	out := report.RecoveryReport{Batch: b.RecoveryBatch, Ended: b.closed, Lanes: make([]report.RecoveredLane, 0, len(b.lanes)+len(b.parked))}
 	lanes := b.lanes
+	for i := range b.parked {
+		out.Lanes = append(out.Lanes, describeParked(&b.parked[i]))
+	}
 	b.r.mu.Unlock()
-	for _, name := range lane.Steps {
-		s := b.step(name)
-		out.Steps = append(out.Steps, s)
-		switch {
-		case s.By == "" || name == lane.StepResume:
-		case out.By == "":
-			out.By = s.By
-		case out.By != s.By:
-			out.By = "mixed"
+	out.Batch.Storm = b.r.storm()
+	if b.MidRun { // its lanes took their steps in the batch that they were acquired in
+		out.Batch.Reason = midRunReason(out.Lanes)
+	} else {
+		for _, name := range report.Steps() {
+			out.Steps = append(out.Steps, b.step(name))
 		}
 	}
 	for _, a := range lanes {
-		row := describeLane(a)
-		switch row.Outcome {
-		case lane.OutcomeResumed:
-			out.Resumed++
-		case lane.OutcomeParked:
-			out.Parked++
-		case lane.OutcomeGone:
-			out.Gone++
-		}
-		out.Rows = append(out.Rows, row)
+		out.Lanes = append(out.Lanes, describeLane(a))
 	}
-	out.bound()
+	boundLanes(&out)
+	out.Batch.Lanes, out.Batch.More = nil, out.More
+	for i := range out.Lanes {
+		out.Batch.Lanes = append(out.Batch.Lanes, out.Lanes[i].Lane())
+	}
 	return out
 }
 
-// bound keeps the rows that a report has room for, by the names of the lanes.
-func (r *BatchReport) bound() {
-	if len(r.Rows) > maxRows {
-		slices.SortFunc(r.Rows, func(x, y LaneReport) int { return cmp.Compare(y.ms, x.ms) })
-		kept, troubled := r.Rows[:slowRows:slowRows], 0
-		for _, row := range r.Rows[slowRows:] {
-			if row.Outcome != lane.OutcomeResumed && troubled < maxTrouble {
-				kept = append(kept, row)
+// boundLanes keeps the lanes that a report has room for, by topic and partition.
+func boundLanes(r *report.RecoveryReport) {
+	took := func(l *report.RecoveredLane) (all int64) {
+		for _, s := range l.Steps {
+			all += s.Took
+		}
+		return all
+	}
+	if len(r.Lanes) > maxRows {
+		slices.SortFunc(r.Lanes, func(x, y report.RecoveredLane) int { return cmp.Compare(took(&y), took(&x)) })
+		kept, troubled := r.Lanes[:slowRows:slowRows], 0
+		for _, l := range r.Lanes[slowRows:] {
+			if l.State != report.LaneRunning && troubled < maxTrouble {
+				kept = append(kept, l)
 				troubled++
 			}
 		}
-		r.Cut = len(r.Rows) - len(kept)
-		r.Rows = kept
+		r.More = len(r.Lanes) - len(kept)
+		r.Lanes = kept
 	}
-	slices.SortFunc(r.Rows, func(x, y LaneReport) int { return cmp.Compare(x.Lane, y.Lane) })
+	slices.SortFunc(r.Lanes, func(x, y report.RecoveredLane) int {
+		return cmp.Or(strings.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))
+	})
 }
 
-func describeLane(a *lane.Acquisition) LaneReport {
-	steps, outcome := a.Results()
-	row := LaneReport{
-		Lane: a.Lane().String(), Token: a.Token(), Outcome: outcome, Committed: -1, Start: -1, LogStart: -1, LogEnd: -1, Steps: make(map[string]float64),
+// describeLane is what an acquisition has found and done so far.
+func describeLane(a *lane.Acquisition) report.RecoveredLane {
+	steps, state := a.Results()
+	id := a.Lane()
+	out := report.RecoveredLane{
+		Topic: id.Topic, Partition: id.Partition, State: state, Token: string(a.Token()), Offset: -1, LogStart: -1, LogEnd: -1,
 	}
+	var decision *report.Decision
 	for i := range steps {
 		s := &steps[i]
 		if s.Tries == 0 {
 			continue
 		}
-		row.To, row.ms = s.Epoch, row.ms+s.Ms
-		row.Steps[s.Step] = s.Ms
-		row.Tries = max(row.Tries, s.Tries)
-		row.Committed, row.Start = max(row.Committed, s.Committed), max(row.Start, s.Start)
-		row.LogStart, row.LogEnd = max(row.LogStart, s.LogStart), max(row.LogEnd, s.LogEnd)
-		row.Reread += s.Reread
-		if s.Error != "" {
-			row.Error = cut(s.Error)
-		}
-		if s.Journal != nil {
-			row.Journal = s.Journal
-		}
-		if s.Decision != nil {
-			row.Decision = s.Decision
-		}
-		if s.Incident != nil {
-			row.Incident = s.Incident
-		}
+		out.ToEpoch = s.Epoch
+		out.Steps = append(out.Steps, s.StepTime)
+		out.Offset, out.LogStart, out.LogEnd = max(out.Offset, s.Start), max(out.LogStart, s.LogStart), max(out.LogEnd, s.LogEnd)
+		out.Reread += s.Reread
+		out.Note = cmp.Or(cut(s.Error), out.Note)
+		out.Journal, decision = cmp.Or(s.Journal, out.Journal), cmp.Or(s.Decision, decision)
+		out.Incident = cmp.Or(s.Incident, out.Incident)
 		switch s.Step {
-		case lane.StepAcquire:
-			row.From = s.From
-		case lane.StepRestore:
-			row.Entries, row.Bytes = s.Entries, s.Bytes
+		case report.StepAcquire:
+			out.FromEpoch = s.From
+		case report.StepRestore:
+			out.Entries, out.Bytes = s.Entries, s.Bytes
 		}
 	}
-	return row
+	if out.Incident != nil { // it says what the note would
+		inc := *out.Incident
+		if decision != nil && decision.Incident == inc.ID {
+			inc.Decided = decision.Choice
+		}
+		out.Incident, out.Note = &inc, ""
+	}
+	return out
+}
+
+// describeParked is a lane that parked while it ran.
+func describeParked(p *lane.Parking) report.RecoveredLane {
+	inc := *p.Incident
+	out := report.RecoveredLane{
+		Topic: p.Lane.Topic, Partition: p.Lane.Partition, State: report.LaneParked, Token: string(p.Token),
+		FromEpoch: p.Token.Epoch(), ToEpoch: p.Token.Epoch(), Offset: p.Committed, LogStart: -1, LogEnd: p.LogEnd, Incident: &inc,
+	}
+	if inc.Kind == report.IncidentGap {
+		out.LogStart = inc.To
+	}
+	return out
+}
+
+// midRunReason says what happened to lanes that parked while they ran: how many of each kind.
+func midRunReason(lanes []report.RecoveredLane) string {
+	kinds := make(map[string]int)
+	for i := range lanes {
+		kinds[lanes[i].Incident.Kind]++
+	}
+	parts := make([]string, 0, len(kinds))
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		parts = append(parts, fmt.Sprintf("%s of %d", kind, kinds[kind]))
+	}
+	return "parked while running: " + strings.Join(parts, ", ")
 }
 
 func cut(text string) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -88,10 +89,10 @@ func TestRetainedLanesGoOnWhileOthersMove(t *testing.T) {
 	}
 	seen.mu.Lock()
 	defer seen.mu.Unlock()
-	moved := map[string]int{}
+	moved := map[report.LaneRef]int{}
 	for _, batch := range seen.announced {
-		for _, name := range batch.Lanes {
-			moved[name]++
+		for _, ref := range batch.Lanes {
+			moved[ref]++
 		}
 	}
 	for p := range int32(lanes) {
@@ -99,7 +100,7 @@ func TestRetainedLanesGoOnWhileOthersMove(t *testing.T) {
 		if _, ok := retained[p]; ok {
 			want = 1
 		}
-		require.Equal(t, want, moved[fmt.Sprintf("orders/orders/%d", p)], "acquisitions of lane %d", p)
+		require.Equal(t, want, moved[report.LaneRef{Topic: "orders", Partition: p}], "acquisitions of lane %d", p)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 )
 
 // Status is a snapshot of a replica for people and metrics.
@@ -16,7 +17,7 @@ type Status struct {
 	Lanes       []lane.Status `json:"lanes"`
 	MemoryUsed  int64         `json:"memory_used"`     // bytes of lane state
 	MemoryLimit int64         `json:"memory_limit"`    // bytes
-	Storm       *Storm        `json:"storm,omitempty"` // the latest rebalance storm
+	Storm       *report.Storm `json:"storm,omitempty"` // the rebalance storm that goes on
 	Error       string        `json:"error,omitempty"`
 	Unread      string        `json:"unread,omitempty"` // why the desired state could not be read at the last try: the one before holds
 }

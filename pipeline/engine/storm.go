@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"millrace/pipeline/report"
 )
 
 // StormLimit says what a rebalance storm is: so many changes of the assignment within so long. Zeros are the defaults.
@@ -26,23 +28,6 @@ const (
 // keptChanges bounds the timeline of a storm; the latest stay.
 const keptChanges = 50
 
-// Change is one change of what this replica was assigned: claims that came together.
-type Change struct {
-	At      time.Time `json:"at"`
-	Lanes   int       `json:"lanes"`
-	DelayMs int64     `json:"delay_ms"` // for which their recovery was held back
-}
-
-// Storm is an incident: assignments that change so often that nothing but recovering would get done.
-type Storm struct {
-	Active   bool      `json:"active"`
-	Since    time.Time `json:"since"`
-	Until    time.Time `json:"until,omitzero"` // when it was over
-	Changes  int       `json:"changes"`
-	DelayMs  int64     `json:"delay_ms"` // of the latest change
-	Timeline []Change  `json:"timeline"`
-}
-
 // storms watches assignments. Safe for concurrent use.
 type storms struct {
 	limit int           // changes
@@ -50,8 +35,8 @@ type storms struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
-	recent []Change // within span
-	storm  *Storm   // the latest
+	recent []report.StormEvent // within span
+	storm  *report.Storm       // the one that goes on, nil without one
 }
 
 func newStorms(cfg *Config) *storms {
@@ -69,26 +54,26 @@ func (s *storms) claimed() time.Duration {
 	if n := len(s.recent); n > 0 && now.Sub(s.recent[n-1].At) < Collect {
 		last := &s.recent[n-1]
 		last.Lanes++
-		if s.storm != nil && s.storm.Active {
+		if s.storm != nil {
 			s.storm.Timeline[len(s.storm.Timeline)-1] = *last
 		}
-		return time.Duration(last.DelayMs)*time.Millisecond - now.Sub(last.At)
+		return time.Duration(last.Delay)*time.Millisecond - now.Sub(last.At)
 	}
 	s.settle(now)
-	c := Change{At: now, Lanes: 1}
+	c := report.StormEvent{At: now, Lanes: 1}
 	delay := s.delay(len(s.recent) + 1)
-	c.DelayMs = delay.Milliseconds()
+	c.Delay = delay.Milliseconds()
 	s.recent = append(s.recent, c)
 	if delay == 0 {
 		return 0
 	}
-	if s.storm == nil || !s.storm.Active {
-		s.storm = &Storm{Active: true, Since: s.recent[0].At, Timeline: slices.Clone(s.recent[:len(s.recent)-1])}
+	if s.storm == nil {
+		s.storm = &report.Storm{Since: s.recent[0].At, Timeline: slices.Clone(s.recent[:len(s.recent)-1])}
 		s.storm.Changes = len(s.storm.Timeline)
 		s.log.Error("rebalance storm: the recovery of new lanes is held back", "changes", len(s.recent), "within", s.span)
 	}
 	s.storm.Changes++
-	s.storm.DelayMs = c.DelayMs
+	s.storm.Delay = c.Delay
 	s.storm.Timeline = append(s.storm.Timeline, c)
 	if n := len(s.storm.Timeline); n > keptChanges {
 		s.storm.Timeline = s.storm.Timeline[n-keptChanges:]
@@ -107,15 +92,15 @@ func (s *storms) delay(n int) time.Duration {
 
 // settle forgets changes that are older than the span; a storm is over when fewer than the limit are left.
 func (s *storms) settle(now time.Time) {
-	s.recent = slices.DeleteFunc(s.recent, func(c Change) bool { return now.Sub(c.At) >= s.span })
-	if s.storm != nil && s.storm.Active && len(s.recent) < s.limit {
-		s.storm.Active, s.storm.Until, s.storm.DelayMs = false, now, 0
+	s.recent = slices.DeleteFunc(s.recent, func(c report.StormEvent) bool { return now.Sub(c.At) >= s.span })
+	if s.storm != nil && len(s.recent) < s.limit {
 		s.log.Info("rebalance storm is over", "changes", s.storm.Changes, "lasted", now.Sub(s.storm.Since))
+		s.storm = nil
 	}
 }
 
-// current is the latest storm, nil when there was none.
-func (s *storms) current() *Storm {
+// current is the storm that goes on, nil when there is none.
+func (s *storms) current() *report.Storm {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settle(time.Now())

@@ -4,37 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"millrace/pipeline/report"
 	"millrace/pipeline/store"
-)
-
-// Steps of an acquisition, in their order. A journal is applied to Redis before memory is built, so that memory has one
-// source.
-const (
-	StepAcquire = "acquire" // take the lane over: every former owner is fenced
-	StepJournal = "journal" // bring home what the last owner wrote while Redis was away
-	StepRestore = "restore" // build memory from Redis
-	StepVerify  = "verify"  // compare the committed position with the log and the group
-	StepResume  = "resume"  // read on
-)
-
-// Steps lists them in order.
-var Steps = [...]string{StepAcquire, StepJournal, StepRestore, StepVerify, StepResume}
-
-// Who runs a step.
-const (
-	ByInline   = "inline"
-	ByTemporal = "temporal"
-)
-
-// What an acquisition came to.
-const (
-	OutcomeResumed = "resumed"
-	OutcomeParked  = "parked"
-	OutcomeGone    = "gone" // the lane was revoked or taken over before it resumed
 )
 
 // ErrStaleStep refuses a step that was asked of an acquisition which is over, or of another one than the lane's latest.
@@ -55,34 +30,31 @@ type Gate interface {
 type Parking struct {
 	Lane      store.LaneID
 	Token     store.Token // under which it ran
-	Incident  *Incident
+	Incident  *report.Incident
 	Committed int64
 	LogEnd    int64 // broker's high watermark as last heard, -1 before
 }
 
-// StepResult is what one step did. Offsets are -1 where the step does not know them.
+// StepResult is what one step did. Offsets are -1 where the step does not know them. Took is of all tries, By and Began are of the
+// last one.
 type StepResult struct {
-	Lane      string               `json:"lane"`
-	Step      string               `json:"step"`
-	Epoch     int64                `json:"epoch"` // of the acquisition's token
-	From      int64                `json:"from"`  // epoch of the owner before, 0 when there was none
-	Slices    int                  `json:"slices,omitempty"`
-	Entries   int64                `json:"entries,omitempty"`
-	Bytes     int64                `json:"bytes,omitempty"`
-	Committed int64                `json:"committed"` // as Redis has it
-	Start     int64                `json:"start"`     // where reading goes on
-	LogStart  int64                `json:"log_start"`
-	LogEnd    int64                `json:"log_end"`
-	Reread    int64                `json:"reread"` // offsets from Start on that were read before
-	Journal   *report.SettledChain `json:"journal,omitempty"`
-	Decision  *Decision            `json:"decision,omitempty"` // of the operator, carried out in this step
-	Tries     int                  `json:"tries"`
-	Started   time.Time            `json:"started,omitzero"` // of the last try
-	Ms        float64              `json:"ms"`               // of all tries
-	By        string               `json:"by,omitempty"`
-	Error     string               `json:"error,omitempty"` // of the last try, also of one that is tried again
-	Incident  *Incident            `json:"incident,omitempty"`
-	Done      bool                 `json:"done"`
+	report.StepTime
+	Epoch     int64 // of the acquisition's token
+	From      int64 // epoch of the owner before, 0 when there was none
+	Slices    int
+	Entries   int64
+	Bytes     int64
+	Committed int64 // as Redis has it
+	Start     int64 // where reading goes on
+	LogStart  int64
+	LogEnd    int64
+	Reread    int64 // offsets from Start on that were read before
+	Journal   *report.SettledChain
+	Decision  *report.Decision // of the operator, carried out in this step
+	Tries     int
+	Error     string // of the last try, also of one that is tried again
+	Incident  *report.Incident
+	Done      bool
 }
 
 // Acquisition is a lane on its way from being claimed to reading on. The lane's goroutine runs the steps; anybody may
@@ -92,15 +64,15 @@ type Acquisition struct {
 
 	mu      sync.Mutex
 	token   store.Token
-	steps   [len(Steps)]StepResult
-	outcome string
+	steps   []StepResult  // in the order of report.Steps
+	state   string        // report.LaneRecovering until it has an outcome
 	changed chan struct{} // closed at every change
 }
 
 func newAcquisition(id store.LaneID) *Acquisition {
-	a := &Acquisition{id: id, changed: make(chan struct{})}
-	for i, step := range Steps {
-		a.steps[i] = StepResult{Lane: id.String(), Step: step, Committed: -1, Start: -1, LogStart: -1, LogEnd: -1}
+	a := &Acquisition{id: id, state: report.LaneRecovering, changed: make(chan struct{})}
+	for _, step := range report.Steps() {
+		a.steps = append(a.steps, StepResult{StepTime: report.StepTime{Step: step}, Committed: -1, Start: -1, LogStart: -1, LogEnd: -1})
 	}
 	return a
 }
@@ -115,11 +87,12 @@ func (a *Acquisition) Token() store.Token {
 	return a.token
 }
 
-// Results returns what every step has done so far, and the outcome, "" before there is one.
-func (a *Acquisition) Results() (steps [len(Steps)]StepResult, outcome string) {
+// Results returns what every step has done so far, and what the acquisition came to: report.LaneRecovering before it has an
+// outcome, then LaneRunning, LaneParked or, for a lane that was revoked or taken over before it resumed, LaneSuperseded.
+func (a *Acquisition) Results() (steps []StepResult, state string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.steps, a.outcome
+	return slices.Clone(a.steps), a.state
 }
 
 // Result waits for a step of the acquisition that took token ("" for one that has taken none yet) and returns what it
@@ -128,19 +101,19 @@ func (a *Acquisition) Results() (steps [len(Steps)]StepResult, outcome string) {
 func (a *Acquisition) Result(ctx context.Context, token store.Token, step string) (StepResult, error) {
 	i := stepIndex(step)
 	if i < 0 {
-		return StepResult{}, fmt.Errorf("step %q is unknown; want one of %v", step, Steps)
+		return StepResult{}, fmt.Errorf("step %q is unknown; want one of %v", step, report.Steps())
 	}
 	for first := true; ; first = false {
 		a.mu.Lock()
-		res, now, outcome, changed := a.steps[i], a.token, a.outcome, a.changed
+		res, now, state, changed := a.steps[i], a.token, a.state, a.changed
 		a.mu.Unlock()
 		switch {
 		case first && now != token:
 			return res, fmt.Errorf("step %s of lane %s under token %q: %w: the token is %q", step, a.id, token, ErrStaleStep, now)
 		case res.Done:
 			return res, nil
-		case outcome != "":
-			return res, fmt.Errorf("step %s of lane %s: %w: the lane is %s", step, a.id, ErrStaleStep, outcome)
+		case state != report.LaneRecovering:
+			return res, fmt.Errorf("step %s of lane %s: %w: the lane is %s", step, a.id, ErrStaleStep, state)
 		}
 		select {
 		case <-changed:
@@ -150,14 +123,8 @@ func (a *Acquisition) Result(ctx context.Context, token store.Token, step string
 	}
 }
 
-func stepIndex(step string) int {
-	for i, name := range Steps {
-		if name == step {
-			return i
-		}
-	}
-	return -1
-}
+// stepIndex is the place of a step among all of them, -1 for one that there is not.
+func stepIndex(step string) int { return slices.Index(report.Steps(), step) }
 
 func (a *Acquisition) change(fn func()) {
 	a.mu.Lock()
@@ -170,7 +137,7 @@ func (a *Acquisition) change(fn func()) {
 // step runs one step when it is admitted, and records what it did. An error that will be tried again leaves the step open.
 func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error) error {
 	a, i := l.acquisition, stepIndex(name)
-	by, done := ByInline, func() {}
+	by, done := report.ByInline, func() {}
 	if l.deps.Gate != nil {
 		by, done = l.deps.Gate.Admit(ctx, a, name)
 	}
@@ -178,21 +145,21 @@ func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if name == StepRestore {
+	if name == report.StepRestore {
 		l.now.State = StateRestoring
 		l.publish()
 	}
 	began := time.Now()
 	res := a.steps[i] // this goroutine alone writes
-	res.By, res.Started, res.Error = by, began, ""
+	res.By, res.Began, res.Error = by, began, ""
 	res.Tries++
 	err := fn(&res)
 	l.now.Restored = l.restored
-	res.Ms += float64(time.Since(began).Microseconds()) / 1000
+	res.Took += time.Since(began).Microseconds()
 	res.Done = err == nil
 	if err != nil {
 		res.Error = err.Error()
-		var inc *Incident
+		var inc *report.Incident
 		if errors.As(err, &inc) {
 			res.Incident, res.Done = inc, true
 		}
@@ -206,8 +173,8 @@ func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error
 }
 
 // concluded gives the acquisition its outcome.
-func (l *Lane) concluded(outcome string) {
-	l.acquisition.change(func() { l.acquisition.outcome = outcome })
+func (l *Lane) concluded(state string) {
+	l.acquisition.change(func() { l.acquisition.state = state })
 	if l.deps.Gate != nil {
 		l.deps.Gate.Ended(l.acquisition)
 	}

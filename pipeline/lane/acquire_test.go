@@ -30,10 +30,10 @@ type fakeGate struct {
 func (g *fakeGate) Admit(_ context.Context, a *Acquisition, step string) (string, func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if step == StepAcquire && (len(g.seen) == 0 || g.seen[len(g.seen)-1] != a) {
+	if step == report.StepAcquire && (len(g.seen) == 0 || g.seen[len(g.seen)-1] != a) {
 		g.seen = append(g.seen, a)
 	}
-	return ByTemporal, func() {}
+	return report.ByTemporal, func() {}
 }
 
 func (g *fakeGate) Ended(*Acquisition) {
@@ -103,10 +103,10 @@ func TestStepsAreRecordedAndBoundToTheirToken(t *testing.T) {
 		require.Equal(t, [2]store.Token{before, a.Token()}, call, "a retry asks as the first try did")
 	}
 	steps, outcome := a.Results()
-	require.Equal(t, OutcomeResumed, outcome)
+	require.Equal(t, report.LaneRunning, outcome)
 	for _, s := range steps {
 		require.True(t, s.Done, s.Step)
-		require.Equal(t, ByTemporal, s.By)
+		require.Equal(t, report.ByTemporal, s.By)
 		require.Equal(t, before.Epoch()+1, s.Epoch)
 	}
 	require.Equal(t, before.Epoch(), steps[0].From)
@@ -116,10 +116,10 @@ func TestStepsAreRecordedAndBoundToTheirToken(t *testing.T) {
 	require.Positive(t, steps[2].Bytes)
 	require.Equal(t, []int64{200, 200, 0, 200}, []int64{steps[3].Committed, steps[3].Start, steps[3].LogStart, steps[3].LogEnd})
 
-	res, err := a.Result(t.Context(), a.Token(), StepRestore)
+	res, err := a.Result(t.Context(), a.Token(), report.StepRestore)
 	require.NoError(t, err)
 	require.Equal(t, steps[2], res, "done already")
-	_, err = a.Result(t.Context(), before, StepRestore)
+	_, err = a.Result(t.Context(), before, report.StepRestore)
 	require.ErrorIs(t, err, ErrStaleStep)
 	_, err = a.Result(t.Context(), a.Token(), "jump")
 	require.ErrorContains(t, err, "want one of")
@@ -161,11 +161,11 @@ func TestAnAcquisitionThatParksIsOver(t *testing.T) {
 	require.NoError(t, b.stop(t))
 	a := b.acquisition
 	steps, outcome := a.Results()
-	require.Equal(t, OutcomeParked, outcome)
-	require.Equal(t, IncidentStateLost, steps[3].Incident.Kind)
-	_, err := a.Result(t.Context(), a.Token(), StepVerify)
+	require.Equal(t, report.LaneParked, outcome)
+	require.Equal(t, report.IncidentStateLost, steps[3].Incident.Kind)
+	_, err := a.Result(t.Context(), a.Token(), report.StepVerify)
 	require.NoError(t, err)
-	_, err = a.Result(t.Context(), a.Token(), StepResume)
+	_, err = a.Result(t.Context(), a.Token(), report.StepResume)
 	require.ErrorIs(t, err, ErrStaleStep)
 }
 
@@ -184,11 +184,11 @@ func TestRebuildBehindAGap(t *testing.T) {
 	b = startLost(t, log, st, redis)
 	inc := b.Status().Incident
 	require.Equal(t, int64(30), inc.Choices[0].Lost)
-	require.NoError(t, b.Decide(inc.ID, ChoiceRebuild, "me"))
-	b.wait(t, "parked again", func(s Status) bool { return s.State == StateParked && s.Incident.Kind == IncidentGap })
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceRebuild, "me"))
+	b.wait(t, "parked again", func(s Status) bool { return s.State == StateParked && s.Incident.Kind == report.IncidentGap })
 	inc = b.Status().Incident
 	require.Equal(t, []int64{r.From, r.From + 30, 30}, []int64{inc.From, inc.To, inc.Choices[0].Lost})
-	require.NoError(t, b.Decide(inc.ID, ChoiceSkip, "me"))
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceSkip, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 500 })
 	require.NoError(t, b.stop(t))
 	meta, _, err := st.ReadMeta(t.Context(), testLane)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -24,12 +25,12 @@ func (p *position) comeBack() (fold.Replay, error) {
 }
 
 // replayOf is how the state comes back: by what is left of it outside its slices when these are gone.
-func replayOf(d *Decision, at *position, s *fold.State) (fold.Replay, error) {
-	if d.Kind == IncidentTruncated {
+func replayOf(d *report.Decision, at *position, s *fold.State) (fold.Replay, error) {
+	if d.Kind == report.IncidentTruncated {
 		return s.Replay(), nil
 	}
 	r, err := at.comeBack()
-	if d.Kind == IncidentOtherSpec {
+	if d.Kind == report.IncidentOtherSpec {
 		r = r.UnderAnotherSpec()
 	}
 	return r, err
@@ -37,7 +38,7 @@ func replayOf(d *Decision, at *position, s *fold.State) (fold.Replay, error) {
 
 // carryOut rewrites the lane in Redis as the operator decided, in one call: before it the incident stands, after it the
 // lane is one that goes on at another offset. It returns the new meta.
-func (h *Holder) carryOut(ctx context.Context, d *Decision, at *position, s *fold.State) (store.Meta, error) {
+func (h *Holder) carryOut(ctx context.Context, d *report.Decision, at *position, s *fold.State) (store.Meta, error) {
 	fn, err := h.rewritingFor(ctx, d, at, s)
 	if err != nil {
 		return store.Meta{}, err
@@ -48,18 +49,18 @@ func (h *Holder) carryOut(ctx context.Context, d *Decision, at *position, s *fol
 }
 
 // rewritingFor returns the rewriting that carries a decision out. What it costs stands in the decision once it has run.
-func (h *Holder) rewritingFor(ctx context.Context, d *Decision, at *position, s *fold.State) (fold.Rewriting, error) {
+func (h *Holder) rewritingFor(ctx context.Context, d *report.Decision, at *position, s *fold.State) (fold.Rewriting, error) {
 	era := d.At.UnixMilli()
 	switch d.Choice {
-	case ChoiceRebuild:
+	case report.ChoiceRebuild:
 		r, err := replayOf(d, at, s)
 		r.TopicID = at.topicID
 		return fold.Rebuilding(r, at.ends, era, at.unusable()), err
-	case ChoiceAccept, ChoiceRefuse:
-		return s.AnsweringJumps(d.Choice == ChoiceAccept), nil
-	case ChoiceSkip:
+	case report.ChoiceAccept, report.ChoiceRefuse:
+		return s.AnsweringJumps(d.Choice == report.ChoiceAccept), nil
+	case report.ChoiceSkip:
 		to := at.ends.Start
-		if d.skipsUnreadable() {
+		if skipsUnreadable(d) {
 			to = d.To
 		}
 		return s.Skipping(to, era, &d.Lost), nil
@@ -69,7 +70,7 @@ func (h *Holder) rewritingFor(ctx context.Context, d *Decision, at *position, s 
 		return nil, err
 	}
 	return func(meta store.Meta, next *store.MetaUpdate) (purge bool) {
-		if d.Kind == IncidentOtherLog && s != nil {
+		if d.Kind == report.IncidentOtherLog && s != nil {
 			d.Lost = s.Folded()
 		}
 		next.Offset, next.TopicID, next.Era = at.ends.Start, at.topicID, era
@@ -101,7 +102,7 @@ func (h *Holder) writeDecision(ctx context.Context, at *position, fn fold.Rewrit
 // Answer lets a halted lane go on as the operator decided about jumps, with ChoiceAccept or ChoiceRefuse, in one call. The
 // state is the one that halted, as it was committed; owner owns the lane. It returns the new meta.
 func Answer(ctx context.Context, st Store, p *fold.Program, id store.LaneID, owner store.Token, s *fold.State, choice string) (store.Meta, error) {
-	return rewriteLane(ctx, st, p, id, owner, s.AnsweringJumps(choice == ChoiceAccept))
+	return rewriteLane(ctx, st, p, id, owner, s.AnsweringJumps(choice == report.ChoiceAccept))
 }
 
 // Rebuild makes a lane that is owned by owner read again from where r says, in one call: whatever stands there is dropped.

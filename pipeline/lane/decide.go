@@ -7,45 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
-
-// What an operator may choose for a parked lane.
-const (
-	ChoiceWait    = "wait"    // stay parked
-	ChoiceSkip    = "skip"    // go on behind the records that are gone
-	ChoiceRebuild = "rebuild" // read again from where the oldest open slice began
-	ChoiceRestart = "restart" // begin at the log's start with nothing
-	ChoiceRetry   = "retry"   // try again, giving nothing up
-	ChoiceAccept  = "accept"  // take the next event that jumps
-	ChoiceRefuse  = "refuse"  // go on refusing events that jump
-)
-
-// Unknown is a cost that nobody can tell.
-const Unknown = -1
-
-// Choice is one way out of an incident and what it costs.
-type Choice struct {
-	Name   string `json:"name"`
-	Text   string `json:"text"`
-	Lost   int64  `json:"lost"`   // records, Unknown when nobody can tell
-	Reread int64  `json:"reread"` // offsets that are read again
-	Exact  bool   `json:"exact"`  // but for Lost the lane ends as one that was never disturbed
-}
-
-// Decision is an operator's answer to an incident.
-type Decision struct {
-	Incident string    `json:"incident"` // its id
-	Kind     string    `json:"kind"`
-	Choice   string    `json:"choice"`
-	From     int64     `json:"from"` // of the incident
-	To       int64     `json:"to"`
-	By       string    `json:"by,omitempty"`
-	At       time.Time `json:"at"`
-	Lost     int64     `json:"lost"`           // as it turned out
-	Start    int64     `json:"start"`          // where reading goes on, -1 while that is open
-	Void     string    `json:"void,omitempty"` // why it was not carried out
-}
 
 var (
 	// ErrNotParked refuses a decision about a lane that waits for none.
@@ -67,17 +31,17 @@ const keptDecisions = 10
 // Decisions are what operators have decided about a lane, the latest last. Safe for concurrent use: mu guards both fields.
 type Decisions struct {
 	mu    sync.Mutex
-	made  []Decision
+	made  []report.Decision
 	under store.Token // owner when the last one was made
 }
 
 // Decide answers the incident inc that the lane is parked for under owner, nil when it is not parked; incident is the
 // incident's id or the owner. It reports whether the decision is new and has to be carried out: repeating one changes
 // nothing. Errors do not name choice and lane: who asks knows both.
-func (d *Decisions) Decide(inc *Incident, owner store.Token, incident, choice, by string, at time.Time) (carryOut bool, err error) {
+func (d *Decisions) Decide(inc *report.Incident, owner store.Token, incident, choice, by string, at time.Time) (carryOut bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if last := d.last(); last != nil && last.Choice != ChoiceWait && (incident == last.Incident || incident == string(d.under)) {
+	if last := d.last(); last != nil && last.Choice != report.ChoiceWait && (incident == last.Incident || incident == string(d.under)) {
 		if last.Choice == choice {
 			return false, nil
 		}
@@ -98,11 +62,11 @@ func (d *Decisions) Decide(inc *Incident, owner store.Token, incident, choice, b
 		if n := len(d.made); n == keptDecisions {
 			d.made = append(d.made[:0:0], d.made[1:]...)
 		}
-		d.made = append(d.made[:len(d.made):len(d.made)], Decision{
+		d.made = append(d.made[:len(d.made):len(d.made)], report.Decision{
 			Incident: inc.ID, Kind: inc.Kind, Choice: choice, From: inc.From, To: inc.To, By: by, At: at, Lost: c.Lost, Start: -1,
 		})
 		d.under = owner
-		return choice != ChoiceWait, nil
+		return choice != report.ChoiceWait, nil
 	}
 	if len(names) == 0 {
 		return false, fmt.Errorf("%w: incident %s leaves none", ErrUnknownChoice, inc.Kind)
@@ -122,7 +86,7 @@ func (l *Lane) Decide(incident, choice, by string) error {
 	if errors.Is(err, ErrNotParked) {
 		err = fmt.Errorf("%w, it is %s", err, s.State)
 	}
-	if err == nil && (carryOut || choice == ChoiceWait) {
+	if err == nil && (carryOut || choice == report.ChoiceWait) {
 		l.deps.Log.Info("operator decided", "lane", l.id.String(), "incident", inc.ID, "choice", choice, "by", by)
 	}
 	if carryOut {
@@ -135,13 +99,13 @@ func (l *Lane) Decide(incident, choice, by string) error {
 }
 
 // list returns what was decided. Nobody changes it any more.
-func (d *Decisions) list() []Decision {
+func (d *Decisions) list() []report.Decision {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.made
 }
 
-func (d *Decisions) last() *Decision {
+func (d *Decisions) last() *report.Decision {
 	if n := len(d.made); n > 0 {
 		return &d.made[n-1]
 	}
@@ -149,10 +113,10 @@ func (d *Decisions) last() *Decision {
 }
 
 // open returns the decision that waits to be carried out, nil when there is none.
-func (d *Decisions) open() *Decision {
+func (d *Decisions) open() *report.Decision {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if last := d.last(); last != nil && last.Choice != ChoiceWait && last.Start < 0 && last.Void == "" {
+	if last := d.last(); last != nil && last.Choice != report.ChoiceWait && last.Start < 0 && last.Void == "" {
 		o := *last
 		return &o
 	}
@@ -160,7 +124,7 @@ func (d *Decisions) open() *Decision {
 }
 
 // record says what became of the open decision.
-func (d *Decisions) record(o Decision) {
+func (d *Decisions) record(o report.Decision) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.made = append(d.made[:len(d.made)-1:len(d.made)-1], o)
@@ -169,20 +133,20 @@ func (d *Decisions) record(o Decision) {
 // due returns the open decision if it is to be carried out now, at an acquisition that found inc and meta. A decision that
 // there is nothing to do about is recorded as done or void: its incident is gone, or it was to try again and that has been
 // done.
-func (d *Decisions) due(inc *Incident, meta store.Meta) *Decision {
+func (d *Decisions) due(inc *report.Incident, meta store.Meta) *report.Decision {
 	o := d.open()
 	switch {
 	case o == nil:
 		return nil
-	case o.Choice == ChoiceRetry && inc == nil:
+	case o.Choice == report.ChoiceRetry && inc == nil:
 		o.Lost, o.Start = 0, max(0, meta.Offset)
-	case o.Choice == ChoiceRetry:
+	case o.Choice == report.ChoiceRetry:
 		o.Void = "it was tried again, and the cause is still there"
 	case inc != nil && inc.Kind == o.Kind:
 		return o
-	case inc == nil && o.skipsUnreadable() && meta.Offset < o.From:
+	case inc == nil && skipsUnreadable(o) && meta.Offset < o.From:
 		return nil // the lane reads up to there first
-	case inc == nil && o.skipsUnreadable() && meta.Offset < o.To:
+	case inc == nil && skipsUnreadable(o) && meta.Offset < o.To:
 		return o
 	default:
 		o.Void = "the incident is gone"
@@ -192,6 +156,6 @@ func (d *Decisions) due(inc *Incident, meta store.Meta) *Decision {
 }
 
 // skipsUnreadable reports whether the decision gives up records that the reader cannot decode.
-func (d *Decision) skipsUnreadable() bool {
-	return d.Kind == IncidentUndecoded && d.Choice == ChoiceSkip
+func skipsUnreadable(d *report.Decision) bool {
+	return d.Kind == report.IncidentUndecoded && d.Choice == report.ChoiceSkip
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"millrace/pipeline/lane/inflight"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -42,7 +43,7 @@ func (r *loop) chainBroken(err error) error {
 	case inflight.End:
 		return err
 	case inflight.Park:
-		return &Incident{Kind: cmp.Or(lossKind(err), IncidentCorrupt), From: -1, To: -1, Detail: withoutLane(err)}
+		return &report.Incident{Kind: cmp.Or(lossKind(err), report.IncidentCorrupt), From: -1, To: -1, Detail: withoutLane(err)}
 	}
 	r.deps.Log.Warn("redis forgot acknowledged writes, the lane writes its state again", "lane", r.id.String(), "error", err)
 	for {
@@ -61,7 +62,7 @@ func (r *loop) chainBroken(err error) error {
 			if err == nil || errors.Is(err, store.ErrFenced) {
 				return err
 			}
-			var inc *Incident
+			var inc *report.Incident
 			if errors.As(err, &inc) {
 				return err
 			}

@@ -65,7 +65,7 @@ func AtOnce(_ context.Context, _ string, fn func(*StepResult) error) error {
 func (h *Holder) Acquire(ctx context.Context, run StepRunner) (source.Ends, error) {
 	h.state, h.loss, h.unowned = nil, nil, ""
 	var meta store.Meta
-	err := run(ctx, StepAcquire, func(res *StepResult) (err error) {
+	err := run(ctx, report.StepAcquire, func(res *StepResult) (err error) {
 		if meta, err = h.takeOver(ctx); lossKind(err) != "" {
 			meta, err = h.leaveUntouched(ctx, err)
 		}
@@ -84,21 +84,21 @@ func (h *Holder) Acquire(ctx context.Context, run StepRunner) (source.Ends, erro
 	if err != nil {
 		return source.Ends{}, err
 	}
-	if err := run(ctx, StepJournal, func(res *StepResult) error { return h.bringHome(ctx, &meta, res) }); err != nil {
+	if err := run(ctx, report.StepJournal, func(res *StepResult) error { return h.bringHome(ctx, &meta, res) }); err != nil {
 		return source.Ends{}, err
 	}
-	if err := run(ctx, StepRestore, func(res *StepResult) error { return h.restoreState(ctx, res) }); err != nil {
+	if err := run(ctx, report.StepRestore, func(res *StepResult) error { return h.restoreState(ctx, res) }); err != nil {
 		return source.Ends{}, err
 	}
 	var at *position
-	err = run(ctx, StepVerify, func(res *StepResult) (err error) {
+	err = run(ctx, report.StepVerify, func(res *StepResult) (err error) {
 		at, err = h.verifyPosition(ctx, meta, res)
 		return err
 	})
 	if err != nil {
 		return source.Ends{}, err
 	}
-	err = run(ctx, StepResume, func(res *StepResult) error {
+	err = run(ctx, report.StepResume, func(res *StepResult) error {
 		start := h.state.Offset()
 		res.Start, res.Entries, res.Slices = start, int64(h.state.Entries()), h.state.Slices()
 		h.hinted, h.hintText = start, h.state.Replay().String()

@@ -7,43 +7,11 @@ import (
 
 	"millrace/pipeline/agg"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
-
-// Kinds of incidents. A lane with an incident parks: it holds its claim, reports, and touches nothing until it is
-// revoked or the operator decides.
-const (
-	IncidentGap        = "gap"        // the log was trimmed past the committed offset
-	IncidentTruncated  = "truncated"  // the log ends before the committed offset
-	IncidentOtherLog   = "other-log"  // the topic was deleted and made again
-	IncidentStateLost  = "state-lost" // Redis lacks all, or a part, of the state of a lane that has committed before
-	IncidentJump       = "jump"       // too many events in a row would move the watermark too far
-	IncidentOtherSpec  = "other-spec" // the stored state belongs to a spec that computes something else
-	IncidentFormat     = "format"     // the stored state is of a format this version cannot read
-	IncidentUndecoded  = "undecodable"
-	IncidentCorrupt    = "corrupt-state"
-	IncidentReaderLost = "reader-failed"
-)
-
-// Incident says why a lane parked, with the exact range of offsets concerned where there is one.
-type Incident struct {
-	ID      string   `json:"id,omitempty"`
-	Kind    string   `json:"kind"`
-	From    int64    `json:"from"` // first offset concerned, -1 when no range is
-	To      int64    `json:"to"`   // first offset no longer concerned, -1 when no range is
-	Detail  string   `json:"detail"`
-	Choices []Choice `json:"choices,omitempty"` // what the operator may decide
-}
-
-// Error is one line that says what happened and what can be done.
-func (i *Incident) Error() string {
-	if i.From >= 0 {
-		return fmt.Sprintf("incident %s, offsets [%d, %d): %s", i.Kind, i.From, i.To, i.Detail)
-	}
-	return fmt.Sprintf("incident %s: %s", i.Kind, i.Detail)
-}
 
 // position is what is known about a lane before it resumes.
 type position struct {
@@ -60,69 +28,71 @@ type position struct {
 func (p *position) fresh() bool { return p.meta.Offset < 0 }
 
 // unusable reports whether nothing of the state in Redis may stay when the lane is rewritten.
-func (p *position) unusable() bool { return p.loss != nil && lossKind(p.loss) != IncidentStateLost }
+func (p *position) unusable() bool {
+	return p.loss != nil && lossKind(p.loss) != report.IncidentStateLost
+}
 
 // sameTopic reports whether two topic ids may stand for one incarnation of a topic: "" is not known.
 func sameTopic(a, b string) bool { return a == "" || b == "" || a == b }
 
 // check compares the committed position with the log. A nil result means that reading may go on at start.
-func (p *position) check() (start int64, inc *Incident) {
+func (p *position) check() (start int64, inc *report.Incident) {
 	at := p.meta.Offset
 	switch {
 	case !p.fresh() && !sameTopic(p.meta.TopicID, p.topicID): // also when a part of the state is gone: none of it is of use here
-		return 0, &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
+		return 0, &report.Incident{Kind: report.IncidentOtherLog, From: at, To: at, Detail: fmt.Sprintf(
 			"topic %s is now %s, the state belongs to %s: it was deleted and made again", p.topicRef.Topic, p.topicID, p.meta.TopicID)}
-	case p.loss != nil && lossKind(p.loss) != IncidentStateLost:
-		return 0, &Incident{Kind: lossKind(p.loss), From: -1, To: -1, Detail: withoutLane(p.loss) + lossAdvice[lossKind(p.loss)]}
+	case p.loss != nil && lossKind(p.loss) != report.IncidentStateLost:
+		return 0, &report.Incident{Kind: lossKind(p.loss), From: -1, To: -1, Detail: withoutLane(p.loss) + lossAdvice[lossKind(p.loss)]}
 	case p.loss != nil:
-		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: at, Detail: fmt.Sprintf(
+		return 0, &report.Incident{Kind: report.IncidentStateLost, From: p.ends.Start, To: at, Detail: fmt.Sprintf(
 			"%s; the server evicts keys (its maxmemory-policy must be noeviction) or somebody deleted them: restore Redis from its backup, or decide",
 			withoutLane(p.loss))}
 	case p.fresh() && p.hint.Offset >= 0:
-		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
+		return 0, &report.Incident{Kind: report.IncidentStateLost, From: p.ends.Start, To: p.hint.Offset, Detail: fmt.Sprintf(
 			"Redis holds no state of %s, but the consumer group has committed offset %d%s; restore Redis from its backup, or decide",
 			p.topicRef, p.hint.Offset, p.wayBack())}
 	case p.fresh() && p.ledger.Offset > 0:
-		return 0, &Incident{Kind: IncidentStateLost, From: p.ends.Start, To: p.ledger.Offset, Detail: fmt.Sprintf(
+		return 0, &report.Incident{Kind: report.IncidentStateLost, From: p.ends.Start, To: p.ledger.Offset, Detail: fmt.Sprintf(
 			"Redis holds no state of %s and the consumer group has no offset, but the ledger says that its records up to offset %d were read (%d windows still have a row), "+
 				"and the log begins at %d; restore Redis from its backup, or decide", p.topicRef, p.ledger.Offset, p.ledger.Windows, p.ends.Start)}
 	case p.fresh():
 		return p.ends.Start, nil
 	case p.ends.Start > at:
-		return 0, &Incident{Kind: IncidentGap, From: at, To: p.ends.Start, Detail: fmt.Sprintf(
+		return 0, &report.Incident{Kind: report.IncidentGap, From: at, To: p.ends.Start, Detail: fmt.Sprintf(
 			"the log of %s starts at %d, %d offsets were deleted before they were read", p.topicRef, p.ends.Start, p.ends.Start-at)}
 	case p.ends.HighWatermark < at:
-		return 0, &Incident{Kind: IncidentTruncated, From: p.ends.HighWatermark, To: at, Detail: fmt.Sprintf(
+		return 0, &report.Incident{Kind: report.IncidentTruncated, From: p.ends.HighWatermark, To: at, Detail: fmt.Sprintf(
 			"the log of %s ends at %d, %d offsets that were read are gone", p.topicRef, p.ends.HighWatermark, at-p.ends.HighWatermark)}
 	}
 	return at, nil
 }
 
 // jumpIncident says why a halted lane reads no further, nil when it is not halted.
-func jumpIncident(s *fold.State) *Incident {
+func jumpIncident(s *fold.State) *report.Incident {
 	if !s.Halted() {
 		return nil
 	}
-	return &Incident{Kind: IncidentJump, From: s.Offset(), To: s.Offset(), Detail: s.HaltDetail()}
+	return &report.Incident{Kind: report.IncidentJump, From: s.Offset(), To: s.Offset(), Detail: s.HaltDetail()}
 }
 
 // readerIncident turns the reader's permanent error into an incident.
-func readerIncident(err error, at int64) *Incident {
+func readerIncident(err error, at int64) *report.Incident {
 	var oor *source.OutOfRangeError
 	if errors.As(err, &oor) {
 		if oor.Offset < oor.Ends.Start {
-			return &Incident{Kind: IncidentGap, From: oor.Offset, To: oor.Ends.Start, Detail: err.Error()}
+			return &report.Incident{Kind: report.IncidentGap, From: oor.Offset, To: oor.Ends.Start, Detail: err.Error()}
 		}
-		return &Incident{Kind: IncidentTruncated, From: oor.Ends.HighWatermark, To: oor.Offset, Detail: err.Error()}
+		return &report.Incident{Kind: report.IncidentTruncated, From: oor.Ends.HighWatermark, To: oor.Offset, Detail: err.Error()}
 	}
 	var undecoded *source.DecodeError
 	if errors.As(err, &undecoded) {
-		return &Incident{Kind: IncidentUndecoded, From: undecoded.Offset, To: undecoded.Next, Detail: err.Error()}
+		return &report.Incident{Kind: report.IncidentUndecoded, From: undecoded.Offset, To: undecoded.Next, Detail: err.Error()}
 	}
 	if errors.Is(err, source.ErrOtherTopic) {
-		return &Incident{Kind: IncidentOtherLog, From: at, To: at, Detail: err.Error()}
+		return &report.Incident{Kind: report.IncidentOtherLog, From: at, To: at, Detail: err.Error()}
 	}
-	return &Incident{Kind: IncidentReaderLost, From: -1, To: -1, Detail: fmt.Sprint(err)}
+	return &report.Incident{Kind: report.IncidentReaderLost, From: -1, To: -1, Detail: fmt.Sprint(err)}
 }
 
 // lossKind is the kind of incident of an error which says that the stored state cannot be used, "" for any other error.
@@ -131,22 +101,22 @@ func lossKind(err error) string {
 	var state *store.StateIDError
 	switch {
 	case errors.Is(err, store.ErrPartialLoss):
-		return IncidentStateLost
+		return report.IncidentStateLost
 	case errors.As(err, &format), errors.Is(err, agg.ErrEntryVersion):
-		return IncidentFormat
+		return report.IncidentFormat
 	case errors.As(err, &state):
-		return IncidentOtherSpec
+		return report.IncidentOtherSpec
 	case errors.Is(err, store.ErrCorrupt), errors.Is(err, agg.ErrEntryCorrupt):
-		return IncidentCorrupt
+		return report.IncidentCorrupt
 	}
 	return ""
 }
 
 // lossAdvice says what helps besides a decision.
 var lossAdvice = map[string]string{
-	IncidentCorrupt:   "; somebody wrote to Redis, or its memory is bad: restore Redis from its backup and choose retry, or decide",
-	IncidentFormat:    "; run the release that wrote it, or a newer one, or decide",
-	IncidentOtherSpec: "; stop the pipeline and start the spec that it ran with, give this one another name, or decide",
+	report.IncidentCorrupt:   "; somebody wrote to Redis, or its memory is bad: restore Redis from its backup and choose retry, or decide",
+	report.IncidentFormat:    "; run the release that wrote it, or a newer one, or decide",
+	report.IncidentOtherSpec: "; stop the pipeline and start the spec that it ran with, give this one another name, or decide",
 }
 
 // lossIncident turns an error that no retry mends into an incident and returns any other as it is.
@@ -155,7 +125,7 @@ func lossIncident(err error) error {
 	if kind == "" {
 		return err
 	}
-	return &Incident{Kind: kind, From: -1, To: -1, Detail: withoutLane(err)}
+	return &report.Incident{Kind: kind, From: -1, To: -1, Detail: withoutLane(err)}
 }
 
 // wayBack says where a rebuild would begin, as far as the group's metadata tell.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -51,7 +52,7 @@ func TestIncidentsArePlain(t *testing.T) {
 			require.Equal(t, c.want, inc.Detail)
 		})
 	}
-	var corrupt *Incident
+	var corrupt *report.Incident
 	require.ErrorAs(t, lossIncident(fmt.Errorf("restore lane orders/in/3: slice 7: %w", store.ErrCorrupt)), &corrupt)
 	require.Equal(t, "slice 7: "+store.ErrCorrupt.Error(), corrupt.Detail)
 	for _, whole := range []string{"lane is parked: no", "restore lane: x", "lane orders/in/3 is not in Redis", "x: lane orders/in/3: y"} {
@@ -67,8 +68,8 @@ func TestPartialLossOfAnotherLog(t *testing.T) {
 		loss: store.ErrPartialLoss, hint: source.Committed{Offset: -1}, topicRef: source.TopicPartition{Topic: "in", Partition: 3},
 	}
 	_, inc := at.check()
-	require.Equal(t, IncidentOtherLog, inc.Kind)
+	require.Equal(t, report.IncidentOtherLog, inc.Kind)
 	at.topicID = "old"
 	_, inc = at.check()
-	require.Equal(t, IncidentStateLost, inc.Kind)
+	require.Equal(t, report.IncidentStateLost, inc.Kind)
 }

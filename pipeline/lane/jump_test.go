@@ -11,6 +11,7 @@ import (
 
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/lane/fold/foldtest"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -33,22 +34,22 @@ func TestOperatorDecidesJumps(t *testing.T) {
 	log = append(log, jumps(1, 5)...)
 	log = append(log, eventAt(6, "a", early+1_200_000+500, 1))
 	log = append(log, jumps(7, 1)...)
-	for _, choice := range []string{ChoiceAccept, ChoiceRefuse} {
+	for _, choice := range []string{report.ChoiceAccept, report.ChoiceRefuse} {
 		t.Run(choice, func(t *testing.T) {
 			st, redis := testStore(t)
 			b := startGuarded(t, newFakeLog(log), st, redis)
 			b.wait(t, "parked", func(s Status) bool { return s.State == StateParked && s.Committed == 4 })
 			inc := b.Status().Incident
-			require.Equal(t, IncidentJump, inc.Kind)
+			require.Equal(t, report.IncidentJump, inc.Kind)
 			names := []string{inc.Choices[0].Name, inc.Choices[1].Name, inc.Choices[2].Name}
-			require.Equal(t, []string{ChoiceAccept, ChoiceRefuse, ChoiceWait}, names)
+			require.Equal(t, []string{report.ChoiceAccept, report.ChoiceRefuse, report.ChoiceWait}, names)
 
 			// Whoever takes the lane over finds the incident.
 			require.NoError(t, b.stop(t))
 			b = startGuarded(t, newFakeLog(log), st, redis)
 			b.wait(t, "parked again", func(s Status) bool { return s.State == StateParked })
 			require.NoError(t, b.Decide(b.Status().Incident.ID, choice, "test"))
-			if choice == ChoiceRefuse {
+			if choice == report.ChoiceRefuse {
 				b.wait(t, "asked again", func(s Status) bool { return s.State == StateParked && s.Committed == 7 })
 				require.Equal(t, store.Counters{Read: 7, Jumped: 6, Folded: 1}, b.Status().Counters)
 				return

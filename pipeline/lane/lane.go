@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -66,7 +67,7 @@ func (l *Lane) Run(ctx context.Context) error {
 	defer l.share.Leave()
 	for {
 		err := l.life(ctx)
-		var inc *Incident
+		var inc *report.Incident
 		switch {
 		case errors.Is(err, store.ErrFenced):
 			return err
@@ -91,16 +92,16 @@ func (l *Lane) life(ctx context.Context) error {
 	l.acquisition = newAcquisition(l.id)
 	l.Begin()
 	err := l.acquireLane(ctx)
-	var inc *Incident
+	var inc *report.Incident
 	switch {
 	case errors.As(err, &inc):
-		l.concluded(OutcomeParked)
+		l.concluded(report.LaneParked)
 		return err
 	case err != nil:
-		l.concluded(OutcomeGone)
+		l.concluded(report.LaneSuperseded)
 		return err
 	}
-	l.concluded(OutcomeResumed)
+	l.concluded(report.LaneRunning)
 	l.reader = l.deps.Open(source.ReaderConfig{
 		Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: l.state.Offset(), TopicID: l.state.TopicID(),
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
@@ -111,14 +112,14 @@ func (l *Lane) life(ctx context.Context) error {
 
 // park reports an incident with the operator's choices. An incident of a lane that had resumed is told to the gate: it
 // belongs to no acquisition whose outcome anybody waits for.
-func (l *Lane) park(inc *Incident) {
+func (l *Lane) park(inc *report.Incident) {
 	if inc.ID == "" {
 		l.offer(inc, nil, l.state, l.now.Committed)
 	}
 	l.deps.Log.Error("lane parked", "lane", l.id.String(), "incident", inc.Kind, "from", inc.From, "to", inc.To, "detail", inc.Detail)
 	l.now.State, l.now.Reason, l.now.Incident, l.now.Owner = StateParked, inc.Kind, inc, l.token
 	l.publish()
-	if _, outcome := l.acquisition.Results(); outcome == OutcomeResumed && l.deps.Gate != nil {
+	if _, outcome := l.acquisition.Results(); outcome == report.LaneRunning && l.deps.Gate != nil {
 		l.deps.Gate.Parked(Parking{Lane: l.id, Token: l.token, Incident: inc, Committed: l.now.Committed, LogEnd: l.now.End})
 	}
 }
@@ -134,7 +135,7 @@ func (l *Lane) acquireLane(ctx context.Context) error {
 		if err == nil {
 			l.now.Owner, l.now.Committed, l.now.Reason, l.now.End = l.token, l.state.Offset(), "", ends.HighWatermark
 		}
-		var inc *Incident
+		var inc *report.Incident
 		if err == nil || ctx.Err() != nil || errors.As(err, &inc) || errors.Is(err, store.ErrFenced) {
 			return err
 		}

@@ -224,7 +224,7 @@ func (r *loop) readerEnded() error {
 		return r.release()
 	}
 	inc := readerIncident(err, r.state.Offset())
-	if d := r.decisions.open(); d != nil && d.skipsUnreadable() && d.From <= inc.From && inc.From < d.To {
+	if d := r.decisions.open(); d != nil && skipsUnreadable(d) && d.From <= inc.From && inc.From < d.To {
 		r.stopReading()
 		return errors.Join(errDecided, r.release()) // the lane had to read up to here again
 	}

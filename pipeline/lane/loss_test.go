@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -82,11 +83,11 @@ func TestStoppedLaneIsRebuilt(t *testing.T) {
 			b := start(t, partition, st, redis)
 			b.wait(t, "parked", func(s Status) bool { return s.State == StateParked })
 			inc := b.Status().Incident
-			require.Equal(t, IncidentStateLost, inc.Kind)
+			require.Equal(t, report.IncidentStateLost, inc.Kind)
 			require.Contains(t, inc.Detail, "gone from redis")
-			require.Equal(t, ChoiceRebuild, inc.Choices[0].Name)
+			require.Equal(t, report.ChoiceRebuild, inc.Choices[0].Name)
 			require.True(t, inc.Choices[0].Exact)
-			require.NoError(t, b.Decide(inc.ID, ChoiceRebuild, "me"))
+			require.NoError(t, b.Decide(inc.ID, report.ChoiceRebuild, "me"))
 			b.wait(t, "all committed again", func(s Status) bool { return s.State == StateRunning && s.Committed == 500 })
 			require.NoError(t, b.stop(t))
 			b.requireExact(t, reference(t, log))
@@ -153,9 +154,9 @@ func TestLedgerKnowsALaneThatIsNotNew(t *testing.T) {
 		choice string // "" for no incident
 	}{
 		{"never published", Published{}, 0, ""},
-		{"all is in the log", Published{Windows: 3, Offset: 250}, 0, ChoiceRebuild},
-		{"rows were given up", Published{Offset: 250}, 0, ChoiceRebuild},
-		{"the head is trimmed", Published{Windows: 3, Offset: 250}, 100, ChoiceRestart},
+		{"all is in the log", Published{Windows: 3, Offset: 250}, 0, report.ChoiceRebuild},
+		{"rows were given up", Published{Offset: 250}, 0, report.ChoiceRebuild},
+		{"the head is trimmed", Published{Windows: 3, Offset: 250}, 100, report.ChoiceRestart},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			st, redis := testStore(t)
@@ -165,7 +166,7 @@ func TestLedgerKnowsALaneThatIsNotNew(t *testing.T) {
 			if tt.choice != "" {
 				b.wait(t, "parked", func(s Status) bool { return s.State == StateParked })
 				inc := b.Status().Incident
-				require.Equal(t, IncidentStateLost, inc.Kind)
+				require.Equal(t, report.IncidentStateLost, inc.Kind)
 				require.Contains(t, inc.Detail, "the ledger says that its records up to offset 250 were read")
 				require.Equal(t, tt.choice, inc.Choices[0].Name)
 				require.False(t, inc.Choices[0].Exact)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -91,11 +92,11 @@ func (r *rebuilding) decide(t *testing.T, kind, choice string, at *position, s *
 	t.Helper()
 	_, _, err := r.writeToken(t.Context())
 	require.NoError(t, err)
-	if s == nil && kind != IncidentStateLost {
+	if s == nil && kind != report.IncidentStateLost {
 		s, _, err = Restore(t.Context(), r.st, r.program, testLane, r.token)
 		require.NoError(t, err)
 	}
-	meta, err := r.carryOut(t.Context(), &Decision{Kind: kind, Choice: choice, Lost: Unknown, At: time.UnixMilli(kafkaTime)}, at, s)
+	meta, err := r.carryOut(t.Context(), &report.Decision{Kind: kind, Choice: choice, Lost: report.UnknownCost, At: time.UnixMilli(kafkaTime)}, at, s)
 	require.NoError(t, err)
 	r.restored(t)
 	return meta
@@ -172,7 +173,7 @@ func TestRebuildOfALostState(t *testing.T) {
 				hint: source.Committed{Offset: sc.at[k], Metadata: sc.hints[k]}, topicID: "id",
 				ends: source.Ends{End: 400, HighWatermark: 400},
 			}
-			meta := r.decide(t, IncidentStateLost, ChoiceRebuild, at, nil)
+			meta := r.decide(t, report.IncidentStateLost, report.ChoiceRebuild, at, nil)
 			require.Equal(t, replay.From, meta.Offset, name)
 			require.Zero(t, meta.Era, name)
 			r.again(t, rng, sc, k)
@@ -236,7 +237,7 @@ func TestRebuildOfATruncatedLog(t *testing.T) {
 		exact++
 		r.sides = 0
 		ends := source.Ends{End: sc.at[k], HighWatermark: sc.at[k]}
-		meta = r.decide(t, IncidentTruncated, ChoiceRebuild, &position{topicID: "id", ends: ends}, nil)
+		meta = r.decide(t, report.IncidentTruncated, report.ChoiceRebuild, &position{topicID: "id", ends: ends}, nil)
 		require.Equal(t, replay.From, meta.Offset)
 		require.Equal(t, int64(kafkaTime), meta.Era)
 		r.again(t, rng, sc, k)
@@ -265,10 +266,10 @@ func TestSkippedRecordsAreCountedExactly(t *testing.T) {
 		kept := r.s.Unconfirmed()
 
 		start := 100 + 1 + rng.Int64N(150)
-		inc := &Incident{Kind: IncidentGap, From: 100, To: start}
+		inc := &report.Incident{Kind: report.IncidentGap, From: 100, To: start}
 		r.offer(inc, nil, r.s, 100)
 		ahead := r.s.Stamped()
-		meta = r.decide(t, IncidentGap, ChoiceSkip, &position{topicID: "id", ends: source.Ends{Start: start, End: 300, HighWatermark: 300}}, nil)
+		meta = r.decide(t, report.IncidentGap, report.ChoiceSkip, &position{topicID: "id", ends: source.Ends{Start: start, End: 300, HighWatermark: 300}}, nil)
 		require.Equal(t, max(start, ahead), meta.Offset)
 		require.Equal(t, meta.Offset-100-kept, meta.Counters.Skipped)
 		require.Equal(t, inc.Choices[0].Lost, meta.Counters.Skipped, "what the operator was told")
@@ -306,24 +307,24 @@ func TestOperatorDecidesRebuild(t *testing.T) {
 
 	b = startLost(t, log, st, redis)
 	inc := b.Status().Incident
-	require.Equal(t, IncidentStateLost, inc.Kind)
-	require.Equal(t, ChoiceRebuild, inc.Choices[0].Name)
+	require.Equal(t, report.IncidentStateLost, inc.Kind)
+	require.Equal(t, report.ChoiceRebuild, inc.Choices[0].Name)
 	require.True(t, inc.Choices[0].Exact)
 	require.Positive(t, inc.Choices[0].Reread)
 	require.ErrorIs(t, b.Decide(inc.ID, "forget", "me"), ErrUnknownChoice)
 	require.NotContains(t, b.Decide(inc.ID, "forget", "me").Error(), "orders/0", "whoever asks names the lane")
 	require.ErrorContains(t, b.Decide(inc.ID, "forget", "me"), "rebuild, retry, wait")
-	require.ErrorIs(t, b.Decide("gap:1", ChoiceRebuild, "me"), ErrOtherIncident)
-	require.NoError(t, b.Decide(inc.ID, ChoiceWait, "me"))
-	require.NoError(t, b.Decide(string(b.Status().Owner), ChoiceRebuild, "me"))
-	require.NoError(t, b.Decide(inc.ID, ChoiceRebuild, "me again"))
-	require.ErrorIs(t, b.Decide(inc.ID, ChoiceWait, "me"), ErrDecided)
+	require.ErrorIs(t, b.Decide("gap:1", report.ChoiceRebuild, "me"), ErrOtherIncident)
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceWait, "me"))
+	require.NoError(t, b.Decide(string(b.Status().Owner), report.ChoiceRebuild, "me"))
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceRebuild, "me again"))
+	require.ErrorIs(t, b.Decide(inc.ID, report.ChoiceWait, "me"), ErrDecided)
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 500 && s.State == StateRunning })
 	decisions := b.Status().Decisions
 	require.Len(t, decisions, 2)
 	require.Equal(t, "me", decisions[1].By)
 	require.Less(t, decisions[1].Start, int64(500))
-	require.ErrorIs(t, b.Decide("gap:1", ChoiceSkip, "me"), ErrNotParked)
+	require.ErrorIs(t, b.Decide("gap:1", report.ChoiceSkip, "me"), ErrNotParked)
 	require.NoError(t, b.stop(t))
 	require.Empty(t, b.side.records, "they were sent before the state was lost")
 	require.Equal(t, want, contents(b.state))
@@ -345,7 +346,7 @@ func TestOperatorDecidesAboutAGapThatTheReaderMet(t *testing.T) {
 	b.wait(t, "parked", func(s Status) bool { return s.State == StateParked })
 	inc := b.Status().Incident
 	require.Equal(t, int64(50), inc.Choices[0].Lost)
-	require.NoError(t, b.Decide(inc.ID, ChoiceSkip, "me"))
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceSkip, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 300 })
 	require.NoError(t, b.stop(t))
 	meta, _, err := st.ReadMeta(t.Context(), testLane)
@@ -361,15 +362,15 @@ func TestOperatorDecidesAboutTheOtherIncidents(t *testing.T) {
 		name   string
 		change func(*fakeLog)
 		choice string
-		want   func(t *testing.T, d Decision, m store.Meta)
+		want   func(t *testing.T, d report.Decision, m store.Meta)
 	}{
-		{"truncated", func(f *fakeLog) { f.records, f.ends.HighWatermark = records[:380], 380 }, ChoiceRebuild, func(t *testing.T, d Decision, m store.Meta) {
+		{"truncated", func(f *fakeLog) { f.records, f.ends.HighWatermark = records[:380], 380 }, report.ChoiceRebuild, func(t *testing.T, d report.Decision, m store.Meta) {
 			require.Equal(t, int64(380), m.Counters.Read)
 			require.NotZero(t, m.Era)
 		}},
 		{"other log", func(f *fakeLog) {
 			f.records, f.ends.HighWatermark, f.topicID = records[:200], 200, "another"
-		}, ChoiceRestart, func(t *testing.T, d Decision, m store.Meta) {
+		}, report.ChoiceRestart, func(t *testing.T, d report.Decision, m store.Meta) {
 			require.Positive(t, d.Lost)
 			require.Equal(t, d.Lost, m.Counters.Skipped)
 			require.Equal(t, int64(200), m.Counters.Read)

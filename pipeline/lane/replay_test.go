@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 )
 
@@ -30,7 +31,7 @@ func TestStateOfAnOlderVersionIsNotRebuiltAsExact(t *testing.T) {
 	log.ends.HighWatermark = 190
 	b = startLost(t, log, st, redis)
 	c := b.Status().Incident.Choices[0]
-	require.Equal(t, ChoiceRebuild, c.Name)
+	require.Equal(t, report.ChoiceRebuild, c.Name)
 	require.False(t, c.Exact)
 	require.NoError(t, b.stop(t))
 
@@ -38,8 +39,8 @@ func TestStateOfAnOlderVersionIsNotRebuiltAsExact(t *testing.T) {
 	log.hint = source.Committed{Offset: 190, Metadata: "v1 replay_from=10 watermark=5"}
 	b = startLost(t, log, st, redis)
 	c = b.Status().Incident.Choices[0]
-	require.Equal(t, ChoiceRestart, c.Name)
-	require.Equal(t, int64(Unknown), c.Lost)
-	require.NoError(t, b.Decide(b.Status().Incident.ID, ChoiceRestart, ""))
+	require.Equal(t, report.ChoiceRestart, c.Name)
+	require.Equal(t, int64(report.UnknownCost), c.Lost)
+	require.NoError(t, b.Decide(b.Status().Incident.ID, report.ChoiceRestart, ""))
 	b.wait(t, "reads everything", func(s Status) bool { return s.State == StateRunning && s.Committed == 200 })
 }

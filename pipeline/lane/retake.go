@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -13,7 +14,7 @@ func (h *Holder) Retake(ctx context.Context) (meta store.Meta, stored []store.Sl
 	if err == nil {
 		_, stored, err = h.deps.Store.LaneView(ctx, h.id, h.program.StateID)
 	}
-	if lossKind(err) == IncidentCorrupt {
+	if lossKind(err) == report.IncidentCorrupt {
 		meta, err = h.clearLane(ctx)
 	}
 	return meta, stored, lossIncident(err)

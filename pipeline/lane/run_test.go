@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -294,10 +295,10 @@ func TestIncidentsPark(t *testing.T) {
 		meta  bool // the lane has committed offset 200 before
 		kind  string
 	}{
-		{"gap", func(f *fakeLog) { f.ends.Start = 300; f.ends.HighWatermark = 400 }, true, IncidentGap},
-		{"truncated", func(f *fakeLog) { f.ends.HighWatermark = 100 }, true, IncidentTruncated},
-		{"other log", func(f *fakeLog) { f.topicID = "another" }, true, IncidentOtherLog},
-		{"state lost", func(f *fakeLog) { f.hint.Offset = 77 }, false, IncidentStateLost},
+		{"gap", func(f *fakeLog) { f.ends.Start = 300; f.ends.HighWatermark = 400 }, true, report.IncidentGap},
+		{"truncated", func(f *fakeLog) { f.ends.HighWatermark = 100 }, true, report.IncidentTruncated},
+		{"other log", func(f *fakeLog) { f.topicID = "another" }, true, report.IncidentOtherLog},
+		{"state lost", func(f *fakeLog) { f.hint.Offset = 77 }, false, report.IncidentStateLost},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -332,7 +333,7 @@ func TestReaderIncidentParksAndStaysAlive(t *testing.T) {
 	b.wait(t, "parked", func(s Status) bool { return s.State == StateParked })
 	inc := *b.Status().Incident
 	inc.ID, inc.Choices = "", nil
-	require.Equal(t, Incident{Kind: IncidentGap, From: 100, To: 150, Detail: log.readers[0].fail.Error()}, inc)
+	require.Equal(t, report.Incident{Kind: report.IncidentGap, From: 100, To: 150, Detail: log.readers[0].fail.Error()}, inc)
 	before := b.Status().Commits
 	b.wait(t, "a sign of life", func(s Status) bool { return s.Commits > before })
 	require.NoError(t, b.stop(t))
@@ -354,15 +355,15 @@ func TestIncidentOfARunningLaneIsTold(t *testing.T) {
 	log.readers[0].Close()
 	eventually(t, "told", func() bool { return len(gate.parkings()) == 1 })
 	first := gate.parkings()[0]
-	require.Equal(t, []any{testLane, int64(100), IncidentGap}, []any{first.Lane, first.Committed, first.Incident.Kind})
+	require.Equal(t, []any{testLane, int64(100), report.IncidentGap}, []any{first.Lane, first.Committed, first.Incident.Kind})
 
 	redis.FlushAll()
 	eventually(t, "told again", func() bool { return len(gate.parkings()) == 2 })
 	second := gate.parkings()[1]
 	require.NotEqual(t, first.Token, second.Token)
-	require.ErrorIs(t, b.Decide(first.Incident.ID, ChoiceSkip, "me"), ErrOtherIncident)
+	require.ErrorIs(t, b.Decide(first.Incident.ID, report.ChoiceSkip, "me"), ErrOtherIncident)
 	require.Equal(t, StateParked, b.Status().State)
-	require.NoError(t, b.Decide(second.Incident.ID, ChoiceSkip, "me"))
+	require.NoError(t, b.Decide(second.Incident.ID, report.ChoiceSkip, "me"))
 	b.wait(t, "goes on", func(s Status) bool { return s.State == StateRunning && s.Committed == 200 })
 	require.Len(t, gate.parkings(), 2)
 	require.NoError(t, b.stop(t))
@@ -407,11 +408,11 @@ func TestPauseHoldsOverAMoveAndWhenRedisForgets(t *testing.T) {
 
 func TestErrorsNoRetryMendsBecomeIncidents(t *testing.T) {
 	require.ErrorIs(t, lossIncident(errors.Join(store.ErrOwnerChanged)), store.ErrOwnerChanged)
-	var inc *Incident
+	var inc *report.Incident
 	require.ErrorAs(t, lossIncident(&store.FormatError{Found: 9, Want: 1}), &inc)
-	require.Equal(t, IncidentFormat, inc.Kind)
+	require.Equal(t, report.IncidentFormat, inc.Kind)
 	require.ErrorAs(t, lossIncident(&store.StateIDError{}), &inc)
-	require.Equal(t, IncidentOtherSpec, inc.Kind)
+	require.Equal(t, report.IncidentOtherSpec, inc.Kind)
 }
 
 func TestBudgetStopsTheHighestWatermarkFirst(t *testing.T) {

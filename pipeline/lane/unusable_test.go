@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -45,21 +46,21 @@ var spoilers = map[string]struct {
 	kind  string
 	spoil func(t *testing.T, redis *miniredis.Miniredis)
 }{
-	"entry corrupt": {IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
+	"entry corrupt": {report.IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
 		spoilEntry(t, redis, func(entry []byte) { entry[len(entry)-1] |= 0x80 })
 	}},
-	"entry of a newer version": {IncidentFormat, func(t *testing.T, redis *miniredis.Miniredis) {
+	"entry of a newer version": {report.IncidentFormat, func(t *testing.T, redis *miniredis.Miniredis) {
 		spoilEntry(t, redis, func(entry []byte) { entry[0] = 99 })
 	}},
-	"cursor unreadable": {IncidentCorrupt, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "cursor", "x") }},
-	"offset unreadable": {IncidentCorrupt, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "offset", "many") }},
-	"folds unreadable": {IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
+	"cursor unreadable": {report.IncidentCorrupt, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "cursor", "x") }},
+	"offset unreadable": {report.IncidentCorrupt, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "offset", "many") }},
+	"folds unreadable": {report.IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
 		slices, err := redis.HKeys("mr:{orders/orders/0}:folds")
 		require.NoError(t, err)
 		redis.HSet("mr:{orders/orders/0}:folds", slices[0], "many")
 	}},
-	"newer format": {IncidentFormat, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "format", "9") }},
-	"another spec": {IncidentOtherSpec, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "state", "ffffffffffffffff") }},
+	"newer format": {report.IncidentFormat, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "format", "9") }},
+	"another spec": {report.IncidentOtherSpec, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "state", "ffffffffffffffff") }},
 }
 
 // ran is a lane that has committed 300 of 400 records and was stopped, with what its group knows.
@@ -93,16 +94,16 @@ func TestOperatorRebuildsAStateThatIsOfNoUse(t *testing.T) {
 			for i, choice := range inc.Choices {
 				names[i] = choice.Name
 			}
-			require.Equal(t, []string{ChoiceRebuild, ChoiceRetry, ChoiceWait}, names)
+			require.Equal(t, []string{report.ChoiceRebuild, report.ChoiceRetry, report.ChoiceWait}, names)
 			require.Zero(t, inc.Choices[0].Lost)
 			require.Positive(t, inc.Choices[0].Reread)
 
-			require.NoError(t, b.Decide(inc.ID, ChoiceRetry, "me"))
+			require.NoError(t, b.Decide(inc.ID, report.ChoiceRetry, "me"))
 			b.wait(t, "asked again", func(s Status) bool { return s.State == StateParked && s.Incident.ID != inc.ID })
 			require.Contains(t, b.Status().Decisions[0].Void, "the cause is still there")
 			require.Empty(t, gate.parkings(), "these are incidents of acquisitions")
 
-			require.NoError(t, b.Decide(b.Status().Incident.ID, ChoiceRebuild, "me"))
+			require.NoError(t, b.Decide(b.Status().Incident.ID, report.ChoiceRebuild, "me"))
 			b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 400 })
 			d := b.Status().Decisions[1]
 			require.Empty(t, d.Void)
@@ -116,7 +117,7 @@ func TestOperatorRebuildsAStateThatIsOfNoUse(t *testing.T) {
 			for _, key := range redis.Keys() {
 				require.NotContains(t, key, "ffffffffffffffff")
 			}
-			if c.kind == IncidentOtherSpec {
+			if c.kind == report.IncidentOtherSpec {
 				return
 			}
 			b.requireExact(t, reference(t, log.records))
@@ -152,9 +153,9 @@ func TestRebuildUnderAnotherSpec(t *testing.T) {
 
 	b := startLost(t, log, st, redis)
 	inc := b.Status().Incident
-	require.Equal(t, IncidentOtherSpec, inc.Kind)
+	require.Equal(t, report.IncidentOtherSpec, inc.Kind)
 	require.Contains(t, inc.Choices[0].Text, "--discard-state --from")
-	require.NoError(t, b.Decide(inc.ID, ChoiceRebuild, "me"))
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceRebuild, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 400 })
 	require.NoError(t, b.stop(t))
 
@@ -175,12 +176,12 @@ func TestRestartOfAStateThatIsOfNoUse(t *testing.T) {
 	redis.HSet(testMeta, "format", "9")
 	b := startLost(t, log, st, redis)
 	inc := b.Status().Incident
-	require.Equal(t, IncidentFormat, inc.Kind)
+	require.Equal(t, report.IncidentFormat, inc.Kind)
 	require.Contains(t, inc.Detail, "format 9 found")
 	require.Contains(t, inc.Detail, "run the release that wrote it, or a newer one")
-	require.Equal(t, ChoiceRestart, inc.Choices[0].Name)
-	require.Equal(t, int64(Unknown), inc.Choices[0].Lost)
-	require.NoError(t, b.Decide(inc.ID, ChoiceRestart, "me"))
+	require.Equal(t, report.ChoiceRestart, inc.Choices[0].Name)
+	require.Equal(t, int64(report.UnknownCost), inc.Choices[0].Lost)
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceRestart, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 400 })
 	require.NoError(t, b.stop(t))
 	meta, _, err := st.ReadMeta(t.Context(), testLane)
@@ -196,7 +197,7 @@ func TestRetryWhenTheCauseIsGone(t *testing.T) {
 	b := startLost(t, log, st, redis)
 	redis.HSet(testMeta, "format", "1")
 	inc := b.Status().Incident
-	require.NoError(t, b.Decide(inc.ID, ChoiceRetry, "me"))
+	require.NoError(t, b.Decide(inc.ID, report.ChoiceRetry, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 400 })
 	require.Equal(t, int64(300), b.Status().Decisions[0].Start)
 	require.NoError(t, b.stop(t))
@@ -236,7 +237,7 @@ func TestOperatorDecidesAboutABatchThatCannotBeDecoded(t *testing.T) {
 	b := start(t, log, st, redis, func(d *Deps) { d.Gate = gate })
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 100 })
 	bad := &source.DecodeError{TopicPartition: b.tp, Offset: 100, Next: 130, Err: source.ErrLegacyFormat}
-	fail := func(reader int) Incident {
+	fail := func(reader int) report.Incident {
 		eventually(t, "read", func() bool {
 			log.mu.Lock()
 			defer log.mu.Unlock()
@@ -248,8 +249,8 @@ func TestOperatorDecidesAboutABatchThatCannotBeDecoded(t *testing.T) {
 		return *b.Status().Incident
 	}
 	first := fail(0)
-	require.Equal(t, []any{IncidentUndecoded, int64(100), int64(130)}, []any{first.Kind, first.From, first.To})
-	require.NoError(t, b.Decide(first.ID, ChoiceRetry, "me"))
+	require.Equal(t, []any{report.IncidentUndecoded, int64(100), int64(130)}, []any{first.Kind, first.From, first.To})
+	require.NoError(t, b.Decide(first.ID, report.ChoiceRetry, "me"))
 	second := fail(1)
 	require.NotEqual(t, first.ID, second.ID)
 	require.Equal(t, int64(30), second.Choices[0].Lost)
@@ -257,7 +258,7 @@ func TestOperatorDecidesAboutABatchThatCannotBeDecoded(t *testing.T) {
 	log.mu.Lock()
 	log.records, log.ends = records, source.Ends{End: 300, HighWatermark: 300}
 	log.mu.Unlock()
-	require.NoError(t, b.Decide(second.ID, ChoiceSkip, "me"))
+	require.NoError(t, b.Decide(second.ID, report.ChoiceSkip, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 300 })
 	d := b.Status().Decisions[1]
 	require.Equal(t, []int64{130, 30}, []int64{d.Start, d.Lost})
@@ -270,15 +271,15 @@ func TestOperatorDecidesAboutABatchThatCannotBeDecoded(t *testing.T) {
 
 // A decision to give a batch up waits until the lane has come to the batch, when Redis has gone back behind it.
 func TestGivingUpABatchWaitsForTheLane(t *testing.T) {
-	d := &Decisions{made: []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}}
+	d := &Decisions{made: []report.Decision{{Kind: report.IncidentUndecoded, Choice: report.ChoiceSkip, From: 100, To: 130, Start: -1}}}
 	require.Nil(t, d.due(nil, store.Meta{Offset: 60}))
 	require.NotNil(t, d.open(), "it is still to be carried out")
 	require.Equal(t, int64(130), d.due(nil, store.Meta{Offset: 100}).To)
 	require.Equal(t, int64(130), d.due(nil, store.Meta{Offset: 129}).To)
 	require.Nil(t, d.due(nil, store.Meta{Offset: 130}))
 	require.Equal(t, "the incident is gone", d.made[0].Void)
-	d.made = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, Start: -1}}
-	require.Nil(t, d.due(&Incident{Kind: IncidentGap}, store.Meta{Offset: 60}))
+	d.made = []report.Decision{{Kind: report.IncidentUndecoded, Choice: report.ChoiceSkip, From: 100, To: 130, Start: -1}}
+	require.Nil(t, d.due(&report.Incident{Kind: report.IncidentGap}, store.Meta{Offset: 60}))
 	require.Equal(t, "the incident is gone", d.made[0].Void)
 }
 
@@ -292,7 +293,7 @@ func TestGivingUpABatchWhileRedisForgets(t *testing.T) {
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 100 })
 	l := b.Lane
 	l.decisions.mu.Lock()
-	l.decisions.made = []Decision{{Kind: IncidentUndecoded, Choice: ChoiceSkip, From: 100, To: 130, At: time.Now(), Start: -1}}
+	l.decisions.made = []report.Decision{{Kind: report.IncidentUndecoded, Choice: report.ChoiceSkip, From: 100, To: 130, At: time.Now(), Start: -1}}
 	l.decisions.mu.Unlock()
 	log.mu.Lock()
 	log.records, log.ends = records, source.Ends{End: 300, HighWatermark: 300}

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"millrace/pipeline/lane"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/tests/oracle"
 	"millrace/tests/rig"
 )
@@ -92,7 +92,7 @@ func (r *run) trimLog() {
 	r.until("every lane has asked or read everything", func() bool {
 		for n, cut := range cuts {
 			m, found := p.Meta(int32(n))
-			if cut > 0 && r.decided[incidentOf{lane.IncidentGap, int32(n)}] == 0 && (!found || m.Offset < cut) {
+			if cut > 0 && r.decided[incidentOf{report.IncidentGap, int32(n)}] == 0 && (!found || m.Offset < cut) {
 				return false
 			}
 		}

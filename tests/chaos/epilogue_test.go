@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"millrace/pipeline/engine"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/tests/oracle"
 )
@@ -51,7 +51,7 @@ func (r *run) loseStores() {
 	r.pipeline.StartAsking()
 	r.until("every lane that the ledger names has asked", func() bool {
 		for n := range named {
-			if r.decided[incidentOf{lane.IncidentStateLost, n}] == 0 {
+			if r.decided[incidentOf{report.IncidentStateLost, n}] == 0 {
 				return false
 			}
 		}
@@ -110,7 +110,7 @@ func (r *run) makeTopicAgain() {
 	p.Must("resume", p.Spec.Name)
 	r.until("every lane has asked", func() bool {
 		for n := range p.Parts {
-			if len(r.former.lanes[n].Records) > 0 && r.decided[incidentOf{lane.IncidentOtherLog, n}] == 0 {
+			if len(r.former.lanes[n].Records) > 0 && r.decided[incidentOf{report.IncidentOtherLog, n}] == 0 {
 				return false
 			}
 		}

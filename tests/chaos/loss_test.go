@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 )
 
@@ -81,9 +80,9 @@ const operatorPause = 2 * time.Second
 
 // decisions are what the operator of a seed answers. Each is exact, or as exact as the fault leaves it.
 var decisions = map[string]string{
-	lane.IncidentStateLost: lane.ChoiceRebuild,
-	lane.IncidentOtherLog:  lane.ChoiceRestart,
-	lane.IncidentGap:       lane.ChoiceSkip,
+	report.IncidentStateLost: report.ChoiceRebuild,
+	report.IncidentOtherLog:  report.ChoiceRestart,
+	report.IncidentGap:       report.ChoiceSkip,
 }
 
 // decideLost is the operator: where the state of a lane is gone and no worker has it in memory, the lane parks and asks.
@@ -118,7 +117,7 @@ func (r *run) decideLost() {
 				a.Code, strings.TrimSpace(a.Err))
 			if a.Code == 0 {
 				r.decided[incidentOf{l.Incident.Kind, l.Partition}]++
-				if l.Incident.Kind == lane.IncidentGap {
+				if l.Incident.Kind == report.IncidentGap {
 					r.skip(l.Partition, l.Incident.From, l.Incident.To)
 				}
 			}

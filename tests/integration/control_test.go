@@ -176,7 +176,7 @@ func TestDeletedRecords(t *testing.T) {
 	require.Len(t, asked.Status.Lanes, 1)
 	inc := asked.Status.Lanes[0].Incident
 	require.Equal(t, []int64{parked.Offset, 1_500}, []int64{inc.From, inc.To})
-	receipt := p.decide(asked.ID, laneName(p.Topic(), 1), lane.ChoiceSkip)
+	receipt := p.decide(asked.ID, laneName(p.Topic(), 1), report.ChoiceSkip)
 	require.True(t, receipt.Applied, "%+v", receipt)
 	require.Contains(t, receipt.Cost, fmt.Sprintf("loses %d records", 1_500-parked.Offset))
 	var result contract.RecoverResult
@@ -218,7 +218,7 @@ func TestStopEndsAnOpenRecovery(t *testing.T) {
 	p.StartAsking()
 	second := p.deciding()
 	require.False(t, second.Status.Batch.MidRun)
-	require.True(t, p.decide(second.ID, laneName(p.Topic(), 0), lane.ChoiceSkip).Applied)
+	require.True(t, p.decide(second.ID, laneName(p.Topic(), 0), report.ChoiceSkip).Applied)
 	p.Reach(p.Total())
 	inc := second.Status.Lanes[0].Incident
 	p.Drain()

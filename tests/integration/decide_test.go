@@ -54,7 +54,7 @@ func TestOperatorDecides(t *testing.T) {
 	rig.Eventually(t, "status says that the lanes are parked, and why", patience, func() bool {
 		parked := 0
 		for _, l := range p.Status().Lanes {
-			if l.State == lane.StateParked && len(l.Reason) > 0 && slices.Contains(l.Choices, lane.ChoiceRebuild) {
+			if l.State == lane.StateParked && len(l.Reason) > 0 && slices.Contains(l.Choices, report.ChoiceRebuild) {
 				parked++
 			}
 		}
@@ -66,8 +66,8 @@ func TestOperatorDecides(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(out), &shown), "%s", out)
 		text := p.Must("recover", "show", r.ID).Out
 		for _, l := range shown.Lanes {
-			require.Equal(t, lane.IncidentStateLost, l.Incident.Kind)
-			require.Equal(t, lane.ChoiceRebuild, l.Incident.Choices[0].Name)
+			require.Equal(t, report.IncidentStateLost, l.Incident.Kind)
+			require.Equal(t, report.ChoiceRebuild, l.Incident.Choices[0].Name)
 			require.Positive(t, l.Incident.Choices[0].Reread)
 			name := laneName(l.Topic, l.Partition)
 			require.Contains(t, text, "INCIDENT state-lost of "+name)
@@ -76,13 +76,13 @@ func TestOperatorDecides(t *testing.T) {
 			wrong := p.CLI("recover", "decide", r.ID, name, "skip")
 			require.NotZero(t, wrong.Code)
 			require.Contains(t, wrong.Err, `"skip" is no choice for state-lost`)
-			wait := p.decide(r.ID, name, lane.ChoiceWait)
+			wait := p.decide(r.ID, name, report.ChoiceWait)
 			require.True(t, wait.Applied, "%+v", wait)
-			receipt := p.decide(r.ID, name, lane.ChoiceRebuild, "--request-id", "decide-"+name, "--reason", "Redis was emptied")
+			receipt := p.decide(r.ID, name, report.ChoiceRebuild, "--request-id", "decide-"+name, "--reason", "Redis was emptied")
 			require.True(t, receipt.Applied, "%+v", receipt)
-			require.Equal(t, lane.IncidentStateLost, receipt.Incident)
+			require.Equal(t, report.IncidentStateLost, receipt.Incident)
 			require.Contains(t, receipt.Cost, "reads")
-			again := p.decide(r.ID, name, lane.ChoiceRebuild, "--request-id", "decide-"+name, "--reason", "Redis was emptied")
+			again := p.decide(r.ID, name, report.ChoiceRebuild, "--request-id", "decide-"+name, "--reason", "Redis was emptied")
 			require.True(t, again.Repeated, "it says that it is a repetition")
 			again.Repeated = false
 			require.Equal(t, receipt, again, "a repeated request is answered with its receipt")
@@ -100,7 +100,7 @@ func TestOperatorDecides(t *testing.T) {
 		require.Positive(t, result.Totals.Reread)
 		for _, l := range result.Lanes {
 			require.Equal(t, report.LaneRunning, l.State, "%+v", l)
-			require.Equal(t, lane.ChoiceRebuild, l.Incident.Decided)
+			require.Equal(t, report.ChoiceRebuild, l.Incident.Decided)
 		}
 		lanes += len(result.Lanes)
 	}

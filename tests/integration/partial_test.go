@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/verify"
 	"millrace/tests/rig"
 )
@@ -84,11 +85,11 @@ func TestKeysGoneOfStoppedLanes(t *testing.T) {
 	h := p.hotPath()
 	rig.Eventually(t, "all lanes are parked", patience, func() bool { return h.count(lane.StateParked) == int(p.Parts) })
 	for _, l := range h.engine.Status().Lanes {
-		require.Equal(t, lane.IncidentStateLost, l.Incident.Kind)
-		require.Equal(t, lane.ChoiceRebuild, l.Incident.Choices[0].Name)
+		require.Equal(t, report.IncidentStateLost, l.Incident.Kind)
+		require.Equal(t, report.ChoiceRebuild, l.Incident.Choices[0].Name)
 		require.True(t, l.Incident.Choices[0].Exact)
 		name := fmt.Sprintf("%s/%d", l.Topic, l.Partition)
-		require.NoError(t, h.engine.Decide(context.Background(), name, l.Incident.ID, lane.ChoiceRebuild, "test"))
+		require.NoError(t, h.engine.Decide(context.Background(), name, l.Incident.ID, report.ChoiceRebuild, "test"))
 	}
 	p.Feed(lines[half:])
 	h.finish()

@@ -9,7 +9,6 @@ import (
 
 	"millrace/internal/cli"
 	"millrace/internal/contract"
-	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 	"millrace/tests/rig"
 )
@@ -59,14 +58,14 @@ func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 			kinds[l.Partition] = l.Incident.Kind
 		}
 	}
-	require.Equal(t, map[int32]string{0: lane.IncidentFormat, 1: lane.IncidentCorrupt, 2: lane.IncidentCorrupt}, kinds)
+	require.Equal(t, map[int32]string{0: report.IncidentFormat, 1: report.IncidentCorrupt, 2: report.IncidentCorrupt}, kinds)
 	wrong := p.CLI("recover", "decide", asked.ID, "--all", "skip")
 	require.Equal(t, cli.ExitFailed, wrong.Code, wrong.Err)
 	require.Contains(t, wrong.Err, `no lane that waits for a decision offers "skip"`)
-	receipt := p.decide(asked.ID, "--all", lane.ChoiceRebuild, "--request-id", "all")
+	receipt := p.decide(asked.ID, "--all", report.ChoiceRebuild, "--request-id", "all")
 	require.True(t, receipt.Applied, "%+v", receipt)
 	require.Len(t, receipt.Lanes, 3)
-	again := p.decide(asked.ID, "--all", lane.ChoiceRebuild, "--request-id", "all")
+	again := p.decide(asked.ID, "--all", report.ChoiceRebuild, "--request-id", "all")
 	require.True(t, again.Repeated)
 	require.Equal(t, receipt.Lanes, again.Lanes)
 	var result contract.RecoverResult

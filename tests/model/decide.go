@@ -5,6 +5,7 @@ import (
 
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -20,7 +21,7 @@ func (l *laneProc) answer(state *fold.State) (*fold.State, store.Meta, error) {
 	}
 	l.choice = ""
 	info := &commitInfo{partition: l.p, offset: state.Offset(), rulings: l.st.rulings, answers: true}
-	if choice == lane.ChoiceAccept {
+	if choice == report.ChoiceAccept {
 		given := &ruling{offset: state.Offset(), before: w.now + jump, accept: true, asked: w.step + 1, effective: true}
 		info.rulings = append(slices.Clone(info.rulings), given)
 	}
@@ -39,7 +40,9 @@ func (l *laneProc) answer(state *fold.State) (*fold.State, store.Meta, error) {
 }
 
 // answers reports whether a choice answers a lane that has refused too many jumps.
-func answers(choice string) bool { return choice == lane.ChoiceAccept || choice == lane.ChoiceRefuse }
+func answers(choice string) bool {
+	return choice == report.ChoiceAccept || choice == report.ChoiceRefuse
+}
 
 // rebuild carries out what the operator decided about a lost state, or about one that is spoilt: nothing of that one stays.
 func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
@@ -101,7 +104,7 @@ func (l *laneProc) lost(err error) error {
 		l.w.fail("nothing was taken from Redis, and %v", err)
 	}
 	l.w.logf("%v", err)
-	if l.choice == lane.ChoiceRebuild {
+	if l.choice == report.ChoiceRebuild {
 		return nil
 	}
 	l.w.out.Found++

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 )
 
 // disturb lets at most one fault happen and tells whether it did.
@@ -93,7 +93,7 @@ func (w *World) operate() {
 			w.assign(p)
 		}
 		if l.halted || l.state != nil && l.state.Halted() {
-			choice := []string{lane.ChoiceAccept, lane.ChoiceRefuse}[w.rng.IntN(2)]
+			choice := []string{report.ChoiceAccept, report.ChoiceRefuse}[w.rng.IntN(2)]
 			w.logf("the operator answers partition %d: %s", p, choice)
 			if l.halted {
 				w.assign(p)
@@ -102,7 +102,7 @@ func (w *World) operate() {
 		} else if l.parked && (l.partial || w.damaged[p] || w.rng.IntN(4) > 0) {
 			w.logf("the operator lets the state of partition %d be rebuilt", p)
 			w.assign(p)
-			w.assigned[p].choice = lane.ChoiceRebuild
+			w.assigned[p].choice = report.ChoiceRebuild
 		} else if l.parked {
 			w.logf("the operator resets the group's offset of partition %d", p)
 			w.hints[p] = hint{offset: -1}

@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
@@ -165,7 +166,7 @@ func (l *laneProc) acquire() error {
 		start = 0
 		if hint := w.hints[l.p]; hint.offset >= 0 {
 			switch {
-			case l.choice == lane.ChoiceRebuild:
+			case l.choice == report.ChoiceRebuild:
 				if meta, err = l.rebuild(hint, false); err != nil {
 					return err
 				}

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/tests/rig"
 )
@@ -104,7 +104,7 @@ var incidentScenarios = []scenario{
 			s.cutOff()
 			s.Must("resume", s.Spec.Name)
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceSkip) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceSkip) },
 		commands: parkedCommands,
 	},
 	{
@@ -116,7 +116,7 @@ var incidentScenarios = []scenario{
 			s.cutOff()
 			s.lives()
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceSkip) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceSkip) },
 		commands: parkedCommands,
 	},
 	{
@@ -128,7 +128,7 @@ var incidentScenarios = []scenario{
 			s.feed(180)
 			s.lives()
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceRestart) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceRestart) },
 		commands: parkedCommands,
 	},
 	{
@@ -138,7 +138,7 @@ var incidentScenarios = []scenario{
 			s.makeAnew()
 			s.feed(180)
 		},
-		leave: func(s *scene) { s.lives(); s.decide(lane.ChoiceRestart) },
+		leave: func(s *scene) { s.lives(); s.decide(report.ChoiceRestart) },
 	},
 	{
 		name: "Redis emptied while it was stopped", kind: contract.ConditionLaneParked,
@@ -148,7 +148,7 @@ var incidentScenarios = []scenario{
 			require.NoError(s.t, s.rdb.Client().FlushAll(context.Background()).Err())
 			s.lives()
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceRebuild) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceRebuild) },
 		commands: parkedCommands,
 	},
 }

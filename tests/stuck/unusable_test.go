@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/lane"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 )
 
@@ -80,30 +80,30 @@ func (s *scene) flipEnd() {
 // unusableScenarios are lanes whose state or log cannot be used as it is.
 var unusableScenarios = []scenario{
 	{
-		name: "state of a newer release", kind: contract.ConditionLaneParked, says: lane.IncidentFormat,
+		name: "state of a newer release", kind: contract.ConditionLaneParked, says: report.IncidentFormat,
 		bring:    func(s *scene) { s.moveLanes(func() { s.overwrite("format", "9") }) },
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceRebuild) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceRebuild) },
 		commands: parkedCommands,
 	},
 	{
-		name: "state that somebody has overwritten", kind: contract.ConditionLaneParked, says: lane.IncidentCorrupt,
+		name: "state that somebody has overwritten", kind: contract.ConditionLaneParked, says: report.IncidentCorrupt,
 		bring:    func(s *scene) { s.moveLanes(func() { s.overwrite("offset", "many") }) },
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceRebuild) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceRebuild) },
 		commands: parkedCommands,
 	},
 	{
-		name: "entries that are too short", kind: contract.ConditionLaneParked, says: lane.IncidentCorrupt,
+		name: "entries that are too short", kind: contract.ConditionLaneParked, says: report.IncidentCorrupt,
 		bring: func(s *scene) { s.moveLanes(s.shorten) },
-		leave: func(s *scene) { s.lives(); s.decide(lane.ChoiceRebuild) },
+		leave: func(s *scene) { s.lives(); s.decide(report.ChoiceRebuild) },
 	},
 	{
-		name: "state of another spec", kind: contract.ConditionLaneParked, says: lane.IncidentOtherSpec,
+		name: "state of another spec", kind: contract.ConditionLaneParked, says: report.IncidentOtherSpec,
 		bring:    func(s *scene) { s.moveLanes(func() { s.overwrite("state", strings.Repeat("f", 16)) }) },
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceRebuild) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceRebuild) },
 		commands: parkedCommands[:len(parkedCommands)-1],
 	},
 	{
-		name: "a log that lost its end", kind: contract.ConditionLaneParked, says: lane.IncidentTruncated,
+		name: "a log that lost its end", kind: contract.ConditionLaneParked, says: report.IncidentTruncated,
 		setup: setup{ownKafka: true},
 		bring: func(s *scene) {
 			s.feed(60)
@@ -112,11 +112,11 @@ var unusableScenarios = []scenario{
 			s.loseEnd()
 			s.lives()
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceRebuild) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceRebuild) },
 		commands: parkedCommands,
 	},
 	{
-		name: "a batch that cannot be decoded", kind: contract.ConditionLaneParked, says: lane.IncidentUndecoded,
+		name: "a batch that cannot be decoded", kind: contract.ConditionLaneParked, says: report.IncidentUndecoded,
 		setup: setup{ownKafka: true},
 		bring: func(s *scene) {
 			s.Must("stop", s.Spec.Name)
@@ -125,17 +125,17 @@ var unusableScenarios = []scenario{
 			s.flipEnd()
 			s.lives()
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceSkip) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceSkip) },
 		commands: parkedCommands,
 	},
 	{
-		name: "events that jump", kind: contract.ConditionLaneParked, says: lane.IncidentJump,
+		name: "events that jump", kind: contract.ConditionLaneParked, says: report.IncidentJump,
 		setup: setup{change: func(s *spec.Spec) { s.Event.MaxJump, s.Event.MaxJumpStreak = spec.Duration(24*time.Hour), 5 }},
 		bring: func(s *scene) {
 			s.fed += 1_000_000
 			s.feed(180)
 		},
-		leave:    func(s *scene) { s.lives(); s.decide(lane.ChoiceAccept) },
+		leave:    func(s *scene) { s.lives(); s.decide(report.ChoiceAccept) },
 		commands: parkedCommands,
 	},
 }
