@@ -60,6 +60,8 @@ type JobReport struct {
 	Windows []CarriedWindow `json:"windows,omitempty"` // at most MaxCarried, those that were not done first
 	More    int             `json:"more,omitempty"`    // windows left out of the list
 	Rollup  *report.Rollup  `json:"rollup,omitempty"`  // of a job that rolls windows up, once it is done
+
+	Families []CarriedFamily `json:"families,omitempty"` // counts by family, over all attempts
 }
 
 // JobCount is how many windows had an outcome.
@@ -68,12 +70,23 @@ type JobCount struct {
 	Windows int    `json:"windows"`
 }
 
+// CarriedFamily counts the windows of a family by what became of them.
+type CarriedFamily struct {
+	Name      string `json:"name"`
+	First     int    `json:"first,omitempty"`     // published for the first time
+	Corrected int    `json:"corrected,omitempty"` // published again
+	Moved     int    `json:"moved,omitempty"`
+	Failed    int    `json:"failed,omitempty"`
+	Bytes     int64  `json:"bytes,omitempty"` // of the files that were archived
+}
+
 // CarriedWindow is what became of one window.
 type CarriedWindow struct {
 	report.WindowRef
 	Outcome  string `json:"outcome"` // one of Carried...
 	Revision int    `json:"revision,omitempty"`
 	Problem  string `json:"problem,omitempty"`
+	Bytes    int64  `json:"bytes,omitempty"` // of the file in which it was archived
 
 	// Rollup is what a job that rolls windows up has come to; then this is about no window.
 	Rollup *report.Rollup `json:"rollup,omitempty"`
@@ -115,7 +128,7 @@ func (r *JobReport) Booked() int {
 
 // Clone is a report of its own.
 func (r *JobReport) Clone() *JobReport {
-	return &JobReport{Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More, Rollup: r.Rollup}
+	return &JobReport{Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More, Rollup: r.Rollup, Families: slices.Clone(r.Families)}
 }
 
 // String counts the windows by outcome in one line.
@@ -137,6 +150,7 @@ func (r *JobReport) Add(w CarriedWindow) {
 		return
 	}
 	r.count(w.Outcome)
+	r.countFamily(w)
 	w.Problem = cutTo(w.Problem, maxJobProblem)
 	at := len(r.Windows)
 	if lookedAtFirst(w.Outcome) {
@@ -149,6 +163,26 @@ func (r *JobReport) Add(w CarriedWindow) {
 		r.Windows = r.Windows[:MaxCarried]
 		r.More++
 	}
+}
+
+func (r *JobReport) countFamily(w CarriedWindow) {
+	at := slices.IndexFunc(r.Families, func(f CarriedFamily) bool { return f.Name == w.Window })
+	if at < 0 {
+		at = len(r.Families)
+		r.Families = append(r.Families, CarriedFamily{Name: w.Window})
+	}
+	f := &r.Families[at]
+	switch {
+	case w.Outcome == CarriedPublished && w.Revision <= 1:
+		f.First++
+	case w.Outcome == CarriedPublished:
+		f.Corrected++
+	case w.Outcome == CarriedMoved:
+		f.Moved++
+	case w.Outcome == CarriedFailed:
+		f.Failed++
+	}
+	f.Bytes += w.Bytes
 }
 
 func (r *JobReport) count(outcome string) {

@@ -34,6 +34,8 @@ func ChildConditions(pipeline string, journal bool, c ChildState) []Condition {
 			return one(ConditionJournalWaits, c.ID, c.Note, "")
 		}
 		return nil
+	case c.ID == CompactID(pipeline):
+		return one(ConditionCompactFails, c.ID, c.Note, "millrace compact ls "+pipeline)
 	case c.State == ChildEnded && c.Starts > 0:
 		return one(ConditionChildEnded, c.ID, c.Note, "temporal workflow show --workflow-id "+c.ID)
 	case c.ID == CloseWindowsID(pipeline):

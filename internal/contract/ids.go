@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -62,11 +63,27 @@ func ReplayID(pipeline, id string) string { return ReplayPrefix(pipeline) + id }
 // ReplayPrefix begins the ids of a pipeline's replays and recounts.
 func ReplayPrefix(pipeline string) string { return "replay:" + pipeline + ":" }
 
-// Attached reports whether an id is that of a recovery, a degradation, a journal replay or a replay of the pipeline: workflows that
-// report to it and are not its children.
+// CompactID is the id of the schedule that compacts a pipeline, and the workflow id of a run without one. Temporal appends the
+// time to the id of a run that a schedule starts. All runs report to the pipeline under this id: what one has found, the next one
+// takes back.
+func CompactID(pipeline string) string { return compactPrefix + pipeline }
+
+const compactPrefix = "compact:"
+
+// CompactOf returns the name of the pipeline that a workflow with this id compacts; ok is false for any other id.
+func CompactOf(workflowID string) (pipeline string, ok bool) {
+	name, ok := strings.CutPrefix(workflowID, compactPrefix)
+	return scheduledAt.ReplaceAllString(name, ""), ok
+}
+
+// scheduledAt is what Temporal appends to the id of a workflow that a schedule starts.
+var scheduledAt = regexp.MustCompile(`-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$`)
+
+// Attached reports whether an id is that of a recovery, a degradation, a journal replay, a replay or the compaction of the pipeline:
+// workflows that report to it and are not its children.
 func Attached(pipeline, id string) bool {
 	return strings.HasPrefix(id, RecoverLanesPrefix(pipeline)) || strings.HasPrefix(id, DegradePrefix(pipeline)) ||
-		strings.HasPrefix(id, replayWALPrefix(pipeline)) || strings.HasPrefix(id, ReplayPrefix(pipeline))
+		strings.HasPrefix(id, replayWALPrefix(pipeline)) || strings.HasPrefix(id, ReplayPrefix(pipeline)) || id == CompactID(pipeline)
 }
 
 // RemoveID is the workflow id of a pipeline's removal.

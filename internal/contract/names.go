@@ -11,6 +11,7 @@ const (
 	WorkflowReplayWAL    = "ReplayWAL"
 	WorkflowRemove       = "Remove"
 	WorkflowReplay       = "Replay"
+	WorkflowCompact      = "Compact"
 )
 
 // Activity names are bare method names, unique over all activity structs.
@@ -60,6 +61,10 @@ const (
 	ActivityEndShadow     = "EndShadow"
 
 	ActivityCarryOut = "CarryOut"
+
+	ActivityPlanCompact    = "PlanCompact"
+	ActivityTakeStock      = "TakeStock"
+	ActivityDeleteSchedule = "DeleteSchedule"
 )
 
 // Updates of Pipeline. Every one is answered with a Receipt.
@@ -187,6 +192,19 @@ const (
 	StateEnding      = "ending"       // deletes the shadow
 )
 
+// States of a Compact, beside StatePlanning and StateDone.
+const (
+	StateRollingUp = "rolling-up"
+	StateArchiving = "archiving"
+	StateCounting  = "counting" // what is kept and what has expired
+)
+
+// Outcomes of a Compact.
+const (
+	OutcomeCompacted  = "compacted"  // everything is done, but for windows that wait for their children
+	OutcomeIncomplete = "incomplete" // somebody has to look
+)
+
 // Which events of a replay's range are late.
 const (
 	LatenessAsRead = "as-read" // those that were late when they were read
@@ -212,6 +230,7 @@ const (
 	JobCorrections = "corrections" // publish what a replay has found
 	JobCertify     = "certify"     // write what a recount has found equal
 	JobRollup      = "rollup"      // roll final windows up
+	JobArchive     = "archive"     // archive contents that are past their retention
 
 	CarriedPublished = "published"
 	CarriedCertified = "certified"
@@ -230,12 +249,13 @@ const (
 
 // Steps of a Remove, in their order.
 const (
-	RemoveGroup  = "group"  // delete the consumer group
-	RemoveFence  = "fence"  // take the lanes away from whoever owns them
-	RemoveLedger = "ledger" // fence the closers, end the incarnation
-	RemoveKeys   = "keys"   // delete all keys but the fenced metas
-	RemoveTopics = "topics"
-	RemoveMetas  = "metas" // delete the fenced metas and whatever came meanwhile
+	RemoveSchedule = "schedule" // delete the schedule that compacts the pipeline
+	RemoveGroup    = "group"    // delete the consumer group
+	RemoveFence    = "fence"    // take the lanes away from whoever owns them
+	RemoveLedger   = "ledger"   // fence the closers, end the incarnation
+	RemoveKeys     = "keys"     // delete all keys but the fenced metas
+	RemoveTopics   = "topics"
+	RemoveMetas    = "metas" // delete the fenced metas and whatever came meanwhile
 )
 
 // Roles of the topics that a pipeline writes.

@@ -134,6 +134,8 @@ type Remains struct {
 	Sources []string       `json:"sources,omitempty"` // topics it reads, which are never deleted
 	Topics  []TopicRemains `json:"topics,omitempty"`
 	Notes   []string       `json:"notes,omitempty"`
+
+	Schedule string `json:"schedule,omitempty"` // id of the one that compacts the pipeline, which goes first
 }
 
 // None reports whether nothing of the pipeline is left that a removal could take away. A ledger topic that stays counts: its rows

@@ -50,6 +50,9 @@ func (s Searchable) Standing(state string, openIncidents int64) (updates []tempo
 
 // OwnerOf is the pipeline that a workflow with this id belongs to: every id has it after the first colon.
 func OwnerOf(workflowID string) string {
+	if name, ok := CompactOf(workflowID); ok {
+		return name
+	}
 	_, rest, _ := strings.Cut(workflowID, ":")
 	name, _, _ := strings.Cut(rest, ":")
 	return name

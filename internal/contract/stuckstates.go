@@ -31,6 +31,7 @@ const (
 	ConditionLaneBlocked    = "lane-blocked"    // a lane waits for commits or memory
 	ConditionWatermarkAhead = "watermark-ahead" // a lane's watermark is far ahead of the clock
 	ConditionRefusing       = "refusing"        // all recent records of a lane are refused
+	ConditionCompactFails   = "compact-fails"   // roll-ups or archiving need somebody
 	ConditionStorm          = "storm"           // lanes move too often
 	ConditionOverride       = "override"        // an operator's order is in force, and windows close
 
@@ -352,6 +353,19 @@ var stuckStates = []StuckState{
 		WayOut:  "mend the producer or the spec; `millrace status NAME TOPIC/PARTITION` shows reasons and examples",
 		Process: true,
 		Sample:  Condition{Subject: "orders/0", Reason: "1200 of 1200 records are refused: not_json: at byte 0"},
+	},
+	{
+		Kind: ConditionCompactFails, Line: "degraded ({subject}: {reason}, see `{command}`)", Flows: true, Closes: true,
+		Means: "A run of `Compact` could not roll windows up or archive them, or roll-ups wait for a window that should have been final " +
+			"long ago. Windows go on closing; nothing that is to be archived expires.",
+		Bound: "none: the next run of the schedule tries again, and takes it back when it succeeds.",
+		WayOut: "mend what the reason names, then `millrace compact run NAME`; `millrace compact ls NAME` shows what each run came to, and " +
+			"`millrace compact unschedule NAME` gives compaction up",
+		Page: true,
+		Sample: Condition{
+			Subject: "compact:orders", Since: sampleSince, Command: "millrace compact ls orders",
+			Reason: "1 window cannot be rolled up: daily 2001-01-01T00:00:00Z: the states of hourly 2001-01-01T05:00:00Z are gone",
+		},
 	},
 	{
 		Kind: ConditionStorm, Line: "degraded ({subject}: {reason})", Flows: true, Closes: true,

@@ -29,7 +29,7 @@ type RolledFamily struct {
 	Floor     int64  `json:"floor"`      // every window that ends at or before it is final, ms; math.MinInt64 without one
 }
 
-// Unfinished is a window that was not rolled up, and why.
+// Unfinished is a window that was not rolled up, or not archived, and why.
 type Unfinished struct {
 	Window string `json:"window"`
 	Start  int64  `json:"start"` // ms
@@ -37,6 +37,10 @@ type Unfinished struct {
 	Child      string `json:"child,omitempty"`
 	ChildStart int64  `json:"child_start,omitempty"` // ms
 	Why        string `json:"why"`
+
+	// As far as runs know of one another.
+	Runs  int   `json:"runs,omitempty"`     // in a row that have found it so
+	Since int64 `json:"since_ms,omitempty"` // the upper bound of the first of them
 }
 
 // Done reports whether everything that was to be rolled up is.
