@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,8 @@ type LaneCount struct {
 type Specs interface {
 	// Spec returns the one that the pipeline was started with last; nil when Temporal knows none.
 	Spec(ctx context.Context, pipeline string) (*spec.Spec, error)
+	// Removed reports whether a removal has left nothing of the pipeline since it was started last.
+	Removed(ctx context.Context, pipeline string) (bool, error)
 	// Others returns those of all other pipelines that have not been removed since they were started last.
 	Others(ctx context.Context, pipeline string) ([]Other, error)
 }
@@ -59,15 +62,16 @@ type Other struct {
 
 // Removing takes away what stopped pipelines have left. Any worker can run it.
 type Removing struct {
-	remains Remains
-	specs   Specs
-	watch   Watch
-	beats   Heartbeats
+	remains   Remains
+	specs     Specs
+	schedules Schedules
+	watch     Watch
+	beats     Heartbeats
 }
 
 // NewRemoving returns the activities of Remove.
-func NewRemoving(remains Remains, specs Specs, watch Watch, beats Heartbeats) *Removing {
-	return &Removing{remains: remains, specs: specs, watch: watch, beats: beats}
+func NewRemoving(remains Remains, specs Specs, schedules Schedules, watch Watch, beats Heartbeats) *Removing {
+	return &Removing{remains: remains, specs: specs, schedules: schedules, watch: watch, beats: beats}
 }
 
 const (
@@ -150,6 +154,13 @@ func (a *Removing) SurveyRemains(ctx context.Context, in contract.RemoveTarget) 
 		if out.Holders, err = a.holders(ctx, in.Pipeline, in.Own); err != nil {
 			return err
 		}
+		scheduled, err := a.schedules.Exists(ctx, in.Pipeline)
+		if err != nil {
+			return err
+		}
+		if scheduled {
+			out.Schedule = contract.CompactID(in.Pipeline)
+		}
 		own, err := a.specOf(ctx, in)
 		if err != nil {
 			return err
@@ -211,6 +222,41 @@ func (a *Removing) AwaitReleased(ctx context.Context, in contract.AwaitReleasedI
 		}
 	})
 	return &left, err
+}
+
+// DeleteSchedule deletes the schedule that compacts the pipeline, and ends its runs: none may publish in a ledger that is given up.
+func (a *Removing) DeleteSchedule(ctx context.Context, in contract.RemoveTarget) (*contract.Removed, error) {
+	return a.work(ctx, in.Pipeline, in.Own, func(ctx context.Context, progress func(int64)) error {
+		existed, err := a.schedules.Delete(ctx, in.Pipeline)
+		if err != nil {
+			return err
+		}
+		if existed {
+			progress(1)
+		}
+		tick := time.NewTicker(releasedLook)
+		defer tick.Stop()
+		for until := time.Now().Add(contract.ScheduleEndPatience); ; {
+			running, err := a.schedules.Running(ctx, in.Pipeline)
+			if err != nil || len(running) == 0 {
+				return err
+			}
+			if time.Now().After(until) {
+				return fmt.Errorf("remove %s: cancelled, and still open after %s: %s: see `temporal workflow describe --workflow-id %s`",
+					in.Pipeline, spec.Duration(contract.ScheduleEndPatience), strings.Join(running, ", "), running[0])
+			}
+			for _, id := range running {
+				if err := a.schedules.Cancel(ctx, id); err != nil {
+					return err
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
 }
 
 // DeleteGroup deletes the pipeline's consumer group, with which a worker that was frozen loses its membership for good.

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,33 @@ type fakeRemains struct {
 	fail    error
 	own     *spec.Spec
 	others  []Other
+
+	schedule fakeSchedule
+}
+
+// fakeSchedule is the schedule that compacts a pipeline.
+type fakeSchedule struct {
+	exists    bool
+	running   []string // ids of runs
+	stubborn  bool     // they do not end
+	cancelled []string
+}
+
+func (f *fakeSchedule) Exists(context.Context, string) (bool, error) { return f.exists, nil }
+func (f *fakeSchedule) Delete(context.Context, string) (bool, error) {
+	existed := f.exists
+	f.exists = false
+	return existed, nil
+}
+func (f *fakeSchedule) Running(context.Context, string) ([]string, error) {
+	return slices.Clone(f.running), nil
+}
+func (f *fakeSchedule) Cancel(_ context.Context, id string) error {
+	f.cancelled = append(f.cancelled, id)
+	if !f.stubborn {
+		f.running = slices.DeleteFunc(f.running, func(other string) bool { return other == id })
+	}
+	return nil
 }
 
 func (f *fakeRemains) act(what string, progress func(int64)) error {
@@ -71,17 +99,19 @@ func (f *fakeRemains) DeleteTopic(_ context.Context, topic string) error {
 }
 
 type fakeSpecs struct {
-	own    *spec.Spec
-	others []Other
+	own     *spec.Spec
+	others  []Other
+	removed bool
 }
 
 func (f fakeSpecs) Spec(context.Context, string) (*spec.Spec, error) { return f.own, nil }
+func (f fakeSpecs) Removed(context.Context, string) (bool, error)    { return f.removed, nil }
 func (f fakeSpecs) Others(context.Context, string) ([]Other, error)  { return f.others, nil }
 
 // removingEnv runs the activities of Remove against fakes. The pipeline's workflows are closed.
 func removingEnv(t *testing.T, f *fakeRemains, specs Specs) (*testsuite.TestActivityEnvironment, *Removing, *fakeTemporal) {
 	hub := &fakeTemporal{closed: map[string]bool{"pipeline:orders": true, "close:orders": true}}
-	a := NewRemoving(f, specs, hub, hub)
+	a := NewRemoving(f, specs, &f.schedule, hub, hub)
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
 	env.RegisterActivity(a)
@@ -146,7 +176,7 @@ func TestSurveyRemains(t *testing.T) {
 	}
 	other := Other{Spec: &spec.Spec{Name: "other"}}
 	f := &fakeRemains{leases: []contract.LeaseHolder{{Replica: 0, Worker: "w"}}}
-	out := survey(f, fakeSpecs{orders(t), []Other{other}}, contract.RemoveTarget{Topics: true})
+	out := survey(f, fakeSpecs{own: orders(t), others: []Other{other}}, contract.RemoveTarget{Topics: true})
 	require.Equal(t, []string{"orders"}, out.Sources)
 	require.Equal(t, 4, out.Lanes)
 	require.Equal(t, 3, out.Fenced)
@@ -155,7 +185,7 @@ func TestSurveyRemains(t *testing.T) {
 	require.Equal(t, []Other{other}, f.others)
 	require.Empty(t, out.Notes)
 
-	out = survey(&fakeRemains{}, fakeSpecs{orders(t), nil}, contract.RemoveTarget{})
+	out = survey(&fakeRemains{}, fakeSpecs{own: orders(t), others: nil}, contract.RemoveTarget{})
 	require.False(t, out.Topics[0].Delete)
 	require.Equal(t, "topics were not asked for", out.Topics[0].Why)
 

@@ -105,6 +105,13 @@ type lives struct {
 	began time.Time // of the last run
 }
 
+func (l *lives) add(e *workflowpb.WorkflowExecutionInfo) {
+	l.open = l.open || e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	if at := e.GetStartTime().AsTime(); at.After(l.began) {
+		l.began = at
+	}
+}
+
 // Others implements Specs.
 func (s started) Others(ctx context.Context, pipeline string) ([]Other, error) {
 	var names []string // in the order of the list, each once
@@ -119,10 +126,7 @@ func (s started) Others(ctx context.Context, pipeline string) ([]Other, error) {
 			l = new(lives)
 			known[name], names = l, append(names, name)
 		}
-		l.open = l.open || e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
-		if at := e.GetStartTime().AsTime(); at.After(l.began) {
-			l.began = at
-		}
+		l.add(e)
 	})
 	if err != nil {
 		return nil, err
@@ -158,6 +162,27 @@ func (s started) Others(ctx context.Context, pipeline string) ([]Other, error) {
 		}
 	}
 	return others, nil
+}
+
+// Removed implements Specs.
+func (s started) Removed(ctx context.Context, pipeline string) (bool, error) {
+	var l lives
+	err := s.each(ctx, fmt.Sprintf("WorkflowId = '%s'", contract.PipelineID(pipeline)), l.add)
+	if err != nil || l.open {
+		return false, err
+	}
+	var removals []*workflowpb.WorkflowExecutionInfo
+	id := contract.RemoveID(pipeline)
+	query := fmt.Sprintf("WorkflowType = '%s' AND WorkflowId = '%s'", contract.WorkflowRemove, id)
+	err = s.each(ctx, query, func(e *workflowpb.WorkflowExecutionInfo) {
+		if e.GetExecution().GetWorkflowId() == id && e.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED {
+			removals = append(removals, e)
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	return s.removed(ctx, removals, l.began)
 }
 
 // removed reports whether one of the removals has left nothing of a pipeline whose last run began at began.

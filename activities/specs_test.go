@@ -189,6 +189,13 @@ func TestOthersAreThoseThatWereNotRemoved(t *testing.T) {
 			temporal := &archive{inputs: map[string]any{"pipeline:bills": fields}, ids: []string{"pipeline:bills"}, removals: tt.removals}
 			others, err := NewSpecs(temporal).Others(context.Background(), "orders")
 			require.NoError(t, err)
+			removed, err := NewSpecs(temporal).Removed(context.Background(), "bills")
+			require.Equal(t, tt.standing == "", removed)
+			if tt.name == "unreadable" {
+				require.ErrorContains(t, err, "history is gone")
+			} else {
+				require.NoError(t, err)
+			}
 			if tt.standing == "" {
 				require.Empty(t, others)
 				return

@@ -64,7 +64,7 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 	deps := temporalDeps{
 		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
 		Servers: servers{p.store, p.cluster}, Closers: p.closers, Tokens: lanes{p.store, p.cluster},
-		Remains: remains{p.store, p.cluster, cfg.Kafka}, Data: cfg.WAL.Dir, Log: cfg.Log,
+		Remains: remains{p.store, p.cluster, cfg.Kafka}, Stocks: stocks{p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
 		Recoveries: p.engines, Levels: p.engines, Tell: p.engines.setTeller, Ready: p.setReady, Host: p.setHost,
 	}
 	if p.disk != nil {

@@ -29,6 +29,7 @@ type temporalDeps struct {
 	Closers activities.Closers
 	Tokens  activities.LaneTokens
 	Remains activities.Remains
+	Stocks  activities.Stocks
 	// Recoveries and Levels are those of the hot paths; Journal is the WAL directory. Nil: nobody asks them anything here.
 	Recoveries activities.Recoveries
 	Levels     activities.Levels
@@ -262,7 +263,9 @@ func (f *fleet) build(fatal func(error)) *trio {
 	shared.RegisterActivity(activities.NewClosing(f.deps.Closers, f.deps.Leases, f.watch, f.client, f.deps.Log))
 	shared.RegisterActivity(activities.NewPlacement(f.host, f.client))
 	shared.RegisterActivity(activities.NewOwnership(f.deps.Tokens, f.watch))
-	shared.RegisterActivity(activities.NewRemoving(f.deps.Remains, activities.NewSpecs(f.client), f.watch, f.client))
+	specs := activities.NewSpecs(f.client)
+	shared.RegisterActivity(activities.NewRemoving(f.deps.Remains, specs, activities.NewSchedules(f.client), f.watch, f.client))
+	shared.RegisterActivity(activities.NewCompacting(f.deps.Stocks, specs, f.watch, f.client))
 
 	bound := worker.Options{
 		DisableWorkflowWorker:            true,
