@@ -66,6 +66,7 @@ func cancelledEverywhere() []cancelled {
 		{workflow: contract.WorkflowDegrade, files: "degrade*.go", prefix: "State", situations: degradeSituations()},
 		{workflow: contract.WorkflowReplayWAL, files: "replaywal*.go", prefix: "State", situations: replaySituations()},
 		{workflow: contract.WorkflowRemove, files: "remove*.go", prefix: "State", situations: removeSituations()},
+		{workflow: contract.WorkflowCompact, files: "compact[._]*.go", prefix: "State", situations: compactSituations()},
 	}
 }
 

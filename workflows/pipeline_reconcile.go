@@ -23,7 +23,9 @@ func (p *pipeline) reconcile(ctx workflow.Context) error {
 		in.Children = append(in.Children, c.state.ID)
 	}
 	for _, c := range p.state.Attached {
-		in.Children = append(in.Children, c.ID)
+		if c.ID != contract.CompactID(p.spec.Name) { // what a run has found stands until the next one takes it back
+			in.Children = append(in.Children, c.ID)
+		}
 	}
 	look, callOff := workflow.WithCancel(ctx)
 	defer callOff()

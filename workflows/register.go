@@ -17,4 +17,5 @@ func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflowWithOptions(Degrade, workflow.RegisterOptions{Name: contract.WorkflowDegrade})
 	r.RegisterWorkflowWithOptions(ReplayWAL, workflow.RegisterOptions{Name: contract.WorkflowReplayWAL})
 	r.RegisterWorkflowWithOptions(Remove, workflow.RegisterOptions{Name: contract.WorkflowRemove})
+	r.RegisterWorkflowWithOptions(Compact, workflow.RegisterOptions{Name: contract.WorkflowCompact})
 }

@@ -111,6 +111,9 @@ func (r *removal) run(ctx workflow.Context) (*contract.RemoveResult, error) {
 // nothing says what was looked for in vain.
 func (r *removal) nothing() string {
 	note := fmt.Sprintf("nothing of pipeline %s is here: no key in Redis, no consumer group %s", r.in.Pipeline, r.remains.Group)
+	if id := r.remains.Schedule; id != "" {
+		note = fmt.Sprintf("schedule %s is there, delete it with `millrace compact unschedule %s`; %s", id, r.in.Pipeline, note)
+	}
 	if len(r.remains.Topics) == 0 {
 		return note + ", no topic of its own; either it never ran here, or it was removed"
 	}
@@ -165,6 +168,9 @@ func (r *removal) running(h contract.Holders) error {
 	return invalid(contract.ErrorRefused, "remove %s: %s; stop it first with `millrace stop %s`", r.in.Pipeline, h, r.in.Pipeline)
 }
 
+// changeRemoveSchedule: a removal deletes the schedule that compacts the pipeline, before anything else.
+const changeRemoveSchedule = "a-removal-deletes-the-schedule"
+
 // remove carries out the steps in their order.
 func (r *removal) remove(ctx workflow.Context) error {
 	token := contract.RemovedPrefix + workflow.GetInfo(ctx).OriginalRunID
@@ -175,6 +181,11 @@ func (r *removal) remove(ctx workflow.Context) error {
 		if r.in.Topics && t.Delete {
 			doomed = append(doomed, t.Topic)
 			ledger = ledger || t.Role == contract.RoleLedger
+		}
+	}
+	if workflow.GetVersion(ctx, changeRemoveSchedule, workflow.DefaultVersion, 1) == 1 {
+		if err := r.step(ctx, contract.RemoveSchedule, r.removing.DeleteSchedule, contract.RemoveTarget{Pipeline: name}); err != nil {
+			return err
 		}
 	}
 	if err := (dismantling{pipeline: name, token: token, sources: r.remains.Sources, rows: !ledger, step: r.step}).run(ctx); err != nil {
@@ -205,12 +216,13 @@ func (r *removal) remove(ctx workflow.Context) error {
 }
 
 var removeNotes = map[string]string{
-	contract.RemoveGroup:  "deletes the consumer group",
-	contract.RemoveFence:  "fences every lane",
-	contract.RemoveLedger: "fences the closers and ends the incarnation in the ledger",
-	contract.RemoveKeys:   "deletes all keys but those that fence the lanes",
-	contract.RemoveTopics: "deletes the topics",
-	contract.RemoveMetas:  "deletes the keys that fence the lanes, and looks for anything left",
+	contract.RemoveSchedule: "deletes the schedule that compacts the pipeline, and ends its runs",
+	contract.RemoveGroup:    "deletes the consumer group",
+	contract.RemoveFence:    "fences every lane",
+	contract.RemoveLedger:   "fences the closers and ends the incarnation in the ledger",
+	contract.RemoveKeys:     "deletes all keys but those that fence the lanes",
+	contract.RemoveTopics:   "deletes the topics",
+	contract.RemoveMetas:    "deletes the keys that fence the lanes, and looks for anything left",
 }
 
 // try carries an activity out, and fails with a way on when it does not succeed for as long as patience.

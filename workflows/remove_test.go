@@ -68,6 +68,9 @@ func removeEnv(r *ruin) *testsuite.TestWorkflowEnvironment {
 	step := func(ctx context.Context, name string, in any) (*contract.Removed, error) {
 		return &contract.Removed{Count: 7}, r.did(ctx, name, in)
 	}
+	register(env, contract.ActivityDeleteSchedule, func(ctx context.Context, in contract.RemoveTarget) (*contract.Removed, error) {
+		return step(ctx, contract.ActivityDeleteSchedule, in)
+	})
 	register(env, contract.ActivityDeleteGroup, func(ctx context.Context, in contract.RemoveTarget) (*contract.Removed, error) {
 		return step(ctx, contract.ActivityDeleteGroup, in)
 	})
@@ -102,8 +105,8 @@ func TestRemoveGoesInOrder(t *testing.T) {
 	require.Equal(t, contract.OutcomeRemoved, result.Outcome)
 	require.Contains(t, result.Note, "journals")
 	require.Equal(t, []string{
-		contract.ActivitySurveyRemains, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup, contract.ActivityFenceLanes,
-		contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup,
+		contract.ActivitySurveyRemains, contract.ActivityAwaitReleased, contract.ActivityDeleteSchedule, contract.ActivityDeleteGroup,
+		contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup,
 		contract.ActivityDeleteTopics, contract.ActivityDeleteKeys + " with metas",
 	}, r.calls)
 	require.Equal(t, []string{"orders.ledger"}, r.deleted, "a topic that another pipeline names stays")
@@ -114,7 +117,7 @@ func TestRemoveGoesInOrder(t *testing.T) {
 	require.Equal(t, contract.StateGrace, graceSeen.State)
 	require.NotNil(t, graceSeen.Until)
 	require.Equal(t, contract.OrphanGrace, result.Ended.Sub(result.Began).Round(time.Minute))
-	require.Len(t, result.Steps, 7)
+	require.Len(t, result.Steps, 8)
 }
 
 func TestRemoveWithoutTopicsGivesTheRowsUp(t *testing.T) {

@@ -82,6 +82,9 @@ func (r *removal) show(ctx workflow.Context) {
 		if left.Fenced > 0 {
 			fmt.Fprintf(&b, "; an earlier removal has fenced %d of the lanes and not finished, which this one does", left.Fenced)
 		}
+		if left.Schedule != "" {
+			fmt.Fprintf(&b, "; schedule `%s` goes first", left.Schedule)
+		}
 		b.WriteString("\n\n| keys | number | bytes |\n|---|---|---|\n")
 		for _, k := range left.Keys {
 			fmt.Fprintf(&b, "| %s | %d | %d |\n", k.Kind, k.Keys, k.Bytes)
