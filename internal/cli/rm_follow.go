@@ -212,6 +212,9 @@ func deleted(steps []contract.RemoveStep) string {
 		counts[s.Step] += int(s.Count)
 	}
 	var gone []string
+	if counts[contract.RemoveSchedule] > 0 {
+		gone = append(gone, "schedule")
+	}
 	if counts[contract.RemoveGroup] > 0 {
 		gone = append(gone, "consumer group")
 	}
@@ -240,6 +243,9 @@ func (f *removing) drawRemains(pipeline string, r contract.Remains) {
 	fmt.Fprintf(w, "pipeline %s has left %s", pipeline, counted(r.Lanes, "lane"))
 	if r.Grouped {
 		fmt.Fprintf(w, " and the consumer group %s", r.Group)
+	}
+	if r.Schedule != "" {
+		fmt.Fprintf(w, ", and the schedule %s, which goes first", r.Schedule)
 	}
 	fmt.Fprintln(w)
 	if r.Slices > 0 {

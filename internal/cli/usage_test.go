@@ -78,7 +78,7 @@ func TestUnknownCommands(t *testing.T) {
 	}{
 		{"statu", ExitUsage, `millrace: millrace has no command "statu"; did you mean status?`},
 		{"statu flights --once", ExitUsage, `did you mean status?`},
-		{"nonsense", ExitUsage, `millrace has no command "nonsense"; there are archive, bench, completion, `},
+		{"nonsense", ExitUsage, `millrace has no command "nonsense"; there are archive, bench, compact, completion, `},
 		{"windows", ExitUsage, "a command is missing, one of get, ls; see millrace windows --help"},
 		{"windows foo", ExitUsage, `millrace windows has no command "foo"; there are get, ls`},
 		{"windows lss flights", ExitUsage, `did you mean ls?`},
@@ -183,6 +183,8 @@ func unknownPipelines(t *testing.T, run terminalRun) {
 			args = append(args, "--dry-run")
 		case "millrace watermark reset":
 			args = append(args, "--from", "latest", "--dry-run")
+		case "millrace compact backfill":
+			args = append(args, "--from", "2001-01-01T00:00:00Z", "--to", "2001-01-02T00:00:00Z")
 		case "millrace wal decide":
 			args = append(args, "--disk", "none")
 		}

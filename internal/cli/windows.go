@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +54,7 @@ how many keys and events it holds and whether it is final.`,
 		Example: "  millrace windows get flights hourly 2001-01-01T00:00:00Z\n  millrace windows get flights hourly 2001-01-01T00:00:00Z --key '{\"origin\":\"ATL\"}' --json",
 		Args:    exactly("NAME", "WINDOW", "START"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := parseStart(args[2])
+			start, err := parseInstant("START", args[2])
 			if err != nil {
 				return err
 			}
@@ -71,7 +69,7 @@ how many keys and events it holds and whether it is final.`,
 				return err
 			}
 			defer srv.Close()
-			want := rowFilter{pipeline: args[0], topic: topic, window: args[1], start: at, revision: revision, key: key}
+			want := rowFilter{pipeline: args[0], topic: topic, window: args[1], start: start.UnixMilli(), revision: revision, key: key}
 			return getWindow(cmd.Context(), sh, srv.cluster, want)
 		},
 	}
@@ -229,16 +227,6 @@ func noLedger(pipeline string, err error) error {
 		return fmt.Errorf("pipeline %s has no ledger topic here: it was never started on this Kafka, or it was removed", pipeline)
 	}
 	return err
-}
-
-func parseStart(text string) (int64, error) {
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t.UnixMilli(), nil
-	}
-	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return ms, nil
-	}
-	return 0, usagef("START is %q; want RFC 3339 such as 2001-01-01T00:00:00Z, or milliseconds since 1970", text)
 }
 
 // drawRows prints rows as a table with a column for every key field and value.
