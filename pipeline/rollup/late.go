@@ -3,6 +3,7 @@ package rollup
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -94,10 +95,11 @@ func ParseLate(headers []source.Header) []LateEvent {
 	return events
 }
 
-// lateCounts is how many events missed each window that lanes fold events into. The late topic may hold one twice, because a
-// commit that is repeated sends it again.
-type lateCounts map[ledger.WindowID]int64
+// lateCounts are, by family of windows that lanes fold events into, the starts of the windows that events missed: one for
+// each event, ascending.
+type lateCounts map[string][]int64
 
+// countLate reads the late topic. It may hold an event twice, because a commit that is repeated sends it again.
 func countLate(ctx context.Context, read LateReader) (lateCounts, error) {
 	counts := make(lateCounts)
 	if read == nil {
@@ -107,20 +109,20 @@ func countLate(ctx context.Context, read LateReader) (lateCounts, error) {
 	err := read(ctx, func(e LateEvent) error {
 		if _, twice := seen[e]; !twice {
 			seen[e] = struct{}{}
-			counts[e.Missed]++
+			counts[e.Missed.Window] = append(counts[e.Missed.Window], e.Missed.Start)
 		}
 		return nil
 	})
+	for _, starts := range counts {
+		slices.Sort(starts)
+	}
 	return counts, err
 }
 
-// within sums the counts of a family's windows that begin in [start, end).
+// within counts the events that missed a family's windows which begin in [start, end).
 func (c lateCounts) within(family string, start, end int64) int64 {
-	var sum int64
-	for id, n := range c {
-		if id.Window == family && start <= id.Start && id.Start < end {
-			sum += n
-		}
-	}
-	return sum
+	starts := c[family]
+	from, _ := slices.BinarySearch(starts, start)
+	to, _ := slices.BinarySearch(starts, end)
+	return int64(to - from)
 }

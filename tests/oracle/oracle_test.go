@@ -172,3 +172,31 @@ func TestCompare(t *testing.T) {
 	require.Equal(t, 1, compare(a, strings.Replace(a, `"n":1`, `"n":2`, 1)).Different)
 	require.Contains(t, compare(a, strings.Replace(a, `,"f":0.1`, ``, 1)).String(), "values.f is missing")
 }
+
+func TestRollups(t *testing.T) {
+	// The last Sunday of March in Berlin, 28th in 1999, has 23 hours, from 922575600 to 922658400.
+	s, err := ReadSpec([]byte(strings.Replace(head, "max_future: 1h", "max_future: 300000h", 1) + `windows: [{name: w, size: 1h}]
+rollups:
+  - {name: daily, from: w, calendar: day, timezone: Europe/Berlin}
+  - {name: yearly, from: daily, calendar: year, timezone: Europe/Berlin}
+`))
+	require.NoError(t, err)
+	lines := []string{
+		`{"t":922575599,"k":"a","v":1,"s":"x"}`,
+		`{"t":922575600,"k":"a","v":2,"s":"y"}`,
+		`{"t":922658399,"k":"a","v":4,"s":"z"}`,
+		`{"t":922575600,"k":"a","v":8,"s":"l"}`, // its hour has passed: it is late for the day, too
+		`{"t":922658400,"k":"a","v":16,"s":"w"}`,
+	}
+	res, err := Run(s, RoundRobin("in", Lines([]byte(strings.Join(lines, "\n")+"\n")), 1, stamped))
+	require.NoError(t, err)
+	var b bytes.Buffer
+	require.NoError(t, res.WriteJSON(&b))
+	out := b.String()
+	require.Contains(t, out, `"window":"daily","start":"1999-03-26T23:00:00Z","end":"1999-03-27T23:00:00Z","key":{"k":"a"},"values":{"n":1,"sum":1,`)
+	require.Contains(t, out, `"window":"daily","start":"1999-03-27T23:00:00Z","end":"1999-03-28T22:00:00Z","key":{"k":"a"},"values":{"n":2,"sum":6,`)
+	require.Contains(t, out, `"window":"daily","start":"1999-03-28T22:00:00Z","end":"1999-03-29T22:00:00Z","key":{"k":"a"},"values":{"n":1,"sum":16,`)
+	require.Contains(t, out, `"window":"yearly","start":"1998-12-31T23:00:00Z","end":"1999-12-31T23:00:00Z","key":{"k":"a"},"values":{"n":4,"sum":23,`)
+	require.Equal(t, int64(1), res.ChildLate["daily"][922_575_600_000])
+	require.Equal(t, int64(1), res.ChildLate["yearly"][915_145_200_000])
+}
