@@ -81,7 +81,8 @@ func TestShadowOverARealClient(t *testing.T) {
 		t.Run(string(lateness), func(t *testing.T) {
 			p, err := shadow.Prepare(ctx, shadow.PrepareConfig{
 				Ask: plan.Ask{
-					Pipeline: "orders", ID: "r1", From: base, To: base + 24*hour, Families: []string{"hourly"}, Lateness: lateness, Live: s, Spec: s,
+					Pipeline: "orders", ID: "r1", From: base, To: base + 24*hour, Families: []string{"hourly"}, Lateness: lateness,
+					Live: s, Spec: s,
 				},
 				Cluster: cluster, Metas: st, Late: verify.LateTopic(cluster, "orders.late"),
 			})
@@ -115,7 +116,8 @@ func TestShadowOverARealClient(t *testing.T) {
 }
 
 // readLane reads a partition to its end as a lane of the pipeline, in a few commits, and returns how many late records it sent.
-func readLane(t *testing.T, s *spec.Spec, st *store.Store, cluster *source.Cluster, producer *source.Producer, topicID string, partition int32) (late int) {
+func readLane(t *testing.T, s *spec.Spec, st *store.Store, cluster *source.Cluster, producer *source.Producer,
+	topicID string, partition int32) (late int) {
 	t.Helper()
 	ctx := t.Context()
 	program, err := fold.Compile(s)

@@ -60,7 +60,8 @@ func parsePlan(b []byte) (*plan.Plan, error) {
 		return nil, fmt.Errorf("plan of a shadow: %w", err)
 	}
 	if p.Version > plan.Version {
-		return nil, fmt.Errorf("plan of %s@%s has version %d, this version of millrace reads up to %d; update millrace", p.Pipeline, p.ID, p.Version, plan.Version)
+		return nil, fmt.Errorf("plan of %s@%s has version %d, this version of millrace reads up to %d; update millrace",
+			p.Pipeline, p.ID, p.Version, plan.Version)
 	}
 	return p, nil
 }

@@ -37,7 +37,12 @@ type endless struct {
 	Cluster
 	end       int64
 	committed map[int32]int64
+	silent    bool // nobody runs the lanes
+	ctl       store.PipelineCtl
+	commits   int64
 }
+
+func (e *endless) PipelineCtl(context.Context, string) (store.PipelineCtl, error) { return e.ctl, nil }
 
 func (e *endless) Ends(_ context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error) {
 	out := map[source.TopicPartition]source.Ends{}
@@ -48,8 +53,11 @@ func (e *endless) Ends(_ context.Context, tps ...source.TopicPartition) (map[sou
 }
 
 func (e *endless) ReadMeta(_ context.Context, id store.LaneID) (store.Meta, bool, error) {
+	if !e.silent {
+		e.commits++
+	}
 	offset, ok := e.committed[id.Partition]
-	return store.Meta{Offset: offset}, ok, nil
+	return store.Meta{Offset: offset, Cursor: store.Cursor{Seq: e.commits}}, ok, nil
 }
 
 func TestLiveLanesThatLagAreNoticed(t *testing.T) {
@@ -73,7 +81,20 @@ func TestLiveLanesThatLagAreNoticed(t *testing.T) {
 	require.Empty(t, look(), "it keeps up, though its log goes on")
 	now = now.Add(time.Second)
 	require.Contains(t, look(), "100 offsets behind")
-	e.committed[0] = 1000
+	e.ctl.Paused = true
+	require.Empty(t, look(), "it is not to keep up")
+	e.ctl.Paused = false
+	require.NotEmpty(t, look())
+	e.silent = true
+	now = now.Add(goneAfter - time.Second)
+	look()
+	e.end += 1000
+	now = now.Add(lagAfter)
+	look()
+	require.Empty(t, look(), "nobody runs it")
+	e.silent = false
+	require.NotEmpty(t, look())
+	e.committed[0] = e.end
 	now = now.Add(time.Hour)
 	require.Empty(t, look())
 	require.Less(t, len(live.asked), 8)

@@ -142,7 +142,8 @@ func (g *gathering) checkKept(ctx context.Context, topic string) error {
 	if strings.Contains(settings[policy], "compact") {
 		return &plan.RefusedError{Refusals: []plan.Refusal{{
 			Reason: plan.ReasonCompacted,
-			Detail: fmt.Sprintf("topic %s has %s=%s: it keeps the last record of each key, so what a window held cannot be read again", topic, policy, settings[policy]),
+			Detail: fmt.Sprintf("topic %s has %s=%s: it keeps the last record of each key, so what a window held cannot be read again",
+				topic, policy, settings[policy]),
 		}}}
 	}
 	return nil

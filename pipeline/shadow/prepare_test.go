@@ -14,6 +14,7 @@ import (
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/verify"
 )
 
 func TestWhatCannotBeReadAgainIsRefused(t *testing.T) {
@@ -157,6 +158,11 @@ func TestCorrectedWindowsCanBeCountedAgain(t *testing.T) {
 	require.NotEmpty(t, differ)
 	w.approve()
 	require.NoError(t, shadow.End(w.ctx, w.store, "orders", "r1", time.UnixMilli(w.clock), nil))
+	v, err := verify.Run(w.ctx, verify.Config{
+		Spec: w.spec, State: w.store, Kafka: w.kafka, Now: func() time.Time { return time.UnixMilli(w.clock) },
+	})
+	require.NoError(t, err)
+	require.Empty(t, v.Problems)
 
 	for _, next := range []struct {
 		text  string
@@ -215,8 +221,11 @@ func (w *world) approve() {
 					return row.Events, a.End(h)
 				},
 			})
+			if err != nil {
+				return err
+			}
 			require.Equal(w.t, publish.VerdictPublished, done.Verdict)
-			return err
+			return held.ShowRows(w.ctx)
 		}))
 		slot.Close()
 	}

@@ -187,7 +187,9 @@ func TestEndedShadowIsNotWrittenTo(t *testing.T) {
 }
 
 func isEnded(err error) bool {
-	for _, want := range []error{store.ErrNoShadow, store.ErrShadowEnds, store.ErrFenced, store.ErrNoMeta, store.ErrRemoved, store.ErrOwnerChanged, shadow.ErrLost} {
+	for _, want := range []error{
+		store.ErrNoShadow, store.ErrShadowEnds, store.ErrFenced, store.ErrNoMeta, store.ErrRemoved, store.ErrOwnerChanged, shadow.ErrLost,
+	} {
 		if errors.Is(err, want) {
 			return true
 		}

@@ -52,8 +52,8 @@ type RunConfig struct {
 type MemoryError struct{ Limit, Used int64 }
 
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("the shadow holds %d bytes, and lane.memory_limit allows it %d; count a shorter range, or raise the limit in the spec that counts",
-		e.Used, e.Limit)
+	return fmt.Sprintf("the shadow holds %d bytes, and lane.memory_limit allows it %d; count a shorter range, "+
+		"or raise the limit in the spec that counts", e.Used, e.Limit)
 }
 
 // running is a shadow that runs in this process.
@@ -192,6 +192,9 @@ func (r *running) readAndCompare(ctx context.Context) error {
 		}
 	})
 	err := r.compareAll(inner)
+	if err == nil && r.cfg.Progress != nil {
+		r.cfg.Progress(r.report())
+	}
 	if cause := context.Cause(inner); err != nil && cause != nil {
 		err = cause
 	}

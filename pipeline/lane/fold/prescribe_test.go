@@ -51,7 +51,9 @@ func offsetOf(t *testing.T, side source.SideRecord) (offset int64) {
 // rereading is an empty state whose records below end were decided before.
 func rereading(t *testing.T, end int64) *State {
 	t.Helper()
-	meta := store.Meta{Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle, Decided: end, TopicID: "id", Balance: store.Balance{Known: true}}
+	meta := store.Meta{
+		Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle, Decided: end, TopicID: "id", Balance: store.Balance{Known: true},
+	}
 	l, err := NewLoader(mustProgram(t), testLane, meta, nil)
 	require.NoError(t, err)
 	s, _, err := l.Done()

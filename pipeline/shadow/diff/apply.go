@@ -104,7 +104,8 @@ func (a *Applying) End(h *Header) error {
 		}
 	}
 	if keys, sum := a.sum.Rows(), a.sum.String(); keys != h.Row.Keys || sum != h.Row.Checksum {
-		return fmt.Errorf("%w: %s has %d keys with checksum %s, the header says %d and %s", ErrBase, h.ID(), keys, sum, h.Row.Keys, h.Row.Checksum)
+		return fmt.Errorf("%w: %s has %d keys with checksum %s, the header says %d and %s",
+			ErrBase, h.ID(), keys, sum, h.Row.Keys, h.Row.Checksum)
 	}
 	return nil
 }

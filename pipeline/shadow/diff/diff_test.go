@@ -120,7 +120,8 @@ func TestBaseAndDifferenceMakeTheNewContent(t *testing.T) {
 
 func TestHeadersComeBackAsTheyWere(t *testing.T) {
 	h := &Header{
-		Version: HeaderVersion, Lateness: "none", Scope: "whole", BaseRevision: 3, BaseChecksum: "aa", Added: 1, Changed: 2, Removed: 3, Pages: 1, Digest: "d",
+		Version: HeaderVersion, Lateness: "none", Scope: "whole", BaseRevision: 3, BaseChecksum: "aa",
+		Added: 1, Changed: 2, Removed: 3, Pages: 1, Digest: "d",
 		Row: ledger.Row{
 			Version: ledger.RowVersion, Pipeline: "p", Window: "hourly", Start: 3600_000, End: 7200_000, Edition: 1, Revision: 4,
 			Lanes: []ledger.Cover{{Topic: "t", Offset: 9, FirstOffset: -1, LastOffset: -1}},

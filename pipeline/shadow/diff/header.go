@@ -60,7 +60,8 @@ func ParseHeader(b []byte) (*Header, error) {
 		return nil, fmt.Errorf("%w: header: %w", ErrCorrupt, err)
 	}
 	if h.Version > HeaderVersion {
-		return nil, fmt.Errorf("header of %s has version %d, this version of millrace reads up to %d; update millrace", h.ID(), h.Version, HeaderVersion)
+		return nil, fmt.Errorf("header of %s has version %d, this version of millrace reads up to %d; update millrace",
+			h.ID(), h.Version, HeaderVersion)
 	}
 	return h, nil
 }

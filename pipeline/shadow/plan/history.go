@@ -219,6 +219,19 @@ func (h *laneHistory) effectiveAtLeast(offset int64) int64 {
 	return low
 }
 
+// acceptedIn lists the jumps in [from, to) that the operator is known to have accepted.
+func (h *laneHistory) acceptedIn(from, to int64) (offsets []int64) {
+	if h.meta == nil {
+		return nil
+	}
+	for _, offset := range h.meta.Accepted {
+		if offset >= from && offset < to {
+			offsets = append(offsets, offset)
+		}
+	}
+	return offsets
+}
+
 // sealsFor returns what a lane that begins with the basis adopts up to end, with the deadlines from which on its windows
 // take nothing more.
 func (h *laneHistory) sealsFor(start, end int64, basis store.Basis, cuts []store.Seal) []store.Seal {

@@ -426,7 +426,8 @@ func (m *model) follow(l *Lane, log []modelRecord) map[window.Ref][]int64 {
 func (m *model) ask(lateness Lateness) Ask {
 	from := int64(10_000) + m.r.Int64N(1+(m.clock-10_000)/2)
 	return Ask{
-		Pipeline: "orders", ID: "r", From: from, To: from + m.r.Int64N(1+m.clock-from), Lateness: lateness, Live: m.spec, Spec: m.spec, Now: time.UnixMilli(m.clock),
+		Pipeline: "orders", ID: "r", From: from, To: from + m.r.Int64N(1+m.clock-from), Lateness: lateness,
+		Live: m.spec, Spec: m.spec, Now: time.UnixMilli(m.clock),
 	}
 }
 

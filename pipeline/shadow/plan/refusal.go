@@ -99,7 +99,8 @@ func refuse(id ledger.WindowID, reason, format string, args ...any) *Refusal {
 }
 
 func refuseTrimmed(id ledger.WindowID, f *Facts, earliest int64) *Refusal {
-	r := refuse(id, ReasonTrimmed, "the log of %s/%d begins at offset %d, and records of the window lay below it", f.Topic, f.Partition, f.LogStart)
+	r := refuse(id, ReasonTrimmed, "the log of %s/%d begins at offset %d, and records of the window lay below it",
+		f.Topic, f.Partition, f.LogStart)
 	if earliest != window.NoTime {
 		r.Earliest = earliest
 		r.Detail += "; windows that begin at " + window.FormatTime(earliest) + " or later can be counted again"

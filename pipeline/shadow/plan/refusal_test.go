@@ -45,8 +45,9 @@ late: {kafka: {topic: orders.late}}
 		}
 		for p := range int32(lanesOf) {
 			row.Lanes = append(row.Lanes, ledger.Cover{
-				Topic: "orders", Partition: p, TopicID: "id", Offset: 10*h + 12, FirstOffset: 10 * h, LastOffset: 10*h + 9, Folded: 10, Recountable: true,
-				Basis: store.Basis{Known: true, Watermark: h*hour - 1, Sealed: window.NoTime},
+				Topic: "orders", Partition: p, TopicID: "id", Offset: 10*h + 12, FirstOffset: 10 * h, LastOffset: 10*h + 9, Folded: 10,
+				Recountable: true,
+				Basis:       store.Basis{Known: true, Watermark: h*hour - 1, Sealed: window.NoTime},
 			})
 		}
 		b.Rows[row.ID()] = row
@@ -213,6 +214,6 @@ func TestScopeFollowsTheCost(t *testing.T) {
 	require.Equal(t, near, ask.Spec.Event.MaxFuture)
 	require.Equal(t, hour*191+s.AllowedLateness.Millis(), p.Windows[0].Deadline)
 	late := s.AllowedLateness.Millis()
-	require.Equal(t, []store.Seal{{Offset: 1890, Before: 188*hour + late}, {Offset: 1892, Before: 189*hour + late}, {Offset: 1902, Before: 190*hour + late}},
-		p.Lanes[0].Seals, "rows of other windows say what was passed as well")
+	seals := []store.Seal{{Offset: 1890, Before: 188*hour + late}, {Offset: 1892, Before: 189*hour + late}, {Offset: 1902, Before: 190*hour + late}}
+	require.Equal(t, seals, p.Lanes[0].Seals, "rows of other windows say what was passed as well")
 }

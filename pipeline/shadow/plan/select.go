@@ -54,8 +54,8 @@ func Select(ask Ask, book *Book) (*Selection, error) {
 		return nil, refuseAll(ReasonOtherTopics, "the spec that counts reads %s and the pipeline reads %s; give them the same source.topics", b, a)
 	}
 	if ask.Lateness == FromLate && ask.Live.Late.Kafka == nil {
-		return nil, refuseAll(ReasonNoLate, "the spec of %s names no late topic, so late events cannot be counted from one; use lateness %s, "+
-			"which counts whatever arrived", ask.Pipeline, None)
+		return nil, refuseAll(ReasonNoLate, "the spec of %s names no late topic, so late events cannot be counted from one; "+
+			"use lateness %s, which counts whatever arrived", ask.Pipeline, None)
 	}
 	windows, err := window.NewPlan(ask.Spec)
 	if err != nil {
@@ -83,7 +83,8 @@ func (s *Selection) pick() error {
 		total += s.countIn(i)
 	}
 	if total > MaxWindows {
-		return refuseAll(ReasonRange, "%d windows lie between %s and %s, and one replay counts %d at the most; choose a shorter range or one window family",
+		return refuseAll(ReasonRange, "%d windows lie between %s and %s, and one replay counts %d at the most; "+
+			"choose a shorter range or one window family",
 			total, window.FormatTime(s.ask.From), window.FormatTime(s.ask.To), MaxWindows)
 	}
 	for _, i := range families {
