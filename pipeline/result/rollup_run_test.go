@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -75,15 +76,18 @@ func (w *rolling) correctWithLate(start int64) {
 
 	base := w.rowOf("minutely", start)
 	row := *counted
-	row.Reason, row.Replay = ledger.ReasonReplay, &ledger.ReplayOrigin{ID: "x", BaseRevision: base.Revision, BaseChecksum: base.Checksum, Lateness: "none", Diff: "d"}
+	row.Reason, row.Replay = ledger.ReasonReplay, &ledger.ReplayOrigin{
+		ID: "x", BaseRevision: base.Revision, BaseChecksum: base.Checksum, Lateness: "none", Diff: "d",
+	}
 	slot := publish.New(publish.Config{
-		Slot: w.slotOf("minutely", start), Pipeline: "orders", Families: []string{"minutely"}, Spec: w.spec.Version(), Kafka: w.kafka, State: w.store,
-		Keep: w.spec.Retention, Now: func() time.Time { return w.clk.now },
+		Slot: w.slotOf("minutely", start), Pipeline: "orders", Families: []string{"minutely"}, Spec: w.spec.Version(),
+		Kafka: w.kafka, State: w.store, Keep: w.spec.Retention, Now: func() time.Time { return w.clk.now },
 	})
 	defer slot.Close()
 	require.NoError(w.t, slot.Do(func(h *publish.Held) error {
 		done, err := h.Correct(w.ctx, &publish.Correction{
-			Row: &row, BaseRevision: base.Revision, BaseChecksum: base.Checksum, Topics: publish.TopicIDs{Results: "made-first", States: "states-first"},
+			Row: &row, BaseRevision: base.Revision, BaseChecksum: base.Checksum,
+			Topics: publish.TopicIDs{Results: "made-first", States: "states-first"},
 			Content: func(_ ctxType, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
 				for _, c := range content {
 					if err := emit(c); err != nil {
@@ -285,7 +289,8 @@ func TestStatesThatAreGoneAreAnIncident(t *testing.T) {
 	require.Len(t, done.Incidents, 1)
 	require.Equal(t, "minutely", done.Incidents[0].Child)
 	require.Equal(t, aDay+5*minute, done.Incidents[0].ChildStart)
-	require.Contains(t, done.Incidents[0].Why, "incident state-lost: window hours/2023-09-12T00:00:00Z needs the state of window minutely/2023-09-12T00:05:00Z: ")
+	require.Contains(t, done.Incidents[0].Why,
+		"incident state-lost: window hours/2023-09-12T00:00:00Z needs the state of window minutely/2023-09-12T00:05:00Z: ")
 	require.Equal(t, wholeDay, w.ofDay())
 }
 
@@ -307,4 +312,52 @@ func TestTwoRunsAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, wholeDay, w.ofDay())
 	w.requireOracle(end)
+}
+
+// TestRollupsConverge corrects minutes, runs up to any bound and lets closers die, in any order: the run that comes last leaves
+// what the oracle says of everything that ever arrived.
+func TestRollupsConverge(t *testing.T) {
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		w := newRolling(t, "Europe/Berlin", 2)
+		from := time.Date(2023, 10, 28, 20, 0, 0, 0, time.UTC).UnixMilli()
+		var minutes []int64
+		for m := range int64(30) {
+			minutes = append(minutes, from+(m*55+r.Int64N(50))*minute)
+			w.event(r.IntN(2), fmt.Sprint("k", r.IntN(4)), minutes[m]+r.Int64N(minute), r.Int64N(100))
+		}
+		end := w.pass(minutes[len(minutes)-1])
+		r.Shuffle(len(minutes), func(i, j int) { minutes[i], minutes[j] = minutes[j], minutes[i] })
+		late := minutes[:5]
+		for _, m := range late {
+			w.event(r.IntN(2), fmt.Sprint("k", r.IntN(6)), m-m%minute+r.Int64N(minute), r.Int64N(100))
+		}
+		w.closeAll(w.newCloser())
+		for len(late) > 0 {
+			switch r.IntN(3) {
+			case 0:
+				w.correctWithLate(late[0] - late[0]%minute)
+				late = late[1:]
+			case 1:
+				_, _, err := w.tryRollUp(w.newCloser(), from+r.Int64N(40*24)*hour)
+				require.NoError(t, err)
+			case 2:
+				left := r.IntN(150)
+				w.kafka.Plan(func(publishtest.Step) publishtest.Outcome {
+					if left--; left < 0 {
+						return publishtest.Outcome(1 + r.IntN(2))
+					}
+					return publishtest.Pass
+				})
+				_, _, _ = w.tryRollUp(w.newCloser(), forever)
+				w.kafka.Plan(nil)
+			}
+		}
+		next := w.newCloser()
+		w.rollUp(next)
+		w.round(next)
+		w.requireOracleOf(w.withLate(), end)
+		_, booked := w.rollUp(w.newCloser())
+		require.Empty(t, booked, "seed %d", seed)
+	}
 }

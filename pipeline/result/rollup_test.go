@@ -114,7 +114,8 @@ func (w *rolling) tryRollUp(c *result.Closer, upper int64) (done report.Rollup, 
 func families(r report.Rollup) string {
 	var parts []string
 	for _, f := range r.Families {
-		parts = append(parts, fmt.Sprintf("%s %d+%d=%d?%d!%d-%d", f.Name, f.Published, f.Corrected, f.Unchanged, f.Waiting, f.Incidents, f.Failed))
+		parts = append(parts, fmt.Sprintf("%s %d+%d=%d?%d!%d-%d",
+			f.Name, f.Published, f.Corrected, f.Unchanged, f.Waiting, f.Incidents, f.Failed))
 	}
 	return strings.Join(parts, " ")
 }
@@ -217,7 +218,9 @@ func TestRollupsAreTheOracles(t *testing.T) {
 		{"Apia, a day that is missing", "Pacific/Apia", [][2]string{{"2011-12-29T06:00:00Z", "2012-01-01T14:00:00Z"}}},
 		{"St John's, a day that begins twice", "America/St_Johns", [][2]string{{"2010-11-06T20:00:00Z", "2010-11-08T06:00:00Z"}}},
 		{"Sao Paulo, a day without midnight", "America/Sao_Paulo", [][2]string{{"2018-11-03T20:00:00Z", "2018-11-05T06:00:00Z"}}},
-		{"months apart", "Asia/Kathmandu", [][2]string{{"2023-06-30T16:00:00Z", "2023-06-30T20:00:00Z"}, {"2023-08-31T16:00:00Z", "2023-08-31T20:00:00Z"}}},
+		{"months apart", "Asia/Kathmandu", [][2]string{
+			{"2023-06-30T16:00:00Z", "2023-06-30T20:00:00Z"}, {"2023-08-31T16:00:00Z", "2023-08-31T20:00:00Z"},
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newRolling(t, c.zone, 2)

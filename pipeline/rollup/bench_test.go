@@ -78,7 +78,9 @@ rollups: [{name: hours, from: minutely, calendar: hour}, {name: days, from: hour
 			books := &books{slots: 1, rows: map[ledger.WindowID]*ledger.Row{}, ended: map[int32]int{}, rolled: map[string]int64{},
 				floors: map[slotFamily]int64{{0, "minutely"}: 60 * 60_000}}
 			for m := range int64(60) {
-				row := &ledger.Row{Window: "minutely", Start: m * 60_000, End: (m + 1) * 60_000, Revision: 1, Final: true, Keys: int64(keys), Events: int64(keys)}
+				row := &ledger.Row{
+					Window: "minutely", Start: m * 60_000, End: (m + 1) * 60_000, Revision: 1, Final: true, Keys: int64(keys), Events: int64(keys),
+				}
 				books.rows[row.ID()] = row
 			}
 			b.ReportAllocs()

@@ -20,7 +20,8 @@ type Contents interface {
 // what was published.
 type Desk interface {
 	Correct(ctx context.Context, c *publish.Correction) (publish.Corrected, error)
-	AmendLatest(ctx context.Context, id ledger.WindowID, revision int, checksum string, change func(*ledger.Row) bool) (publish.Corrected, error)
+	AmendLatest(ctx context.Context, id ledger.WindowID, revision int, checksum string,
+		change func(*ledger.Row) bool) (publish.Corrected, error)
 }
 
 // Config says what is rolled up and how. All fields are required but those that say what they are without.

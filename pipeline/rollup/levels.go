@@ -82,7 +82,7 @@ func (l *level) openChild(b *books, p *parent) (child ledger.WindowID, open bool
 	for start := p.id.Start; start < p.end; {
 		from, to := l.child.Bounds(start)
 		if from != start || to > p.end {
-			return child, false, fmt.Errorf("window %s of %s lies in two windows of the roll-up", ledger.WindowID{Window: l.From, Start: from}, l.From)
+			return child, false, fmt.Errorf("window %s lies in two windows of the roll-up", ledger.WindowID{Window: l.From, Start: from})
 		}
 		if child = (ledger.WindowID{Window: l.From, Start: start}); !b.isFinal(child, to) {
 			return child, true, nil

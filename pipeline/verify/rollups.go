@@ -44,8 +44,8 @@ func (v *Report) checkChildren(from string, row *ledger.Row, l *ledgerTopic) {
 		}
 		published, ok := child.rows[c.Revision] // a later revision was published since the child's slot was read
 		if ok && published.Checksum != c.Checksum {
-			v.problem(ProblemLedger, row.ID().String(), "revision %d was made from revision %d of %s with checksum %s, the ledger says %s", row.Revision,
-				c.Revision, child.last.ID(), c.Checksum, published.Checksum)
+			v.problem(ProblemLedger, row.ID().String(), "revision %d was made from revision %d of %s with checksum %s, the ledger says %s",
+				row.Revision, c.Revision, child.last.ID(), c.Checksum, published.Checksum)
 		}
 		if known = known && ok; ok {
 			events += published.Events
