@@ -294,6 +294,20 @@ func TestStatesThatAreGoneAreAnIncident(t *testing.T) {
 	require.Equal(t, wholeDay, w.ofDay())
 }
 
+// What the topic has lost may still stand in Redis.
+func TestStatesThatOnlyRedisHas(t *testing.T) {
+	w := newRolling(t, "UTC", 2)
+	_, end := smallDay(w)
+	c := w.newCloser()
+	w.closeAll(c)
+	w.kafka.MakeTopicAgain(ledger.StatesTopic("orders"), "states-second", 3)
+	done, _ := w.rollUp(c)
+	require.Empty(t, done.Incidents)
+	require.Equal(t, wholeDay, w.ofDay())
+	want, _ := w.expected(end)
+	require.Equal(t, strings.Count(want, "\n"), len(w.results())-1, "all but the row of the window that passes the others")
+}
+
 // Two runs at once publish every window once.
 func TestTwoRunsAtOnce(t *testing.T) {
 	w := newRolling(t, "UTC", 1)

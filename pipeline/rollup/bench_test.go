@@ -23,6 +23,15 @@ type generated struct{ rows []ledger.Content }
 func (g *generated) ReadStates(context.Context, *ledger.Row) ([]ledger.Content, error) {
 	return g.rows, nil
 }
+func (g *generated) EachState(_ context.Context, _ *ledger.Row, fn func(key, state []byte) error) error {
+	for i := range g.rows {
+		if err := fn(g.rows[i].Key, g.rows[i].State); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (g *generated) Read(context.Context, *ledger.Row) ([]ledger.Content, error) { return g.rows, nil }
 
 // discarding publishes nothing, and reads all that it is given.

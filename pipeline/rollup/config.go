@@ -14,6 +14,7 @@ import (
 type Contents interface {
 	Read(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
 	ReadStates(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
+	EachState(ctx context.Context, row *ledger.Row, fn func(key, state []byte) error) error
 }
 
 // Desk publishes in the slots of the pipeline; its methods are those of publish.Held in the slot of the window, and show

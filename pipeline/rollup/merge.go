@@ -41,22 +41,31 @@ type merged struct {
 
 // mergeChildren merges the states of a window's children, in the order of their starts, into the runner's table.
 func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, children []ledger.Child) (*merged, error) {
-	r.table.Reset()
 	m := &merged{table: r.table, states: l.states}
-	for _, child := range children {
-		id := ledger.WindowID{Window: child.Window, Start: child.Start}
-		row := b.rows[id]
-		if row == nil {
-			return nil, &LostStateError{p.id, id, errGivenUp}
-		}
-		if err := r.mergeChild(ctx, row); err != nil {
+	elsewhere := make(map[int64]bool) // starts of children whose states the topic does not hold
+	for again := true; again; {
+		r.table.Reset()
+		m.events, again = 0, false
+		for _, child := range children {
+			id := ledger.WindowID{Window: child.Window, Start: child.Start}
+			row := b.rows[id]
+			if row == nil {
+				return nil, &LostStateError{p.id, id, errGivenUp}
+			}
+			err := r.mergeChild(ctx, row, elsewhere[id.Start])
 			var gone *publish.GoneError
-			if errors.As(err, &gone) || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion) {
+			if errors.As(err, &gone) && !elsewhere[id.Start] { // what was merged of it is worth nothing
+				elsewhere[id.Start], again = true, true
+				break
+			}
+			if gone != nil || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion) {
 				return nil, &LostStateError{p.id, id, err}
 			}
-			return nil, err
+			if err != nil {
+				return nil, err
+			}
+			m.events += row.Events
 		}
-		m.events += row.Events
 	}
 	m.order = make([]uint32, m.table.Len())
 	counted := int64(0)
@@ -72,10 +81,19 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 	return m, nil
 }
 
-// mergeChild merges the states of one revision into the table. A child that holds nothing was published nowhere.
-func (r *run) mergeChild(ctx context.Context, row *ledger.Row) error {
+// mergeChild merges the states of one revision into the table: those of the states topic, or wherever they still stand. A child
+// that holds nothing was published nowhere.
+func (r *run) mergeChild(ctx context.Context, row *ledger.Row, elsewhere bool) error {
 	if row.Keys == 0 {
 		return nil
+	}
+	if !elsewhere {
+		return r.cfg.Contents.EachState(ctx, row, func(key, state []byte) error {
+			if err := r.table.MergeEntry(key, state, 0); err != nil {
+				return fmt.Errorf("key %s: %w", key, err)
+			}
+			return nil
+		})
 	}
 	contents, err := r.cfg.Contents.ReadStates(ctx, row)
 	if err != nil {
