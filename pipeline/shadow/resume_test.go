@@ -186,6 +186,36 @@ func TestEndedShadowIsNotWrittenTo(t *testing.T) {
 	}
 }
 
+// TestEndFencesBeforeItDeletes: from then on nobody can take the shadow or its lanes, or steer it.
+func TestEndFencesBeforeItDeletes(t *testing.T) {
+	w := newWorld(t, 12, summing("v", hourly), 2)
+	w.live(200)
+	w.begin(w.ask(plan.AsRead, summing("v", hourly)))
+	ending := w.newProcess()
+	scanning, thaw := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	ending.faults.Gate(func(_ context.Context, op storetest.Op) {
+		if op.Args[0] == "scan" {
+			once.Do(func() { close(scanning) })
+			<-thaw
+		}
+	})
+	done := make(chan error, 1)
+	go func() { done <- shadow.End(w.ctx, ending.store, "orders", "r1", time.UnixMilli(w.clock), nil) }()
+	<-scanning
+	require.ErrorIs(t, shadow.SetRate(w.ctx, w.store, "orders", "r1", 1), store.ErrShadowEnds)
+	_, err := shadow.Run(w.ctx, w.runConfig())
+	require.ErrorIs(t, err, store.ErrShadowEnds)
+	for n := range int32(2) {
+		meta, found, err := w.store.ReadMeta(w.ctx, store.LaneID{Pipeline: "orders@r1", Topic: "orders", Partition: n})
+		require.NoError(t, err)
+		require.True(t, found && meta.Owner.Removed())
+	}
+	close(thaw)
+	require.NoError(t, <-done)
+	require.Empty(t, w.keysOf())
+}
+
 func isEnded(err error) bool {
 	for _, want := range []error{
 		store.ErrNoShadow, store.ErrShadowEnds, store.ErrFenced, store.ErrNoMeta, store.ErrRemoved, store.ErrOwnerChanged, shadow.ErrLost,

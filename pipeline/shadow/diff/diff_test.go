@@ -118,6 +118,23 @@ func TestBaseAndDifferenceMakeTheNewContent(t *testing.T) {
 	}
 }
 
+// TestWrongBaseIsNamed: the first key whose values are not those that the difference was made of.
+func TestWrongBaseIsNamed(t *testing.T) {
+	changed := Row{Key: []byte("b"), Old: []byte("1"), New: []byte("2")}
+	for name, base := range map[string]ledger.Content{
+		"other values": {Key: []byte("b"), Values: []byte("9")},
+		"overflow":     {Key: []byte("b"), Values: []byte("1"), Overflow: true},
+		"missing":      {Key: []byte("c"), Values: []byte("1")},
+	} {
+		a := NewApplying([]Row{changed}, func(ledger.Content) error { return nil })
+		err := a.AddBase(base)
+		require.ErrorIs(t, err, ErrBase, name)
+		require.ErrorContains(t, err, "key b", name)
+	}
+	a := NewApplying([]Row{{Key: []byte("b"), New: []byte("2")}}, func(ledger.Content) error { return nil })
+	require.ErrorIs(t, a.AddBase(ledger.Content{Key: []byte("b"), Values: []byte("2")}), ErrBase, "a key that should be new")
+}
+
 func TestHeadersComeBackAsTheyWere(t *testing.T) {
 	h := &Header{
 		Version: HeaderVersion, Lateness: "none", Scope: "whole", BaseRevision: 3, BaseChecksum: "aa",

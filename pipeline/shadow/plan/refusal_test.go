@@ -214,6 +214,8 @@ func TestScopeFollowsTheCost(t *testing.T) {
 	require.Equal(t, near, ask.Spec.Event.MaxFuture)
 	require.Equal(t, hour*191+s.AllowedLateness.Millis(), p.Windows[0].Deadline)
 	late := s.AllowedLateness.Millis()
-	seals := []store.Seal{{Offset: 1890, Before: 188*hour + late}, {Offset: 1892, Before: 189*hour + late}, {Offset: 1902, Before: 190*hour + late}}
+	seals := []store.Seal{
+		{Offset: 1890, Before: 188*hour + late}, {Offset: 1892, Before: 189*hour + late}, {Offset: 1902, Before: 190*hour + late},
+	}
 	require.Equal(t, seals, p.Lanes[0].Seals, "rows of other windows say what was passed as well")
 }

@@ -51,7 +51,7 @@ func Select(ask Ask, book *Book) (*Selection, error) {
 		return nil, fmt.Errorf("lateness %q is unknown; want %s, %s or %s", ask.Lateness, AsRead, None, FromLate)
 	}
 	if a, b := topicsOf(ask.Live), topicsOf(ask.Spec); a != b {
-		return nil, refuseAll(ReasonOtherTopics, "the spec that counts reads %s and the pipeline reads %s; give them the same source.topics", b, a)
+		return nil, refuseAll(ReasonOtherTopics, "the spec that counts reads %s and the pipeline reads %s; give both the same topics", b, a)
 	}
 	if ask.Lateness == FromLate && ask.Live.Late.Kafka == nil {
 		return nil, refuseAll(ReasonNoLate, "the spec of %s names no late topic, so late events cannot be counted from one; "+
