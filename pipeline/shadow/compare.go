@@ -142,7 +142,7 @@ func (r *running) compareReady(ctx context.Context, ready []int) error {
 			return r.lostOr(err)
 		}
 		r.pending = slices.DeleteFunc(r.pending, func(k int) bool { return k == i })
-		r.release()
+		r.releaseSlices()
 	}
 	return nil
 }
@@ -155,8 +155,8 @@ func (r *running) lostOr(err error) error {
 	return err
 }
 
-// release lets the lanes drop what no window needs any more.
-func (r *running) release() {
+// releaseSlices lets the lanes drop what no window needs any more.
+func (r *running) releaseSlices() {
 	if low := r.lowestPending(); low > r.needed.Load() {
 		r.needed.Store(low)
 		for _, l := range r.lanes {
@@ -165,8 +165,8 @@ func (r *running) release() {
 	}
 }
 
-// count counts the windows of a report.
-func (r *running) count(out *Report) {
+// countWindows counts the windows of a report.
+func (r *running) countWindows(out *Report) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out.Windows, out.Compared, out.Refused = len(r.plan.Windows), len(r.headers), len(r.plan.Refused)

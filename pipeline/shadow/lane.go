@@ -52,7 +52,7 @@ func (l *reading) Run(ctx context.Context) error {
 	defer l.share.Leave()
 	pause := 50 * time.Millisecond
 	for {
-		err := l.live(ctx)
+		err := l.readOwned(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -88,8 +88,8 @@ func isFinal(err error) bool {
 // errRead ends a lane whose log cannot be read to its end.
 var errRead = errors.New("the log cannot be read")
 
-// live takes the lane over, restores it and reads on.
-func (l *reading) live(ctx context.Context) error {
+// readOwned takes the lane over, restores it and reads on.
+func (l *reading) readOwned(ctx context.Context) error {
 	if err := l.takeOver(ctx); err != nil {
 		return err
 	}
@@ -159,13 +159,13 @@ func (l *reading) loop(ctx context.Context) error {
 			if !ok {
 				return l.readerEnded()
 			}
-			if err := l.fold(&b); err != nil {
+			if err := l.foldBatch(&b); err != nil {
 				return err
 			}
 		case <-tick.C:
-			l.report()
+			l.publishStanding()
 			if l.commits.Due(time.Now()) {
-				l.commit()
+				l.commitChanges()
 			}
 		case r, ok := <-l.committer.Results():
 			if !ok {
@@ -217,8 +217,8 @@ func (l *reading) waits(reason string) {
 
 func (l *reading) interval() time.Duration { return l.program.Spec.Lane.CommitInterval.Std() }
 
-// fold takes a batch up to the end of the lane.
-func (l *reading) fold(b *source.Batch) error {
+// foldBatch takes a batch up to the end of the lane.
+func (l *reading) foldBatch(b *source.Batch) error {
 	n := len(b.Records)
 	for n > 0 && b.Records[n-1].Offset >= l.plan.End {
 		n--
@@ -230,9 +230,9 @@ func (l *reading) fold(b *source.Batch) error {
 		l.throttled = true
 		l.throttle.Reset(wait)
 	}
-	l.report()
+	l.publishStanding()
 	if l.isAtEnd() {
-		l.commit()
+		l.commitChanges()
 	}
 	return l.state.Lost()
 }
@@ -240,13 +240,13 @@ func (l *reading) fold(b *source.Batch) error {
 // isAtEnd reports whether the lane has read all that it is to read.
 func (l *reading) isAtEnd() bool { return l.state.Offset() >= l.plan.End }
 
-func (l *reading) report() {
+func (l *reading) publishStanding() {
 	l.offset.Store(l.state.Offset())
 	l.share.Report(l.commits.Bytes(), l.state.Watermark(), l.isAtEnd())
 }
 
-// commit hands a snapshot over, unless one is in flight: what changed joins the next one then.
-func (l *reading) commit() {
+// commitChanges hands a snapshot over, unless one is in flight: what changed joins the next one then.
+func (l *reading) commitChanges() {
 	if c := l.commits.Next(inflight.Orders{IdleAt: store.NotIdle}, time.Now()); c != nil {
 		l.committer.Send(c)
 	}
@@ -258,7 +258,7 @@ func (l *reading) answered(r *deliver.Result) {
 	l.committed.Store(r.Reached.Offset)
 	l.run.moved()
 	if l.isAtEnd() && r.Reached.Offset < l.plan.End {
-		l.commit()
+		l.commitChanges()
 	}
 }
 

@@ -84,7 +84,7 @@ func Run(ctx context.Context, cfg RunConfig) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := r.prepare(ctx); err != nil {
+	if err := r.compilePlan(ctx); err != nil {
 		return Result{}, err
 	}
 	if len(r.pending) > 0 {
@@ -126,8 +126,8 @@ func takeShadow(ctx context.Context, cfg RunConfig) (*running, error) {
 	return r, err
 }
 
-// prepare compiles the plan's spec and finds out what was compared before.
-func (r *running) prepare(ctx context.Context) (err error) {
+// compilePlan compiles the plan's spec and finds out what was compared before.
+func (r *running) compilePlan(ctx context.Context) (err error) {
 	if r.spec, err = specOf(r.plan); err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (r *running) readAndCompare(ctx context.Context) error {
 	})
 	err := r.compareAll(inner)
 	if err == nil && r.cfg.Progress != nil {
-		r.cfg.Progress(r.report())
+		r.cfg.Progress(r.progress())
 	}
 	if cause := context.Cause(inner); err != nil && cause != nil {
 		err = cause
@@ -232,7 +232,7 @@ func (r *running) watch(ctx context.Context) error {
 		}
 		r.yield(ctx)
 		if r.cfg.Progress != nil {
-			r.cfg.Progress(r.report())
+			r.cfg.Progress(r.progress())
 		}
 	}
 }
@@ -268,8 +268,8 @@ func (r *running) yield(ctx context.Context) {
 	r.pace.hold(why)
 }
 
-// report says how far the shadow is.
-func (r *running) report() Report {
+// progress says how far the shadow is.
+func (r *running) progress() Report {
 	var out Report
 	for _, l := range r.lanes {
 		lr := LaneReport{
@@ -285,6 +285,6 @@ func (r *running) report() Report {
 	}
 	out.Limit, out.Rate = r.pace.standing()
 	out.Waits = r.pace.heldBecause()
-	r.count(&out)
+	r.countWindows(&out)
 	return out
 }

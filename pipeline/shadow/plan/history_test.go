@@ -103,10 +103,10 @@ func TestAcceptedJumpsAreControlValues(t *testing.T) {
 		meta *store.Meta
 		ok   bool
 	}{
-		"nobody knows":     {nil, false},
-		"none":             {&store.Meta{Offset: 300, TopicID: "id", Sealed: window.NoTime}, true},
-		"one":              {&store.Meta{Offset: 300, TopicID: "id", Sealed: window.NoTime, Accepted: []int64{120}}, false},
-		"one elsewhere":    {&store.Meta{Offset: 300, TopicID: "id", Sealed: window.NoTime, Accepted: []int64{220}}, true},
+		"nobody knows":  {nil, false},
+		"none":          {&store.Meta{Offset: 300, TopicID: "id", Sealed: window.NoTime}, true},
+		"one":           {&store.Meta{Offset: 300, TopicID: "id", Sealed: window.NoTime, Accepted: []int64{120}}, false},
+		"one elsewhere": {&store.Meta{Offset: 300, TopicID: "id", Sealed: window.NoTime, Accepted: []int64{220}}, true},
 		"it has forgotten": {&store.Meta{
 			Offset: 300, TopicID: "id", Sealed: window.NoTime, Seals: []store.Seal{{Offset: 130, Before: window.NoTime}},
 		}, false},
