@@ -251,6 +251,7 @@ func (r *Contents) readSpan(ctx context.Context, topic string, span ledger.Span,
 	limit := time.After(wait)
 	seen := false // that no transaction hides anything of the span any more
 	for from := span.First; ; {
+		var failed error
 		next, err := r.Kafka.ReadCommitted(ctx, tp, from, func(rec source.Record) error {
 			if rec.Offset > span.Last {
 				return errFound
@@ -259,8 +260,12 @@ func (r *Contents) readSpan(ctx context.Context, topic string, span ledger.Span,
 				return nil
 			}
 			from = rec.Offset + 1
-			return fn(rec)
+			failed = fn(rec)
+			return failed
 		})
+		if failed != nil { // also of the last record, behind which nothing is left to be read
+			return failed
+		}
 		if errors.Is(err, errFound) || err == nil && next > span.Last || from > span.Last {
 			return nil
 		}
