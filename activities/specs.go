@@ -20,6 +20,7 @@ import (
 
 // Histories is the part of a Temporal client that Specs needs.
 type Histories interface {
+	Describer
 	ListWorkflow(ctx context.Context, request *workflowservice.ListWorkflowExecutionsRequest,
 	) (*workflowservice.ListWorkflowExecutionsResponse, error)
 	GetWorkflowHistory(ctx context.Context, workflowID, runID string, longPoll bool, filter enumspb.HistoryEventFilterType,
@@ -57,12 +58,9 @@ func LastInput(ctx context.Context, temporal Histories, pipeline string) (contra
 	if err != nil {
 		return latest, err
 	}
-	closing := temporal.GetWorkflowHistory(ctx, id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT)
-	if !closing.HasNext() { // the run is open
-		return latest, nil
-	}
-	last, err := closing.Next()
-	if err != nil || last.GetWorkflowExecutionFailedEventAttributes() == nil {
+	// The closing event of a run that is open would be asked for in vain, for seconds.
+	last, err := temporal.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil || last.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_FAILED {
 		return latest, err
 	}
 	var ran *workflowpb.WorkflowExecutionInfo
