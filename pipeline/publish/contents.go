@@ -49,6 +49,10 @@ type GoneError struct {
 	Window   ledger.WindowID
 	Revision int
 	Missing  []string // by the places where it was looked for
+
+	// Expired says that the topic's retention has taken what stood in every one of these places, or that the topic was made
+	// again since: nothing there contradicts the row.
+	Expired bool
 }
 
 func (e *GoneError) Error() string {
@@ -71,37 +75,47 @@ func (r *Contents) ReadStates(ctx context.Context, row *ledger.Row) ([]ledger.Co
 		return nil, err
 	}
 	if i := slices.IndexFunc(rows, func(c ledger.Content) bool { return len(c.State) == 0 }); i >= 0 {
-		return nil, &GoneError{row.ID(), row.Revision, []string{fmt.Sprintf("the state of key %s was not published", rows[i].Key)}}
+		return nil, &GoneError{
+			Window: row.ID(), Revision: row.Revision, Missing: []string{fmt.Sprintf("the state of key %s was not published", rows[i].Key)},
+		}
 	}
 	return rows, nil
 }
 
 // contentPlace reads a content from one place. looked is false when the row has none there; gone says what is missing.
-type contentPlace func(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone string, err error)
+type contentPlace func(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone loss, err error)
+
+// loss is what is missing in a place; without a text nothing is.
+type loss struct {
+	text    string
+	expired bool // and that it contradicts nothing
+}
 
 func (r *Contents) readFrom(ctx context.Context, row *ledger.Row, places ...contentPlace) ([]ledger.Content, error) {
-	missing := &GoneError{Window: row.ID(), Revision: row.Revision}
+	missing := &GoneError{Window: row.ID(), Revision: row.Revision, Expired: true}
 	for _, read := range places {
 		rows, looked, gone, err := read(ctx, row)
 		if errors.Is(err, source.ErrUnknownTopic) {
-			gone, err = err.Error(), nil
+			gone, err = loss{err.Error(), true}, nil
 		}
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("read revision %d of window %s: %w", row.Revision, row.ID(), err)
-		case gone != "":
-			missing.Missing = append(missing.Missing, gone)
+		case gone.text != "":
+			missing.Missing = append(missing.Missing, gone.text)
+			missing.Expired = missing.Expired && gone.expired
 		case looked:
 			return rows, nil
 		}
 	}
+	missing.Expired = missing.Expired && len(missing.Missing) > 0
 	return nil, missing
 }
 
 // readResults reads the rows that the result topic holds of the row's content.
-func (r *Contents) readResults(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone string, err error) {
+func (r *Contents) readResults(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone loss, err error) {
 	if row.PublishedTo == "" {
-		return nil, false, "", nil
+		return nil, false, loss{}, nil
 	}
 	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
 	wanted := map[int]bool{row.Revision: true}
@@ -123,7 +137,7 @@ func (r *Contents) readResults(ctx context.Context, row *ledger.Row) (rows []led
 		return nil
 	})
 	if err != nil {
-		return nil, true, "", err
+		return nil, true, loss{}, err
 	}
 	for _, found := range latest {
 		if !found.Deleted {
@@ -137,9 +151,9 @@ func (r *Contents) readResults(ctx context.Context, row *ledger.Row) (rows []led
 }
 
 // readStates reads the states topic and renders the values.
-func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone string, err error) {
+func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone loss, err error) {
 	if row.States == nil || r.Render == nil {
-		return nil, false, "", nil
+		return nil, false, loss{}, nil
 	}
 	topic := ledger.StatesTopic(row.Pipeline)
 	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
@@ -163,7 +177,7 @@ func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledg
 		return nil
 	})
 	if err != nil {
-		return nil, true, "", err
+		return nil, true, loss{}, err
 	}
 	if found, ok := isContentOf(rows, row); !ok {
 		gone, err = r.explainLoss(ctx, row, topic, links, found)
@@ -172,9 +186,9 @@ func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledg
 }
 
 // readView reads what Redis has of the revision.
-func (r *Contents) readView(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone string, err error) {
+func (r *Contents) readView(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone loss, err error) {
 	if r.State == nil {
-		return nil, false, "", nil
+		return nil, false, loss{}, nil
 	}
 	id := store.WindowID{Pipeline: row.Pipeline, Window: row.Window, Start: row.Start}
 	_, err = r.State.ReadRevision(ctx, id, row.Revision, func(page []byte) error {
@@ -188,15 +202,15 @@ func (r *Contents) readView(ctx context.Context, row *ledger.Row) (rows []ledger
 	})
 	switch {
 	case errors.Is(err, store.ErrNoRevision):
-		return nil, true, "Redis does not have it any more", nil
+		return nil, true, loss{text: "Redis does not have it any more"}, nil
 	case err != nil:
-		return nil, true, "", err
+		return nil, true, loss{}, err
 	}
 	if found, ok := isContentOf(rows, row); !ok {
-		return nil, true, fmt.Sprintf("the ledger names %d keys with checksum %s, Redis holds %d with %s",
-			row.Keys, row.Checksum, found.Rows(), found), nil
+		return nil, true, loss{text: fmt.Sprintf("the ledger names %d keys with checksum %s, Redis holds %d with %s",
+			row.Keys, row.Checksum, found.Rows(), found)}, nil
 	}
-	return rows, true, "", nil
+	return rows, true, loss{}, nil
 }
 
 // isContentOf sorts rows and reports whether they are what a ledger row says, and what they add up to.
@@ -295,16 +309,16 @@ func (r *Contents) readSpan(ctx context.Context, topic string, span ledger.Span,
 
 // explainLoss says what became of rows that are not those of the ledger row. That the topic's retention took them is said only
 // when the topic begins behind where they stood.
-func (r *Contents) explainLoss(ctx context.Context, row *ledger.Row, name string, links []ledger.Link, found *ledger.Checksum) (string, error) {
+func (r *Contents) explainLoss(ctx context.Context, row *ledger.Row, name string, links []ledger.Link, found *ledger.Checksum) (loss, error) {
 	what := fmt.Sprintf("the ledger names %d keys with checksum %s, topic %s holds %d with %s",
 		row.Keys, row.Checksum, name, found.Rows(), found)
 	topic, err := r.Kafka.Topic(ctx, name)
 	if err != nil {
-		return "", fmt.Errorf("%s; whether its retention took the rest cannot be seen: %w", what, err)
+		return loss{}, fmt.Errorf("%s; whether its retention took the rest cannot be seen: %w", what, err)
 	}
 	for _, link := range links {
 		if link.TopicID != "" && topic.ID != "" && link.TopicID != topic.ID {
-			return what + "; the topic was made again since: the rows went with the topic before it", nil
+			return loss{what + "; the topic was made again since: the rows went with the topic before it", true}, nil
 		}
 		tps := make([]source.TopicPartition, len(link.Partitions))
 		for i, span := range link.Partitions {
@@ -312,15 +326,15 @@ func (r *Contents) explainLoss(ctx context.Context, row *ledger.Row, name string
 		}
 		ends, err := r.Kafka.Ends(ctx, tps...)
 		if err != nil {
-			return "", fmt.Errorf("%s; whether its retention took the rest cannot be seen: %w", what, err)
+			return loss{}, fmt.Errorf("%s; whether its retention took the rest cannot be seen: %w", what, err)
 		}
 		for i, span := range link.Partitions {
 			if begins := ends[tps[i]].Start; begins > span.First {
-				return fmt.Sprintf("%s; the rest has expired: partition %d begins at offset %d by now, and the rows stood from %d on. "+
-					"Raise the topic's retention.ms if readers come that late", what, span.Partition, begins, span.First), nil
+				return loss{fmt.Sprintf("%s; the rest has expired: partition %d begins at offset %d by now, and the rows stood from %d on. "+
+					"Raise the topic's retention.ms if readers come that late", what, span.Partition, begins, span.First), true}, nil
 			}
 		}
 	}
-	return fmt.Sprintf("%s; ledger and contents disagree, and nothing shows that the topic's retention took rows: run millrace verify %s",
-		what, row.Pipeline), nil
+	return loss{text: fmt.Sprintf("%s; ledger and contents disagree, and nothing shows that the topic's retention took rows: run millrace verify %s",
+		what, row.Pipeline)}, nil
 }

@@ -117,6 +117,11 @@ func TestContentsThatAreGone(t *testing.T) {
 			require.ErrorAs(t, err, &gone)
 			require.ErrorContains(t, err, "window hour/1970-01-01T01:00:00Z, revision 1: ")
 			require.ErrorContains(t, err, c.want)
+			results := d.contents()
+			results.State = nil
+			_, err = results.Read(t.Context(), &row)
+			require.ErrorAs(t, err, &gone)
+			require.Equal(t, name != "another content", gone.Expired, "a topic that was made again contradicts nothing")
 		})
 	}
 }

@@ -15,7 +15,7 @@ import (
 // of the row. Anything else is a *GoneError, and ReadStates may still find them elsewhere.
 func (r *Contents) EachState(ctx context.Context, row *ledger.Row, fn func(key, state []byte) error) error {
 	if row.States == nil || r.Render == nil {
-		return &GoneError{row.ID(), row.Revision, []string{"its states were not published"}}
+		return &GoneError{Window: row.ID(), Revision: row.Revision, Missing: []string{"its states were not published"}}
 	}
 	topic := ledger.StatesTopic(row.Pipeline)
 	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
@@ -39,10 +39,10 @@ func (r *Contents) EachState(ctx context.Context, row *ledger.Row, fn func(key, 
 		sum.AddContent(ledger.Content{Key: found.Key, Values: values, Overflow: overflow})
 		return fn(found.Key, found.State)
 	})
-	gone := ""
+	var gone loss
 	switch {
 	case errors.Is(err, source.ErrUnknownTopic):
-		gone = err.Error()
+		gone = loss{err.Error(), true}
 	case err != nil:
 		return fmt.Errorf("read revision %d of window %s: %w", row.Revision, row.ID(), err)
 	case sum.Rows() == row.Keys && sum.String() == row.Checksum:
@@ -52,5 +52,5 @@ func (r *Contents) EachState(ctx context.Context, row *ledger.Row, fn func(key, 
 			return err
 		}
 	}
-	return &GoneError{row.ID(), row.Revision, []string{gone}}
+	return &GoneError{row.ID(), row.Revision, []string{gone.text}, gone.expired}
 }
