@@ -24,6 +24,7 @@ const (
 	ReasonNotExact    = "not-exact"    // the row does not say exactly which events it holds
 	ReasonNoLate      = "no-late"      // there is no late topic to count from
 	ReasonVersion     = "version"      // a row of a version without anchors
+	ReasonCorrected   = "corrected"    // a replay has published what a recount does not count
 )
 
 // Refusal says why a window, or everything when Window is empty, cannot be counted again, and what can be done.

@@ -94,6 +94,12 @@ func TestRefusals(t *testing.T) {
 			}
 			row(b, 5).Edition = 1
 		}, ReasonNotFinal, []int64{5}},
+		"corrected in another way, recounted": {func(a *Ask, b *Book, _ []Facts) {
+			a.Recount = true
+			row(b, 5).Replay = &ledger.ReplayOrigin{ID: "a", Lateness: ledger.LatenessNone}
+			row(b, 6).Replay, row(b, 6).Spec = &ledger.ReplayOrigin{ID: "b", Lateness: ledger.LatenessAsRead}, "another"
+			row(b, 7).Replay = &ledger.ReplayOrigin{ID: "c", Lateness: ledger.LatenessAsRead}
+		}, ReasonCorrected, []int64{5, 6}},
 		"topic made again": {func(_ *Ask, b *Book, f []Facts) {
 			f[1].TopicID = "other"
 			for h := int64(7); h < 10; h++ {

@@ -175,10 +175,18 @@ func (s *Selection) judge(ref window.Ref) (picked, *Refusal) {
 		return p, refuse(id, ReasonNotFinal, "lanes may still revise it (revision %d is not final); wait until it is", row.Revision)
 	case !row.Exact:
 		return p, refuse(id, ReasonNotExact, "revision %d does not say exactly which events it holds", row.Revision)
+	case s.ask.Recount && isCorrectedOtherwise(row, s.ask.Live):
+		return p, refuse(id, ReasonCorrected, "revision %d was published by replay %s, with lateness %s and version %s of the spec, which a "+
+			"recount does not count", row.Revision, row.Replay.ID, row.Replay.Lateness, row.Spec)
 	case row.Version < 2 && s.ask.Lateness != None:
 		return p, refuse(id, ReasonVersion, "its row was written by a version that kept no anchors; use lateness %s", None)
 	}
 	return p, nil
+}
+
+// isCorrectedOtherwise reports whether a replay has published the row in another way than the pipeline's lanes would have.
+func isCorrectedOtherwise(row *ledger.Row, live *spec.Spec) bool {
+	return row.Replay != nil && (row.Replay.Lateness != ledger.LatenessAsRead || row.Spec != live.Version())
 }
 
 // judgeUnpublished decides about a window without a row: it is final and empty if it lies at or below its floor, unless its

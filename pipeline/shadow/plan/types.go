@@ -143,6 +143,8 @@ type Ask struct {
 	Scope    Scope // "": the plan chooses
 	// Live is the pipeline's own spec, Spec the one to count with. They may be the same.
 	Live, Spec *spec.Spec
+	// Recount leaves out what a replay has published on purpose: with other events, or with another spec than Live.
+	Recount bool
 	// MaxRate bounds the records read per second; 0 leaves it open.
 	MaxRate int64
 	Now     time.Time
