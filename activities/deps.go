@@ -230,18 +230,23 @@ func parse(raw []byte) (*spec.Spec, error) {
 	return s, nil
 }
 
-// final makes errors that wrap ErrPermanent or ErrStale non-retryable.
+// final makes errors that wrap ErrPermanent, ErrRefused or ErrStale non-retryable.
 func final(err error) error {
 	if errors.Is(err, ErrPermanent) {
-		// The type says that it is final; whoever reads the message wants the reason.
-		message := strings.TrimPrefix(err.Error(), ErrPermanent.Error()+": ")
-		return temporal.NewNonRetryableApplicationError(message, contract.ErrorPermanent, err)
+		return temporal.NewNonRetryableApplicationError(withoutMark(err, ErrPermanent), contract.ErrorPermanent, err)
+	}
+	if errors.Is(err, ErrRefused) {
+		return temporal.NewNonRetryableApplicationError(withoutMark(err, ErrRefused), contract.ErrorRefused, err)
 	}
 	if errors.Is(err, ErrStale) {
 		return temporal.NewNonRetryableApplicationError(err.Error(), contract.ErrorStale, err)
 	}
 	return err
 }
+
+// withoutMark is an error's text without the mark in front of it: the type of the activity's error says the same, and whoever reads the
+// message wants the reason.
+func withoutMark(err, mark error) string { return strings.TrimPrefix(err.Error(), mark.Error()+": ") }
 
 func movedError(what string) error {
 	return temporal.NewApplicationErrorWithOptions(what, contract.ErrorMoved, temporal.ApplicationErrorOptions{

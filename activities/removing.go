@@ -34,6 +34,8 @@ type Remains interface {
 	// Sweep deletes all keys, and looks until none is left.
 	Sweep(ctx context.Context, pipeline, token string, progress func(int64)) error
 	DeleteTopic(ctx context.Context, topic string) error
+	// Shadows are the ids of replays that have anything in Redis.
+	Shadows(ctx context.Context, pipeline string) ([]string, error)
 }
 
 // LaneCount counts the lanes of a pipeline and what they hold.
@@ -110,13 +112,22 @@ func (a *Removing) work(ctx context.Context, pipeline string, own bool,
 	return &contract.Removed{Count: count.Load()}, nil
 }
 
-// openWorkflows are those that want the pipeline's hot paths or its closer, but for the pipeline's own when that one asks.
+// openWorkflows are those that want the pipeline's hot paths or its closer, but for the pipeline's own when that one asks, and its
+// replays: what they read and write goes.
 func (a *Removing) openWorkflows(ctx context.Context, pipeline string, own bool) (open []string, err error) {
 	starter := contract.PipelineID(pipeline)
 	if own {
 		starter = contract.RemoveID(pipeline) // would take away what is begun now
 	}
-	for _, id := range []string{starter, contract.CloseWindowsID(pipeline)} {
+	ids := []string{starter, contract.CloseWindowsID(pipeline)}
+	shadows, err := a.remains.Shadows(ctx, pipeline)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range shadows {
+		ids = append(ids, contract.ReplayID(pipeline, id))
+	}
+	for _, id := range ids {
 		is, err := a.watch.Open(ctx, id)
 		if err != nil {
 			return nil, err

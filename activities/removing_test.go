@@ -20,7 +20,8 @@ type fakeRemains struct {
 	done    []string
 	members func() []contract.GroupMember
 	leases  []contract.LeaseHolder
-	gone    bool // the group
+	shadows []string // ids of replays
+	gone    bool     // the group
 	fail    error
 	own     *spec.Spec
 	others  []Other
@@ -98,6 +99,8 @@ func (f *fakeRemains) DeleteTopic(_ context.Context, topic string) error {
 	return f.act("topic "+topic, func(int64) {})
 }
 
+func (f *fakeRemains) Shadows(context.Context, string) ([]string, error) { return f.shadows, nil }
+
 type fakeSpecs struct {
 	own     *spec.Spec
 	others  []Other
@@ -110,7 +113,9 @@ func (f fakeSpecs) Others(context.Context, string) ([]Other, error)  { return f.
 
 // removingEnv runs the activities of Remove against fakes. The pipeline's workflows are closed.
 func removingEnv(t *testing.T, f *fakeRemains, specs Specs) (*testsuite.TestActivityEnvironment, *Removing, *fakeTemporal) {
-	hub := &fakeTemporal{closed: map[string]bool{"pipeline:orders": true, "close:orders": true}}
+	hub := &fakeTemporal{closed: map[string]bool{
+		"pipeline:orders": true, "close:orders": true, "replay:orders:fix-1": true,
+	}}
 	a := NewRemoving(f, specs, &f.schedule, hub, hub)
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
@@ -119,8 +124,8 @@ func removingEnv(t *testing.T, f *fakeRemains, specs Specs) (*testsuite.TestActi
 }
 
 func TestRemovalTouchesNothingOfAPipelineThatIsOpen(t *testing.T) {
-	for _, open := range []string{"pipeline:orders", "close:orders"} {
-		f := &fakeRemains{}
+	for _, open := range []string{"pipeline:orders", "close:orders", "replay:orders:fix-1"} {
+		f := &fakeRemains{shadows: []string{"fix-1"}}
 		env, a, hub := removingEnv(t, f, fakeSpecs{})
 		hub.closed[open] = false
 		for _, run := range []struct{ activity, in any }{

@@ -67,6 +67,7 @@ func cancelledEverywhere() []cancelled {
 		{workflow: contract.WorkflowReplayWAL, files: "replaywal*.go", prefix: "State", situations: replaySituations()},
 		{workflow: contract.WorkflowRemove, files: "remove*.go", prefix: "State", situations: removeSituations()},
 		{workflow: contract.WorkflowCompact, files: "compact[._]*.go", prefix: "State", situations: compactSituations()},
+		{workflow: contract.WorkflowReplay, files: "replay[._]*.go", prefix: "State", situations: replayAgainSituations()},
 	}
 }
 

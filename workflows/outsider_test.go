@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ type outsiderEnd struct {
 }
 
 func TestEveryEndIsToldToThePipeline(t *testing.T) {
-	for _, c := range append(recoveryEnds(), append(degradeEnds(), replayEnds()...)...) {
+	for _, c := range slices.Concat(recoveryEnds(), degradeEnds(), replayEnds(), shadowingEnds()) {
 		t.Run(c.name, func(t *testing.T) {
 			env, start, told := c.begin()
 			start()
@@ -153,5 +154,27 @@ func replayEnds() []outsiderEnd {
 			func(env *testsuite.TestWorkflowEnvironment) {
 				env.OnActivity(contract.ActivityReplaySegment, anything, anything).Return(nil, permanent("Redis holds a newer format"))
 			}),
+	}
+}
+
+func shadowingEnds() []outsiderEnd {
+	end := func(name string, ended func(error) bool, p *past, prepare func(env *testsuite.TestWorkflowEnvironment)) outsiderEnd {
+		return outsiderEnd{"replay from Kafka " + name, func() (*testsuite.TestWorkflowEnvironment, func(), *[]contract.ChildReport) {
+			env := pastEnv(p)
+			prepare(env)
+			return env, func() { startPast(env, contract.ReplayInput{}) }, p.told
+		}, ended}
+	}
+	approve := func(env *testsuite.TestWorkflowEnvironment) {
+		ask[contract.ReplayReceipt](env, time.Minute, contract.UpdateApprove, "u1", approvalOf("c0ffee"))
+	}
+	broken := newPast().differs()
+	broken.answer = contract.CarriedOut{Problem: "the diff is gone"}
+	return []outsiderEnd{
+		end("approved", nil, newPast().differs(), approve),
+		end("not carried out", typed(contract.ErrorRefused), broken, approve),
+		end("rejected by silence", nil, newPast().differs(), func(*testsuite.TestWorkflowEnvironment) {}),
+		end("cancelled while it asks", temporal.IsCanceledError, newPast().differs(),
+			func(env *testsuite.TestWorkflowEnvironment) { cancelAt(env, time.Minute) }),
 	}
 }

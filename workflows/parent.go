@@ -82,6 +82,9 @@ func (o *outsider) tellOver(ctx workflow.Context, note string) {
 	o.told = false
 }
 
+// forgetTold makes the next report go out even if nothing has changed: a pipeline that was started since has heard of nothing.
+func (o *outsider) forgetTold() { o.last = contract.ChildReport{} }
+
 func (o *outsider) tells(ctx workflow.Context) bool {
 	return workflow.GetVersion(ctx, changeTellsPipeline, workflow.DefaultVersion, 1) != workflow.DefaultVersion
 }

@@ -36,6 +36,11 @@ func (p *pipeline) showSearch(ctx workflow.Context) {
 		if strings.HasPrefix(c.ID, contract.RecoverLanesPrefix(p.spec.Name)) {
 			open += int64(len(c.Waits) + c.MoreWaits)
 		}
+		for _, found := range contract.ChildConditions(p.spec.Name, false, c) {
+			if found.Kind == contract.ConditionRecountDiffers {
+				open++
+			}
+		}
 	}
 	updates := p.search.Standing(p.phase, open)
 	if found := fmt.Sprint(p.phase, open); len(updates) > 0 && found != p.found {

@@ -18,4 +18,5 @@ func Register(r worker.WorkflowRegistry) {
 	r.RegisterWorkflowWithOptions(ReplayWAL, workflow.RegisterOptions{Name: contract.WorkflowReplayWAL})
 	r.RegisterWorkflowWithOptions(Remove, workflow.RegisterOptions{Name: contract.WorkflowRemove})
 	r.RegisterWorkflowWithOptions(Compact, workflow.RegisterOptions{Name: contract.WorkflowCompact})
+	r.RegisterWorkflowWithOptions(Replay, workflow.RegisterOptions{Name: contract.WorkflowReplay})
 }

@@ -165,6 +165,10 @@ func (r *removal) release(ctx workflow.Context) error {
 }
 
 func (r *removal) running(h contract.Holders) error {
+	if id, isReplay := strings.CutPrefix(h.Workflows[0], contract.ReplayPrefix(r.in.Pipeline)); isReplay {
+		return invalid(contract.ErrorRefused, "remove %s: %s; wait for its end, or end it with `millrace replay cancel %s %s`", r.in.Pipeline, h,
+			r.in.Pipeline, id)
+	}
 	return invalid(contract.ErrorRefused, "remove %s: %s; stop it first with `millrace stop %s`", r.in.Pipeline, h, r.in.Pipeline)
 }
 

@@ -215,7 +215,9 @@ func TestRemoveNamesWhoStillHoldsIt(t *testing.T) {
 		held   contract.Holders
 		says   []string
 	}{
-		"a running pipeline":               {survey: open, says: []string{"workflow pipeline:orders is open", "millrace stop orders"}},
+		"a running pipeline": {survey: open, says: []string{"workflow pipeline:orders is open", "millrace stop orders"}},
+		"an open replay": {survey: contract.Holders{Workflows: []string{"replay:orders:fix-1"}},
+			says: []string{"workflow replay:orders:fix-1 is open", "millrace replay cancel orders fix-1"}},
 		"a member":                         {wait: 1, held: member, says: []string{"orders-0-x", "client millrace", "host /10.0.0.7"}},
 		"a lease":                          {wait: 1, held: lease, says: []string{"worker w2 holds replica 1"}},
 		"a pipeline that is started again": {wait: 1, held: open, says: []string{"workflow pipeline:orders is open"}},

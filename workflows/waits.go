@@ -55,6 +55,7 @@ type step struct {
 	options  workflow.ActivityOptions
 	wait     contract.Pending
 	patience time.Duration // after which the latest failure is the answer; 0 is no bound
+	tries    int           // after which it is, too; 0 is no bound
 	once     bool          // one try, as long as its options let it go on: what histories of v0.3 hold
 }
 
@@ -86,7 +87,7 @@ func (w *waits) try(ctx workflow.Context, s step, in, out any) error {
 			return err
 		}
 		// A failure in the last moments is the last one: the next attempt would have no time.
-		if s.patience > 0 && workflow.Now(ctx).Sub(began) >= s.patience-time.Second {
+		if s.patience > 0 && workflow.Now(ctx).Sub(began) >= s.patience-time.Second || n+1 == s.tries {
 			return err
 		}
 		wait.Why = failureText(err)

@@ -36,6 +36,8 @@ func ChildConditions(pipeline string, journal bool, c ChildState) []Condition {
 		return nil
 	case c.ID == CompactID(pipeline):
 		return one(ConditionCompactFails, c.ID, c.Note, "millrace compact ls "+pipeline)
+	case strings.HasPrefix(c.ID, ReplayPrefix(pipeline)):
+		return replayConditions(pipeline, c)
 	case c.State == ChildEnded && c.Starts > 0:
 		return one(ConditionChildEnded, c.ID, c.Note, "temporal workflow show --workflow-id "+c.ID)
 	case c.ID == CloseWindowsID(pipeline):
@@ -95,6 +97,27 @@ func recoveryConditions(pipeline string, c ChildState) []Condition {
 	sayMore(all, c.MoreWaits)
 	return all
 }
+
+// replayConditions reads a Replay's report: its only wait names what it is, a replay or a recount.
+func replayConditions(pipeline string, c ChildState) []Condition {
+	if c.State != StateAsking {
+		return nil
+	}
+	kind := ConditionReplayAsks
+	if len(c.Waits) > 0 && c.Waits[0].For == recountFor {
+		kind = ConditionRecountDiffers
+	}
+	id := strings.TrimPrefix(c.ID, ReplayPrefix(pipeline))
+	return []Condition{{
+		Kind: kind, Subject: c.ID, Reason: c.Note, Since: c.Since, Command: "millrace replay show " + pipeline + " " + id,
+	}}
+}
+
+// recountFor is what a recount with a diff waits for, as it tells the pipeline.
+const recountFor = "recount"
+
+// AskingWaits is what a Replay with a diff tells the pipeline.
+func (in ReplayInput) AskingWaits() ChildWaits { return ChildWaits{Waits: []Wait{{For: in.Kind()}}} }
 
 // sayMore notes at the last of some conditions how many others a report had no room for.
 func sayMore(named []Condition, more int) {

@@ -48,7 +48,7 @@ var structs = []any{
 	RemoveInput{}, RemoveTarget{}, Remains{}, KeyCount{}, TopicRemains{}, Holders{}, GroupMember{}, LeaseHolder{}, AwaitReleasedInput{},
 	FenceLanesInput{}, EndLedgerInput{}, DeleteKeysInput{}, DeleteTopicsInput{}, Removed{}, RemoveStep{}, RemoveStatus{}, RemoveResult{},
 	ApproveRequest{}, ApproveReceipt{},
-	ReplayInput{}, ReplayRef{}, ReplayAsk{}, PlanReplayInput{}, PlannedReplay{}, ReplayPlan{}, ReplayLane{}, ReplayRangeInput{},
+	ReplayInput{}, ReplayRef{}, ReplayAsk{}, PlanReplayInput{}, PlannedReplay{}, ReplayPlan{}, LeftWindow{}, ReplayLane{}, ReplayRangeInput{},
 	ReplayProgress{}, ReplayLanePart{}, ReplaySummary{}, WindowDifference{}, ShowDiffRequest{}, ShowDiffInput{}, DiffPage{}, DiffRow{},
 	SetReplayRateInput{}, SetRateRequest{}, ApproveDiffRequest{}, RejectRequest{}, ReplayReceipt{}, SweptShadows{}, ReplayStatus{},
 	ReplayResult{}, CarryOutJob{}, ShadowJob{}, RollupJob{}, ArchiveJob{}, CarriedOut{}, JobReport{}, JobCount{}, CarriedFamily{}, CarriedWindow{},

@@ -209,12 +209,15 @@ const (
 const (
 	LatenessAsRead = "as-read" // those that were late when they were read
 	LatenessNone   = "none"    // none: whatever has arrived counts
+
+	// LatenessFromLate is as read, with what stands in the late topic counted in: how a window was counted, never an input.
+	LatenessFromLate = "from-late"
 )
 
 // How far back a recount reads.
 const (
-	ScopeWhole       = "whole"        // from where no event of the window can lie before
-	ScopeFirstOffset = "first-offset" // from the first offset of each lane's slices
+	ScopeWhole       = "whole"             // from where no event of the window can lie before
+	ScopeFirstOffset = "from first offset" // from the first event that each lane has counted
 )
 
 // Outcomes of a Replay, beside OutcomeDryRun.

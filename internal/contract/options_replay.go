@@ -16,7 +16,8 @@ const (
 	EndPatience      = time.Hour           // how long the shadow's keys are tried to be deleted
 	EndAfterCancel   = 2 * time.Minute     // likewise, once the workflow is cancelled
 	CarryOutAskFirst = time.Minute         // until a closer that has not answered is asked again
-	CarryOutAskMost  = 30 * time.Minute    // which doubles up to this
+	CarryOutAskMost  = 10 * time.Minute    // which doubles up to this
+	CarryOutPatience = 24 * time.Hour      // how long an approved diff, or a certificate, is tried to be published
 	RatePatience     = 30 * time.Second    // how long a change of the rate is tried
 	ReplayProgressAt = 5 * time.Second     // at most one report of progress in this time
 	ReplayWaitsAt    = 10 * time.Minute    // likewise, of one that says only what is waited for

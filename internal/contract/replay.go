@@ -100,7 +100,7 @@ func (in ReplayInput) checkRange(what string) error {
 // Kind is what people call it.
 func (in ReplayInput) Kind() string {
 	if in.Recount {
-		return "recount"
+		return recountFor
 	}
 	return "replay"
 }
@@ -170,8 +170,7 @@ type PlannedReplay struct {
 
 // ReplayPlan says what a replay reads and what that costs.
 type ReplayPlan struct {
-	Windows    int               `json:"windows"`             // final windows of the range
-	LeftOut    int               `json:"left_out,omitempty"`  // windows of the range that are not final yet
+	Windows    int               `json:"windows"`             // of the range that are counted again
 	First      *report.WindowRef `json:"first,omitempty"`     // of the windows
 	Last       *report.WindowRef `json:"last,omitempty"`      // of the windows
 	Records    int64             `json:"records"`             // to read
@@ -184,6 +183,24 @@ type ReplayPlan struct {
 	Lanes      []ReplayLane      `json:"lanes,omitempty"`     // at most MaxReplayLanes
 	More       int               `json:"more,omitempty"`      // lanes left out
 	Notes      []string          `json:"notes,omitempty"`
+
+	LeftOut int          `json:"left_out,omitempty"` // windows of the range that cannot be counted again
+	Why     []LeftWindow `json:"why,omitempty"`      // the first MaxLeftWindows of them
+}
+
+// LeftWindow is a window that cannot be counted again, and why.
+type LeftWindow struct {
+	Window *report.WindowRef `json:"window,omitempty"` // nil: all of them
+	Reason string            `json:"reason"`
+	Detail string            `json:"detail"`
+}
+
+// String is the reason for a person.
+func (w LeftWindow) String() string {
+	if w.Window == nil {
+		return w.Detail
+	}
+	return w.Window.String() + ": " + w.Detail
 }
 
 // ReplayLane is what a replay reads of one partition.
@@ -197,7 +214,9 @@ type ReplayLane struct {
 // Bounds of what a Replay says.
 const (
 	MaxReplayLanes    = 100
+	MaxLeftWindows    = 20       // windows that a plan says why they are left out
 	MaxDifferences    = 50       // windows in a summary
+	MaxMisshown       = 1000     // windows whose view or results alone are wrong
 	MaxDiffPage       = 64 << 10 // bytes of a page of a diff
 	MaxDiffPages      = 100      // pages that a run shows through its history
 	ReplayRevealEvery = 10       // lanes shown on the page of the workflow

@@ -14,14 +14,17 @@ type ReplaySummary struct {
 	Windows  int    `json:"windows"` // compared
 	Equal    int    `json:"equal"`
 	Differ   int    `json:"differ"`
-	Added    int64  `json:"added"`   // keys that were not published
-	Changed  int64  `json:"changed"` // keys with other values
-	Removed  int64  `json:"removed"` // keys that should not have been published
+	Refused  int    `json:"refused,omitempty"` // windows that could not be compared after all: they were published anew meanwhile
+	Added    int64  `json:"added"`             // keys that were not published
+	Changed  int64  `json:"changed"`           // keys with other values
+	Removed  int64  `json:"removed"`           // keys that should not have been published
 	Checksum string `json:"checksum,omitempty"`
 	Scope    string `json:"scope,omitempty"` // of a recount
 
 	Differences []WindowDifference `json:"differences,omitempty"` // at most MaxDifferences, by start
 	More        int                `json:"more,omitempty"`        // windows left out of the list
+
+	Misshown []report.WindowRef `json:"misshown,omitempty"` // of Differences, those whose ledger row is right; at most MaxMisshown
 }
 
 // WindowDifference is a window whose content is not what was published.
@@ -56,8 +59,12 @@ func differingKeys(added, changed, removed int64) string {
 
 // String says in one line what was found.
 func (s ReplaySummary) String() string {
+	refused := ""
+	if s.Refused > 0 {
+		refused = fmt.Sprintf("; %d windows were published anew meanwhile and could not be compared", s.Refused)
+	}
 	if s.Differ == 0 {
-		return fmt.Sprintf("nothing differs in %d windows", s.Windows)
+		return fmt.Sprintf("nothing differs in %d windows", s.Equal) + refused
 	}
 	text := fmt.Sprintf("%d of %d windows differ: %s", s.Differ, s.Windows, differingKeys(s.Added, s.Changed, s.Removed))
 	var wrong []string
@@ -69,7 +76,7 @@ func (s ReplaySummary) String() string {
 	if len(wrong) > 0 {
 		text += "; wrong: " + strings.Join(wrong, ", ")
 	}
-	return text
+	return text + refused
 }
 
 func appendNew(list []string, text string) []string {
@@ -131,6 +138,9 @@ type DiffRow struct {
 	Key json.RawMessage `json:"key"`
 	Old json.RawMessage `json:"old,omitempty"` // values as published; nil: the key is new
 	New json.RawMessage `json:"new,omitempty"` // values as counted; nil: the key goes
+
+	OldOverflow bool `json:"old_overflow,omitempty"`
+	NewOverflow bool `json:"new_overflow,omitempty"`
 }
 
 // SetReplayRateInput says how fast a replay reads.

@@ -34,6 +34,8 @@ const (
 	ConditionCompactFails   = "compact-fails"   // roll-ups or archiving need somebody
 	ConditionStorm          = "storm"           // lanes move too often
 	ConditionOverride       = "override"        // an operator's order is in force, and windows close
+	ConditionRecountDiffers = "recount-differs" // a recount has found that what was published is not what Kafka holds
+	ConditionReplayAsks     = "replay-asks"     // what a replay has found waits for an approval
 
 	// ConditionClosingSuspended: an operator's order keeps commits in the journals, or results back, so no window closes.
 	ConditionClosingSuspended = "closing-suspended"
@@ -222,6 +224,20 @@ var stuckStates = []StuckState{
 		},
 	},
 	{
+		Kind: ConditionRecountDiffers, Line: "degraded ({subject}: what was published is not what Kafka holds: {reason}, see `{command}`)",
+		Flows: true, Closes: true,
+		Means: "A recount has read the range again and come to other contents than those that were published. It says which of ledger, " +
+			"view and results is wrong, and keeps the difference until somebody decides.",
+		Bound:  "7 days: nobody's decision counts as a rejection, and nothing is published. A notice comes a day before.",
+		WayOut: "`millrace replay diff NAME ID`, then `millrace replay approve NAME ID CHECKSUM` or `millrace replay reject NAME ID`",
+		Page:   true,
+		Sample: Condition{
+			Subject: "replay:orders:nightly-2026-11-29T03:00:00Z", Since: sampleSince,
+			Command: "millrace replay show orders nightly-2026-11-29T03:00:00Z",
+			Reason:  "1 of 24 windows differ: 0 keys added, 3 changed, 0 removed; wrong: view",
+		},
+	},
+	{
 		Kind: ConditionSeeking, Line: "seeking: {subject}: {reason}",
 		Means:  "A hot path has no worker. Other hot paths of the pipeline take its lanes over, if there are any.",
 		Bound:  "none without a worker that can run it; seconds with one.",
@@ -400,6 +416,19 @@ var stuckStates = []StuckState{
 		Sample: Condition{
 			Subject: "redis on worker-1", Since: sampleSince, Command: "millrace degrade auto orders",
 			Reason: "hold at level normal: the nightly backup",
+		},
+	},
+	{
+		Kind: ConditionReplayAsks, Line: "{phase}; {subject} waits for an approval since {since}, see `{command}`", Flows: true,
+		Closes: true, OnPurpose: true,
+		Means: "A replay has found contents that differ from what was published, and publishes them only when somebody approves. " +
+			"Counts as healthy.",
+		Bound:  "7 days: nobody's approval counts as a rejection, and nothing is published. A notice comes a day before.",
+		WayOut: "`millrace replay diff NAME ID`, then `millrace replay approve NAME ID CHECKSUM` or `millrace replay reject NAME ID`",
+		Page:   true,
+		Sample: Condition{
+			Subject: "replay:orders:fix-1", Since: sampleSince, Command: "millrace replay show orders fix-1",
+			Reason: "3 of 24 windows differ: 2 keys added, 5 changed, 0 removed",
 		},
 	},
 	{
