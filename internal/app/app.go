@@ -65,6 +65,7 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
 		Servers: servers{p.store, p.cluster}, Closers: p.closers, Tokens: lanes{p.store, p.cluster},
 		Remains: remains{p.store, p.cluster, cfg.Kafka}, Stocks: stocks{p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
+		Shadows:    shadows{p.store, p.cluster, cfg.Temporal.Worker, cfg.Log},
 		Recoveries: p.engines, Levels: p.engines, Tell: p.engines.setTeller, Ready: p.setReady, Host: p.setHost,
 	}
 	if p.disk != nil {

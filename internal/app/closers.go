@@ -85,10 +85,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
-		By: c.by, Build: build.Version(), Log: log, Jobs: map[string]result.JobKind{
-			result.JobRollup:  result.Rollups{Late: c.lateEvents(s)},
-			result.JobArchive: result.Archives{Shared: c.shared},
-		},
+		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s),
 	})
 	if err != nil {
 		return nil, permanent(err)

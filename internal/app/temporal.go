@@ -30,6 +30,7 @@ type temporalDeps struct {
 	Tokens  activities.LaneTokens
 	Remains activities.Remains
 	Stocks  activities.Stocks
+	Shadows activities.Shadows
 	// Recoveries and Levels are those of the hot paths; Journal is the WAL directory. Nil: nobody asks them anything here.
 	Recoveries activities.Recoveries
 	Levels     activities.Levels
@@ -266,6 +267,7 @@ func (f *fleet) build(fatal func(error)) *trio {
 	specs := activities.NewSpecs(f.client)
 	shared.RegisterActivity(activities.NewRemoving(f.deps.Remains, specs, activities.NewSchedules(f.client), f.watch, f.client))
 	shared.RegisterActivity(activities.NewCompacting(f.deps.Stocks, specs, f.watch, f.client))
+	shared.RegisterActivity(activities.NewShadowing(f.deps.Shadows, specs, f.watch, f.client, f.cfg.Worker, f.client))
 
 	bound := worker.Options{
 		DisableWorkflowWorker:            true,
