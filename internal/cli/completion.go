@@ -61,6 +61,9 @@ var argumentCompleters = map[string]completer{
 	"CHOICE":          offered(choiceNames),
 	"WINDOW":          offered(windowNames),
 	"START":           offered(windowStarts),
+	"ID":              offered(replayIDs),
+	"CHECKSUM":        offered(diffChecksums),
+	"RECORDS":         offered(nothing),
 	"FILE":            specFiles,
 	"FILE[.gz]":       anyFiles,
 	"DIR":             directories,
@@ -71,15 +74,15 @@ var argumentCompleters = map[string]completer{
 
 // flagCompleters are the completers of flags by their name.
 var flagCompleters = map[string]completer{
-	"spec":    specFiles,
-	"topic":   offered(topicNames),
-	"window":  offered(windowNames),
-	"feed":    anyFiles,
-	"results": anyFiles,
-	"dir":     directories,
-	"dependency": offered(func(context.Context, *shell, *cobra.Command, []string) []string {
-		return []string{report.DependencyRedis, report.DependencyResults}
-	}),
+	"spec":       specFiles,
+	"topic":      offered(topicNames),
+	"window":     offered(windowNames),
+	"feed":       anyFiles,
+	"results":    anyFiles,
+	"dir":        directories,
+	"scope":      offered(fixedWords("whole", "first-offset")),
+	"lateness":   offered(fixedWords(contract.LatenessAsRead, contract.LatenessNone)),
+	"dependency": offered(fixedWords(report.DependencyRedis, report.DependencyResults)),
 }
 
 // completeArguments gives the command and all below it the completers of their arguments and flags.
@@ -96,7 +99,7 @@ func completeArguments(sh *shell, cmd *cobra.Command) {
 			return bounded(complete, sh, cmd, args)
 		}) // fails for a flag that has one already, and each is visited once
 	})
-	if cmd.HasSubCommands() || cmd.ValidArgsFunction != nil || cmd.ValidArgs != nil {
+	if cmd.HasSubCommands() && !cmd.Runnable() || cmd.ValidArgsFunction != nil || cmd.ValidArgs != nil {
 		return
 	}
 	places := placeholders(cmd)
@@ -137,6 +140,11 @@ func offered(values func(context.Context, *shell, *cobra.Command, []string) []st
 	return func(ctx context.Context, sh *shell, cmd *cobra.Command, args []string) ([]string, cobra.ShellCompDirective) {
 		return values(ctx, sh, cmd, args), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	}
+}
+
+// fixedWords offers the same words whatever the arguments are.
+func fixedWords(list ...string) func(context.Context, *shell, *cobra.Command, []string) []string {
+	return func(context.Context, *shell, *cobra.Command, []string) []string { return list }
 }
 
 func nothing(context.Context, *shell, *cobra.Command, []string) []string { return nil }
@@ -195,6 +203,32 @@ func recoveryIDs(ctx context.Context, sh *shell, _ *cobra.Command, _ []string) [
 			ids = append(ids, e.GetExecution().GetWorkflowId())
 		}
 		return ids
+	})
+}
+
+// replayIDs are the ids of a pipeline's replays, those that are open first.
+func replayIDs(ctx context.Context, sh *shell, _ *cobra.Command, args []string) []string {
+	return ofTemporal(ctx, sh, func(c client.Client) []string {
+		found, err := listWorkflows(ctx, c, contract.WorkflowReplay, contract.ReplayPrefix(args[0]), shownCompletions)
+		if err != nil {
+			return nil
+		}
+		var ids []string
+		for _, e := range found {
+			ids = append(ids, strings.TrimPrefix(e.GetExecution().GetWorkflowId(), contract.ReplayPrefix(args[0])))
+		}
+		return ids
+	})
+}
+
+// diffChecksums is the checksum of what a replay has found.
+func diffChecksums(ctx context.Context, sh *shell, _ *cobra.Command, args []string) []string {
+	return ofTemporal(ctx, sh, func(c client.Client) []string {
+		var status contract.ReplayStatus
+		if queryWorkflow(ctx, c, contract.ReplayID(args[0], args[1]), "", &status) != nil || status.Summary == nil {
+			return nil
+		}
+		return []string{status.Summary.Checksum}
 	})
 }
 

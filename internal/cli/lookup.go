@@ -40,7 +40,7 @@ const pingLimit = 2 * time.Second
 var errRedisAway = errors.New("does not answer")
 
 // connectData connects to Kafka and Redis. On an error nothing stays open.
-func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
+func (sh *shell) connectData(ctx context.Context) (*servers, error) {
 	kafka, err := sh.conn.KafkaConfig()
 	if err != nil {
 		return nil, configured(err)
@@ -53,20 +53,34 @@ func (sh *shell) connectData(ctx context.Context) (_ *servers, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if s.redis, err = store.NewClient(cfg); err != nil {
-		return nil, configured(err)
-	}
-	s.release = append(s.release, func() { closing(s.redis) })
-	s.redisAt, s.store = cfg, store.New(s.redis)
-	if err = s.pingRedis(ctx); err != nil {
+	if err := s.dialRedis(ctx, cfg); err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// connectRedis connects to Redis alone.
+func (sh *shell) connectRedis(ctx context.Context) (*servers, error) {
+	cfg, err := sh.conn.RedisConfig()
+	if err != nil {
+		return nil, configured(err)
+	}
+	s := new(servers)
+	if err := s.dialRedis(ctx, cfg); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *servers) dialRedis(ctx context.Context, cfg store.Config) (err error) {
+	if s.redis, err = store.NewClient(cfg); err != nil {
+		return configured(err)
+	}
+	s.release = append(s.release, func() { closing(s.redis) })
+	s.redisAt, s.store = cfg, store.New(s.redis)
+	return s.pingRedis(ctx)
 }
 
 // pingRedis returns an errRedisAway unless Redis answers within pingLimit.

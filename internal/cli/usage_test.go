@@ -20,6 +20,9 @@ func leaves(cmd *cobra.Command) []*cobra.Command {
 		return []*cobra.Command{cmd}
 	}
 	var all []*cobra.Command
+	if len(placeholders(cmd)) > 0 { // one that does something itself, and has others below it
+		all = append(all, cmd)
+	}
 	for _, sub := range cmd.Commands() {
 		all = append(all, leaves(sub)...)
 	}
@@ -32,6 +35,7 @@ func words(cmd *cobra.Command) []string { return strings.Fields(cmd.CommandPath(
 var arguments = map[string]string{
 	"NAME": "flights", "FILE": flightsSpec, "FILE[.gz]": "none.jsonl", "WORKFLOW": "recover:flights:p:1", "TOPIC/PARTITION": "flights/1",
 	"CHOICE": "quarantine", "WINDOW": "hourly", "START": "978307200000", "DIR": "none", "REPLICAS": "2", "SHELL": "bash", "COMMAND": "windows",
+	"ID": "fix-1", "CHECKSUM": "c0ffee", "RECORDS": "1000",
 }
 
 // TestEveryCommandRefusesWrongUsage holds for commands that are yet to come.
@@ -187,6 +191,10 @@ func unknownPipelines(t *testing.T, run terminalRun) {
 			args = append(args, "--from", "2001-01-01T00:00:00Z", "--to", "2001-01-02T00:00:00Z")
 		case "millrace wal decide":
 			args = append(args, "--disk", "none")
+		case "millrace replay", "millrace recount":
+			args = append(args, "--from", "0", "--to", "3600000")
+		case "millrace recount schedule":
+			args = append(args, "--every", "1d")
 		}
 		for _, form := range []string{"--json=false", "--json"} {
 			code, out, errs := run(append(args, form)...)
@@ -205,7 +213,7 @@ func unknownPipelines(t *testing.T, run terminalRun) {
 // lists checks that what lists something prints one array, however much there is.
 func lists(t *testing.T, run terminalRun) {
 	for line, least := range map[string]int{
-		"status": 1, "degrade status flights": 0, "recover ls flights": 1, "windows ls flights": 0, "windows ls flights --window hourly": 0,
+		"status": 1, "degrade status flights": 0, "recover ls flights": 1, "replay ls flights": 0, "windows ls flights": 0, "windows ls flights --window hourly": 0,
 	} {
 		code, out, errs := run(append(strings.Fields(line), "--json")...)
 		require.Equal(t, ExitOK, code, errs)

@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"millrace/internal/contract"
+)
+
+// following follows a Replay until it asks or ends.
+type following struct {
+	sh       *shell
+	c        client.Client
+	run      client.WorkflowRun
+	pipeline string
+	id       string
+	kind     string // replay or recount
+	decided  bool   // somebody has approved or rejected: it does not ask again
+	said     string
+	line     *progress
+}
+
+// command is a command line about this replay.
+func (f *following) command(verb string) string {
+	return fmt.Sprintf("millrace replay %s %s %s", verb, f.pipeline, f.id)
+}
+
+const (
+	replayLook = 500 * time.Millisecond
+	replaySay  = 10 * time.Second // between two lines of progress where no line can be redrawn
+)
+
+func (f *following) follow(ctx context.Context) error {
+	ended := make(chan error, 1)
+	var result contract.ReplayResult
+	go func() { ended <- f.run.Get(ctx, &result) }()
+	tick := time.NewTicker(replayLook)
+	defer tick.Stop()
+	f.line = newProgress(f.sh.err, f.kind)
+	defer f.line.End()
+	for saidAt := time.Now(); ; {
+		select {
+		case err := <-ended:
+			f.line.End()
+			return f.conclude(ctx, result, err)
+		case <-tick.C:
+		}
+		var status contract.ReplayStatus
+		if err := queryWorkflow(ctx, f.c, f.run.GetID(), f.run.GetRunID(), &status); err != nil {
+			continue // the end of the workflow says what is wrong
+		}
+		if status.State == contract.StateAsking && !f.decided {
+			f.line.End()
+			return f.asks(status)
+		}
+		if status.State == contract.StateReading {
+			beat, _ := beatOf[contract.ReplayProgress](ctx, f.c, f.run.GetID(), contract.ActivityReplayRange)
+			if f.line != nil && beat.Records > 0 {
+				f.line.Update(beat.Read, float64(beat.Read)/float64(beat.Records))
+				continue
+			}
+			if beat.Records > 0 && time.Since(saidAt) >= replaySay {
+				saidAt = time.Now()
+				fmt.Fprintln(f.sh.err, beat)
+				continue
+			}
+		}
+		f.say(status)
+	}
+}
+
+// say prints what the replay does or waits for, once each.
+func (f *following) say(s contract.ReplayStatus) {
+	line := s.State
+	if s.Note != "" {
+		line += ": " + s.Note
+	}
+	for _, p := range s.Pending {
+		if p.Why != "" {
+			line += "; " + p.String()
+		}
+	}
+	if line == f.said || s.State == contract.StateDone {
+		return
+	}
+	f.said = line
+	f.line.End()
+	fmt.Fprintln(f.sh.err, line)
+}
+
+// asks shows what differs and how to go on. What a recount has found is an incident.
+func (f *following) asks(s contract.ReplayStatus) error {
+	if err := f.sh.printOr(s, func() error { return drawReplayStatus(f.sh.out, s) }); err != nil {
+		return err
+	}
+	if s.Ask.Recount {
+		return incompletef("what was published is not what Kafka holds: %s", s.Summary)
+	}
+	return nil
+}
+
+// conclude prints how the replay has ended.
+func (f *following) conclude(ctx context.Context, result contract.ReplayResult, err error) error {
+	var failed *temporal.ApplicationError
+	var cancelled *temporal.CanceledError
+	switch {
+	case ctx.Err() != nil:
+		return interruptedf("the %s goes on as workflow %s; follow it with `%s --follow`, or end it with `%s`", f.kind, f.run.GetID(),
+			f.command("show"), f.command("cancel"))
+	case errors.As(err, &failed):
+		return errors.New(failed.Message())
+	case errors.As(err, &cancelled):
+		return fmt.Errorf("%s was cancelled; its shadow is deleted", f.run.GetID())
+	case err != nil:
+		return explainWorkflow(f.run.GetID(), "", err)
+	}
+	if err := f.sh.printOr(result, func() error { return drawReplayResult(f.sh.out, result) }); err != nil {
+		return err
+	}
+	return left(result)
+}
+
+// left is the error of a replay that did not publish, or certify, all that it was to.
+func left(r contract.ReplayResult) error {
+	for _, report := range []*contract.JobReport{r.Published, r.Certified} {
+		if report == nil {
+			continue
+		}
+		if n := report.Count(contract.CarriedMoved) + report.Count(contract.CarriedFailed); n > 0 {
+			return incompletef("%s of %s: not done: %s", counted(n, "window"), r.Pipeline, report)
+		}
+	}
+	return nil
+}
+
+// replayAnswer is a request to a Replay.
+type replayAnswer struct {
+	requestID, reason string
+	detach            bool
+}
+
+func (a *replayAnswer) flags(cmd *cobra.Command) *cobra.Command {
+	steering(cmd, &a.requestID, &a.reason)
+	return cmd
+}
+
+// send asks and prints the receipt, and unless it is detached what comes of it.
+func (a *replayAnswer) send(ctx context.Context, sh *shell, pipeline, id, update string, request any) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		workflowID := contract.ReplayID(pipeline, id)
+		var receipt contract.ReplayReceipt
+		if err := sh.sendUpdate(ctx, c, workflowID, update, a.requestID, noReplay, request, &receipt); err != nil {
+			return err
+		}
+		if a.detach {
+			return sh.printOr(receipt, func() error { return drawReplayReceipt(sh.out, workflowID, receipt) })
+		}
+		if !sh.json {
+			if err := drawReplayReceipt(sh.err, workflowID, receipt); err != nil {
+				return err
+			}
+		}
+		f := &following{
+			sh: sh, c: c, run: c.GetWorkflow(ctx, workflowID, ""), pipeline: pipeline, id: id, kind: "replay", decided: true,
+		}
+		return f.follow(ctx)
+	})
+}
+
+func showReplay(ctx context.Context, sh *shell, pipeline, id string, follow bool) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		workflowID := contract.ReplayID(pipeline, id)
+		var status contract.ReplayStatus
+		if err := queryWorkflow(ctx, c, workflowID, "", &status); err != nil {
+			return explainWorkflow(workflowID, noReplay, err)
+		}
+		if follow {
+			f := &following{sh: sh, c: c, run: c.GetWorkflow(ctx, workflowID, ""), pipeline: pipeline, id: id, kind: kindOf(status)}
+			return f.follow(ctx)
+		}
+		if status.State == contract.StateReading { // heartbeats are newer than what the workflow was told
+			if beat, _ := beatOf[contract.ReplayProgress](ctx, c, workflowID, contract.ActivityReplayRange); beat.Records > 0 {
+				status.Progress = &beat
+			}
+		}
+		return sh.printOr(status, func() error { return drawReplayStatus(sh.out, status) })
+	})
+}
+
+// kindOf is what a replay is called.
+func kindOf(s contract.ReplayStatus) string {
+	return contract.ReplayInput{Recount: s.Ask != nil && s.Ask.Recount}.Kind()
+}
+
+func cancelReplay(ctx context.Context, sh *shell, pipeline, id string) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		workflowID := contract.ReplayID(pipeline, id)
+		if err := c.CancelWorkflow(ctx, workflowID, ""); err != nil {
+			return explainWorkflow(workflowID, noReplay, err)
+		}
+		var result contract.ReplayResult
+		err := c.GetWorkflow(ctx, workflowID, "").Get(ctx, &result)
+		var cancelled *temporal.CanceledError
+		switch {
+		case ctx.Err() != nil:
+			return interruptedf("%s ends without this command", workflowID)
+		case errors.As(err, &cancelled):
+			gone := replayEnded{workflowID, "cancelled"}
+			return sh.printOr(gone, func() error {
+				_, err := fmt.Fprintf(sh.out, "%s is cancelled; its shadow is deleted\n", workflowID)
+				return err
+			})
+		case err != nil:
+			return explainWorkflow(workflowID, "", err)
+		}
+		return fmt.Errorf("%s had ended before it could be cancelled: %s", workflowID, result.Outcome)
+	})
+}
+
+// replayEnded is what cancel prints as JSON.
+type replayEnded struct {
+	WorkflowID string `json:"workflow_id"`
+	State      string `json:"state"`
+}
+
+func listReplays(ctx context.Context, sh *shell, pipeline string, last int) error {
+	return sh.withWorkers(ctx, func(c client.Client) error {
+		found, err := listWorkflows(ctx, c, contract.WorkflowReplay, contract.ReplayPrefix(pipeline), last)
+		if err != nil {
+			return err
+		}
+		if err := requirePipeline(ctx, c, pipeline, len(found)); err != nil {
+			return err
+		}
+		all := make([]listed, 0, len(found))
+		t := &table{}
+		t.row("STARTED", "ID", "KIND", "STATE", "FROM", "TO", "WINDOWS", "DIFFER", "NOTE")
+		for _, e := range found {
+			l, status := listedOf[contract.ReplayStatus](ctx, c, e)
+			all = append(all, l)
+			drawReplayRow(t, l, status)
+		}
+		return sh.printOr(all, func() error {
+			if len(all) == 0 {
+				t.rows = [][]string{{"no replay of pipeline " + pipeline + " is known"}}
+			}
+			return t.write(sh.out, "")
+		})
+	})
+}
