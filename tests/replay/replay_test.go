@@ -84,6 +84,7 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 	for _, name := range []string{
 		contract.WorkflowPipeline, contract.WorkflowReplica, contract.WorkflowCloseWindows, contract.WorkflowCloseWindow,
 		contract.WorkflowRecoverLanes, contract.WorkflowDegrade, contract.WorkflowReplayWAL, contract.WorkflowRemove,
+		contract.WorkflowReplay,
 	} {
 		require.True(t, types[name], "no history of workflow %s", name)
 	}
@@ -96,13 +97,15 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 		contract.ActivityWatchLevel, contract.ActivityOverrideLevel, contract.ActivityJournalAccounts, contract.ActivityListChains,
 		contract.ActivityReplaySegment, contract.ActivitySurveyRemains, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup,
 		contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityDeleteTopics,
+		contract.ActivitySweepShadows, contract.ActivityPlanReplay, contract.ActivityReplayRange, contract.ActivitySetReplayRate,
+		contract.ActivityShowDiff, contract.ActivityEndShadow, contract.ActivityCarryOut,
 	} {
 		require.True(t, seen["activity "+name], "no history with activity %s", name)
 	}
 	for _, name := range []string{
 		contract.UpdateFlush, contract.UpdatePause, contract.UpdateResume, contract.UpdateScale, contract.UpdateStop, contract.UpdateDecide,
 		contract.UpdateHold, contract.UpdateOpen, contract.UpdateClose, contract.UpdateAuto, contract.UpdateApprove,
-		contract.UpdateAwaitRunning,
+		contract.UpdateAwaitRunning, contract.UpdateReject, contract.UpdateSetRate, contract.UpdateShowDiff,
 	} {
 		require.True(t, seen["update "+name], "no history with update %s", name)
 	}

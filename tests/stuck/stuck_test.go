@@ -39,7 +39,7 @@ type scenario struct {
 // scenarios are all there are.
 func scenarios() []scenario {
 	return slices.Concat(serverScenarios, incidentScenarios, unusableScenarios, workerScenarios, closingScenarios, workflowScenarios,
-		intentScenarios)
+		intentScenarios, replayScenarios)
 }
 
 func TestEveryStateIsTried(t *testing.T) {
