@@ -119,12 +119,19 @@ func (s *shadowing) run(ctx workflow.Context) (*contract.ReplayResult, error) {
 	outcome, note, err := s.phases(ctx)
 	left := s.end(ctx)
 	if err != nil {
-		return nil, err
+		note = "it has failed: " + failureText(err)
+	}
+	if ctx.Err() != nil {
+		note = "it was cancelled"
 	}
 	if left != "" {
 		note += "; " + left
 	}
-	s.set(ctx, contract.StateDone, note, nil)
+	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	s.set(lasting, contract.StateDone, note, nil)
+	if err != nil {
+		return nil, err
+	}
 	return &contract.ReplayResult{
 		Pipeline: s.ask.Pipeline, ID: s.ask.ID, Outcome: outcome, Note: note, Began: s.began, Ended: workflow.Now(ctx), Ask: s.ask,
 		Plan: s.plan, Summary: s.summary, Certified: s.certified, Published: s.published, Receipts: s.receipts,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"millrace/activities"
@@ -83,7 +84,7 @@ func askOf(own, with *spec.Spec, ask contract.ReplayAsk) plan.Ask {
 func planOf(p *plan.Plan, ask contract.ReplayAsk) contract.ReplayPlan {
 	out := contract.ReplayPlan{
 		Windows: len(p.Windows), Records: p.Figures.Records, Bytes: p.Figures.Bytes, RedisBytes: p.Figures.RedisBytes,
-		Seconds: int64(p.Figures.Minutes * 60), Rate: int64(p.Figures.Rate), SpecSame: p.SameSpec, LeftOut: len(p.Refused),
+		Seconds: int64(math.Ceil(p.Figures.Minutes * 60)), Rate: int64(p.Figures.Rate), SpecSame: p.SameSpec, LeftOut: len(p.Refused),
 	}
 	if ask.Recount {
 		out.Scope = string(p.Scope)

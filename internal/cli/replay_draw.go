@@ -22,7 +22,7 @@ func drawReplayRow(t *table, l listed, s contract.ReplayStatus) {
 		windows, differ = fmt.Sprint(s.Summary.Windows), fmt.Sprint(s.Summary.Differ)
 	}
 	state := s.State
-	if !l.Open && state != contract.StateDone {
+	if !l.Open && state != contract.StateDone { // it was terminated
 		state = "ended"
 	}
 	t.row(l.Started, s.ID, kindOf(s), state, instant(s.Ask.From.UnixMilli()), instant(s.Ask.To.UnixMilli()), windows, differ, s.Note)
