@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
+	"millrace/pipeline/window"
 )
 
 // TestStatusAndCloserShowTheSameWatermark compares what status prints with what a round of the closer waits for, in random
@@ -63,7 +64,11 @@ func TestStatusAndCloserShowTheSameWatermark(t *testing.T) {
 		require.NoError(t, closer.Close())
 		view, err := readLanes(t.Context(), state, kafka, s, nil)
 		require.NoError(t, err)
-		require.Equal(t, round.Waiting.Watermark, view.Watermark, "seed %d: %s\n%+v", seed, round.Waiting, view.Lanes)
+		shown := view.Watermark
+		if shown == window.NoTime { // a report leaves out what is not there
+			shown = 0
+		}
+		require.Equal(t, round.Waiting.Watermark, shown, "seed %d: %+v\n%+v", seed, round.Waiting, view.Lanes)
 	}
 	require.Greater(t, idleUnderTransaction, 20)
 }
