@@ -39,7 +39,7 @@ func carriedWindow(kind string, w result.Carried) contract.CarriedWindow {
 		return contract.CarriedWindow{Rollup: w.Rollup}
 	}
 	out := contract.CarriedWindow{
-		WindowRef: report.WindowRef{Window: w.Window.Window, Start: w.Window.Start}, Revision: w.Revision, Problem: w.Problem,
+		WindowRef: report.WindowRef{Window: w.Window.Window, Start: w.Window.Start}, Revision: w.Revision, Problem: w.Problem, Bytes: w.Bytes,
 	}
 	switch w.Verdict {
 	case publish.VerdictPublished:

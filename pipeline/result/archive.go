@@ -91,7 +91,11 @@ func (a *archiver) archiveDue(ctx context.Context, by time.Time) error {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case err == nil:
-				a.desk.Book(id, done)
+				carried := carriedAs(id, done)
+				if done.Verdict == publish.VerdictPublished && done.Row.Archive != nil {
+					carried.Bytes = done.Row.Archive.Bytes
+				}
+				a.desk.book(carried)
 			default:
 				if err := a.bookFailure(id, err); err != nil {
 					return err

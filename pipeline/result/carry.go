@@ -49,6 +49,7 @@ type Carried struct {
 	Verdict  publish.Verdict // "" when it failed
 	Revision int             // the window's latest, 0 without one
 	Problem  string          // why it failed, or what the verdict does not say
+	Bytes    int64           // of the file in which it was archived, 0 unless this job has done that
 
 	// Rollup is what a job that rolls windows up has come to. Such a booking is the last one, and about no window.
 	Rollup *report.Rollup
@@ -146,7 +147,9 @@ func (d *Desk) InSlot(ctx context.Context, id ledger.WindowID, write func(contex
 }
 
 // Book says what became of a window.
-func (d *Desk) Book(id ledger.WindowID, done publish.Corrected) {
+func (d *Desk) Book(id ledger.WindowID, done publish.Corrected) { d.book(carriedAs(id, done)) }
+
+func carriedAs(id ledger.WindowID, done publish.Corrected) Carried {
 	carried := Carried{Window: id, Verdict: done.Verdict}
 	if done.Row != nil {
 		carried.Revision = done.Row.Revision
@@ -160,7 +163,7 @@ func (d *Desk) Book(id ledger.WindowID, done publish.Corrected) {
 			carried.Problem = fmt.Sprintf("the ledger has revision %d, %s, by now", done.Row.Revision, done.Row.Reason)
 		}
 	}
-	d.book(carried)
+	return carried
 }
 
 // BookFailure books a window as failed when err is about that window alone, and returns nil then. Anything else means that the
