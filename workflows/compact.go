@@ -111,8 +111,10 @@ func (c *compaction) plan(ctx workflow.Context) error {
 		wait: contract.Pending{For: what},
 	}, contract.CompactRef{Pipeline: c.in.Pipeline}, &planned)
 	switch {
-	case err != nil && (ctx.Err() != nil || isFinal(err)):
+	case err != nil && ctx.Err() != nil:
 		return err
+	case err != nil && isFinal(err):
+		return invalid(contract.ErrorRefused, "%s", failureText(err))
 	case err != nil:
 		return invalid(contract.ErrorRefused, "compact %s: %s: given up after %s: %s", c.in.Pipeline, what,
 			spec.Duration(contract.CompactPlanPatience), failureText(err))

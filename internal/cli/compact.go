@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"millrace/activities"
 	"millrace/internal/contract"
 )
 
@@ -55,11 +56,20 @@ with 4 when there is something that somebody has to see to. A pipeline that is s
 	return cmd
 }
 
-// requireCompactable refuses a pipeline that nobody knows, and one whose spec gives a Compact nothing to do.
+// requireCompactable refuses a pipeline that nobody knows or that was removed, and one whose spec gives a Compact nothing to do.
 func requireCompactable(ctx context.Context, c client.Client, pipeline string) error {
 	s, err := specOf(ctx, c, pipeline)
 	if err != nil {
 		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	removed, err := activities.NewSpecs(c).Removed(asking, pipeline)
+	switch {
+	case err != nil:
+		return explain(pipeline, err)
+	case removed:
+		return fmt.Errorf("pipeline %s was removed: start it with `millrace start FILE`", pipeline)
 	}
 	return contract.RequireCompactable(s)
 }

@@ -256,11 +256,17 @@ func backfillCompact(ctx context.Context, sh *shell, pipeline, from, to string) 
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		handle := c.ScheduleClient().GetHandle(asking, done.Schedule)
-		if _, err := handle.Describe(asking); err != nil { // a backfill of what is not there is an error of another kind
+		described, err := handle.Describe(asking)
+		if err != nil { // a backfill of what is not there is an error of another kind
 			return explainSchedule(pipeline, err)
 		}
-		err := handle.Backfill(asking, client.ScheduleBackfillOptions{Backfill: []client.ScheduleBackfill{{
-			Start: done.From, End: done.To, Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ALL,
+		// Temporal compares the range with the times that the jitter has moved: without more room the last run could be left out.
+		end := done.To
+		if s := described.Schedule.Spec; s != nil {
+			end = end.Add(s.Jitter)
+		}
+		err = handle.Backfill(asking, client.ScheduleBackfillOptions{Backfill: []client.ScheduleBackfill{{
+			Start: done.From, End: end, Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ALL,
 		}}})
 		if err != nil {
 			return explainSchedule(pipeline, err)

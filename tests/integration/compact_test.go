@@ -1,0 +1,170 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/contract"
+	"millrace/tests/rig"
+)
+
+const compactYAML = `name: shops
+source: {topics: [shops], format: json}
+event: {key: [shop], time: {field: at, unit: ms}}
+aggregates: {n: {func: count}}
+windows: [{name: hourly, size: 1h}]
+rollups:
+  - {name: daily, from: hourly, calendar: day, timezone: Europe/Berlin}
+  - {name: weekly, from: daily, calendar: week, timezone: Europe/Berlin}
+watermark: {out_of_orderness: 1m, idle_timeout: 1s}
+allowed_lateness: 0s
+results: {kafka: {topic: shops.windows}}
+`
+
+// compactList is what `compact ls --json` says.
+type compactList struct {
+	Schedule *struct {
+		ID   string `json:"id"`
+		Runs int    `json:"runs"`
+	} `json:"schedule"`
+	Runs []struct {
+		ID     string                 `json:"workflow_id"`
+		Open   bool                   `json:"open"`
+		Status contract.CompactStatus `json:"status"`
+	} `json:"runs"`
+}
+
+// compacts are the runs that Temporal knows of, once there are so many and all have ended, the latest first.
+func (p *pipeline) compacts(n int) (list compactList) {
+	p.T.Helper()
+	rig.Eventually(p.T, fmt.Sprintf("%d runs have ended", n), patience, func() bool {
+		list = compactList{}
+		require.NoError(p.T, json.Unmarshal([]byte(p.Must("compact", "ls", p.Spec.Name, "--json", "--last", "0").Out), &list))
+		open := false
+		for _, r := range list.Runs {
+			open = open || r.Open
+		}
+		return !open && len(list.Runs) >= n
+	})
+	return list
+}
+
+// rolledUp is how many windows a run has published first, published again and left unchanged.
+func rolledUp(t *testing.T, s contract.CompactStatus) (first, corrected, unchanged int) {
+	require.Equal(t, contract.StateDone, s.State)
+	require.Empty(t, s.Problems)
+	for _, f := range s.Rollup.Families {
+		first, corrected, unchanged = first+f.Published, corrected+f.Corrected, unchanged+f.Unchanged
+		require.Zero(t, f.Incidents+f.Failed)
+	}
+	return first, corrected, unchanged
+}
+
+// hoursFrom are the values of an event in every hour of some weeks, and how many there are by day and week in Berlin. The first
+// week begins at from.
+func hoursFrom(t *testing.T, from time.Time, hours int) (values [][]byte, counts map[string]map[int64]int) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	require.NoError(t, err)
+	counts = map[string]map[int64]int{"daily": {}, "weekly": {}}
+	for n := range hours {
+		at := from.Add(time.Duration(n) * time.Hour)
+		values = append(values, fmt.Appendf(nil, `{"shop":"a","at":%d}`, at.UnixMilli()))
+		y, m, d := at.In(berlin).Date()
+		monday := (int(at.In(berlin).Weekday()) + 6) % 7
+		counts["daily"][time.Date(y, m, d, 0, 0, 0, 0, berlin).UnixMilli()]++
+		counts["weekly"][time.Date(y, m, d-monday, 0, 0, 0, 0, berlin).UnixMilli()]++
+	}
+	return values, counts
+}
+
+// published counts the events in the published windows of a family, by start.
+func (p *pipeline) published(family string) map[int64]int {
+	p.T.Helper()
+	found := make(map[int64]int)
+	for _, value := range p.Latest() {
+		var row struct {
+			Window string         `json:"window"`
+			Start  time.Time      `json:"start"`
+			Values map[string]int `json:"values"`
+		}
+		require.NoError(p.T, json.Unmarshal(value, &row))
+		if row.Window == family {
+			found[row.Start.UnixMilli()] += row.Values["n"]
+		}
+	}
+	return found
+}
+
+// A schedule rolls up in one run what nobody has rolled up for two weeks; further runs find nothing to do, a backfill of four times
+// is four runs, a pipeline that is stopped is compacted like any other, and a removal takes the schedule away.
+func TestCompactBySchedule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, rig.Servers{})
+	p := w.newPipeline(compactYAML, 2)
+	name := p.Spec.Name
+	w.Ready(w.Worker())
+	p.Start()
+	// Two weeks in Berlin, where the clocks change on 25 March. Every hour has an event, so that no floor has to be waited for.
+	from := time.Date(2001, 3, 18, 23, 0, 0, 0, time.UTC)
+	values, counts := hoursFrom(t, from, 14*24-1)
+	last := from.AddDate(0, 0, 20)
+	halves := make([][][]byte, p.Parts)
+	for n, value := range values {
+		halves[n%len(halves)] = append(halves[n%len(halves)], value)
+	}
+	for n, half := range halves {
+		p.Send(int32(n), append(half, fmt.Appendf(nil, `{"shop":"a","at":%d}`, last.UnixMilli()))...)
+	}
+	rig.Eventually(t, "every hour is final", patience, func() bool {
+		final := 0
+		for _, row := range p.Ledger() {
+			if row.Final {
+				final++
+			}
+		}
+		return final == len(values)
+	})
+
+	scheduled := p.Must("compact", "schedule", name, "--every", "1h", "--jitter", "0s", "--start-now")
+	require.Contains(t, scheduled.Out, "created schedule compact:"+name)
+	list := p.compacts(1)
+	require.Equal(t, contract.CompactID(name), list.Schedule.ID)
+	first, corrected, _ := rolledUp(t, list.Runs[0].Status)
+	require.Equal(t, len(counts["daily"])+len(counts["weekly"]), first)
+	require.Zero(t, corrected)
+	require.Equal(t, counts["daily"], p.published("daily"))
+	require.Equal(t, counts["weekly"], p.published("weekly"))
+	p.Must("verify", name, "--spec", p.File)
+
+	rows := len(p.Ledger())
+	p.Must("compact", "backfill", name, "--from", "2001-05-01T00:00:00Z", "--to", "2001-05-01T03:00:00Z")
+	list = p.compacts(5)
+	require.Len(t, list.Runs, 5, "the start and the end count")
+	for n, r := range list.Runs[:4] {
+		require.Equal(t, time.Date(2001, 5, 1, 3-n, 0, 0, 0, time.UTC), r.Status.Bound, "one after the other")
+		first, corrected, unchanged := rolledUp(t, r.Status)
+		require.Equal(t, []int{0, 0, len(counts["daily"]) + len(counts["weekly"])}, []int{first, corrected, unchanged})
+	}
+	require.Len(t, p.Ledger(), rows)
+
+	p.Update("stop", name)
+	var result contract.CompactResult
+	require.NoError(t, json.Unmarshal([]byte(p.Must("compact", "run", name, "--json").Out), &result))
+	require.Equal(t, contract.OutcomeCompacted, result.Outcome)
+	for _, row := range p.Ledger() {
+		require.Equal(t, 1, row.Revision, "%s: nothing was published twice", row.ID())
+	}
+
+	p.Must("rm", name, "--topics", "--yes", "--grace", "1s")
+	gone := p.CLI("compact", "unschedule", name)
+	require.Equal(t, 1, gone.Code, gone.Err)
+	require.Contains(t, gone.Err, "has no schedule")
+	refused := p.CLI("compact", "run", name)
+	require.Equal(t, 1, refused.Code)
+	require.Contains(t, refused.Err, "was removed")
+	require.Empty(t, p.keys())
+}
