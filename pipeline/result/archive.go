@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"syscall"
 	"time"
 
@@ -53,13 +54,19 @@ func (k Archives) CarryOut(ctx context.Context, d *Desk, job Job) error {
 		return err
 	}
 	var apart *archive.NotSharedError
-	if err := k.Shared(ctx, s.Archive.Dir); errors.As(err, &apart) {
-		return refuse("%v", apart)
-	} else if err != nil {
-		return err
+	err = k.Shared(ctx, s.Archive.Dir)
+	if err == nil {
+		a := &archiver{desk: d, dir: archive.NewDir(wal.OS, s.Archive.Dir), schema: schema, contents: contents}
+		err = a.archiveDue(ctx, time.UnixMilli(body.By))
 	}
-	a := &archiver{desk: d, dir: archive.NewDir(wal.OS, s.Archive.Dir), schema: schema, contents: contents}
-	return a.archiveDue(ctx, time.UnixMilli(body.By))
+	var file *fs.PathError
+	switch {
+	case errors.As(err, &apart):
+		return refuse("%v", apart)
+	case errors.As(err, &file): // somebody has to see to it, and the next job goes on from here
+		return refuse("archive.dir %s cannot be used: %v", s.Archive.Dir, err)
+	}
+	return err
 }
 
 // archiver archives windows for one job.

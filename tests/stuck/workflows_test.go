@@ -2,10 +2,13 @@ package stuck
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/spec"
 	"millrace/tests/rig"
 )
 
@@ -88,6 +91,21 @@ var workflowScenarios = []scenario{
 		end:      "not started",
 		verify:   1,
 		commands: append(closedCommands, remove("nothing of pipeline", 1)),
+	},
+	{
+		name: "an archive that is no directory", kind: contract.ConditionCompactFails, quick: true,
+		setup: setup{change: func(s *spec.Spec) { s.Archive = &spec.Archive{Dir: filepath.Join(os.TempDir(), "archive-of-"+s.Name)} }},
+		says:  "archiving of .* cannot be carried out: archive.dir .* cannot be used: .*: not a directory",
+		bring: func(s *scene) {
+			require.NoError(s.t, os.WriteFile(s.Spec.Archive.Dir, nil, 0o600))
+			s.t.Cleanup(func() { require.NoError(s.t, os.RemoveAll(s.Spec.Archive.Dir)) })
+			a := s.CLI("compact", "run", s.Spec.Name)
+			require.Equal(s.t, 1, a.Code, "%s%s", a.Out, a.Err)
+		},
+		leave: func(s *scene) {
+			require.NoError(s.t, os.Remove(s.Spec.Archive.Dir))
+			s.Must("compact", "run", s.Spec.Name)
+		},
 	},
 	{
 		name: "a terminated child", kind: contract.ConditionChildEnded,
