@@ -84,7 +84,7 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 	for _, name := range []string{
 		contract.WorkflowPipeline, contract.WorkflowReplica, contract.WorkflowCloseWindows, contract.WorkflowCloseWindow,
 		contract.WorkflowRecoverLanes, contract.WorkflowDegrade, contract.WorkflowReplayWAL, contract.WorkflowRemove,
-		contract.WorkflowReplay,
+		contract.WorkflowReplay, contract.WorkflowCompact,
 	} {
 		require.True(t, types[name], "no history of workflow %s", name)
 	}
@@ -98,7 +98,8 @@ func TestHistoriesCoverWhatTheyShould(t *testing.T) {
 		contract.ActivityReplaySegment, contract.ActivitySurveyRemains, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup,
 		contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityDeleteTopics,
 		contract.ActivitySweepShadows, contract.ActivityPlanReplay, contract.ActivityReplayRange, contract.ActivitySetReplayRate,
-		contract.ActivityShowDiff, contract.ActivityEndShadow, contract.ActivityCarryOut,
+		contract.ActivityShowDiff, contract.ActivityEndShadow, contract.ActivityCarryOut, contract.ActivityPlanCompact, contract.ActivityTakeStock,
+		contract.ActivityDeleteSchedule,
 	} {
 		require.True(t, seen["activity "+name], "no history with activity %s", name)
 	}
