@@ -14,7 +14,7 @@ const drawnUnfinished = 5
 
 // drawCompacted shows what a run came to.
 func drawCompacted(w io.Writer, r contract.CompactResult) error {
-	fmt.Fprintf(w, "%s up to %s: %s, %s, took %s\n", r.Pipeline, boundText(r.Bound), r.Outcome, r.CompactWork.String(),
+	fmt.Fprintf(w, "%s up to %s: %s, %s, took %s\n", r.Pipeline, boundText(r.Bound), r.Outcome, r.String(),
 		spec.Duration(r.Ended.Sub(r.Began).Round(1e6)))
 	if up := r.Rollup; up != nil {
 		t := &table{}

@@ -207,7 +207,7 @@ func drawCompacts(w io.Writer, list *compactList) error {
 	t.row("STARTED", "UP TO", "STATE", "WHAT IT DID")
 	for i := range list.Runs {
 		r := &list.Runs[i]
-		state, did := r.state.State, r.state.CompactWork.String()
+		state, did := r.state.State, r.state.String()
 		switch {
 		case r.fails != "":
 			state, did = contract.StateFailed, r.fails

@@ -290,7 +290,7 @@ func TestLaterVersion(t *testing.T) {
 	require.NoError(t, err)
 	f, err := os.Create(d.pathOf("later.parquet"))
 	require.NoError(t, err)
-	w := parquet.NewWriter(f, parquet.NewSchema("later", parquet.Group{"a": parquet.String()}), parquet.KeyValueMetadata(headerKey, string(header)))
+	w := parquet.NewGenericWriter[any](f, parquet.NewSchema("later", parquet.Group{"a": parquet.String()}), parquet.KeyValueMetadata(headerKey, string(header)))
 	require.NoError(t, w.Close())
 	require.NoError(t, f.Close())
 	_, err = d.Read(t.Context(), "later.parquet", nil)

@@ -35,7 +35,7 @@ func (d *Dir) verify(ctx context.Context, path string, file File, row *ledger.Ro
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close() // nothing was written
 	if size != file.Bytes {
 		return damaged("%d bytes, the ledger says %d", size, file.Bytes)
 	}
@@ -118,7 +118,7 @@ func (d *Dir) Read(ctx context.Context, name string, fn func(ledger.Content) err
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close() // nothing was written
 	h, err := readContents(ctx, f, size, fn)
 	if err != nil {
 		return nil, fmt.Errorf("read archive file %s: %w", path, err)

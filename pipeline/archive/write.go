@@ -173,7 +173,7 @@ func encode(ctx context.Context, out io.Writer, s *Schema, row *ledger.Row, cont
 	if err != nil {
 		return fmt.Errorf("encode metadata: %w", err)
 	}
-	w := parquet.NewWriter(out, s.parquet, parquet.Compression(&parquet.Zstd), parquet.DataPageVersion(1),
+	w := parquet.NewGenericWriter[any](out, s.parquet, parquet.Compression(&parquet.Zstd), parquet.DataPageVersion(1),
 		parquet.CreatedBy("millrace archive", fmt.Sprintf("%d.0.0", FormatVersion), "none"),
 		parquet.KeyValueMetadata(headerKey, string(header)))
 	b := batch{encoder: encoder{schema: s, window: row}, out: w}
@@ -195,7 +195,7 @@ func encode(ctx context.Context, out io.Writer, s *Schema, row *ledger.Row, cont
 // batch collects rows for a writer, which takes several at a time faster than one.
 type batch struct {
 	encoder encoder
-	out     *parquet.Writer
+	out     *parquet.GenericWriter[any]
 	held    [batchRows]ledger.Content // copies, which rows alias
 	rows    [batchRows]parquet.Row
 	n       int
