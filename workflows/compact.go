@@ -174,7 +174,8 @@ func (c *compaction) carryOut(ctx workflow.Context, kind string, body any) (*con
 	}
 	self := workflow.GetInfo(ctx).WorkflowExecution
 	job := contract.CarryOutJob{
-		ID: fmt.Sprintf("%s/%s/%s", self.ID, self.RunID, kind), Kind: kind, Pipeline: c.in.Pipeline, ReplyTo: self.ID, Spec: c.raw, Body: text,
+		ID: fmt.Sprintf("%s/%s/%s", self.ID, self.RunID, kind), Kind: kind, Pipeline: c.in.Pipeline, ReplyTo: self.ID,
+		Spec: c.raw, Body: text,
 	}
 	return c.errands.carryOut(ctx, job, compactNotes[kind], c.giveUp)
 }

@@ -109,11 +109,15 @@ func TestCompactRefuses(t *testing.T) {
 	}{
 		"a spec without either": {plain, "", map[string]any{"pipeline": "orders"}, "pipeline orders has nothing to compact: add rollups"},
 		"no such pipeline":      {unknown, "", map[string]any{"pipeline": "orders"}, "Temporal knows no pipeline"},
-		"an unknown field":      {newMill(), "", map[string]any{"pipeline": "orders", "upto": "x"}, `compact: unknown field "upto"; want only pipeline, until`},
-		"a wrong time":          {newMill(), "", map[string]any{"pipeline": "orders", "until": "noon"}, `compact: until is "noon"; want a time as RFC 3339`},
-		"no pipeline":           {newMill(), "", map[string]any{}, "compact: pipeline is missing"},
-		"another id":            {newMill(), "nightly", map[string]any{"pipeline": "orders"}, `workflow id is "nightly"; the input makes it "compact:orders"`},
-		"another's id":          {newMill(), "compact:flights-2026-01-01T03:00:00Z", map[string]any{"pipeline": "orders"}, `the input makes it "compact:orders"`},
+		"an unknown field": {newMill(), "", map[string]any{"pipeline": "orders", "upto": "x"},
+			`compact: unknown field "upto"; want only pipeline, until`},
+		"a wrong time": {newMill(), "", map[string]any{"pipeline": "orders", "until": "noon"},
+			`compact: until is "noon"; want a time as RFC 3339`},
+		"no pipeline": {newMill(), "", map[string]any{}, "compact: pipeline is missing"},
+		"another id": {newMill(), "nightly", map[string]any{"pipeline": "orders"},
+			`workflow id is "nightly"; the input makes it "compact:orders"`},
+		"another's id": {newMill(), "compact:flights-2026-01-01T03:00:00Z", map[string]any{"pipeline": "orders"},
+			`the input makes it "compact:orders"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.id == "" {
@@ -284,8 +288,9 @@ func TestCompactTakesBackWhatWasTold(t *testing.T) {
 	}{
 		"all was well":          {well, nil, nil},
 		"one before has failed": {well, errors.New("refused"), []string{contract.ChildEnded}},
-		"it had problems":       {&contract.CompactResult{CompactWork: contract.CompactWork{Problems: []string{"x"}}}, nil, []string{contract.ChildEnded}},
-		"nobody knows":          {nil, nil, []string{contract.ChildEnded}},
+		"it had problems": {&contract.CompactResult{CompactWork: contract.CompactWork{Problems: []string{"x"}}}, nil,
+			[]string{contract.ChildEnded}},
+		"nobody knows": {nil, nil, []string{contract.ChildEnded}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMill()

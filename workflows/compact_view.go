@@ -56,8 +56,8 @@ func (c *compaction) show(ctx workflow.Context) {
 		b.WriteString("\n| windows | in the ledger | kept | expired | since the last run | bytes freed | archived | bytes |\n" +
 			"|---|---|---|---|---|---|---|---|\n")
 		for _, f := range s.Families {
-			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d |\n", f.Name, f.Windows, f.Kept, f.Expired, f.ExpiredSince, f.BytesFreed,
-				f.Archived, f.ArchivedBytes)
+			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d |\n", f.Name, f.Windows, f.Kept, f.Expired, f.ExpiredSince,
+				f.BytesFreed, f.Archived, f.ArchivedBytes)
 		}
 	}
 	if c.phase == contract.StateDone {
@@ -70,8 +70,8 @@ func showRolledUp(b *strings.Builder, r *report.Rollup) {
 	b.WriteString("\n| roll-up | rolled up | corrected | unchanged | waiting | incidents | failed | keys | late for children |\n" +
 		"|---|---|---|---|---|---|---|---|---|\n")
 	for _, f := range r.Families {
-		fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d |\n", f.Name, f.Published, f.Corrected, f.Unchanged, f.Waiting, f.Incidents,
-			f.Failed, f.Keys, f.ChildLate)
+		fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d |\n", f.Name, f.Published, f.Corrected, f.Unchanged, f.Waiting,
+			f.Incidents, f.Failed, f.Keys, f.ChildLate)
 	}
 	showUnfinished(b, "waits", r.Waiting)
 	showUnfinished(b, "cannot be rolled up", r.Incidents)

@@ -20,9 +20,9 @@ func compactCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compact",
 		Short: "Roll windows up, archive them, and say what has expired, now or by a schedule",
-		Long: `Compact steers the workflow Compact: it rolls up every window that is final and not rolled up yet, as ` + "`rollups`" + ` of the spec say,
-archives contents that are past their retention when the spec has an ` + "`archive`" + `, and counts what is kept and what has expired. The
-ledger says what is to be done, so a run that was skipped heals itself with the next one.`,
+		Long: `Compact steers the workflow Compact: it rolls up every window that is final and not rolled up yet, as ` + "`rollups`" + ` of
+the spec say, archives contents that are past their retention when the spec has an ` + "`archive`" + `, and counts what is kept and
+what has expired. The ledger says what is to be done, so a run that was skipped heals itself with the next one.`,
 	}
 	cmd.AddCommand(compactScheduleCommand(sh), compactUnscheduleCommand(sh), compactRunCommand(sh), compactBackfillCommand(sh),
 		compactLsCommand(sh))
@@ -35,8 +35,8 @@ func compactRunCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run NAME",
 		Short: "Compact a pipeline now",
-		Long: `Run starts the workflow compact:<name> and follows it to its end. It rolls up windows that end at or before --until, and exits
-with 4 when there is something that somebody has to see to. A pipeline that is stopped is compacted, too.`,
+		Long: `Run starts the workflow compact:<name> and follows it to its end. It rolls up windows that end at or before --until, and
+exits with 4 when there is something that somebody has to see to. A pipeline that is stopped is compacted, too.`,
 		Example: "  millrace compact run flights\n  millrace compact run flights --until 2001-02-01T00:00:00Z",
 		Args:    exactly(nameArg),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -197,7 +197,8 @@ func drawCompacts(w io.Writer, list *compactList) error {
 		if t.Paused {
 			fmt.Fprintf(w, "  PAUSED %s: go on with `temporal schedule toggle --unpause --schedule-id %s`\n", t.Note, t.ID)
 		}
-		fmt.Fprintf(w, "  %s started, %d skipped because the one before was under way, %d missed\n", counted(t.Runs, "run"), t.Skipped, t.Missed)
+		fmt.Fprintf(w, "  %s started, %d skipped because the one before was under way, %d missed\n",
+			counted(t.Runs, "run"), t.Skipped, t.Missed)
 	}
 	if len(list.Runs) == 0 {
 		_, err := fmt.Fprintln(w, "no run is known")
