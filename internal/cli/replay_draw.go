@@ -35,10 +35,14 @@ func drawReplayStatus(w io.Writer, s contract.ReplayStatus) error {
 	if s.Note != "" {
 		b.WriteString(": " + s.Note)
 	}
-	if s.Until != nil {
+	asks := s.State == contract.StateAsking
+	if s.Until != nil && !asks {
 		fmt.Fprintf(&b, ", until %s at the longest", instant(s.Until.UnixMilli()))
 	}
 	b.WriteByte('\n')
+	if s.Until != nil && asks {
+		fmt.Fprintf(&b, "  waits for a decision; without one it is rejected at %s\n", instant(s.Until.UnixMilli()))
+	}
 	if s.Ask != nil {
 		b.WriteString("  " + askedText(*s.Ask, s.OtherSpec) + "\n")
 	}
@@ -65,7 +69,7 @@ func drawReplayStatus(w io.Writer, s contract.ReplayStatus) error {
 	for _, r := range s.Receipts {
 		fmt.Fprintf(&b, "  %s at %s (request %s) %s\n", r.Update, instant(r.At.UnixMilli()), r.RequestID, r.Reason)
 	}
-	if s.State == contract.StateAsking {
+	if asks {
 		fmt.Fprintf(&b, "look at it with:   millrace replay diff %s %s\npublish it with:   millrace replay approve %[1]s %[2]s %s\n"+
 			"or do not:         millrace replay reject %[1]s %[2]s\n", s.Pipeline, s.ID, s.Summary.Checksum)
 	}

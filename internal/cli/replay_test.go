@@ -113,7 +113,7 @@ func TestDrawReplayStatus(t *testing.T) {
 	var b bytes.Buffer
 	require.NoError(t, drawReplayStatus(&b, askingStatus()))
 	for _, text := range []string{
-		"replay fix-1 of flights: asking: 1 of 3 windows differ: ..., until 2026-01-08T12:00:00Z at the longest\n",
+		"replay fix-1 of flights: asking: 1 of 3 windows differ: ...\n  waits for a decision; without one it is rejected at 2026-01-08T12:00:00Z\n",
 		"  from 2001-01-01T00:00:00Z to 2001-01-01T03:00:00Z, window hourly, no event is late, at most 5 records a second\n",
 		"  3 windows: 1000 records, 200k bytes; about 1.05M bytes in Redis and 1m30s at 50k records a second\n",
 		"  the first is hourly 2001-01-01T00:00:00Z, the last hourly", "  note: a note\n",
