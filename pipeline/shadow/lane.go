@@ -35,6 +35,8 @@ type reading struct {
 	commits   *inflight.Commits
 	committer *deliver.Committer
 	reader    source.Reader
+	rest      source.Batch // of the batch under way: records that are not folded yet
+	folded    int          // records of it that are
 	throttle  *time.Timer
 	throttled bool
 	kept      int64 // slices that begin before are not needed any more, ms
@@ -108,6 +110,8 @@ func (l *reading) readOwned(ctx context.Context) error {
 		defer func() {
 			l.reader.Close()
 			l.reader = nil
+			l.rest.Release()
+			l.folded = 0
 		}()
 	}
 	return l.loop(ctx)
@@ -159,7 +163,12 @@ func (l *reading) loop(ctx context.Context) error {
 			if !ok {
 				return l.readerEnded()
 			}
-			if err := l.foldBatch(&b); err != nil {
+			l.rest, l.folded = b, 0
+			if err := l.foldRest(); err != nil {
+				return err
+			}
+		case <-l.more():
+			if err := l.foldRest(); err != nil {
 				return err
 			}
 		case <-tick.C:
@@ -185,11 +194,36 @@ func (l *reading) loop(ctx context.Context) error {
 	}
 }
 
-// batches is where the next records come from; nil while the lane reads none, and says why.
+// batches is where records come from, unless the lane must not read now, or has not folded what it has read.
 func (l *reading) batches() <-chan source.Batch {
+	if l.reader == nil || l.rest.Records != nil || !l.mayFold() {
+		return nil
+	}
+	return l.reader.Batches()
+}
+
+// always is a channel that is always ready.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// more is ready when there are records to be folded of the batch under way, unless the lane must not read now.
+func (l *reading) more() <-chan struct{} {
+	if l.rest.Records == nil || !l.mayFold() {
+		return nil
+	}
+	return always
+}
+
+// mayFold reports whether the lane may read on now, and says what it waits for.
+func (l *reading) mayFold() bool {
 	reason := ""
 	switch {
-	case l.reader == nil || l.isAtEnd():
+	case l.isAtEnd():
+		l.waits("")
+		return false
 	case l.run.pace.heldBecause() != "":
 		reason = l.run.pace.heldBecause()
 	case l.throttled:
@@ -201,12 +235,9 @@ func (l *reading) batches() <-chan source.Batch {
 		if err := l.committer.Failing(); err != nil {
 			reason = err.Error()
 		}
-	default:
-		l.waits("")
-		return l.reader.Batches()
 	}
 	l.waits(reason)
-	return nil
+	return reason == ""
 }
 
 func (l *reading) waits(reason string) {
@@ -217,15 +248,21 @@ func (l *reading) waits(reason string) {
 
 func (l *reading) interval() time.Duration { return l.program.Spec.Lane.CommitInterval.Std() }
 
-// foldBatch takes a batch up to the end of the lane.
-func (l *reading) foldBatch(b *source.Batch) error {
-	n := len(b.Records)
-	for n > 0 && b.Records[n-1].Offset >= l.plan.End {
-		n--
+// foldRest folds records of the batch under way, as many at a time as the rate allows in a moment.
+func (l *reading) foldRest() error {
+	all := l.rest.Records
+	for len(all) > l.folded && all[len(all)-1].Offset >= l.plan.End {
+		all = all[:len(all)-1]
 	}
-	cut := source.Batch{Records: b.Records[:n], Next: min(b.Next, l.plan.End)}
+	n := min(len(all)-l.folded, l.run.pace.atOnce())
+	cut := source.Batch{Records: all[l.folded : l.folded+n], Next: min(l.rest.Next, l.plan.End)}
+	if l.folded += n; l.folded < len(all) {
+		cut.Next = all[l.folded].Offset
+	}
 	l.state.Fold(&cut)
-	b.Release()
+	if l.folded == len(all) {
+		l.rest.Release()
+	}
 	if wait := l.run.pace.spent(n); wait > 0 {
 		l.throttled = true
 		l.throttle.Reset(wait)

@@ -1,6 +1,7 @@
 package shadow
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -38,6 +39,19 @@ func (p *pace) hold(reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.held = reason
+}
+
+// moments is how many times a second a lane may read at the least.
+const moments = 10
+
+// atOnce is how many records a lane may read before it asks again: a batch can hold many seconds' worth of them.
+func (p *pace) atOnce() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rate <= 0 {
+		return math.MaxInt
+	}
+	return int(max(1, p.rate/moments))
 }
 
 // spent counts n records that a lane has read, and returns how long the lane waits before it reads on.

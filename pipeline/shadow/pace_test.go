@@ -2,6 +2,7 @@ package shadow
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -24,7 +25,11 @@ func TestPaceBoundsAllLanesTogether(t *testing.T) {
 	require.InDelta(t, 110.0/3, recent, 0.1)
 	p.setRate(1000)
 	require.Equal(t, 10*time.Millisecond, p.spent(10))
+	require.Equal(t, 100, p.atOnce(), "a batch of any size is read at the rate")
+	p.setRate(5)
+	require.Equal(t, 1, p.atOnce())
 	p.setRate(0)
+	require.Equal(t, math.MaxInt, p.atOnce())
 	require.Zero(t, p.spent(1_000_000))
 	p.hold("because")
 	require.Equal(t, "because", p.heldBecause())
