@@ -17,7 +17,7 @@ import (
 type Schedules interface {
 	// Exists reports whether the pipeline has a schedule.
 	Exists(ctx context.Context, pipeline string) (bool, error)
-	// Delete deletes the pipeline's schedule. existed is false when there is none.
+	// Delete deletes the pipeline's schedule, and the one that recounts it. existed is false when there is none.
 	Delete(ctx context.Context, pipeline string) (existed bool, err error)
 	// Running are the ids of open runs of Compact for the pipeline, started by the schedule or by hand.
 	Running(ctx context.Context, pipeline string) ([]string, error)
@@ -46,7 +46,14 @@ func (s scheduled) Exists(ctx context.Context, pipeline string) (bool, error) {
 
 // Delete implements Schedules.
 func (s scheduled) Delete(ctx context.Context, pipeline string) (existed bool, err error) {
-	return foundSchedule(s.client.ScheduleClient().GetHandle(ctx, contract.CompactID(pipeline)).Delete(ctx))
+	for _, id := range []string{contract.CompactID(pipeline), contract.RecountScheduleID(pipeline)} {
+		found, err := foundSchedule(s.client.ScheduleClient().GetHandle(ctx, id).Delete(ctx))
+		if err != nil {
+			return existed, err
+		}
+		existed = existed || found
+	}
+	return existed, nil
 }
 
 func foundSchedule(err error) (found bool, _ error) {

@@ -85,9 +85,6 @@ the plan of the run says. --remove deletes the schedule.`,
 	return cmd
 }
 
-// recountScheduleID is the id of a pipeline's schedule.
-func recountScheduleID(pipeline string) string { return "recount:" + pipeline }
-
 // scheduledID begins the ids of the recounts that a schedule starts; Temporal appends the time.
 const scheduledID = "nightly"
 
@@ -112,7 +109,7 @@ func (s *recountSchedule) options() (client.ScheduleOptions, error) {
 		spec.CronExpressions = []string{s.cron}
 	}
 	return client.ScheduleOptions{
-		ID: recountScheduleID(in.Pipeline), Spec: spec, CatchupWindow: recountCatchUp, Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP,
+		ID: contract.RecountScheduleID(in.Pipeline), Spec: spec, CatchupWindow: recountCatchUp, Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP,
 		Action: &client.ScheduleWorkflowAction{
 			ID: contract.ReplayID(in.Pipeline, scheduledID), Workflow: contract.WorkflowReplay, TaskQueue: contract.TaskQueue,
 			WorkflowExecutionTimeout: contract.RunLimit, Args: []any{in}, StaticSummary: "recount of " + in.Pipeline,
@@ -128,7 +125,7 @@ type scheduled struct {
 }
 
 func (s *recountSchedule) carryOut(ctx context.Context, sh *shell) error {
-	id := recountScheduleID(s.job.in.Pipeline)
+	id := contract.RecountScheduleID(s.job.in.Pipeline)
 	if s.remove {
 		if s.cron != "" || s.every != 0 {
 			return usagef("--remove takes no --cron and no --every")

@@ -139,11 +139,12 @@ func TestNames(t *testing.T) {
 	for name, id := range map[string]string{
 		"HostQueue": HostQueue("uuid"), "TaskQueue": TaskQueue, "PipelineID": PipelineID("orders"), "ReplicaID": ReplicaID("orders", 3),
 		"DiskQueue": DiskQueue("uuid"), "RecoverLanesID": RecoverLanesID("orders", "uuid", 3), "ReplayWALID": ReplayWALID("orders", "uuid"),
-		"RemoveID":       RemoveID("orders"),
-		"CompactID":      CompactID("orders"),
-		"ReplayID":       ReplayID("orders", "fix-1"),
-		"DegradeID":      DegradeID("orders", "eu/w1", report.DependencyRedis),
-		"CloseWindowsID": CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref),
+		"RemoveID":          RemoveID("orders"),
+		"CompactID":         CompactID("orders"),
+		"ReplayID":          ReplayID("orders", "fix-1"),
+		"RecountScheduleID": RecountScheduleID("orders"),
+		"DegradeID":         DegradeID("orders", "eu/w1", report.DependencyRedis),
+		"CloseWindowsID":    CloseWindowsID("orders"), "CloseWindowID": CloseWindowID("orders", ref),
 	} {
 		require.NotContains(t, id, "/", "Temporal's HTTP API refuses it")
 		lines = append(lines, name+" -> "+id)

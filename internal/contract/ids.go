@@ -79,6 +79,9 @@ func CompactOf(workflowID string) (pipeline string, ok bool) {
 // scheduledAt is what Temporal appends to the id of a workflow that a schedule starts.
 var scheduledAt = regexp.MustCompile(`-\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$`)
 
+// RecountScheduleID is the id of the schedule that recounts a pipeline.
+func RecountScheduleID(pipeline string) string { return "recount:" + pipeline }
+
 // Attached reports whether an id is that of a recovery, a degradation, a journal replay, a replay or the compaction of the pipeline:
 // workflows that report to it and are not its children.
 func Attached(pipeline, id string) bool {
