@@ -20,7 +20,7 @@ import (
 func windowsCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "windows",
-		Short: "Read published windows and the ledger",
+		Short: "Read published windows, the ledger and its certificates",
 	}
 	var list listFilter
 	ls := &cobra.Command{
@@ -76,7 +76,34 @@ how many keys and events it holds and whether it is final.`,
 	get.Flags().StringVar(&topic, "topic", "", "result topic (default: where the ledger says it was published)")
 	get.Flags().StringVar(&key, "key", "", "only this key, a JSON object as in the results")
 	get.Flags().IntVar(&revision, "revision", 0, "this revision instead of the latest")
-	cmd.AddCommand(ls, get)
+	cmd.AddCommand(ls, get, certificatesCommand(sh))
+	return cmd
+}
+
+func certificatesCommand(sh *shell) *cobra.Command {
+	var list listFilter
+	cmd := &cobra.Command{
+		Use:   "certificates NAME",
+		Short: "List the certificates that recounts have written for windows",
+		Long: `Certificates reads the pipeline's ledger topic: per window that a recount has counted again from Kafka, and found to be
+as it was published, who did so, when, and what was counted. A certificate is listed only while the revision that it is about is the
+latest. --json has the offsets, too, from which and to which each lane was read.`,
+		Example: "  millrace windows certificates flights\n  millrace windows certificates flights --window hourly --json",
+		Args:    exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := atLeast("last", list.last, 0); err != nil {
+				return err
+			}
+			srv, err := sh.connectKafka(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer srv.Close()
+			return listCertificates(cmd.Context(), sh, srv.cluster, args[0], list)
+		},
+	}
+	cmd.Flags().StringVar(&list.window, "window", "", "only windows of this name")
+	cmd.Flags().IntVar(&list.last, "last", 0, "only this many, the latest by start (default all)")
 	return cmd
 }
 
@@ -123,6 +150,48 @@ func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, 
 			final = "yes"
 		}
 		t.row(r.Window, instant(r.Start), instant(r.End), r.Revision, r.Reason, final, r.Keys, r.Events, instant(r.ClosedAt), r.By)
+	}
+	if err := t.write(sh.out, ""); err != nil {
+		return err
+	}
+	return printEdition(sh.out, rows)
+}
+
+// printEdition says why revisions begin at 1 again, where a removal or a start that discarded the state has ended an edition.
+func printEdition(w io.Writer, rows []ledger.Row) error {
+	edition := ledger.Edition
+	for _, r := range rows {
+		edition = max(edition, r.Edition)
+	}
+	if edition == ledger.Edition {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "edition %d: the state was discarded, or the pipeline removed, since edition %d; revisions begin at 1 again\n",
+		edition, edition-1)
+	return err
+}
+
+func listCertificates(ctx context.Context, sh *shell, k ledger.Log, pipeline string, f listFilter) error {
+	all, err := ledger.Certificates(ctx, k, pipeline)
+	if err != nil {
+		return noLedger(pipeline, err)
+	}
+	list := slices.DeleteFunc(all, func(c ledger.Certificate) bool { return f.window != "" && c.Window != f.window })
+	if f.last > 0 && len(list) > f.last {
+		slices.SortStableFunc(list, func(a, b ledger.Certificate) int { return cmp.Compare(a.Start, b.Start) })
+		list = list[len(list)-f.last:]
+	}
+	if sh.json {
+		return printList(sh.out, list)
+	}
+	if len(list) == 0 {
+		_, err := fmt.Fprintf(sh.out, "no certificates; write some with `millrace recount %s --from TIME --to TIME`\n", pipeline)
+		return err
+	}
+	t := &table{}
+	t.row("WINDOW", "START", "REVISION", "KEYS", "EVENTS", "CHECKSUM", "SCOPE", "CERTIFIED", "RECOUNT", "BY")
+	for _, c := range list {
+		t.row(c.Window, instant(c.Start), c.Revision, c.Keys, c.Events, c.Checksum, c.Scope, instant(c.CertifiedAt), c.Replay, c.By)
 	}
 	return t.write(sh.out, "")
 }

@@ -54,6 +54,39 @@ func Latest(ctx context.Context, log Log, pipeline string) ([]Row, error) {
 	}), nil
 }
 
+// Certificates returns the certificate of every window whose latest revision has one, ordered by window and start.
+func Certificates(ctx context.Context, log Log, pipeline string) ([]Certificate, error) {
+	rows := make(map[WindowID]*Row)
+	certificates := make(map[WindowID]*Certificate)
+	err := Read(ctx, log, pipeline, func(rec Record) error {
+		switch {
+		case rec.Row != nil:
+			rows[rec.Row.ID()] = rec.Row
+		case rec.Tombstone != nil:
+			delete(rows, *rec.Tombstone)
+		case rec.Certificate != nil:
+			certificates[rec.Certificate.ID()] = rec.Certificate
+		case rec.Uncertified != nil:
+			delete(certificates, *rec.Uncertified)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var valid []Certificate
+	for id, c := range certificates {
+		// A revision that came after the certificate is another content, which nobody has counted again.
+		if row := rows[id]; row != nil && row.Edition == c.Edition && row.Revision == c.Revision {
+			valid = append(valid, *c)
+		}
+	}
+	slices.SortFunc(valid, func(a, b Certificate) int {
+		return cmp.Or(strings.Compare(a.Window, b.Window), cmp.Compare(a.Start, b.Start))
+	})
+	return valid, nil
+}
+
 // ReadResults passes every row of a result topic to fn, up to its end as of now, partition by partition. Rows of other
 // pipelines that share the topic are passed over. A row's bytes are the record's; copy what is kept for long.
 func ReadResults(ctx context.Context, log Log, topic, pipeline string, fn func(ResultRow) error) error {

@@ -193,7 +193,8 @@ func isCorrectedOtherwise(row *ledger.Row, live *spec.Spec) bool {
 // row may have been given up.
 func (s *Selection) judgeUnpublished(p picked) (picked, *Refusal) {
 	if s.book.Tombstones[p.id] {
-		return p, refuse(p.id, ReasonTombstoned, "retention.ledger is over and its row was given up")
+		return p, refuse(p.id, ReasonTombstoned, "its row was given up, because retention.ledger is over "+
+			"or a start has discarded the state that it was made of")
 	}
 	if p.floor = s.book.floorOf(p.id, p.end); p.floor == nil {
 		return p, refuse(p.id, ReasonNotFinal, "it is not final: neither a row nor a floor says so yet")
