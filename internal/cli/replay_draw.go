@@ -119,6 +119,11 @@ func drawReplayPlan(b *strings.Builder, p contract.ReplayPlan) {
 	for _, note := range p.Notes {
 		fmt.Fprintf(b, "  note: %s\n", note)
 	}
+	drawLeftOut(b, p)
+}
+
+// drawLeftOut names the windows of the range that are not counted again, so that nobody takes them for certified or equal.
+func drawLeftOut(b *strings.Builder, p contract.ReplayPlan) {
 	if p.LeftOut > 0 {
 		fmt.Fprintf(b, "  %s left out:\n", counted(p.LeftOut, "window"))
 	}
@@ -200,8 +205,12 @@ func drawReplayResult(w io.Writer, r contract.ReplayResult) error {
 		b.WriteString(": " + r.Note)
 	}
 	fmt.Fprintf(&b, "\n  %s, took %s\n", askedText(r.Ask, false), r.Ended.Sub(r.Began).Round(time.Second/10))
-	if r.Outcome == contract.OutcomeDryRun && r.Plan != nil {
+	switch {
+	case r.Plan == nil:
+	case r.Outcome == contract.OutcomeDryRun:
 		drawReplayPlan(&b, *r.Plan)
+	default:
+		drawLeftOut(&b, *r.Plan)
 	}
 	if r.Summary != nil && r.Summary.Differ > 0 {
 		if err := drawDifferences(&b, *r.Summary); err != nil {

@@ -148,6 +148,11 @@ func TestDrawReplayResult(t *testing.T) {
 	require.Contains(t, b.String(), "replay fix-1 of flights: carried-out: 1 published\n")
 	require.Contains(t, b.String(), "took 1m30s\n  published: 1 published\n    hourly 2001-01-01T00:00:00Z: published, revision 3\n")
 	require.NoError(t, left(r))
+
+	r.Plan = askingStatus().Plan
+	b.Reset()
+	require.NoError(t, drawReplayResult(&b, r))
+	require.Contains(t, b.String(), "took 1m30s\n  5 windows left out:\n    hourly 2001-01-01T00:00:00Z: it is not final\n    and 4 more\n  published:")
 	job.Add(contract.CarriedWindow{Outcome: contract.CarriedMoved})
 	require.Equal(t, ExitIncomplete, Code(left(r)))
 	require.Equal(t, contract.CarriedMoved, job.Windows[0].Outcome, "what somebody should look at comes first")
