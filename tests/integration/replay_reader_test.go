@@ -1,0 +1,236 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/store"
+)
+
+// pollingReader reads ledger, results and view of a pipeline all the time, as somebody would who reads committed records and
+// shares no code with it. It notes every content that it sees of a window: the rows of the revision that the ledger, or the
+// view, names as the latest. Each of its two goroutines alone uses its fields until both have ended.
+type pollingReader struct {
+	m       *mistake
+	client  *kgo.Client
+	results string
+
+	reached       map[int32]int64                         // next offset of the result topic by partition
+	rows          map[time.Time]map[int]map[string]string // by start, revision and key
+	latest        map[time.Time]readRow                   // of the ledger
+	touched       map[time.Time]bool                      // windows to be looked at: of these something was read
+	polls, waited int                                     // waited: looks at windows whose rows had not all come yet
+	published     seenContents                            // of the result topic
+	torn          []string                                // what no reader may see
+
+	watched   []time.Time // windows whose view is read
+	views     int         // of each of them
+	shown     seenContents
+	tornViews []string
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// seenContents are the contents of each window in the order in which they were seen first.
+type seenContents map[time.Time][]string
+
+func (s seenContents) note(start time.Time, content string) {
+	if !slices.Contains(s[start], content) {
+		s[start] = append(s[start], content)
+	}
+}
+
+// readRow is what the reader takes of a ledger row.
+type readRow struct {
+	Window   string    `json:"window"`
+	Start    time.Time `json:"start"`
+	Revision int       `json:"revision"`
+	Keys     int       `json:"keys"`
+	Links    []struct {
+		Partitions []struct {
+			Partition int32 `json:"partition"`
+			Last      int64 `json:"last"`
+		} `json:"partitions"`
+	} `json:"links"`
+}
+
+// readResult is what the reader takes of a record of the result topic.
+type readResult struct {
+	Start    time.Time       `json:"start"`
+	Key      json.RawMessage `json:"key"`
+	Revision int             `json:"revision"`
+	Values   json.RawMessage `json:"values"`
+	Deleted  bool            `json:"deleted"`
+}
+
+// poll starts a reader, and returns it once it has read every window that the ledger has. watched are the windows whose view it
+// reads.
+func (m *mistake) poll(watched ...time.Time) *pollingReader {
+	m.T.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &pollingReader{
+		m: m, results: m.Spec.Results.Kafka.Topic, watched: watched, cancel: cancel,
+		reached: make(map[int32]int64), rows: make(map[time.Time]map[int]map[string]string), latest: make(map[time.Time]readRow),
+		touched: make(map[time.Time]bool), published: make(seenContents), shown: make(seenContents),
+	}
+	var err error
+	r.client, err = kgo.NewClient(
+		kgo.SeedBrokers(m.Kafka.Brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumeTopics(r.results, ledger.Topic(m.Spec.Name)), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(100*time.Millisecond),
+	)
+	require.NoError(m.T, err)
+	m.T.Cleanup(func() {
+		cancel()
+		r.done.Wait()
+		r.client.Close()
+	})
+	all, seen := len(m.Ledger()), make(chan struct{})
+	r.done.Go(func() { r.readTopics(ctx, all, seen) })
+	r.done.Go(func() { r.readViews(ctx) })
+	select {
+	case <-seen:
+	case <-time.After(patience):
+		require.FailNow(m.T, "the reader does not see all windows")
+	}
+	return r
+}
+
+// readTopics polls until ctx ends; seen is closed once all windows were read.
+func (r *pollingReader) readTopics(ctx context.Context, all int, seen chan struct{}) {
+	for ctx.Err() == nil {
+		bounded, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		fetches := r.client.PollFetches(bounded)
+		cancel()
+		fetches.EachRecord(r.take)
+		r.polls++
+		for start := range r.touched {
+			r.look(start)
+		}
+		if len(r.published) >= all && seen != nil {
+			close(seen)
+			seen = nil
+		}
+	}
+}
+
+// readViews reads views until ctx ends.
+func (r *pollingReader) readViews(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, start := range r.watched {
+			r.lookAtView(ctx, start)
+		}
+		r.views++
+	}
+}
+
+// take keeps a record.
+func (r *pollingReader) take(rec *kgo.Record) {
+	if rec.Topic == r.results {
+		r.reached[rec.Partition] = rec.Offset + 1
+	}
+	if rec.Attrs.IsControl() || rec.Value == nil {
+		return
+	}
+	if rec.Topic != r.results {
+		var row readRow
+		if err := json.Unmarshal(rec.Value, &row); err == nil && row.Revision > 0 && !row.Start.IsZero() { // not a floor, nor a certificate
+			r.latest[row.Start], r.touched[row.Start] = row, true
+		}
+		return
+	}
+	var row readResult
+	if err := json.Unmarshal(rec.Value, &row); err != nil {
+		r.torn = append(r.torn, err.Error())
+		return
+	}
+	if row.Deleted {
+		return
+	}
+	if r.rows[row.Start] == nil {
+		r.rows[row.Start] = make(map[int]map[string]string)
+	}
+	if r.rows[row.Start][row.Revision] == nil {
+		r.rows[row.Start][row.Revision] = make(map[string]string)
+	}
+	r.rows[row.Start][row.Revision][string(row.Key)] = string(row.Values)
+}
+
+// look notes what the result topic holds of a window, once every record that the ledger row names was read.
+func (r *pollingReader) look(start time.Time) {
+	row := r.latest[start]
+	for _, link := range row.Links {
+		for _, span := range link.Partitions {
+			if r.reached[span.Partition] <= span.Last {
+				r.waited++
+				return
+			}
+		}
+	}
+	delete(r.touched, start)
+	rows := r.rows[start][row.Revision]
+	if len(rows) != row.Keys {
+		r.torn = append(r.torn, fmt.Sprintf("%s revision %d: %d rows of %d", at(start), row.Revision, len(rows), row.Keys))
+	}
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(rows)) {
+		text.WriteString(key + rows[key] + "\n")
+	}
+	r.published.note(start, text.String())
+}
+
+// lookAtView notes what Redis shows of a window.
+func (r *pollingReader) lookAtView(ctx context.Context, start time.Time) {
+	id := store.WindowID{Pipeline: r.m.Spec.Name, Window: "hourly", Start: start.UnixMilli()}
+	current, found, err := r.m.Store.Published(ctx, id)
+	var text bytes.Buffer
+	if err == nil && found {
+		_, err = r.m.Store.ReadRevision(ctx, id, current.Current.Revision, func(page []byte) error {
+			text.Write(page)
+			return nil
+		})
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil || !found:
+		r.tornViews = append(r.tornViews, fmt.Sprintf("view of %s: found %t, %v", at(start), found, err))
+	default:
+		r.shown.note(start, text.String())
+	}
+}
+
+// requireWhole ends the reader and requires that of each of these windows it has seen the old content and the new one, of all
+// others one content, and nothing else.
+func (r *pollingReader) requireWhole(changed ...time.Time) {
+	t := r.m.T
+	t.Helper()
+	r.cancel()
+	r.done.Wait()
+	t.Logf("%d polls of %d windows, %d times rows had to be waited for; %d polls of %d views", r.polls, len(r.latest), r.waited,
+		r.views, len(r.watched))
+	require.Empty(t, r.torn)
+	require.Empty(t, r.tornViews)
+	require.Greater(t, r.views, 20)
+	for start := range r.latest {
+		want := 1
+		if slices.Contains(changed, start) {
+			want = 2
+		}
+		require.Len(t, r.published[start], want, "contents in the result topic of %s", at(start))
+		if slices.Contains(r.watched, start) {
+			require.Len(t, r.shown[start], want, "contents in the view of %s", at(start))
+		}
+	}
+}
