@@ -123,6 +123,9 @@ func (s *shadowing) run(ctx workflow.Context) (*contract.ReplayResult, error) {
 	}
 	if ctx.Err() != nil {
 		note = "it was cancelled"
+		if err != nil { // of a worker that has died meanwhile, too: what was wanted is that it ends
+			err = ctx.Err()
+		}
 	}
 	if left != "" {
 		note += "; " + left

@@ -292,6 +292,20 @@ func TestReplayThatIsRefusedHasNoShadow(t *testing.T) {
 	require.Equal(t, readOnce[:2], p.steps())
 }
 
+// A worker that dies over the cancellation answers nothing any more: the replay is cancelled, not failed.
+func TestReplayIsCancelledThoughItsWorkerIsGone(t *testing.T) {
+	p := newPast()
+	env := pastEnv(p)
+	p.fail[contract.ActivityReplayRange] = func(int) error {
+		env.CancelWorkflow()
+		return temporal.NewHeartbeatTimeoutError()
+	}
+	startPast(env, contract.ReplayInput{})
+	var cancelled *temporal.CanceledError
+	require.ErrorAs(t, env.GetWorkflowError(), &cancelled)
+	require.Contains(t, p.steps(), contract.ActivityEndShadow)
+}
+
 // Redis that is away in the end does not keep the workflow for ever, nor is a result lost.
 func TestReplayWhoseShadowCannotBeDeleted(t *testing.T) {
 	p := newPast()
