@@ -17,7 +17,8 @@ import (
 	"millrace/pipeline/store"
 )
 
-// atOnce is how many commits of a lane may be in flight: what is read again after a death is what they would have held.
+// atOnce is how many commits of a lane may be in flight. Nothing is folded meanwhile, so that what is read again after a death
+// is what one commit would have held.
 const atOnce = 1
 
 // reading is one lane of a shadow that runs. Its goroutine alone uses what is not atomic.
@@ -230,14 +231,24 @@ func (l *reading) mayFold() bool {
 		reason = "the rate limit is reached"
 	case l.share.Stopped():
 		reason = "the shadow's memory limit is reached, lanes with a lower watermark go first"
-	case l.commits.Overdue(time.Now()):
-		reason = "commits wait for Redis"
-		if err := l.committer.Failing(); err != nil {
-			reason = err.Error()
-		}
+	case l.commits.InFlight() > 0:
+		// Nothing is folded beside a commit: what a death costs is one commit, and Redis rests in between.
+		l.waits(l.slowCommit())
+		return false
 	}
 	l.waits(reason)
 	return reason == ""
+}
+
+// slowCommit is why the commit under way takes longer than commits should, "" when it does not.
+func (l *reading) slowCommit() string {
+	if err := l.committer.Failing(); err != nil {
+		return err.Error()
+	}
+	if l.commits.Overdue(time.Now()) {
+		return "commits wait for Redis"
+	}
+	return ""
 }
 
 func (l *reading) waits(reason string) {

@@ -3,6 +3,7 @@ package shadow_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
@@ -16,6 +17,8 @@ type logs struct {
 	mu       sync.Mutex
 	settings map[string]string
 	start    map[source.TopicPartition]int64 // where the log was cut off
+
+	delivered [8]atomic.Int64 // batches that lanes have taken, by partition
 }
 
 func (k *logs) trim(tp source.TopicPartition, start int64) {
@@ -108,6 +111,7 @@ func (r *logReader) read(ctx context.Context, k *logs, cfg source.ReaderConfig) 
 		}
 		select {
 		case r.batches <- b:
+			k.delivered[cfg.Partition].Add(1)
 		case <-ctx.Done():
 			return
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -97,6 +99,41 @@ func TestShadowGoesOnFromItsOwnCommits(t *testing.T) {
 			w.requireDifference(was, is, differ)
 		})
 	}
+}
+
+// TestNothingIsFoldedBesideACommit: while a write of a lane is under way the lane takes no further batch, so that a death
+// costs it what one commit holds.
+func TestNothingIsFoldedBesideACommit(t *testing.T) {
+	w := newWorld(t, 5, summing("v", families), 3)
+	w.live(500)
+	w.begin(w.ask(plan.AsRead, summing("v2", families)))
+	require.NoError(t, shadow.SetRate(w.ctx, w.store, "orders", "r1", 3000))
+	run := w.newProcess()
+	lane := regexp.MustCompile(`orders@r1/orders/(\d)}`)
+	var held, beside atomic.Int64
+	run.faults.Gate(func(ctx context.Context, op storetest.Op) {
+		found := lane.FindStringSubmatch(strings.Join(op.Args, " "))
+		if found == nil || !op.Write() {
+			return
+		}
+		taken := &w.kafka.delivered[found[1][0]-'0']
+		rest := func(d time.Duration) {
+			select {
+			case <-time.After(d):
+			case <-ctx.Done():
+			}
+		}
+		rest(5 * time.Millisecond) // a batch that was taken before may still be uncounted
+		before := taken.Load()
+		rest(20 * time.Millisecond)
+		held.Add(1)
+		beside.Add(taken.Load() - before)
+	})
+	_, err := shadow.Run(run.ctx, run.config())
+	require.NoError(t, err)
+	require.Greater(t, held.Load(), int64(10))
+	require.LessOrEqual(t, beside.Load(), held.Load()/10, "of %d writes", held.Load())
+	t.Logf("%d writes, %d batches beside them", held.Load(), beside.Load())
 }
 
 // openings notes from where lanes are read.
