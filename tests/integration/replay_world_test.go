@@ -103,12 +103,12 @@ func (m *mistake) fill(lines [][]byte, before time.Time) {
 		if same++; !maps.Equal(now, ends) {
 			ends, same = now, 0
 		}
-		return same >= 20 && m.finals(before)
+		return same >= 20 && m.areFinal(before)
 	})
 }
 
-// finals reports whether the windows before the hour are final.
-func (m *mistake) finals(before time.Time) bool {
+// areFinal reports whether the windows before the hour are final.
+func (m *mistake) areFinal(before time.Time) bool {
 	final := 0
 	for _, row := range m.Ledger() {
 		if row.Start < before.UnixMilli() {
@@ -241,19 +241,11 @@ func requireRows(t *testing.T, want, got []string) {
 	require.True(t, d.Equal(), "%s", d)
 }
 
-// replayStatus is what `millrace replay show` says.
-func (m *mistake) replayStatus(id string) (s contract.ReplayStatus) {
-	m.T.Helper()
-	out := m.Must("replay", "show", m.Spec.Name, id, "--json").Out
-	require.NoError(m.T, json.Unmarshal([]byte(out), &s), out)
-	return s
-}
-
 // replay starts one over a range and follows it until it asks; it returns its status.
 func (m *mistake) replay(id string, from, to time.Time, args ...string) contract.ReplayStatus {
 	m.T.Helper()
 	m.Must(m.replayArgs(id, from, to, args...)...)
-	s := m.replayStatus(id)
+	s := m.replayed(id)
 	require.Equal(m.T, contract.StateAsking, s.State, s.Note)
 	return s
 }
@@ -320,25 +312,33 @@ func (m *mistake) replayAll(id string, from, to time.Time, args ...string) {
 	require.Empty(m.T, m.shadowKeys(id))
 }
 
-// shadowCommitted is how many offsets the lanes of a replay's shadow have committed since their begin.
-func (m *mistake) shadowCommitted(id string) (offsets int64) {
+// shadowProgress is how many offsets the lanes of a replay's shadow have committed, and are to read.
+func (m *mistake) shadowProgress(id string) (done, total int64) {
 	m.T.Helper()
 	p, err := shadow.Load(context.Background(), m.Store, m.Spec.Name, id)
 	if errors.Is(err, store.ErrNoShadow) {
-		return 0
+		return 0, 0
 	}
 	require.NoError(m.T, err)
 	for i := range p.Lanes {
 		l := &p.Lanes[i]
+		total += l.Offsets()
 		meta, found, err := m.Store.ReadMeta(context.Background(), store.LaneID{
 			Pipeline: store.ShadowID{Pipeline: m.Spec.Name, ID: id}.Namespace(), Topic: l.Topic, Partition: l.Partition,
 		})
 		require.NoError(m.T, err)
 		if found {
-			offsets += max(0, meta.Offset-l.Start)
+			done += max(0, meta.Offset-l.Start)
 		}
 	}
-	return offsets
+	return done, total
+}
+
+// begunReading reports whether a replay's shadow has committed anything.
+func (m *mistake) begunReading(id string) bool {
+	m.T.Helper()
+	done, _ := m.shadowProgress(id)
+	return done > 0
 }
 
 // requirePublished wants the windows of the range to be published as the right spec counts them, the late one with whatever has come,
