@@ -102,9 +102,14 @@ func planOf(p *plan.Plan, ask contract.ReplayAsk) contract.ReplayPlan {
 			out.Last = ref
 		}
 	}
-	if others > 0 && ask.Recount {
-		out.Notes = append(out.Notes, fmt.Sprintf("%d of the windows were published under another version of the spec than the pipeline has now: what "+
-			"it counts otherwise differs", others))
+	switch {
+	case others == 0:
+	case ask.Recount:
+		out.Notes = append(out.Notes, fmt.Sprintf("%d of the windows were published under another version of the spec "+
+			"than the pipeline has now: what it counts otherwise differs", others))
+	case p.SameSpec:
+		out.Notes = append(out.Notes, fmt.Sprintf("%d of the windows were published under another version of the spec "+
+			"than this replay counts with: if a replay with another spec has corrected them, an approval takes that back", others))
 	}
 	for i := range p.Lanes {
 		l := &p.Lanes[i]
