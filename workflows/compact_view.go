@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -46,14 +47,17 @@ func (c *compaction) show(ctx workflow.Context) {
 		showRolledUp(&b, r)
 	}
 	if a := c.work.Archived; a != nil {
-		b.WriteString("\n| archived | files | bytes | next time | failed |\n|---|---|---|---|---|\n")
+		b.WriteString("\n**Archive**: contents past their retention, which this run has written to Parquet files.\n" +
+			"\n| windows | files | bytes | left for the next run | failed |\n|---|---|---|---|---|\n")
 		for _, f := range a.Families {
 			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d |\n", f.Name, f.Files, f.Bytes, f.Moved, f.Failed)
 		}
 		showUnfinished(&b, "not archived", a.Failed)
 	}
 	if s := c.work.Stock; s != nil {
-		b.WriteString("\n| windows | in the ledger | kept | expired | since the last run | bytes freed | archived | bytes |\n" +
+		b.WriteString("\n**Stock**: all windows in the ledger. *Kept* ones have their contents in Redis and Kafka; of *expired* ones the row " +
+			"is left, and the file where they are archived.\n" +
+			"\n| windows | in the ledger | kept | expired | since the last run | bytes freed | archived | bytes |\n" +
 			"|---|---|---|---|---|---|---|---|\n")
 		for _, f := range s.Families {
 			fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d |\n", f.Name, f.Windows, f.Kept, f.Expired, f.ExpiredSince,
@@ -61,28 +65,33 @@ func (c *compaction) show(ctx workflow.Context) {
 		}
 	}
 	if c.phase == contract.StateDone {
-		fmt.Fprintf(&b, "\ntook %s\n", workflow.Now(ctx).Sub(c.began))
+		fmt.Fprintf(&b, "\ntook %s\n", workflow.Now(ctx).Sub(c.began).Round(time.Second/10))
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
 }
 
 func showRolledUp(b *strings.Builder, r *report.Rollup) {
-	b.WriteString("\n| roll-up | rolled up | corrected | unchanged | waiting | incidents | failed | keys | late for children |\n" +
+	b.WriteString("\n**Roll-ups**: larger windows, which are made of smaller ones, their children.\n" +
+		"\n| windows | rolled up | corrected | unchanged | waiting | incidents | failed | keys | late for children |\n" +
 		"|---|---|---|---|---|---|---|---|---|\n")
 	for _, f := range r.Families {
 		fmt.Fprintf(b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d |\n", f.Name, f.Published, f.Corrected, f.Unchanged, f.Waiting,
 			f.Incidents, f.Failed, f.Keys, f.ChildLate)
 	}
-	showUnfinished(b, "waits", r.Waiting)
+	showUnfinished(b, "waiting", r.Waiting)
 	showUnfinished(b, "cannot be rolled up", r.Incidents)
 	showUnfinished(b, "not rolled up this time", r.Failed)
 }
 
 func showUnfinished(b *strings.Builder, what string, list []report.Unfinished) {
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s:\n\n", what)
 	for _, u := range list[:min(len(list), shownUnfinished)] {
-		fmt.Fprintf(b, "\n%s: %s\n", what, contract.DescribeUnfinished(u))
+		fmt.Fprintf(b, "- %s\n", contract.DescribeUnfinished(u))
 	}
 	if more := len(list) - shownUnfinished; more > 0 {
-		fmt.Fprintf(b, "\n%s: and %d more\n", what, more)
+		fmt.Fprintf(b, "- and %d more\n", more)
 	}
 }
