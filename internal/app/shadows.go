@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/shadow"
+	"millrace/pipeline/shadow/audit"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -140,7 +141,7 @@ func (s shadows) Read(ctx context.Context, own, with *spec.Spec, ask contract.Re
 	}
 	contents := &publish.Contents{Kafka: s.cluster, State: s.store}
 	live := shadow.NewLive(ask.Pipeline, s.cluster, s.store, partitionsOf(p), time.Now)
-	found, err := shadow.Run(ctx, shadow.RunConfig{
+	cfg := shadow.RunConfig{
 		Pipeline: ask.Pipeline, ID: ask.ID, Store: s.store, Ledger: s.cluster, Base: contents,
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = s.cluster
@@ -148,11 +149,15 @@ func (s shadows) Read(ctx context.Context, own, with *spec.Spec, ask contract.Re
 		},
 		Lagging: live.Lagging, By: s.by, Build: build.Version(), Progress: func(r shadow.Report) { progress(progressOfShadow(r)) },
 		Log: s.log.With("pipeline", ask.Pipeline, "replay", ask.ID),
-	})
+	}
+	if ask.Recount {
+		cfg.Audit = audit.New(audit.Config{Spec: own, Kafka: s.cluster, View: s.store})
+	}
+	found, err := shadow.Run(ctx, cfg)
 	if err != nil {
 		return contract.ReplaySummary{}, s.unreadable(ctx, ask.ReplayRef, err)
 	}
-	return s.summarize(ctx, own, ask, found)
+	return s.summarize(ctx, ask, found)
 }
 
 // unreadable says what a failure of a shadow means for the next attempt. A shadow of which Redis has lost a part is ended, so that the

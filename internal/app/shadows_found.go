@@ -2,21 +2,16 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"millrace/internal/contract"
-	"millrace/pipeline/ledger"
-	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/shadow"
 	"millrace/pipeline/shadow/diff"
-	"millrace/pipeline/spec"
 )
 
-// summarize says what a shadow has found. A recount looks at each place where the contents of a window stand.
-func (s shadows) summarize(ctx context.Context, own *spec.Spec, ask contract.ReplayAsk, found shadow.Result) (contract.ReplaySummary, error) {
+// summarize says what a shadow has found.
+func (s shadows) summarize(ctx context.Context, ask contract.ReplayAsk, found shadow.Result) (contract.ReplaySummary, error) {
 	out := contract.ReplaySummary{
 		Windows: found.Windows, Equal: found.Equal, Differ: found.Differ, Added: found.Added, Changed: found.Changed, Removed: found.Removed,
 		Checksum: found.Checksum,
@@ -28,33 +23,16 @@ func (s shadows) summarize(ctx context.Context, own *spec.Spec, ask contract.Rep
 	if err != nil {
 		return out, err
 	}
-	var audit *recounted
-	if ask.Recount {
-		if audit, err = s.newRecounted(ctx, own); err != nil {
-			return out, err
-		}
-	}
 	for _, h := range m.Headers {
 		switch {
-		case h == nil:
+		case h == nil || h.Problem == "" && h.Agrees():
 			continue
 		case h.Problem != "":
 			out.Refused++
 			continue
 		}
-		var wrong []string
-		if audit != nil {
-			if wrong, err = audit.wrongPlaces(ctx, h); err != nil {
-				return out, err
-			}
-		}
-		if h.Equal && len(wrong) == 0 {
-			continue
-		}
-		out.Differences = append(out.Differences, differenceOf(h, wrong))
+		out.Differences = append(out.Differences, differenceOf(h))
 		if h.Equal { // the ledger is right, and something else is not
-			out.Equal--
-			out.Differ++
 			out.Misshown = append(out.Misshown, report.WindowRef{Window: h.Row.Window, Start: h.Row.Start})
 		}
 		if len(out.Misshown) > contract.MaxMisshown {
@@ -65,76 +43,31 @@ func (s shadows) summarize(ctx context.Context, own *spec.Spec, ask contract.Rep
 	return out, nil
 }
 
-func differenceOf(h *diff.Header, wrong []string) contract.WindowDifference {
-	return contract.WindowDifference{
+func differenceOf(h *diff.Header) contract.WindowDifference {
+	out := contract.WindowDifference{
 		WindowRef: report.WindowRef{Window: h.Row.Window, Start: h.Row.Start}, End: h.Row.End, Revision: h.BaseRevision,
 		OldKeys: h.BaseKeys, NewKeys: h.Row.Keys, OldEvents: h.BaseEvents, NewEvents: h.Row.Events, Added: h.Added, Changed: h.Changed,
-		Removed: h.Removed, Wrong: wrong,
+		Removed: h.Removed,
 	}
+	for i := range h.Wrong {
+		w := &h.Wrong[i]
+		out.Wrong = append(out.Wrong, w.Place)
+		out.Details = append(out.Details, detailOf(w))
+	}
+	return out
 }
 
-// recounted compares what was counted with each place where the contents of a window stand.
-type recounted struct {
-	rows    map[ledger.WindowID]ledger.Row
-	keep    spec.Retention
-	results *publish.Contents
-	view    *publish.Contents
-	now     time.Time
-}
-
-func (s shadows) newRecounted(ctx context.Context, own *spec.Spec) (*recounted, error) {
-	latest, err := ledger.Latest(ctx, s.cluster, own.Name)
-	if err != nil {
-		return nil, err
-	}
-	r := &recounted{
-		rows: make(map[ledger.WindowID]ledger.Row, len(latest)), keep: own.Retention, now: time.Now(),
-		results: &publish.Contents{Kafka: s.cluster}, view: &publish.Contents{Kafka: s.cluster, State: s.store},
-	}
-	for _, row := range latest {
-		r.rows[row.ID()] = row
-	}
-	return r, nil
-}
-
-// expirySlack is how far from its due time a view may be gone already.
-const expirySlack = time.Minute
-
-// wrongPlaces names the places that hold something else than was counted. Contents that have expired are not wrong.
-func (r *recounted) wrongPlaces(ctx context.Context, h *diff.Header) (wrong []string, err error) {
-	if !h.Equal {
-		wrong = append(wrong, contract.PlaceLedger)
-	}
-	row, ok := r.rows[h.ID()]
-	if !ok || row.Revision != h.BaseRevision || row.Checksum != h.BaseChecksum {
-		return wrong, nil // it was published anew since
-	}
-	counted := row
-	counted.Keys, counted.Checksum, counted.States = h.Row.Keys, h.Row.Checksum, nil
-	if row.PublishedTo != "" {
-		if is, err := holds(ctx, r.results, counted); err != nil {
-			return wrong, err
-		} else if !is {
-			wrong = append(wrong, contract.PlaceResults)
+// detailOf says in one line what is wrong with a place, and names keys as far as there is room.
+func detailOf(w *diff.Wrong) string {
+	text := w.Place + ": " + w.Detail
+	for i, key := range w.Keys {
+		if len(text)+len(key) > contract.MaxWrongDetail {
+			return text + fmt.Sprintf(" and %d more", len(w.Keys)-i)
 		}
-	}
-	if r.keep.Left(row.ClosedAt, r.now) > expirySlack {
-		counted.PublishedTo = ""
-		if is, err := holds(ctx, r.view, counted); err != nil {
-			return wrong, err
-		} else if !is {
-			wrong = append(wrong, contract.PlaceView)
+		if i == 0 {
+			text += "; keys"
 		}
+		text += " " + string(key)
 	}
-	return wrong, nil
-}
-
-// holds reports whether the only place that contents reads of the row has what the row says, or what it had has expired.
-func holds(ctx context.Context, contents *publish.Contents, row ledger.Row) (bool, error) {
-	_, err := contents.Read(ctx, &row)
-	var gone *publish.GoneError
-	if errors.As(err, &gone) {
-		return gone.Expired, nil
-	}
-	return err == nil, err
+	return text
 }

@@ -168,6 +168,11 @@ func drawDifferences(b *strings.Builder, s contract.ReplaySummary) error {
 	if s.More > 0 {
 		fmt.Fprintf(b, "  and %s more\n", counted(s.More, "window"))
 	}
+	for _, d := range s.Differences {
+		for _, detail := range d.Details {
+			fmt.Fprintf(b, "  %s %s: wrong %s\n", d.Window, instant(d.Start), detail)
+		}
+	}
 	fmt.Fprintf(b, "  checksum of the diff: %s\n", s.Checksum)
 	return err
 }

@@ -39,7 +39,8 @@ type WindowDifference struct {
 	Added     int64    `json:"added"`
 	Changed   int64    `json:"changed"`
 	Removed   int64    `json:"removed"`
-	Wrong     []string `json:"wrong,omitempty"` // of a recount: what is not as Kafka has it, of Place...
+	Wrong     []string `json:"wrong,omitempty"`   // of a recount: what is not as Kafka has it, of Place...
+	Details   []string `json:"details,omitempty"` // of each of these what is wrong with it, and keys; at most MaxWrongDetail bytes each
 }
 
 // String says in one line what differs.

@@ -50,8 +50,8 @@ type GoneError struct {
 	Revision int
 	Missing  []string // by the places where it was looked for
 
-	// Expired says that the topic's retention has taken what stood in every one of these places, or that the topic was made
-	// again since: nothing there contradicts the row.
+	// Expired says that what stood in every one of these places is gone, by the topic's retention, with a topic that was made again
+	// since, or with what Redis has lost: nothing there contradicts the row.
 	Expired bool
 }
 
@@ -80,6 +80,37 @@ func (r *Contents) ReadStates(ctx context.Context, row *ledger.Row) ([]ledger.Co
 		}
 	}
 	return rows, nil
+}
+
+// Found is what one place holds of a revision.
+type Found struct {
+	Rows    []ledger.Content // sorted by key, without the keys that have left the window
+	Missing string           // how they differ from what the ledger row says; "" when they do not
+	Expired bool             // what is missing is gone, and contradicts nothing: retention has taken it, or Redis has lost it
+}
+
+// InResults returns what the result topic holds of the row's revision, whether it is what the row says or not. It is nil when the
+// row was published to no topic.
+func (r *Contents) InResults(ctx context.Context, row *ledger.Row) (*Found, error) {
+	return inPlace(ctx, row, r.readResults)
+}
+
+// InView is InResults for the view in Redis.
+func (r *Contents) InView(ctx context.Context, row *ledger.Row) (*Found, error) {
+	return inPlace(ctx, row, r.readView)
+}
+
+func inPlace(ctx context.Context, row *ledger.Row, read contentPlace) (*Found, error) {
+	rows, looked, gone, err := read(ctx, row)
+	switch {
+	case errors.Is(err, source.ErrUnknownTopic):
+		return &Found{Missing: err.Error(), Expired: true}, nil
+	case err != nil:
+		return nil, fmt.Errorf("read revision %d of window %s: %w", row.Revision, row.ID(), err)
+	case !looked:
+		return nil, nil
+	}
+	return &Found{Rows: rows, Missing: gone.text, Expired: gone.expired}, nil
 }
 
 // contentPlace reads a content from one place. looked is false when the row has none there; gone says what is missing.
@@ -202,12 +233,12 @@ func (r *Contents) readView(ctx context.Context, row *ledger.Row) (rows []ledger
 	})
 	switch {
 	case errors.Is(err, store.ErrNoRevision):
-		return nil, true, loss{text: "Redis does not have it any more"}, nil
+		return nil, true, loss{"Redis does not have it any more", true}, nil
 	case err != nil:
 		return nil, true, loss{}, err
 	}
 	if found, ok := isContentOf(rows, row); !ok {
-		return nil, true, loss{text: fmt.Sprintf("the ledger names %d keys with checksum %s, Redis holds %d with %s",
+		return rows, true, loss{text: fmt.Sprintf("the ledger names %d keys with checksum %s, Redis holds %d with %s",
 			row.Keys, row.Checksum, found.Rows(), found)}, nil
 	}
 	return rows, true, loss{}, nil

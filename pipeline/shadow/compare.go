@@ -57,6 +57,13 @@ func (r *running) loadCompared(ctx context.Context) error {
 		}
 	}
 	r.needed.Store(r.lowestPending())
+	if r.cfg.Audit == nil || len(r.pending) == 0 {
+		return r.loadRows(ctx)
+	}
+	return r.loadAudited(ctx)
+}
+
+func (r *running) loadRows(ctx context.Context) error {
 	book, err := readBook(ctx, r.cfg.Ledger, r.cfg.Pipeline)
 	if err != nil {
 		return err
@@ -174,7 +181,7 @@ func (r *running) countWindows(out *Report) {
 		switch {
 		case h.Problem != "":
 			out.Refused++
-		case h.Equal:
+		case h.Agrees():
 			out.Equal++
 		default:
 			out.Differ++

@@ -67,7 +67,7 @@ func (m *Manifest) Result() Result {
 		case h == nil:
 		case h.Problem != "":
 			out.Refused++
-		case h.Equal:
+		case h.Agrees():
 			out.Equal++
 		default:
 			out.Differ++

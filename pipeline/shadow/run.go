@@ -13,6 +13,7 @@ import (
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
+	"millrace/pipeline/shadow/audit"
 	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
@@ -28,17 +29,25 @@ type Base interface {
 	Read(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
 }
 
+// Ledger is what a run reads of Kafka beside the source topics; *source.Cluster is one.
+type Ledger interface {
+	ledger.Log
+	Ends(ctx context.Context, tps ...source.TopicPartition) (map[source.TopicPartition]source.Ends, error)
+}
+
 // RunConfig says which shadow is run, and with what. The zero value of an optional field is its default.
 type RunConfig struct {
 	Pipeline string
 	ID       string
 	Store    *store.Store
-	Ledger   ledger.Log
+	Ledger   Ledger
 	Base     Base
 	Open     func(source.ReaderConfig) source.Reader // source.OpenReader with the cluster
 	// Lagging says why the shadow must not read now, "" when it may; it is asked about once a second. Nil: it always may. Live
 	// has one.
 	Lagging func(ctx context.Context) (string, error)
+	// Audit compares every window with each place where its content stands, as a recount does. Nil: with the ledger alone.
+	Audit *audit.Auditor
 	// MemoryLimit bounds the state of all lanes of the shadow, in bytes; 0 is the spec's lane.memory_limit.
 	MemoryLimit int64
 	// By and Build stand in the rows that an approval publishes.

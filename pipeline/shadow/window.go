@@ -41,11 +41,16 @@ func (r *running) compareWindow(ctx context.Context, view *survey.View, w *plan.
 	found := counting{keys: sum.Rows(), events: events, checksum: sum.String()}
 	row := r.rows[w.ID()]
 	h := r.headerOf(view, ref, w, row, found)
-	switch {
-	case hasMoved(w, row, r.edition):
+	if hasMoved(w, row, r.edition) {
 		h.Problem = "the window was published anew since the plan was made; begin another replay"
-	case h.Equal:
-	default:
+		return r.keepHeader(ctx, h)
+	}
+	if r.cfg.Audit != nil {
+		if h.Wrong, err = r.cfg.Audit.Compare(ctx, r.ofEdition(row), r.countedOf(ctx, view, ref, w, found)); err != nil {
+			return err
+		}
+	}
+	if !h.Equal {
 		if err := r.writeDifference(ctx, view, ref, w, row, h); err != nil {
 			return err
 		}
@@ -135,6 +140,9 @@ func (r *running) writeDifference(ctx context.Context, view *survey.View, ref wi
 		rows, err := r.cfg.Base.Read(ctx, row)
 		var gone *publish.GoneError
 		if errors.As(err, &gone) {
+			if r.cfg.Audit != nil { // it says what is wrong; there is nothing that a correction could be made of
+				return nil
+			}
 			h.Problem = "what is published of it cannot be read: " + err.Error()
 			return nil
 		}

@@ -187,5 +187,6 @@ func survive(t *testing.T, plan *Plan, scale Scale, out *Outcome) {
 	r.play(plan.input(lines))
 	r.finish()
 	r.judge()
+	r.recount()
 	r.leave()
 }

@@ -19,6 +19,9 @@ type Outcome struct {
 	Faults     map[Kind]int `json:"faults"` // injected
 	Lost       int64        `json:"lost"`   // events that the published counts of windows lack
 	Duplicated int64        `json:"duplicated"`
+	Recounted  int          `json:"recounted"` // windows that were counted again and are equal
+	Refused    int          `json:"refused"`   // windows that cannot be counted again any more, as the schedule explains
+	Why        string       `json:"why,omitempty"`
 	Logs       string       `json:"logs,omitempty"` // of a seed that failed
 }
 
@@ -31,6 +34,8 @@ type Report struct {
 	Events     int64        `json:"events"`
 	Lost       int64        `json:"lost"`
 	Duplicated int64        `json:"duplicated"`
+	Recounted  int          `json:"recounted"`
+	Refused    int          `json:"refused"`
 	Exact      bool         `json:"exact"`
 	Seconds    float64      `json:"seconds"`
 }
@@ -49,6 +54,8 @@ func summarise(outcomes []*Outcome) *Report {
 		r.Events += o.Events
 		r.Lost += o.Lost
 		r.Duplicated += o.Duplicated
+		r.Recounted += o.Recounted
+		r.Refused += o.Refused
 		r.Seconds += o.Seconds
 	}
 	return r
@@ -69,7 +76,8 @@ func (r *Report) write(w io.Writer) error {
 	if len(r.Failed) > 0 {
 		fmt.Fprintf(out, "%d of %d seeds failed\n", len(r.Failed), len(r.Seeds))
 	}
-	fmt.Fprintf(out, "chaos: %d seeds, %d faults, %d events, %d lost, %d duplicated\n", len(r.Seeds), r.Injected, r.Events, r.Lost, r.Duplicated)
+	fmt.Fprintf(out, "chaos: %d seeds, %d faults, %d events, %d lost, %d duplicated, %d windows recounted, %d refused\n",
+		len(r.Seeds), r.Injected, r.Events, r.Lost, r.Duplicated, r.Recounted, r.Refused)
 	return out.Flush()
 }
 
@@ -82,8 +90,12 @@ func (o *Outcome) line() string {
 	for _, n := range o.Faults {
 		faults += n
 	}
-	return fmt.Sprintf("seed %d: %s in %s, %d faults, %d events, %d lost, %d duplicated", o.Seed, state,
-		time.Duration(o.Seconds*float64(time.Second)).Round(time.Second/10), faults, o.Events, o.Lost, o.Duplicated)
+	why := ""
+	if o.Why != "" {
+		why = " (" + o.Why + ")"
+	}
+	return fmt.Sprintf("seed %d: %s in %s, %d faults, %d events, %d lost, %d duplicated, %d windows recounted, %d refused%s", o.Seed, state,
+		time.Duration(o.Seconds*float64(time.Second)).Round(time.Second/10), faults, o.Events, o.Lost, o.Duplicated, o.Recounted, o.Refused, why)
 }
 
 // count compares the counts of events, the aggregate n of every pipeline here, of all windows and keys.

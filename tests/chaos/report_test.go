@@ -10,7 +10,7 @@ import (
 func TestReport(t *testing.T) {
 	r := summarise([]*Outcome{
 		{Seed: 1, Exact: true, Events: 100, Faults: map[Kind]int{WorkerKill: 2, RedisFlush: 1}},
-		{Seed: 7, Events: 50, Lost: 3, Duplicated: 1, Faults: map[Kind]int{WorkerKill: 1}, Logs: "logs/seed-7"},
+		{Seed: 7, Events: 50, Lost: 3, Duplicated: 1, Recounted: 12, Refused: 2, Why: "2 era", Faults: map[Kind]int{WorkerKill: 1}, Logs: "logs/seed-7"},
 	})
 	require.False(t, r.Exact)
 	require.Equal(t, []uint64{7}, r.Failed)
@@ -18,7 +18,8 @@ func TestReport(t *testing.T) {
 	require.NoError(t, r.write(&out))
 	require.Regexp(t, `(?m)^worker-kill +3$`, out.String())
 	require.Contains(t, out.String(), "make chaos SEEDS=7  (logs: logs/seed-7)")
-	require.True(t, strings.HasSuffix(out.String(), "\nchaos: 2 seeds, 4 faults, 150 events, 3 lost, 1 duplicated\n"), "%s", out.String())
+	require.True(t, strings.HasSuffix(out.String(), "\nchaos: 2 seeds, 4 faults, 150 events, 3 lost, 1 duplicated, 12 windows recounted, 2 refused\n"), "%s", out.String())
+	require.Contains(t, r.Seeds[1].line(), ", 1 duplicated, 12 windows recounted, 2 refused (2 era)")
 	require.False(t, summarise(nil).Exact, "nothing was shown")
 	require.True(t, summarise(r.Seeds[:1]).Exact)
 }

@@ -1,10 +1,12 @@
 package diff
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"millrace/pipeline/ledger"
 )
@@ -31,12 +33,45 @@ type Header struct {
 	// Row is the ledger row that a correction publishes, with what was counted: keys, events, checksum and covers of the lanes.
 	Row ledger.Row `json:"row"`
 
+	// Wrong are the places that hold something else than was counted, when the shadow was asked to look at them.
+	Wrong []Wrong `json:"wrong,omitempty"`
+
 	Added   int64  `json:"added"`
 	Changed int64  `json:"changed"`
 	Removed int64  `json:"removed"`
 	Pages   int    `json:"pages"`
 	Digest  string `json:"digest,omitempty"` // SHA-256 over the pages, 32 hex digits
 }
+
+// Places where the content of a published window stands.
+const (
+	PlaceLedger  = "ledger"  // its row in the ledger
+	PlaceView    = "view"    // Redis
+	PlaceResults = "results" // the result topic
+)
+
+// MaxWrongKeys is how many keys a Wrong names.
+const MaxWrongKeys = 20
+
+// Wrong says how a place differs from what was counted.
+type Wrong struct {
+	Place   string            `json:"place"`
+	Detail  string            `json:"detail"`            // for people
+	Missing int64             `json:"missing,omitempty"` // keys that were counted and do not stand there
+	Other   int64             `json:"other,omitempty"`   // keys that stand there with other values
+	Extra   int64             `json:"extra,omitempty"`   // keys that stand there and were not counted, or once more
+	Keys    []json.RawMessage `json:"keys,omitempty"`    // the first of all these, at most MaxWrongKeys
+}
+
+// AddKey names a key, as far as there is room.
+func (w *Wrong) AddKey(key []byte) {
+	if len(w.Keys) < MaxWrongKeys && !slices.ContainsFunc(w.Keys, func(k json.RawMessage) bool { return bytes.Equal(k, key) }) {
+		w.Keys = append(w.Keys, bytes.Clone(key))
+	}
+}
+
+// Agrees reports whether the window is everywhere as it was counted.
+func (h *Header) Agrees() bool { return h.Equal && len(h.Wrong) == 0 }
 
 // ID names the window.
 func (h *Header) ID() ledger.WindowID { return h.Row.ID() }

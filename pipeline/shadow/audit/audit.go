@@ -1,0 +1,220 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
+	"millrace/pipeline/shadow/diff"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+)
+
+// View is what an audit reads of Redis; *store.Store is one.
+type View interface {
+	publish.RevisionReader
+	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
+}
+
+// Config says whose windows are compared, and where they stand.
+type Config struct {
+	Spec  *spec.Spec // of the pipeline
+	Kafka publish.ContentLog
+	View  View
+	Now   func() time.Time // decides what may have expired (default time.Now)
+}
+
+// Auditor compares windows. One goroutine uses it.
+type Auditor struct {
+	cfg      Config
+	contents *publish.Contents
+	strays   map[ledger.WindowID]*stray
+}
+
+// New makes an Auditor; FindStrays is called before the first Compare.
+func New(cfg Config) *Auditor {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Auditor{cfg: cfg, contents: &publish.Contents{Kafka: cfg.Kafka, State: cfg.View}}
+}
+
+// Counted is what a window holds, as counted.
+type Counted struct {
+	ID       ledger.WindowID
+	Keys     int64
+	Events   int64
+	Checksum string
+	// Rows passes the content to fn, sorted by key. It may be called more than once.
+	Rows func(fn func(ledger.Content) error) error
+}
+
+// isIn reports whether a ledger row says the same.
+func (c *Counted) isIn(row *ledger.Row) bool {
+	return c.Keys == row.Keys && c.Events == row.Events && c.Checksum == row.Checksum
+}
+
+// Compare lists the places that hold something else than was counted. row is the latest of the window in the ledger, nil when it
+// has none. Contents that retention has taken, or Redis has lost, are not wrong.
+func (a *Auditor) Compare(ctx context.Context, row *ledger.Row, counted *Counted) (wrong []diff.Wrong, err error) {
+	if w := inLedger(row, counted); w != nil {
+		wrong = append(wrong, *w)
+	}
+	for _, compare := range []func(context.Context, *ledger.Row, *Counted) (*diff.Wrong, error){a.inView, a.inResults} {
+		w, err := compare(ctx, row, counted)
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			wrong = append(wrong, *w)
+		}
+	}
+	return wrong, nil
+}
+
+func inLedger(row *ledger.Row, counted *Counted) *diff.Wrong {
+	switch {
+	case row == nil && counted.Keys == 0:
+		return nil
+	case row == nil:
+		return &diff.Wrong{Place: diff.PlaceLedger, Detail: fmt.Sprintf("it has no row, and %d keys with %d events were counted",
+			counted.Keys, counted.Events)}
+	case counted.isIn(row):
+		return nil
+	}
+	return &diff.Wrong{Place: diff.PlaceLedger, Detail: fmt.Sprintf("revision %d says %d keys, %d events and checksum %s; counted were %d, %d and %s",
+		row.Revision, row.Keys, row.Events, row.Checksum, counted.Keys, counted.Events, counted.Checksum)}
+}
+
+// expirySlack is how far from its due time a view may be gone already.
+const expirySlack = time.Minute
+
+// inView compares what Redis shows of the window.
+func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted) (*diff.Wrong, error) {
+	w := &diff.Wrong{Place: diff.PlaceView}
+	shown, found, err := a.cfg.View.Published(ctx, store.WindowID{Pipeline: a.cfg.Spec.Name, Window: counted.ID.Window, Start: counted.ID.Start})
+	switch {
+	case err != nil:
+		return nil, err
+	case row == nil && !found:
+		return nil, nil
+	case row == nil:
+		w.Detail = "Redis shows the window, and it has no row in the ledger"
+		return w, nil
+	case a.cfg.Spec.Keeps(row.Window).Left(row.ClosedAt, a.cfg.Now()) < expirySlack:
+		return nil, nil
+	}
+	in, err := a.contents.InView(ctx, expected(row, counted))
+	if errors.Is(err, publish.ErrPage) {
+		w.Detail = err.Error()
+		return w, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var details []string
+	if in.Missing != "" && !in.Expired {
+		if err := nameKeys(w, in.Rows, counted); err != nil {
+			return nil, err
+		}
+		details = append(details, describeKeys(w))
+	}
+	if text := misshown(shown.Row, found, row, counted); text != "" {
+		details = append(details, text)
+	}
+	if w.Detail = strings.Join(details, "; "); w.Detail == "" {
+		return nil, nil
+	}
+	return w, nil
+}
+
+// misshown says how the ledger row that Redis shows differs from the window's.
+func misshown(text []byte, found bool, row *ledger.Row, counted *Counted) string {
+	if !found {
+		return "Redis does not show the window"
+	}
+	var shown ledger.Row
+	switch err := json.Unmarshal(text, &shown); {
+	case err != nil:
+		return "Redis shows something that is no ledger row: " + err.Error()
+	case shown.Revision != row.Revision:
+		return fmt.Sprintf("Redis shows revision %d, the ledger has %d", shown.Revision, row.Revision)
+	case !counted.isIn(&shown):
+		return fmt.Sprintf("Redis shows %d keys, %d events and checksum %s", shown.Keys, shown.Events, shown.Checksum)
+	}
+	return ""
+}
+
+// inResults compares what the result topic holds of the window: in the transactions that its row links to, and elsewhere.
+func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Counted) (*diff.Wrong, error) {
+	w := &diff.Wrong{Place: diff.PlaceResults}
+	var details []string
+	if row != nil {
+		in, err := a.contents.InResults(ctx, expected(row, counted))
+		if err != nil {
+			return nil, err
+		}
+		if in != nil && in.Missing != "" && !in.Expired {
+			if err := nameKeys(w, in.Rows, counted); err != nil {
+				return nil, err
+			}
+			details = append(details, describeKeys(w))
+		}
+	}
+	if s := a.strays[counted.ID]; s != nil {
+		w.Extra += s.records
+		for _, key := range s.keys {
+			w.AddKey(key)
+		}
+		details = append(details, fmt.Sprintf("%d records of it stand outside of the transaction that published it, the first at %s, offset %d",
+			s.records, s.first, s.offset))
+	}
+	if len(details) == 0 {
+		return nil, nil
+	}
+	w.Detail = strings.Join(details, "; ")
+	return w, nil
+}
+
+// expected is the row as it should be: what was counted, published as the ledger says.
+func expected(row *ledger.Row, counted *Counted) *ledger.Row {
+	want := *row
+	want.Keys, want.Events, want.Checksum, want.States = counted.Keys, counted.Events, counted.Checksum, nil
+	return &want
+}
+
+// nameKeys finds out which keys of a place differ from those that were counted.
+func nameKeys(w *diff.Wrong, rows []ledger.Content, counted *Counted) error {
+	c := diff.NewCompare()
+	for i := range rows {
+		c.AddBase(rows[i])
+	}
+	err := counted.Rows(func(row ledger.Content) error {
+		c.AddNew(row)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, row := range c.Rows() {
+		switch row.Kind() {
+		case diff.Added:
+			w.Missing++
+		case diff.Changed:
+			w.Other++
+		case diff.Removed:
+			w.Extra++
+		}
+		w.AddKey(row.Key)
+	}
+	return nil
+}
+
+func describeKeys(w *diff.Wrong) string {
+	return fmt.Sprintf("%d keys are missing, %d have other values, %d are too many", w.Missing, w.Other, w.Extra)
+}
