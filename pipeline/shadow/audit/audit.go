@@ -171,7 +171,7 @@ func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Count
 		for _, key := range s.keys {
 			w.AddKey(key)
 		}
-		details = append(details, fmt.Sprintf("%d records of it stand outside of the transaction that published it, the first at %s, offset %d",
+		details = append(details, fmt.Sprintf("records outside of the transaction that published it: %d, the first at %s, offset %d",
 			s.records, s.first, s.offset))
 	}
 	if len(details) == 0 {
@@ -216,5 +216,5 @@ func nameKeys(w *diff.Wrong, rows []ledger.Content, counted *Counted) error {
 }
 
 func describeKeys(w *diff.Wrong) string {
-	return fmt.Sprintf("%d keys are missing, %d have other values, %d are too many", w.Missing, w.Other, w.Extra)
+	return fmt.Sprintf("keys: %d missing, %d with other values, %d too many", w.Missing, w.Other, w.Extra)
 }
