@@ -105,6 +105,7 @@ func askingStatus() contract.ReplayStatus {
 		Summary: &contract.ReplaySummary{Windows: 3, Equal: 2, Differ: 1, Added: 1, Changed: 4, Checksum: "c0ffee", Differences: []contract.WindowDifference{{
 			WindowRef: report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()}, Revision: 2, Added: 1, Changed: 4, OldKeys: 8, NewKeys: 9,
 			OldEvents: 100, NewEvents: 107, Wrong: []string{contract.PlaceView},
+			Details: []string{`view: keys: 0 missing, 1 with other values, 0 too many; keys {"origin":"JFK"}`},
 		}}},
 	}
 }
@@ -119,6 +120,7 @@ func TestDrawReplayStatus(t *testing.T) {
 		"  the first is hourly 2001-01-01T00:00:00Z, the last hourly", "  note: a note\n",
 		"  5 windows left out:\n    hourly 2001-01-01T00:00:00Z: it is not final\n    and 4 more\n",
 		"hourly  2001-01-01T00:00:00Z         2      1        4        0  8 → 9  100 → 107  view\n",
+		`  hourly 2001-01-01T00:00:00Z: wrong view: keys: 0 missing, 1 with other values, 0 too many; keys {"origin":"JFK"}` + "\n",
 		"  checksum of the diff: c0ffee\n", "publish it with:   millrace replay approve flights fix-1 c0ffee\n",
 	} {
 		require.Contains(t, b.String(), text)

@@ -18,8 +18,8 @@ import (
 	"millrace/pipeline/source"
 )
 
-// TestAuditNamesWhatIsWrong: each place is falsified by itself, and it alone is named, with the key. What is gone, was superseded or belongs to
-// another window is not wrong.
+// TestAuditNamesWhatIsWrong: each place is falsified by itself, and it alone is named, with the key. What is gone or was
+// superseded is not wrong.
 func TestAuditNamesWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		falsify func(w *world, row *ledger.Row, content []ledger.Content)

@@ -30,12 +30,13 @@ func (r *run) recount() {
 	r.keep("recount.txt", []byte(strings.Join(lines, "\n")))
 	r.out.Recounted, r.out.Refused, r.out.Why = res.Equal, len(res.Refused), res.Reasons()
 	r.say("%d of %d final windows recounted in %s, %d with those that are empty, %d equal, %d refused (%s), the worker was killed: %t",
-		res.Final-len(res.Refused), res.Final, time.Since(began).Round(time.Second/10), res.Windows, res.Equal, len(res.Refused), res.Reasons(), res.Killed)
+		res.Final-len(res.Refused), res.Final, time.Since(began).Round(time.Second/10), res.Windows, res.Equal, len(res.Refused),
+		res.Reasons(), res.Killed)
 	require.Empty(r.t, res.Wrong, "windows are not as they were counted again, see recount.txt")
 	for _, refusal := range res.Refused {
 		require.Contains(r.t, r.plan.refusals(), refusal.Reason, "%s", refusal)
 	}
-	require.True(r.t, res.Killed || res.Windows == 0, "nobody killed the worker that counts")
+	require.True(r.t, res.Killed || res.Offsets == 0, "nobody killed the worker that counts")
 }
 
 // refusals are the reasons for which windows of the schedule may not be countable any more. Rebuilt lanes are countable: they have

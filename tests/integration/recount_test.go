@@ -44,9 +44,10 @@ dead_letter: {kafka: {topic: seconds.dead}}
 lane: {commit_interval: 100ms, buckets: 1}
 `
 
-// Some hundred final windows of many lanes are counted again: a partition was idle, one was added on the way, events were late, the only worker
-// was killed and Redis emptied, so that every lane was rebuilt. The worker that counts is frozen in the middle and comes back when another one has
-// gone on. All windows are equal. Then one place after the other is falsified, and each is named, with the keys.
+// Some hundred final windows of many lanes are counted again: a partition was idle, one was added on the way, events were
+// late, the only worker was killed and Redis emptied, so that every lane was rebuilt. The worker that counts is frozen in the
+// middle and comes back when another one has gone on. All windows are equal. Then one place after the other is falsified, and
+// each is named, with the keys.
 func TestRecount(t *testing.T) {
 	t.Parallel()
 	for _, partitions := range []int32{4, 16} {
@@ -169,8 +170,8 @@ func (h *recounting) equal() {
 	h.closer()
 	res := h.Recount(true)
 	require.GreaterOrEqual(h.T, res.Final, h.total-30)
-	h.T.Logf("%d final windows; %d counted again with those that are empty, %d equal, %d refused (%s), the worker was killed: %t", res.Final, res.Windows, res.Equal, len(res.Refused),
-		res.Reasons(), res.Killed)
+	h.T.Logf("%d final windows; %d counted again with those that are empty, %d equal, %d refused (%s), the worker was killed: %t",
+		res.Final, res.Windows, res.Equal, len(res.Refused), res.Reasons(), res.Killed)
 	require.Empty(h.T, res.Wrong)
 	require.Empty(h.T, res.Refused)
 	require.GreaterOrEqual(h.T, res.Equal, res.Final)
@@ -327,7 +328,8 @@ func (h *recounting) found(want falsified) {
 			h.T.Logf("%s: %s is wrong: %s; keys %s", id, w.Place, w.Detail, strings.Join(keys, " "))
 		}
 	}
-	h.T.Logf("%d windows counted again, %d equal, %d wrong, %d refused (%s)", res.Windows, res.Equal, len(res.Wrong), len(res.Refused), res.Reasons())
+	h.T.Logf("%d windows counted again, %d equal, %d wrong, %d refused (%s)",
+		res.Windows, res.Equal, len(res.Wrong), len(res.Refused), res.Reasons())
 	require.Equal(h.T, want, found)
 	require.Equal(h.T, res.Windows, res.Equal+len(want), strconv.Itoa(len(res.Wrong)))
 }

@@ -32,7 +32,8 @@ type Recounted struct {
 	Refused map[ledger.WindowID]plan.Refusal // of those that the ledger has a row of
 	Final   int                              // windows in the ledger
 	counted map[ledger.WindowID]bool
-	Killed  bool // the worker that counted was killed in the middle
+	Offsets int64 // that were read
+	Killed  bool  // the worker that counted was killed in the middle
 }
 
 // Reasons counts the refused windows by their reason, as text; "" without any.
@@ -110,6 +111,7 @@ func (p *Pipeline) recountSpan(out *Recounted, id string, span timeSpan, thaw bo
 	for i := range planned.Lanes {
 		records += planned.Lanes[i].Offsets()
 	}
+	out.Offsets += records
 	kill := !out.Killed && records > 0
 	rate := int64(0)
 	if kill {
@@ -206,8 +208,8 @@ func (p *Pipeline) hasCommitted(ctx context.Context, planned *plan.Plan) bool {
 	return false
 }
 
-// requireAccounted wants every window of the ledger to be counted or refused, and leaves out of those that were refused what is not final and
-// what has no row: it is empty.
+// requireAccounted wants every window of the ledger to be counted or refused. Of those that were refused it leaves out what is not
+// final, and what has no row: it is empty.
 func (p *Pipeline) requireAccounted(out *Recounted, rows []ledger.Row) {
 	p.T.Helper()
 	final := make(map[ledger.WindowID]bool, len(rows))

@@ -87,8 +87,9 @@ func inLedger(row *ledger.Row, counted *Counted) *diff.Wrong {
 	case counted.isIn(row):
 		return nil
 	}
-	return &diff.Wrong{Place: diff.PlaceLedger, Detail: fmt.Sprintf("revision %d says %d keys, %d events and checksum %s; counted were %d, %d and %s",
-		row.Revision, row.Keys, row.Events, row.Checksum, counted.Keys, counted.Events, counted.Checksum)}
+	return &diff.Wrong{Place: diff.PlaceLedger, Detail: fmt.Sprintf(
+		"revision %d says %d keys, %d events and checksum %s; counted were %d, %d and %s", row.Revision, row.Keys, row.Events, row.Checksum,
+		counted.Keys, counted.Events, counted.Checksum)}
 }
 
 // expirySlack is how far from its due time a view may be gone already.
@@ -97,7 +98,8 @@ const expirySlack = time.Minute
 // inView compares what Redis shows of the window.
 func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted) (*diff.Wrong, error) {
 	w := &diff.Wrong{Place: diff.PlaceView}
-	shown, found, err := a.cfg.View.Published(ctx, store.WindowID{Pipeline: a.cfg.Spec.Name, Window: counted.ID.Window, Start: counted.ID.Start})
+	id := store.WindowID{Pipeline: a.cfg.Spec.Name, Window: counted.ID.Window, Start: counted.ID.Start}
+	shown, found, err := a.cfg.View.Published(ctx, id)
 	switch {
 	case err != nil:
 		return nil, err
