@@ -34,6 +34,8 @@ type Auditor struct {
 	cfg      Config
 	contents *publish.Contents
 	strays   map[ledger.WindowID]*stray
+	// published is what FindStrays has read of the windows whose last revision has all rows.
+	published map[ledger.WindowID]*ledger.Checksum
 }
 
 // New makes an Auditor; FindStrays is called before the first Compare.
@@ -156,7 +158,7 @@ func misshown(text []byte, found bool, row *ledger.Row, counted *Counted) string
 func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Counted) (*diff.Wrong, error) {
 	w := &diff.Wrong{Place: diff.PlaceResults}
 	var details []string
-	if row != nil {
+	if sum := a.published[counted.ID]; row != nil && (sum == nil || sum.Rows() != counted.Keys || sum.String() != counted.Checksum) {
 		in, err := a.contents.InResults(ctx, expected(row, counted))
 		if err != nil {
 			return nil, err
@@ -166,6 +168,8 @@ func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Count
 				return nil, err
 			}
 			details = append(details, describeKeys(w))
+		} else if sum != nil && sum.Rows() > counted.Keys {
+			details = append(details, fmt.Sprintf("records among those of the transaction that published it: %d too many", sum.Rows()-counted.Keys))
 		}
 	}
 	if s := a.strays[counted.ID]; s != nil {

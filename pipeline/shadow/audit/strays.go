@@ -22,8 +22,9 @@ type stray struct {
 // maxStrayKeys is how many keys of a window's strays are remembered.
 const maxStrayKeys = 20
 
-// FindStrays reads the result topic once, from where the oldest of the windows was published up to ends, and remembers the records
-// that stand outside of the transactions that the windows' rows link to, unless a later revision has superseded them. A row is
+// FindStrays reads the result topic once, from where the oldest of the windows was published up to ends. It adds up what stands in
+// the transactions that the windows' rows link to, and remembers the records that stand outside of them, unless a later revision
+// has superseded them. A row is
 // nil for a window that was never published. ends have to be older than the rows: what is published meanwhile belongs to no
 // row that is known.
 //
@@ -31,7 +32,7 @@ const maxStrayKeys = 20
 // in the result topic before it is in the ledger: only when the ledger still says nothing of it is it a stray.
 func (a *Auditor) FindStrays(ctx context.Context, edition int, rows map[ledger.WindowID]*ledger.Row,
 	ends map[source.TopicPartition]int64) (later []ledger.WindowID, err error) {
-	a.strays = make(map[ledger.WindowID]*stray)
+	a.strays, a.published = make(map[ledger.WindowID]*stray), make(map[ledger.WindowID]*ledger.Checksum)
 	from := startsOf(rows)
 	for tp, end := range ends {
 		if from[tp] >= end {
@@ -87,6 +88,9 @@ func (a *Auditor) judgeRecord(tp source.TopicPartition, rec *source.Record, edit
 	id := ledger.WindowID{Window: found.Window, Start: found.Start}
 	row, wanted := rows[id]
 	if !wanted || row != nil && !isStray(tp, rec.Offset, found.Revision, row) {
+		if wanted && isWhole(row) && found.Revision == row.Revision {
+			a.addPublished(id, &found)
+		}
 		return
 	}
 	s := a.strays[id]
@@ -99,6 +103,20 @@ func (a *Auditor) judgeRecord(tp source.TopicPartition, rec *source.Record, edit
 	if len(s.keys) < maxStrayKeys {
 		s.keys = append(s.keys, bytes.Clone(found.Key))
 	}
+}
+
+// isWhole reports whether the last revision alone is the content of the window.
+func isWhole(row *ledger.Row) bool {
+	return len(row.Links) == 1 && row.Links[0].Whole && row.Links[0].Revision == row.Revision
+}
+
+func (a *Auditor) addPublished(id ledger.WindowID, found *ledger.ResultRow) {
+	sum := a.published[id]
+	if sum == nil {
+		sum = new(ledger.Checksum)
+		a.published[id] = sum
+	}
+	sum.AddContent(ledger.Content{Key: found.Key, Values: found.Values, Overflow: found.Overflow, Deleted: found.Deleted})
 }
 
 // isStray reports whether a record counts for readers, and stands where the row does not say that the window was published.
