@@ -57,7 +57,11 @@ func (p *Pipeline) Recount(thaw bool) *Recounted {
 	p.T.Helper()
 	out := &Recounted{Wrong: make(map[ledger.WindowID][]diff.Wrong), Refused: make(map[ledger.WindowID]plan.Refusal),
 		counted: make(map[ledger.WindowID]bool)}
-	rows := p.Ledger()
+	var rows []ledger.Row
+	Eventually(p.T, "the ledger has rows", Patience, func() bool { // a client may not know the topic yet
+		rows = p.Ledger()
+		return len(rows) > 0
+	})
 	for n, span := range spansOf(rows, p.Spec) {
 		p.recountSpan(out, fmt.Sprintf("recount-%d", n), span, thaw)
 	}
