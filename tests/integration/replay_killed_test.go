@@ -128,7 +128,14 @@ func (m *mistake) killWhile(kill replayKill, id string, worker *rig.Process) boo
 	}
 	worker.Kill()
 	done, total := m.shadowProgress(id)
-	m.T.Logf("killed while %s: %d of %d records committed, %d windows compared", kill.name, done, total, m.comparedWindows(id))
+	published := 0
+	for _, row := range m.Ledger() {
+		if row.Replay != nil && row.Replay.ID == id {
+			published++
+		}
+	}
+	m.T.Logf("killed while %s: %d of %d records committed, %d windows compared, %d published", kill.name, done, total, m.comparedWindows(id),
+		published)
 	return true
 }
 
