@@ -29,7 +29,7 @@ type Shadows interface {
 	// before it returns, not concurrently. The plan that the first call has made holds for all further ones.
 	Read(ctx context.Context, own, with *spec.Spec, ask contract.ReplayAsk, progress func(contract.ReplayProgress),
 	) (contract.ReplaySummary, error)
-	// SetRate says how fast the shadow reads, in records a second; 0 is no limit.
+	// SetRate says how fast the shadow reads, in records a second; 0: what a twentieth of a processor folds.
 	SetRate(ctx context.Context, of contract.ReplayRef, recordsPerSecond int64) error
 	// Diff is a page of what differs in one window, at most contract.MaxDiffPage bytes of JSON. A window or page that is not there
 	// wraps ErrRefused.

@@ -59,7 +59,7 @@ func (s *shadowing) handle(ctx workflow.Context) error {
 	}{
 		{contract.UpdateApprove, "publish what differs, of which the checksum is given", s.admitApproval, s.approve},
 		{contract.UpdateReject, "publish nothing", s.admitRejection, s.reject},
-		{contract.UpdateSetRate, "how many records a second are read; 0 is no limit", s.admitRate, s.setRate},
+		{contract.UpdateSetRate, "how many records a second are read; 0: what a twentieth of a processor folds", s.admitRate, s.setRate},
 		{contract.UpdateShowDiff, "a page of what differs in one window", s.admitPage, s.showDiff},
 	} {
 		if err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.carriesIt, workflow.UpdateHandlerOptions{
@@ -185,7 +185,7 @@ func (s *shadowing) admitRate(ctx workflow.Context, req contract.SetRateRequest)
 func (s *shadowing) setRate(ctx workflow.Context, req contract.SetRateRequest) (*contract.ReplayReceipt, error) {
 	if repeated, _ := s.repeats(ctx, contract.UpdateSetRate, req); !repeated {
 		options := contract.ShadowAskOptions()
-		options.Summary = summary(fmt.Sprintf("reads %d records a second; 0 is no limit", *req.RecordsPerSecond))
+		options.Summary = summary(fmt.Sprintf("reads %d records a second; 0: what a twentieth of a processor folds", *req.RecordsPerSecond))
 		act := workflow.WithActivityOptions(ctx, options)
 		in := contract.SetReplayRateInput{ReplayRef: s.ask.ReplayRef, RecordsPerSecond: *req.RecordsPerSecond}
 		if err := workflow.ExecuteActivity(act, s.acts.SetReplayRate, in).Get(ctx, nil); err != nil {

@@ -79,7 +79,8 @@ the plan of the run says. --remove deletes the schedule.`,
 	cmd.Flags().StringVar(&s.cron, "cron", "", `when, as in crontab and in UTC: "0 3 * * *"`)
 	cmd.Flags().Var(&s.every, "every", "how often instead, 1h or more")
 	cmd.Flags().StringVar(&s.job.in.Window, "window", "", "only windows of this name")
-	cmd.Flags().Int64Var(&s.job.in.Rate, "rate", 0, "records a second at the most; 0: as fast as the pipeline's own lanes allow")
+	cmd.Flags().Int64Var(&s.job.in.Rate, "rate", 0, "records a second, whatever that takes from the pipeline; "+
+		"0: what a twentieth of a processor folds")
 	cmd.Flags().BoolVar(&s.remove, "remove", false, "delete the schedule")
 	s.job.recountFlags(cmd)
 	return cmd

@@ -32,7 +32,7 @@ func replayCommand(sh *shell) *cobra.Command {
 		Use:   "replay NAME",
 		Short: "Count windows again from Kafka, show what differs, and publish it when somebody approves",
 		Long: `Replay reads the windows between --from and --to again from Kafka, in a shadow that runs beside the pipeline: with memory
-and keys of its own, without a consumer group, and no faster than the pipeline's own lanes allow. It compares what it counts with what
+and keys of its own, without a consumer group, and not so fast that the pipeline feels it. It compares what it counts with what
 was published. Where nothing differs it ends. Otherwise it shows what differs and waits, for 7 days, until somebody approves the
 diff by its checksum or rejects it; then the pipeline's own closer publishes a further revision of each window that differs. The
 shadow is deleted in the end, whatever comes of it. Only windows that are final are counted again.
@@ -68,7 +68,8 @@ func (job *rereadJob) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&job.from, "from", "", "start of the first window, RFC 3339 or milliseconds since 1970")
 	cmd.Flags().StringVar(&job.to, "to", "", "end of the last window, likewise; windows that lie between both as a whole are meant")
 	cmd.Flags().StringVar(&job.in.Window, "window", "", "only windows of this name")
-	cmd.Flags().Int64Var(&job.in.Rate, "rate", 0, "records a second at the most; 0: as fast as the pipeline's own lanes allow")
+	cmd.Flags().Int64Var(&job.in.Rate, "rate", 0, "records a second, whatever that takes from the pipeline; "+
+		"0: what a twentieth of a processor folds")
 	cmd.Flags().BoolVar(&job.in.DryRun, "dry-run", false, "only say what would be read and what that costs")
 	cmd.Flags().StringVar(&job.id, "id", "", "id of the replay (default: the time of now)")
 	cmd.Flags().BoolVar(&job.detach, "detach", false, "start it and do not wait")
@@ -252,13 +253,13 @@ func replayRateCommand(sh *shell) *cobra.Command {
 	a := replayAnswer{detach: true}
 	return a.flags(&cobra.Command{
 		Use:     "rate NAME ID RECORDS",
-		Short:   "Say how many records a second a replay reads; 0 is no limit",
+		Short:   "Say how many records a second a replay reads; 0: what a twentieth of a processor folds",
 		Example: "  millrace replay rate flights fix-1 20000",
 		Args:    exactly(nameArg, "ID", "RECORDS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.ParseInt(args[2], 10, 64)
 			if err != nil {
-				return usagef("RECORDS is %q; want whole records a second, or 0 for no limit", args[2])
+				return usagef("RECORDS is %q; want whole records a second, or 0 for what a twentieth of a processor folds", args[2])
 			}
 			request := contract.SetRateRequest{RecordsPerSecond: &n, Reason: a.reason}
 			if err := request.Validate(); err != nil {

@@ -125,7 +125,7 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 			`with lateness "none" nothing is late`},
 		{"scope of a replay", `{"pipeline":"orders","yesterday":true,"scope":"whole"}`, &ReplayInput{}, "replay: scope is of a recount"},
 		{"replay at a rate with a unit", `{"pipeline":"orders","yesterday":true,"rate":"1k"}`, &ReplayInput{},
-			`replay: rate is "1k"; want whole records a second, 1 to 100000000, or 0 for no limit`},
+			`replay: rate is "1k"; want whole records a second, 1 to 100000000, or 0 for what a twentieth of a processor folds`},
 		{"approval of nothing", `{"reason":"x"}`, &ApproveDiffRequest{}, "approve: checksum is missing"},
 		{"approval of something else", `{"checksun":"x"}`, &ApproveDiffRequest{}, `approve: unknown field "checksun"; want only checksum, reason`},
 		{"reject", `{"reason":7}`, &RejectRequest{}, "reject: reason is 7; want a text"},

@@ -38,7 +38,7 @@ const (
 // MaxReplayRate bounds the rate of a replay, in records a second.
 const MaxReplayRate = 100_000_000
 
-var wantRate = fmt.Sprintf("whole records a second, 1 to %d, or 0 for no limit", MaxReplayRate)
+var wantRate = fmt.Sprintf("whole records a second, 1 to %d, or 0 for what a twentieth of a processor folds", MaxReplayRate)
 
 // UnmarshalJSON collects unknown fields, which are refused by name.
 func (in *ReplayInput) UnmarshalJSON(data []byte) error {

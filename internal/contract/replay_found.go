@@ -147,12 +147,12 @@ type DiffRow struct {
 // SetReplayRateInput says how fast a replay reads.
 type SetReplayRateInput struct {
 	ReplayRef
-	RecordsPerSecond int64 `json:"records_per_second"` // 0: no limit
+	RecordsPerSecond int64 `json:"records_per_second"` // 0: what a twentieth of a processor folds
 }
 
 // SetRateRequest changes how fast a replay reads.
 type SetRateRequest struct {
-	RecordsPerSecond *int64   `json:"records_per_second,omitempty"` // 0: no limit
+	RecordsPerSecond *int64   `json:"records_per_second,omitempty"` // 0: what a twentieth of a processor folds
 	Reason           string   `json:"reason,omitempty"`
 	Unknown          []string `json:"-"`
 	Wrong            string   `json:"-"`
@@ -230,7 +230,7 @@ type ReplayReceipt struct {
 	Update    string    `json:"update"`
 	At        time.Time `json:"at"`
 	Checksum  string    `json:"checksum,omitempty"` // of the diff that was approved
-	Rate      *int64    `json:"rate,omitempty"`     // records a second; 0: no limit
+	Rate      *int64    `json:"rate,omitempty"`     // records a second; 0: what a twentieth of a processor folds
 	Reason    string    `json:"reason,omitempty"`
 	Note      string    `json:"note,omitempty"`
 	Input     string    `json:"input,omitempty"`    // Fingerprint of the request

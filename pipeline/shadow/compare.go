@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
@@ -140,6 +141,7 @@ func (r *running) compareReady(ctx context.Context, ready []int) error {
 		}
 	}
 	for _, i := range ready {
+		began := time.Now()
 		err := r.compareWindow(ctx, view, &r.plan.Windows[i])
 		var ahead *merge.AheadError
 		switch {
@@ -150,6 +152,9 @@ func (r *running) compareReady(ctx context.Context, ready []int) error {
 		}
 		r.pending = slices.DeleteFunc(r.pending, func(k int) bool { return k == i })
 		r.releaseSlices()
+		if !sleep(ctx, r.pace.comparedFor(time.Since(began))) {
+			return ctx.Err()
+		}
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func Sweep(ctx context.Context, st *store.Store, pipeline string, alive func(id 
 // SetRate bounds how many records a second a shadow reads, from now on; 0 leaves it open.
 func SetRate(ctx context.Context, st *store.Store, pipeline, id string, perSecond int64) error {
 	if perSecond < 0 {
-		return fmt.Errorf("rate %d is not valid; want 0 for no limit, or records per second", perSecond)
+		return fmt.Errorf("rate %d is not valid; want records per second, or 0 for what a twentieth of a processor folds", perSecond)
 	}
 	return st.SetShadowRate(ctx, store.ShadowID{Pipeline: pipeline, ID: id}, perSecond)
 }

@@ -228,7 +228,8 @@ func (l *reading) mayFold() bool {
 	case l.run.pace.heldBecause() != "":
 		reason = l.run.pace.heldBecause()
 	case l.throttled:
-		reason = "the rate limit is reached"
+		l.waits(l.run.pace.limitedBy())
+		return false
 	case l.share.Stopped():
 		reason = "the shadow's memory limit is reached, lanes with a lower watermark go first"
 	case l.commits.InFlight() > 0:
@@ -270,11 +271,13 @@ func (l *reading) foldRest() error {
 	if l.folded += n; l.folded < len(all) {
 		cut.Next = all[l.folded].Offset
 	}
+	began := time.Now()
 	l.state.Fold(&cut)
+	took := time.Since(began)
 	if l.folded == len(all) {
 		l.rest.Release()
 	}
-	if wait := l.run.pace.spent(n); wait > 0 {
+	if wait := l.run.pace.spent(n, took); wait > 0 {
 		l.throttled = true
 		l.throttle.Reset(wait)
 	}

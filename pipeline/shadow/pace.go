@@ -1,7 +1,6 @@
 package shadow
 
 import (
-	"math"
 	"sync"
 	"time"
 )
@@ -44,18 +43,37 @@ func (p *pace) hold(reason string) {
 // moments is how many times a second a lane may read at the least.
 const moments = 10
 
+// Without a rate a shadow is considerate: of a processor it takes a twentieth for folding, and an eighth for comparing. What it
+// does at once is short, because a commit of the pipeline may wait behind it.
+const (
+	foldRest    = 19  // rests for so many times as long as folding took
+	compareRest = 7   // likewise, comparing a window
+	foldMost    = 512 // records at once
+)
+
 // atOnce is how many records a lane may read before it asks again: a batch can hold many seconds' worth of them.
 func (p *pace) atOnce() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.rate <= 0 {
-		return math.MaxInt
+		return foldMost
 	}
 	return int(max(1, p.rate/moments))
 }
 
-// spent counts n records that a lane has read, and returns how long the lane waits before it reads on.
-func (p *pace) spent(n int) time.Duration {
+// comparedFor returns how long to rest after a comparison that took so long.
+func (p *pace) comparedFor(took time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rate > 0 {
+		return 0
+	}
+	return min(compareRest*took, time.Second)
+}
+
+// spent counts n records that a lane has read and folded in so long, and returns how long the lane waits before it reads on. A
+// rate that somebody asked for is all that bounds it.
+func (p *pace) spent(n int, took time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
@@ -64,14 +82,25 @@ func (p *pace) spent(n int) time.Duration {
 		p.recent = float64(p.total-p.marks) / since.Seconds()
 		p.marked, p.marks = now, p.total
 	}
-	if p.rate <= 0 {
-		return 0
+	rest := foldRest * took
+	if p.rate > 0 {
+		rest = time.Duration(float64(n) / float64(p.rate) * float64(time.Second))
 	}
 	if p.free.Before(now) {
 		p.free = now
 	}
-	p.free = p.free.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
+	p.free = p.free.Add(rest)
 	return p.free.Sub(now)
+}
+
+// limitedBy is why a lane waits that has read what it may, "" where that is as it should be.
+func (p *pace) limitedBy() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rate > 0 {
+		return "the rate limit is reached"
+	}
+	return ""
 }
 
 // heldBecause is why nothing is read now, "" when it is.

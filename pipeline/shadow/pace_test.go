@@ -2,7 +2,6 @@ package shadow
 
 import (
 	"context"
-	"math"
 	"testing"
 	"time"
 
@@ -16,21 +15,26 @@ import (
 func TestPaceBoundsAllLanesTogether(t *testing.T) {
 	now := time.Unix(1000, 0)
 	p := newPace(100, func() time.Time { return now })
-	require.Equal(t, 500*time.Millisecond, p.spent(50))
-	require.Equal(t, time.Second, p.spent(50), "another lane")
+	require.Equal(t, 500*time.Millisecond, p.spent(50, time.Hour))
+	require.Equal(t, time.Second, p.spent(50, time.Hour), "another lane")
 	now = now.Add(3 * time.Second)
-	require.Equal(t, 100*time.Millisecond, p.spent(10), "what was not used is not saved up")
+	require.Equal(t, 100*time.Millisecond, p.spent(10, time.Hour), "what was not used is not saved up")
 	limit, recent := p.standing()
 	require.Equal(t, int64(100), limit)
 	require.InDelta(t, 110.0/3, recent, 0.1)
 	p.setRate(1000)
-	require.Equal(t, 10*time.Millisecond, p.spent(10))
+	require.Equal(t, 10*time.Millisecond, p.spent(10, time.Hour))
 	require.Equal(t, 100, p.atOnce(), "a batch of any size is read at the rate")
 	p.setRate(5)
 	require.Equal(t, 1, p.atOnce())
 	p.setRate(0)
-	require.Equal(t, math.MaxInt, p.atOnce())
-	require.Zero(t, p.spent(1_000_000))
+	require.Equal(t, foldMost, p.atOnce())
+	require.Equal(t, 19*time.Millisecond, p.spent(1_000_000, time.Millisecond), "without a rate it rests 19 times as long as it took")
+	require.Equal(t, 38*time.Millisecond, p.spent(1, time.Millisecond), "all lanes together")
+	require.Equal(t, 70*time.Millisecond, p.comparedFor(10*time.Millisecond))
+	require.Equal(t, time.Second, p.comparedFor(time.Minute), "not for ever")
+	p.setRate(1000)
+	require.Zero(t, p.comparedFor(time.Minute), "the rate that somebody asked for is all that bounds it")
 	p.hold("because")
 	require.Equal(t, "because", p.heldBecause())
 	p.hold("")

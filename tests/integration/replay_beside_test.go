@@ -77,7 +77,8 @@ func TestCommitsBesideAReplay(t *testing.T) {
 		replays++
 	})
 	allowed := max(p99(before), p99(after)) * besideLimit
-	t.Logf("%d events a second, %d keys, %d partitions; p99 of a commit's duration over %s each:", besideRate, besideKeys, besideParts, besideRun)
+	t.Logf("%d events a second, %d keys, %d partitions; p99 of a commit's duration over %s each:", besideRate, besideKeys,
+		besideParts, besideRun)
 	t.Logf("A  without a replay   %8.2f ms of %d commits, median %.2f ms", p99(before), len(before), median(before))
 	t.Logf("A' without a replay   %8.2f ms of %d commits, median %.2f ms", p99(after), len(after), median(after))
 	t.Logf("B  beside %2d replays  %8.2f ms of %d commits, median %.2f ms; %d records read again", replays, p99(beside), len(beside),
