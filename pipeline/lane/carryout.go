@@ -87,7 +87,7 @@ func (h *Holder) writeDecision(ctx context.Context, at *position, fn fold.Rewrit
 	}
 	before, next := h.token, h.token
 	if before == "" {
-		before, next = h.unowned, store.NextToken(h.unowned)
+		before, next = h.unowned, h.deps.nextToken(h.unowned)
 	}
 	meta, err := replaceLane(ctx, h.deps.Store, h.program, h.id, before, next, at.meta, fn)
 	if errors.Is(err, store.ErrOwnerChanged) && h.token != "" {
@@ -99,24 +99,12 @@ func (h *Holder) writeDecision(ctx context.Context, at *position, fn fold.Rewrit
 	return meta, err
 }
 
-// Answer lets a halted lane go on as the operator decided about jumps, with ChoiceAccept or ChoiceRefuse, in one call. The
-// state is the one that halted, as it was committed; owner owns the lane. It returns the new meta.
-func Answer(ctx context.Context, st Store, p *fold.Program, id store.LaneID, owner store.Token, s *fold.State, choice string) (store.Meta, error) {
-	return rewriteLane(ctx, st, p, id, owner, s.AnsweringJumps(choice == report.ChoiceAccept))
-}
-
 // Rebuild makes a lane that is owned by owner read again from where r says, in one call: whatever stands there is dropped.
 // It returns the new meta. era is the time of the decision in ms: the lane gets it as its new past if r does not bring
 // back exactly the old one.
-func Rebuild(ctx context.Context, st Store, p *fold.Program, id store.LaneID, owner store.Token, r fold.Replay, ends source.Ends, era int64) (store.Meta, error) {
+func Rebuild(ctx context.Context, st Store, p *fold.Program, id store.LaneID, owner store.Token, r fold.Replay, ends source.Ends, era int64,
+) (store.Meta, error) {
 	return rewriteLane(ctx, st, p, id, owner, fold.Rebuilding(r, ends, era, false))
-}
-
-// Replace is Rebuild for a lane whose state cannot be used. The owner that was read becomes next. known is what can be read
-// of the meta. The lane always gets a new past: what was decided after r was written down may be missing in it.
-func Replace(ctx context.Context, st Store, p *fold.Program, id store.LaneID, owner, next store.Token, known store.Meta,
-	r fold.Replay, ends source.Ends, era int64) (store.Meta, error) {
-	return replaceLane(ctx, st, p, id, owner, next, known, fold.Rebuilding(r, ends, era, true))
 }
 
 // rewriteLane replaces a lane's meta, and drops all its slices if fn says so.

@@ -73,6 +73,8 @@ type Deps struct {
 	Route   deliver.Route // nil: Redis is always tried
 	Log     *slog.Logger
 	Gate    Gate // nil: every step runs at once
+	// NextToken makes the owner token that follows another one. Nil: store.NextToken, as everywhere but in a model.
+	NextToken func(previous store.Token) store.Token
 	// Wanted asks now whether the pipeline still is to run. A lane of which nobody knows anything asks where Redis has no
 	// desired state of the pipeline. Nil: it always is.
 	Wanted func(ctx context.Context) (bool, error)
@@ -83,6 +85,13 @@ func (d *Deps) route() deliver.Route {
 		return deliver.OpenRoute
 	}
 	return d.Route
+}
+
+func (d *Deps) nextToken(previous store.Token) store.Token {
+	if d.NextToken == nil {
+		return store.NextToken(previous)
+	}
+	return d.NextToken(previous)
 }
 
 // Control values of the pipeline that all lanes of a replica follow.

@@ -51,6 +51,16 @@ func (h *Holder) State() *fold.State { return h.state }
 // Begin begins a new acquisition, which will take a new token.
 func (h *Holder) Begin() { h.token = "" }
 
+// JumpIncident is the incident of a lane that has refused too many jumps, with what an operator may do; committed is the
+// lane's offset in Redis. It is nil when the lane has not.
+func (h *Holder) JumpIncident(committed int64) *report.Incident {
+	inc := jumpIncident(h.state)
+	if inc != nil {
+		h.offer(inc, nil, h.state, committed)
+	}
+	return inc
+}
+
 // StepRunner runs one step of an acquisition.
 type StepRunner func(ctx context.Context, step string, fn func(*StepResult) error) error
 
@@ -136,7 +146,7 @@ func (h *Holder) writeToken(ctx context.Context) (before store.Token, meta store
 	if err != nil {
 		return "", store.Meta{}, err
 	}
-	token := store.NextToken(read.Owner)
+	token := h.deps.nextToken(read.Owner)
 	meta, _, err = h.deps.Store.Acquire(ctx, h.id, h.program.StateID, read.Owner, token)
 	if err != nil {
 		return "", store.Meta{}, err

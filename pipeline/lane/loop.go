@@ -167,7 +167,7 @@ func (r *loop) foldBatch(b *source.Batch) {
 	}
 	r.now.End = b.HighWatermark
 	b.Release()
-	if inc := jumpIncident(r.state); inc != nil {
+	if inc := r.JumpIncident(r.now.Committed); inc != nil {
 		r.stopReading()
 		r.park(inc)
 	}

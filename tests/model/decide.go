@@ -2,91 +2,94 @@ package model
 
 import (
 	"slices"
+	"time"
 
-	"millrace/pipeline/lane"
-	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/report"
-	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
 
-// answer carries out what the operator decided about jumps, and restores the lane then.
-func (l *laneProc) answer(state *fold.State) (*fold.State, store.Meta, error) {
-	w, choice := l.w, l.choice
-	if !answers(choice) {
-		l.parked, l.halted = true, true
-		w.logf("has refused too many jumps")
-		return nil, store.Meta{}, errParked
+// park lets the operator be asked about an incident, and judges whether there may be one.
+func (l *laneProc) park(inc *report.Incident) {
+	w := l.w
+	l.incident = inc
+	switch inc.Kind {
+	case report.IncidentJump:
+	case report.IncidentStateLost, report.IncidentCorrupt:
+		l.partial = inc.Kind == report.IncidentCorrupt || l.started()
+		if l.partial {
+			w.out.Found++
+		}
+		if l.partial && !w.damaged[l.p] && !w.mutated() {
+			w.fail("nothing was taken from Redis, and %v", inc)
+		}
+	default:
+		if !w.mutated() {
+			w.fail("lane %d parks: %v", l.p, inc)
+		}
 	}
-	l.choice = ""
-	info := &commitInfo{partition: l.p, offset: state.Offset(), rulings: l.st.rulings, answers: true}
-	if choice == report.ChoiceAccept {
-		given := &ruling{offset: state.Offset(), before: w.now + jump, accept: true, asked: w.step + 1, effective: true}
-		info.rulings = append(slices.Clone(info.rulings), given)
-	}
-	l.infos[state.Cursor().NextCommit().String()] = info
-	meta, err := lane.Answer(w.ctx, l.st, w.program, l.id, l.token, state, choice)
-	if err != nil {
-		return nil, meta, err
-	}
-	w.out.Answers++
-	w.logf("goes on: %s", choice)
-	state, _, err = lane.Restore(w.ctx, l.st, w.program, l.id, l.token)
-	if err == nil && state.Cursor() != meta.Cursor {
-		err = store.ErrLostWrites
-	}
-	return state, meta, err
+	w.logf("parks: %v", inc)
 }
 
-// answers reports whether a choice answers a lane that has refused too many jumps.
-func answers(choice string) bool {
-	return choice == report.ChoiceAccept || choice == report.ChoiceRefuse
+// started reports whether Redis knows a state of the lane.
+func (l *laneProc) started() bool {
+	offset, found := l.w.laneTag(l.p).hashes["mr:{"+l.id.String()+"}:meta"]["offset"]
+	return found && atoi(offset) >= 0
 }
 
-// rebuild carries out what the operator decided about a lost state, or about one that is spoilt: nothing of that one stays.
-func (l *laneProc) rebuild(h hint, spoilt bool) (store.Meta, error) {
-	at, _, err := l.st.ReadMeta(l.w.ctx, l.id)
+// decide is the operator's answer to the lane's incident.
+func (l *laneProc) decide(choice string) {
+	w := l.w
+	i := slices.IndexFunc(l.incident.Choices, func(c report.Choice) bool { return c.Name == choice })
+	if lost := l.incident.Kind == report.IncidentStateLost; i < 0 || lost && !l.incident.Choices[i].Exact {
+		w.fail("lane %d: nothing to rebuild exactly from in %q: %+v", l.p, w.hints[l.p].text, l.incident)
+		return
+	}
+	_, err := l.decisions.Decide(l.incident, l.holder.Token(), l.incident.ID, choice, "operator", time.UnixMilli(int64(w.step)))
 	if err != nil {
-		return store.Meta{}, err
+		w.fail("lane %d: decide %s: %v", l.p, choice, err)
+		return
 	}
-	if at.Owner != l.token {
-		return store.Meta{}, store.ErrFenced
+	w.logf("the operator answers partition %d: %s", l.p, choice)
+	l.decided, l.choice = true, choice
+}
+
+// carryOut notes what a call stands for by which an acquisition carries a decision out, before it is made. at is the meta
+// that it follows.
+func (l *laneProc) carryOut(at store.Meta, next *store.MetaUpdate) *commitInfo {
+	w := l.w
+	info := &commitInfo{partition: l.p, offset: next.Offset}
+	if l.choice != report.ChoiceRebuild {
+		info.answers, info.rulings = true, l.st.rulings
+		if l.choice == report.ChoiceAccept {
+			given := &ruling{offset: next.Offset, before: w.now + jump, accept: true, asked: w.step, effective: true}
+			info.rulings = append(slices.Clone(info.rulings), given)
+		}
+		return info
 	}
-	r, err := fold.ReplayOf(at, source.Committed{Offset: h.offset, Metadata: h.text})
-	if err != nil || !r.Exact() {
-		l.w.fail("lane %d: nothing to rebuild from in %q: %v", l.p, h.text, err)
-		return store.Meta{}, errParked
+	h := w.hints[l.p]
+	if info.rulings = h.rulings; at.Offset >= h.offset {
+		info.rulings = w.laneTag(l.p).rulings()
 	}
-	if l.rebuilt = h.rulings; at.Offset >= h.offset {
-		l.rebuilt = l.w.laneTag(l.p).rulings()
-	}
-	l.rebuilt = l.w.used(l.p, l.rebuilt, r.Decided)
-	ends, err := l.w.ends(l.p)
-	if err != nil {
-		return store.Meta{}, err
-	}
-	switch l.w.off {
+	info.rulings = w.used(l.p, info.rulings, next.Decided)
+	switch w.off {
 	case basisThere:
-		r.Basis.Watermark, r.Basis.Sealed = window.NoTime, window.NoTime
+		next.Watermark, next.Sealed = window.NoTime, window.NoTime
 	case notAgain:
-		r.Decided = 0
+		next.Decided = 0
 	}
-	l.w.rebuilt[l.p] = true
-	info := &commitInfo{partition: l.p, offset: r.From, rulings: l.rebuilt}
-	l.infos[at.Cursor.NextCommit().String()], l.replacing = info, info
-	var meta store.Meta
-	if spoilt {
-		l.w.out.Replaced++
-		meta, err = lane.Replace(l.w.ctx, l.st, l.w.program, l.id, l.token, l.token, at, r, ends, int64(l.w.step))
-	} else {
-		meta, err = lane.Rebuild(l.w.ctx, l.st, l.w.program, l.id, l.token, r, ends, int64(l.w.step))
-	}
-	if err == nil {
+	w.rebuilt[l.p] = true
+	return info
+}
+
+// carriedOut counts what was decided once Redis has it.
+func (l *laneProc) carriedOut() {
+	if l.choice == report.ChoiceRebuild {
 		l.w.out.Rebuilds++
-		l.w.logf("reads again from %d what stood at %d: %s", meta.Offset, h.offset, h.text)
+	} else {
+		l.w.out.Answers++
 	}
-	return meta, err
+	l.w.logf("goes on as decided: %s", l.choice)
 }
 
 // used leaves out of a history the answers that no jump below offset has used: a lane that reads again asks anew.
@@ -95,19 +98,4 @@ func (w *World) used(p int, rulings []*ruling, offset int64) []*ruling {
 	return slices.DeleteFunc(slices.Clone(rulings), func(r *ruling) bool {
 		return r.accept && !slices.ContainsFunc(read[min(r.offset, offset):], func(e placed) bool { return e.jumped })
 	})
-}
-
-// lost is what an acquisition does that found a part of the state gone: it waits for the operator, whose answer is to
-// read it again.
-func (l *laneProc) lost(err error) error {
-	if !l.w.damaged[l.p] && !l.w.mutated() {
-		l.w.fail("nothing was taken from Redis, and %v", err)
-	}
-	l.w.logf("%v", err)
-	if l.choice == report.ChoiceRebuild {
-		return nil
-	}
-	l.w.out.Found++
-	l.parked, l.partial = true, true
-	return errParked
 }

@@ -1,10 +1,12 @@
 // Package model explores the protocol of lanes and closing at random, with the real code.
 //
-// What is real: lane.State with Snapshot, Restore and Reseed; store.Store with its Lua scripts; result.Closer with
-// Round, CloseWindow, Flush and Drain; specs, decoder, windows, aggregates. What is not: Redis (redis.go: a server in
-// memory that runs the scripts and can take back any suffix of the calls of a hash tag; redis_test.go holds its answers
-// against miniredis), Kafka (publishtest.Kafka), the group coordinator, and the loop around lane.State, whose decisions
-// lane.go repeats without goroutines and clocks.
+// What is real: fold.State with Snapshot, Loader and Reseed; lane.Holder with every step of an acquisition, the way back when
+// Redis forgot, lane.Decisions and what carries them out; inflight.Commits, Idleness and Judge; deliver.Sender with side
+// records, journal, drain and requests; store.Store with its Lua scripts; result.Closer with Round, CloseWindow, Flush and
+// Drain; specs, decoder, windows, aggregates. What is not: Redis (redis.go: a server in memory that runs the scripts and
+// can take back any suffix of the calls of a hash tag; redis_test.go holds its answers against miniredis), Kafka
+// (publishtest.Kafka), the group coordinator (surroundings.go), and which of the things that can happen to a running lane
+// happens next (running.go): that is what lane.Lane and deliver.Committer leave to goroutines and clocks.
 //
 // A run is one seed. Every process (a lane's owner with its committer, a closer) is a coroutine that hands control back
 // before each call to Redis or Kafka, so a run is one order of calls, and between any two of them anything may happen:

@@ -92,18 +92,14 @@ func (w *World) operate() {
 		if l.crashed || l.ended {
 			w.assign(p)
 		}
-		if l.halted || l.state != nil && l.state.Halted() {
-			choice := []string{report.ChoiceAccept, report.ChoiceRefuse}[w.rng.IntN(2)]
-			w.logf("the operator answers partition %d: %s", p, choice)
-			if l.halted {
-				w.assign(p)
-			}
-			w.assigned[p].choice = choice
-		} else if l.parked && (l.partial || w.damaged[p] || w.rng.IntN(4) > 0) {
-			w.logf("the operator lets the state of partition %d be rebuilt", p)
-			w.assign(p)
-			w.assigned[p].choice = report.ChoiceRebuild
-		} else if l.parked {
+		l = w.assigned[p]
+		switch inc := l.incident; {
+		case inc == nil || l.decided:
+		case inc.Kind == report.IncidentJump:
+			l.decide([]string{report.ChoiceAccept, report.ChoiceRefuse}[w.rng.IntN(2)])
+		case l.partial || w.damaged[p] || w.rng.IntN(4) > 0:
+			l.decide(report.ChoiceRebuild)
+		default:
 			w.logf("the operator resets the group's offset of partition %d", p)
 			w.hints[p] = hint{offset: -1}
 			w.reassign(p)

@@ -63,7 +63,7 @@ func (w *World) heal() {
 // footprint tells whether anything about lanes changed from round to round.
 func (w *World) footprint() (n [2]int64) {
 	for p, l := range w.assigned {
-		n[0] += int64(l.state.Slices()) << (16 * p)
+		n[0] += int64(l.holder.State().Slices()) << (16 * p)
 		ctl := w.laneTag(p).hashes["mr:{"+l.id.String()+"}:ctl"]
 		n[1] += atoi("0"+ctl["seal_before"]) + atoi("0"+ctl["drop_before"])
 	}
@@ -81,7 +81,7 @@ func (w *World) rest() bool {
 			quiet = quiet && (!c.revoked || c.ended || c.crashed)
 		}
 		for _, l := range w.assigned {
-			quiet = quiet && !l.ended && !l.crashed && !l.parked && l.quiet()
+			quiet = quiet && !l.ended && !l.crashed && l.incident == nil && l.quiet()
 		}
 		if quiet {
 			return w.out.Wrong == ""

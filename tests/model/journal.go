@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
-	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/wal"
 	"millrace/pipeline/wal/faultfs"
@@ -61,9 +60,7 @@ func (w *World) settleChains(p int) {
 	if d == nil || len(d.j.Chains()) == 0 {
 		return
 	}
-	w.born++
-	l := &laneProc{proc: proc{name: fmt.Sprintf("settle%d#%d", p, w.born)}, w: w, p: p, id: laneID(p)}
-	l.st = &laneStore{Store: w.lab.store, l: l}
+	l := w.newProcess("settle", p)
 	d.close(w)
 	d.user, l.disk = l, d
 	var err error
@@ -76,7 +73,7 @@ func (w *World) settleChains(p int) {
 			l.resuming, l.rulings = c.Owner, w.lastRulings(c.Owner)
 			for a.pause() {
 				r, err := d.j.Settle(w.ctx, l.id, c.Owner, journal.SettleOptions{Store: l.st, Side: deliver.Fitting(l)})
-				if w.logf("settles a chain: %+v, %v", r, err); err == nil || a.dead || chainEnds(err) {
+				if w.logf("settles a chain: %+v, %v", r, err); err == nil || a.dead || deliver.BreaksChain(err) {
 					w.out.Settled += int(r.Commits)
 					break
 				}
@@ -141,61 +138,26 @@ func (w *World) origin(owner store.Token) store.Token {
 	return owner
 }
 
-// resume is lane.Lane's: what the owner before has journalled is applied before anything is read.
-func (l *laneProc) resume(previous store.Token, meta store.Meta) (store.Meta, error) {
-	w := l.w
-	if w.is(ownJournal) {
-		for _, c := range l.disk.j.Chains() {
-			if c.Lane == l.id && c.State != journal.Superseded {
-				previous = c.Owner
-			}
-		}
-	}
-	from := w.origin(previous)
-	w.origins[l.token] = from
-	l.resuming, l.rulings = from, w.lastRulings(from)
-	defer func() { l.resuming = "" }()
-	r, err := l.disk.j.Resume(w.ctx, l.st, deliver.Fitting(l), l.id, w.program.StateID, previous, l.token, meta.Cursor)
-	if err != nil {
-		return meta, err
-	}
-	if r.Outcome != report.ChainNone {
-		w.logf("resumes the journal: %+v", r)
-		w.out.Resumed += int(r.Commits)
-	}
-	if r.Calls == 0 {
-		return meta, nil
-	}
-	meta, _, err = l.st.ReadMeta(w.ctx, l.id)
-	return meta, err
-}
-
 // barred tells whether the lane must not try Redis now: half of the processes have a breaker that knows, the others find out.
 func (l *laneProc) barred() bool { return l.breaker && l.cut() }
 
 // cut tells whether the process cannot reach Redis now.
 func (l *laneProc) cut() bool { return !l.w.calm && l.w.step < l.away }
 
-// spill puts a commit into the journal when it is not empty, when Redis must not be tried, or when it was tried in vain.
-func (l *laneProc) spill(c *fold.Commit, failed bool) (bool, error) {
-	if l.tail == nil {
-		return false, nil
+// patience is for how long Redis is still to be tried before the journal takes a commit, when a try has failed.
+func (l *laneProc) patience() time.Duration {
+	if l.disk != nil && l.w.rng.IntN(2) == 0 {
+		return 0
 	}
-	pending := l.tail.Pending().Calls > 0
-	if pending && l.w.is(oneQueue) && !l.barred() && l.w.rng.IntN(2) == 0 {
-		return false, l.overtake(c)
-	}
-	if !pending && !l.barred() && (!failed || l.w.rng.IntN(2) == 0) {
-		return false, nil
-	}
-	if err := l.tail.Append(l.w.ctx, c.Offset, c.Calls, c.Side); err != nil {
-		return false, err
-	}
-	l.w.logf("puts the commit at %d into the journal", c.Offset)
-	return true, nil
+	return time.Hour
 }
 
-// overtake chains a commit to what is in Redis, as it would be if it did not have to wait for its turn.
+// overtakes reports whether a commit passes those in the journal, which a lane never does.
+func (l *laneProc) overtakes() bool {
+	return l.w.is(oneQueue) && l.disk != nil && l.tail.Pending().Calls > 0 && !l.barred() && l.w.rng.IntN(2) == 0
+}
+
+// overtake chains a commit to what is in Redis, as it would be if it did not have to wait for its turn, and applies it.
 func (l *laneProc) overtake(c *fold.Commit) error {
 	meta, found, err := l.st.ReadMeta(l.w.ctx, l.id)
 	if err != nil || !found || meta.Owner != l.token {
@@ -208,79 +170,66 @@ func (l *laneProc) overtake(c *fold.Commit) error {
 		c.Calls[i].Next = at
 	}
 	l.infos[at.String()] = &commitInfo{partition: l.p, offset: c.Offset, rulings: l.rulings}
-	return nil
+	if err := deliver.PublishSides(l.w.ctx, c, l); err != nil {
+		return err
+	}
+	_, err = l.st.Apply(l.w.ctx, l.id, l.w.program.StateID, l.token, c.Calls)
+	return err
 }
 
 // startDrain starts the actor that brings the journal to Redis.
-func (l *laneProc) startDrain(token store.Token, tail *journal.Tail) {
-	side := deliver.Fitting(l)
+func (l *laneProc) startDrain(token store.Token, sender *deliver.Sender, tail *journal.Tail) {
 	idle := func() bool { return l.token == token && (l.tail != tail || tail.Pending().Calls == 0 || l.barred()) }
 	l.w.spawn(&l.proc, l, idle, func(a *actor) {
 		for a.pause() && l.token == token {
 			if idle() {
 				continue
 			}
-			step, err := tail.Drain(l.w.ctx, l.st, side)
+			r, _ := sender.Drain(l.w.ctx)
 			if a.dead || l.token != token {
 				return
 			}
-			if step.Meta != nil {
-				l.w.logf("drained up to %d", step.Meta.Offset)
-				l.out = append(l.out, delivery{
-					drained: step.Meta.Offset, effective: max(step.Meta.Watermark, step.Meta.Sealed), hint: strings.Clone(step.Meta.Hint),
-				})
+			if r.InRedis {
+				l.w.logf("drained up to %d", r.Reached.Offset)
 			}
-			if chainEnds(err) {
-				l.out = append(l.out, delivery{err: err})
+			if r.InRedis || r.Err != nil {
+				l.out = append(l.out, r)
+			}
+			if r.Err != nil {
 				return
 			}
 		}
 	})
 }
 
-// chainEnds tells whether no retry mends an error.
-func chainEnds(err error) bool {
-	return errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrLostWrites) || errors.Is(err, store.ErrNoMeta) ||
-		errors.Is(err, journal.ErrBroken) || errors.Is(err, journal.ErrUnreadable)
-}
-
-// owe keeps the journal of the token that has just been given up: its side records go out before anything else.
-func (l *laneProc) owe() {
-	if l.tail != nil {
-		l.owed, l.tail = append(l.owed, l.tail), nil
-	}
-}
-
-// settle publishes what is owed. It is false when the actor has crashed.
-func (l *laneProc) settle(a *actor, token store.Token) bool {
+// sendOwed publishes what the lane owes. It is false when the actor has crashed.
+func (l *laneProc) sendOwed(a *actor, token store.Token, sender *deliver.Sender) bool {
 	for len(l.owed) > 0 && l.token == token {
-		if !l.w.is(owedSides) {
-			if _, err := l.owed[0].Sides(l.w.ctx, deliver.Fitting(l), false); err != nil {
-				if errors.Is(err, journal.ErrBroken) {
-					l.w.fail("journal of lane %d: %v", l.p, err)
-				}
-				if !a.pause() {
-					return false
-				}
-				continue
+		tail := l.owed[0]
+		if l.w.is(owedSides) {
+			tail.Supersede("redis forgot")
+			tail.Close()
+		} else if _, err := sender.SendOwed(l.w.ctx, tail); err != nil {
+			if errors.Is(err, journal.ErrBroken) {
+				l.w.fail("journal of lane %d: %v", l.p, err)
 			}
+			if !a.pause() {
+				return false
+			}
+			continue
 		}
-		if l.token == token {
-			l.owed[0].Supersede("redis forgot")
-			l.owed[0].Close()
-			l.owed = l.owed[1:]
-		}
+		l.owed = slices.DeleteFunc(l.owed, func(t *journal.Tail) bool { return t == tail })
 	}
 	return !a.dead
 }
 
 // leave gives up what a life of the lane holds of the journal.
 func (l *laneProc) leave() {
-	l.owe()
-	for _, t := range l.owed {
-		t.Close()
+	if l.commits != nil {
+		l.commits.Withdraw(nil, l.owed)
+		l.commits.Close()
 	}
-	l.owed = nil
+	l.owed, l.tail = nil, nil
 	if l.disk != nil {
 		l.token = "" // nothing goes on in the background
 	}
@@ -291,17 +240,6 @@ func (w *World) disconnect() {
 	if a := w.anyActor(); a != nil && a.lane != nil {
 		a.lane.away = w.step + w.rng.IntN(unreachable)
 		w.logf("%s cannot reach redis up to step %d", a.name, a.lane.away)
-	}
-}
-
-// withdraw takes the commits back that are in the journal already.
-func (l *laneProc) withdraw(out []delivery) {
-	for _, d := range out {
-		if d.commit != nil && d.journaled && d.err == nil {
-			i := slices.Index(l.flying, d.commit)
-			l.flying = slices.Delete(l.flying, i, i+1)
-			l.free = append(l.free, d.commit)
-		}
 	}
 }
 

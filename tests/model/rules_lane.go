@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 
+	"millrace/pipeline/agg"
+	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/store"
 )
@@ -17,6 +19,7 @@ type laneStore struct {
 	*store.Store
 	l       *laneProc
 	rulings []*ruling         // the history of the state that was viewed last
+	viewed  store.Meta        // of that state
 	at      *store.Cursor     // noReseed: where the chain really stands
 	claimed int64             // movesEnd: the last claim to be idle
 	written map[string]string // touched: content without stamp as it was read or written
@@ -26,14 +29,54 @@ type laneStore struct {
 	twisted []store.Call
 }
 
-func (s *laneStore) acquired() {
-	s.at, s.written, s.twisted, s.claimed = nil, map[string]string{}, nil, store.NotIdle
+// Acquire notes the token that Redis has accepted.
+func (s *laneStore) Acquire(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token) (store.Meta, bool, error) {
+	meta, found, err := s.Store.Acquire(ctx, id, stateID, expected, next)
+	if err == nil {
+		l := s.l
+		l.token, l.infos = next, map[string]*commitInfo{}
+		l.w.infos[next] = l.infos
+		s.at, s.written, s.twisted, s.claimed = nil, map[string]string{}, nil, store.NotIdle
+	}
+	return meta, found, err
 }
 
 func (s *laneStore) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
 	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
-	s.rulings = s.l.w.laneTag(s.l.p).rulings()
+	s.rulings, s.viewed = s.l.w.laneTag(s.l.p).rulings(), meta
+	if err == nil && s.l.w.is(wantWhole) {
+		s.makeWhole(ctx, &meta, stats)
+	}
 	return meta, stats, err
+}
+
+// makeWhole lets a lane believe that what is left of a state is all of it.
+func (s *laneStore) makeWhole(ctx context.Context, meta *store.Meta, stats []store.SliceStat) {
+	meta.Balance.Known = false
+	for i := range stats {
+		held := int64(0)
+		_, err := s.Store.ReadSlice(ctx, s.l.id, s.l.w.program.StateID, stats[i].SliceID, 0, s.l.w.spec.Lane.Buckets,
+			func(_ int, _, entry []byte) error {
+				_, _, count, err := agg.EntryHeader(entry)
+				held += count
+				return err
+			})
+		if err == nil && stats[i].FirstOffset != store.NoOffset {
+			stats[i].Folded = min(stats[i].Folded, held)
+		}
+	}
+}
+
+// Replace notes what takes the place of a state that is spoilt.
+func (s *laneStore) Replace(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token, buckets int, m *store.MetaUpdate,
+) (store.Meta, error) {
+	s.l.replacing = s.l.carryOut(s.viewed, m)
+	meta, err := s.Store.Replace(ctx, id, stateID, expected, next, buckets, m)
+	if err == nil {
+		s.l.w.out.Replaced++
+		s.l.carriedOut()
+	}
+	return meta, err
 }
 
 func (s *laneStore) ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,
@@ -50,6 +93,15 @@ func (s *laneStore) ReadSlice(ctx context.Context, id store.LaneID, stateID stri
 }
 
 func (s *laneStore) Apply(ctx context.Context, id store.LaneID, stateID string, owner store.Token, calls []store.Call) (int, error) {
+	if s.l.acquiring && !s.l.replays && s.l.w.current == s.l.main { // what else calls now belongs to a life before
+		meta := calls[0].Meta
+		s.l.infos[calls[0].Next.String()] = s.l.carryOut(s.viewed, meta)
+		n, err := s.Store.Apply(ctx, id, stateID, owner, calls)
+		if err == nil {
+			s.l.carriedOut()
+		}
+		return n, err
+	}
 	if s.l.w.mutated() && s.l.disk == nil { // a drain sends parts of several commits
 		if place := calls[len(calls)-1].Next; s.twisted == nil || s.place != place {
 			s.place, s.twisted = place, s.twist(slices.Clone(calls))
@@ -147,27 +199,35 @@ func (s *laneStore) rewrite(calls []store.Call, fn func(sl store.SliceID, key, e
 	}
 }
 
-// goOn is what a lane without re-seeding does after lost writes: it goes on with the commits under way.
+// goOn is what a lane without re-seeding does after lost writes: it goes on with the commits in flight.
 func (l *laneProc) goOn() error {
-	_, meta, err := l.take()
+	meta, _, err := l.holder.Retake(l.w.ctx)
 	if err != nil {
 		return err
 	}
 	l.st.at = &meta.Cursor
-	l.queue, l.out = slices.Clone(l.flying), nil
+	l.queue, l.out = slices.Clone(l.handed), nil
 	l.startCommitter()
 	return nil
 }
 
-// twist changes what a lane adopts at a snapshot.
-func (l *laneProc) twist(ctl *fold.Control) {
-	switch l.w.off {
-	case dropAsked:
-		ctl.DropBefore = max(ctl.DropBefore, l.state.Watermark())
-	case sealAtEnd:
-		if ctl.SealBefore > l.sealed {
-			ctl.IdleAt = l.state.Offset()
-		}
+// trustsHint reports whether the lane takes the group's offset for its own, since Redis has none.
+func (l *laneProc) trustsHint() bool {
+	return l.w.is(trustHint) && l.acquiring && l.w.hints[l.p].offset >= 0 && !l.started()
+}
+
+// twistIdle changes with which end of the log a snapshot is made.
+func (l *laneProc) twistIdle(idleAt int64) int64 {
+	if l.w.is(sealAtEnd) && l.commits.Requests().Seal > l.sealed {
+		return l.holder.State().Offset()
+	}
+	return idleAt
+}
+
+// twistRequests changes what a lane believes it was asked.
+func (l *laneProc) twistRequests(r *deliver.Result) {
+	if l.w.is(dropAsked) && r.InRedis {
+		r.Requests.Drop = max(r.Requests.Drop, l.holder.State().Watermark())
 	}
 }
 
@@ -193,7 +253,7 @@ func (l *laneProc) twistCommit(c *fold.Commit) {
 		meta := c.Calls[len(c.Calls)-1].Meta
 		meta.Jumps = min(meta.Jumps, 0)
 	case dropSealed:
-		l.state.Acknowledged(c)
+		l.holder.State().Acknowledged(c)
 		for i := range c.Calls {
 			for _, d := range c.Calls[i].Drop {
 				c.Calls[i].Purge = append(c.Calls[i].Purge, d.SliceID)
@@ -201,14 +261,6 @@ func (l *laneProc) twistCommit(c *fold.Commit) {
 			c.Calls[i].Drop = nil
 		}
 	}
-}
-
-// twistEnd changes what the broker answered about the log's end.
-func (l *laneProc) twistEnd(end int64) (int64, bool) {
-	if l.w.is(idleAsks) {
-		return l.state.Offset(), true
-	}
-	return end, true
 }
 
 // restamp returns the entry with another stamp.
