@@ -24,28 +24,50 @@ type laneProc struct {
 	p  int
 	id store.LaneID
 	st *laneStore
+	tenure
+	traffic
+	host
+	notes
+	ended bool
+}
 
+// tenure is how the process holds its lane.
+type tenure struct {
+	main      *actor // the lane's goroutine
 	holder    *lane.Holder
 	decisions *lane.Decisions
 	incident  *report.Incident // the operator is asked about it, nil when there is none
 	partial   bool             // it is about a state of which something is gone, or spoilt
 	decided   bool             // the operator has answered
 	choice    string           // with that
-	main      *actor           // the lane's goroutine
 	acquiring bool
 	running   bool // since an acquisition
-	ended     bool
+}
 
+// traffic is what a running lane has under way.
+type traffic struct {
 	at      time.Time // its clock: it stands but for what waits for time
 	commits *inflight.Commits
 	idle    *inflight.Idleness
-	sender  *deliver.Sender
 	handed  []*fold.Commit // and not answered
 	queue   []*fold.Commit // handed over, not taken by the committer yet
 	out     []deliver.Result
 	owed    []*journal.Tail // by the committer
+	tail    *journal.Tail   // of the present token
 	kick    int             // commits to make although nothing changed
+}
 
+// host is where the process runs.
+type host struct {
+	disk     *disk       // nil without journals
+	away     int         // step up to which Redis cannot be reached
+	breaker  bool        // it knows
+	replays  bool        // it applies a journal before it restores
+	resuming store.Token // whose journal that is, "" when the model knows nothing of it
+}
+
+// notes are for the judges.
+type notes struct {
 	token     store.Token // as Redis has accepted it
 	committed int64
 	sealed    int64 // as of the last snapshot
@@ -58,13 +80,6 @@ type laneProc struct {
 	replacing *commitInfo            // what stands in place of a state that is spoilt
 	sending   *fold.Commit           // by the committer
 	reseeding *fold.Commit           // the last one that wrote everything again
-
-	disk     *disk         // nil without journals
-	tail     *journal.Tail // of the present token
-	away     int           // step up to which Redis cannot be reached
-	breaker  bool          // it knows
-	replays  bool          // it applies a journal before it restores
-	resuming store.Token   // whose journal that is, "" when the model knows nothing of it
 }
 
 // commitInfo is what the model remembers of a commit by its last call.
@@ -86,7 +101,8 @@ func (w *World) newProcess(name string, p int) *laneProc {
 	w.born++
 	l := &laneProc{
 		proc: proc{name: fmt.Sprintf("%s%d#%d", name, p, w.born)}, w: w, p: p, id: laneID(p),
-		decisions: new(lane.Decisions), told: map[string][]*ruling{}, infos: map[string]*commitInfo{}, at: time.UnixMilli(0),
+		tenure: tenure{decisions: new(lane.Decisions)}, traffic: traffic{at: time.UnixMilli(0)},
+		notes: notes{told: map[string][]*ruling{}, infos: map[string]*commitInfo{}},
 	}
 	l.st = &laneStore{Store: w.lab.store, l: l}
 	return l

@@ -286,11 +286,10 @@ func (l *laneProc) startCommitter() {
 	j := l.commits.Journal()
 	l.owed = j.Owed
 	deps := &deliver.Deps{Store: l.st, Side: l, Route: route{l}, Log: discard}
-	l.sender = deliver.NewSender(l.w.ctx, deps, deliver.Config{Lane: l.id, StateID: l.w.program.StateID, Owner: token, Journal: j})
+	sender := deliver.NewSender(l.w.ctx, deps, deliver.Config{Lane: l.id, StateID: l.w.program.StateID, Owner: token, Journal: j})
 	if l.disk != nil {
-		l.startDrain(token, l.sender, l.tail)
+		l.startDrain(token, sender, l.tail)
 	}
-	sender := l.sender
 	idle := func() bool { return len(l.queue) == 0 && !busy && len(l.owed) == 0 }
 	l.w.spawn(&l.proc, l, idle, func(a *actor) {
 		for a.pause() && l.token == token {
