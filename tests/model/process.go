@@ -70,9 +70,10 @@ type host struct {
 type notes struct {
 	token     store.Token // as Redis has accepted it
 	committed int64
-	sealed    int64 // as of the last snapshot
-	idleEnd   int64 // as of the last snapshot
-	asked     int   // step in which the broker was asked for its end, 0: it was not
+	sealed    int64  // as of the last snapshot
+	idleEnd   int64  // as of the last snapshot
+	unheard   string // metadata that the group's coordinator did not hear of last
+	asked     int    // step in which the broker was asked for its end, 0: it was not
 
 	rulings   []*ruling              // the history of rulings that the state was decided with
 	infos     map[string]*commitInfo // by cursor of the last call, under the present token

@@ -28,6 +28,7 @@ func (c claim) StillMember(ctx context.Context) (bool, error) { return c.StillAs
 // MarkHint moves the group's offset, unless the group's coordinator is out of reach.
 func (c claim) MarkHint(offset int64, text string) {
 	if c.l.w.faulty(c.l.w.weather.group) {
+		c.l.unheard = text
 		return
 	}
 	if now := &c.l.w.hints[c.l.p]; offset > now.offset {
@@ -35,13 +36,18 @@ func (c claim) MarkHint(offset int64, text string) {
 	}
 }
 
-// ResetHint sets the group's offset back, or replaces its metadata.
+// ResetHint sets the group's offset back, or replaces its metadata, which a coordinator does not hear that has not heard of
+// it just before.
 func (c claim) ResetHint(offset int64, text string) {
 	if c.l.acquiring {
 		c.l.resumed()
 		c.l.told[text] = c.l.rulings
 	}
-	if now := &c.l.w.hints[c.l.p]; offset <= now.offset {
+	now := &c.l.w.hints[c.l.p]
+	if !c.l.acquiring && offset == now.offset && text == c.l.unheard {
+		return
+	}
+	if offset <= now.offset {
 		*now = hint{offset, text, c.l.told[text]}
 	}
 }
