@@ -16,7 +16,7 @@ func (l *laneProc) park(inc *report.Incident) {
 	switch inc.Kind {
 	case report.IncidentJump:
 	case report.IncidentStateLost, report.IncidentCorrupt:
-		l.partial = inc.Kind == report.IncidentCorrupt || l.started()
+		l.partial = inc.Kind == report.IncidentCorrupt || l.started() && !l.overtaken()
 		if l.partial {
 			w.out.Found++
 		}
@@ -35,6 +35,12 @@ func (l *laneProc) park(inc *report.Incident) {
 func (l *laneProc) started() bool {
 	offset, found := l.w.laneTag(l.p).hashes["mr:{"+l.id.String()+"}:meta"]["offset"]
 	return found && atoi(offset) >= 0
+}
+
+// overtaken reports whether the state that Redis knows is of another owner than this process has become.
+func (l *laneProc) overtaken() bool {
+	token := l.holder.Token()
+	return token != "" && l.w.meta(l.p, "owner") != string(token)
 }
 
 // decide is the operator's answer to the lane's incident.

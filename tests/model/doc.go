@@ -23,7 +23,8 @@
 // and again; half of them know, the others find out. Disks outlive their process, and the next owner of the partition has
 // the disk or not; now and then somebody settles what is on a disk without running the lane.
 //
-// In the climates "loss" and "jumps" keys of lanes are deleted while the group's offset lags behind what Redis has. In
+// In the climates "loss" and "jumps" keys of lanes are deleted while the group's offset lags behind what Redis has: for long
+// spells the coordinator hears of no mark, and what a process has marked and not committed is lost with it. In
 // "jumps" events lie beyond max_jump again and again, right or wrong, and an operator answers lanes that ask, at random.
 //
 // What is judged, besides that it comes to rest:

@@ -81,7 +81,10 @@ func (w *World) crashAny() {
 
 // reassign gives a partition to another process. The old one hears it when it runs, or only when it is fenced.
 func (w *World) reassign(p int) {
-	w.assigned[p].revoked = w.rng.IntN(2) == 0
+	if before := w.assigned[p]; w.rng.IntN(2) == 0 {
+		before.revoked = true
+		before.commitHint() // its session ends in order
+	}
 	w.assign(p)
 }
 

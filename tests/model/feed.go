@@ -109,9 +109,9 @@ func (w *World) produce() {
 	if w.rng.IntN(2*w.silence) == 0 || w.sky == Refused && n == 0 && w.rng.IntN(4) == 0 {
 		p.refused = w.step + w.rng.IntN(w.steps/6)
 	}
-	if (w.sky != Silence || n == 0) && w.rng.IntN(w.silence) == 0 {
+	if (!w.recedes || n == 0) && w.rng.IntN(w.silence) == 0 {
 		p.quiet = w.step + w.rng.IntN(w.steps/4)
-		p.behind = w.sky == Silence || w.rng.IntN(2) == 0
+		p.behind = w.recedes || w.rng.IntN(2) == 0
 	}
 }
 

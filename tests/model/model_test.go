@@ -206,7 +206,7 @@ var mutants = []struct {
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 550},
-	{acceptedAgain, Jumps, 1}, {streakKept, Jumps, 1}, {keptBehind, Loss, 2600},
+	{acceptedAgain, Jumps, 1}, {streakKept, Jumps, 1}, {keptBehind, Loss, 250},
 	{wholeLanes, Loss, 1}, {asksAgain, Loss, 1},
 	{floorsTrue, Mixed, 1}, {floorsEdition, Mixed, 1},
 }

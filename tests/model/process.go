@@ -60,6 +60,8 @@ type traffic struct {
 // host is where the process runs.
 type host struct {
 	disk     *disk       // nil without journals
+	marked   hint        // as the process marked it last: the group's offset follows when the coordinator hears of it
+	unheard  bool        // it has not
 	away     int         // step up to which Redis cannot be reached
 	breaker  bool        // it knows
 	replays  bool        // it applies a journal before it restores
@@ -70,10 +72,9 @@ type host struct {
 type notes struct {
 	token     store.Token // as Redis has accepted it
 	committed int64
-	sealed    int64  // as of the last snapshot
-	idleEnd   int64  // as of the last snapshot
-	unheard   string // metadata that the group's coordinator did not hear of last
-	asked     int    // step in which the broker was asked for its end, 0: it was not
+	sealed    int64 // as of the last snapshot
+	idleEnd   int64 // as of the last snapshot
+	asked     int   // step in which the broker was asked for its end, 0: it was not
 
 	rulings   []*ruling              // the history of rulings that the state was decided with
 	infos     map[string]*commitInfo // by cursor of the last call, under the present token
@@ -105,7 +106,7 @@ func (w *World) newProcess(name string, p int) *laneProc {
 		tenure: tenure{decisions: new(lane.Decisions)}, traffic: traffic{at: time.UnixMilli(0)},
 		notes: notes{told: map[string][]*ruling{}, infos: map[string]*commitInfo{}},
 	}
-	l.st = &laneStore{Store: w.lab.store, l: l}
+	l.st, l.marked = &laneStore{Store: w.lab.store, l: l}, w.hints[p]
 	return l
 }
 

@@ -70,7 +70,7 @@ func (l *laneProc) choose() int {
 	case state.Halted():
 	case l.idle.Waits():
 		can = append(can, toIdle)
-	case !unread || rng.IntN(8) == 0 || (l.w.sky == Silence || l.w.sky == Refused) && rng.IntN(2) == 0: // a blocked reader looks like silence
+	case !unread || rng.IntN(8) == 0 || (l.w.recedes || l.w.sky == Refused) && rng.IntN(2) == 0: // a blocked reader looks like silence
 		can = append(can, toAsk)
 	}
 	if len(can) == 0 {

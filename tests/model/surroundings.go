@@ -25,31 +25,45 @@ func (c claim) StillAssigned(context.Context) (bool, error) {
 
 func (c claim) StillMember(ctx context.Context) (bool, error) { return c.StillAssigned(ctx) }
 
-// MarkHint moves the group's offset, unless the group's coordinator is out of reach.
+// MarkHint moves the process's mark forwards, which the group's offset is to follow.
 func (c claim) MarkHint(offset int64, text string) {
-	if c.l.w.faulty(c.l.w.weather.group) {
-		c.l.unheard = text
-		return
+	if offset > c.l.marked.offset {
+		c.mark(offset, text)
 	}
-	if now := &c.l.w.hints[c.l.p]; offset > now.offset {
-		*now = hint{offset, text, c.l.told[text]}
-	}
+	c.l.commitHint()
 }
 
-// ResetHint sets the group's offset back, or replaces its metadata, which a coordinator does not hear that has not heard of
-// it just before.
+// ResetHint sets the mark back, or replaces its metadata.
 func (c claim) ResetHint(offset int64, text string) {
 	if c.l.acquiring {
 		c.l.resumed()
 		c.l.told[text] = c.l.rulings
 	}
-	now := &c.l.w.hints[c.l.p]
-	if !c.l.acquiring && offset == now.offset && text == c.l.unheard {
-		return
+	if offset <= c.l.marked.offset {
+		c.mark(offset, text)
 	}
-	if offset <= now.offset {
-		*now = hint{offset, text, c.l.told[text]}
+	c.l.commitHint()
+}
+
+func (c claim) mark(offset int64, text string) {
+	c.l.marked, c.l.unheard = hint{offset, text, c.l.told[text]}, true
+}
+
+// commitHint lets the group's offset follow the mark, unless the group's coordinator is out of reach: then the mark waits
+// for the next one, and is lost with its process. Nor does the coordinator hear a process that it gave the partition away
+// from.
+func (l *laneProc) commitHint() {
+	if w := l.w; l.unheard && w.assigned[l.p] == l && w.coordinates() {
+		w.hints[l.p], l.unheard = l.marked, false
 	}
+}
+
+// coordinates reports whether the group's coordinator can be reached. When it cannot, that lasts.
+func (w *World) coordinates() bool {
+	if w.faulty(w.weather.group) {
+		w.deaf = w.step + w.rng.IntN(w.steps/2)
+	}
+	return w.calm || w.step >= w.deaf
 }
 
 // broker is the log as a lane asks about it.

@@ -85,7 +85,9 @@ type World struct {
 	now     int64 // ms, the producers' clock
 	pace    int64
 	outage  float64
-	silence int // a partition falls silent once in this number of appends
+	deaf    int  // step up to which the group's coordinator cannot be reached
+	silence int  // a partition falls silent once in this number of appends
+	recedes bool // it is always the same one, and it comes back with events older than the others'
 	side    []sideRecord
 	void    map[[2]int64]bool // partition and offset of late records that a re-seed sent before their seal
 	delayed []func()
@@ -270,10 +272,13 @@ func (w *World) settle() {
 	case Loss:
 		f.loss, f.crash, f.rewind, f.flush, f.group = 0.01, 0.01, f.rewind/4, 0, often(w.rng, 0.99)
 		if w.rng.IntN(3) == 0 {
-			w.silence, f.group, f.rewind, f.keepRulings = 2, 0.97, 0, true
+			w.silence, w.recedes, f.group, f.rewind, f.keepRulings = 2, true, 0.3, 0, true
+			f.redis, f.delay, f.kafka, f.side, f.freeze, f.revoke = 0, 0, 0, 0, 0, 0
+			w.steps = 1500 + w.rng.IntN(1500)
 		}
 	case Silence:
-		w.silence, f.crash, f.rewind, f.flush, f.side, f.redis, f.delay, f.kafka = 2, 0.01, 0, 0, 0, 0, 0, 0
+		w.silence, w.recedes = 2, true
+		f.crash, f.rewind, f.flush, f.side, f.redis, f.delay, f.kafka = 0.01, 0, 0, 0, 0, 0, 0
 	case Storm:
 		f.rewind, f.redis, f.delay = 0.1, 0, 0
 	case Crowd:
