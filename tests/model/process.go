@@ -208,7 +208,23 @@ func (l *laneProc) resumed() {
 	state := l.holder.State()
 	l.rulings = l.st.rulings
 	l.sealed = sealedAt(l.rulings, state.Offset())
-	l.adopted(state.Sealed(), state.Offset(), state.Watermark())
+	known := len(l.rulings)
+	if l.adopted(state.Sealed(), state.Offset(), state.Watermark()); len(l.rulings) > known {
+		l.bound()
+	}
+}
+
+// bound notes that the lane begins under a seal that it found in Redis, beside no state: that windows are final stands there
+// without a commit of the lane.
+func (l *laneProc) bound() {
+	applied, last := &l.w.applied[l.p], len(l.rulings)-1
+	s := l.rulings[last]
+	same := func(o *ruling) bool { return !o.accept && o.offset == s.offset && o.before == s.before }
+	if i := slices.IndexFunc(*applied, same); i >= 0 {
+		l.rulings[last] = (*applied)[i]
+		return
+	}
+	*applied = append(*applied, s)
 }
 
 // adopted notes a seal that the lane decides with from an offset on.
