@@ -115,6 +115,16 @@ func (w *World) produce() {
 	}
 }
 
+// comeBack lets a partition that fell silent go on just when a seal that makes that late is asked for, or was adopted.
+func (w *World) comeBack(n int) {
+	if p := w.parts[n]; w.recedes && w.rng.IntN(2) == 0 {
+		p.quiet = 0
+		for range 1 + w.rng.IntN(3) {
+			w.put(n, event{kind: good, ms: p.now - w.rng.Int64N(3_000), key: 'a', at: w.step}, 21)
+		}
+	}
+}
+
 func (w *World) put(n int, e event, v int64) {
 	p := w.parts[n]
 	if (e.kind == good || e.kind == filtered) && e.ms < w.now-w.spec.Event.MaxPast.Millis() {

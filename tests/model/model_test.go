@@ -197,7 +197,7 @@ var mutants = []struct {
 	from uint64 // where to begin: rules that only a rare run needs begin near one
 }{
 	{tokens, Storm, 215}, {fencing, Storm, 2}, {cursors, Storm, 1}, {noReseed, Storm, 1}, {stamps, Crashes, 1},
-	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 1090}, {idleAsks, Silence, 260},
+	{stampsUp, Crashes, 1}, {entriesFirst, Mixed, 1}, {sidesAfter, Silence, 180}, {idleAsks, Silence, 130},
 	{sealAtEnd, Silence, 590}, {sealCommitted, Silence, 10}, {dropAsked, Mixed, 1}, {trustHint, Storm, 1},
 	{basisThere, Mixed, 1},
 	{stealBack, Crashes, 1}, {closerAsks, Refused, 1}, {endsFresh, Refused, 1}, {movesEnd, Refused, 1},
@@ -206,7 +206,7 @@ var mutants = []struct {
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 550},
-	{acceptedAgain, Jumps, 1}, {streakKept, Jumps, 1}, {keptBehind, Loss, 250},
+	{acceptedAgain, Jumps, 1}, {streakKept, Jumps, 1}, {keptBehind, Loss, 310},
 	{wholeLanes, Loss, 1}, {asksAgain, Loss, 1},
 	{floorsTrue, Mixed, 1}, {floorsEdition, Mixed, 1},
 }

@@ -236,6 +236,7 @@ func (l *laneProc) adopted(sealed, offset, watermark int64) {
 		}
 		if s.effective && !l.w.calm {
 			l.w.out.Seals++
+			l.w.comeBack(l.p)
 		}
 		s.rewrites = offset < l.w.reached[l.p]
 		l.rulings = append(l.rulings[:len(l.rulings):len(l.rulings)], s)

@@ -180,6 +180,9 @@ func (l *laneProc) delivered(a *actor) error {
 	if !r.InRedis {
 		return nil
 	}
+	if !l.w.calm && r.Requests.Seal > max(before.Seal, l.sealed) {
+		l.w.comeBack(l.p)
+	}
 	if l.w.calm && r.Requests.Drop > before.Drop {
 		l.kick = max(l.kick, 1) // both signs of life may have been on their way when it was asked
 	}
