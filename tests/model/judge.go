@@ -302,29 +302,7 @@ func (w *World) judgeWatermark(id windowID, row *ledger.Row) {
 
 // judgeOracle compares the last revision of every window with the oracle, which shares no code with the pipeline.
 func (w *World) judgeOracle(revisions map[revisionID][]ledger.ResultRow, exempt func(window.Ref) bool) {
-	var lanes []oracle.Lane
-	for p := range w.parts {
-		l := oracle.Lane{Topic: topic, Partition: int32(p)}
-		for _, r := range w.parts[p].records {
-			if r.Value != nil {
-				l.Records = append(l.Records, oracle.Record{Offset: r.Offset, Timestamp: r.Timestamp, Value: r.Value})
-			}
-		}
-		rulings := w.laneTag(p).rulings()
-		for i := range w.reference(p, rulings).placed {
-			if w.reference(p, rulings).placed[i].jumped {
-				l.Accepted = append(l.Accepted, int64(i))
-			}
-		}
-		for _, s := range rulings {
-			if s.accept {
-				continue
-			}
-			l.Seals = append(l.Seals, oracle.Seal{Offset: s.offset, Before: s.before})
-		}
-		lanes = append(lanes, l)
-	}
-	res, err := oracle.Run(w.oracle, lanes)
+	res, err := oracle.Run(w.oracle, w.oracleLanes())
 	if err != nil {
 		w.fail("oracle: %v", err)
 		return
@@ -363,6 +341,32 @@ func (w *World) judgeOracle(revisions map[revisionID][]ledger.ResultRow, exempt 
 	} else if !diff.Equal() {
 		w.fail("the oracle says otherwise: %s", diff)
 	}
+}
+
+// oracleLanes are the logs with what the lanes were told and answered.
+func (w *World) oracleLanes() (lanes []oracle.Lane) {
+	for p := range w.parts {
+		l := oracle.Lane{Topic: topic, Partition: int32(p)}
+		for _, r := range w.parts[p].records {
+			if r.Value != nil {
+				l.Records = append(l.Records, oracle.Record{Offset: r.Offset, Timestamp: r.Timestamp, Value: r.Value})
+			}
+		}
+		rulings := w.laneTag(p).rulings()
+		for i := range w.reference(p, rulings).placed {
+			if w.reference(p, rulings).placed[i].jumped {
+				l.Accepted = append(l.Accepted, int64(i))
+			}
+		}
+		for _, s := range rulings {
+			if s.accept {
+				continue
+			}
+			l.Seals = append(l.Seals, oracle.Seal{Offset: s.offset, Before: s.before})
+		}
+		lanes = append(lanes, l)
+	}
+	return lanes
 }
 
 func sortedWindows[V any](m map[windowID]V) []windowID {

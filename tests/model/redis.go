@@ -195,6 +195,15 @@ func (s *server) command(args []string) (any, error) {
 			n += len(field) + len(value)
 		}
 		return int64(n), nil
+	case "exists":
+		return int64(min(1, len(t.hashes[key])+len(t.zsets[key]))), nil
+	case "set":
+		set(t, t.hashes, key, "", args[2])
+		return "OK", nil
+	case "get": // a string is a hash with one field that has no name
+		return orNil(t.hashes[key], ""), nil
+	case "scan":
+		return []any{"0", s.scan(args[3])}, nil
 	case "hlen":
 		return int64(len(t.hashes[key])), nil
 	case "hset":
@@ -246,6 +255,26 @@ func (s *server) command(args []string) (any, error) {
 	}
 	s.unknown = args[0]
 	return nil, serverError("ERR unknown command '" + args[0] + "'")
+}
+
+// scan lists the keys that match a pattern of the store: what they begin with, a set of which the next byte is one, and *.
+func (s *server) scan(pattern string) []any {
+	prefix, rest, _ := strings.Cut(pattern, "[")
+	next, _, _ := strings.Cut(rest, "]")
+	var keys []string
+	for _, t := range s.tags {
+		for key := range t.hashes {
+			if left, ok := strings.CutPrefix(key, prefix); ok && left != "" && strings.ContainsRune(next, rune(left[0])) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	slices.Sort(keys)
+	list := make([]any, len(keys))
+	for i := range keys {
+		list[i] = keys[i]
+	}
+	return list
 }
 
 // unlink deletes a key.
@@ -396,6 +425,13 @@ func answer(cmd redis.Cmder, reply any, err error) error {
 		c.SetVal(reply.(int64))
 	case *redis.SliceCmd:
 		c.SetVal(reply.([]any))
+	case *redis.StringCmd:
+		text, ok := reply.(string)
+		if !ok {
+			cmd.SetErr(redis.Nil)
+			return redis.Nil
+		}
+		c.SetVal(text)
 	case *redis.ScanCmd:
 		page := reply.([]any)[1].([]any)
 		fields := make([]string, len(page))

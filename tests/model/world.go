@@ -22,10 +22,11 @@ import (
 // Options of one run.
 type Options struct {
 	Seed  uint64
-	Off   Rule      // the rule that is switched off, "" for none
-	Sky   Climate   // which faults are frequent
-	Steps int       // of chaos; 0: the seed decides
-	Trace io.Writer // every step, readable; nil for none
+	Off   Rule           // the rule that is switched off, "" for none
+	Sky   Climate        // which faults are frequent
+	Steps int            // of chaos; 0: the seed decides
+	Trace io.Writer      // every step, readable; nil for none
+	After func(w *World) // what happens when all was judged; nil for nothing
 }
 
 // Outcome of one run.
@@ -51,6 +52,8 @@ type Outcome struct {
 	Found     int // acquisitions that found a part of the state gone, or spoilt
 	Spoilt    int // entries that were made unreadable
 	Replaced  int // rebuilds in place of a state with such entries
+
+	Recounts, Compared, Differ, Refused, Killed, Corrected, Overtaken int // see recount.go
 
 	Spilled, Superseded, Resumed, Settled int // commits in journals; not applied; applied by a later owner; without a lane
 }
@@ -150,6 +153,9 @@ func (l *Lab) Run(o Options) (out Outcome) {
 	}
 	if w.out.Wrong == "" {
 		w.judge()
+	}
+	if w.out.Wrong == "" && o.After != nil {
+		o.After(w)
 	}
 	return w.out
 }

@@ -1,0 +1,258 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
+	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/shadow"
+	"millrace/pipeline/shadow/diff"
+	"millrace/pipeline/shadow/plan"
+	"millrace/pipeline/spec"
+	"millrace/pipeline/store"
+	"millrace/pipeline/window"
+	"millrace/tests/oracle"
+)
+
+// recounting counts final windows of a run again when all of it was judged, with package shadow as it is: its runners have
+// goroutines and clocks of their own, so the order of their calls is not the seed's, but what comes of them is.
+type recounting struct {
+	w      *World
+	exempt func(window.Ref) bool
+	logs   *logs
+	calls  sync.Mutex // calls of runners are made one at a time
+	frozen []*runner
+}
+
+// recount is one shadow, and what it must find.
+type recount struct {
+	*recounting
+	id      string
+	ask     plan.Ask
+	same    bool // as was decided, and by the same spec
+	plan    *plan.Plan
+	want    map[windowID]map[string]string // values by window and key, as the oracle counts
+	counted []*counted
+}
+
+// Recount counts windows twice, in two ways, publishes what one of them found and then what the other found, and ends both.
+// It is called in a bubble of package synctest.
+func (w *World) Recount() {
+	lost := w.lostRulings()
+	rs := &recounting{w: w, exempt: func(r window.Ref) bool { return w.plan.Deadline(r) <= lost }, logs: newLogs(w)}
+	w.kafka.Plan(func(publishtest.Step) publishtest.Outcome { return publishtest.Pass })
+	var found []*recount
+	for n := range 2 {
+		r := rs.begin(fmt.Sprintf("r%d", n))
+		if w.out.Wrong != "" {
+			break
+		}
+		if r == nil {
+			continue
+		}
+		if found = append(found, r); r.run() {
+			r.judge()
+		}
+		if w.out.Wrong != "" {
+			break
+		}
+	}
+	if w.out.Wrong == "" {
+		rs.correct(found)
+	}
+	for _, r := range found {
+		if w.out.Wrong == "" {
+			r.end()
+		}
+	}
+	for _, f := range rs.frozen {
+		f.goOn()
+	}
+	if w.out.Wrong == "" {
+		rs.judgeEnds(found)
+	}
+}
+
+// begin plans a shadow and makes its keys. It is nil when nothing of what was asked can be counted.
+func (rs *recounting) begin(id string) *recount {
+	w := rs.w
+	r := &recount{recounting: rs, id: id, same: true}
+	text, lateness := w.text, plan.AsRead
+	if w.rng.IntN(2) == 0 {
+		lateness, r.same = plan.None, false
+	}
+	if w.rng.IntN(3) == 0 {
+		text, r.same = strings.Replace(text, `where: "v != 13"`, `where: "v != 13 && v % 4 != 0"`, 1), false
+	}
+	counting, err := spec.Parse("recount.yaml", []byte(text))
+	if err != nil {
+		w.fail("recount: %v", err)
+		return nil
+	}
+	span := w.now - origin + 1
+	r.ask = plan.Ask{
+		Pipeline: pipeline, ID: id, From: origin - 60_000 + w.rng.Int64N(60_000+span/2), Lateness: lateness, Live: w.spec, Spec: counting,
+		Now: time.UnixMilli(w.clock()),
+	}
+	r.ask.To = max(r.ask.From+1, w.now-w.rng.Int64N(1+span/2))
+	rs.logs.planning = true
+	p, err := shadow.Prepare(w.ctx, shadow.PrepareConfig{Ask: r.ask, Cluster: rs.logs, Metas: w.lab.store})
+	rs.logs.planning = false
+	var refused *plan.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		w.logf("recount refused: %v", err)
+		w.out.Refused++
+		return nil
+	case err != nil:
+		w.fail("recount: %v", err)
+		return nil
+	}
+	w.out.Recounts++
+	r.expect(text, lateness)
+	w.twistPlan(p, rs.logs)
+	if r.plan, err = shadow.Begin(w.ctx, w.lab.store, p, 1+w.rng.Int64N(40), time.UnixMilli(w.clock())); err != nil {
+		w.fail("begin recount: %v", err)
+	}
+	w.logf("recount %s of %d windows, %+v", id, len(p.Windows), p.Lanes)
+	return r
+}
+
+// expect lets the oracle count what the shadow is to count.
+func (r *recount) expect(text string, lateness plan.Lateness) {
+	w := r.w
+	s, err := oracle.ReadSpec([]byte(text))
+	if err != nil {
+		w.fail("recount: %v", err)
+		return
+	}
+	lanes := w.oracleLanes()
+	for i := range lanes {
+		end := r.logs.named[i]
+		lanes[i].Records = slices.DeleteFunc(lanes[i].Records, func(rec oracle.Record) bool { return rec.Offset >= end })
+		if lateness == plan.None {
+			s.Lateness, lanes[i].Seals = 90*24*time.Hour, nil
+		}
+	}
+	res, err := oracle.Run(s, lanes)
+	if err != nil {
+		w.fail("recount: %v", err)
+		return
+	}
+	r.want = map[windowID]map[string]string{}
+	if err := eachRow(res, func(id windowID, key, values string) {
+		if r.want[id] == nil {
+			r.want[id] = map[string]string{}
+		}
+		r.want[id][key] = values
+	}); err != nil {
+		w.fail("recount: %v", err)
+	}
+}
+
+// run lets runners count until one of them has come to the end: they die at any call, or freeze and stay.
+func (r *recount) run() bool {
+	w := r.w
+	for deaths := w.rng.IntN(5); ; deaths-- {
+		one := r.newRunner()
+		switch {
+		case deaths > 0:
+			one.dieAt, one.late = 3+w.rng.IntN(60), w.rng.IntN(2) == 0
+		case deaths == 0 && w.rng.IntN(2) == 0:
+			one.freezeAt = 3 + w.rng.IntN(60)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := shadow.Run(one.ctx, r.runConfig(one))
+			done <- err
+		}()
+		var err error
+		select {
+		case err = <-done:
+		case <-one.frozen:
+			one.done = done
+			r.recounting.frozen = append(r.recounting.frozen, one)
+			w.out.Overtaken++
+			w.logf("a runner of %s freezes", r.id)
+			continue
+		}
+		one.close()
+		switch {
+		case err == nil:
+			return true
+		case one.dead:
+			w.out.Killed++
+			w.logf("a runner of %s dies: %v", r.id, err)
+		default:
+			w.fail("recount %s: %v", r.id, err)
+			return false
+		}
+	}
+}
+
+func (r *recount) runConfig(one *runner) shadow.RunConfig {
+	return shadow.RunConfig{
+		Pipeline: pipeline, ID: r.id, Store: one.store, Ledger: r.w.kafka, Base: &publish.Contents{Kafka: r.w.kafka, State: one.store},
+		Open: r.logs.openFor(r), By: "recount",
+	}
+}
+
+// end ends the shadow, with deaths in between. Whoever was frozen goes on in the middle of it.
+func (r *recount) end() {
+	w := r.w
+	for deaths := w.rng.IntN(3); ; deaths-- {
+		one := r.newRunner()
+		if deaths > 0 {
+			one.dieAt, one.late = 1+w.rng.IntN(12), w.rng.IntN(2) == 0
+		}
+		at, calls := 1+w.rng.IntN(20), 0
+		one.before = func() {
+			if calls++; calls == at {
+				for _, f := range r.recounting.frozen {
+					f.goOn()
+				}
+			}
+		}
+		err := shadow.End(one.ctx, one.store, pipeline, r.id, time.UnixMilli(w.clock()), nil)
+		one.close()
+		if err == nil {
+			return
+		}
+		if !one.dead {
+			w.fail("end of recount %s: %v", r.id, err)
+			return
+		}
+	}
+}
+
+// judgeEnds: nothing is left of what was ended, whoever went on after it.
+func (rs *recounting) judgeEnds(found []*recount) {
+	for _, r := range found {
+		for _, name := range rs.w.redis.names() {
+			t := rs.w.redis.tags[name]
+			if left := slices.Sorted(maps.Keys(t.hashes)); strings.HasPrefix(name, pipeline+"@"+r.id) && len(left) > 0 {
+				rs.w.fail("recount %s was ended and has left %v", r.id, left)
+			}
+		}
+		if _, err := shadow.Run(context.Background(), shadow.RunConfig{Pipeline: pipeline, ID: r.id, Store: rs.w.lab.store}); !errors.Is(err, store.ErrNoShadow) {
+			rs.w.fail("recount %s was ended and may be run: %v", r.id, err)
+		}
+	}
+}
+
+// counted is what a shadow has found of one window.
+type counted struct {
+	id      ledger.WindowID
+	header  *diff.Header
+	rows    []diff.Row
+	content map[string]string // values by key
+	base    map[string]string
+}
