@@ -30,6 +30,7 @@ type recounting struct {
 	logs   *logs
 	calls  sync.Mutex // calls of runners are made one at a time
 	frozen []*runner
+	steady bool // Kafka is in no trouble
 }
 
 // recount is one shadow, and what it must find.
@@ -103,6 +104,9 @@ func (rs *recounting) begin(id string) *recount {
 		Now: time.UnixMilli(w.clock()),
 	}
 	r.ask.To = max(r.ask.From+1, w.now-w.rng.Int64N(1+span/2))
+	if r.same && w.rng.IntN(2) == 0 {
+		r.ask.Scope = plan.FromFirstOffset
+	}
 	rs.logs.planning = true
 	p, err := shadow.Prepare(w.ctx, shadow.PrepareConfig{Ask: r.ask, Cluster: rs.logs, Metas: w.lab.store})
 	rs.logs.planning = false

@@ -134,15 +134,10 @@ func (one *runner) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessP
 
 // twistCall does what the rule that is off would have prevented; nil lets the call be made.
 func (one *runner) twistCall(args []string) any {
-	w := one.r.w
-	guard := "mr:{" + pipeline + "@" + one.r.id + "}:guard"
-	switch {
-	case w.is(endFences) && strings.HasPrefix(args[0], "evalsha") && slices.ContainsFunc(args[3:], func(a string) bool {
+	if one.r.w.is(endFences) && strings.HasPrefix(args[0], "evalsha") && slices.ContainsFunc(args[3:], func(a string) bool {
 		return strings.HasPrefix(a, "removed:")
-	}):
+	}) {
 		return int64(1)
-	case w.is(guardChecked) && one.thawed && args[0] == "evalsha" && args[2] == "2" && args[3] == guard:
-		_, _ = w.redis.do([]string{"hset", guard, "owner", args[5]})
 	}
 	return nil
 }

@@ -6,19 +6,15 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/store"
-	"millrace/pipeline/window"
 )
 
 // Rules of recounts.
 const (
-	ownCovered   Rule = "a window takes no event at or above its own covered offset"
-	fromBasis    Rule = "a recount begins with what was decided before its first offset"
-	sealsAgain   Rule = "a recount adopts the seals that were adopted in between"
-	endsFirst    Rule = "a recount reads nothing above the ends asked first"
-	baseChecked  Rule = "a correction is published on nothing but its base"
-	endFences    Rule = "the end of a recount fences before it deletes"
-	guardChecked Rule = "a difference is written by the owner of the guard"
-	ownCommits   Rule = "a recount goes on from its own commits"
+	sealsAgain  Rule = "a recount adopts the seals that were adopted in between"
+	endsFirst   Rule = "a recount reads nothing above the ends asked first"
+	baseChecked Rule = "a correction is published on nothing but its base"
+	endFences   Rule = "the end of a recount fences before it deletes"
+	ownCommits  Rule = "a recount goes on from its own commits"
 )
 
 // twistPlan changes a plan as the rule that is off would have prevented.
@@ -26,12 +22,9 @@ func (w *World) twistPlan(p *plan.Plan, k *logs) {
 	for i := range p.Lanes {
 		l := &p.Lanes[i]
 		switch w.off {
-		case fromBasis:
-			l.Basis = store.Basis{Known: true, Watermark: window.NoTime, Sealed: window.NoTime}
-		case ownCovered, sealsAgain:
+		case sealsAgain:
 			l.Seals = slices.DeleteFunc(l.Seals, func(s store.Seal) bool {
-				own := slices.ContainsFunc(p.Windows, func(win plan.Window) bool { return win.Ends[i] == s.Offset && win.Deadline == s.Before })
-				return own == w.is(ownCovered)
+				return !slices.ContainsFunc(p.Windows, func(win plan.Window) bool { return win.Ends[i] == s.Offset && win.Deadline == s.Before })
 			})
 		case endsFirst:
 			l.End = k.w.parts[l.Partition].end()
@@ -43,10 +36,13 @@ func (w *World) twistPlan(p *plan.Plan, k *logs) {
 }
 
 // twistBase changes what a correction says of its base.
-func (w *World) twistBase(c *counted, one *result.Counted) {
+func (rs *recounting) twistBase(c *counted, one *result.Counted) {
+	w := rs.w
 	if !w.is(baseChecked) {
 		return
 	}
+	rs.steady = true
+	defer func() { rs.steady = false }()
 	if err := w.ledger.read(); err != nil {
 		w.fail("ledger: %v", err)
 		return
