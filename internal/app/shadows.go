@@ -56,11 +56,19 @@ func (s shadows) prepare(ctx context.Context, own, with *spec.Spec, ask contract
 		cfg.Late = verify.LateTopic(s.cluster, own.Late.Kafka.Topic)
 	}
 	p, err := shadow.Prepare(ctx, cfg)
+	return p, refusalOfPlan(err)
+}
+
+// refusalOfPlan turns the errors of a plan that trying again cannot mend into activities.ErrRefused.
+func refusalOfPlan(err error) error {
 	var impossible *plan.RefusedError
-	if errors.As(err, &impossible) {
-		return nil, fmt.Errorf("%w: %w", activities.ErrRefused, err)
+	switch {
+	case errors.As(err, &impossible):
+		return fmt.Errorf("%w: %w", activities.ErrRefused, err)
+	case errors.Is(err, source.ErrUnknownTopic):
+		return fmt.Errorf("%w: %w; a pipeline that was removed, or has never been started, cannot be counted again", activities.ErrRefused, err)
 	}
-	return p, err
+	return err
 }
 
 func askOf(own, with *spec.Spec, ask contract.ReplayAsk) plan.Ask {

@@ -1,12 +1,16 @@
 package app
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/activities"
 	"millrace/internal/contract"
 	"millrace/pipeline/shadow/plan"
+	"millrace/pipeline/source"
 )
 
 // A replay with the pipeline's own spec would undo what one with another spec has corrected, which nobody is to find out by
@@ -34,5 +38,20 @@ func TestPlanNotesWindowsOfAnotherSpec(t *testing.T) {
 			require.Len(t, out.Notes, 1)
 			require.Contains(t, out.Notes[0], c.want)
 		})
+	}
+}
+
+// What trying again cannot mend is refused at once; anything else is tried again.
+func TestRefusalOfPlan(t *testing.T) {
+	away := errors.New("connection refused")
+	require.NoError(t, refusalOfPlan(nil))
+	require.Equal(t, away, refusalOfPlan(away))
+	for _, err := range []error{
+		&plan.RefusedError{},
+		fmt.Errorf("topic flights.ledger: %w", source.ErrUnknownTopic), // the pipeline was removed
+	} {
+		refused := refusalOfPlan(err)
+		require.ErrorIs(t, refused, activities.ErrRefused)
+		require.ErrorContains(t, refused, err.Error())
 	}
 }
