@@ -97,7 +97,7 @@ func (h *recounting) send(from, to int, idle int32) {
 func (h *recounting) live() {
 	t, third := h.T, h.total/3
 	worker := h.Worker()
-	h.World.Ready(worker)
+	h.Ready(worker)
 	h.Start()
 	h.send(0, 10, 0)
 	h.send(10, third, 1)

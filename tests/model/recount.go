@@ -183,7 +183,7 @@ func (r *recount) run() bool {
 		case err = <-done:
 		case <-one.frozen:
 			one.done = done
-			r.recounting.frozen = append(r.recounting.frozen, one)
+			r.frozen = append(r.frozen, one)
 			w.out.Overtaken++
 			w.logf("a runner of %s freezes", r.id)
 			continue
@@ -220,7 +220,7 @@ func (r *recount) end() {
 		at, calls := 1+w.rng.IntN(20), 0
 		one.before = func() {
 			if calls++; calls == at {
-				for _, f := range r.recounting.frozen {
+				for _, f := range r.frozen {
 					f.goOn()
 				}
 			}

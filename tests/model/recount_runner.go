@@ -85,8 +85,9 @@ func (one *runner) do(all ...redis.Cmder) (first error) {
 	}
 	for _, cmd := range all {
 		args := argsOf(cmd)
-		reply, err := any(nil), error(nil)
-		if reply = one.twistCall(args); reply == nil {
+		var err error
+		reply := one.twistCall(args)
+		if reply == nil {
 			reply, err = one.r.w.redis.do(args)
 		}
 		if one.r.w.redis.unknown != "" {
