@@ -217,7 +217,8 @@ func TestContentsThatAreGone(t *testing.T) {
 	require.Contains(t, w.kept(), int64(0))
 }
 
-// A file system that takes nothing ends the job, to be tried again; another file in a window's place concerns that window.
+// A file system that takes nothing refuses the job, and the next one goes on; another file in a window's place concerns that
+// window.
 func TestFilesThatCannotBeWritten(t *testing.T) {
 	w, dir, clk := newArchivingWorld(t)
 	c := w.closer(clk.use, archives)
@@ -226,7 +227,9 @@ func TestFilesThatCannotBeWritten(t *testing.T) {
 	require.NoError(t, os.MkdirAll(dir, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "orders"), nil, 0o600))
 	said, err := w.carry(c, archiveJob(clk.now), atOnce)
-	require.ErrorIs(t, err, syscall.ENOTDIR)
+	var refused *result.RefusedJobError
+	require.ErrorAs(t, err, &refused)
+	require.ErrorContains(t, err, syscall.ENOTDIR.Error())
 	require.Empty(t, said)
 
 	require.NoError(t, os.Remove(filepath.Join(dir, "orders")))
