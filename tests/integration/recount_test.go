@@ -193,14 +193,16 @@ func (h *recounting) falsify() falsified {
 	h.send(a+1, a+5, 0)
 	h.hot.finish()
 
-	shown := h.falsifyView(second(50))
+	// Redis forgot the views of windows that were closed before it was emptied, and shows those again that no floor covers yet.
+	view := second(h.total/3 + 40)
+	shown := h.falsifyView(view)
 	h.falsifyResults(second(60))
 	h.falsifyLedger(second(70), `"checksum":"`, func(v string) string { return flip(v) })
 	h.falsifyLedger(second(80), `"events":`, func(v string) string { return "1" + v })
 	both := []string{`{"k":"one"}`, `{"k":"two"}`}
 	return falsified{
 		second(a):  {diff.PlaceLedger: nil, diff.PlaceView: both, diff.PlaceResults: both},
-		second(50): {diff.PlaceView: {shown}},
+		view:       {diff.PlaceView: {shown}},
 		second(60): {diff.PlaceResults: {`{"k":"k4"}`}},
 		second(70): {diff.PlaceLedger: nil},
 		second(80): {diff.PlaceLedger: nil},
