@@ -20,28 +20,13 @@ func archiveCommand(sh *shell) *cobra.Command {
 		Use:   "archive",
 		Short: "List and prove the files of archived windows",
 	}
-	var list listFilter
-	ls := &cobra.Command{
+	ls := ledgerListing(sh, listArchived, &cobra.Command{
 		Use:   "ls NAME",
 		Short: "List the archived windows of a pipeline as the ledger has them",
 		Long: `Ls reads the pipeline's ledger topic and prints every final window with the file that its content was archived in, or "-"
 where it is still to be archived. Windows whose ledger rows were given up after retention.ledger are not listed; their files stay.`,
 		Example: "  millrace archive ls flights --last 10\n  millrace archive ls flights --json",
-		Args:    exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atLeast("last", list.last, 0); err != nil {
-				return err
-			}
-			srv, err := sh.connectKafka(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer srv.Close()
-			return listArchived(cmd.Context(), sh, srv.cluster, args[0], list)
-		},
-	}
-	ls.Flags().StringVar(&list.window, "window", "", "only windows of this name")
-	ls.Flags().IntVar(&list.last, "last", 0, "only this many, the latest by start (default all)")
+	})
 	var file, dir string
 	prove := &cobra.Command{
 		Use:   "verify NAME",

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"millrace/activities"
 	"millrace/internal/contract"
@@ -119,62 +117,27 @@ type compacting struct {
 	c        client.Client
 	run      client.WorkflowRun
 	pipeline string
-	said     string
+	said     changes
 }
 
-const compactLook = 500 * time.Millisecond
-
 func (f *compacting) follow(ctx context.Context) error {
-	ended := make(chan error, 1)
-	var result contract.CompactResult
-	go func() { ended <- f.run.Get(ctx, &result) }()
-	tick := time.NewTicker(compactLook)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-ended:
-			return f.conclude(ctx, result, err)
-		case <-tick.C:
-		}
-		var status contract.CompactStatus
-		if err := queryWorkflow(ctx, f.c, f.run.GetID(), f.run.GetRunID(), &status); err != nil {
-			continue // the end of the workflow says what is wrong
-		}
-		f.say(status)
-	}
+	return followRun(ctx, f.c, f.run, f.say, func(result contract.CompactResult, err error) error { return f.conclude(ctx, result, err) })
 }
 
 // say prints what the run does or waits for, once each.
-func (f *compacting) say(s contract.CompactStatus) {
-	line := s.State
-	if s.Note != "" {
-		line += ": " + s.Note
+func (f *compacting) say(s contract.CompactStatus) (enough bool, err error) {
+	if s.State != contract.StateDone {
+		f.said.print(f.sh.err, phaseLine(s.State, s.Note, s.Pending))
 	}
-	for _, p := range s.Pending {
-		if p.Why != "" {
-			line += "; " + p.String()
-		}
-	}
-	if line == f.said || s.State == contract.StateDone {
-		return
-	}
-	f.said = line
-	fmt.Fprintln(f.sh.err, line)
+	return false, nil
 }
 
 // conclude prints what the run came to.
 func (f *compacting) conclude(ctx context.Context, result contract.CompactResult, err error) error {
-	var failed *temporal.ApplicationError
-	var cancelled *temporal.CanceledError
-	switch {
-	case ctx.Err() != nil:
-		return interruptedf("the run goes on as workflow %s; look with `millrace compact ls %s`", f.run.GetID(), f.pipeline)
-	case errors.As(err, &failed):
-		return errors.New(failed.Message())
-	case errors.As(err, &cancelled):
-		return fmt.Errorf("%s was cancelled; the next run does what is left", f.run.GetID())
-	case err != nil:
-		return explainWorkflow(f.run.GetID(), "", err)
+	if err != nil {
+		return explainEnd(ctx, f.run.GetID(), err,
+			interruptedf("the run goes on as workflow %s; look with `millrace compact ls %s`", f.run.GetID(), f.pipeline),
+			fmt.Errorf("%s was cancelled; the next run does what is left", f.run.GetID()))
 	}
 	if err := f.sh.printOr(result, func() error { return drawCompacted(f.sh.out, result) }); err != nil {
 		return err

@@ -20,21 +20,13 @@ import (
 )
 
 func compactLsCommand(sh *shell) *cobra.Command {
-	last := 10
-	cmd := &cobra.Command{
+	return lastFlag(&cobra.Command{
 		Use:     "ls NAME",
 		Short:   "Show a pipeline's schedule, its last runs and what they did, and the next ones",
 		Example: "  millrace compact ls flights --last 3",
-		Args:    exactly(nameArg),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atLeast("last", last, 0); err != nil {
-				return err
-			}
-			return listCompacts(cmd.Context(), sh, args[0], last)
-		},
-	}
-	cmd.Flags().IntVar(&last, "last", last, "how many runs; 0 for all")
-	return cmd
+	}, 10, "how many runs; 0 for all", func(ctx context.Context, pipeline string, last int) error {
+		return listCompacts(ctx, sh, pipeline, last)
+	})
 }
 
 // compactList is what `compact ls` prints as JSON.

@@ -23,20 +23,13 @@ func recoverCommand(sh *shell) *cobra.Command {
 journal, restore, verify the offset against the log, resume. Each batch of lanes is one workflow recover:<pipeline>:<process>:<n>.
 A lane that cannot go on by itself parks, and its workflow stays open and asks.`,
 	}
-	last := 20
-	ls := &cobra.Command{
-		Use:     "ls NAME",
+	ls := runsListing[contract.RecoverStatus]{
+		kind: contract.WorkflowRecoverLanes, prefix: contract.RecoverLanesPrefix, noun: "recovery",
+		header: []any{"STARTED", "STATE", "LANES", "RUNNING", "INCIDENTS", "RE-READ", "WORKER", "WORKFLOW", "NOTE"}, draw: drawRecoveryRow,
+	}.command(sh, &cobra.Command{
 		Short:   "List a pipeline's recoveries, those that are open first",
 		Example: "  millrace recover ls flights",
-		Args:    exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atLeast("last", last, 0); err != nil {
-				return err
-			}
-			return listRecoveries(cmd.Context(), sh, args[0], last)
-		},
-	}
-	ls.Flags().IntVar(&last, "last", last, "how many; 0 for all")
+	})
 	show := &cobra.Command{
 		Use:     "show WORKFLOW",
 		Short:   "Show a recovery: its steps, its lanes, and what can be decided",
@@ -112,31 +105,9 @@ func decision(lane, choice, reason string) (contract.DecideRequest, error) {
 	return contract.DecideRequest{}, usagef("TOPIC/PARTITION is %q; want a topic and a partition, such as flights/3", lane)
 }
 
-func listRecoveries(ctx context.Context, sh *shell, pipeline string, last int) error {
-	return sh.withWorkers(ctx, func(c client.Client) error {
-		found, err := listWorkflows(ctx, c, contract.WorkflowRecoverLanes, contract.RecoverLanesPrefix(pipeline), last)
-		if err != nil {
-			return err
-		}
-		if err := requirePipeline(ctx, c, pipeline, len(found)); err != nil {
-			return err
-		}
-		all := make([]listed, 0, len(found))
-		t := &table{}
-		t.row("STARTED", "STATE", "LANES", "RUNNING", "INCIDENTS", "RE-READ", "WORKER", "WORKFLOW", "NOTE")
-		for _, e := range found {
-			l, status := listedOf[contract.RecoverStatus](ctx, c, e)
-			all = append(all, l)
-			sum := status.Totals
-			t.row(l.Started, status.State, sum.Lanes, sum.Running, sum.Incidents, sum.Reread, status.Batch.Worker, l.WorkflowID, status.Note+l.Problem)
-		}
-		return sh.printOr(all, func() error {
-			if len(all) == 0 {
-				t.rows = [][]string{{"no recovery of pipeline " + pipeline + " is known"}}
-			}
-			return t.write(sh.out, "")
-		})
-	})
+func drawRecoveryRow(t *table, l listed, s contract.RecoverStatus) {
+	sum := s.Totals
+	t.row(l.Started, s.State, sum.Lanes, sum.Running, sum.Incidents, sum.Reread, s.Batch.Worker, l.WorkflowID, s.Note+l.Problem)
 }
 
 const noRecovery = "see `millrace recover ls NAME`"

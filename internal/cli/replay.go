@@ -185,21 +185,13 @@ func startReplay(ctx context.Context, c client.Client, in contract.ReplayInput, 
 const noReplay = "see `millrace replay ls NAME`"
 
 func replayLsCommand(sh *shell) *cobra.Command {
-	last := 20
-	cmd := &cobra.Command{
-		Use:     "ls NAME",
+	return runsListing[contract.ReplayStatus]{
+		kind: contract.WorkflowReplay, prefix: contract.ReplayPrefix, noun: "replay",
+		header: []any{"STARTED", "ID", "KIND", "STATE", "FROM", "TO", "WINDOWS", "DIFFER", "NOTE"}, draw: drawReplayRow,
+	}.command(sh, &cobra.Command{
 		Short:   "List a pipeline's replays and recounts, those that are open first",
 		Example: "  millrace replay ls flights",
-		Args:    exactly(nameArg),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atLeast("last", last, 0); err != nil {
-				return err
-			}
-			return listReplays(cmd.Context(), sh, args[0], last)
-		},
-	}
-	cmd.Flags().IntVar(&last, "last", last, "how many; 0 for all")
-	return cmd
+	})
 }
 
 func replayShowCommand(sh *shell) *cobra.Command {

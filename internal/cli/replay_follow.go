@@ -22,8 +22,9 @@ type following struct {
 	id       string
 	kind     string // replay or recount
 	decided  bool   // somebody has approved or rejected: it does not ask again
-	said     string
+	said     changes
 	line     *progress
+	drew     time.Time // when a line of progress was printed last, where none can be redrawn
 }
 
 // command is a command line about this replay.
@@ -31,67 +32,50 @@ func (f *following) command(verb string) string {
 	return fmt.Sprintf("millrace replay %s %s %s", verb, f.pipeline, f.id)
 }
 
-const (
-	replayLook = 500 * time.Millisecond
-	replaySay  = 10 * time.Second // between two lines of progress where no line can be redrawn
-)
+// replaySay is the time between two lines of progress where no line can be redrawn.
+const replaySay = 10 * time.Second
 
 func (f *following) follow(ctx context.Context) error {
-	ended := make(chan error, 1)
-	var result contract.ReplayResult
-	go func() { ended <- f.run.Get(ctx, &result) }()
-	tick := time.NewTicker(replayLook)
-	defer tick.Stop()
-	f.line = newProgress(f.sh.err, f.kind)
+	f.line, f.drew = newProgress(f.sh.err, f.kind), time.Now()
 	defer f.line.End()
-	for saidAt := time.Now(); ; {
-		select {
-		case err := <-ended:
-			f.line.End()
-			return f.conclude(ctx, result, err)
-		case <-tick.C:
-		}
-		var status contract.ReplayStatus
-		if err := queryWorkflow(ctx, f.c, f.run.GetID(), f.run.GetRunID(), &status); err != nil {
-			continue // the end of the workflow says what is wrong
-		}
-		if status.State == contract.StateAsking && !f.decided {
-			f.line.End()
-			return f.asks(status)
-		}
-		if status.State == contract.StateReading {
-			beat, _ := beatOf[contract.ReplayProgress](ctx, f.c, f.run.GetID(), contract.ActivityReplayRange)
-			if f.line != nil && beat.Records > 0 {
-				f.line.Update(beat.Read, float64(beat.Read)/float64(beat.Records))
-				continue
-			}
-			if beat.Records > 0 && time.Since(saidAt) >= replaySay {
-				saidAt = time.Now()
-				fmt.Fprintln(f.sh.err, beat)
-				continue
-			}
-		}
-		f.say(status)
-	}
+	watch := func(status contract.ReplayStatus) (enough bool, err error) { return f.watch(ctx, status) }
+	return followRun(ctx, f.c, f.run, watch, func(result contract.ReplayResult, err error) error {
+		f.line.End()
+		return f.conclude(ctx, result, err)
+	})
 }
 
-// say prints what the replay does or waits for, once each.
-func (f *following) say(s contract.ReplayStatus) {
-	line := s.State
-	if s.Note != "" {
-		line += ": " + s.Note
+// watch shows how far the replay is. It has seen enough when the replay asks.
+func (f *following) watch(ctx context.Context, s contract.ReplayStatus) (enough bool, err error) {
+	if s.State == contract.StateAsking && !f.decided {
+		f.line.End()
+		return true, f.asks(s)
 	}
-	for _, p := range s.Pending {
-		if p.Why != "" {
-			line += "; " + p.String()
-		}
+	if s.State == contract.StateReading && f.drawProgress(ctx) {
+		return false, nil
 	}
-	if line == f.said || s.State == contract.StateDone {
-		return
+	if s.State != contract.StateDone {
+		f.line.End()
+		f.said.print(f.sh.err, phaseLine(s.State, s.Note, s.Pending))
 	}
-	f.said = line
-	f.line.End()
-	fmt.Fprintln(f.sh.err, line)
+	return false, nil
+}
+
+// drawProgress shows how far reading is, and reports whether it has.
+func (f *following) drawProgress(ctx context.Context) bool {
+	beat, _ := beatOf[contract.ReplayProgress](ctx, f.c, f.run.GetID(), contract.ActivityReplayRange)
+	switch {
+	case beat.Records == 0:
+		return false
+	case f.line != nil:
+		f.line.Update(beat.Read, float64(beat.Read)/float64(beat.Records))
+		return true
+	case time.Since(f.drew) >= replaySay:
+		f.drew = time.Now()
+		fmt.Fprintln(f.sh.err, beat)
+		return true
+	}
+	return false
 }
 
 // asks shows what differs and how to go on. What a recount has found is an incident.
@@ -107,18 +91,11 @@ func (f *following) asks(s contract.ReplayStatus) error {
 
 // conclude prints how the replay has ended.
 func (f *following) conclude(ctx context.Context, result contract.ReplayResult, err error) error {
-	var failed *temporal.ApplicationError
-	var cancelled *temporal.CanceledError
-	switch {
-	case ctx.Err() != nil:
-		return interruptedf("the %s goes on as workflow %s; follow it with `%s --follow`, or end it with `%s`", f.kind, f.run.GetID(),
-			f.command("show"), f.command("cancel"))
-	case errors.As(err, &failed):
-		return errors.New(failed.Message())
-	case errors.As(err, &cancelled):
-		return fmt.Errorf("%s was cancelled; its shadow is deleted", f.run.GetID())
-	case err != nil:
-		return explainWorkflow(f.run.GetID(), "", err)
+	if err != nil {
+		return explainEnd(ctx, f.run.GetID(), err,
+			interruptedf("the %s goes on as workflow %s; follow it with `%s --follow`, or end it with `%s`", f.kind, f.run.GetID(),
+				f.command("show"), f.command("cancel")),
+			fmt.Errorf("%s was cancelled; its shadow is deleted", f.run.GetID()))
 	}
 	if err := f.sh.printOr(result, func() error { return drawReplayResult(f.sh.out, result) }); err != nil {
 		return err
@@ -227,30 +204,4 @@ func cancelReplay(ctx context.Context, sh *shell, pipeline, id string) error {
 type replayEnded struct {
 	WorkflowID string `json:"workflow_id"`
 	State      string `json:"state"`
-}
-
-func listReplays(ctx context.Context, sh *shell, pipeline string, last int) error {
-	return sh.withWorkers(ctx, func(c client.Client) error {
-		found, err := listWorkflows(ctx, c, contract.WorkflowReplay, contract.ReplayPrefix(pipeline), last)
-		if err != nil {
-			return err
-		}
-		if err := requirePipeline(ctx, c, pipeline, len(found)); err != nil {
-			return err
-		}
-		all := make([]listed, 0, len(found))
-		t := &table{}
-		t.row("STARTED", "ID", "KIND", "STATE", "FROM", "TO", "WINDOWS", "DIFFER", "NOTE")
-		for _, e := range found {
-			l, status := listedOf[contract.ReplayStatus](ctx, c, e)
-			all = append(all, l)
-			drawReplayRow(t, l, status)
-		}
-		return sh.printOr(all, func() error {
-			if len(all) == 0 {
-				t.rows = [][]string{{"no replay of pipeline " + pipeline + " is known"}}
-			}
-			return t.write(sh.out, "")
-		})
-	})
 }

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"millrace/internal/contract"
 )
@@ -25,36 +23,19 @@ type removing struct {
 	run     client.WorkflowRun
 	answers io.Reader
 	shown   bool
-	said    string
+	said    changes
 }
 
-const rmLook = 500 * time.Millisecond
-
 func (f *removing) follow(ctx context.Context) error {
-	ended := make(chan error, 1)
-	var result contract.RemoveResult
-	go func() { ended <- f.run.Get(ctx, &result) }()
-	tick := time.NewTicker(rmLook)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-ended:
-			return f.conclude(ctx, result, err)
-		case <-tick.C:
-		}
-		var status contract.RemoveStatus
-		if err := queryWorkflow(ctx, f.c, f.id, f.run.GetRunID(), &status); err != nil {
-			continue // the end of the workflow says what is wrong
-		}
+	watch := func(status contract.RemoveStatus) (enough bool, err error) {
 		asks := status.State == contract.StateAsking && !f.in.DryRun
 		f.progress(status, asks)
-		if !asks {
-			continue
+		if asks {
+			err = f.ask(ctx, status)
 		}
-		if err := f.ask(ctx, status); err != nil {
-			return err
-		}
+		return false, err
 	}
+	return followRun(ctx, f.c, f.run, watch, func(result contract.RemoveResult, err error) error { return f.conclude(ctx, result, err) })
 }
 
 // progress says on the error stream, once each, what is left, what is done, and what is waited for until when. What an asking
@@ -64,18 +45,14 @@ func (f *removing) progress(s contract.RemoveStatus, asks bool) {
 		f.shown = true
 		f.drawRemains(s.Pipeline, *s.Remains)
 	}
-	if line := standing(s); line != f.said && !asks && s.State != contract.StateDone {
-		f.said = line
-		fmt.Fprintln(f.sh.err, line)
+	if !asks && s.State != contract.StateDone {
+		f.said.print(f.sh.err, standing(s))
 	}
 }
 
 // standing is how far a removal is, in one line.
 func standing(s contract.RemoveStatus) string {
-	line := s.State
-	if s.Note != "" {
-		line += ": " + s.Note
-	}
+	line := phaseLine(s.State, s.Note, nil)
 	if s.Until != nil {
 		line += ", until " + instant(s.Until.UnixMilli()) + contract.AtTheLongest(s.State)
 	}
@@ -163,20 +140,14 @@ func (f *removing) underWay(ctx context.Context) bool {
 }
 
 func (f *removing) conclude(ctx context.Context, result contract.RemoveResult, err error) error {
-	var failed *temporal.ApplicationError
-	var cancelled *temporal.CanceledError
-	switch {
-	case ctx.Err() != nil && f.in.DryRun:
+	if ctx.Err() != nil && f.in.DryRun {
 		return ctx.Err()
-	case ctx.Err() != nil:
-		return interruptedf("the removal goes on as workflow %s; follow it with `%s`, or cancel it with `temporal workflow cancel --workflow-id %s`",
-			f.id, f.in.Command(), f.id)
-	case errors.As(err, &failed):
-		return errors.New(failed.Message())
-	case errors.As(err, &cancelled):
-		return fmt.Errorf("workflow %s was cancelled; lanes that it has fenced stay fenced until `%s` finishes it", f.id, f.in.Command())
-	case err != nil:
-		return explainWorkflow(f.id, "", err)
+	}
+	if err != nil {
+		return explainEnd(ctx, f.id, err,
+			interruptedf("the removal goes on as workflow %s; follow it with `%s`, or cancel it with `temporal workflow cancel --workflow-id %s`",
+				f.id, f.in.Command(), f.id),
+			fmt.Errorf("workflow %s was cancelled; lanes that it has fenced stay fenced until `%s` finishes it", f.id, f.in.Command()))
 	}
 	gone := result.Outcome == contract.OutcomeNothing
 	if !f.shown && !gone {

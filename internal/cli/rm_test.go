@@ -96,6 +96,7 @@ type removalRun struct {
 	*removals
 }
 
+func (r *removalRun) GetID() string    { return contract.RemoveID(r.status.Pipeline) }
 func (r *removalRun) GetRunID() string { return "run" }
 
 func (r *removalRun) Get(ctx context.Context, into any) error {

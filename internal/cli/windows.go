@@ -22,28 +22,13 @@ func windowsCommand(sh *shell) *cobra.Command {
 		Use:   "windows",
 		Short: "Read published windows, the ledger and its certificates",
 	}
-	var list listFilter
-	ls := &cobra.Command{
+	ls := ledgerListing(sh, listWindows, &cobra.Command{
 		Use:   "ls NAME",
 		Short: "List the windows of a pipeline as the ledger has them",
 		Long: `Ls reads the pipeline's ledger topic: per window the last revision, why and by whom it was published,
 how many keys and events it holds and whether it is final.`,
 		Example: "  millrace windows ls flights --last 10\n  millrace windows ls flights --json",
-		Args:    exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atLeast("last", list.last, 0); err != nil {
-				return err
-			}
-			srv, err := sh.connectKafka(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer srv.Close()
-			return listWindows(cmd.Context(), sh, srv.cluster, args[0], list)
-		},
-	}
-	ls.Flags().StringVar(&list.window, "window", "", "only windows of this name")
-	ls.Flags().IntVar(&list.last, "last", 0, "only this many, the latest by start (default all)")
+	})
 	var topic, key string
 	var revision int
 	get := &cobra.Command{
@@ -81,35 +66,45 @@ how many keys and events it holds and whether it is final.`,
 }
 
 func certificatesCommand(sh *shell) *cobra.Command {
-	var list listFilter
-	cmd := &cobra.Command{
+	return ledgerListing(sh, listCertificates, &cobra.Command{
 		Use:   "certificates NAME",
 		Short: "List the certificates that recounts have written for windows",
 		Long: `Certificates reads the pipeline's ledger topic: per window that a recount has counted again from Kafka, and found to be
 as it was published, who did so, when, and what was counted. A certificate is listed only while the revision that it is about is the
 latest. --json has the offsets, too, from which and to which each lane was read.`,
 		Example: "  millrace windows certificates flights\n  millrace windows certificates flights --window hourly --json",
-		Args:    exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := atLeast("last", list.last, 0); err != nil {
-				return err
-			}
-			srv, err := sh.connectKafka(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer srv.Close()
-			return listCertificates(cmd.Context(), sh, srv.cluster, args[0], list)
-		},
-	}
-	cmd.Flags().StringVar(&list.window, "window", "", "only windows of this name")
-	cmd.Flags().IntVar(&list.last, "last", 0, "only this many, the latest by start (default all)")
-	return cmd
+	})
 }
 
+// listFilter says which of a pipeline's windows are listed.
 type listFilter struct {
 	window string
 	last   int
+}
+
+// latestOf keeps the windows that a filter wants: all in their order, or the last ones by start.
+func latestOf[T any](f listFilter, all []T, id func(*T) ledger.WindowID) []T {
+	wanted := slices.DeleteFunc(all, func(v T) bool { return f.window != "" && id(&v).Window != f.window })
+	if f.last > 0 && len(wanted) > f.last {
+		slices.SortStableFunc(wanted, func(a, b T) int { return cmp.Compare(id(&a).Start, id(&b).Start) })
+		wanted = wanted[len(wanted)-f.last:]
+	}
+	return wanted
+}
+
+// ledgerListing makes cmd a command that lists what the ledger topic of a pipeline says of its windows.
+func ledgerListing(sh *shell, list func(context.Context, *shell, ledger.Log, string, listFilter) error, cmd *cobra.Command) *cobra.Command {
+	var f listFilter
+	cmd.Flags().StringVar(&f.window, "window", "", "only windows of this name")
+	return lastFlag(cmd, 0, "only this many, the latest by start (default all)", func(ctx context.Context, pipeline string, last int) error {
+		f.last = last
+		srv, err := sh.connectKafka(ctx)
+		if err != nil {
+			return err
+		}
+		defer srv.Close()
+		return list(ctx, sh, srv.cluster, pipeline, f)
+	})
 }
 
 // listedRows returns the latest rows that a filter and also accept.
@@ -121,17 +116,8 @@ func listedRows(ctx context.Context, k ledger.Log, pipeline string, f listFilter
 	if err := knownWindow(pipeline, f.window, latest); err != nil {
 		return nil, err
 	}
-	rows := latest[:0]
-	for _, row := range latest {
-		if (f.window == "" || row.Window == f.window) && also(&row) {
-			rows = append(rows, row)
-		}
-	}
-	if f.last > 0 && len(rows) > f.last {
-		slices.SortStableFunc(rows, func(a, b ledger.Row) int { return cmp.Compare(a.Start, b.Start) })
-		rows = rows[len(rows)-f.last:]
-	}
-	return rows, nil
+	rows := slices.DeleteFunc(latest, func(r ledger.Row) bool { return !also(&r) })
+	return latestOf(f, rows, (*ledger.Row).ID), nil
 }
 
 func listWindows(ctx context.Context, sh *shell, k ledger.Log, pipeline string, f listFilter) error {
@@ -176,11 +162,7 @@ func listCertificates(ctx context.Context, sh *shell, k ledger.Log, pipeline str
 	if err != nil {
 		return noLedger(pipeline, err)
 	}
-	list := slices.DeleteFunc(all, func(c ledger.Certificate) bool { return f.window != "" && c.Window != f.window })
-	if f.last > 0 && len(list) > f.last {
-		slices.SortStableFunc(list, func(a, b ledger.Certificate) int { return cmp.Compare(a.Start, b.Start) })
-		list = list[len(list)-f.last:]
-	}
+	list := latestOf(f, all, (*ledger.Certificate).ID)
 	if sh.json {
 		return printList(sh.out, list)
 	}
