@@ -71,7 +71,6 @@ func explain(pipeline string, err error) error {
 	var notFound *serviceerror.NotFound
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
 	var refused *temporal.ApplicationError
-	var away *serviceerror.Unavailable
 	var interrupted *serviceerror.Canceled
 	switch {
 	case err == nil:
@@ -84,10 +83,17 @@ func explain(pipeline string, err error) error {
 		return fmt.Errorf("pipeline %s %w: stop it first with `millrace stop %s`", pipeline, errRunning, pipeline)
 	case errors.As(err, &refused):
 		return errors.New(refused.Message())
-	case errors.As(err, &away), errors.Is(err, context.DeadlineExceeded):
+	case isUnanswered(err):
 		return unreachablef("Temporal does not answer: %w", err)
 	}
 	return err
+}
+
+// isUnanswered reports whether err says that Temporal could not be reached, or has not answered in time.
+func isUnanswered(err error) bool {
+	var away *serviceerror.Unavailable
+	var late *serviceerror.DeadlineExceeded // what gRPC makes of a deadline, here or at the server
+	return errors.As(err, &away) || errors.As(err, &late) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // explainNear is explain that also names a pipeline that may have been meant. Temporal has just answered, so the list may take as

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -60,4 +61,16 @@ func TestAStartThatNobodyAnswers(t *testing.T) {
 	err := notRunning(t.Context(), silent{}, "orders", time.Minute, late)
 	require.Equal(t, ExitUnreachable, Code(err))
 	require.ErrorContains(t, err, "pipeline orders was started, and no worker has said within 1m15s whether it runs")
+}
+
+// A deadline that has passed is explained in whichever form it comes back from gRPC.
+func TestADeadlineIsExplained(t *testing.T) {
+	for _, late := range []error{context.DeadlineExceeded, serviceerror.NewDeadlineExceeded("context deadline exceeded")} {
+		for _, err := range []error{explain("orders", late), explainWorkflow("compact:orders", "", late), explainSchedule("orders", late)} {
+			require.EqualError(t, err, "Temporal does not answer: context deadline exceeded")
+			var failed *Fail
+			require.ErrorAs(t, err, &failed)
+			require.Equal(t, ExitUnreachable, failed.Code)
+		}
+	}
 }

@@ -55,7 +55,6 @@ func listWorkflows(ctx context.Context, c client.Client, kind, prefix string, li
 func explainWorkflow(id, missing string, err error) error {
 	var notFound *serviceerror.NotFound
 	var refused *temporal.ApplicationError
-	var away *serviceerror.Unavailable
 	var interrupted *serviceerror.Canceled
 	switch {
 	case err == nil:
@@ -66,7 +65,7 @@ func explainWorkflow(id, missing string, err error) error {
 		return fmt.Errorf("workflow %s is not open: %s", id, missing)
 	case errors.As(err, &refused):
 		return errors.New(refused.Message())
-	case errors.As(err, &away), errors.Is(err, context.DeadlineExceeded):
+	case isUnanswered(err):
 		return unreachablef("Temporal does not answer: %w", err)
 	}
 	return err

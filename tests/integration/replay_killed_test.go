@@ -140,18 +140,23 @@ func (m *mistake) killWhile(kill replayKill, id string, worker *rig.Process) boo
 }
 
 // runs reports whether a worker has started an activity of the workflow.
-func (m *mistake) runs(workflowID, activity string) bool {
-	m.T.Helper()
+func (p *pipeline) runs(workflowID, activity string) bool {
+	return p.runningOn(workflowID, activity) != ""
+}
+
+// runningOn returns the name of the worker that runs an activity of the workflow, "" when none does.
+func (p *pipeline) runningOn(workflowID, activity string) (worker string) {
+	p.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	about, err := m.Client.DescribeWorkflowExecution(ctx, workflowID, "")
-	require.NoError(m.T, err)
+	about, err := p.Client.DescribeWorkflowExecution(ctx, workflowID, "")
+	require.NoError(p.T, err)
 	for _, a := range about.GetPendingActivities() {
 		if a.GetActivityType().GetName() == activity && a.GetState() == enumspb.PENDING_ACTIVITY_STATE_STARTED {
-			return true
+			return a.GetLastWorkerIdentity()
 		}
 	}
-	return false
+	return ""
 }
 
 func (m *mistake) workflowStatus(workflowID string) enumspb.WorkflowExecutionStatus {
