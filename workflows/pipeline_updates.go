@@ -74,7 +74,7 @@ func (p *pipeline) unchanged(update string, expected *int64) error {
 	if n := len(p.state.Receipts); n > 0 {
 		last = &p.state.Receipts[n-1]
 	}
-	return refused("%v", contract.ChangedSince(update, *expected, p.state.Generation, last))
+	return refused("%v", contract.ChangedSince(p.spec.Name, update, *expected, p.state.Generation, last))
 }
 
 func (p *pipeline) admitStop(ctx workflow.Context, r contract.StopRequest) error {

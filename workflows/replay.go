@@ -27,11 +27,7 @@ func Replay(ctx workflow.Context, in contract.ReplayInput) (*contract.ReplayResu
 	if waiting := handlersFinished(lasting); waiting != nil {
 		return nil, waiting
 	}
-	over := "it has failed"
-	if err == nil {
-		over = result.Outcome
-	}
-	s.pipeline.tellOver(lasting, over)
+	s.pipeline.tellOver(lasting, s.outcome)
 	return result, err
 }
 
@@ -46,6 +42,7 @@ type shadowing struct {
 	errands  *errands
 
 	phase     string
+	outcome   string // "" until it has ended
 	note      string
 	until     *time.Time
 	swept     []string
@@ -118,19 +115,18 @@ func (s *shadowing) run(ctx workflow.Context) (*contract.ReplayResult, error) {
 	labelPipeline(ctx, s.ask.Pipeline)
 	outcome, note, err := s.phases(ctx)
 	left := s.end(ctx)
-	if err != nil {
-		note = "it has failed: " + failureText(err)
-	}
-	if ctx.Err() != nil {
-		note = "it was cancelled"
-		if err != nil { // of a worker that has died meanwhile, too: what was wanted is that it ends
-			err = ctx.Err()
-		}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil: // also when a worker has died meanwhile: what was wanted is that it ends
+		outcome, note, err = contract.OutcomeCancelled, "it was ended by a cancellation", ctx.Err()
+	default:
+		outcome, note = contract.OutcomeFailed, failureText(err)
 	}
 	if left != "" {
 		note += "; " + left
 	}
 	lasting, _ := workflow.NewDisconnectedContext(ctx)
+	s.outcome = outcome
 	s.set(lasting, contract.StateDone, note, nil)
 	if err != nil {
 		return nil, err

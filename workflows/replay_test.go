@@ -91,6 +91,7 @@ func TestReplayAsksAndIsCarriedOutByTheCloser(t *testing.T) {
 	require.ErrorContains(t, late.rejected, "approved already")
 	require.True(t, again.got == nil || again.got.RequestID == "u3", "Temporal itself answers a repeated id of one run")
 	require.Equal(t, []contract.ReplayReceipt{*yes.got}, result.Receipts)
+	require.Equal(t, contract.OutcomeCarriedOut, statusOf[contract.ReplayStatus](t, env).Standing())
 
 	require.Equal(t, contract.StateAsking, (*p.told)[0].State)
 	require.Equal(t, asking.Note, (*p.told)[0].Note)
@@ -289,6 +290,7 @@ func TestReplayThatIsRefusedHasNoShadow(t *testing.T) {
 	env := pastEnv(p)
 	startPast(env, contract.ReplayInput{})
 	require.ErrorContains(t, env.GetWorkflowError(), "the log of orders/0 begins at 500")
+	require.Equal(t, contract.OutcomeFailed, statusOf[contract.ReplayStatus](t, env).Standing())
 	require.Equal(t, readOnce[:2], p.steps())
 }
 
@@ -304,6 +306,9 @@ func TestReplayIsCancelledThoughItsWorkerIsGone(t *testing.T) {
 	var cancelled *temporal.CanceledError
 	require.ErrorAs(t, env.GetWorkflowError(), &cancelled)
 	require.Contains(t, p.steps(), contract.ActivityEndShadow)
+	ended := statusOf[contract.ReplayStatus](t, env)
+	require.Equal(t, contract.StateDone, ended.State)
+	require.Equal(t, contract.OutcomeCancelled, ended.Standing())
 }
 
 // Redis that is away in the end does not keep the workflow for ever, nor is a result lost.

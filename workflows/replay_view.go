@@ -13,10 +13,15 @@ import (
 
 func (s *shadowing) status() (*contract.ReplayStatus, error) {
 	return &contract.ReplayStatus{
-		Pipeline: s.ask.Pipeline, ID: s.ask.ID, State: s.phase, Note: s.note, Until: s.until, Began: s.began, Ask: &s.ask,
+		Pipeline: s.ask.Pipeline, ID: s.ask.ID, State: s.phase, Outcome: s.outcome, Note: s.note, Until: s.until, Began: s.began, Ask: &s.ask,
 		OtherSpec: len(s.in.Spec) > 0, DryRun: s.in.DryRun, Swept: s.swept, Plan: s.plan, Progress: s.progress, Summary: s.summary,
 		Certified: s.certified, Published: s.published, Receipts: s.receipts, Pending: s.waits.now(),
 	}, nil
+}
+
+// standing is the phase, or how the replay has ended.
+func (s *shadowing) standing() string {
+	return contract.ReplayStatus{State: s.phase, Outcome: s.outcome}.Standing()
 }
 
 // set notes a phase, and tells the pipeline of one that waits for somebody.
@@ -45,7 +50,7 @@ func (s *shadowing) page() string {
 	if s.phase == contract.StateAsking {
 		s.showQuestion(&b)
 	} else {
-		fmt.Fprintf(&b, "The %s `%s` of **%s** is **%s**", s.in.Kind(), s.ask.ID, s.ask.Pipeline, s.phase)
+		fmt.Fprintf(&b, "The %s `%s` of **%s** is **%s**", s.in.Kind(), s.ask.ID, s.ask.Pipeline, s.standing())
 		if s.note != "" {
 			b.WriteString(": " + s.note)
 		}

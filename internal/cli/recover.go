@@ -110,13 +110,19 @@ func drawRecoveryRow(t *table, l listed, s contract.RecoverStatus) {
 	t.row(l.Started, s.State, sum.Lanes, sum.Running, sum.Incidents, sum.Reread, s.Batch.Worker, l.WorkflowID, s.Note+l.Problem)
 }
 
-const noRecovery = "see `millrace recover ls NAME`"
+// noRecovery says what to do when a recovery is not there. The ids of workflows name the pipeline.
+func noRecovery(id string) string {
+	if parts := strings.SplitN(id, ":", 3); len(parts) == 3 && strings.HasPrefix(id, contract.RecoverLanesPrefix(parts[1])) {
+		return fmt.Sprintf("see `millrace recover ls %s`", parts[1])
+	}
+	return "give the id of a workflow as `millrace recover ls NAME` lists them"
+}
 
 func showRecovery(ctx context.Context, sh *shell, id string) error {
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		var status contract.RecoverStatus
 		if err := queryWorkflow(ctx, c, id, "", &status); err != nil {
-			return explainWorkflow(id, noRecovery, err)
+			return explainWorkflow(id, noRecovery(id), err)
 		}
 		return sh.printOr(status, func() error { return drawRecoveryStatus(sh.out, id, status) })
 	})
@@ -220,7 +226,7 @@ func micros(us int64) string { return (time.Duration(us) * time.Microsecond).Str
 func decideIncident(ctx context.Context, sh *shell, id, requestID string, request contract.DecideRequest) error {
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		var receipt contract.DecisionReceipt
-		if err := sh.sendUpdate(ctx, c, id, contract.UpdateDecide, requestID, noRecovery, request, &receipt); err != nil {
+		if err := sh.sendUpdate(ctx, c, id, contract.UpdateDecide, requestID, noRecovery(id), request, &receipt); err != nil {
 			return err
 		}
 		return sh.decided(receipt)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
@@ -71,7 +72,7 @@ func (job *rereadJob) flags(cmd *cobra.Command) {
 	cmd.Flags().Int64Var(&job.in.Rate, "rate", 0, "records a second, whatever that takes from the pipeline; "+
 		"0: what a twentieth of a processor folds")
 	cmd.Flags().BoolVar(&job.in.DryRun, "dry-run", false, "only say what would be read and what that costs")
-	cmd.Flags().StringVar(&job.id, "id", "", "id of the replay (default: the time of now)")
+	cmd.Flags().StringVar(&job.id, "id", "", "id of the replay (default: the present time and four digits)")
 	cmd.Flags().BoolVar(&job.detach, "detach", false, "start it and do not wait")
 }
 
@@ -120,8 +121,10 @@ func (job rereadJob) input() (in contract.ReplayInput, err error) {
 	return in, nil
 }
 
-// replayID is the id that a replay gets that is given none.
-func replayID(now time.Time) string { return now.UTC().Format("20060102T150405Z") }
+// replayID is the id that a replay gets that is given none. What follows the time tells it from those that begin in the same second.
+func replayID(now time.Time) string {
+	return now.UTC().Format("20060102T150405Z") + "-" + uuid.NewString()[:4]
+}
 
 // replayStarted is what --detach prints as JSON.
 type replayStarted struct {
@@ -182,7 +185,8 @@ func startReplay(ctx context.Context, c client.Client, in contract.ReplayInput, 
 	return nil, explainWorkflow(workflowID, "", err)
 }
 
-const noReplay = "see `millrace replay ls NAME`"
+// noReplay says what to do when a replay is not there.
+func noReplay(pipeline string) string { return fmt.Sprintf("see `millrace replay ls %s`", pipeline) }
 
 func replayLsCommand(sh *shell) *cobra.Command {
 	return runsListing[contract.ReplayStatus]{

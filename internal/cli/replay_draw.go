@@ -21,9 +21,9 @@ func drawReplayRow(t *table, l listed, s contract.ReplayStatus) {
 	if s.Summary != nil {
 		windows, differ = fmt.Sprint(s.Summary.Windows), fmt.Sprint(s.Summary.Differ)
 	}
-	state := s.State
-	if !l.Open && state != contract.StateDone { // it was terminated
-		state = "ended"
+	state := s.Standing()
+	if !l.Open && s.State != contract.StateDone {
+		state = "terminated"
 	}
 	t.row(l.Started, s.ID, kindOf(s), state, instant(s.Ask.From.UnixMilli()), instant(s.Ask.To.UnixMilli()), windows, differ, s.Note)
 }
@@ -31,7 +31,7 @@ func drawReplayRow(t *table, l listed, s contract.ReplayStatus) {
 // drawReplayStatus shows a replay, and how to go on with one that asks.
 func drawReplayStatus(w io.Writer, s contract.ReplayStatus) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s of %s: %s", kindOf(s), s.ID, s.Pipeline, s.State)
+	fmt.Fprintf(&b, "%s %s of %s: %s", kindOf(s), s.ID, s.Pipeline, s.Standing())
 	if s.Note != "" {
 		b.WriteString(": " + s.Note)
 	}

@@ -132,7 +132,7 @@ func (a *replayAnswer) send(ctx context.Context, sh *shell, pipeline, id, update
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		workflowID := contract.ReplayID(pipeline, id)
 		var receipt contract.ReplayReceipt
-		if err := sh.sendUpdate(ctx, c, workflowID, update, a.requestID, noReplay, request, &receipt); err != nil {
+		if err := sh.sendUpdate(ctx, c, workflowID, update, a.requestID, noReplay(pipeline), request, &receipt); err != nil {
 			return err
 		}
 		if a.detach {
@@ -155,7 +155,7 @@ func showReplay(ctx context.Context, sh *shell, pipeline, id string, follow bool
 		workflowID := contract.ReplayID(pipeline, id)
 		var status contract.ReplayStatus
 		if err := queryWorkflow(ctx, c, workflowID, "", &status); err != nil {
-			return explainWorkflow(workflowID, noReplay, err)
+			return explainWorkflow(workflowID, noReplay(pipeline), err)
 		}
 		if follow {
 			f := &following{sh: sh, c: c, run: c.GetWorkflow(ctx, workflowID, ""), pipeline: pipeline, id: id, kind: kindOf(status)}
@@ -179,7 +179,7 @@ func cancelReplay(ctx context.Context, sh *shell, pipeline, id string) error {
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		workflowID := contract.ReplayID(pipeline, id)
 		if err := c.CancelWorkflow(ctx, workflowID, ""); err != nil {
-			return explainWorkflow(workflowID, noReplay, err)
+			return explainWorkflow(workflowID, noReplay(pipeline), err)
 		}
 		var result contract.ReplayResult
 		err := c.GetWorkflow(ctx, workflowID, "").Get(ctx, &result)

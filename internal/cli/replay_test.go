@@ -67,8 +67,14 @@ func TestReplayInput(t *testing.T) {
 		Version: contract.Version, Pipeline: "flights", Recount: true, From: firstHour, To: firstHour.Add(24 * time.Hour),
 		Scope: contract.ScopeFirstOffset,
 	}, in)
-	require.Equal(t, "20010101T000000Z", replayID(firstHour))
-	require.NoError(t, contract.CheckReplayID(replayID(firstHour)))
+	id := replayID(firstHour)
+	require.Regexp(t, `^20010101T000000Z-[0-9a-f]{4}$`, id)
+	require.NoError(t, contract.CheckReplayID(id))
+	ids := make(map[string]bool)
+	for range 8 {
+		ids[replayID(firstHour)] = true
+	}
+	require.Greater(t, len(ids), 4, "two that begin in the same second do not have one id")
 }
 
 // The schedule is what the documentation says that plain Temporal makes of it.
@@ -136,6 +142,28 @@ func TestDrawReplayStatus(t *testing.T) {
 	require.Contains(t, b.String(), "  25 % read, 250 of 1000 records at 50/s, 15s left; 0 of 3 windows compared; it waits: flights/0 lags\n")
 	require.Contains(t, b.String(), "flights/0     250  1000   750         50\n")
 	require.NotContains(t, b.String(), "approve")
+}
+
+// A replay that has ended is listed by how it has ended.
+func TestDrawReplayRow(t *testing.T) {
+	state := func(l listed, s contract.ReplayStatus) string {
+		var table table
+		s.Ask = askingStatus().Ask
+		drawReplayRow(&table, l, s)
+		return table.rows[0][3]
+	}
+	require.Equal(t, contract.StateAsking, state(listed{Open: true}, contract.ReplayStatus{State: contract.StateAsking}))
+	for _, outcome := range []string{contract.OutcomeCarriedOut, contract.OutcomeRejected, contract.OutcomeCancelled, contract.OutcomeFailed} {
+		require.Equal(t, outcome, state(listed{}, contract.ReplayStatus{State: contract.StateDone, Outcome: outcome}))
+	}
+	require.Equal(t, contract.StateDone, state(listed{}, contract.ReplayStatus{State: contract.StateDone}), "of an older release")
+	require.Equal(t, "terminated", state(listed{}, contract.ReplayStatus{State: contract.StateReading}))
+}
+
+func TestHintsNameThePipeline(t *testing.T) {
+	require.Equal(t, "see `millrace replay ls flights`", noReplay("flights"))
+	require.Equal(t, "see `millrace recover ls flights`", noRecovery("recover:flights:0b2c5a0e:3"))
+	require.Equal(t, "give the id of a workflow as `millrace recover ls NAME` lists them", noRecovery("fix-1"))
 }
 
 func TestDrawReplayResult(t *testing.T) {

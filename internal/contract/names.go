@@ -226,6 +226,8 @@ const (
 	OutcomeCertified  = "certified"   // a recount: nothing differs, and the ledger says so
 	OutcomeCarriedOut = "carried-out" // what differed was published, or has moved since
 	OutcomeRejected   = "rejected"    // nothing was published
+	OutcomeCancelled  = "cancelled"   // of a status alone: somebody has ended it
+	OutcomeFailed     = "failed"      // of a status alone
 )
 
 // Kinds of jobs that a closer carries out, and what becomes of a window in one.

@@ -39,7 +39,7 @@ func (p Past) Repeats(update, input string) error {
 
 // ChangedSince says why a command that expects a generation is refused: somebody has commanded something since. last is the
 // latest receipt, nil without one.
-func ChangedSince(update string, expected, present int64, last *Receipt) error {
+func ChangedSince(pipeline, update string, expected, present int64, last *Receipt) error {
 	text := fmt.Sprintf("%s: expect_generation is %d, and the desired state has generation %d", update, expected, present)
 	if last != nil {
 		text += fmt.Sprintf(": %s, request %q at %s, gave it %d", last.Update, last.RequestID, last.At.UTC().Format(time.RFC3339),
@@ -48,5 +48,5 @@ func ChangedSince(update string, expected, present int64, last *Receipt) error {
 			text += fmt.Sprintf(" (%s)", last.Reason)
 		}
 	}
-	return fmt.Errorf("%s; look with `millrace status NAME`, then expect %d or leave it out", text, present)
+	return fmt.Errorf("%s; look with `millrace status %s`, then expect %d or leave it out", text, pipeline, present)
 }

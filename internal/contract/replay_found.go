@@ -253,6 +253,7 @@ type ReplayStatus struct {
 	Pipeline  string          `json:"pipeline"`
 	ID        string          `json:"id"`
 	State     string          `json:"state"`
+	Outcome   string          `json:"outcome,omitempty"` // how it has ended, of Outcome...; "" before, and on workers of an older release
 	Note      string          `json:"note,omitempty"`
 	Until     *time.Time      `json:"until,omitempty"` // the end of the time that it waits at most
 	Began     time.Time       `json:"began"`
@@ -267,6 +268,14 @@ type ReplayStatus struct {
 	Published *JobReport      `json:"published,omitempty"`
 	Receipts  []ReplayReceipt `json:"receipts,omitempty"`
 	Pending   []Pending       `json:"pending,omitempty"`
+}
+
+// Standing is what a replay does, or how it has ended.
+func (s ReplayStatus) Standing() string {
+	if s.State == StateDone && s.Outcome != "" {
+		return s.Outcome
+	}
+	return s.State
 }
 
 // ReplayResult is what a Replay came to.

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/calendar"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/window"
 )
 
 // level is one roll-up of the spec, compiled.
@@ -90,6 +91,22 @@ func (l *level) openChild(b *books, p *parent) (child ledger.WindowID, open bool
 		start = to
 	}
 	return ledger.WindowID{}, false, nil
+}
+
+// openText says why a child of the level is not final, and what it waits for.
+func (l *level) openText(b *books, child ledger.WindowID) string {
+	if row := b.rows[child]; row != nil {
+		return fmt.Sprintf("revision %d is not final: lanes may still revise it", row.Revision)
+	}
+	floor := "has no floor yet"
+	if at, ok := b.floors[slotFamily{b.slotOf(child), child.Window}]; ok {
+		floor = "has its floor at " + window.FormatTime(at)
+	}
+	raised := "the closer raises it when the watermark of every lane has passed the window's end and the allowed lateness"
+	if l.folded != l.From {
+		raised = "it rises when nothing that " + l.From + " is made of waits any more"
+	}
+	return fmt.Sprintf("it has no row, and %s %s: %s", child.Window, floor, raised)
 }
 
 // finalUpTo is the end up to which all windows of a roll-up are final when none is left undone: its greatest bound at or below

@@ -72,6 +72,22 @@ func TestAWindowWithoutARowIsEmptyOnlyBelowTheFloor(t *testing.T) {
 	require.False(t, open, "the floor says that it is final, whatever its row says")
 }
 
+// A window that waits says for what: lanes that may still revise a child, or the floor of a child's family.
+func TestWhatAnOpenChildWaitsFor(t *testing.T) {
+	l, b := dailyLevel(t)
+	child := ledger.WindowID{Window: "hourly", Start: 5 * hour}
+	const raised = ": the closer raises it when the watermark of every lane has passed the window's end and the allowed lateness"
+	require.Equal(t, "it has no row, and hourly has no floor yet"+raised, l.openText(b, child))
+	b.floors[slotFamily{0, "hourly"}] = 5 * hour
+	require.Equal(t, "it has no row, and hourly has its floor at 1970-01-01T05:00:00Z"+raised, l.openText(b, child))
+	b.add(5*hour, false)
+	require.Equal(t, "revision 1 is not final: lanes may still revise it", l.openText(b, child))
+
+	weekly := &level{Rollup: &spec.Rollup{Name: "weekly", From: "daily"}, folded: "hourly"}
+	require.Equal(t, "it has no row, and daily has no floor yet: it rises when nothing that daily is made of waits any more",
+		weekly.openText(b, ledger.WindowID{Window: "daily"}))
+}
+
 func TestPeriodsBeyondWhatTheSpecWasCheckedFor(t *testing.T) {
 	l, b := dailyLevel(t)
 	periods, err := (&spec.Rollup{Name: "daily", Calendar: "day", Timezone: "Africa/Monrovia"}).Periods() // 44 minutes and a half, until 1972

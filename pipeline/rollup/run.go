@@ -133,7 +133,7 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 		return false, nil
 	case open:
 		f.Waiting++
-		unfinished.Child, unfinished.ChildStart, unfinished.Why = child.Window, child.Start, "it is not final"
+		unfinished.Child, unfinished.ChildStart, unfinished.Why = child.Window, child.Start, l.openText(b, child)
 		nameUnfinished(&r.waiting, unfinished)
 		return false, nil
 	case base == nil && r.isGivenUp(b, l, p):

@@ -180,7 +180,12 @@ func TestRequestsThatCannotBe(t *testing.T) {
 		require.Equal(t, reason, refused.Reason())
 	}
 	_, err := Select(Ask{To: hour, Live: s, Spec: s, Lateness: AsRead, Families: []string{"daily"}}, b)
-	require.ErrorContains(t, err, `no window "daily"`)
+	require.ErrorContains(t, err, `the spec has no window "daily"; it has hourly`)
+	rolled := *s
+	rolled.Rollups = []spec.Rollup{{Name: "daily", From: "hourly"}, {Name: "monthly", From: "daily"}}
+	_, err = Select(Ask{Pipeline: "orders", To: hour, Live: &rolled, Spec: &rolled, Lateness: AsRead, Families: []string{"monthly"}}, b)
+	require.ErrorContains(t, err, "monthly is a roll-up, made of the windows daily and not of what Kafka holds: replay hourly; "+
+		"`millrace compact run orders` then rolls up again what was corrected")
 	_, err = Select(Ask{To: hour * (MaxWindows + 1), Live: s, Spec: s, Lateness: AsRead}, b)
 	require.ErrorContains(t, err, fmt.Sprintf("one replay counts %d", MaxWindows))
 	_, err = Select(Ask{To: hour, Live: s, Spec: s, Lateness: "later"}, b)

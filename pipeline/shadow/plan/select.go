@@ -118,11 +118,24 @@ func (s *Selection) families() ([]int, error) {
 		}
 	}
 	for _, name := range s.ask.Families {
-		if !slices.ContainsFunc(s.ask.Spec.Windows, func(w spec.Window) bool { return w.Name == name }) {
-			return nil, refuseAll(ReasonRange, "the spec has no window %q", name)
+		if s.ask.Spec.Window(name) == nil {
+			return nil, s.refuseFamily(name)
 		}
 	}
 	return out, nil
+}
+
+// refuseFamily says why a name cannot be counted again: no record of the source is folded into a roll-up.
+func (s *Selection) refuseFamily(name string) error {
+	if r := s.ask.Spec.Rollup(name); r != nil {
+		from := r.From
+		for up := s.ask.Spec.Rollup(from); up != nil; up = s.ask.Spec.Rollup(from) {
+			from = up.From
+		}
+		return refuseAll(ReasonRange, "%s is a roll-up, made of the windows %s and not of what Kafka holds: replay %s; "+
+			"`millrace compact run %s` then rolls up again what was corrected", name, r.From, from, s.ask.Pipeline)
+	}
+	return refuseAll(ReasonRange, "the spec has no window %q; it has %s", name, strings.Join(s.ask.Spec.Families(), ", "))
 }
 
 // countIn is how many windows of a family lie in the range.
