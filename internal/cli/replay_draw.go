@@ -217,7 +217,7 @@ func drawReplayResult(w io.Writer, r contract.ReplayResult) error {
 	default:
 		drawLeftOut(&b, *r.Plan)
 	}
-	if r.Summary != nil && r.Summary.Differ > 0 {
+	if r.Summary != nil && r.Summary.Differ > 0 && r.Outcome != contract.OutcomeRejected { // who rejects has seen what differs
 		if err := drawDifferences(&b, *r.Summary); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -154,8 +155,13 @@ func showReplay(ctx context.Context, sh *shell, pipeline, id string, follow bool
 	return sh.withWorkers(ctx, func(c client.Client) error {
 		workflowID := contract.ReplayID(pipeline, id)
 		var status contract.ReplayStatus
-		if err := queryWorkflow(ctx, c, workflowID, "", &status); err != nil {
-			return explainWorkflow(workflowID, noReplay(pipeline), err)
+		err := queryWorkflow(ctx, c, workflowID, "", &status)
+		var none *serviceerror.NotFound
+		switch {
+		case errors.As(err, &none):
+			return fmt.Errorf("pipeline %s has no replay %s: %s", pipeline, id, noReplay(pipeline))
+		case err != nil:
+			return explainWorkflow(workflowID, "", err)
 		}
 		if follow {
 			f := &following{sh: sh, c: c, run: c.GetWorkflow(ctx, workflowID, ""), pipeline: pipeline, id: id, kind: kindOf(status)}

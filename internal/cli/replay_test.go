@@ -179,6 +179,14 @@ func TestDrawReplayResult(t *testing.T) {
 	require.Contains(t, b.String(), "took 1m30s\n  published: 1 published\n    hourly 2001-01-01T00:00:00Z: published, revision 3\n")
 	require.NoError(t, left(r))
 
+	rejected := contract.ReplayResult{Outcome: contract.OutcomeRejected, Summary: askingStatus().Summary}
+	b.Reset()
+	require.NoError(t, drawReplayResult(&b, rejected))
+	require.NotContains(t, b.String(), "checksum of the diff", "who rejects has seen what differs")
+	rejected.Outcome = contract.OutcomeCarriedOut
+	require.NoError(t, drawReplayResult(&b, rejected))
+	require.Contains(t, b.String(), "checksum of the diff: c0ffee\n")
+
 	r.Plan = askingStatus().Plan
 	b.Reset()
 	require.NoError(t, drawReplayResult(&b, r))

@@ -43,3 +43,6 @@ func (w WindowID) Key() []byte {
 	k = window.AppendTime(append(k, `,"start":"`...), w.Start)
 	return append(k, `"}`...)
 }
+
+// FloorRises says for people what raises the floor of windows that lanes fold events into.
+const FloorRises = "the closer raises it, at most once a minute, as the watermarks of all lanes pass the ends of windows and the allowed lateness"

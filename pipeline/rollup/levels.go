@@ -98,15 +98,15 @@ func (l *level) openText(b *books, child ledger.WindowID) string {
 	if row := b.rows[child]; row != nil {
 		return fmt.Sprintf("revision %d is not final: lanes may still revise it", row.Revision)
 	}
-	floor := "has no floor yet"
+	floor := "is not known yet"
 	if at, ok := b.floors[slotFamily{b.slotOf(child), child.Window}]; ok {
-		floor = "has its floor at " + window.FormatTime(at)
+		floor = "is " + window.FormatTime(at)
 	}
-	raised := "the closer raises it when the watermark of every lane has passed the window's end and the allowed lateness"
+	raised := ledger.FloorRises
 	if l.folded != l.From {
-		raised = "it rises when nothing that " + l.From + " is made of waits any more"
+		raised = "it rises as soon as nothing that " + l.From + " is made of waits any more"
 	}
-	return fmt.Sprintf("it has no row, and %s %s: %s", child.Window, floor, raised)
+	return fmt.Sprintf("it has no row, and the floor of %s %s: %s", child.Window, floor, raised)
 }
 
 // finalUpTo is the end up to which all windows of a roll-up are final when none is left undone: its greatest bound at or below

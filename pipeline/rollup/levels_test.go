@@ -76,15 +76,14 @@ func TestAWindowWithoutARowIsEmptyOnlyBelowTheFloor(t *testing.T) {
 func TestWhatAnOpenChildWaitsFor(t *testing.T) {
 	l, b := dailyLevel(t)
 	child := ledger.WindowID{Window: "hourly", Start: 5 * hour}
-	const raised = ": the closer raises it when the watermark of every lane has passed the window's end and the allowed lateness"
-	require.Equal(t, "it has no row, and hourly has no floor yet"+raised, l.openText(b, child))
+	require.Equal(t, "it has no row, and the floor of hourly is not known yet: "+ledger.FloorRises, l.openText(b, child))
 	b.floors[slotFamily{0, "hourly"}] = 5 * hour
-	require.Equal(t, "it has no row, and hourly has its floor at 1970-01-01T05:00:00Z"+raised, l.openText(b, child))
+	require.Equal(t, "it has no row, and the floor of hourly is 1970-01-01T05:00:00Z: "+ledger.FloorRises, l.openText(b, child))
 	b.add(5*hour, false)
 	require.Equal(t, "revision 1 is not final: lanes may still revise it", l.openText(b, child))
 
 	weekly := &level{Rollup: &spec.Rollup{Name: "weekly", From: "daily"}, folded: "hourly"}
-	require.Equal(t, "it has no row, and daily has no floor yet: it rises when nothing that daily is made of waits any more",
+	require.Equal(t, "it has no row, and the floor of daily is not known yet: it rises as soon as nothing that daily is made of waits any more",
 		weekly.openText(b, ledger.WindowID{Window: "daily"}))
 }
 

@@ -210,7 +210,7 @@ func (s *Selection) judgeUnpublished(p picked) (picked, *Refusal) {
 			"or a start has discarded the state that it was made of")
 	}
 	if p.floor = s.book.floorOf(p.id, p.end); p.floor == nil {
-		return p, refuse(p.id, ReasonNotFinal, "it is not final: neither a row nor a floor says so yet")
+		return p, refuse(p.id, ReasonNotFinal, "it is not final: it has no row, and the floor of %s is not past it yet: %s", p.id.Window, ledger.FloorRises)
 	}
 	if p.end < s.book.oldestEnd() {
 		return p, refuse(p.id, ReasonTombstoned, "it has no row, and no row of an earlier window is left that would show that it never had one")
