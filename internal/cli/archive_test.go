@@ -112,7 +112,7 @@ func TestArchiveVerify(t *testing.T) {
 
 	var out bytes.Buffer
 	require.NoError(t, drawArchiveCheck(&out, found))
-	require.Contains(t, out.String(), "1 file, ")
+	require.Contains(t, out.String(), "1 file with ")
 	require.Contains(t, out.String(), "PROBLEM p/w/1970-01-01T01-00-00Z.r1.parquet: ")
 
 	_, err := proveArchive(t.Context(), a.log, "p", t.TempDir())
