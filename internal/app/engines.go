@@ -230,6 +230,7 @@ func laneStatus(l *lane.Status) report.LaneStatus {
 	out := report.LaneStatus{
 		Topic: l.Topic, Partition: l.Partition, State: l.State, Reason: l.Reason,
 		Offset: l.Committed, Lag: l.Lag(), Rate: l.Rate, Epoch: l.Owner.Epoch(),
+		Refused:    slices.Clone(l.Refused[:min(len(l.Refused), contract.MaxRefused)]), // boundRefused changes them
 		RefusesAll: l.RefusesAll && l.State == lane.StateRunning,
 	}
 	if l.Incident != nil {
@@ -240,11 +241,6 @@ func laneStatus(l *lane.Status) report.LaneStatus {
 	}
 	if l.Watermark != nil {
 		out.Watermark = *l.Watermark
-	}
-	for _, r := range l.Refused[:min(len(l.Refused), contract.MaxRefused)] {
-		out.Refused = append(out.Refused, report.RefusedRecords{
-			Reason: r.Reason, Count: r.Count, Last: &report.RefusedRecord{Offset: r.Offset, Detail: r.Detail, Value: r.Value},
-		})
 	}
 	return out
 }

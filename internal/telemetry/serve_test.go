@@ -13,7 +13,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
-	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
@@ -30,7 +30,7 @@ func TestServerAnswers(t *testing.T) {
 	require.NoError(t, ObserveEngines(s.Meter(), func() []engine.Status {
 		return []engine.Status{{Pipeline: "p", Replica: 1, MemoryUsed: 7, Lanes: []lane.Status{{
 			Topic: "t", Partition: 3, State: lane.StateRunning, End: 20, Committed: 12, Watermark: &watermark,
-			Counters: store.Counters{Read: 12, Folded: 8, Late: 2, Past: 2}, Refused: []fold.Refused{{Reason: "too_far_past", Count: 2}},
+			Counters: store.Counters{Read: 12, Folded: 8, Late: 2, Past: 2}, Refused: []report.RefusedRecords{{Reason: "too_far_past", Count: 2}},
 		}}}}
 	}))
 	require.NoError(t, ObserveConditions(s.Meter(), func() map[string]map[string]int {

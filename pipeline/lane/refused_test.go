@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 )
 
@@ -24,6 +24,7 @@ func TestStatusTellsOfRefusedRecords(t *testing.T) {
 	b.wait(t, "listed", func(s Status) bool { return len(s.Refused) == 1 && s.Refused[0].Count == firstRefused })
 	s := b.Status()
 	require.Equal(t, "100 of 100 records are refused: not_json: at byte 0", s.Reason)
-	require.Equal(t, fold.Refused{Reason: "not_json", Count: firstRefused, Offset: firstRefused - 1, Detail: "at byte 0", Value: "ping"}, s.Refused[0])
+	require.Equal(t, report.RefusedRecords{Reason: "not_json", Count: firstRefused,
+		Last: &report.RefusedRecord{Offset: firstRefused - 1, Detail: "at byte 0", Value: "ping"}}, s.Refused[0])
 	require.WithinDuration(t, time.Now(), s.UpdatedAt, time.Minute)
 }

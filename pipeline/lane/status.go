@@ -34,30 +34,30 @@ func Trouble(state string) int {
 
 // Status is a snapshot of a lane for people and metrics. Times of events are in ms.
 type Status struct {
-	Topic      string            `json:"topic"`
-	Partition  int32             `json:"partition"`
-	State      string            `json:"state"`
-	Reason     string            `json:"reason,omitempty"`
-	Incident   *report.Incident  `json:"incident,omitempty"`
-	Decisions  []report.Decision `json:"decisions,omitempty"` // of the operator, the latest last
-	Owner      store.Token       `json:"owner,omitempty"`
-	Offset     int64             `json:"offset"`    // next to read
-	Committed  int64             `json:"committed"` // durable in Redis
-	End        int64             `json:"end"`       // broker's high watermark as last heard, -1 before
-	Watermark  *int64            `json:"watermark,omitempty"`
-	Counters   store.Counters    `json:"counters"`
-	Refused    []fold.Refused    `json:"refused,omitempty"`     // by reason, since the lane was acquired
-	RefusesAll bool              `json:"refuses_all,omitempty"` // every record since then; Reason says why
-	Slices     int               `json:"slices"`
-	Entries    int               `json:"entries"`
-	Bytes      int64             `json:"bytes"`
-	Rate       float64           `json:"rate"` // records per second over the last second or more
-	Commits    int64             `json:"commits"`
-	Written    int64             `json:"entries_written"`    // Redis fields written since the lane was acquired
-	CommitMs   float64           `json:"commit_ms"`          // duration of the last commit
-	GapMs      float64           `json:"longest_commit_gap"` // longest time between two acknowledged commits, ms
-	Restored   *fold.Restored    `json:"restored,omitempty"` // what the acquisition read
-	CtlGen     int64             `json:"ctl_gen"`            // desired state this lane follows
+	Topic      string                  `json:"topic"`
+	Partition  int32                   `json:"partition"`
+	State      string                  `json:"state"`
+	Reason     string                  `json:"reason,omitempty"`
+	Incident   *report.Incident        `json:"incident,omitempty"`
+	Decisions  []report.Decision       `json:"decisions,omitempty"` // of the operator, the latest last
+	Owner      store.Token             `json:"owner,omitempty"`
+	Offset     int64                   `json:"offset"`    // next to read
+	Committed  int64                   `json:"committed"` // durable in Redis
+	End        int64                   `json:"end"`       // broker's high watermark as last heard, -1 before
+	Watermark  *int64                  `json:"watermark,omitempty"`
+	Counters   store.Counters          `json:"counters"`
+	Refused    []report.RefusedRecords `json:"refused,omitempty"`     // by reason, since the lane was acquired
+	RefusesAll bool                    `json:"refuses_all,omitempty"` // every record since then; Reason says why
+	Slices     int                     `json:"slices"`
+	Entries    int                     `json:"entries"`
+	Bytes      int64                   `json:"bytes"`
+	Rate       float64                 `json:"rate"` // records per second over the last second or more
+	Commits    int64                   `json:"commits"`
+	Written    int64                   `json:"entries_written"`    // Redis fields written since the lane was acquired
+	CommitMs   float64                 `json:"commit_ms"`          // duration of the last commit
+	GapMs      float64                 `json:"longest_commit_gap"` // longest time between two acknowledged commits, ms
+	Restored   *fold.Restored          `json:"restored,omitempty"` // what the acquisition read
+	CtlGen     int64                   `json:"ctl_gen"`            // desired state this lane follows
 
 	Journaled      int64 `json:"journaled,omitempty"`       // durable, in Redis or in the journal
 	JournalCommits int64 `json:"journal_commits,omitempty"` // in the journal and not in Redis

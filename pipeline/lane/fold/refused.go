@@ -9,18 +9,10 @@ import (
 	"strings"
 
 	"millrace/pipeline/event"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/window"
 )
-
-// Refused says how many records of a lane were refused for one reason, and which was the last.
-type Refused struct {
-	Reason string `json:"reason"` // as in the mr-reason header
-	Count  int64  `json:"count"`  // since the lane was taken
-	Offset int64  `json:"offset"` // of the last one
-	Detail string `json:"detail"` // what stands there and what would be valid
-	Value  string `json:"value"`  // its beginning
-}
 
 // shownValue and shownDetail bound what is shown of a refused record, in bytes.
 const shownValue, shownDetail = 120, 240
@@ -82,19 +74,18 @@ func (f *refusals) note(r *source.Record, reason string) *refusal {
 }
 
 // list returns copies, the most frequent reason first.
-func (f *refusals) list() []Refused {
+func (f *refusals) list() []report.RefusedRecords {
 	if len(f.all) == 0 {
 		return nil
 	}
-	out := make([]Refused, len(f.all))
+	out := make([]report.RefusedRecords, len(f.all))
 	for i := range f.all {
 		r := &f.all[i]
-		out[i] = Refused{
-			Reason: r.reason, Count: r.count, Offset: r.offset,
-			Detail: r.shown(), Value: beginning(string(r.value), shownValue),
-		}
+		out[i] = report.RefusedRecords{Reason: r.reason, Count: r.count, Last: &report.RefusedRecord{
+			Offset: r.offset, Detail: r.shown(), Value: beginning(string(r.value), shownValue),
+		}}
 	}
-	slices.SortStableFunc(out, func(a, b Refused) int { return cmp.Compare(b.Count, a.Count) })
+	slices.SortStableFunc(out, func(a, b report.RefusedRecords) int { return cmp.Compare(b.Count, a.Count) })
 	return out
 }
 
@@ -126,7 +117,7 @@ func (s *State) refuse(r *source.Record, reason string, ms int64) {
 }
 
 // Refused lists why records were refused since the state was made, the most frequent reason first.
-func (s *State) Refused() []Refused { return s.refusals.list() }
+func (s *State) Refused() []report.RefusedRecords { return s.refusals.list() }
 
 // firstRefused is how many records a lane reads before it warns that all of them were refused.
 const firstRefused = 100

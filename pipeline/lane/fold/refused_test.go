@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -22,25 +23,28 @@ func TestRefusedRecordsAreListedByReason(t *testing.T) {
 		record(7, `{"k":"a","t":"soon"}`), record(8, "\xff\xfe"),
 	))
 	got := s.Refused()
-	want := []Refused{
-		{"wrong_type", 2, 7, `t is "soon"; want a number of milliseconds since 1970, within the years 1678 to 2261`, `{"k":"a","t":"soon"}`},
-		{"not_json", 2, 8, "at byte 0", "?"},
-		{"tombstone", 1, 1, "", ""},
-		{"too_far_ahead", 1, 2, "event time " + stamp(kafkaTime+3_600_001) + ", record timestamp " + stamp(kafkaTime),
-			string(eventAt(2, "a", kafkaTime+3_600_001, 1).Value)},
-		{"jump", 1, 4, "event time " + stamp(early+600_001) + ", greatest event time before it " + stamp(early),
-			string(eventAt(4, "a", early+600_001, 1).Value)},
-		{"too_far_past", 1, 5, "event time " + stamp(early-3_600_001) + ", record timestamp " + stamp(kafkaTime),
-			string(eventAt(5, "a", early-3_600_001, 1).Value)},
+	refused := func(reason string, count, offset int64, detail, value string) report.RefusedRecords {
+		return report.RefusedRecords{Reason: reason, Count: count, Last: &report.RefusedRecord{Offset: offset, Detail: detail, Value: value}}
+	}
+	want := []report.RefusedRecords{
+		refused("wrong_type", 2, 7, `t is "soon"; want a number of milliseconds since 1970, within the years 1678 to 2261`, `{"k":"a","t":"soon"}`),
+		refused("not_json", 2, 8, "at byte 0", "?"),
+		refused("tombstone", 1, 1, "", ""),
+		refused("too_far_ahead", 1, 2, "event time "+stamp(kafkaTime+3_600_001)+", record timestamp "+stamp(kafkaTime),
+			string(eventAt(2, "a", kafkaTime+3_600_001, 1).Value)),
+		refused("jump", 1, 4, "event time "+stamp(early+600_001)+", greatest event time before it "+stamp(early),
+			string(eventAt(4, "a", early+600_001, 1).Value)),
+		refused("too_far_past", 1, 5, "event time "+stamp(early-3_600_001)+", record timestamp "+stamp(kafkaTime),
+			string(eventAt(5, "a", early-3_600_001, 1).Value)),
 	}
 	require.ElementsMatch(t, want, got)
 	require.Equal(t, int64(2), got[0].Count, "the most frequent first")
 
 	s.Fold(batch(record(9, long)))
 	for _, r := range s.Refused() {
-		require.LessOrEqual(t, len(r.Value), shownValue+len("..."))
-		require.LessOrEqual(t, len(r.Detail), shownDetail+len("..."))
-		require.True(t, utf8.ValidString(r.Value))
+		require.LessOrEqual(t, len(r.Last.Value), shownValue+len("..."))
+		require.LessOrEqual(t, len(r.Last.Detail), shownDetail+len("..."))
+		require.True(t, utf8.ValidString(r.Last.Value))
 	}
 }
 
