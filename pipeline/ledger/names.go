@@ -45,4 +45,4 @@ func (w WindowID) Key() []byte {
 }
 
 // FloorRises says for people what raises the floor of windows that lanes fold events into.
-const FloorRises = "the closer raises it, at most once a minute, as the watermarks of all lanes pass the ends of windows and the allowed lateness"
+const FloorRises = "the closer raises it once a minute, as far as the watermarks of all lanes allow"
