@@ -223,7 +223,7 @@ func (d *degrade) prove(ctx workflow.Context) {
 	d.show(ctx)
 }
 
-// balance adds books up and says whether spilled = drained + superseded. ok is false when no process has a journal.
+// balance adds books up and reports whether spilled = drained + superseded. ok is false when no process has a journal.
 func balance(all []report.JournalAccounts) (*contract.JournalProof, bool) {
 	p := new(contract.JournalProof)
 	for _, b := range all {

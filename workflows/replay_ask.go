@@ -90,7 +90,8 @@ func (s *shadowing) repeats(ctx workflow.Context, update string, req any) (bool,
 }
 
 // answer books the receipt of a request, or returns the one that it got before.
-func (s *shadowing) answer(ctx workflow.Context, update, reason string, req any, fill func(*contract.ReplayReceipt)) *contract.ReplayReceipt {
+func (s *shadowing) answer(ctx workflow.Context, update, reason string, req any, fill func(*contract.ReplayReceipt),
+) *contract.ReplayReceipt {
 	id := workflow.GetCurrentUpdateInfo(ctx).ID
 	if past, ok := s.receipt(id); ok {
 		past.Repeated = true
@@ -203,7 +204,8 @@ func (s *shadowing) admitPage(_ workflow.Context, req contract.ShowDiffRequest) 
 	case s.leaving || s.summary == nil || s.phase == contract.StateEnding:
 		return refused("show-diff: there is no diff; the %s is %s", s.in.Kind(), s.phase)
 	case s.pages >= contract.MaxDiffPages:
-		return refused("show-diff: %d pages were shown, and each stays in the history: read the diff from Redis with `millrace replay diff %s %s`",
+		return refused("show-diff: %d pages were shown, and each stays in the history: "+
+			"read the diff from Redis with `millrace replay diff %s %s`",
 			s.pages, s.ask.Pipeline, s.ask.ID)
 	}
 	return nil

@@ -161,7 +161,8 @@ func proveArchive(ctx context.Context, k ledger.Log, pipeline, dir string) (*arc
 }
 
 func drawArchiveCheck(w io.Writer, c *archiveCheck) error {
-	fmt.Fprintf(w, "%s in %s: %s with %s proved against the ledger; %s of earlier revisions or rows given up proved against their own metadata\n",
+	fmt.Fprintf(w, "%s in %s: %s with %s proved against the ledger; "+
+		"%s of earlier revisions or rows given up proved against their own metadata\n",
 		c.Pipeline, path.Clean(c.Dir), counted(c.Files, "file"), counted(int(c.Bytes), "byte"), counted(c.Unnamed, "file"))
 	for _, p := range c.Problems {
 		fmt.Fprintf(w, "PROBLEM %s: %s\n", p.File, p.Detail)

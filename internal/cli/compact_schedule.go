@@ -273,7 +273,8 @@ func backfillCompact(ctx context.Context, sh *shell, pipeline, from, to string) 
 		}
 		return sh.printOr(done, func() error {
 			_, err := fmt.Fprintf(sh.out,
-				"schedule %s runs for every time from %s to %s, one run after the other\nlook with: millrace compact ls %s\n", done.Schedule, instant(done.From.UnixMilli()), instant(done.To.UnixMilli()), pipeline)
+				"schedule %s runs for every time from %s to %s, one run after the other\nlook with: millrace compact ls %s\n",
+				done.Schedule, instant(done.From.UnixMilli()), instant(done.To.UnixMilli()), pipeline)
 			return err
 		})
 	})

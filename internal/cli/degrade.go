@@ -23,7 +23,7 @@ func degradeCommand(sh *shell) *cobra.Command {
 		Short: "Look at degradations and override the level of a dependency",
 		Long: `A hot path whose Redis or result topic is in trouble goes through levels: normal, journal (commits go to the WAL, lanes go on),
 throttled (the WAL is over its soft limit, intake is limited), paused (the WAL is full). The process decides alone; a workflow
-degrade:<pipeline>:<worker>:<dependency> tells what happened and takes overrides while it is open.`,
+degrade:<pipeline>:<worker>:<dependency> says what happened and takes overrides while it is open.`,
 	}
 	status := &cobra.Command{
 		Use:     "status NAME",
@@ -34,9 +34,12 @@ degrade:<pipeline>:<worker>:<dependency> tells what happened and takes overrides
 	}
 	cmd.AddCommand(status)
 	for _, o := range []struct{ update, short, long string }{
-		{contract.UpdateHold, "Stay at the level of now", "Hold keeps the level that a dependency is at now, whatever happens, until `millrace degrade auto`."},
-		{contract.UpdateOpen, "Treat a dependency as away", "Open makes the hot path treat a dependency as away until `millrace degrade auto`: commits go to the WAL."},
-		{contract.UpdateClose, "Treat a dependency as well", "Close makes the hot path use a dependency whatever its health says, until `millrace degrade auto`."},
+		{contract.UpdateHold, "Stay at the level of now",
+			"Hold keeps the level that a dependency is at now, whatever happens, until `millrace degrade auto`."},
+		{contract.UpdateOpen, "Treat a dependency as away",
+			"Open makes the hot path treat a dependency as away until `millrace degrade auto`: commits go to the WAL."},
+		{contract.UpdateClose, "Treat a dependency as well",
+			"Close makes the hot path use a dependency whatever its health says, until `millrace degrade auto`."},
 		{contract.UpdateAuto, "Let the hot path decide again", "Auto lifts hold, open and close."},
 	} {
 		cmd.AddCommand(overrideCommand(sh, o.update, o.short, o.long))
@@ -143,7 +146,8 @@ func drawDegrade(w io.Writer, l listed, s contract.DegradeStatus) error {
 		for _, n := range c.Numbers {
 			numbers = append(numbers, fmt.Sprintf("%s %.4g", n.Name, n.Value))
 		}
-		t.row(instant(c.At.UnixMilli()), fmt.Sprintf("replica %d", c.Replica), c.From+" → "+c.To, c.Reason, strings.Join(numbers, ", "), c.Override)
+		t.row(instant(c.At.UnixMilli()), fmt.Sprintf("replica %d", c.Replica), c.From+" → "+c.To, c.Reason,
+			strings.Join(numbers, ", "), c.Override)
 	}
 	if err := t.write(w, "  "); err != nil {
 		return err
@@ -180,11 +184,13 @@ func (of degradation) find(ctx context.Context, c client.Client) (string, error)
 		if err := requirePipeline(ctx, c, of.pipeline, len(found)); err != nil {
 			return "", err
 		}
-		return "", fmt.Errorf("no degradation of pipeline %s is open: its levels are normal, or the worker has not reached Temporal yet", of.pipeline)
+		return "", fmt.Errorf("no degradation of pipeline %s is open: its levels are normal, or the worker has not reached Temporal yet",
+			of.pipeline)
 	case 1:
 		return ids[0], nil
 	}
-	return "", usagef("%d degradations of pipeline %s are open: %s; choose with --worker and --dependency", len(ids), of.pipeline, strings.Join(ids, ", "))
+	return "", usagef("%d degradations of pipeline %s are open: %s; choose with --worker and --dependency",
+		len(ids), of.pipeline, strings.Join(ids, ", "))
 }
 
 func override(ctx context.Context, sh *shell, of degradation, update, requestID string, request contract.LevelRequest) error {

@@ -236,7 +236,8 @@ func feedOnce(ctx context.Context, sh *shell, srv *servers, file, topic string) 
 	if err != nil {
 		return tellFeed(&shell{out: sh.err}, done, err)
 	}
-	_, err = fmt.Fprintf(sh.err, "%s fed to topic %s, %s\n", counted(done.Records, "record"), done.Topic, counted(done.Partitions, "partition"))
+	_, err = fmt.Fprintf(sh.err, "%s fed to topic %s, %s\n", counted(done.Records, "record"), done.Topic,
+		counted(done.Partitions, "partition"))
 	return err
 }
 

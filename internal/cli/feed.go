@@ -141,7 +141,9 @@ func feed(ctx context.Context, srv *servers, job feedJob) (feedDone, error) {
 
 // ensureTopic creates the topic unless it exists; with 0 partitions a topic that does not exist is refused. So is one with
 // another number of partitions: what goes where would not be what was asked for.
-func ensureTopic(ctx context.Context, cluster *source.Cluster, name string, partitions int32) (topic source.Topic, created bool, err error) {
+func ensureTopic(ctx context.Context, cluster *source.Cluster, name string, partitions int32) (
+	topic source.Topic, created bool, err error,
+) {
 	topic, err = cluster.Topic(ctx, name)
 	if errors.Is(err, source.ErrUnknownTopic) {
 		if partitions == 0 {

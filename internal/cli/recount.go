@@ -20,13 +20,14 @@ func recountCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recount NAME",
 		Short: "Compare published windows with Kafka, and certify them",
-		Long: `Recount reads final windows again from Kafka as the pipeline did, with the same spec and the same events late, and compares
-keys, events and values with the ledger, with the contents in Redis and with the rows in the result topic. Where all agree the ledger gets a
-certificate for each window. A difference is an incident: recount says which of the three is wrong, exits with 4, and keeps the diff for 7
-days, to be looked at, approved or rejected with ` + "`millrace replay diff`, `approve` and `reject`" + `. Nothing is ever corrected by itself.
+		Long: `Recount reads final windows again from Kafka as the pipeline did, with the same spec and the same events late, and compares keys,
+events and values with the ledger, with the contents in Redis and with the rows in the result topic. Where all agree the ledger
+gets a certificate for each window. A difference is an incident: recount says which of the three is wrong, exits with 4, and keeps
+the diff for 7 days, to be looked at, approved or rejected with ` + "`millrace replay diff`, `approve` and `reject`" + `. Nothing
+is ever corrected by itself.
 
-A certificate has the scope "whole" when the log was read from where no event of the window can lie before, and "from first offset" when only
-from the first event that was counted: reading more would cost ten times as much, or --scope says so.`,
+A certificate has the scope "whole" when the log was read from where no event of the window can lie before, and "from first
+offset" when only from the first event that was counted: reading more would cost ten times as much, or --scope says so.`,
 		Example: `  millrace recount flights --yesterday
   millrace recount flights --from 2001-01-01T00:00:00Z --to 2001-01-02T00:00:00Z --window hourly
   millrace recount schedule flights --cron "0 3 * * *"`,
@@ -61,12 +62,12 @@ func recountScheduleCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "schedule NAME",
 		Short: "Recount the day before, again and again",
-		Long: `Schedule makes the Temporal schedule recount:<name>, which starts a recount of the day before (UTC) whenever --cron or --every says
-so. A run that was skipped or comes late is about the day that it was meant for. Runs do not overlap; one that could not start is made
-up for within an hour. A difference is an incident that ` + "`millrace status`" + ` shows, and does not stop the schedule.
+		Long: `Schedule makes the Temporal schedule recount:<name>, which starts a recount of the day before (UTC) whenever --cron or --every
+says so. A run that was skipped or comes late is about the day that it was meant for. Runs do not overlap; one that could not
+start is made up for within an hour. A difference is an incident that ` + "`millrace status`" + ` shows, and does not stop the schedule.
 
-Choose a time at which the windows of the day before are final: after midnight plus the allowed lateness. Windows that are not are left out, which
-the plan of the run says. --remove deletes the schedule.`,
+Choose a time at which the windows of the day before are final: after midnight plus watermark.out_of_orderness and
+allowed_lateness. Windows that are not final are left out, which the plan of the run says. --remove deletes the schedule.`,
 		Example: `  millrace recount schedule flights --cron "0 3 * * *"
   millrace recount schedule flights --every 1d --window hourly
   millrace recount schedule flights --remove`,
@@ -149,7 +150,8 @@ func (s *recountSchedule) carryOut(ctx context.Context, sh *shell) error {
 	var invalid *serviceerror.InvalidArgument
 	switch {
 	case errors.Is(err, temporal.ErrScheduleAlreadyRunning):
-		return fmt.Errorf("schedule %s exists already; look with `temporal schedule describe --schedule-id %s`, or delete it with --remove", id, id)
+		return fmt.Errorf("schedule %s exists already; look with `temporal schedule describe --schedule-id %s`, or delete it with --remove",
+			id, id)
 	case errors.As(err, &invalid):
 		return usagef("Temporal does not take the schedule: %w", err)
 	case err != nil:
@@ -166,7 +168,8 @@ func (s *recountSchedule) carryOut(ctx context.Context, sh *shell) error {
 		if len(done.Next) > 0 {
 			next = done.Next[0]
 		}
-		_, err := fmt.Fprintf(sh.out, "schedule %s: the next recount begins at %s\nlook with: temporal schedule describe --schedule-id %s\n", id, next, id)
+		_, err := fmt.Fprintf(sh.out, "schedule %s: the next recount begins at %s\nlook with: temporal schedule describe --schedule-id %s\n",
+			id, next, id)
 		return err
 	})
 }

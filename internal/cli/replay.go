@@ -157,7 +157,8 @@ func replay(ctx context.Context, sh *shell, job rereadJob) error {
 		if job.detach {
 			started := replayStarted{in.Pipeline, job.id, run.GetID(), run.GetRunID()}
 			return sh.printOr(started, func() error {
-				_, err := fmt.Fprintf(sh.out, "started %s %s of %s (workflow %s)\nlook with: %s\n", f.kind, job.id, in.Pipeline, run.GetID(), f.command("show"))
+				_, err := fmt.Fprintf(sh.out, "started %s %s of %s (workflow %s)\nlook with: %s\n",
+					f.kind, job.id, in.Pipeline, run.GetID(), f.command("show"))
 				return err
 			})
 		}
@@ -219,8 +220,9 @@ func replayApproveCommand(sh *shell) *cobra.Command {
 		Use:   "approve NAME ID CHECKSUM",
 		Short: "Publish what a replay has found",
 		Long: `Approve has the pipeline's closer publish a further revision of every window that differs. CHECKSUM is that of the diff, which
-` + "`millrace replay show`" + ` and ` + "`diff`" + ` print: what nobody has looked at is not published. A window that got another revision since
-it was compared is left out and reported as moved. Approve waits until it is done and lists what became of each window, unless --detach is given.`,
+` + "`millrace replay show`" + ` and ` + "`diff`" + ` print: what nobody has looked at is not published. A window that got another
+revision since it was compared is left out and reported as moved. Approve waits until it is done and lists what became of each
+window, unless --detach is given.`,
 		Example: "  millrace replay approve flights fix-1 5f0c7b8ad9a54fcb7b0e7a3a4c7f3f0e --reason \"a producer was a day late\"",
 		Args:    exactly(nameArg, "ID", "CHECKSUM"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -32,9 +32,9 @@ func replayDiffCommand(sh *shell) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff NAME ID",
 		Short: "Show what differs, key by key",
-		Long: `Diff reads what a replay or recount has found different from Redis: for each key the values that were published and those that were
-counted. It is there from the reading on until the replay has ended. Without --start all windows are shown, each with its first --limit keys.
-Plain Temporal shows it page by page with the update show-diff.`,
+		Long: `Diff shows what a replay or recount has found to differ, which stands in Redis: for each key the values that were published and
+those that were counted. It is there from the reading on until the replay has ended. Without --start all windows are shown, each
+with its first --limit keys. Plain Temporal shows it page by page with the update show-diff.`,
 		Example: `  millrace replay diff flights fix-1
   millrace replay diff flights fix-1 --window hourly --start 2001-01-01T07:00:00Z --limit 0 --json`,
 		Args: exactly(nameArg, "ID"),
@@ -89,7 +89,8 @@ func drawDiff(ctx context.Context, sh *shell, r diffReader, pipeline, id string,
 	}
 	m, err := r.Manifest(ctx)
 	if errors.Is(err, store.ErrNoShadow) {
-		return fmt.Errorf("there is no diff of replay %s of pipeline %s: it has not begun to read, or it has ended; see `millrace replay show %[2]s %[1]s`",
+		return fmt.Errorf("there is no diff of replay %s of pipeline %s: it has not begun to read, or it has ended; "+
+			"see `millrace replay show %[2]s %[1]s`",
 			id, pipeline)
 	}
 	if err != nil {

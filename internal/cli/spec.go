@@ -19,9 +19,10 @@ func specCommand(sh *shell) *cobra.Command {
 		Short: "Check, print or try a pipeline spec without any server",
 	}
 	check := &cobra.Command{
-		Use:     "check FILE",
-		Short:   "Check a spec and name everything that is wrong with it",
-		Long:    "Check reads a spec and names everything that is wrong with it, with line, field, value and what would be valid.\n\n" + functionHelp(),
+		Use:   "check FILE",
+		Short: "Check a spec and name everything that is wrong with it",
+		Long: "Check reads a spec and names everything that is wrong with it, with line, field, value and what would be valid.\n\n" +
+			functionHelp(),
 		Example: "  millrace spec check flights.yaml",
 		Args:    exactly("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -141,7 +142,8 @@ func describeSpec(w io.Writer, file string, s *spec.Spec) error {
 	_, err := fmt.Fprintf(w, "%s is valid: pipeline %s, key %s, %s, windows %s, state %s\n", file, s.Name,
 		strings.Join(s.Event.Key, "+"), counted(len(s.Aggregates), "aggregate"), families, s.StateID())
 	if err == nil && s.RecordBytes() > spec.DefaultRecordBytes {
-		_, err = fmt.Fprintf(w, "result rows may take %d bytes: topic %s needs max.message.bytes of as many; the start creates it so, or refuses one that takes less\n",
+		_, err = fmt.Fprintf(w, "result rows may take %d bytes: topic %s needs max.message.bytes of as many; "+
+			"the start creates it so, or refuses one that takes less\n",
 			s.RecordBytes(), s.Results.Kafka.Topic)
 	}
 	for _, note := range s.Notes() {

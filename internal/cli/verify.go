@@ -105,7 +105,8 @@ func drawVerification(w io.Writer, v *verify.Report) error {
 		if c.Jumped > 0 {
 			note += fmt.Sprintf(" %s jumped", counted(c.Jumped, "record"))
 		}
-		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate, l.Entries, note)
+		t.row(l.Lane, orDash(l.Offset), l.End, orDash(l.Records), c.Read, c.Folded, c.Late, c.Filtered, c.Invalid, c.Ahead, c.Duplicate,
+			l.Entries, note)
 	}
 	if err := t.write(w, ""); err != nil {
 		return err

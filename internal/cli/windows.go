@@ -36,8 +36,9 @@ how many keys and events it holds and whether it is final.`,
 		Short: "Print the rows of one window",
 		Long: `Get reads the result topic with read_committed and prints one window: the revision that the ledger names, or with
 --revision exactly that one. START is RFC 3339, or milliseconds since 1970.`,
-		Example: "  millrace windows get flights hourly 2001-01-01T00:00:00Z\n  millrace windows get flights hourly 2001-01-01T00:00:00Z --key '{\"origin\":\"ATL\"}' --json",
-		Args:    exactly("NAME", "WINDOW", "START"),
+		Example: "  millrace windows get flights hourly 2001-01-01T00:00:00Z\n" +
+			"  millrace windows get flights hourly 2001-01-01T00:00:00Z --key '{\"origin\":\"ATL\"}' --json",
+		Args: exactly("NAME", "WINDOW", "START"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start, err := parseInstant("START", args[2])
 			if err != nil {
@@ -256,7 +257,8 @@ func ledgerRow(ctx context.Context, k ledger.Log, f rowFilter) (ledger.Row, erro
 	if err := knownWindow(f.pipeline, f.window, rows); err != nil {
 		return ledger.Row{}, err
 	}
-	return ledger.Row{}, fmt.Errorf("pipeline %s has no ledger row of window %s %s: it was not published, or the row was given up after retention.ledger; `millrace windows ls %s` lists what it has",
+	return ledger.Row{}, fmt.Errorf("pipeline %s has no ledger row of window %s %s: it was not published, or the row was given up after "+
+		"retention.ledger; `millrace windows ls %s` lists what it has",
 		f.pipeline, f.window, instant(f.start), f.pipeline)
 }
 

@@ -130,7 +130,9 @@ func (r *JobReport) Booked() int {
 
 // Clone is a report of its own.
 func (r *JobReport) Clone() *JobReport {
-	return &JobReport{Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More, Rollup: r.Rollup, Families: slices.Clone(r.Families)}
+	return &JobReport{
+		Counts: slices.Clone(r.Counts), Windows: slices.Clone(r.Windows), More: r.More, Rollup: r.Rollup, Families: slices.Clone(r.Families),
+	}
 }
 
 // String counts the windows by outcome in one line.

@@ -127,7 +127,7 @@ func (in ReplayInput) Range(scheduled time.Time) (from, to time.Time) {
 // schedule appends a time to the id that it is given.
 var replayIDPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$`)
 
-// CheckReplayID says whether a replay can have this id, and if not what would be valid.
+// CheckReplayID returns an error that says what would be valid when a replay cannot have this id.
 func CheckReplayID(id string) error {
 	if !replayIDPattern.MatchString(id) {
 		return fmt.Errorf("%q is not an id of a replay; want 1 to 100 of A-Z a-z 0-9 . _ : -, a letter or digit first", id)

@@ -52,7 +52,7 @@ func TestChildEndsWithAKilledParent(t *testing.T) {
 	require.Eventually(t, func() bool { return !alive(pid) }, patience, 5*time.Millisecond)
 }
 
-// alive tells whether the process runs. One that has ended and that nobody has waited for yet does not.
+// alive reports whether the process runs. One that has ended and that nobody has waited for yet does not.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if errors.Is(err, os.ErrNotExist) {

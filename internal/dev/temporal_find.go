@@ -120,7 +120,7 @@ func executable(path string) error {
 
 var versionText = regexp.MustCompile(`temporal version (\d+)\.(\d+)\.(\d+)`)
 
-// recentEnough tells whether the CLI at path is at least temporalVersion.
+// recentEnough reports whether the CLI at path is at least temporalVersion.
 func recentEnough(ctx context.Context, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
