@@ -47,9 +47,10 @@ func TestPlanCompact(t *testing.T) {
 		away   error
 		says   string
 	}{
-		"known":            {specs: fakeSpecs{own: orders(t)}, closed: none},
-		"unknown":          {closed: none, says: "compact orders: Temporal knows no pipeline of that name, or has forgotten it: start it"},
-		"removed":          {specs: fakeSpecs{own: orders(t), removed: true}, closed: none, says: "the pipeline was removed; delete the schedule"},
+		"known":   {specs: fakeSpecs{own: orders(t)}, closed: none},
+		"unknown": {closed: none, says: "compact orders: Temporal knows no pipeline of that name, or has forgotten it: start it"},
+		"removed": {specs: fakeSpecs{own: orders(t), removed: true}, closed: none,
+			says: "the pipeline was removed; delete the schedule"},
 		"is being removed": {specs: fakeSpecs{own: orders(t)}, says: "the pipeline is being removed by workflow remove:orders"},
 		"nobody knows":     {specs: fakeSpecs{own: orders(t)}, away: away, says: away.Error()},
 	} {
@@ -108,7 +109,8 @@ func TestDeleteSchedule(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 1, done.Count)
 	require.False(t, f.schedule.exists)
-	require.Equal(t, []string{"compact:orders", "compact:orders-2026-01-01T03:00:00Z"}, f.schedule.cancelled, "and it waited until they had ended")
+	require.Equal(t, []string{"compact:orders", "compact:orders-2026-01-01T03:00:00Z"}, f.schedule.cancelled,
+		"and it waited until they had ended")
 	require.Empty(t, f.schedule.running)
 
 	done, err = remove()

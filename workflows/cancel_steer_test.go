@@ -133,7 +133,8 @@ func removeSituations() []situation {
 		{state: contract.StateGrace, at: time.Minute, begin: in("", true)},
 		{state: contract.StateDone, ended: true, begin: in("", true)},
 	}
-	for _, step := range []string{contract.ActivityDeleteSchedule, contract.ActivityDeleteGroup, contract.ActivityFenceLanes, contract.ActivityEndLedger,
+	for _, step := range []string{contract.ActivityDeleteSchedule, contract.ActivityDeleteGroup, contract.ActivityFenceLanes,
+		contract.ActivityEndLedger,
 		contract.ActivityDeleteKeys} {
 		all = append(all, situation{state: contract.StateRemoving, name: fmt.Sprintf("in %s", step), at: time.Minute,
 			begin: in(step, true)})

@@ -106,7 +106,8 @@ func TestRemoveGoesInOrder(t *testing.T) {
 	require.Contains(t, result.Note, "journals")
 	require.Equal(t, []string{
 		contract.ActivitySurveyRemains, contract.ActivityAwaitReleased, contract.ActivityDeleteSchedule, contract.ActivityDeleteGroup,
-		contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityAwaitReleased, contract.ActivityDeleteGroup,
+		contract.ActivityFenceLanes, contract.ActivityEndLedger, contract.ActivityDeleteKeys, contract.ActivityAwaitReleased,
+		contract.ActivityDeleteGroup,
 		contract.ActivityDeleteTopics, contract.ActivityDeleteKeys + " with metas",
 	}, r.calls)
 	require.Equal(t, []string{"orders.ledger"}, r.deleted, "a topic that another pipeline names stays")

@@ -175,7 +175,8 @@ func TestReplayReminds(t *testing.T) {
 	p := newPast().differs()
 	env := pastEnv(p)
 	var notice contract.ReplayStatus
-	env.RegisterDelayedCallback(func() { notice = statusOf[contract.ReplayStatus](t, env) }, contract.DiffPatience-contract.DiffNotice+time.Minute)
+	env.RegisterDelayedCallback(func() { notice = statusOf[contract.ReplayStatus](t, env) },
+		contract.DiffPatience-contract.DiffNotice+time.Minute)
 	startPast(env, contract.ReplayInput{})
 	require.Contains(t, notice.Note, "NOTICE: it is rejected at ")
 	var noticed int

@@ -21,15 +21,17 @@ func askingPage() *shadowing {
 		ask:   contract.ReplayAsk{ReplayRef: contract.ReplayRef{Pipeline: "flights", ID: "fix-1"}, From: start, To: start.Add(8 * time.Hour)},
 		phase: contract.StateAsking, note: "1 of 3 windows differ: 0 keys added, 4 changed, 0 removed", until: &until,
 		plan: &contract.ReplayPlan{Windows: 3, Records: 4000, LeftOut: 7, Why: []contract.LeftWindow{left, left, left, left, left, left}},
-		summary: &contract.ReplaySummary{Windows: 3, Equal: 2, Differ: 1, Changed: 4, Checksum: "c0ffee", Differences: []contract.WindowDifference{{
-			WindowRef: report.WindowRef{Window: "hourly", Start: start.UnixMilli()}, Revision: 1, Changed: 4, OldEvents: 84, NewEvents: 85,
-		}}},
+		summary: &contract.ReplaySummary{Windows: 3, Equal: 2, Differ: 1, Changed: 4, Checksum: "c0ffee",
+			Differences: []contract.WindowDifference{{
+				WindowRef: report.WindowRef{Window: "hourly", Start: start.UnixMilli()}, Revision: 1, Changed: 4, OldEvents: 84, NewEvents: 85,
+			}}},
 	}
 }
 
 func TestReplayPageSaysWhatIsToBeDecided(t *testing.T) {
 	page := askingPage().page()
-	require.True(t, strings.HasPrefix(page, "**Waits for your decision.** The replay `fix-1` of **flights** is **asking**: 1 of 3 windows differ: 0 keys added, 4 changed, 0 removed.\n"), page)
+	require.True(t, strings.HasPrefix(page, "**Waits for your decision.** The replay `fix-1` of **flights** is **asking**: 1 of 3 "+
+		"windows differ: 0 keys added, 4 changed, 0 removed.\n"), page)
 	for _, text := range []string{
 		"Nothing of it is published unless somebody approves; without a decision it is rejected at 2001-01-08T00:00:00Z.",
 		"`millrace replay diff flights fix-1` | `show-diff` |",
@@ -56,9 +58,10 @@ func TestReplayPageAfterTheDecision(t *testing.T) {
 
 func TestReplayPageSaysWhichEventsAreLate(t *testing.T) {
 	for late, change := range map[string]func(*contract.ReplayAsk){
-		"Events that were late then are late again.":                                              func(*contract.ReplayAsk) {},
-		"Events that were late then are late again, except those in the late topic, which count.": func(a *contract.ReplayAsk) { a.FromLate = true },
-		"No event is late: whatever has arrived counts.":                                          func(a *contract.ReplayAsk) { a.Lateness = contract.LatenessNone },
+		"Events that were late then are late again.": func(*contract.ReplayAsk) {},
+		"Events that were late then are late again, except those in the late topic, which " +
+			"count.": func(a *contract.ReplayAsk) { a.FromLate = true },
+		"No event is late: whatever has arrived counts.": func(a *contract.ReplayAsk) { a.Lateness = contract.LatenessNone },
 	} {
 		s := askingPage()
 		change(&s.ask)

@@ -39,7 +39,8 @@ func carryHere(t *testing.T, w *workshop, f *carriedWindows, kind string) (booke
 	c, done := w.take(t, &spec.Spec{Name: "orders"})
 	defer done()
 	c.windows = f
-	job := contract.CarryOutJob{ID: "j", Kind: kind, Body: []byte(`{}`), Report: &contract.JobReport{Counts: []contract.JobCount{{Outcome: "moved", Windows: 7}}}}
+	job := contract.CarryOutJob{ID: "j", Kind: kind, Body: []byte(`{}`),
+		Report: &contract.JobReport{Counts: []contract.JobCount{{Outcome: "moved", Windows: 7}}}}
 	atOnce := func(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
 	err = c.CarryOut(t.Context(), job, atOnce, func(w contract.CarriedWindow) { booked = append(booked, w) })
 	return booked, err
@@ -50,7 +51,8 @@ func TestWhatBecameOfAJobsWindows(t *testing.T) {
 		id := ledger.WindowID{Window: "hourly", Start: 7}
 		f := &carriedWindows{books: []result.Carried{
 			{Window: id, Verdict: publish.VerdictPublished, Revision: 2}, {Window: id, Verdict: publish.VerdictDone, Revision: 2},
-			{Window: id, Verdict: publish.VerdictMoved, Revision: 3, Problem: "by now"}, {Window: id, Verdict: publish.VerdictOpen, Problem: "lanes"},
+			{Window: id, Verdict: publish.VerdictMoved, Revision: 3, Problem: "by now"},
+			{Window: id, Verdict: publish.VerdictOpen, Problem: "lanes"},
 			{Window: id, Verdict: publish.VerdictUnchanged}, {Window: id, Problem: "its base is gone"},
 		}}
 		ref := report.WindowRef{Window: "hourly", Start: 7}

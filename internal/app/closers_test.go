@@ -177,7 +177,8 @@ func TestUnpublishedWindowsAreCountedInWords(t *testing.T) {
 	} {
 		receipt := result.Receipt{Emitted: report.Emitted{Windows: c.all}}
 		for range c.failed {
-			receipt.Failed = append(receipt.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: start}, Problem: "no leader"})
+			receipt.Failed = append(receipt.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: start},
+				Problem: "no leader"})
 		}
 		require.ErrorContains(t, unpublished(receipt), c.want)
 	}

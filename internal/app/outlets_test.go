@@ -136,7 +136,8 @@ func TestRoundsJudgeKafka(t *testing.T) {
 		{name: "not published", report: unpublished, rounds: 5, bad: 5, opens: true},
 		{name: "not often enough", report: unpublished, rounds: 4, bad: 4},
 		{name: "slots not taken over", report: kafkaTrouble(8), rounds: 1, bad: 8, opens: true},
-		{name: "one slot of many", report: result.RoundReport{Round: report.Round{Closed: make([]report.ClosedWindow, 7)}, Kafka: []string{"slot 1: away"}},
+		{name: "one slot of many", report: result.RoundReport{Round: report.Round{Closed: make([]report.ClosedWindow, 7)},
+			Kafka: []string{"slot 1: away"}},
 			rounds: 10, good: 70, bad: 10},
 		{name: "windows that fail by themselves", report: result.RoundReport{Round: report.Round{Failed: []report.FailedWindow{{Problem: "incident mismatch"}}}},
 			rounds: 50},
@@ -217,7 +218,8 @@ func TestOtherPublicationsMeetTheBreaker(t *testing.T) {
 	})
 	pressing(t, func(t *testing.T, p *press) {
 		for start := range int64(60) {
-			p.report.Failed = append(p.report.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: start}, Problem: refused.Error(), Kafka: true})
+			p.report.Failed = append(p.report.Failed, report.FailedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: start},
+				Problem: refused.Error(), Kafka: true})
 		}
 		for n := range int64(5) {
 			require.Equal(t, n, p.outlet.Status().Totals.Failed, "one slot, however many windows it has")

@@ -24,8 +24,9 @@ func TestPlanNotesWindowsOfAnotherSpec(t *testing.T) {
 		recount bool
 		want    string
 	}{
-		"nothing corrected":            {windows: []plan.Window{own}, same: true},
-		"corrected, own spec":          {windows: []plan.Window{own, corrected}, same: true, want: "1 of the windows were published under another version"},
+		"nothing corrected": {windows: []plan.Window{own}, same: true},
+		"corrected, own spec": {windows: []plan.Window{own, corrected}, same: true,
+			want: "1 of the windows were published under another version"},
 		"corrected, another spec":      {windows: []plan.Window{corrected}},
 		"corrected, and counted again": {windows: []plan.Window{corrected}, same: true, recount: true, want: "than the pipeline has now"},
 	} {

@@ -316,7 +316,8 @@ func TestReceipts(t *testing.T) {
 		{"applied", contract.Receipt{Update: "pause", Generation: 3, RequestID: "r", Applied: true,
 			Lanes: []report.LaneReceipt{{Topic: "in", Partition: 1, Offset: 5}}},
 			[]string{"pause p: applied (generation 3, request r)", "committed in/1<5"}, ExitOK},
-		{"missing", contract.Receipt{Update: "flush", Missing: []report.LaneMissing{{Topic: "in", Partition: 2, Offset: 7, Want: 9, Reason: "no owner"}}},
+		{"missing", contract.Receipt{Update: "flush", Missing: []report.LaneMissing{{Topic: "in", Partition: 2, Offset: 7, Want: 9,
+			Reason: "no owner"}}},
 			[]string{"accepted, not applied everywhere", "MISSING in/2 at offset 7 of 9: no owner"}, ExitIncomplete},
 		{"drained", contract.Receipt{Update: "stop", Applied: true, Drained: &yes,
 			Emitted: &report.Emitted{Windows: 2, Published: 1, Keys: 3, Events: 4, Revisions: []report.ClosedWindow{

@@ -62,7 +62,8 @@ func TestDrawCompacts(t *testing.T) {
 		Runs: []compactRun{
 			{listed: listed{Started: instant(noon.UnixMilli()), Open: true},
 				state: contract.CompactStatus{State: contract.StateRollingUp, Note: "rolling up what is due", Bound: noon}},
-			{listed: listed{Started: instant(noon.UnixMilli())}, state: contract.CompactStatus{State: contract.StateDone, Bound: noon, CompactWork: compacted}},
+			{listed: listed{Started: instant(noon.UnixMilli())}, state: contract.CompactStatus{State: contract.StateDone, Bound: noon,
+				CompactWork: compacted}},
 			{listed: listed{Started: instant(noon.UnixMilli())}, fails: "the archive is not shared"},
 		},
 	}

@@ -59,7 +59,8 @@ func TestMissingRowsAreExplained(t *testing.T) {
 			text, err := json.Marshal(row)
 			require.NoError(t, err)
 			id := row.ID()
-			k.Append(source.TopicPartition{Topic: "orders.ledger", Partition: int32(id.Slot(ledger.DefaultSlots))}, source.Record{Key: id.Key(), Value: text})
+			k.Append(source.TopicPartition{Topic: "orders.ledger", Partition: int32(id.Slot(ledger.DefaultSlots))},
+				source.Record{Key: id.Key(), Value: text})
 			err = getWindow(t.Context(), &shell{out: io.Discard}, k, rowFilter{pipeline: "orders", window: "hourly", start: 3_600_000})
 			require.ErrorContains(t, err, c.want)
 			require.NotContains(t, err.Error(), c.never)
@@ -71,7 +72,8 @@ func TestMissingRowsAreExplained(t *testing.T) {
 func TestStatusShowsWhatIsKept(t *testing.T) {
 	at := time.Date(2001, 1, 2, 3, 4, 5, 6, time.UTC)
 	for want, v := range map[string]statusView{
-		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12 (reported at 2001-01-02T03:04:05Z)\n": {
+		"kept: 350 ledger rows, 1 window with contents, the oldest final since 2001-01-01T00:00:00Z, sweep backlog 12 (reported at " +
+			"2001-01-02T03:04:05Z)\n": {
 			Kept: &report.Kept{Rows: 350, Results: 1, Oldest: 978307200000, Backlog: 12}, KeptAt: &at,
 		},
 		"kept: 1 ledger row, 0 windows with contents, sweep backlog 0\n":       {Kept: &report.Kept{Rows: 1}},

@@ -156,7 +156,8 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	require.NoError(t, err)
 	code, out, errs = millrace(t, "status", "flights", "--spec", flightsSpec)
 	require.Equal(t, ExitOK, code, errs)
-	require.Contains(t, out, "REMOVAL remove:flights has fenced 1 lane of the pipeline and has not ended; finish it with `millrace rm flights`\n")
+	require.Contains(t, out, "REMOVAL remove:flights has fenced 1 lane of the pipeline and has not ended; finish it with `millrace "+
+		"rm flights`\n")
 	require.Regexp(t, `flights/2 +fenced .*a removal has fenced it and has not ended\n`, out)
 }
 

@@ -59,7 +59,8 @@ func TestReplayUsage(t *testing.T) {
 
 func TestReplayInput(t *testing.T) {
 	job := rereadJob{
-		in: contract.ReplayInput{Pipeline: "flights", Recount: true}, from: "2001-01-01T01:00:00+01:00", to: "978393600000", scope: "first-offset",
+		in: contract.ReplayInput{Pipeline: "flights", Recount: true}, from: "2001-01-01T01:00:00+01:00", to: "978393600000",
+		scope: "first-offset",
 	}
 	in, err := job.input()
 	require.NoError(t, err)
@@ -105,14 +106,17 @@ func askingStatus() contract.ReplayStatus {
 		Ask: &contract.ReplayAsk{From: firstHour, To: firstHour.Add(3 * time.Hour), Window: "hourly", Lateness: contract.LatenessNone, Rate: 5},
 		Plan: &contract.ReplayPlan{
 			Windows: 3, Records: 1000, Bytes: 200_000, RedisBytes: 1 << 20, Seconds: 90, Rate: 50_000, Notes: []string{"a note"},
-			First: &report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()}, Last: &report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()},
-			LeftOut: 5, Why: []contract.LeftWindow{{Window: &report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()}, Detail: "it is not final"}},
+			First:   &report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()},
+			Last:    &report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()},
+			LeftOut: 5, Why: []contract.LeftWindow{{Window: &report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()},
+				Detail: "it is not final"}},
 		},
-		Summary: &contract.ReplaySummary{Windows: 3, Equal: 2, Differ: 1, Added: 1, Changed: 4, Checksum: "c0ffee", Differences: []contract.WindowDifference{{
-			WindowRef: report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()}, Revision: 2, Added: 1, Changed: 4, OldKeys: 8, NewKeys: 9,
-			OldEvents: 100, NewEvents: 107, Wrong: []string{contract.PlaceView},
-			Details: []string{`view: keys: 0 missing, 1 with other values, 0 too many; keys {"origin":"JFK"}`},
-		}}},
+		Summary: &contract.ReplaySummary{Windows: 3, Equal: 2, Differ: 1, Added: 1, Changed: 4, Checksum: "c0ffee",
+			Differences: []contract.WindowDifference{{
+				WindowRef: report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()}, Revision: 2, Added: 1, Changed: 4, OldKeys: 8, NewKeys: 9,
+				OldEvents: 100, NewEvents: 107, Wrong: []string{contract.PlaceView},
+				Details: []string{`view: keys: 0 missing, 1 with other values, 0 too many; keys {"origin":"JFK"}`},
+			}}},
 	}
 }
 
@@ -120,7 +124,8 @@ func TestDrawReplayStatus(t *testing.T) {
 	var b bytes.Buffer
 	require.NoError(t, drawReplayStatus(&b, askingStatus()))
 	for _, text := range []string{
-		"replay fix-1 of flights: asking: 1 of 3 windows differ: ...\n  waits for a decision; without one it is rejected at 2026-01-08T12:00:00Z\n",
+		"replay fix-1 of flights: asking: 1 of 3 windows differ: ...\n  waits for a decision; without one it is rejected at " +
+			"2026-01-08T12:00:00Z\n",
 		"  from 2001-01-01T00:00:00Z to 2001-01-01T03:00:00Z, window hourly, no event is late, at most 5 records a second\n",
 		"  3 windows: 1000 records, 200k bytes; about 1.05M bytes in Redis and 1m30s at 50k records a second\n",
 		"  the first is hourly 2001-01-01T00:00:00Z, the last hourly", "  note: a note\n",
@@ -135,9 +140,10 @@ func TestDrawReplayStatus(t *testing.T) {
 	b.Reset()
 	reading := askingStatus()
 	reading.State, reading.Summary, reading.Until = contract.StateReading, nil, nil
-	reading.Progress = &contract.ReplayProgress{Read: 250, Records: 1000, Rate: 50, Windows: 3, Waits: "flights/0 lags", Lanes: []contract.ReplayLanePart{{
-		ReplayLane: contract.ReplayLane{Topic: "flights", End: 1000}, Offset: 250, Rate: 50,
-	}}}
+	reading.Progress = &contract.ReplayProgress{Read: 250, Records: 1000, Rate: 50, Windows: 3, Waits: "flights/0 lags",
+		Lanes: []contract.ReplayLanePart{{
+			ReplayLane: contract.ReplayLane{Topic: "flights", End: 1000}, Offset: 250, Rate: 50,
+		}}}
 	require.NoError(t, drawReplayStatus(&b, reading))
 	require.Contains(t, b.String(), "  25 % read, 250 of 1000 records at 50/s, 15s left; 0 of 3 windows compared; it waits: flights/0 lags\n")
 	require.Contains(t, b.String(), "flights/0     250  1000   750         50\n")
@@ -168,10 +174,11 @@ func TestHintsNameThePipeline(t *testing.T) {
 
 func TestDrawReplayResult(t *testing.T) {
 	job := new(contract.JobReport)
-	job.Add(contract.CarriedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()}, Outcome: contract.CarriedPublished, Revision: 3})
+	job.Add(contract.CarriedWindow{WindowRef: report.WindowRef{Window: "hourly", Start: firstHour.UnixMilli()},
+		Outcome: contract.CarriedPublished, Revision: 3})
 	r := contract.ReplayResult{
-		Pipeline: "flights", ID: "fix-1", Outcome: contract.OutcomeCarriedOut, Note: "1 published", Began: noon, Ended: noon.Add(90 * time.Second),
-		Published: job,
+		Pipeline: "flights", ID: "fix-1", Outcome: contract.OutcomeCarriedOut, Note: "1 published",
+		Began: noon, Ended: noon.Add(90 * time.Second), Published: job,
 	}
 	var b bytes.Buffer
 	require.NoError(t, drawReplayResult(&b, r))
@@ -190,7 +197,8 @@ func TestDrawReplayResult(t *testing.T) {
 	r.Plan = askingStatus().Plan
 	b.Reset()
 	require.NoError(t, drawReplayResult(&b, r))
-	require.Contains(t, b.String(), "took 1m30s\n  5 windows left out:\n    hourly 2001-01-01T00:00:00Z: it is not final\n    and 4 more\n  published:")
+	require.Contains(t, b.String(), "took 1m30s\n  5 windows left out:\n    hourly 2001-01-01T00:00:00Z: it is not final\n    and "+
+		"4 more\n  published:")
 	job.Add(contract.CarriedWindow{Outcome: contract.CarriedMoved})
 	require.Equal(t, ExitIncomplete, Code(left(r)))
 	require.Equal(t, contract.CarriedMoved, job.Windows[0].Outcome, "what somebody should look at comes first")

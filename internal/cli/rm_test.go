@@ -143,8 +143,10 @@ func rmOf(ctx context.Context, r *removals, in contract.RemoveInput, answers io.
 // A dry run shows a removal that is running and leaves it alone, whatever that waits for and however the dry run was asked for.
 func TestADryRunLeavesARunningRemovalAlone(t *testing.T) {
 	for name, status := range map[string]contract.RemoveStatus{
-		"asking: waits for an approval, until 2026-11-29T12:00:00Z at the longest": removal(contract.StateAsking, "waits for an approval", contract.RemoveInput{}),
-		"grace: keeps the lanes fenced, until 2026-11-29T12:00:00Z\n":              removal(contract.StateGrace, "keeps the lanes fenced", contract.RemoveInput{Topics: true}),
+		"asking: waits for an approval, until 2026-11-29T12:00:00Z at the longest": removal(contract.StateAsking,
+			"waits for an approval", contract.RemoveInput{}),
+		"grace: keeps the lanes fenced, until 2026-11-29T12:00:00Z\n": removal(contract.StateGrace,
+			"keeps the lanes fenced", contract.RemoveInput{Topics: true}),
 	} {
 		for _, yes := range []bool{false, true} {
 			r := &removals{running: true, status: status}
@@ -166,7 +168,8 @@ func TestADryRunLeavesARunningRemovalAlone(t *testing.T) {
 func TestARemovalThatRunsInAnotherWayIsRefused(t *testing.T) {
 	r := &removals{running: true, status: removal(contract.StateAsking, "", contract.RemoveInput{})}
 	_, _, err := rmOf(t.Context(), r, contract.RemoveInput{Topics: true, GraceSeconds: 60, Approved: true}, nil, false)
-	require.EqualError(t, err, "remove:shop is running already, and was started in another way: it deletes no topics, its grace is 10m, not 1m. "+
+	require.EqualError(t, err, "remove:shop is running already, and was started in another way: it deletes no topics, its grace is "+
+		"10m, not 1m. "+
 		"Follow it with `millrace rm shop`, or cancel it with `temporal workflow cancel --workflow-id remove:shop` and start again")
 	require.Equal(t, ExitFailed, Code(err))
 	require.Zero(t, r.approved+r.cancelled)
@@ -176,7 +179,8 @@ func TestARemovalThatRunsInAnotherWayIsRefused(t *testing.T) {
 }
 
 func TestARemovalThatRunsInTheSameWayIsFollowed(t *testing.T) {
-	r := &removals{running: true, status: removal(contract.StateAsking, "waits for an approval: millrace rm shop --topics", contract.RemoveInput{Topics: true})}
+	r := &removals{running: true, status: removal(contract.StateAsking, "waits for an approval: millrace rm shop --topics",
+		contract.RemoveInput{Topics: true})}
 	r.result = contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeRemoved, Note: "journals are out of reach"}
 	out, errs, err := rmOf(t.Context(), r, contract.RemoveInput{Topics: true, GraceSeconds: 600, Approved: true}, nil, false)
 	require.NoError(t, err)
@@ -199,7 +203,8 @@ func TestARemovalWaitsForADryRun(t *testing.T) {
 
 func TestARemovalOfNothingFails(t *testing.T) {
 	r := &removals{status: contract.RemoveStatus{State: contract.StateDone}}
-	r.result = contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeNothing, Note: "nothing of pipeline shop is here: no key in Redis"}
+	r.result = contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeNothing,
+		Note: "nothing of pipeline shop is here: no key in Redis"}
 	for _, dry := range []bool{false, true} {
 		out, errs, err := rmOf(t.Context(), r, contract.RemoveInput{Approved: true, DryRun: dry}, nil, false)
 		require.EqualError(t, err, "rm shop: nothing of pipeline shop is here: no key in Redis")
@@ -230,9 +235,11 @@ func TestInterruptsSayWhatGoesOn(t *testing.T) {
 		Report(&said, err)
 		return said.String()
 	}
-	require.Equal(t, "millrace: interrupted: the removal goes on as workflow remove:shop; follow it with `millrace rm shop --topics --grace 1d`, or cancel it "+
+	require.Equal(t, "millrace: interrupted: the removal goes on as workflow remove:shop; follow it with `millrace rm shop "+
+		"--topics --grace 1d`, or cancel it "+
 		"with `temporal workflow cancel --workflow-id remove:shop`\n",
-		interrupted(&removals{status: removal(contract.StateGrace, "", contract.RemoveInput{})}, contract.RemoveInput{Topics: true, GraceSeconds: 86400, Approved: true}, nil))
+		interrupted(&removals{status: removal(contract.StateGrace, "", contract.RemoveInput{})}, contract.RemoveInput{Topics: true,
+			GraceSeconds: 86400, Approved: true}, nil))
 	require.Equal(t, "millrace: interrupted\n",
 		interrupted(&removals{status: removal(contract.StateSurveying, "", contract.RemoveInput{})}, contract.RemoveInput{DryRun: true}, nil))
 
@@ -276,20 +283,26 @@ func TestStatusOfAHalfRemovedPipeline(t *testing.T) {
 		require.NoError(t, drawStatus(&b, statusView{Pipeline: "shop", State: "stopped", Removal: removalOf(t.Context(), r, "shop", lanes)}))
 		return b.String()
 	}
-	require.Contains(t, draw(), "REMOVAL remove:shop has fenced 2 lanes of the pipeline and ended before it was done (canceled); finish it with "+
+	require.Contains(t, draw(), "REMOVAL remove:shop has fenced 2 lanes of the pipeline and ended before it was done (canceled); "+
+		"finish it with "+
 		"`millrace rm shop --topics`\n")
 	r.running = true
-	require.Contains(t, draw(), "and goes on (removing: fences every lane, until 2026-11-29T12:00:00Z at the longest); follow it with `millrace rm shop --topics`\n")
+	require.Contains(t, draw(), "and goes on (removing: fences every lane, until 2026-11-29T12:00:00Z at the longest); follow it "+
+		"with `millrace rm shop --topics`\n")
 	lanes = lanes[2:]
 	require.NotContains(t, draw(), "REMOVAL")
 }
 
 func TestDrawRemoved(t *testing.T) {
-	steps := []contract.RemoveStep{{Step: contract.RemoveGroup, Count: 1}, {Step: contract.RemoveFence, Count: 4}, {Step: contract.RemoveLedger, Count: 17},
-		{Step: contract.RemoveKeys, Count: 66}, {Step: contract.RemoveGroup}, {Step: contract.RemoveTopics, Count: 1}, {Step: contract.RemoveMetas, Count: 4}}
+	steps := []contract.RemoveStep{{Step: contract.RemoveGroup, Count: 1}, {Step: contract.RemoveFence, Count: 4},
+		{Step: contract.RemoveLedger, Count: 17},
+		{Step: contract.RemoveKeys, Count: 66}, {Step: contract.RemoveGroup}, {Step: contract.RemoveTopics, Count: 1},
+		{Step: contract.RemoveMetas, Count: 4}}
 	var b bytes.Buffer
-	require.NoError(t, drawRemoved(&b, contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeRemoved, Note: "a note", Steps: steps}))
-	require.Equal(t, "shop: removed\ndeleted: consumer group, 70 keys, 1 topic; fenced: 4 lanes; the ledger's rows were given up (17 records written)\na note\n", b.String())
+	require.NoError(t, drawRemoved(&b, contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeRemoved, Note: "a note",
+		Steps: steps}))
+	require.Equal(t, "shop: removed\ndeleted: consumer group, 70 keys, 1 topic; fenced: 4 lanes; the ledger's rows were given up "+
+		"(17 records written)\na note\n", b.String())
 	b.Reset()
 	require.NoError(t, drawRemoved(&b, contract.RemoveResult{Pipeline: "shop", Outcome: contract.OutcomeDryRun, Note: "nothing was deleted"}))
 	require.Equal(t, "shop: dry run; nothing was deleted\n", b.String())

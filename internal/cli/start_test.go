@@ -119,7 +119,8 @@ func TestAStartSaysWhatIsUnread(t *testing.T) {
 func TestEveryChoiceIsExplained(t *testing.T) {
 	help := choiceHelp()
 	for _, choice := range []string{
-		report.ChoiceWait, report.ChoiceSkip, report.ChoiceRebuild, report.ChoiceRestart, report.ChoiceRetry, report.ChoiceAccept, report.ChoiceRefuse,
+		report.ChoiceWait, report.ChoiceSkip, report.ChoiceRebuild, report.ChoiceRestart, report.ChoiceRetry, report.ChoiceAccept,
+		report.ChoiceRefuse,
 	} {
 		require.Regexp(t, `(?m)^  `+choice+` +\S`, help)
 	}

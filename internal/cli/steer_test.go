@@ -16,7 +16,8 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 func TestDrawRecovery(t *testing.T) {
 	s := contract.RecoverStatus{
 		Batch: report.RecoveryBatch{Pipeline: "p", Worker: "w", Storm: &report.Storm{Since: noon, Changes: 7, Delay: 500}},
-		State: contract.StateDeciding, Note: "1 of 2 lanes are parked", Totals: contract.RecoverTotals{Lanes: 2, Running: 1, Entries: 10, Reread: 5},
+		State: contract.StateDeciding, Note: "1 of 2 lanes are parked", Totals: contract.RecoverTotals{Lanes: 2, Running: 1,
+			Entries: 10, Reread: 5},
 		Steps: []report.StepReport{{Step: "restore", By: "inline", Began: noon, Took: 1500, Slowest: "in/1", Sums: report.StepSums{Done: 2}}},
 		Lanes: []report.RecoveredLane{
 			{Topic: "in", State: report.LaneRunning, FromEpoch: 3, ToEpoch: 4, Entries: 10},
@@ -62,13 +63,16 @@ func TestDecisions(t *testing.T) {
 func TestDrawDegrade(t *testing.T) {
 	s := contract.DegradeStatus{
 		Pipeline: "p", Worker: "w", Dependency: "redis", State: contract.StateDegraded, Began: noon, Changes: 1,
-		Machines: []contract.DegradedMachine{{Replica: 2, Level: "journal", Since: noon, Highest: "paused", Override: "hold", Times: []contract.LevelTime{{Level: "paused", Took: 1500}}}},
-		Timeline: []report.LevelChange{{At: noon, Replica: 2, From: "normal", To: "journal", Reason: "commit errors", Numbers: []report.LevelNumber{{Name: "error_rate", Value: 0.9}}}},
-		Proof:    &contract.JournalProof{Balanced: true, Text: "spilled 9 commits"},
+		Machines: []contract.DegradedMachine{{Replica: 2, Level: "journal", Since: noon, Highest: "paused", Override: "hold",
+			Times: []contract.LevelTime{{Level: "paused", Took: 1500}}}},
+		Timeline: []report.LevelChange{{At: noon, Replica: 2, From: "normal", To: "journal", Reason: "commit errors",
+			Numbers: []report.LevelNumber{{Name: "error_rate", Value: 0.9}}}},
+		Proof: &contract.JournalProof{Balanced: true, Text: "spilled 9 commits"},
 	}
 	var b bytes.Buffer
 	require.NoError(t, drawDegrade(&b, listed{WorkflowID: "degrade:p:w:redis"}, s))
-	for _, text := range []string{"redis of p on w: degraded\n", "workflow degrade:p:w:redis, since 2026-01-01T12:00:00Z, 1 change", "paused 1.5s", "normal → journal",
+	for _, text := range []string{"redis of p on w: degraded\n",
+		"workflow degrade:p:w:redis, since 2026-01-01T12:00:00Z, 1 change", "paused 1.5s", "normal → journal",
 		"error_rate 0.9", "the journal balances: spilled 9 commits"} {
 		require.Contains(t, b.String(), text)
 	}
@@ -79,7 +83,8 @@ func TestLevelReceipts(t *testing.T) {
 		{Replica: 0, Status: report.LevelStatus{Level: "journal", Override: "hold"}}, {Replica: 1, Problem: "nobody polls the host queue"}}}
 	var b bytes.Buffer
 	require.NoError(t, drawLevelReceipt(&b, "degrade:p:w:redis", r))
-	require.Contains(t, b.String(), "hold: NOT APPLIED everywhere by degrade:p:w:redis (request r)\n  replica 0: level journal, override hold\n  replica 1: nobody polls")
+	require.Contains(t, b.String(), "hold: NOT APPLIED everywhere by degrade:p:w:redis (request r)\n  replica 0: level journal, "+
+		"override hold\n  replica 1: nobody polls")
 	require.Equal(t, ExitIncomplete, Code(notTaken(r)))
 	r.Applied, r.Machines = true, r.Machines[:1]
 	require.NoError(t, notTaken(r))

@@ -213,7 +213,8 @@ func unknownPipelines(t *testing.T, run terminalRun) {
 // lists checks that what lists something prints one array, however much there is.
 func lists(t *testing.T, run terminalRun) {
 	for line, least := range map[string]int{
-		"status": 1, "degrade status flights": 0, "recover ls flights": 1, "replay ls flights": 0, "windows ls flights": 0, "windows ls flights --window hourly": 0,
+		"status": 1, "degrade status flights": 0, "recover ls flights": 1, "replay ls flights": 0, "windows ls flights": 0,
+		"windows ls flights --window hourly": 0,
 	} {
 		code, out, errs := run(append(strings.Fields(line), "--json")...)
 		require.Equal(t, ExitOK, code, errs)

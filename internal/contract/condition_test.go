@@ -135,7 +135,8 @@ func TestStandingIsBounded(t *testing.T) {
 
 // What a worker's heartbeat says and what its Degrade reports are one condition.
 func TestTwoSourcesOfOneDegradation(t *testing.T) {
-	status := report.DependencyStatus{Dependency: report.DependencyRedis, Level: report.LevelJournal, Since: noon, Reason: "away", Worker: "host/1:77"}
+	status := report.DependencyStatus{Dependency: report.DependencyRedis, Level: report.LevelJournal, Since: noon, Reason: "away",
+		Worker: "host/1:77"}
 	heard := EngineConditions(EngineStatus{Pipeline: "orders", Dependencies: []report.DependencyStatus{status}}, true, noon)
 	told := ChildConditions("orders", true, ChildState{
 		ID: DegradeID("orders", "host/1:77", report.DependencyRedis), State: string(report.LevelJournal), Note: "away", Since: noon,
@@ -169,7 +170,8 @@ func TestLevelsMeanWhatTheyStop(t *testing.T) {
 		{report.DependencyStatus{Dependency: redis, Level: report.LevelNormal, Override: report.OverrideHold}, true, ConditionOverride},
 		{report.DependencyStatus{Dependency: redis, Level: report.LevelNormal, Override: report.OverrideClose}, true, ConditionOverride},
 		{report.DependencyStatus{Dependency: redis, Level: report.LevelJournal, Override: report.OverrideOpen}, true, ConditionClosingSuspended},
-		{report.DependencyStatus{Dependency: redis, Level: report.LevelThrottled, Override: report.OverrideHold}, true, ConditionClosingSuspended},
+		{report.DependencyStatus{Dependency: redis, Level: report.LevelThrottled, Override: report.OverrideHold}, true,
+			ConditionClosingSuspended},
 		{report.DependencyStatus{Dependency: redis, Level: report.LevelPaused, Override: report.OverrideOpen}, true, ConditionHeld},
 		{report.DependencyStatus{Dependency: redis, Level: report.LevelPaused, Override: report.OverrideOpen}, false, ConditionOverride},
 		{report.DependencyStatus{Dependency: results, Level: report.LevelPaused, Override: report.OverrideOpen}, true, ConditionClosingSuspended},
@@ -200,7 +202,8 @@ func TestOrdersSayWhatTheyStop(t *testing.T) {
 		healthy  bool
 	}{
 		{report.LevelNormal, report.OverrideHold, "running, redis on w held by an operator: hold at level normal: night", true},
-		{report.LevelJournal, report.OverrideOpen, "running, but no window closes: redis on w held by an operator: open at level journal: night", true},
+		{report.LevelJournal, report.OverrideOpen, "running, but no window closes: redis on w held by an operator: open at level " +
+			"journal: night", true},
 		{report.LevelPaused, report.OverrideOpen, "stalled: redis on w takes no commits since 12:04:00 and nothing can be journalled " +
 			"(open at level paused: night; the journal takes no more)", false},
 	} {

@@ -127,7 +127,8 @@ func TestRequestsRefuseUnknownFieldsByName(t *testing.T) {
 		{"replay at a rate with a unit", `{"pipeline":"orders","yesterday":true,"rate":"1k"}`, &ReplayInput{},
 			`replay: rate is "1k"; want whole records a second, 1 to 100000000, or 0 for what a twentieth of a processor folds`},
 		{"approval of nothing", `{"reason":"x"}`, &ApproveDiffRequest{}, "approve: checksum is missing"},
-		{"approval of something else", `{"checksun":"x"}`, &ApproveDiffRequest{}, `approve: unknown field "checksun"; want only checksum, reason`},
+		{"approval of something else", `{"checksun":"x"}`, &ApproveDiffRequest{},
+			`approve: unknown field "checksun"; want only checksum, reason`},
 		{"reject", `{"reason":7}`, &RejectRequest{}, "reject: reason is 7; want a text"},
 		{"no rate", `{}`, &SetRateRequest{}, "set-rate: records_per_second is missing"},
 		{"no limit", `{"records_per_second":0}`, &SetRateRequest{}, ""},
@@ -183,7 +184,8 @@ func TestBounds(t *testing.T) {
 	require.Len(t, kept[0].Incident.Choices, MaxChoices)
 	require.Len(t, lanes[len(lanes)-1].Incident.Choices, 20, "the input is not changed")
 
-	b := report.RecoveryBatch{Lanes: make([]report.LaneRef, MaxRecoveryLanes+3), More: 1, Storm: &report.Storm{Timeline: make([]report.StormEvent, 90)}}
+	b := report.RecoveryBatch{Lanes: make([]report.LaneRef, MaxRecoveryLanes+3), More: 1,
+		Storm: &report.Storm{Timeline: make([]report.StormEvent, 90)}}
 	short := BoundBatch(b)
 	require.Len(t, short.Lanes, MaxRecoveryLanes)
 	require.Equal(t, 4, short.More)

@@ -46,7 +46,8 @@ func TestServerAnswers(t *testing.T) {
 		return resp.StatusCode, string(body)
 	}
 	_, text := get("/metrics")
-	for _, want := range []string{`outcome="folded"`, `outcome="past"`, `millrace_refused_records_total{`, `reason="too_far_past"`, `millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`,
+	for _, want := range []string{`outcome="folded"`, `outcome="past"`, `millrace_refused_records_total{`, `reason="too_far_past"`,
+		`millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`,
 		`kind="lane-parked",otel_scope_name="millrace",otel_scope_schema_url="",otel_scope_version="",pipeline="p"} 2`, `kind="storm"`,
 		`millrace_build_info{go="go1.`} {
 		require.Contains(t, text, want)
