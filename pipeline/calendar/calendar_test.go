@@ -3,21 +3,22 @@ package calendar
 import (
 	"io"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/tests/long"
 )
 
-// period is what the periods of a unit are named by on the local clock; names only grow.
-func period(unit Unit, at time.Time) int {
-	year, month, day := at.Date()
+// period is what the periods of a unit longer than an hour are named by on the local clock; names only grow.
+func period(unit Unit, date time.Time) int {
+	year, month, day := date.Date()
 	switch unit {
 	case Day:
 		return (year*100+int(month))*100 + day
 	case Week:
-		monday := at.AddDate(0, 0, -(int(at.Weekday())+6)%7)
+		monday := date.AddDate(0, 0, -(int(date.Weekday())+6)%7)
 		year, month, day = monday.Date()
 		return (year*100+int(month))*100 + day
 	case Month:
@@ -28,28 +29,37 @@ func period(unit Unit, at time.Time) int {
 	return year
 }
 
-// search finds the bounds in [from, to) by looking at the clock step by step, in milliseconds.
-func search(unit Unit, zone *time.Location, from, to int64, step time.Duration) []int64 {
-	var bounds []int64
-	latest := 0
+// clockHour names the hour that a clock shows; names grow unless the clock is put back.
+func clockHour(t time.Time) int {
+	year, month, day := t.Date()
+	return ((year*100+int(month))*100+day)*100 + t.Hour()
+}
+
+// search finds the bounds of every unit after from and before to by looking at the clock step by step, in milliseconds.
+func search(zone *time.Location, from, to int64, step time.Duration) map[Unit][]int64 {
+	bounds, latest := map[Unit][]int64{}, map[Unit]int{}
+	before := clockHour(time.UnixMilli(from).Add(-step).In(zone))
+	shown := -1 // the day of the month at the last look
 	for at := from; at < to; at += step.Milliseconds() {
-		now, before := time.UnixMilli(at).In(zone), time.UnixMilli(at).Add(-step).In(zone)
-		if unit == Hour {
-			clock := func(t time.Time) int64 {
-				return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), 0, 0, 0, time.UTC).Unix()
-			}
-			if now.Minute() == 0 && now.Second() == 0 || clock(now) > clock(before) {
-				bounds = append(bounds, at)
-			}
+		now := time.UnixMilli(at).In(zone)
+		hour := clockHour(now)
+		if at > from && (now.Minute() == 0 && now.Second() == 0 || hour > before) {
+			bounds[Hour] = append(bounds[Hour], at)
+		}
+		before = hour
+		year, month, day := now.Date()
+		if day == shown {
 			continue
 		}
+		shown = day
 		// The clock names a period in the calendar's own time, so that no offset is added twice.
-		local := time.Date(now.Year(), now.Month(), now.Day(), now.Hour(), now.Minute(), now.Second(), 0, time.UTC)
-		if p := period(unit, local); p > latest {
-			if latest > 0 {
-				bounds = append(bounds, at)
+		date := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+		for _, unit := range Units()[1:] {
+			p := period(unit, date)
+			if p > latest[unit] && at > from {
+				bounds[unit] = append(bounds[unit], at)
 			}
-			latest = p
+			latest[unit] = max(latest[unit], p)
 		}
 	}
 	return bounds
@@ -102,18 +112,18 @@ func TestBoundsAreWhatTheClockShows(t *testing.T) {
 			points = append(points[:18:18], points[len(points)-6:]...)
 		}
 		points = append(points, at(t, "2024-03-01T00:00:00Z")/1000)
-		for _, unit := range Units() {
-			c, err := New(unit, name)
-			require.NoError(t, err)
-			for _, p := range points {
-				step, around := time.Minute, int64(30*hourSeconds)
-				if p%60 != 0 || name == "Africa/Monrovia" {
-					step, around = time.Second, hourSeconds
-				}
-				from, to := (p-around)/60*60*1000, (p+around)/60*60*1000
-				want := search(unit, location(t, name), from, to, step)
-				want = slices.DeleteFunc(want, func(b int64) bool { return b == from })
-				require.Equal(t, want, listed(c, from, to), "%s around %s", c, time.Unix(p, 0).UTC())
+		require.Equal(t, Hour, Units()[0])
+		for _, p := range points {
+			step, around := time.Minute, int64(30*hourSeconds)
+			if p%60 != 0 || name == "Africa/Monrovia" {
+				step, around = time.Second, hourSeconds
+			}
+			from, to := (p-around)/60*60*1000, (p+around)/60*60*1000
+			want := search(location(t, name), from, to, step)
+			for _, unit := range Units() {
+				c, err := New(unit, name)
+				require.NoError(t, err)
+				require.Equal(t, want[unit], listed(c, from, to), "%s around %s", c, time.Unix(p, 0).UTC())
 			}
 		}
 	}
@@ -125,13 +135,13 @@ func TestBoundsSecondBySecond(t *testing.T) {
 		{"America/St_Johns", "2010-11-06T23:00:00Z", "2010-11-08T05:00:00Z"},
 		{"Pacific/Apia", "2011-12-29T09:00:00Z", "2012-01-01T12:00:00Z"},
 	} {
+		from, to := at(t, c.from), at(t, c.to)
+		want := search(location(t, c.zone), from, to, time.Second)
 		for _, unit := range []Unit{Hour, Day} {
 			grid, err := New(unit, c.zone)
 			require.NoError(t, err)
-			from, to := at(t, c.from), at(t, c.to)
-			want := slices.DeleteFunc(search(unit, location(t, c.zone), from, to, time.Second), func(b int64) bool { return b == from })
-			require.NotEmpty(t, want)
-			require.Equal(t, want, listed(grid, from, to), grid.String())
+			require.NotEmpty(t, want[unit])
+			require.Equal(t, want[unit], listed(grid, from, to), grid.String())
 		}
 	}
 }
@@ -180,17 +190,28 @@ func TestLongPeriods(t *testing.T) {
 	}
 }
 
-// TestOffsetsAreTheLibrarys looks at every zone there is, every other day.
+// TestOffsetsAreTheLibrarys looks at every zone there is, at both sides of its transitions and every few days between.
 func TestOffsetsAreTheLibrarys(t *testing.T) {
 	from, to := at(t, "1840-01-01T00:00:00Z")/1000, at(t, "2262-01-01T00:00:00Z")/1000
+	step := int64(241*hourSeconds + 13)
+	if long.Wanted {
+		step = 61*hourSeconds + 13
+	}
 	for _, name := range Zones() {
 		zone, err := LoadZone(name)
 		require.NoError(t, err)
 		loc := location(t, name)
-		for sec := from; sec < to; sec += 61*hourSeconds + 13 {
+		compare := func(sec int64) {
 			if _, want := time.Unix(sec, 0).In(loc).Zone(); int64(want) != zone.spanAt(sec).offset {
 				require.Equal(t, int64(want), zone.spanAt(sec).offset, "%s at %s", name, time.Unix(sec, 0).UTC())
 			}
+		}
+		for sec := from; sec < to; sec += step {
+			compare(sec)
+		}
+		for _, sec := range zone.transitions(from, to) {
+			compare(sec - 1)
+			compare(sec)
 		}
 	}
 }

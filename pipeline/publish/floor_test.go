@@ -3,7 +3,6 @@ package publish_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/tests/long"
 )
 
 func TestMain(m *testing.M) {
@@ -131,7 +131,7 @@ func TestTakeOverReadsRowsInForce(t *testing.T) {
 		return kafka.records
 	}
 	history := 20_000
-	if os.Getenv("MILLRACE_TEST_LONG") != "" {
+	if long.Wanted {
 		history = 100_000
 	}
 	few, many := read(1_000), read(history)

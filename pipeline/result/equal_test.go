@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/result"
+	"millrace/tests/long"
 )
 
 const overlapping = header + `
@@ -22,7 +23,7 @@ watermark: {out_of_orderness: 5m, idle_timeout: 5s}
 // comes when everything has been read; windows of three kinds share the slices.
 func TestClosingAtOnceOrLateIsEqual(t *testing.T) {
 	for _, lateness := range []string{"0s", "25m"} {
-		for seed := range uint64(2) {
+		for seed := range long.Seeds(1, 2) {
 			t.Run(fmt.Sprintf("lateness %s seed %d", lateness, seed), func(t *testing.T) {
 				run := func(every int, change ...func(*result.Config)) *world {
 					w := newWorld(t, overlapping+"allowed_lateness: "+lateness, 3)

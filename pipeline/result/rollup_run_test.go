@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/publish"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
+	"millrace/tests/long"
 	"millrace/tests/oracle"
 )
 
@@ -331,7 +332,7 @@ func TestTwoRunsAtOnce(t *testing.T) {
 // TestRollupsConverge corrects minutes, runs up to any bound and lets closers die, in any order: the run that comes last leaves
 // what the oracle says of everything that ever arrived.
 func TestRollupsConverge(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range long.Seeds(2, 6) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		w := newRolling(t, "Europe/Berlin", 2)
 		from := time.Date(2023, 10, 28, 20, 0, 0, 0, time.UTC).UnixMilli()

@@ -9,13 +9,14 @@ import (
 	"millrace/pipeline/shadow"
 	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/shadow/plan"
+	"millrace/tests/long"
 )
 
 // TestRecountFindsWhatWasCounted: with the spec of the pipeline every window is equal, whatever the lanes went through.
 func TestRecountFindsWhatWasCounted(t *testing.T) {
 	for name, windows := range map[string]string{"hourly": hourly, "families": families, "sliding": sliding, "impatient": impatient} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(6) {
+			for seed := range long.Seeds(2, 6) {
 				t.Run(fmt.Sprint(seed), func(t *testing.T) {
 					text := summing("v", windows)
 					w := newWorld(t, seed, text, 3)
@@ -39,7 +40,7 @@ func TestRecountFindsWhatWasCounted(t *testing.T) {
 func TestReplayNamesWhatDiffers(t *testing.T) {
 	for name, windows := range map[string]string{"families": families, "sliding": sliding} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(4) {
+			for seed := range long.Seeds(2, 4) {
 				w := newWorld(t, seed, summing("v", windows), 4)
 				w.live(700)
 				replayed := summing("v2", windows)
@@ -86,7 +87,7 @@ func TestReplayCountsWhatCameLate(t *testing.T) {
 	for _, lateness := range []plan.Lateness{plan.None, plan.FromLate} {
 		for name, windows := range map[string]string{"hourly": hourly, "impatient": impatient, "sliding": sliding} {
 			t.Run(string(lateness)+"/"+name, func(t *testing.T) {
-				for seed := range uint64(3) {
+				for seed := range long.Seeds(1, 3) {
 					text := summing("v", windows)
 					w := newWorld(t, seed, text, 3)
 					w.live(600)

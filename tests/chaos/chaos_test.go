@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/tests/long"
 	"millrace/tests/rig"
 )
 
@@ -103,7 +104,7 @@ func fresh() []uint64 {
 // scale is that of `make chaos`.
 func scale() Scale {
 	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch(), Clocks: true, Losses: true, Denied: true}
-	if rig.Long {
+	if long.Wanted {
 		s.Away = 2 * time.Minute
 	}
 	return s

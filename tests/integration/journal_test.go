@@ -14,6 +14,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
+	"millrace/tests/long"
 	"millrace/tests/rig"
 )
 
@@ -92,7 +93,7 @@ func (p *pipeline) degraded(worker string) (out contract.DegradeStatus) {
 func TestRedisAwayIsJournalled(t *testing.T) {
 	t.Parallel()
 	absence, pace := 15*time.Second, 45
-	if rig.Long {
+	if long.Wanted {
 		absence, pace = time.Minute, 150
 	}
 	yaml, lines := rig.Flights(t, 40_000)

@@ -20,6 +20,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/report"
 	"millrace/pipeline/shadow/diff"
+	"millrace/tests/long"
 	"millrace/tests/oracle"
 	"millrace/tests/rig"
 )
@@ -57,7 +58,7 @@ func TestRecount(t *testing.T) {
 			w := newWorld(t, rig.Servers{Redis: rdb.Addr})
 			p := w.newPipeline(seconds, partitions-1)
 			h := &recounting{pipeline: p, rdb: rdb.Client(), total: 330}
-			if rig.Long {
+			if long.Wanted {
 				h.total = 3300
 			}
 			h.live()

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"millrace/tests/long"
 	"millrace/tests/rig"
 )
 
@@ -46,7 +47,7 @@ const (
 // How long the commits of a pipeline under a constant load take beside a replay of its past, against two runs without one. All
 // in one worker, one after the other, so that the two without say how much the machine itself varies.
 func TestCommitsBesideAReplay(t *testing.T) {
-	if !rig.Long {
+	if !long.Wanted {
 		t.Skip("it measures, and takes three minutes on a machine that does nothing else; set MILLRACE_TEST_LONG")
 	}
 	w := newWorld(t, rig.Servers{})

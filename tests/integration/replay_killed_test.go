@@ -12,6 +12,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/store"
+	"millrace/tests/long"
 	"millrace/tests/rig"
 )
 
@@ -48,7 +49,7 @@ var replayKills = []replayKill{
 // A worker is killed with -9 in every step of a replay. The next one goes on from what the shadow has committed, the diff is the
 // oracle's, and it is published once. In turns the right spec and the wrong one count, so that the same windows differ again.
 func TestReplayKilledInEveryStep(t *testing.T) {
-	if !rig.Long {
+	if !long.Wanted {
 		t.Skip("each kill costs the 30 s after which Temporal gives a worker up; set MILLRACE_TEST_LONG")
 	}
 	t.Parallel()

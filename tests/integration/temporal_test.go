@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/dev"
+	"millrace/tests/long"
 	"millrace/tests/rig"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestTemporalAway(t *testing.T) {
 	t.Parallel()
 	absence, pace := 20*time.Second, 50
-	if rig.Long {
+	if long.Wanted {
 		absence, pace = 2*time.Minute, 180
 	}
 	yaml, lines := rig.Flights(t, 40_000)

@@ -72,6 +72,7 @@ func live(t *testing.T, noCache bool) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
+	t.Parallel() // it waits most of the time
 	s, input := newOrders(t)
 	s.noCache = noCache
 	s.startWorkers("worker-a", "worker-b")
@@ -288,6 +289,7 @@ func TestTemporalAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
+	t.Parallel() // it waits most of the time
 	s, input := newOrders(t)
 	s.startWorkers("worker-a", "worker-b")
 	require.NoError(t, s.startPipeline(contract.PipelineID("orders"), input))

@@ -140,19 +140,13 @@ func (s *stack) comesTo(id, state string) (status contract.ReplayStatus) {
 
 // TestReplays takes Replay through what it can do on Temporal's development server: workflow and activities are the real ones, what
 // they act on is scripted.
-func TestReplays(t *testing.T) { replays(t, false) }
+func TestReplays(t *testing.T) { replays(t) }
 
-// The same with a workflow cache of nothing: every workflow task replays from the start.
-func TestReplaysWithoutWorkflowCache(t *testing.T) { replays(t, true) }
-
-func replays(t *testing.T, noCache bool) {
+func replays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
-	if noCache {
-		worker.SetStickyWorkflowCacheSize(0)
-		defer worker.SetStickyWorkflowCacheSize(10_000)
-	}
+	t.Parallel() // it waits most of the time
 	s := newTemporal(t)
 	own, err := spec.Parse("orders.yaml", []byte(ordersYAML))
 	require.NoError(t, err)

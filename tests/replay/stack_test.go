@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,6 +63,13 @@ func newTemporal(t *testing.T) *stack {
 	}
 	s.startTemporal()
 	return s
+}
+
+// in is the same stack for a subtest.
+func (s *stack) in(t *testing.T) *stack {
+	within := *s
+	within.t = t
+	return &within
 }
 
 func newStack(t *testing.T) *stack {
@@ -137,8 +145,15 @@ func (s *stack) startTemporal() {
 // programs is where the worker is built, once for all tests.
 var programs string
 
+// testsAtOnce is how many tests run at the same time: they wait for servers and timeouts most of the time.
+const testsAtOnce = "6"
+
 func TestMain(m *testing.M) {
-	var err error
+	err := flag.Set("test.parallel", testsAtOnce) // which the command line overrides
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if programs, err = os.MkdirTemp("", "millrace-replay-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

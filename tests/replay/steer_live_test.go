@@ -17,25 +17,33 @@ import (
 
 // TestSteer takes RecoverLanes, Degrade and ReplayWAL through what they can do on Temporal's development server: the workflows and
 // activities are the real ones, what they act on is scripted.
-func TestSteer(t *testing.T) { steer(t, false) }
+func TestSteer(t *testing.T) { steer(t) }
 
-// The same with a workflow cache of nothing: every workflow task replays from the start.
-func TestSteerWithoutWorkflowCache(t *testing.T) { steer(t, true) }
+// TestWithoutWorkflowCache does what TestSteer and TestReplays do with a workflow cache of nothing: every workflow task replays from
+// the start. The cache is one for all workers of a process, so no other test runs meanwhile.
+func TestWithoutWorkflowCache(t *testing.T) {
+	worker.SetStickyWorkflowCacheSize(0)
+	t.Cleanup(func() { worker.SetStickyWorkflowCacheSize(10_000) })
+	t.Run("steer", steer)
+	t.Run("replays", replays)
+}
 
-func steer(t *testing.T, noCache bool) {
+func steer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs Temporal's development server")
 	}
-	if noCache {
-		worker.SetStickyWorkflowCacheSize(0)
-		defer worker.SetStickyWorkflowCacheSize(10_000)
-	}
+	t.Parallel() // it waits most of the time
 	s := newTemporal(t)
 	shared := newProcess("shared")
-	defer s.serve(shared, contract.TaskQueue)()
-	recoverLanes(s, shared)
-	replayWAL(s)
-	degrade(s)
+	t.Cleanup(s.serve(shared, contract.TaskQueue))
+	for name, steered := range map[string]func(*stack){
+		"RecoverLanes": func(s *stack) { recoverLanes(s, shared) }, "ReplayWAL": replayWAL, "Degrade": degrade,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			steered(s.in(t))
+		})
+	}
 }
 
 func steerBatch(p *process, n int64) report.RecoveryBatch {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/tests/long"
 	"millrace/tests/oracle"
 )
 
@@ -40,7 +41,7 @@ func Flights(t *testing.T, most int) (yaml string, lines [][]byte) {
 	t.Helper()
 	yaml, lines = flightsOnce()
 	require.NotEmpty(t, lines)
-	if most > 0 && !Long {
+	if most > 0 && !long.Wanted {
 		lines = lines[:most]
 	}
 	return yaml, lines

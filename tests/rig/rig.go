@@ -25,9 +25,6 @@ import (
 // Patience bounds every wait for something that takes a second or two on an idle machine.
 const Patience = 90 * time.Second
 
-// Long asks for all of the input and for outages as long as those in the field.
-var Long = os.Getenv("MILLRACE_TEST_LONG") != ""
-
 // shared are the servers and programs that all tests use. Each is made when the first test asks for it.
 var shared struct {
 	dir      string // removed at the end
