@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/wal"
 	"millrace/pipeline/wal/faultfs"
+	"millrace/tests/long"
 )
 
 // TestFaults lets every write, sync and rename of an archiving fail in turn. Either the archiving succeeds or no file has
@@ -68,7 +69,7 @@ func TestCrash(t *testing.T) {
 	want, err := NewDir(whole, "archive").Write(t.Context(), schema, row, passing(contents))
 	require.NoError(t, err)
 	for _, power := range []bool{false, true} {
-		for seed := range uint64(10) {
+		for seed := range long.Seeds(4, 10) {
 			for step := 1; ; step++ {
 				fs := &crashing{FS: faultfs.New(0), left: step, power: power, rnd: rand.New(rand.NewPCG(seed, 1))}
 				_, err := NewDir(fs, "archive").Write(t.Context(), schema, row, passing(contents))
