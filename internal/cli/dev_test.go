@@ -13,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/contract"
+	"millrace/tests/long"
 	"millrace/tests/oracle"
 )
 
@@ -24,6 +26,9 @@ import (
 func TestDevDrain(t *testing.T) {
 	const records = 10_000
 	for _, partitions := range []int{1, 4, 16} {
+		if partitions == defaultPartitions && !long.Wanted {
+			continue // the tests that steer a pipeline have as many
+		}
 		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
 			dir := t.TempDir()
 			feed, out := filepath.Join(dir, "feed.jsonl"), filepath.Join(dir, "out.jsonl")
@@ -133,6 +138,7 @@ func TestSecondTerminal(t *testing.T) {
 	require.Contains(t, text, "pipeline flights: paused")
 	receipt("resume", "flights")
 	require.Equal(t, 2, receipt("scale", "flights", "2").Replicas)
+	recovered(t, run, 2)
 
 	code, text, problem = run("verify", "flights")
 	require.Equal(t, ExitOK, code, text+problem)
@@ -155,4 +161,32 @@ func TestSecondTerminal(t *testing.T) {
 	log, err = os.ReadFile(filepath.Join(dir, "worker.log"))
 	require.NoError(t, err)
 	require.NotContains(t, string(log), "level=ERROR")
+}
+
+// recovered waits until every replica has recovered lanes, and no recovery is under way. One that is under way when its replica is
+// stopped fails, and the worker warns of it.
+func recovered(t *testing.T, run terminalRun, replicas int) {
+	t.Helper()
+	var listing string
+	if !assert.Eventually(t, func() bool {
+		var code int
+		code, listing, _ = run("recover", "ls", "flights", "--last", "0", "--json")
+		var all []struct {
+			Open   bool
+			Status contract.RecoverStatus
+		}
+		if code != ExitOK || json.Unmarshal([]byte(listing), &all) != nil {
+			return false
+		}
+		ended := make(map[int]bool) // replicas of which a recovery has ended
+		for _, r := range all {
+			if r.Open {
+				return false
+			}
+			ended[r.Status.Batch.Replica] = true
+		}
+		return len(ended) == replicas
+	}, time.Minute, 200*time.Millisecond) {
+		require.Fail(t, "recoveries are under way, or a replica has none", listing)
+	}
 }

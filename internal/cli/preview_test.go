@@ -12,13 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/spec"
+	"millrace/tests/long"
 	"millrace/tests/oracle"
 )
 
 // TestPreviewEqualsOracle folds random records, many of them broken, late or odd, under random specs and compares what
 // the real lanes and the real merge make of them with the naive computation.
 func TestPreviewEqualsOracle(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range long.Seeds(20, 60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			text := randomSpec(r)
