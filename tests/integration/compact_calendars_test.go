@@ -14,6 +14,7 @@ import (
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/report"
+	"millrace/tests/long"
 	"millrace/tests/oracle"
 	"millrace/tests/rig"
 )
@@ -56,7 +57,7 @@ type calendars struct {
 // the oracle's. Then Redis is emptied while the pipeline is stopped, and one minute is corrected by an event that was late: its
 // hour, its day and its month get one revision each, made from what the states topic holds of their other children.
 func TestCompactCalendars(t *testing.T) {
-	if !rig.Long {
+	if !long.Wanted {
 		t.Skip("floors rise once a minute, and Temporal gives a killed worker up after 30 s; set MILLRACE_TEST_LONG")
 	}
 	t.Parallel()
