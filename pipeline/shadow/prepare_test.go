@@ -25,10 +25,12 @@ func TestWhatCannotBeReadAgainIsRefused(t *testing.T) {
 		all    bool // nothing is left
 		reason string
 	}{
-		"compacted topic":  {func(w *world) { w.kafka.settings["cleanup.policy"] = "compact,delete" }, true, plan.ReasonCompacted},
+		"compacted topic": {func(w *world) {
+			w.kafka.SetTopicSetting("orders", "cleanup.policy", "compact,delete")
+		}, true, plan.ReasonCompacted},
 		"topic made again": {func(w *world) { w.kafka.SetTopicID("orders", "another") }, true, plan.ReasonOtherTopic},
-		"log trimmed":      {func(w *world) { w.kafka.trim(first, 40) }, false, plan.ReasonTrimmed},
-		"log gone":         {func(w *world) { w.kafka.trim(first, int64(len(w.lanes[0].log))) }, false, plan.ReasonTrimmed},
+		"log trimmed":      {func(w *world) { w.kafka.Trim(first, 40) }, false, plan.ReasonTrimmed},
+		"log gone":         {func(w *world) { w.kafka.Trim(first, int64(len(w.lanes[0].log))) }, false, plan.ReasonTrimmed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 3, text, 2)
@@ -78,7 +80,7 @@ func TestLogTrimmedWhileItIsReadEndsTheShadow(t *testing.T) {
 	w := newWorld(t, 4, text, 2)
 	w.live(300)
 	w.begin(w.ask(plan.AsRead, text))
-	w.kafka.trim(source.TopicPartition{Topic: "orders", Partition: 1}, 60)
+	w.kafka.Trim(source.TopicPartition{Topic: "orders", Partition: 1}, 60)
 	_, err := shadow.Run(w.ctx, w.runConfig())
 	require.ErrorIs(t, err, source.ErrOffsetOutOfRange)
 }
@@ -137,7 +139,6 @@ func TestShadowIsBoundedInMemory(t *testing.T) {
 	w.begin(w.ask(plan.None, text))
 	cfg := w.runConfig()
 	cfg.MemoryLimit = 10_000
-	cfg.Open = func(r source.ReaderConfig) source.Reader { return w.kafka.open(r) }
 	require.NoError(t, shadow.SetRate(w.ctx, w.store, "orders", "r1", 500)) // the watch comes four times a second
 	_, err := shadow.Run(w.ctx, cfg)
 	var memory *shadow.MemoryError

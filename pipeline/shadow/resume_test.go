@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/shadow"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
@@ -110,13 +111,14 @@ func TestNothingIsFoldedBesideACommit(t *testing.T) {
 	require.NoError(t, shadow.SetRate(w.ctx, w.store, "orders", "r1", 3000))
 	run := w.newProcess()
 	lane := regexp.MustCompile(`orders@r1/orders/(\d)}`)
+	var delivered [8]atomic.Int64 // batches that lanes have taken, by partition
 	var held, beside atomic.Int64
 	run.faults.Gate(func(ctx context.Context, op storetest.Op) {
 		found := lane.FindStringSubmatch(strings.Join(op.Args, " "))
 		if found == nil || !op.Write() {
 			return
 		}
-		taken := &w.kafka.delivered[found[1][0]-'0']
+		taken := &delivered[found[1][0]-'0']
 		rest := func(d time.Duration) {
 			select {
 			case <-time.After(d):
@@ -129,7 +131,11 @@ func TestNothingIsFoldedBesideACommit(t *testing.T) {
 		held.Add(1)
 		beside.Add(taken.Load() - before)
 	})
-	_, err := shadow.Run(run.ctx, run.config())
+	cfg := run.config()
+	cfg.Open = func(cfg source.ReaderConfig) source.Reader {
+		return w.kafka.OpenReader(cfg, func(int64) { delivered[cfg.Partition].Add(1) })
+	}
+	_, err := shadow.Run(run.ctx, cfg)
 	require.NoError(t, err)
 	require.Greater(t, held.Load(), int64(10))
 	require.LessOrEqual(t, beside.Load(), held.Load()/10, "of %d writes", held.Load())
@@ -138,7 +144,7 @@ func TestNothingIsFoldedBesideACommit(t *testing.T) {
 
 // openings notes from where lanes are read.
 type openings struct {
-	kafka *logs
+	kafka *publishtest.Kafka
 	mu    sync.Mutex
 	at    map[int32][]int64
 }
@@ -147,7 +153,7 @@ func (o *openings) open(cfg source.ReaderConfig) source.Reader {
 	o.mu.Lock()
 	o.at[cfg.Partition] = append(o.at[cfg.Partition], cfg.Offset)
 	o.mu.Unlock()
-	return o.kafka.open(cfg)
+	return o.kafka.OpenReader(cfg, nil)
 }
 
 // requireCommitted requires that no lane was read from below what an earlier attempt had begun with, nor from above what is

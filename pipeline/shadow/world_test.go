@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
+const topicID = "topic"
+
 const (
 	minute = int64(60_000)
 	hour   = 60 * minute
@@ -77,7 +79,7 @@ type world struct {
 	r      *rand.Rand
 	text   string
 	spec   *spec.Spec
-	kafka  *logs
+	kafka  *publishtest.Kafka
 	server *miniredis.Miniredis
 	redis  redis.UniversalClient
 	store  *store.Store
@@ -94,7 +96,7 @@ func newWorld(t *testing.T, seed uint64, text string, partitions int) *world {
 	server := miniredis.RunT(t)
 	w := &world{
 		t: t, ctx: t.Context(), r: rand.New(rand.NewPCG(seed, 3)), text: text, spec: s, server: server,
-		kafka: &logs{Kafka: publishtest.New(), settings: map[string]string{}, start: map[source.TopicPartition]int64{}}, clock: base,
+		kafka: publishtest.New(), clock: base,
 	}
 	w.redis = storetest.Client(t, server.Addr(), false)
 	w.store = store.New(w.redis)
@@ -307,9 +309,11 @@ func (w *world) begin(ask plan.Ask) *plan.Plan {
 
 func (w *world) runConfig() shadow.RunConfig {
 	return shadow.RunConfig{
-		Pipeline: "orders", ID: "r1", Store: w.store, Ledger: w.kafka, Base: w.contents(), Open: w.kafka.open, By: "test",
+		Pipeline: "orders", ID: "r1", Store: w.store, Ledger: w.kafka, Base: w.contents(), Open: w.open, By: "test",
 	}
 }
+
+func (w *world) open(cfg source.ReaderConfig) source.Reader { return w.kafka.OpenReader(cfg, nil) }
 
 func (w *world) contents() *publish.Contents {
 	return &publish.Contents{Kafka: w.kafka, State: w.store}

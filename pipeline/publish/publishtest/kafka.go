@@ -32,19 +32,20 @@ const (
 // Step is one request of a closer.
 type Step struct {
 	N    int    // running number, from 0
-	Name string // partitions, ends, read, open, begin, send, commit, close
+	Name string // partitions, ends, offsets, read, open, begin, send, commit, close
 	Slot int    // of open, begin, send, commit and close
 }
 
 // Kafka implements publish.Kafka. It is safe for concurrent use.
 type Kafka struct {
-	mu     sync.Mutex
-	topics map[string][]*partition
-	ids    map[string]string // of topics
-	epochs map[int]int
-	open   map[int]*transaction
-	plan   func(Step) Outcome
-	seen   int
+	mu       sync.Mutex
+	topics   map[string][]*partition
+	ids      map[string]string            // of topics
+	settings map[string]map[string]string // of topics
+	epochs   map[int]int
+	open     map[int]*transaction
+	plan     func(Step) Outcome
+	seen     int
 }
 
 var _ publish.Kafka = (*Kafka)(nil)
@@ -67,7 +68,10 @@ type transaction struct {
 
 // New returns a cluster without topics.
 func New() *Kafka {
-	return &Kafka{topics: map[string][]*partition{}, ids: map[string]string{}, epochs: map[int]int{}, open: map[int]*transaction{}}
+	return &Kafka{
+		topics: map[string][]*partition{}, ids: map[string]string{}, settings: map[string]map[string]string{}, epochs: map[int]int{},
+		open: map[int]*transaction{},
+	}
 }
 
 // AddTopic makes a topic, or adds partitions to it.
@@ -198,13 +202,7 @@ func (k *Kafka) ReadCommitted(_ context.Context, tp source.TopicPartition, from 
 		if from > stable {
 			return &source.OutOfRangeError{TopicPartition: tp, Offset: from, Ends: source.Ends{Start: p.start, End: stable, HighWatermark: p.end()}}
 		}
-		for at := max(from, p.start); at < stable; at++ {
-			e := p.records[at-p.start]
-			if !e.marker && (e.txn == nil || e.txn.committed) {
-				records = append(records, e.record)
-			}
-		}
-		next = stable
+		records, next = k.committed(p, from), stable
 		return nil
 	})
 	if err != nil {
