@@ -39,14 +39,14 @@ func (r *running) compareWindow(ctx context.Context, view *survey.View, w *plan.
 		return err
 	}
 	found := counting{keys: sum.Rows(), events: events, checksum: sum.String()}
-	row := r.rows[w.ID()]
+	row := r.ofEdition(r.rows[w.ID()])
 	h := r.headerOf(view, ref, w, row, found)
-	if hasMoved(w, row, r.edition) {
+	if hasMoved(w, row) {
 		h.Problem = "the window was published anew since the plan was made; begin another replay"
 		return r.keepHeader(ctx, h)
 	}
 	if r.cfg.Audit != nil {
-		if h.Wrong, err = r.cfg.Audit.Compare(ctx, r.ofEdition(row), r.countedOf(ctx, view, ref, w, found)); err != nil {
+		if h.Wrong, err = r.cfg.Audit.Compare(ctx, row, r.countedOf(ctx, view, ref, w, found)); err != nil {
 			return err
 		}
 	}
@@ -59,10 +59,7 @@ func (r *running) compareWindow(ctx context.Context, view *survey.View, w *plan.
 }
 
 // hasMoved reports whether a window's row is not the one that the plan was made for.
-func hasMoved(w *plan.Window, row *ledger.Row, edition int) bool {
-	if row != nil && row.Edition != edition {
-		row = nil
-	}
+func hasMoved(w *plan.Window, row *ledger.Row) bool {
 	if w.Base == nil || row == nil {
 		return (w.Base == nil) != (row == nil)
 	}
@@ -106,7 +103,8 @@ func (r *running) headerOf(view *survey.View, ref window.Ref, w *plan.Window, ro
 }
 
 // covers are the lanes of the row that a correction publishes. What it says of how the lanes themselves have decided stays as
-// it is: a later replay begins there. What they hold of the window is what was counted.
+// it is, or is what the floor says where there is no row: a later replay begins there. What they hold of the window is what was
+// counted.
 func (r *running) covers(view *survey.View, ref window.Ref, w *plan.Window, row *ledger.Row) []ledger.Cover {
 	var covers []ledger.Cover
 	if row != nil {
@@ -118,14 +116,13 @@ func (r *running) covers(view *survey.View, ref window.Ref, w *plan.Window, row 
 		_, last, folded := l.Share(ranges)
 		k := slices.IndexFunc(covers, func(c ledger.Cover) bool { return c.Partition == p.Partition && c.Topic == p.Topic })
 		if k < 0 {
-			if folded == 0 {
+			if folded == 0 && (row != nil || w.Covered[i] == 0) {
 				continue
 			}
-			covers = append(covers, ledger.Cover{Topic: p.Topic, Partition: p.Partition, Era: p.Era, TopicID: p.TopicID, FirstOffset: -1})
-			k = len(covers) - 1
-			if r.plan.Lateness == plan.AsRead {
-				covers[k].Offset = w.Ends[i]
-			}
+			k = len(covers)
+			covers = append(covers, ledger.Cover{
+				Topic: p.Topic, Partition: p.Partition, Offset: w.Covered[i], Era: p.Era, TopicID: p.TopicID, FirstOffset: -1,
+			})
 		}
 		covers[k].LastOffset, covers[k].Folded = last, folded
 	}

@@ -94,7 +94,7 @@ func (b *builder) refuseUnreadable() {
 			case known && c.Era != era:
 				return refuse(p.id, ReasonEra, "an operator's decision gave lane %s/%d another past within the range; "+
 					"count what lies before it and what lies after it apart", f.Topic, f.Partition)
-			case c.Folded > 0 && c.FirstOffset < f.LogStart:
+			case c.FirstOffset >= 0 && c.FirstOffset < f.LogStart:
 				return refuseTrimmed(p.id, f, b.earliestWhole(p.ref.Window))
 			case c.Offset > f.LogEnd:
 				return refuse(p.id, ReasonTruncated, "its row covers %s/%d up to offset %d, and the log ends at %d",
@@ -207,7 +207,10 @@ func (b *builder) earliestWhole(family int) int64 {
 
 // windowOf says what a window is compared with, and where its events end.
 func (b *builder) windowOf(p *picked, lanes []Lane) Window {
-	w := Window{Name: p.id.Window, Start: p.ref.Start, End: p.end, Deadline: b.windows.Deadline(p.ref), Ends: make([]int64, len(lanes))}
+	w := Window{
+		Name: p.id.Window, Start: p.ref.Start, End: p.end, Deadline: b.windows.Deadline(p.ref),
+		Ends: make([]int64, len(lanes)), Covered: make([]int64, len(lanes)),
+	}
 	if row := p.row; row != nil {
 		w.Base = &Base{
 			Edition: row.Edition, Revision: row.Revision, Checksum: row.Checksum, Keys: row.Keys, Events: row.Events, Spec: row.Spec,
@@ -215,11 +218,10 @@ func (b *builder) windowOf(p *picked, lanes []Lane) Window {
 	}
 	for i := range lanes {
 		l := &lanes[i]
-		switch c := p.cover(l.Topic, l.Partition); b.ask.Lateness {
-		case AsRead:
+		c := p.cover(l.Topic, l.Partition)
+		w.Covered[i], w.Ends[i] = max(c.Offset, 0), l.End
+		if b.ask.Lateness == AsRead {
 			w.Ends[i] = min(max(c.Offset, l.Start), l.End)
-		default:
-			w.Ends[i] = l.End
 		}
 	}
 	return w

@@ -175,10 +175,10 @@ func (b *builder) anchorAtFirst(lane *Lane, h *laneHistory, f *Facts, windows []
 	start, end := int64(-1), int64(0)
 	for k := range windows {
 		c := windows[k].cover(f.Topic, f.Partition)
-		if c.Folded == 0 {
+		switch { // a replay may have published none of the events that the lane has counted, so their number says nothing
+		case c.FirstOffset < 0 && c.Folded == 0:
 			continue
-		}
-		if c.FirstOffset < 0 {
+		case c.FirstOffset < 0:
 			return anchor{}, &unlaid{reason: ReasonControl, lane: f}
 		}
 		if start < 0 || c.FirstOffset < start {

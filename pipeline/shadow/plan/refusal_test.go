@@ -230,3 +230,34 @@ func TestScopeFollowsTheCost(t *testing.T) {
 	}
 	require.Equal(t, seals, p.Lanes[0].Seals, "rows of other windows say what was passed as well")
 }
+
+// TestCorrectedRowsSayWhereTheLanesBegan: what a replay has published of a window, nothing of one lane and something of another
+// that had no event of it, says nothing about where the lanes themselves have found events.
+func TestCorrectedRowsSayWhereTheLanesBegan(t *testing.T) {
+	s, b, facts := book(t, 10)
+	row := b.Rows[ledger.WindowID{Window: "hourly", Start: 5 * hour}]
+	row.Replay = &ledger.ReplayOrigin{ID: "a", Lateness: ledger.LatenessNone}
+	row.Lanes[0].Folded, row.Lanes[0].LastOffset = 0, -1
+	row.Lanes[1].FirstOffset, row.Lanes[1].Basis, row.Lanes[1].Recountable = -1, store.Basis{}, false
+	lay := func(scope Scope) (*Plan, error) {
+		sel, err := Select(Ask{
+			Pipeline: "orders", ID: "r", From: 5 * hour, To: 6 * hour, Lateness: AsRead, Live: s, Spec: s, Scope: scope,
+		}, b)
+		require.NoError(t, err)
+		return sel.Build(facts, stamped(facts))
+	}
+	p, err := lay(Whole)
+	require.NoError(t, err)
+	require.Equal(t, []int64{62, 62}, p.Windows[0].Covered)
+	row.Lanes[1].Folded = 0
+	p, err = lay(FromFirstOffset)
+	require.NoError(t, err)
+	require.Equal(t, int64(50), p.Lanes[0].Start)
+	require.Equal(t, int64(62), p.Lanes[0].End)
+	require.Zero(t, p.Lanes[1].Offsets())
+	facts[0].LogStart, facts[0].FirstTime = 51, 51*hour/10
+	_, err = lay("")
+	var refused *RefusedError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, ReasonTrimmed, refused.Reason())
+}

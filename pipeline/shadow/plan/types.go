@@ -84,6 +84,8 @@ type Window struct {
 	Deadline int64   `json:"deadline"` // under the spec that counts
 	Base     *Base   `json:"base"`     // nil: the window is final and was never published, so it is empty
 	Ends     []int64 `json:"ends"`     // by lane: no event of the window at or above counts
+	// Covered says, by lane, up to where the pipeline's own lanes had read when the window became final, whatever counts now.
+	Covered []int64 `json:"covered"`
 }
 
 // ID names the window.
