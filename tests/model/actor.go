@@ -23,7 +23,7 @@ type actor struct {
 	done bool
 }
 
-// spawn starts an actor. wait, if not nil, tells that it has nothing to do.
+// spawn starts an actor. wait, if not nil, reports whether the actor has nothing to do.
 func (w *World) spawn(p *proc, l *laneProc, wait func() bool, body func(a *actor)) *actor {
 	a := &actor{proc: p, lane: l, wait: wait}
 	a.next, a.stop = iter.Pull(func(hand func(struct{}) bool) {
@@ -42,7 +42,7 @@ func (a *actor) pause() bool {
 	return !a.dead
 }
 
-// ready tells whether the actor can run.
+// ready reports whether the actor can run.
 func (a *actor) ready(step int) bool {
 	return !a.done && !a.crashed && step >= a.thaw && (a.wait == nil || !a.wait())
 }

@@ -186,7 +186,7 @@ func (w *World) checkBasis(p int, ref *reference, member string, first int64, ba
 	}
 }
 
-// letGo tells whether a lane was allowed to drop a slice. It may then be there in part: a lane that writes its state
+// letGo reports whether a lane was allowed to drop a slice. It may then be there in part: a lane that writes its state
 // again drops it first, and may crash before its offset moves.
 func (w *World) letGo(p int, start int64) bool { return w.plan.LastDeadline(start) <= w.asked[p] }
 
@@ -302,7 +302,8 @@ func (w *World) checkFloor(slot int32, f *ledger.Floor) {
 	w.ledger.floors[at] = f.End
 	for id, rows := range w.ledger.rows {
 		wid := ledger.WindowID{Window: id.name, Start: id.start}
-		if last := &rows[len(rows)-1]; id.name == f.Window && wid.Slot(slots) == int(slot) && last.End <= f.End && !last.Final && last.Events > 0 {
+		last := &rows[len(rows)-1]
+		if id.name == f.Window && wid.Slot(slots) == int(slot) && last.End <= f.End && !last.Final && last.Events > 0 {
 			w.fail("%s: revision %d is not final, and the floor lies at %+d", id, last.Revision, f.End-origin)
 		}
 	}

@@ -75,7 +75,7 @@ func (w *World) trustEnds() time.Duration {
 	return trust * stepMs * time.Millisecond
 }
 
-// forgetful tells whether the closer starts afresh for every round, so that it reads the ledger again.
+// forgetful reports whether the closer starts afresh for every round, so that it reads the ledger again.
 func (c *closerProc) forgetful() bool { return !c.w.calm && (c.w.is(coverFirst) || c.w.is(finals)) }
 
 func (c *closerProc) run(a *actor) {

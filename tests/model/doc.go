@@ -47,12 +47,22 @@
 // windows up to that seal are then not judged, and counted. Two runs of three forget no such seal. What an operator answered
 // about jumps is kept with the seals: both are rulings, which no log tells.
 //
+// Recounts (recount*.go): when all of that was judged, final windows of the run are counted again with package shadow as it is,
+// in a bubble of package synctest: twice or three times, as read or with everything that came late, by the same spec or by
+// another one, by runners that die at any call to Redis or freeze and go on much later. Closers of two processes publish what
+// was found, again and again and in competition, and certify what was found equal. The oracle counts the same windows. What is
+// judged: contents, differences and certificates; that each correction is published once, on its base alone; that nobody writes
+// under another one's guard; and that nothing is left of a shadow that was ended. The goroutines of a runner have an order of
+// calls that is not the seed's.
+//
 // Rules of the protocol can be switched off, by wrappers around the real code (rules*.go). TestMutants checks that each is
-// then found wrong, and TestRedundantRules says which are not, and which other rule does their work here.
+// then found wrong, and TestRedundantRules says which are not, and which other rule does their work here. TestRecountMutants and
+// TestRedundantRulesOfRecounts do the same for recounts.
 //
 //	go test ./tests/model                                         a few hundred seeds and all mutants
 //	go test ./tests/model -run Protocol -v -model.seeds 12000     or MILLRACE_MODEL_SEEDS=12000
 //	go test ./tests/model -run Protocol -model.seed 17            one run, every step printed
 //	go test ./tests/model -run Protocol -model.seed 7 -model.sky storm -model.rule 'owner is a random token'
+//	go test ./tests/model -run 'Recount$' -v -model.seeds 300     300 seeds of each climate are counted again
 //	go test ./tests/model -run Mutants -v                         which seed finds which mutant, and how
 package model

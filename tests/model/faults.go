@@ -8,7 +8,7 @@ import (
 	"millrace/pipeline/report"
 )
 
-// disturb lets at most one fault happen and tells whether it did.
+// disturb lets at most one fault happen and reports whether it did.
 func (w *World) disturb() bool {
 	f := &w.weather
 	switch {

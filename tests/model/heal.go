@@ -60,7 +60,7 @@ func (w *World) heal() {
 	w.fail("rounds never come to rest: %+v, %v", c.report, c.err)
 }
 
-// footprint tells whether anything about lanes changed from round to round.
+// footprint reports whether anything about lanes changed from round to round.
 func (w *World) footprint() (n [2]int64) {
 	for p, l := range w.assigned {
 		n[0] += int64(l.holder.State().Slices()) << (16 * p)

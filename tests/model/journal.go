@@ -138,10 +138,10 @@ func (w *World) origin(owner store.Token) store.Token {
 	return owner
 }
 
-// barred tells whether the lane must not try Redis now: half of the processes have a breaker that knows, the others find out.
+// barred reports whether the lane must not try Redis now: half of the processes have a breaker that knows, the others find out.
 func (l *laneProc) barred() bool { return l.breaker && l.cut() }
 
-// cut tells whether the process cannot reach Redis now.
+// cut reports whether the process cannot reach Redis now.
 func (l *laneProc) cut() bool { return !l.w.calm && l.w.step < l.away }
 
 // patience is for how long Redis is still to be tried before the journal takes a commit, when a try has failed.

@@ -179,6 +179,7 @@ func (o *Outcome) add(p Outcome) {
 	o.Refused += p.Refused
 	o.Killed += p.Killed
 	o.Corrected += p.Corrected
+	o.Certified += p.Certified
 	o.Overtaken += p.Overtaken
 }
 
@@ -251,7 +252,7 @@ func TestMutants(t *testing.T) {
 		if *ruleFlag != "" && *ruleFlag != string(m.rule) {
 			continue
 		}
-		first, found := hunt(t, m.rule, m.sky, m.from, cmp.Or(*mutantsFlag, mutantSeeds))
+		first, found := hunt(t, Options{Off: m.rule, Sky: m.sky}, m.from, cmp.Or(*mutantsFlag, mutantSeeds))
 		if first == 0 {
 			t.Errorf("%-48s %-8s not found wrong", m.rule, m.sky)
 			continue
@@ -262,7 +263,7 @@ func TestMutants(t *testing.T) {
 
 func TestRedundantRules(t *testing.T) {
 	for _, m := range redundant {
-		if first, found := hunt(t, m.rule, m.sky, 1, cmp.Or(*mutantsFlag, 5)); first > 0 {
+		if first, found := hunt(t, Options{Off: m.rule, Sky: m.sky}, 1, cmp.Or(*mutantsFlag, 5)); first > 0 {
 			t.Logf("%-48s %-8s seed %3d, step %5d: %s", m.rule, m.sky, first, found.Steps, head(found.Wrong))
 		} else {
 			t.Logf("%-48s %-8s not found wrong alone: %s", m.rule, m.sky, m.why)
@@ -270,12 +271,13 @@ func TestRedundantRules(t *testing.T) {
 	}
 }
 
-// hunt returns the lowest seed it found that goes wrong without a rule, 0 for none among n.
-func hunt(t *testing.T, off Rule, sky Climate, from uint64, n int) (first uint64, found Outcome) {
+// hunt returns the lowest seed it found that goes wrong with these options, 0 for none among n.
+func hunt(t *testing.T, o Options, from uint64, n int) (first uint64, found Outcome) {
 	var mu sync.Mutex
 	each(t, 0, n, func(lab *Lab, nth uint64) bool {
-		seed := from + nth - 1
-		out := lab.Run(Options{Seed: seed, Off: off, Sky: sky})
+		o := o
+		o.Seed = from + nth - 1
+		seed, out := o.Seed, lab.Run(o)
 		mu.Lock()
 		defer mu.Unlock()
 		if out.Wrong != "" && (first == 0 || seed < first) {

@@ -245,7 +245,7 @@ func (l *laneProc) adopted(sealed, offset, watermark int64) {
 	l.sealed = max(l.sealed, sealed)
 }
 
-// quiet tells whether the lane has done everything there is to do.
+// quiet reports whether the lane has done everything there is to do.
 func (l *laneProc) quiet() bool {
 	end, state := l.w.parts[l.p].end(), l.holder.State()
 	return l.running && state.Offset() == end && !state.Dirty() && l.commits.InFlight() == 0 && l.kick == 0 &&

@@ -3,4 +3,4 @@
 package model
 
 // Under the race detector the scripts run about ten times slower.
-func init() { defaultSeeds = 60 }
+func init() { defaultSeeds, recountSeeds = 60, 4 }

@@ -1,9 +1,9 @@
 package model
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -15,142 +15,230 @@ import (
 	"millrace/pipeline/shadow/diff"
 )
 
+// correcting publishes and certifies what recounts have found. Kafka loses requests and answers, and the closer of another
+// process works in between.
+type correcting struct {
+	*recounting
+	closers   []*result.Closer
+	rows      map[windowID]int        // how many rows each window had before
+	revisions map[windowID]int        // the latest of each window before
+	published map[windowID][]*counted // since, oldest first
+	certified map[windowID]bool       // certificates that were reported
+}
+
 // correct publishes what the last recount has found, some of it again, and then what the one before has found of the same
-// windows. Kafka loses requests and answers, and a closer of another process works in between.
-func (rs *recounting) correct(found []*recount) {
+// windows. In between, a third one may bring back what the lanes had published.
+func (rs *recounting) correct() {
 	w := rs.w
-	at := func(publishtest.Step) publishtest.Outcome {
-		if rs.steady || w.rng.IntN(12) > 0 {
-			return publishtest.Pass
-		}
-		return []publishtest.Outcome{publishtest.FailBefore, publishtest.FailAfter}[w.rng.IntN(2)]
+	c := &correcting{
+		recounting: rs, rows: map[windowID]int{}, revisions: map[windowID]int{}, published: map[windowID][]*counted{},
+		certified: map[windowID]bool{},
 	}
-	before := map[windowID]int{}
 	for id, rows := range w.ledger.rows {
-		before[id] = len(rows)
-	}
-	first := map[windowID]*counted{}
-	for _, r := range slices.Backward(found) {
-		for _, c := range r.counted {
-			if id := (windowID{c.id.Window, c.id.Start}); !c.header.Equal && first[id] == nil {
-				first[id] = c
-			}
+		c.rows[id] = len(rows)
+		for i := range rows {
+			c.revisions[id] = rows[i].Revision
 		}
 	}
-	var closers []*result.Closer
 	for _, by := range []string{"one", "other"} {
-		c, err := result.NewCloser(result.Config{
+		closer, err := result.NewCloser(result.Config{
 			Spec: w.spec, State: w.lab.store, Kafka: w.kafka, By: by, Slots: slots, Parallel: 1, ReadAhead: 1,
-			Jobs: map[string]result.JobKind{result.JobCorrections: result.Corrections{From: differences{rs, found}}},
-			Now:  func() time.Time { return time.UnixMilli(w.clock()) },
+			Jobs: map[string]result.JobKind{
+				result.JobCorrections: result.Corrections{From: differences{rs}}, result.JobCertify: result.Certify{From: differences{rs}},
+			},
+			Now: func() time.Time { return time.UnixMilli(w.clock()) },
 		})
 		if err != nil {
 			w.fail("closer: %v", err)
 			return
 		}
-		closers = append(closers, c)
-		defer c.Close()
+		c.closers = append(c.closers, closer)
+		defer closer.Close()
 	}
-	open := map[windowID]bool{}
-	for _, r := range slices.Backward(found) {
+	approve := func(r *recount) {
 		for range 2 + w.rng.IntN(2) {
-			c := closers[w.rng.IntN(2)]
-			w.kafka.Plan(at)
-			if w.rng.IntN(3) == 0 {
-				_, _ = closers[w.rng.IntN(2)].Round(w.ctx)
+			if r.approvals++; w.out.Wrong == "" {
+				c.carryOut(r, result.JobCorrections, func(done result.Carried) { c.bookCorrection(r, done) })
 			}
-			r.approve(c, open)
-			w.kafka.Plan(func(publishtest.Step) publishtest.Outcome { return publishtest.Pass })
 		}
 	}
-	for _, c := range closers {
-		_, _ = c.Round(w.ctx) // what an answer was lost of is shown
+	for _, r := range slices.Backward(slices.Clone(rs.found)) {
+		approve(r)
+		if len(rs.found) == 2 && w.out.Wrong == "" && w.rng.IntN(2) == 0 {
+			if back := rs.count(true); back != nil {
+				approve(back)
+			}
+		}
 	}
-	if err := w.ledger.read(); err != nil {
-		w.fail("ledger: %v", err)
+	for _, r := range rs.found {
+		if r.same && w.out.Wrong == "" {
+			c.carryOut(r, result.JobCertify, func(done result.Carried) { c.bookCertificate(r, done) })
+		}
+	}
+	if w.out.Wrong != "" {
 		return
 	}
-	rs.judgeCorrections(first, before, open)
+	for _, closer := range c.closers {
+		_, _ = closer.Round(w.ctx) // what an answer was lost of is shown
+	}
+	c.judge()
 }
 
-// judgeCorrections: whatever was approved, and however often, each window has the content that was approved first, as one
-// revision. Rows that were given up meanwhile are not corrected.
-func (rs *recounting) judgeCorrections(first map[windowID]*counted, before map[windowID]int, open map[windowID]bool) {
-	w := rs.w
-	latest, err := ledger.Latest(w.ctx, w.kafka, pipeline)
+// carryOut has a closer do a job about what a recount has found, and tries again when Kafka was in trouble.
+func (c *correcting) carryOut(r *recount, kind string, book func(result.Carried)) {
+	w := c.w
+	pass := func(publishtest.Step) publishtest.Outcome { return publishtest.Pass }
+	w.kafka.Plan(func(publishtest.Step) publishtest.Outcome {
+		if c.steady || w.rng.IntN(12) > 0 {
+			return publishtest.Pass
+		}
+		return []publishtest.Outcome{publishtest.FailBefore, publishtest.FailAfter}[w.rng.IntN(2)]
+	})
+	defer w.kafka.Plan(pass)
+	if w.rng.IntN(3) == 0 {
+		_, _ = c.closers[w.rng.IntN(2)].Round(w.ctx)
+	}
+	body, err := json.Marshal(map[string]any{"replay": r.id, "checksum": r.checksum(), "lateness": string(r.ask.Lateness)})
 	if err != nil {
-		w.fail("ledger: %v", err)
-	}
-	kept := map[windowID]bool{}
-	for i := range latest {
-		kept[windowID{latest[i].Window, latest[i].Start}] = true
-	}
-	contents := &publish.Contents{Kafka: w.kafka, State: w.lab.store}
-	for _, id := range sortedWindows(w.ledger.rows) {
-		if !kept[id] {
-			continue
-		}
-		rows := w.ledger.rows[id]
-		c, added := first[id], len(rows)-before[id]
-		if c == nil || open[id] {
-			c = nil
-		}
-		if want := c != nil; added != map[bool]int{true: 1}[want] {
-			w.fail("%s: %d revisions more after the corrections, a correction of it: %t", id, added, want)
-			return
-		}
-		if c == nil {
-			continue
-		}
-		w.out.Corrected++
-		content := map[string]string{}
-		list, err := contents.Read(w.ctx, &rows[len(rows)-1])
-		for _, row := range list {
-			content[string(row.Key)] = string(row.Values)
-		}
-		if err != nil || !maps.Equal(content, c.content) {
-			w.fail("%s: the correction has %v, counted were %v: %v", id, content, c.content, err)
-		}
-	}
-}
-
-// approve has the difference published, and tries again when Kafka was in trouble.
-func (r *recount) approve(c *result.Closer, open map[windowID]bool) {
-	body, err := json.Marshal(map[string]any{"replay": r.id, "checksum": r.id, "lateness": string(r.ask.Lateness)})
-	if err != nil {
-		r.w.fail("approve: %v", err)
+		w.fail("%s of %s: %v", kind, r.id, err)
 		return
 	}
 	turn := func(ctx context.Context, work func(context.Context) error) error { return work(ctx) }
-	job := result.Job{ID: r.id, Kind: result.JobCorrections, Body: body}
+	job := result.Job{ID: r.id, Kind: kind, Body: body}
+	closer := c.closers[w.rng.IntN(2)]
 	for tries := range 60 {
 		if tries == 40 {
-			r.w.kafka.Plan(func(publishtest.Step) publishtest.Outcome { return publishtest.Pass })
+			w.kafka.Plan(pass)
 		}
-		err = c.CarryOut(r.w.ctx, job, turn, func(done result.Carried) {
+		err = closer.CarryOut(w.ctx, job, turn, func(done result.Carried) {
 			job.Done++
-			r.w.logf("approval of %s: %+v", r.id, done)
-			if done.Verdict == publish.VerdictOpen {
-				open[windowID{done.Window.Window, done.Window.Start}] = true
-			}
+			w.logf("%s of %s: %+v", kind, r.id, done)
+			book(done)
 		})
 		if err == nil {
 			return
 		}
-		r.w.logf("approval of %s: %v", r.id, err)
+		w.logf("%s of %s: %v", kind, r.id, err)
 	}
-	r.w.fail("approval of %s: %v", r.id, err)
+	w.fail("%s of %s: %v", kind, r.id, err)
+}
+
+// bookCorrection checks what became of a correction. It is published on its base, once; whoever repeats it finds it, unless
+// the window has moved on.
+func (c *correcting) bookCorrection(r *recount, done result.Carried) {
+	id, of := windowID{done.Window.Window, done.Window.Start}, r.of(done.Window)
+	published := c.published[id]
+	n := len(published)
+	want := publish.VerdictPublished
+	switch {
+	case n > 0 && published[n-1] == of:
+		want = publish.VerdictDone
+	case of.header.BaseRevision != c.revisions[id]+n:
+		want = publish.VerdictMoved
+	}
+	switch {
+	case done.Verdict == publish.VerdictOpen && of.header.BaseRevision == 0:
+	case done.Verdict == publish.VerdictMoved && of.header.BaseRevision > 0 && c.latest(done.Window) == nil: // given up
+	case done.Verdict == want, done.Verdict == publish.VerdictDone && want == publish.VerdictPublished: // an answer may be lost
+		if want == publish.VerdictPublished {
+			c.published[id] = append(published, of)
+		}
+	default:
+		c.w.fail("approval %d of recount %s: the correction of %s is %q, should be %q; the window was corrected %d times: %s",
+			r.approvals, r.id, done.Window, done.Verdict, want, n, done.Problem)
+	}
+}
+
+// bookCertificate checks what became of a certificate: a window that was corrected since it was counted has none.
+func (c *correcting) bookCertificate(r *recount, done result.Carried) {
+	id, of := windowID{done.Window.Window, done.Window.Start}, r.of(done.Window)
+	current := of.header.BaseRevision == c.revisions[id]+len(c.published[id])
+	switch {
+	case of.header.BaseRevision == 0 && done.Verdict == publish.VerdictUnchanged:
+	case done.Verdict == publish.VerdictMoved && (!current || c.latest(done.Window) == nil):
+	case current && (done.Verdict == publish.VerdictPublished || done.Verdict == publish.VerdictDone):
+		c.certified[id] = true
+		c.w.out.Certified++
+	default:
+		c.w.fail("recount %s: the certificate of %s is %q, and the revision that was counted is the latest: %t; %s",
+			r.id, done.Window, done.Verdict, current, done.Problem)
+	}
+}
+
+// judge: the ledger holds what was reported and nothing else. Rows that were given up meanwhile, and their certificates, are
+// gone.
+func (c *correcting) judge() {
+	w := c.w
+	if err := w.ledger.read(); err != nil {
+		w.fail("ledger: %v", err)
+		return
+	}
+	latest, err := ledger.Latest(w.ctx, w.kafka, pipeline)
+	if err != nil {
+		w.fail("ledger: %v", err)
+	}
+	contents := &publish.Contents{Kafka: w.kafka, State: w.lab.store}
+	kept := map[windowID]bool{}
+	for i := range latest {
+		row := &latest[i]
+		id := windowID{row.Window, row.Start}
+		kept[id] = true
+		published := c.published[id]
+		if added := len(w.ledger.rows[id]) - c.rows[id]; added != len(published) {
+			w.fail("%s: %d revisions more after the corrections, %d of them were reported", id, added, len(published))
+			return
+		}
+		if len(published) == 0 {
+			continue
+		}
+		w.out.Corrected += len(published)
+		content := map[string]string{}
+		list, err := contents.Read(w.ctx, row)
+		for _, row := range list {
+			content[string(row.Key)] = string(row.Values)
+		}
+		if want := published[len(published)-1].content; err != nil || !maps.Equal(content, want) {
+			w.fail("%s: the correction has %v, counted were %v: %v", id, content, want, err)
+		}
+	}
+	certificates, err := ledger.Certificates(w.ctx, w.kafka, pipeline)
+	if err != nil {
+		w.fail("ledger: %v", err)
+	}
+	for i := range certificates {
+		cert := &certificates[i]
+		id := windowID{cert.Window, cert.Start}
+		if revision := c.revisions[id] + len(c.published[id]); !c.certified[id] || cert.Revision != revision {
+			w.fail("%s: revision %d is certified, reported: %t; the latest is %d", id, cert.Revision, c.certified[id], revision)
+		}
+		delete(c.certified, id)
+	}
+	for id := range c.certified {
+		if kept[id] {
+			w.fail("%s: its certificate was reported and is not there", id)
+		}
+	}
+}
+
+// of is what the recount has found of a window.
+func (r *recount) of(id ledger.WindowID) *counted {
+	return r.counted[slices.IndexFunc(r.counted, func(c *counted) bool { return c.id == id })]
+}
+
+// checksum stands for that of the whole difference.
+func (r *recount) checksum() string {
+	if r.w.is(approvedOnce) {
+		return fmt.Sprintf("%s of approval %d", r.id, r.approvals)
+	}
+	return r.id
 }
 
 // differences are what recounts have found, for the closers.
-type differences struct {
-	rs    *recounting
-	found []*recount
-}
+type differences struct{ rs *recounting }
 
 // Open implements result.Differences.
 func (d differences) Open(_ context.Context, _, replay string) (result.Difference, error) {
-	for _, r := range d.found {
+	for _, r := range d.rs.found {
 		if r.id == replay {
 			return difference{r}, nil
 		}
@@ -161,14 +249,17 @@ func (d differences) Open(_ context.Context, _, replay string) (result.Differenc
 // difference is what one recount has found, as it read it before anything was published.
 type difference struct{ r *recount }
 
-func (d difference) Checksum() string { return d.r.id }
+// Checksum implements result.Difference.
+func (d difference) Checksum() string { return d.r.checksum() }
 
+// Counted implements result.Difference.
 func (d difference) Counted() (list []result.Counted) {
 	for _, c := range d.r.counted {
 		one := result.Counted{
-			Row: c.header.Row, BaseRevision: c.header.BaseRevision, BaseChecksum: c.header.BaseChecksum, Equal: c.header.Equal, Scope: c.header.Scope,
+			Row: c.header.Row, BaseRevision: c.header.BaseRevision, BaseChecksum: c.header.BaseChecksum, Equal: c.header.Equal,
+			Scope: c.header.Scope,
 		}
-		d.r.twistBase(c, &one)
+		d.r.twistBase(&one)
 		list = append(list, one)
 	}
 	return list
@@ -176,10 +267,7 @@ func (d difference) Counted() (list []result.Counted) {
 
 // Content implements result.Difference.
 func (d difference) Content(_ context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error {
-	c := d.r.counted[slices.IndexFunc(d.r.counted, func(c *counted) bool { return c.id == id })]
-	if d.r.w.is(baseChecked) {
-		return c.emitAll(base, emit)
-	}
+	c := d.r.of(id)
 	a := diff.NewApplying(c.rows, emit)
 	for _, row := range base {
 		if err := a.AddBase(row); err != nil {
@@ -187,22 +275,4 @@ func (d difference) Content(_ context.Context, id ledger.WindowID, base []ledger
 		}
 	}
 	return a.End(c.header)
-}
-
-// emitAll passes on what was counted, whatever it was compared with.
-func (c *counted) emitAll(base []ledger.Content, emit func(ledger.Content) error) error {
-	all := map[string]ledger.Content{}
-	for _, row := range base {
-		all[string(row.Key)] = ledger.Content{Key: row.Key, Values: []byte("{}"), Deleted: true}
-	}
-	for key, values := range c.content {
-		all[key] = ledger.Content{Key: []byte(key), Values: []byte(values)}
-	}
-	rows := slices.SortedFunc(maps.Values(all), func(a, b ledger.Content) int { return bytes.Compare(a.Key, b.Key) })
-	for _, row := range rows {
-		if err := emit(row); err != nil {
-			return err
-		}
-	}
-	return nil
 }

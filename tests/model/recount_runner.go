@@ -2,8 +2,9 @@ package model
 
 import (
 	"context"
-	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,21 +21,21 @@ type runner struct {
 	done     chan error // what it comes to, when it was frozen
 	frozen   chan struct{}
 	thaw     chan struct{}
+	thawed   sync.Once
 	before   func() // each call; nil for nothing
 	dieAt    int    // number of a call, 0 for none
 	late     bool   // that call has an effect
 	freezeAt int
 
-	calls  int // guarded by recounting.calls, as dead
-	dead   bool
-	thawed bool // the world's alone
+	// Guarded by recounting.calls.
+	calls int
+	dead  bool
 }
 
 func (r *recount) newRunner() *runner {
 	one := &runner{r: r, frozen: make(chan struct{}), thaw: make(chan struct{})}
 	one.ctx, one.stop = context.WithCancel(r.w.ctx)
-	one.client = redis.NewClient(&redis.Options{Addr: "in.memory:0", MaxRetries: -1})
-	one.client.AddHook(one)
+	one.client = newClient(one)
 	one.store = store.New(one.client)
 	return one
 }
@@ -44,16 +45,24 @@ func (one *runner) close() {
 	_ = one.client.Close()
 }
 
-// goOn lets a frozen runner go on and waits for what it comes to.
-func (one *runner) goOn() {
-	if one.thawed {
-		return
+// thawsAt lets the runners of the recount that are frozen go on before this one makes a call of that number, or one after it.
+func (one *runner) thawsAt(call int64) {
+	var calls atomic.Int64
+	one.before = func() {
+		if calls.Add(1) == call {
+			one.r.thaw()
+		}
 	}
-	one.thawed = true
-	close(one.thaw)
-	err := <-one.done
-	one.close()
-	one.r.w.logf("a runner of %s that was frozen comes to: %v", one.r.id, err)
+}
+
+// goOn lets a frozen runner go on and waits for what it comes to. It may be called again, and from any goroutine.
+func (one *runner) goOn() {
+	one.thawed.Do(func() {
+		close(one.thaw)
+		err := <-one.done
+		one.close()
+		one.r.w.logf("a runner of %s that was frozen comes to: %v", one.r.id, err)
+	})
 }
 
 // do makes calls of which nothing comes in between.
@@ -84,15 +93,7 @@ func (one *runner) do(all ...redis.Cmder) (first error) {
 		}
 	}
 	for _, cmd := range all {
-		args := argsOf(cmd)
-		var err error
-		reply := one.twistCall(args)
-		if reply == nil {
-			reply, err = one.r.w.redis.do(args)
-		}
-		if one.r.w.redis.unknown != "" {
-			one.r.w.fail("the model's redis has no command %q", one.r.w.redis.unknown)
-		}
+		reply, err := one.execute(argsOf(cmd))
 		if err := answer(cmd, reply, err); err != nil && first == nil {
 			first = err
 		}
@@ -133,12 +134,31 @@ func (one *runner) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// twistCall does what the rule that is off would have prevented; nil lets the call be made.
-func (one *runner) twistCall(args []string) any {
-	if one.r.w.is(endFences) && strings.HasPrefix(args[0], "evalsha") && slices.ContainsFunc(args[3:], func(a string) bool {
-		return strings.HasPrefix(a, "removed:")
-	}) {
-		return int64(1)
+// execute makes a call. Nobody but the owner of a shadow's guard writes beside it; what is written without one is left at the end.
+func (one *runner) execute(args []string) (reply any, err error) {
+	w := one.r.w
+	token, write := guarded(args)
+	owner := ""
+	if write {
+		owner = w.redis.tag(hashTag(args)).hashes[args[3]]["owner"]
 	}
-	return nil
+	reply, twisted := one.twistCall(args)
+	if !twisted {
+		reply, err = w.redis.do(args)
+	}
+	if w.redis.unknown != "" {
+		w.fail("the model's redis has no command %q", w.redis.unknown)
+	}
+	if applied, _ := reply.(int64); write && applied == 1 && owner != token && owner != "" {
+		w.fail("a runner of recount %s with token %s writes what it has found, and %q owns the guard", one.r.id, short(token), owner)
+	}
+	return reply, err
+}
+
+// guarded returns the token that a command shows to a shadow's guard, if it is a write of what was found.
+func guarded(args []string) (token string, ok bool) {
+	if !strings.HasPrefix(args[0], "eval") || args[2] != "2" || !strings.HasSuffix(args[3], ":guard") {
+		return "", false
+	}
+	return args[5], true
 }

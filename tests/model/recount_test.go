@@ -1,7 +1,9 @@
 package model
 
 import (
+	"cmp"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -9,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// recountSeeds is how many seeds are counted again when nobody says otherwise.
-const recountSeeds = 60
+// recountSeeds is how many seeds of each climate are counted again when nobody says otherwise.
+var recountSeeds = 20
 
 // recountAfter is Options.After with the clocks of a bubble.
 func recountAfter(t *testing.T) func(*World) {
@@ -31,21 +33,34 @@ func TestRecount(t *testing.T) {
 		require.Empty(t, out.Wrong)
 		return
 	}
+	env, _ := strconv.Atoi(os.Getenv("MILLRACE_MODEL_SEEDS"))
+	n := cmp.Or(*seedsFlag, env, recountSeeds)
 	var sum Outcome
 	var mu sync.Mutex
-	for _, sky := range []Climate{Mixed, Silence, Refused} {
-		each(t, 0, recountSeeds/3, func(lab *Lab, seed uint64) bool {
-			out := lab.Run(Options{Seed: seed, Sky: sky, After: after})
-			mu.Lock()
-			defer mu.Unlock()
-			if sum.add(out); out.Wrong != "" {
-				t.Errorf("%s seed %d: %s", sky, seed, out.Wrong)
-			}
-			return true
-		})
+	seeds, wrong := 0, 0
+	enough := func() bool {
+		return min(sum.Recounts, sum.Refused, sum.Differ, sum.Killed, sum.Overtaken, sum.Corrected, sum.Certified) > 0 &&
+			sum.Compared > 10*seeds
 	}
-	t.Logf("recounts %d, refused %d, windows compared %d, different %d, runners killed %d, overtaken %d, corrections %d",
-		sum.Recounts, sum.Refused, sum.Compared, sum.Differ, sum.Killed, sum.Overtaken, sum.Corrected)
+	for first := 0; wrong == 0 && (first == 0 || !enough() && first < 10*n); first += n {
+		for _, sky := range []Climate{Mixed, Silence, Refused, Jumps} {
+			each(t, first, n, func(lab *Lab, seed uint64) bool {
+				out := lab.Run(Options{Seed: seed, Sky: sky, After: after})
+				mu.Lock()
+				defer mu.Unlock()
+				seeds++
+				if sum.add(out); out.Wrong != "" {
+					wrong++
+					t.Errorf("%s seed %d: %s", sky, seed, out.Wrong)
+				}
+				return wrong < 10
+			})
+		}
+	}
+	t.Logf("seeds %d, steps %d, recounts %d, refused %d, windows compared %d, different %d, runners killed %d, overtaken %d, "+
+		"corrections %d, certificates %d, wrong %d", seeds, sum.Steps, sum.Recounts, sum.Refused, sum.Compared, sum.Differ, sum.Killed,
+		sum.Overtaken, sum.Corrected, sum.Certified, wrong)
+	require.True(t, enough(), "some of it hardly came about")
 }
 
 // recountMutants are the rules of recounts that can be switched off, and in which climate that shows.
@@ -54,12 +69,24 @@ var recountMutants = []struct {
 	sky  Climate
 	from uint64
 }{
-	{sealsAgain, Silence, 90}, {endsFirst, Mixed, 1}, {baseChecked, Mixed, 1}, {endFences, Mixed, 1},
-	{ownCommits, Mixed, 1},
+	{sealsAgain, Silence, 40}, {basisTime, Jumps, 195},
+	{endsFirst, Mixed, 1}, {ownCommits, Mixed, 1}, {guardThere, Mixed, 1}, {guardOwned, Mixed, 1}, {endFences, Mixed, 1},
+	{baseRevision, Mixed, 1}, {approvedOnce, Mixed, 1}, {certifiesBase, Mixed, 1},
 }
 
 // recountMutantSeeds is within how many seeds a mutant must be found wrong.
 const recountMutantSeeds = 100
+
+// redundantRecount are rules of recounts whose work another rule does as well.
+var redundantRecount = []struct {
+	rule Rule
+	sky  Climate
+	why  string
+}{
+	{basisCounters, Jumps, "what a window holds is counted by its slices; the counters of a lane are what it shows"},
+	{baseChecksum, Mixed, "a revision of an edition is published once, so its number alone names one content; and what differs is " +
+		"applied to that content and must come to the checksum that was counted"},
+}
 
 // Every rule of a recount is needed.
 func TestRecountMutants(t *testing.T) {
@@ -68,21 +95,22 @@ func TestRecountMutants(t *testing.T) {
 		if *ruleFlag != "" && *ruleFlag != string(m.rule) {
 			continue
 		}
-		var mu sync.Mutex
-		first, found := uint64(0), Outcome{}
-		each(t, int(m.from)-1, recountMutantSeeds, func(lab *Lab, seed uint64) bool {
-			out := lab.Run(Options{Seed: seed, Off: m.rule, Sky: m.sky, After: after})
-			mu.Lock()
-			defer mu.Unlock()
-			if out.Wrong != "" && (first == 0 || seed < first) {
-				first, found = seed, out
-			}
-			return first == 0
-		})
+		first, found := hunt(t, Options{Off: m.rule, Sky: m.sky, After: after}, m.from, cmp.Or(*mutantsFlag, recountMutantSeeds))
 		if first == 0 {
-			t.Errorf("%-60s %-8s not found wrong", m.rule, m.sky)
+			t.Errorf("%-72s %-8s not found wrong", m.rule, m.sky)
 			continue
 		}
-		t.Logf("%-60s %-8s seed %3d: %s", m.rule, m.sky, first, head(found.Wrong))
+		t.Logf("%-72s %-8s seed %3d: %s", m.rule, m.sky, first, head(found.Wrong))
+	}
+}
+
+func TestRedundantRulesOfRecounts(t *testing.T) {
+	after := recountAfter(t)
+	for _, m := range redundantRecount {
+		if first, found := hunt(t, Options{Off: m.rule, Sky: m.sky, After: after}, 1, cmp.Or(*mutantsFlag, 5)); first > 0 {
+			t.Logf("%-72s %-8s seed %3d: %s", m.rule, m.sky, first, head(found.Wrong))
+		} else {
+			t.Logf("%-72s %-8s not found wrong alone: %s", m.rule, m.sky, m.why)
+		}
 	}
 }

@@ -75,7 +75,7 @@ const (
 
 func (w *World) is(r Rule) bool { return w.off == r }
 
-// mutated tells whether any rule is off.
+// mutated reports whether any rule is off.
 func (w *World) mutated() bool { return w.off != "" }
 
 // nextToken makes the token that follows prev's.

@@ -129,7 +129,8 @@ func (s *closerState) ReadSlice(ctx context.Context, id store.LaneID, stateID st
 }
 
 // stale serves a slice from the copy that was made before the meta was read.
-func (s *closerState) stale(id store.LaneID, stateID string, sl store.SliceID, from, to int, fn func(bucket int, key, entry []byte) error) error {
+func (s *closerState) stale(id store.LaneID, stateID string, sl store.SliceID, from, to int,
+	fn func(bucket int, key, entry []byte) error) error {
 	for b := from; b < to; b++ {
 		h := s.pages[id][fmt.Sprintf("mr:{%s}:s:%s:%s:%d", id, stateID, sl, b)]
 		for _, key := range slices.Sorted(maps.Keys(h)) {
@@ -206,7 +207,8 @@ func (k *closerKafka) Ends(ctx context.Context, tps ...source.TopicPartition) (m
 	return ends, err
 }
 
-func (k *closerKafka) ReadCommitted(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (int64, error) {
+func (k *closerKafka) ReadCommitted(ctx context.Context, tp source.TopicPartition, from int64,
+	fn func(source.Record) error) (int64, error) {
 	isLedger := tp.Topic == ledger.Topic(pipeline)
 	if records, ok := k.cache[tp.Partition]; ok && isLedger {
 		delete(k.cache, tp.Partition)

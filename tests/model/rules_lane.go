@@ -68,8 +68,8 @@ func (s *laneStore) makeWhole(ctx context.Context, meta *store.Meta, stats []sto
 }
 
 // Replace notes what takes the place of a state that is spoilt.
-func (s *laneStore) Replace(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token, buckets int, m *store.MetaUpdate,
-) (store.Meta, error) {
+func (s *laneStore) Replace(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token, buckets int,
+	m *store.MetaUpdate) (store.Meta, error) {
 	s.l.replacing = s.l.carryOut(s.viewed, m)
 	meta, err := s.Store.Replace(ctx, id, stateID, expected, next, buckets, m)
 	if err == nil {

@@ -24,7 +24,7 @@ const (
 const specText = `
 name: p
 source: {topics: [events], format: json}
-event: {key: [k], time: {field: t, unit: ms}, max_past: 1h, max_jump: 20m, max_jump_streak: 3}
+event: {key: [k], time: {field: t, unit: ms}, max_future: %s, max_past: 1h, max_jump: 20m, max_jump_streak: 3}
 where: "v != 13"
 aggregates:
   n:    {func: count}
@@ -47,6 +47,29 @@ const (
 	mixed   = "{name: hour, size: 10s}, {name: slide, size: 20s, slide: 10s, offset: 5s}"
 )
 
+// Producers stamp their records with their clock, and no event lies ahead of it but in the climate of jumps. The shorter
+// max_future is, the less of the log is read for a window that is counted again.
+const (
+	soon = "20s"
+	far  = "35m" // more than jump
+)
+
+// variant is what the pipelines differ in.
+type variant struct {
+	windows, disorder, lateness string
+	buckets, fields, queue      int
+	results, rows               string
+}
+
+var variants = []variant{
+	{hourly, "4s", "6s", 1, 1, 1, "100s", "100s"},
+	{hourly, "0s", "0s", 2, 2, 2, "10s", "300s"},
+	{daily, "3s", "0s", 1, 2, 1, "200s", "400s"},
+	{daily, "3s", "5s", 2, 1, 1, "7d", "90d"},
+	{sliding, "2s", "4s", 1, 1, 2, "30s", "100s"},
+	{mixed, "4s", "3s", 1, 2, 1, "300s", "1h"},
+}
+
 // setup is a pipeline compiled once and used for many seeds.
 type setup struct {
 	text    string
@@ -56,8 +79,8 @@ type setup struct {
 	oracle  *oracle.Spec
 }
 
-func newSetup(windows, disorder, lateness string, buckets, fields, queue int, results, rows string) (*setup, error) {
-	s := &setup{text: fmt.Sprintf(specText, windows, disorder, lateness, buckets, fields, queue, results, rows)}
+func newSetup(v variant, future string) (*setup, error) {
+	s := &setup{text: fmt.Sprintf(specText, future, v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue, v.results, v.rows)}
 	var err error
 	if s.spec, err = spec.Parse("model.yaml", []byte(s.text)); err != nil {
 		return nil, err
@@ -74,42 +97,52 @@ func newSetup(windows, disorder, lateness string, buckets, fields, queue int, re
 
 // Lab runs seeds one after the other. What is costly to make is made once. It is not safe for concurrent use.
 type Lab struct {
-	setups []*setup
+	setups map[setupID]*setup
 	server *server
 	client *redis.Client
 	store  *store.Store
 	world  *World
 }
 
-// NewLab compiles the pipelines.
-func NewLab() (*Lab, error) {
-	l := &Lab{}
-	for _, v := range []struct {
-		windows, disorder, lateness string
-		buckets, fields, queue      int
-		results, rows               string
-	}{
-		{hourly, "4s", "6s", 1, 1, 1, "100s", "100s"},
-		{hourly, "0s", "0s", 2, 2, 2, "10s", "300s"},
-		{daily, "3s", "0s", 1, 2, 1, "200s", "400s"},
-		{daily, "3s", "5s", 2, 1, 1, "7d", "90d"},
-		{sliding, "2s", "4s", 1, 1, 2, "30s", "100s"},
-		{mixed, "4s", "3s", 1, 2, 1, "300s", "1h"},
-	} {
-		s, err := newSetup(v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue, v.results, v.rows)
-		if err != nil {
-			return nil, err
-		}
-		l.setups = append(l.setups, s)
+// setupID is a variant, by its index, with its max_future and whether it keeps all rows of its ledger.
+type setupID struct {
+	variant int
+	future  string
+	keeps   bool
+}
+
+// setup compiles a pipeline unless it was compiled before.
+func (l *Lab) setup(id setupID) (*setup, error) {
+	if s := l.setups[id]; s != nil {
+		return s, nil
 	}
+	v := variants[id.variant]
+	if id.keeps {
+		v.rows = "90d"
+	}
+	s, err := newSetup(v, id.future)
+	l.setups[id] = s
+	return s, err
+}
+
+// NewLab makes a Redis with nothing in it, and a store over it.
+func NewLab() (*Lab, error) {
+	l := &Lab{setups: map[setupID]*setup{}}
 	var err error
 	if l.server, err = newServer(); err != nil {
 		return nil, err
 	}
-	l.client = redis.NewClient(&redis.Options{Addr: "in.memory:0", MaxRetries: -1})
-	l.client.AddHook(hook{l})
+	l.client = newClient(hook{l})
 	l.store = store.New(l.client)
 	return l, nil
+}
+
+// newClient makes a client whose calls the hook answers. Its address is never dialled; it is one of the kind that nobody looks
+// up in the DNS, either, as a client does with a name when it is made.
+func newClient(answers redis.Hook) *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:0", MaxRetries: -1})
+	client.AddHook(answers)
+	return client
 }
 
 // Close gives everything up.

@@ -53,7 +53,7 @@ type Outcome struct {
 	Spoilt    int // entries that were made unreadable
 	Replaced  int // rebuilds in place of a state with such entries
 
-	Recounts, Compared, Differ, Refused, Killed, Corrected, Overtaken int // see recount.go
+	Recounts, Compared, Differ, Refused, Killed, Corrected, Certified, Overtaken int // see recount.go
 
 	Spilled, Superseded, Resumed, Settled int // commits in journals; not applied; applied by a later owner; without a lane
 }
@@ -130,7 +130,10 @@ type sideRecord struct {
 
 // Run runs one seed.
 func (l *Lab) Run(o Options) (out Outcome) {
-	w := l.newWorld(o)
+	w, err := l.newWorld(o)
+	if err != nil {
+		return Outcome{Wrong: err.Error()}
+	}
 	l.world = w
 	defer func() {
 		if r := recover(); r != nil {
@@ -171,10 +174,18 @@ func (w *World) end(a *actor) {
 	w.crash(a.proc)
 }
 
-func (l *Lab) newWorld(o Options) *World {
+func (l *Lab) newWorld(o Options) (*World, error) {
 	rng := rand.New(rand.NewPCG(o.Seed, 0x6d696c6c72616365))
+	id := setupID{variant: rng.IntN(len(variants)), future: soon, keeps: o.After != nil && o.Seed%4 > 0}
+	if o.Sky == Jumps {
+		id.future = far
+	}
+	s, err := l.setup(id)
+	if err != nil {
+		return nil, err
+	}
 	w := &World{
-		setup: l.setups[rng.IntN(len(l.setups))], lab: l, rng: rng, ctx: context.Background(), off: o.Off, sky: o.Sky, trace: o.Trace,
+		setup: s, lab: l, rng: rng, ctx: context.Background(), off: o.Off, sky: o.Sky, trace: o.Trace,
 		redis: l.server, kafka: publishtest.New(), void: map[[2]int64]bool{}, now: origin + rng.Int64N(10_000), pace: 500 + rng.Int64N(3_000),
 		silence: 3 + rng.IntN(20), steps: 400 + rng.IntN(2000),
 	}
@@ -207,7 +218,7 @@ func (l *Lab) newWorld(o Options) *World {
 		w.assign(p)
 	}
 	w.newCloser()
-	return w
+	return w, nil
 }
 
 // liveBefore leaves in the ledger what an earlier life of the pipeline left that was removed: floors far above everything
