@@ -69,7 +69,7 @@ func (k *Kafka) committed(p *partition, from int64) []source.Record {
 }
 
 // batchRecords is how many records a reader delivers at a time.
-const batchRecords = 5
+const batchRecords = 7
 
 // OpenReader opens a reader of one partition. It delivers, in small batches, what the partition holds when it is opened, and
 // nothing that is appended later. The plan of faults is not asked: a reader tries for ever. taken, if not nil, is called from
