@@ -24,9 +24,7 @@ func (d *degrade) setUpdates(ctx workflow.Context) error {
 			return d.override(ctx, u.name, u.override, r)
 		}
 		validator := func(ctx workflow.Context, r contract.LevelRequest) error { return d.admit(ctx, u.name, r) }
-		if err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, handler, workflow.UpdateHandlerOptions{
-			Validator: validator, Description: u.description,
-		}); err != nil {
+		if err := handleUpdates(ctx, []handledUpdate{{u.name, u.description, handler, validator}}); err != nil {
 			return err
 		}
 	}

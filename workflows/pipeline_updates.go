@@ -15,10 +15,7 @@ import (
 type request interface{ Validate() error }
 
 func (p *pipeline) setUpdates(ctx workflow.Context) error {
-	for _, u := range []struct {
-		name, description  string
-		handler, validator any
-	}{
+	return handleUpdates(ctx, []handledUpdate{
 		{contract.UpdateFlush, "publish what every open window holds now", p.flush,
 			func(ctx workflow.Context, r contract.FlushRequest) error {
 				return p.admit(ctx, contract.UpdateFlush, r, r.ExpectGeneration)
@@ -41,14 +38,7 @@ func (p *pipeline) setUpdates(ctx workflow.Context) error {
 			}},
 		{contract.UpdateStop, "end the pipeline, with drain or without", p.stop, p.admitStop},
 		{contract.UpdateAwaitRunning, "wait until every lane is read, or say why not", p.awaitRunning, p.admitAwaitRunning},
-	} {
-		if err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.handler, workflow.UpdateHandlerOptions{
-			Validator: u.validator, Description: u.description,
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }
 
 // admit decides whether an update enters the history. A repeated request always does: it is answered with its receipt.

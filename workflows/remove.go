@@ -56,15 +56,8 @@ func newRemoval(ctx workflow.Context, in contract.RemoveInput) (*removal, error)
 	if id := workflow.GetInfo(ctx).WorkflowExecution.ID; id != contract.RemoveID(in.Pipeline) {
 		return nil, invalid(contract.ErrorInvalidInput, "workflow id is %q; the input makes it %q", id, contract.RemoveID(in.Pipeline))
 	}
-	if len(in.Spec) > 0 {
-		//workflowcheck:ignore parsing reads nothing but its argument
-		s, err := spec.Parse("spec", in.Spec)
-		if err != nil {
-			return nil, invalid(contract.ErrorInvalidSpec, "%v", err)
-		}
-		if s.Name != in.Pipeline {
-			return nil, invalid(contract.ErrorInvalidInput, "the spec describes pipeline %q, not %q", s.Name, in.Pipeline)
-		}
+	if err := checkSpecOf(in.Pipeline, in.Spec); err != nil {
+		return nil, err
 	}
 	if err := workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, r.status,
 		workflow.QueryHandlerOptions{Description: "what is left of the pipeline, what was deleted, and what it waits for"}); err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
-	"millrace/pipeline/spec"
 )
 
 // Replay reads a range of a pipeline's topics again, in a shadow beside the pipeline, and compares what it counts with what was
@@ -92,15 +91,8 @@ func (s *shadowing) check(ctx workflow.Context) error {
 	if err := contract.CheckReplayID(id); err != nil {
 		return invalid(contract.ErrorInvalidInput, "workflow id is %q: %v", info.WorkflowExecution.ID, err)
 	}
-	if len(s.in.Spec) > 0 {
-		//workflowcheck:ignore parsing reads nothing but its argument
-		with, err := spec.Parse("spec", s.in.Spec)
-		if err != nil {
-			return invalid(contract.ErrorInvalidSpec, "%v", err)
-		}
-		if with.Name != s.in.Pipeline {
-			return invalid(contract.ErrorInvalidInput, "the spec describes pipeline %q, not %q", with.Name, s.in.Pipeline)
-		}
+	if err := checkSpecOf(s.in.Pipeline, s.in.Spec); err != nil {
+		return err
 	}
 	from, to := s.in.Range(scheduledTime(ctx))
 	s.ask = contract.ReplayAsk{

@@ -53,22 +53,13 @@ func (s *shadowing) handle(ctx workflow.Context) error {
 	}); err != nil {
 		return err
 	}
-	for _, u := range []struct {
-		name, does       string
-		admit, carriesIt any
-	}{
-		{contract.UpdateApprove, "publish what differs, of which the checksum is given", s.admitApproval, s.approve},
-		{contract.UpdateReject, "publish nothing", s.admitRejection, s.reject},
-		{contract.UpdateSetRate, "how many records a second are read; 0: what a twentieth of a processor folds", s.admitRate, s.setRate},
-		{contract.UpdateShowDiff, "a page of what differs in one window", s.admitPage, s.showDiff},
-	} {
-		if err := workflow.SetUpdateHandlerWithOptions(ctx, u.name, u.carriesIt, workflow.UpdateHandlerOptions{
-			Validator: u.admit, Description: u.does,
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return handleUpdates(ctx, []handledUpdate{
+		{contract.UpdateApprove, "publish what differs, of which the checksum is given", s.approve, s.admitApproval},
+		{contract.UpdateReject, "publish nothing", s.reject, s.admitRejection},
+		{contract.UpdateSetRate, "how many records a second are read; 0: what a twentieth of a processor folds",
+			s.setRate, s.admitRate},
+		{contract.UpdateShowDiff, "a page of what differs in one window", s.showDiff, s.admitPage},
+	})
 }
 
 // receipt is what answered a request that came before under this id.

@@ -131,14 +131,20 @@ func reached(ctx context.Context, err error) error {
 	return &Fail{Code: ExitUnreachable, Err: err}
 }
 
+// readSpecOf reads a spec and refuses one of another pipeline. Any will do when pipeline is "".
+func readSpecOf(pipeline, file string) (*spec.Spec, error) {
+	s, err := readSpec(file)
+	if err == nil && pipeline != "" && s.Name != pipeline {
+		err = usagef("%s describes pipeline %s, not %s", file, s.Name, pipeline)
+	}
+	return s, err
+}
+
 // findSpec returns the spec of a pipeline: from a file when one is given, else from Temporal. The client is nil, or
 // stays connected for the caller to close.
 func (sh *shell) findSpec(ctx context.Context, pipeline, file string) (*spec.Spec, client.Client, error) {
 	if file != "" {
-		s, err := readSpec(file)
-		if err == nil && pipeline != "" && s.Name != pipeline {
-			err = usagef("%s describes pipeline %s, not %s", file, s.Name, pipeline)
-		}
+		s, err := readSpecOf(pipeline, file)
 		return s, nil, err
 	}
 	c, err := sh.dialTemporal(ctx)

@@ -95,12 +95,9 @@ func (job rereadJob) input() (in contract.ReplayInput, err error) {
 		return in, usagef("--from and --to are needed, as in --from 2001-01-01T00:00:00Z --to 2001-01-02T00:00:00Z")
 	}
 	if job.spec != "" {
-		s, err := readSpec(job.spec)
+		s, err := readSpecOf(in.Pipeline, job.spec)
 		if err != nil {
 			return in, err
-		}
-		if s.Name != in.Pipeline {
-			return in, usagef("%s describes pipeline %s, not %s", job.spec, s.Name, in.Pipeline)
 		}
 		if in.Spec, err = s.JSON(); err != nil {
 			return in, err

@@ -58,12 +58,9 @@ func (job rmJob) input() (contract.RemoveInput, error) {
 		return in, err
 	}
 	if job.spec != "" {
-		s, err := readSpec(job.spec)
+		s, err := readSpecOf(job.pipeline, job.spec)
 		if err != nil {
 			return in, err
-		}
-		if s.Name != job.pipeline {
-			return in, usagef("%s describes pipeline %s, not %s", job.spec, s.Name, job.pipeline)
 		}
 		if in.Spec, err = s.JSON(); err != nil {
 			return in, err
