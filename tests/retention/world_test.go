@@ -78,11 +78,12 @@ func brokers(t *testing.T) (addrs []string, real bool) {
 	return []string{broker.Addr()}, false
 }
 
-// newWorld makes a pipeline of a name of its own. The settings are those of its ledger topic beyond compaction.
-func newWorld(t *testing.T, addrs []string, keep time.Duration, size int, settings map[string]string) *world {
+// newWorld makes a pipeline of a name of its own. The settings are those of its ledger topic beyond compaction; more is appended
+// to its spec.
+func newWorld(t *testing.T, addrs []string, keep time.Duration, size int, settings map[string]string, more ...string) *world {
 	t.Helper()
 	name := fmt.Sprintf("kept-%08x", rand.Uint32())
-	s, err := spec.Parse("test.yaml", fmt.Appendf(nil, text, name, lateness, keep))
+	s, err := spec.Parse("test.yaml", fmt.Appendf(nil, text+strings.Join(more, ""), name, lateness, keep))
 	require.NoError(t, err)
 	cfg := source.Config{Brokers: addrs}
 	cluster, err := source.NewCluster(t.Context(), cfg)
@@ -110,7 +111,10 @@ func newWorld(t *testing.T, addrs []string, keep time.Duration, size int, settin
 
 func (w *world) closer(state result.State, now func() time.Time, perRound int) *result.Closer {
 	w.t.Helper()
-	c, err := result.NewCloser(result.Config{Spec: w.spec, State: state, Kafka: w.kafka, By: "test", Now: now, MaxPerRound: perRound})
+	c, err := result.NewCloser(result.Config{
+		Spec: w.spec, State: state, Kafka: w.kafka, By: "test", Now: now, MaxPerRound: perRound,
+		Jobs: map[string]result.JobKind{result.JobRollup: result.Rollups{}},
+	})
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { c.Close() })
 	return c
