@@ -153,7 +153,11 @@ func TestSecondTerminal(t *testing.T) {
 	log, err := os.ReadFile(filepath.Join(dir, "worker.log"))
 	require.NoError(t, err)
 	require.Regexp(t, `^time=\S+ level=INFO msg="worker starts" version=`, string(log))
-	require.NotRegexp(t, `level=(ERROR|WARN)`, string(log), "nothing went wrong")
+	for line := range strings.Lines(string(log)) {
+		if !strings.Contains(line, `msg="degradation level"`) { // on a busy machine Redis may not answer the probes in time
+			require.NotRegexp(t, `level=(ERROR|WARN)`, line, "nothing went wrong")
+		}
+	}
 
 	startsAgain(t, run, dir)
 	interrupt()
