@@ -88,7 +88,6 @@ func (s *shadowing) job(kind, reason string) (contract.CarryOutJob, error) {
 	}
 	body, err := json.Marshal(contract.ShadowJob{
 		Replay: s.ask.ID, Checksum: s.summary.Checksum, Lateness: lateness, Scope: s.summary.Scope, Reason: reason,
-		Except: s.summary.Misshown,
 	})
 	id := contract.ReplayID(s.ask.Pipeline, s.ask.ID)
 	return contract.CarryOutJob{

@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/report"
 	"millrace/pipeline/shadow"
 	"millrace/pipeline/shadow/audit"
+	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -237,6 +238,9 @@ func (s shadows) Diff(ctx context.Context, _ *spec.Spec, in contract.ShowDiffInp
 	size := 0
 	for i := range rows {
 		row := &rows[i]
+		if row.Kind() == diff.Unchanged {
+			continue
+		}
 		if size += len(row.Key) + len(row.Old) + len(row.New); size > contract.MaxDiffPage {
 			return out, fmt.Errorf("%w: a row of %s is longer than a page takes here; read it with `millrace replay diff %s %s`",
 				activities.ErrRefused, in.Window, in.Pipeline, in.ID)

@@ -98,7 +98,7 @@ func drawDiff(ctx context.Context, sh *shell, r diffReader, pipeline, id string,
 	}
 	list, found := jsonArray{w: sh.out}, 0
 	for _, h := range m.Headers {
-		if h == nil || h.Rows() == 0 || f.window != "" && h.Row.Window != f.window || start != nil && h.Row.Start != start.UnixMilli() {
+		if h == nil || h.Rows() == 0 && len(h.Wrong) == 0 || f.window != "" && h.Row.Window != f.window || start != nil && h.Row.Start != start.UnixMilli() {
 			continue
 		}
 		found++
@@ -129,6 +129,9 @@ func eachDiffRow(ctx context.Context, r diffReader, h *diff.Header, limit int, f
 			return err
 		}
 		for i := range rows {
+			if rows[i].Kind() == diff.Unchanged { // of a window that is to be published again as a whole
+				continue
+			}
 			if n++; limit > 0 && n > limit {
 				return nil
 			}
@@ -161,7 +164,7 @@ func drawWindowDiff(ctx context.Context, w io.Writer, r diffReader, h *diff.Head
 	return nil
 }
 
-// drawDiffHeader says of a window what differs in all.
+// drawDiffHeader says of a window what differs in all, and which places a recount has found wrong.
 func drawDiffHeader(w io.Writer, h *diff.Header) error {
 	window := h.ID()
 	against := fmt.Sprintf("revision %d", h.BaseRevision)
@@ -170,6 +173,11 @@ func drawDiffHeader(w io.Writer, h *diff.Header) error {
 	}
 	_, err := fmt.Fprintf(w, "%s %s against %s: %d added, %d changed, %d removed; keys %d → %d, events %d → %d\n", window.Window,
 		instant(window.Start), against, h.Added, h.Changed, h.Removed, h.BaseKeys, h.Row.Keys, h.BaseEvents, h.Row.Events)
+	for i := range h.Wrong {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  wrong: %s: %s\n", h.Wrong[i].Place, h.Wrong[i].Detail)
+		}
+	}
 	return err
 }
 

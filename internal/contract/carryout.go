@@ -37,8 +37,6 @@ type ShadowJob struct {
 	Lateness string `json:"lateness"` // as-read, none or from-late
 	Scope    string `json:"scope,omitempty"`
 	Reason   string `json:"reason,omitempty"` // of the approval
-
-	Except []report.WindowRef `json:"except,omitempty"` // of a certify: windows whose view or results are wrong, though the ledger is right
 }
 
 // RollupJob is the body of a job that rolls final windows up.

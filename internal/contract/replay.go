@@ -216,7 +216,6 @@ const (
 	MaxReplayLanes    = 100
 	MaxLeftWindows    = 20       // windows that a plan says why they are left out
 	MaxDifferences    = 50       // windows in a summary
-	MaxMisshown       = 1000     // windows whose view or results alone are wrong
 	MaxWrongDetail    = 400      // bytes of what is wrong with a place
 	MaxDiffPage       = 64 << 10 // bytes of a page of a diff
 	MaxDiffPages      = 100      // pages that a run shows through its history

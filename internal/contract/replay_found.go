@@ -23,8 +23,6 @@ type ReplaySummary struct {
 
 	Differences []WindowDifference `json:"differences,omitempty"` // at most MaxDifferences, by start
 	More        int                `json:"more,omitempty"`        // windows left out of the list
-
-	Misshown []report.WindowRef `json:"misshown,omitempty"` // of Differences, those whose ledger row is right; at most MaxMisshown
 }
 
 // WindowDifference is a window whose content is not what was published.

@@ -20,6 +20,11 @@ type ReplayOrigin struct {
 	BaseChecksum string `json:"base_checksum"`
 	Lateness     string `json:"lateness"` // one of Lateness...
 	Diff         string `json:"diff"`     // checksum of the difference that was approved
+
+	// Mends names what was wrong with the revision before although its row may have been right: the ledger row, the view, the
+	// results, as far as they were not what was counted. The content is then published again, whether it differs or not, and
+	// what stands of earlier revisions is not to be relied on.
+	Mends string `json:"mends,omitempty"`
 }
 
 // Child is a revision whose states were merged into a rolled-up window.

@@ -21,6 +21,11 @@ type Correction struct {
 	BaseRevision int
 	BaseChecksum string
 
+	// Taken is a revision that somebody has used without the ledger: this one is published above it.
+	Taken int
+	// Again publishes the content also when it is that of the base: what stands of the base is not what its row says.
+	Again bool
+
 	// Checksum and Keys are those that the new content must have. An empty Checksum leaves both open.
 	Checksum string
 	Keys     int64
@@ -63,9 +68,10 @@ func (h *Held) Correct(ctx context.Context, c *Correction) (Corrected, error) {
 	}
 	row := *c.Row
 	row.Version, row.Algorithm = ledger.RowVersion, ledger.ChecksumAlgorithm
-	row.Revision, row.Final, row.Exact, row.ClosedAt = c.BaseRevision+1, true, true, h.keep.now().UnixMilli()
+	row.Revision, row.Final, row.Exact, row.ClosedAt = max(c.BaseRevision, c.Taken)+1, true, true, h.keep.now().UnixMilli()
 	row.Checksum, row.Keys = c.Checksum, c.Keys
-	r, err := h.Freeze(ctx, Draft{Row: &row, Latest: latest, Topics: c.Topics}, func(emit func(ledger.Content) error) (int64, bool, error) {
+	draft := Draft{Row: &row, Latest: latest, Topics: c.Topics, Again: c.Again}
+	r, err := h.Freeze(ctx, draft, func(emit func(ledger.Content) error) (int64, bool, error) {
 		events, err := emitInOrder(ctx, c, latest, emit)
 		return events, true, err
 	})
@@ -114,7 +120,7 @@ func (h *Held) judgeBase(c *Correction, latest *ledger.Row) Verdict {
 		return VerdictMoved
 	case !h.index.isFinal(latest.ID(), h.index.entries[latest.ID()]):
 		return VerdictOpen
-	case c.Checksum == latest.Checksum && c.Keys == latest.Keys:
+	case c.Checksum == latest.Checksum && c.Keys == latest.Keys && !c.Again:
 		return VerdictUnchanged
 	}
 	return ""

@@ -26,6 +26,7 @@ type Draft struct {
 	Row    *ledger.Row // without what its content will tell: events, exactness, keys, checksum, links
 	Latest *ledger.Row // of the window, nil without one
 	Topics TopicIDs    // as of the look at the lanes
+	Again  bool        // content that equals that of the latest revision is frozen, too
 
 	// Prove is asked after another take-over whether the row still says what the lanes hold. A correction needs none.
 	Prove func(ctx context.Context) error
@@ -57,7 +58,7 @@ func Amend(row, latest *ledger.Row) *Revision {
 
 // Freeze stores the content of the window's next revision, or returns what an earlier attempt has stored under its number,
 // if that still belongs to the lanes and to the spec of now: then content is not called. Content that equals that of the
-// latest revision amends it.
+// latest revision amends it, unless the draft wants it again.
 func (h *Held) Freeze(ctx context.Context, d Draft, content Content) (*Revision, error) {
 	if err := h.catchUp(ctx); err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (h *Held) prepare(ctx context.Context, d Draft, content Content) (r *Revisi
 			return nil, err
 		}
 		row.Events, row.Exact, row.Keys, row.Checksum = events, exact, f.sum.Rows(), f.sum.String()
-		if d.Latest != nil && d.Latest.Checksum == row.Checksum && d.Latest.Keys == row.Keys {
+		if !d.Again && d.Latest != nil && d.Latest.Checksum == row.Checksum && d.Latest.Keys == row.Keys {
 			row.Revision, row.Links = d.Latest.Revision, d.Latest.Links
 			row.KeepAttributes(d.Latest)
 			return nil, errSameContent

@@ -15,7 +15,6 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/publish/publishtest"
-	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store/storetest"
@@ -391,15 +390,6 @@ func TestCertificatesAreCarriedOut(t *testing.T) {
 		Pipeline: "orders", Window: "hourly", Start: base + 2*hour, Edition: 1, Revision: 1, Replay: "x", By: "test",
 		CertifiedAt: base, Keys: row.Keys, Events: row.Events, Checksum: row.Checksum, Scope: ledger.ScopeWhole, Lanes: d.counted[2].Read,
 	}}, found)
-
-	except := job(result.JobCertify)
-	body, err := json.Marshal(map[string]any{"replay": "x", "checksum": "d", "lateness": "as-read",
-		"except": []report.WindowRef{{Window: "hourly", Start: base + 2*hour}}})
-	require.NoError(t, err)
-	except.Body = body
-	said, err = w.carry(c, except, atOnce)
-	require.NoError(t, err)
-	require.Empty(t, said)
 }
 
 // Kafka away is no window's fault: the job is tried again as a whole.

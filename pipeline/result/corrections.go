@@ -9,7 +9,6 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
-	"millrace/pipeline/report"
 )
 
 // Kinds of jobs about what a replay has found.
@@ -34,7 +33,7 @@ type Difference interface {
 	// Counted lists the windows that were compared, always in the same order.
 	Counted() []Counted
 	// Content passes the content that was counted to emit, in the order of the keys: base, which is sorted, with what
-	// differs, and the keys of base that are gone as deleted rows. It is the content that Counted says, or
+	// differs, and the keys of base that are gone as deleted rows. A window that is mended needs no base. It is the content that Counted says, or
 	// publish.ErrWrongContent.
 	Content(ctx context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error
 }
@@ -46,7 +45,12 @@ type Counted struct {
 
 	BaseRevision int // that it was compared with, 0 for a window that was never published
 	BaseChecksum string
-	Equal        bool
+	Equal        bool // and so is every place that was looked at
+
+	// Mends names the places that hold something else than was counted. Such a window is published again as a whole, above
+	// the revision Taken, also when its ledger row is right.
+	Mends string
+	Taken int
 
 	Scope string // one of ledger.Scope...
 	Read  []ledger.CertifiedLane
@@ -54,10 +58,9 @@ type Counted struct {
 
 // found is the body of a job about what a replay has found.
 type found struct {
-	Replay   string             `json:"replay"`
-	Checksum string             `json:"checksum"` // of the difference
-	Lateness string             `json:"lateness"`
-	Except   []report.WindowRef `json:"except"` // windows that are left out
+	Replay   string `json:"replay"`
+	Checksum string `json:"checksum"` // of the difference
+	Lateness string `json:"lateness"`
 }
 
 // openFound reads the body of a job, and what its replay has found: the windows that are equal, or those that are not, without
@@ -82,9 +85,7 @@ func openFound(ctx context.Context, d *Desk, from Differences, job Job, equal bo
 	case difference.Checksum() != body.Checksum:
 		return refuse("what replay %s has found has checksum %s by now, the job is about %s", body.Replay, difference.Checksum(), body.Checksum)
 	}
-	counted := slices.DeleteFunc(slices.Clone(difference.Counted()), func(w Counted) bool {
-		return w.Equal != equal || slices.Contains(body.Except, report.WindowRef{Window: w.Row.Window, Start: w.Row.Start})
-	})
+	counted := slices.DeleteFunc(slices.Clone(difference.Counted()), func(w Counted) bool { return w.Equal != equal })
 	return body, difference, counted[min(job.Done, len(counted)):], nil
 }
 
@@ -123,6 +124,7 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 	row.Window, row.Start, row.End, row.Edition, row.Spec, row.Lanes = w.Row.Window, w.Row.Start, w.Row.End, w.Row.Edition, w.Row.Spec, w.Row.Lanes
 	row.Replay = &ledger.ReplayOrigin{
 		ID: body.Replay, BaseRevision: w.BaseRevision, BaseChecksum: w.BaseChecksum, Lateness: body.Lateness, Diff: body.Checksum,
+		Mends: w.Mends,
 	}
 	base, err := k.readBase(ctx, d, w, contents) // before it is anybody's turn: a large content takes long
 	if err != nil {
@@ -130,7 +132,7 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 	}
 	c := &publish.Correction{
 		Row: &row, BaseRevision: w.BaseRevision, BaseChecksum: w.BaseChecksum, Checksum: w.Row.Checksum, Keys: w.Row.Keys,
-		Topics: d.Topics(ctx),
+		Taken: w.Taken, Again: w.Mends != "", Topics: d.Topics(ctx),
 		Content: func(ctx context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
 			return w.Row.Events, difference.Content(ctx, id, base, emit)
 		},
@@ -142,10 +144,10 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 	return done, err
 }
 
-// readBase reads the content that a window was compared with. Of a window that has moved nothing is needed: whoever takes the
+// readBase reads the content that a window was compared with; one that is published again as a whole needs none. Of a window that has moved nothing is needed: whoever takes the
 // slot over will find that, too, for revisions only grow.
 func (Corrections) readBase(ctx context.Context, d *Desk, w *Counted, contents *publish.Contents) ([]ledger.Content, error) {
-	if w.BaseRevision == 0 {
+	if w.BaseRevision == 0 || w.Mends != "" {
 		return nil, nil
 	}
 	latest, err := d.Latest(ctx, w.Row.ID())

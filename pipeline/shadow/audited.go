@@ -7,6 +7,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/shadow/audit"
+	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/survey"
@@ -105,6 +106,45 @@ func (r *running) ofEdition(row *ledger.Row) *ledger.Row {
 		return nil
 	}
 	return row
+}
+
+// auditWindow compares every place where a window stands with what was counted. Of a window that is wrong somewhere it keeps
+// the whole content, so that a correction relies on nothing that is published of it.
+func (r *running) auditWindow(ctx context.Context, row *ledger.Row, counted *audit.Counted, h *diff.Header) error {
+	f, err := r.cfg.Audit.Compare(ctx, row, counted)
+	if err != nil {
+		return err
+	}
+	h.Wrong = f.Wrong
+	if h.Agrees() {
+		return nil
+	}
+	h.Whole, h.Taken = true, f.Taken
+	h.Row.Revision = max(h.Row.Revision, h.Taken+1)
+	c := diff.NewWhole()
+	for _, shown := range f.Shown {
+		c.AddBase(shown)
+	}
+	if f.Shown == nil { // no place shows another content, but for strays
+		err := counted.Rows(func(row ledger.Content) error {
+			c.AddBase(row)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, stray := range f.Stray {
+		c.AddBase(stray)
+	}
+	err = counted.Rows(func(row ledger.Content) error {
+		c.AddNew(row)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.writePages(ctx, counted.ID, c.Rows(), h)
 }
 
 // countedOf is what was counted of a window, for the audit.

@@ -128,8 +128,8 @@ func (r *Reader) Rows(ctx context.Context, h *diff.Header) ([]diff.Row, error) {
 	if h.Pages > 0 && digest.String() != h.Digest {
 		return nil, fmt.Errorf("%w: the pages of %s have digest %s, the header says %s", diff.ErrCorrupt, h.ID(), &digest, h.Digest)
 	}
-	if n := int64(len(rows)); n != h.Rows() {
-		return nil, fmt.Errorf("%w: %s has %d rows, the header says %d", diff.ErrCorrupt, h.ID(), n, h.Rows())
+	if n := int64(len(rows)); n != h.Rows()+h.Unchanged {
+		return nil, fmt.Errorf("%w: %s has %d rows, the header says %d", diff.ErrCorrupt, h.ID(), n, h.Rows()+h.Unchanged)
 	}
 	return rows, nil
 }

@@ -45,15 +45,14 @@ func (r *running) compareWindow(ctx context.Context, view *survey.View, w *plan.
 		h.Problem = "the window was published anew since the plan was made; begin another replay"
 		return r.keepHeader(ctx, h)
 	}
-	if r.cfg.Audit != nil {
-		if h.Wrong, err = r.cfg.Audit.Compare(ctx, row, r.countedOf(ctx, view, ref, w, found)); err != nil {
-			return err
-		}
+	switch {
+	case r.cfg.Audit != nil:
+		err = r.auditWindow(ctx, row, r.countedOf(ctx, view, ref, w, found), h)
+	case !h.Equal:
+		err = r.writeDifference(ctx, view, ref, w, row, h)
 	}
-	if !h.Equal {
-		if err := r.writeDifference(ctx, view, ref, w, row, h); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	return r.keepHeader(ctx, h)
 }
@@ -137,9 +136,6 @@ func (r *running) writeDifference(ctx context.Context, view *survey.View, ref wi
 		rows, err := r.cfg.Base.Read(ctx, row)
 		var gone *publish.GoneError
 		if errors.As(err, &gone) {
-			if r.cfg.Audit != nil { // it says what is wrong; there is nothing that a correction could be made of
-				return nil
-			}
 			h.Problem = "what is published of it cannot be read: " + err.Error()
 			return nil
 		}
@@ -157,12 +153,12 @@ func (r *running) writeDifference(ctx context.Context, view *survey.View, ref wi
 	if err != nil {
 		return err
 	}
-	return r.writePages(ctx, w, c.Rows(), h)
+	return r.writePages(ctx, w.ID(), c.Rows(), h)
 }
 
 // writePages writes rows in pages, and counts them in the header.
-func (r *running) writePages(ctx context.Context, w *plan.Window, rows []diff.Row, h *diff.Header) error {
-	name := windowName(w.ID())
+func (r *running) writePages(ctx context.Context, id ledger.WindowID, rows []diff.Row, h *diff.Header) error {
+	name := windowName(id)
 	var digest diff.Digest
 	var batch []store.ShadowPage
 	reset := true
@@ -184,14 +180,7 @@ func (r *running) writePages(ctx context.Context, w *plan.Window, rows []diff.Ro
 		return nil
 	})
 	for i := range rows {
-		switch rows[i].Kind() {
-		case diff.Added:
-			h.Added++
-		case diff.Changed:
-			h.Changed++
-		case diff.Removed:
-			h.Removed++
-		}
+		h.Count(&rows[i])
 		if err := pages.Add(&rows[i]); err != nil {
 			return err
 		}

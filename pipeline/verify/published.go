@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,6 +23,9 @@ type ledgerState struct {
 	rows map[int]ledger.Row // by revision, as far as compaction left them; of a revision the last
 
 	corrected int // the last revision that a correction was made for although its row is not final, 0 for none
+
+	mended int    // the latest revision that mends what a recount has found wrong, 0 for none
+	mends  string // the places that were wrong
 }
 
 // ledgerTopic is what the ledger topic says.
@@ -123,7 +127,8 @@ func (v *Report) checkCertificates(l *ledgerTopic) {
 		case c.Revision > s.last.Revision:
 			v.problem(ProblemLedger, id.String(), "a certificate is about revision %d, the latest is %d", c.Revision, s.last.Revision)
 		case known && (c.Keys != row.Keys || c.Events != row.Events || c.Checksum != row.Checksum):
-			v.problem(ProblemLedger, id.String(), "revision %d has %d keys, %d events and checksum %s, its certificate says %d, %d and %s",
+			v.revisionProblem(ProblemLedger, revisionID{id, c.Revision},
+				"revision %d has %d keys, %d events and checksum %s, its certificate says %d, %d and %s",
 				c.Revision, row.Keys, row.Events, row.Checksum, c.Keys, c.Events, c.Checksum)
 		case c.Revision == s.last.Revision:
 			v.Certified++
@@ -151,8 +156,8 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 	case e.Revision < last.Revision:
 		v.problem(ProblemLedger, id.String(), "revision %d follows revision %d", e.Revision, last.Revision)
 	case e.Revision == last.Revision && e.Checksum != last.Checksum:
-		v.problem(ProblemLedger, id.String(), "revision %d has checksums %s and %s", e.Revision, last.Checksum, e.Checksum)
-	case e.Revision > last.Revision && e.Checksum == last.Checksum:
+		v.revisionProblem(ProblemLedger, revisionID{id, e.Revision}, "revision %d has checksums %s and %s", e.Revision, last.Checksum, e.Checksum)
+	case e.Revision > last.Revision && e.Checksum == last.Checksum && !mends(&e):
 		v.problem(ProblemLedger, id.String(), "revisions %d and %d have the same content", last.Revision, e.Revision)
 	case last.Final && e.ByLanes() && (e.Revision != last.Revision || e.ClosedAt != last.ClosedAt):
 		v.problem(ProblemLedger, id.String(), "revision %d follows the final one", e.Revision)
@@ -167,11 +172,40 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 			e.Replay.BaseRevision, e.Replay.BaseChecksum, base.Revision, base.Checksum)
 	}
 	s.last, s.rows[e.Revision] = e, e
+	if mends(&e) {
+		s.mended, s.mends = e.Revision, e.Replay.Mends
+	}
+}
+
+// mends reports whether a revision was published because a recount had found the one before wrong somewhere.
+func mends(row *ledger.Row) bool { return row.Replay != nil && row.Replay.Mends != "" }
+
+// leaveMended leaves out what is wrong with revisions that a later one mends, and notes them.
+func (v *Report) leaveMended(l *ledgerTopic) {
+	mended := make(map[ledger.WindowID]bool)
+	v.Problems = slices.DeleteFunc(v.Problems, func(p Problem) bool {
+		s := l.windows[p.about.WindowID]
+		if p.about.revision == 0 || s == nil || p.about.revision >= s.mended {
+			return false
+		}
+		mended[p.about.WindowID] = true
+		return true
+	})
+	for id := range mended {
+		v.Notes = append(v.Notes, fmt.Sprintf("%s: what was wrong with earlier revisions is mended by revision %d (%s)",
+			id, l.windows[id].mended, l.windows[id].mends))
+	}
+	slices.Sort(v.Notes)
 }
 
 type revisionID struct {
 	ledger.WindowID
 	revision int
+}
+
+// revisionProblem is a problem of one revision, which a later one may mend.
+func (v *Report) revisionProblem(kind string, about revisionID, format string, args ...any) {
+	v.Problems = append(v.Problems, Problem{kind, about.WindowID.String(), fmt.Sprintf(format, args...), about})
 }
 
 // checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
@@ -205,7 +239,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 		}
 		hash := rowHash(id, r.Key)
 		if _, twice := seen[hash]; twice {
-			v.problem(ProblemResults, id.String(), "revision %d of key %s stands twice", r.Revision, r.Key)
+			v.revisionProblem(ProblemResults, id, "revision %d of key %s stands twice", r.Revision, r.Key)
 		}
 		seen[hash] = struct{}{}
 		return nil
@@ -232,7 +266,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 			continue // the topic's retention has begun to take them away
 		}
 		if ok && (row.Keys != sum.Rows() || row.Checksum != sum.String()) {
-			v.problem(ProblemResults, id.String(), "revision %d has %d rows with checksum %s, its ledger row says %d and %s",
+			v.revisionProblem(ProblemResults, id, "revision %d has %d rows with checksum %s, its ledger row says %d and %s",
 				id.revision, sum.Rows(), sum, row.Keys, row.Checksum)
 		}
 	}
@@ -244,7 +278,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 				continue // without any key it has no row to show
 			}
 			if sums[revisionID{id, rev}] == nil {
-				v.problem(ProblemResults, id.String(), "revision %d is in the ledger's range and has no rows", rev)
+				v.revisionProblem(ProblemResults, revisionID{id, rev}, "revision %d is in the ledger's range and has no rows", rev)
 			}
 		}
 	}

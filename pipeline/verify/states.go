@@ -44,7 +44,7 @@ func (v *Report) checkStates(ctx context.Context, cfg *Config, l *ledgerTopic) e
 			}
 			hash := rowHash(id, state.Key)
 			if _, twice := seen[hash]; twice {
-				v.problem(ProblemResults, id.String(), "the state of key %s of revision %d stands twice", state.Key, state.Revision)
+				v.revisionProblem(ProblemResults, id, "the state of key %s of revision %d stands twice", state.Key, state.Revision)
 			}
 			seen[hash] = struct{}{}
 			found[id]++
@@ -60,7 +60,7 @@ func (v *Report) checkStates(ctx context.Context, cfg *Config, l *ledgerTopic) e
 	}
 	for id, row := range named {
 		if n := found[id]; n > row.Keys || n < row.Keys && !isCut(*row.States, starts) {
-			v.problem(ProblemResults, id.String(), "revision %d has %d keys and states of %d of them", id.revision, row.Keys, n)
+			v.revisionProblem(ProblemResults, id, "revision %d has %d keys and states of %d of them", id.revision, row.Keys, n)
 		}
 	}
 	return nil

@@ -65,6 +65,8 @@ type Problem struct {
 	Kind   string `json:"kind"`
 	Where  string `json:"where"`
 	Detail string `json:"detail"`
+
+	about revisionID // the revision that is wrong; the zero value when the problem is about something else
 }
 
 // LaneCheck is what became of a lane's records.
@@ -169,6 +171,7 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 		if err := now.checkView(ctx, cfg, topic); err != nil {
 			return err
 		}
+		now.leaveMended(topic)
 		v.Windows, v.Final, v.Certified, v.Expired = now.Windows, now.Final, now.Certified, now.Expired
 		v.Revisions, v.Rows, v.ViewsExpired, v.Unarchived = now.Revisions, now.Rows, now.ViewsExpired, now.Unarchived
 		if look == 1 {
@@ -179,7 +182,7 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 			})
 		}
 		if len(found) == 0 || look == publishedLooks {
-			v.Problems = append(v.Problems, found...)
+			v.Problems, v.Notes = append(v.Problems, found...), append(v.Notes, now.Notes...)
 			return nil
 		}
 	}

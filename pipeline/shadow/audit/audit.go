@@ -61,22 +61,59 @@ func (c *Counted) isIn(row *ledger.Row) bool {
 	return c.Keys == row.Keys && c.Events == row.Events && c.Checksum == row.Checksum
 }
 
-// Compare lists the places that hold something else than was counted. row is the latest of the window in the ledger, nil when it
-// has none. Contents that retention has taken, or Redis has lost, are not wrong.
-func (a *Auditor) Compare(ctx context.Context, row *ledger.Row, counted *Counted) (wrong []diff.Wrong, err error) {
-	if w := inLedger(row, counted); w != nil {
-		wrong = append(wrong, *w)
+// Finding is what an audit says of one window.
+type Finding struct {
+	Wrong []diff.Wrong // the places that hold something else than was counted
+
+	// Shown is what wrong places show of the window, by key; nil when none of them shows another content.
+	Shown map[string]ledger.Content
+	// Stray are the records of the result topic that the window's publishing has not sent, by key, as Shown.
+	Stray map[string]ledger.Content
+	// Taken is the highest revision above the row's that a place names; 0 without one.
+	Taken int
+}
+
+// maxTaken is how far above the window's revision one that is named elsewhere is taken account of.
+const maxTaken = 1000
+
+// shows adds what a wrong place shows.
+func (f *Finding) shows(rows []ledger.Content) {
+	if f.Shown == nil {
+		f.Shown = make(map[string]ledger.Content, len(rows))
 	}
-	for _, compare := range []func(context.Context, *ledger.Row, *Counted) (*diff.Wrong, error){a.inView, a.inResults} {
-		w, err := compare(ctx, row, counted)
+	for _, row := range rows {
+		f.Shown[string(row.Key)] = row
+	}
+}
+
+// takes notes a revision that a place names.
+func (f *Finding) takes(revision int, row *ledger.Row) {
+	latest := 0
+	if row != nil {
+		latest = row.Revision
+	}
+	if revision > latest && revision <= latest+maxTaken {
+		f.Taken = max(f.Taken, revision)
+	}
+}
+
+// Compare finds the places that hold something else than was counted. row is the latest of the window in the ledger, nil when it
+// has none. Contents that retention has taken, or Redis has lost, are not wrong.
+func (a *Auditor) Compare(ctx context.Context, row *ledger.Row, counted *Counted) (*Finding, error) {
+	f := new(Finding)
+	if w := inLedger(row, counted); w != nil {
+		f.Wrong = append(f.Wrong, *w)
+	}
+	for _, compare := range []func(context.Context, *ledger.Row, *Counted, *Finding) (*diff.Wrong, error){a.inView, a.inResults} {
+		w, err := compare(ctx, row, counted, f)
 		if err != nil {
 			return nil, err
 		}
 		if w != nil {
-			wrong = append(wrong, *w)
+			f.Wrong = append(f.Wrong, *w)
 		}
 	}
-	return wrong, nil
+	return f, nil
 }
 
 func inLedger(row *ledger.Row, counted *Counted) *diff.Wrong {
@@ -98,7 +135,7 @@ func inLedger(row *ledger.Row, counted *Counted) *diff.Wrong {
 const expirySlack = time.Minute
 
 // inView compares what Redis shows of the window.
-func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted) (*diff.Wrong, error) {
+func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted, f *Finding) (*diff.Wrong, error) {
 	w := &diff.Wrong{Place: diff.PlaceView}
 	id := store.WindowID{Pipeline: a.cfg.Spec.Name, Window: counted.ID.Window, Start: counted.ID.Start}
 	shown, found, err := a.cfg.View.Published(ctx, id)
@@ -108,11 +145,13 @@ func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted)
 	case row == nil && !found:
 		return nil, nil
 	case row == nil:
+		f.takes(shown.Current.Revision, nil)
 		w.Detail = "Redis shows the window, and it has no row in the ledger"
 		return w, nil
 	case a.cfg.Spec.Keeps(row.Window).Left(row.ClosedAt, a.cfg.Now()) < expirySlack:
 		return nil, nil
 	}
+	f.takes(shown.Current.Revision, row)
 	in, err := a.contents.InView(ctx, expected(row, counted))
 	if errors.Is(err, publish.ErrPage) {
 		w.Detail = err.Error()
@@ -126,6 +165,7 @@ func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted)
 		if err := nameKeys(w, in.Rows, counted); err != nil {
 			return nil, err
 		}
+		f.shows(in.Rows)
 		details = append(details, describeKeys(w))
 	}
 	if text := misshown(shown.Row, found, row, counted); text != "" {
@@ -155,7 +195,7 @@ func misshown(text []byte, found bool, row *ledger.Row, counted *Counted) string
 }
 
 // inResults compares what the result topic holds of the window: in the transactions that its row links to, and elsewhere.
-func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Counted) (*diff.Wrong, error) {
+func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Counted, f *Finding) (*diff.Wrong, error) {
 	w := &diff.Wrong{Place: diff.PlaceResults}
 	var details []string
 	if sum := a.published[counted.ID]; row != nil && (sum == nil || sum.Rows() != counted.Keys || sum.String() != counted.Checksum) {
@@ -167,12 +207,15 @@ func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Count
 			if err := nameKeys(w, in.Rows, counted); err != nil {
 				return nil, err
 			}
+			f.shows(in.Rows)
 			details = append(details, describeKeys(w))
 		} else if sum != nil && sum.Rows() > counted.Keys {
 			details = append(details, fmt.Sprintf("records among those of the transaction that published it: %d too many", sum.Rows()-counted.Keys))
 		}
 	}
 	if s := a.strays[counted.ID]; s != nil {
+		f.Stray = s.rows
+		f.takes(s.highest, row)
 		w.Extra += s.records
 		for _, key := range s.keys {
 			w.AddKey(key)

@@ -13,7 +13,8 @@ import (
 // stray are records of the result topic that readers take for a window's, and that its publishing has not sent.
 type stray struct {
 	records int64
-	keys    [][]byte // of the first few
+	keys    [][]byte                  // of the first few
+	rows    map[string]ledger.Content // the last of each key
 	first   source.TopicPartition
 	offset  int64 // of the first
 	highest int   // revision
@@ -95,11 +96,14 @@ func (a *Auditor) judgeRecord(tp source.TopicPartition, rec *source.Record, edit
 	}
 	s := a.strays[id]
 	if s == nil {
-		s = &stray{first: tp, offset: rec.Offset}
+		s = &stray{first: tp, offset: rec.Offset, rows: make(map[string]ledger.Content)}
 		a.strays[id] = s
 	}
 	s.records++
 	s.highest = max(s.highest, found.Revision)
+	s.rows[string(found.Key)] = ledger.Content{
+		Key: bytes.Clone(found.Key), Values: bytes.Clone(found.Values), Overflow: found.Overflow, Deleted: found.Deleted,
+	}
 	if len(s.keys) < maxStrayKeys {
 		s.keys = append(s.keys, bytes.Clone(found.Key))
 	}

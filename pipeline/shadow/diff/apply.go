@@ -12,16 +12,21 @@ import (
 // then those of the new content, each key once; Rows then lists what differs. It holds the base, and what differs, in
 // memory.
 type Compare struct {
-	base map[string]ledger.Content
-	rows []Row
+	base  map[string]ledger.Content
+	rows  []Row
+	whole bool
 }
 
 // NewCompare begins a comparison with nothing.
 func NewCompare() *Compare { return &Compare{base: make(map[string]ledger.Content)} }
 
-// AddBase adds a published row; it is copied. Deleted rows hold nothing.
+// NewWhole begins a comparison that lists the rows which do not differ, too.
+func NewWhole() *Compare { return &Compare{base: make(map[string]ledger.Content), whole: true} }
+
+// AddBase adds a published row; it is copied. Deleted rows hold nothing. Of two rows of a key the later one counts.
 func (c *Compare) AddBase(row ledger.Content) {
 	if row.Deleted {
+		delete(c.base, string(row.Key))
 		return
 	}
 	c.base[string(row.Key)] = ledger.Content{Values: bytes.Clone(row.Values), Overflow: row.Overflow}
@@ -31,11 +36,15 @@ func (c *Compare) AddBase(row ledger.Content) {
 func (c *Compare) AddNew(row ledger.Content) {
 	old, ok := c.base[string(row.Key)]
 	delete(c.base, string(row.Key))
-	if ok && bytes.Equal(old.Values, row.Values) && old.Overflow == row.Overflow {
+	same := ok && bytes.Equal(old.Values, row.Values) && old.Overflow == row.Overflow
+	if same && !c.whole {
 		return
 	}
 	r := Row{Key: bytes.Clone(row.Key), New: bytes.Clone(row.Values), NewOverflow: row.Overflow, State: bytes.Clone(row.State)}
-	if ok {
+	switch {
+	case same:
+		r.Old, r.OldOverflow = r.New, r.NewOverflow
+	case ok:
 		r.Old, r.OldOverflow = old.Values, old.Overflow
 	}
 	c.rows = append(c.rows, r)
@@ -103,6 +112,22 @@ func (a *Applying) End(h *Header) error {
 			return err
 		}
 	}
+	return a.check(h)
+}
+
+// EmitWhole passes the rows of whole pages to emit as the new content, and holds them against the header.
+func EmitWhole(rows []Row, h *Header, emit func(ledger.Content) error) error {
+	a := NewApplying(nil, emit)
+	for i := range rows {
+		if err := a.pass(rows[i].content()); err != nil {
+			return err
+		}
+	}
+	return a.check(h)
+}
+
+// check holds what was passed on against the header.
+func (a *Applying) check(h *Header) error {
 	if keys, sum := a.sum.Rows(), a.sum.String(); keys != h.Row.Keys || sum != h.Row.Checksum {
 		return fmt.Errorf("%w: %s has %d keys with checksum %s, the header says %d and %s",
 			ErrBase, h.ID(), keys, sum, h.Row.Keys, h.Row.Checksum)

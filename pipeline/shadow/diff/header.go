@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"millrace/pipeline/ledger"
 )
@@ -36,11 +37,19 @@ type Header struct {
 	// Wrong are the places that hold something else than was counted, when the shadow was asked to look at them.
 	Wrong []Wrong `json:"wrong,omitempty"`
 
-	Added   int64  `json:"added"`
-	Changed int64  `json:"changed"`
-	Removed int64  `json:"removed"`
-	Pages   int    `json:"pages"`
-	Digest  string `json:"digest,omitempty"` // SHA-256 over the pages, 32 hex digits
+	// Whole says that the pages hold the whole content that was counted, since what is published of the window is not to be
+	// relied on. A correction publishes it even when Equal: that row is right, and what it is about is not.
+	Whole bool `json:"whole,omitempty"`
+	// Taken is the highest revision that a record of the window names although the ledger has no such row: a correction is
+	// published above it. 0 without one.
+	Taken int `json:"taken,omitempty"`
+
+	Added     int64  `json:"added"`
+	Changed   int64  `json:"changed"`
+	Removed   int64  `json:"removed"`
+	Unchanged int64  `json:"unchanged,omitempty"` // rows of whole pages
+	Pages     int    `json:"pages"`
+	Digest    string `json:"digest,omitempty"` // SHA-256 over the pages, 32 hex digits
 }
 
 // Places where the content of a published window stands.
@@ -72,6 +81,29 @@ func (w *Wrong) AddKey(key []byte) {
 
 // Agrees reports whether the window is everywhere as it was counted.
 func (h *Header) Agrees() bool { return h.Equal && len(h.Wrong) == 0 }
+
+// WrongPlaces names the places that are wrong, "" when none is.
+func (h *Header) WrongPlaces() string {
+	places := make([]string, len(h.Wrong))
+	for i := range h.Wrong {
+		places[i] = h.Wrong[i].Place
+	}
+	return strings.Join(places, ", ")
+}
+
+// Count counts a row of the pages.
+func (h *Header) Count(r *Row) {
+	switch r.Kind() {
+	case Added:
+		h.Added++
+	case Changed:
+		h.Changed++
+	case Removed:
+		h.Removed++
+	case Unchanged:
+		h.Unchanged++
+	}
+}
 
 // ID names the window.
 func (h *Header) ID() ledger.WindowID { return h.Row.ID() }

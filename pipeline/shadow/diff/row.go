@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,12 +14,14 @@ var ErrCorrupt = errors.New("corrupt difference")
 
 // Kinds of rows.
 const (
-	Added   = "added"
-	Changed = "changed"
-	Removed = "removed"
+	Added     = "added"
+	Changed   = "changed"
+	Removed   = "removed"
+	Unchanged = "unchanged" // stands only in pages that hold a whole content
 )
 
-// Row is a key whose values differ. Old is nil for a key that is new, New for one that is gone.
+// Row is a key whose values differ, or any key where the pages hold a whole content. Old is nil for a key that is new, New for
+// one that is gone.
 type Row struct {
 	Key                      []byte // JSON object of the key's fields
 	Old, New                 []byte // JSON objects of the values
@@ -26,13 +29,15 @@ type Row struct {
 	State                    []byte // mergeable entry of New; empty when the pipeline has no roll-ups
 }
 
-// Kind is Added, Changed or Removed.
+// Kind is Added, Changed, Removed or Unchanged.
 func (r *Row) Kind() string {
 	switch {
 	case r.Old == nil:
 		return Added
 	case r.New == nil:
 		return Removed
+	case bytes.Equal(r.Old, r.New) && r.OldOverflow == r.NewOverflow:
+		return Unchanged
 	}
 	return Changed
 }
@@ -52,6 +57,7 @@ const (
 	oldOverflow
 	newOverflow
 	hasState
+	isUnchanged // the old values are the new ones, and are not written
 )
 
 // pageVersion begins every page.
@@ -101,9 +107,10 @@ func (p *Pages) Flush() error {
 func (p *Pages) Count() int { return p.n }
 
 func appendRow(b []byte, r *Row) []byte {
-	flags := byte(0)
+	flags, unchanged := byte(0), r.Kind() == Unchanged
 	for flag, set := range map[byte]bool{
-		hasOld: r.Old != nil, hasNew: r.New != nil, oldOverflow: r.OldOverflow, newOverflow: r.NewOverflow, hasState: len(r.State) > 0,
+		hasOld: r.Old != nil && !unchanged, hasNew: r.New != nil, oldOverflow: r.OldOverflow, newOverflow: r.NewOverflow,
+		hasState: len(r.State) > 0, isUnchanged: unchanged,
 	} {
 		if set {
 			flags |= flag
@@ -111,7 +118,7 @@ func appendRow(b []byte, r *Row) []byte {
 	}
 	b = append(b, flags)
 	b = appendField(b, r.Key)
-	if r.Old != nil {
+	if flags&hasOld != 0 {
 		b = appendField(b, r.Old)
 	}
 	if r.New != nil {
@@ -148,7 +155,9 @@ func ReadPage(page []byte, fn func(Row) error) error {
 				return fmt.Errorf("%w: a page of %d bytes ends within a row", ErrCorrupt, len(page))
 			}
 		}
-		r.OldOverflow, r.NewOverflow = flags&oldOverflow != 0, flags&newOverflow != 0
+		if r.OldOverflow, r.NewOverflow = flags&oldOverflow != 0, flags&newOverflow != 0; flags&isUnchanged != 0 {
+			r.Old = r.New
+		}
 		if r.Old == nil && r.New == nil {
 			return fmt.Errorf("%w: a row without values, key %s", ErrCorrupt, r.Key)
 		}
