@@ -13,7 +13,7 @@ import (
 )
 
 // CarryOut carries a job out beside closing, and goes on where an earlier attempt was. That it is called off is no error: the
-// answer then says that it is unfinished, and what was done.
+// answer then says that it is unfinished, and what was done. Nor is the trouble of the last of the job's tries.
 func (a *Closing) CarryOut(ctx context.Context, job contract.CarryOutJob) (*contract.CarriedOut, error) {
 	c := &carrying{job: job, report: &contract.JobReport{}}
 	if job.Report != nil {
@@ -40,6 +40,8 @@ func (a *Closing) CarryOut(ctx context.Context, job contract.CarryOutJob) (*cont
 			answer.Unfinished = true
 		case err != nil && reason != nil:
 			return ended(reason)
+		case err != nil && !failsForGood(err) && job.Tries > 0 && int(activity.GetInfo(ctx).Attempt) >= job.Tries:
+			answer.Unfinished, answer.Trouble = true, contract.Cut(err.Error())
 		case err != nil:
 			return final(err)
 		}
@@ -52,6 +54,11 @@ func (a *Closing) CarryOut(ctx context.Context, job contract.CarryOutJob) (*cont
 		answer.Report = nil
 	}
 	return answer, nil
+}
+
+// failsForGood reports whether trying again does not help.
+func failsForGood(err error) bool {
+	return errors.Is(err, ErrPermanent) || errors.Is(err, ErrRefused) || errors.Is(err, ErrStale)
 }
 
 func (a *Closing) carryOut(ctx context.Context, run string, s *spec.Spec, c *carrying) error {

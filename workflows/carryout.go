@@ -15,6 +15,7 @@ import (
 type errands struct {
 	waits   *waits
 	answers map[string]contract.CarriedOut // of the closer, by job
+	asked   *waiting                       // for the closer's answer, nil when nothing is asked
 }
 
 // newErrands listens for the closer's answers as long as the workflow runs.
@@ -24,7 +25,12 @@ func newErrands(ctx workflow.Context, w *waits) *errands {
 		for answers := workflow.GetSignalChannel(ctx, contract.SignalCarriedOut); ; {
 			var done contract.CarriedOut
 			answers.Receive(ctx, &done)
-			e.answers[done.ID] = done
+			if !done.Unfinished {
+				e.answers[done.ID] = done
+			} else if e.asked != nil {
+				e.asked.Why = done.Trouble
+				w.show(ctx)
+			}
 		}
 	})
 	return e
@@ -35,7 +41,11 @@ func newErrands(ctx workflow.Context, w *waits) *errands {
 func (e *errands) carryOut(ctx workflow.Context, job contract.CarryOutJob, what string, until time.Time) (*contract.JobReport, error) {
 	closer := contract.CloseWindowsID(job.Pipeline)
 	wait := e.waits.begin(ctx, contract.Pending{For: closer + " to carry it out", Until: &until, Then: "it is given up"}, nil)
-	defer func() { e.waits.end(ctx, wait) }()
+	e.asked = wait
+	defer func() {
+		e.asked = nil
+		e.waits.end(ctx, wait)
+	}()
 	answered := func() bool { _, ok := e.answers[job.ID]; return ok }
 	for after := contract.CarryOutAskFirst; !answered(); after = min(2*after, contract.CarryOutAskMost) {
 		left := until.Sub(workflow.Now(ctx))

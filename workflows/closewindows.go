@@ -50,7 +50,7 @@ func (c *closeWindows) setup(ctx workflow.Context) error {
 	return workflow.SetQueryHandlerWithOptions(ctx, contract.QueryStatus, func() (*contract.CloseWindowsStatus, error) {
 		return &contract.CloseWindowsStatus{
 			Pipeline: c.in.Pipeline, State: c.state, Note: c.note, Closed: c.in.Closed, Last: c.in.Last, Promoted: c.in.Promoted,
-			Kept: c.kept, Jobs: c.jobIDs(),
+			Kept: c.kept, Jobs: c.jobIDs(), Troubles: c.troubles(),
 		}, nil
 	}, workflow.QueryHandlerOptions{Description: "revisions published, windows with a workflow of their own, and jobs"})
 }
@@ -306,7 +306,7 @@ func (c *closeWindows) tellWaits(ctx workflow.Context) {
 	if len(waits.Waits) > 0 && workflow.GetVersion(ctx, changeTellsPipeline, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		waits.Waits = nil
 	}
-	c.parent.tellWaits(ctx, c.state, "", c.note, waits)
+	c.parent.tellWaits(ctx, c.state, "", c.told(), waits)
 }
 
 func (c *closeWindows) show(ctx workflow.Context) {
@@ -324,6 +324,9 @@ func (c *closeWindows) show(ctx workflow.Context) {
 	}
 	if len(c.in.Jobs) > 0 {
 		fmt.Fprintf(&b, "\nIt carries out, beside closing, in this order: %s\n", strings.Join(c.jobIDs(), ", "))
+	}
+	for _, trouble := range c.troubles() {
+		fmt.Fprintf(&b, "\n%s has failed and is tried again: %s\n", trouble.ID, trouble.Why)
 	}
 	workflow.SetCurrentDetails(ctx, b.String())
 }

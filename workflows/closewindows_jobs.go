@@ -10,7 +10,7 @@ import (
 )
 
 // jobs are carried out beside closing, one after the other: whoever wants something written into the ledger of a pipeline that runs
-// asks its closer.
+// asks its closer. A job that keeps failing lets the others go first.
 type jobs struct {
 	cancel workflow.CancelFunc
 	ended  bool
@@ -59,21 +59,25 @@ func (c *closeWindows) takeJob(ctx workflow.Context, job contract.CarryOutJob) {
 	case len(c.in.Jobs) >= contract.MaxJobs:
 		c.log.Info("too many jobs wait to be carried out", "job", job.ID, "waiting", len(c.in.Jobs))
 	default:
-		job.Spec, job.Report = nil, nil
+		job.Spec, job.Report, job.Trouble = nil, nil, ""
 		c.in.Jobs = append(c.in.Jobs, job)
 		c.show(ctx)
 	}
 }
 
-// carryOut carries the first job out. One that was called off stays the first.
+// carryOut carries the first job out. One that was called off stays the first; one that has failed again and again becomes the
+// last, and whoever asked for it hears why.
 func (c *closeWindows) carryOut(ctx workflow.Context) {
 	job := c.in.Jobs[0]
-	job.Spec = c.in.Spec
+	job.Spec, job.Tries, job.Trouble = c.in.Spec, contract.JobTries, ""
 	options := contract.CarryOutOptions()
 	options.Summary = summary("carry out " + job.ID)
 	var done contract.CarriedOut
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), c.closing.CarryOut, job).Get(ctx, &done)
 	switch {
+	case err == nil && done.Trouble != "":
+		c.postpone(ctx, done)
+		return
 	case err == nil && done.Unfinished:
 		c.in.Jobs[0].Report = done.Report
 		return
@@ -85,10 +89,57 @@ func (c *closeWindows) carryOut(ctx workflow.Context) {
 	c.in.Jobs = c.in.Jobs[1:]
 	c.in.Answers = append(c.in.Answers, done)
 	c.in.Answers = c.in.Answers[max(0, len(c.in.Answers)-contract.MaxJobAnswers):]
-	c.show(ctx)
+	c.showTroubles(ctx)
 	if sent := c.answer(ctx, job.ReplyTo, done); sent != nil {
 		_ = sent.Get(ctx, nil) // whoever asked may be gone
 	}
+}
+
+// postpone makes the first job the last one. When all of them are in trouble, nothing is tried for a while.
+func (c *closeWindows) postpone(ctx workflow.Context, done contract.CarriedOut) {
+	job := c.in.Jobs[0]
+	news := job.Trouble != done.Trouble
+	job.Report, job.Trouble = done.Report, done.Trouble
+	c.in.Jobs = append(c.in.Jobs[1:], job)
+	c.showTroubles(ctx)
+	if news {
+		if sent := c.answer(ctx, job.ReplyTo, done); sent != nil {
+			_ = sent.Get(ctx, nil) // whoever asked may be gone
+		}
+	}
+	untried := func() bool {
+		return slices.ContainsFunc(c.in.Jobs, func(j contract.CarryOutJob) bool { return j.Trouble == "" })
+	}
+	_, _ = awaitFor(ctx, contract.JobRest, "rests: every job fails, "+job.ID+" the latest", untried) // carryOut looks at ctx
+}
+
+// showTroubles shows the jobs, and tells the pipeline which of them fail.
+func (c *closeWindows) showTroubles(ctx workflow.Context) {
+	c.show(ctx)
+	c.tellWaits(ctx)
+}
+
+// troubles are the jobs that have failed when they were tried last.
+func (c *closeWindows) troubles() (list []contract.JobTrouble) {
+	for _, job := range c.in.Jobs {
+		if job.Trouble != "" {
+			list = append(list, contract.JobTrouble{ID: job.ID, Why: job.Trouble})
+		}
+	}
+	return list
+}
+
+// told is the note that the pipeline is told, which names the first of the jobs that fail.
+func (c *closeWindows) told() string {
+	troubles := c.troubles()
+	if c.note != "" || len(troubles) == 0 {
+		return c.note
+	}
+	text := fmt.Sprintf("%s fails and is tried again: %s", troubles[0].ID, troubles[0].Why)
+	if more := len(troubles) - 1; more > 0 {
+		text = fmt.Sprintf("%s and %d more fail and are tried again: %s", troubles[0].ID, more, troubles[0].Why)
+	}
+	return text
 }
 
 // answer tells whoever asked what became of a job.

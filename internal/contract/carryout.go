@@ -20,11 +20,17 @@ type CarryOutJob struct {
 	Spec     json.RawMessage `json:"spec,omitempty"`   // of the pipeline
 	Body     json.RawMessage `json:"body,omitempty"`   // names and ranges, never rows; at most MaxJobBody
 	Report   *JobReport      `json:"report,omitempty"` // what earlier runs of it have booked; the closer fills it in
+
+	// Tries is how often the job is tried before the next one gets its turn, 0 for ever; Trouble is why it has not succeeded then.
+	// The closer fills them in.
+	Tries   int    `json:"tries,omitempty"`
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // Bounds of what a closer keeps of jobs, so that its state stays well below what Temporal takes.
 const (
 	MaxJobs       = 20       // that wait to be carried out
+	JobTries      = 5        // of a job that fails, until the next one gets its turn
 	MaxJobAnswers = 3        // the latest, in case one was lost on its way
 	MaxJobBody    = 64 << 10 // bytes
 	maxJobProblem = 300      // bytes of a window's problem
@@ -50,8 +56,10 @@ type CarriedOut struct {
 	Report  *JobReport `json:"report,omitempty"`
 	Problem string     `json:"problem,omitempty"` // why it cannot be carried out; final
 
-	// Unfinished means that it was called off before it was done. Only the closer that called it off sees that.
-	Unfinished bool `json:"unfinished,omitempty"`
+	// Unfinished means that it was called off before it was done, or, with Trouble, that it has failed so often that others come
+	// first; whoever asked for it is told about Trouble, and waits on.
+	Unfinished bool   `json:"unfinished,omitempty"`
+	Trouble    string `json:"trouble,omitempty"`
 }
 
 // JobReport is what a job came to, window by window.

@@ -54,7 +54,7 @@ var structs = []any{
 	ReplayProgress{}, ReplayLanePart{}, ReplaySummary{}, WindowDifference{}, ShowDiffRequest{}, ShowDiffInput{}, DiffPage{}, DiffRow{},
 	SetReplayRateInput{}, SetRateRequest{}, ApproveDiffRequest{}, RejectRequest{}, ReplayReceipt{}, SweptShadows{}, ReplayStatus{},
 	ReplayResult{}, CarryOutJob{}, ShadowJob{}, RollupJob{}, ArchiveJob{}, CarriedOut{}, JobReport{}, JobCount{}, CarriedFamily{},
-	CarriedWindow{},
+	CarriedWindow{}, JobTrouble{},
 	report.Archived{}, report.ArchivedFamily{},
 	CompactInput{}, CompactRef{}, PlannedCompact{}, TakeStockInput{}, Stock{}, StockFamily{}, CompactWork{},
 	CompactStatus{}, CompactResult{},

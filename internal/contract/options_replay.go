@@ -17,6 +17,7 @@ const (
 	EndAfterCancel   = 2 * time.Minute     // likewise, once the workflow is cancelled
 	CarryOutAskFirst = time.Minute         // until a closer that has not answered is asked again
 	CarryOutAskMost  = 10 * time.Minute    // which doubles up to this
+	JobRest          = time.Minute         // until a closer whose jobs all fail goes on with the first of them
 	CarryOutPatience = 24 * time.Hour      // how long an approved diff, or a certificate, is tried to be published
 	RatePatience     = 30 * time.Second    // how long a change of the rate is tried
 	ReplayProgressAt = 5 * time.Second     // at most one report of progress in this time

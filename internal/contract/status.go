@@ -56,6 +56,13 @@ type CloseWindowsStatus struct {
 	Promoted []report.FailedWindow `json:"promoted,omitempty"`
 	Kept     *report.Kept          `json:"kept,omitempty"` // as of the last CloseDue that ended
 	Jobs     []string              `json:"jobs,omitempty"` // ids of those that wait or are under way
+	Troubles []JobTrouble          `json:"troubles,omitempty"`
+}
+
+// JobTrouble says why a job has not succeeded yet. It is tried again when the others have had their turn.
+type JobTrouble struct {
+	ID  string `json:"id"`
+	Why string `json:"why"`
 }
 
 // CloseWindowStatus answers the status query of a CloseWindow.

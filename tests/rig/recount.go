@@ -55,6 +55,24 @@ func (r *Recounted) Reasons() string {
 // first one comes back while the other reads, and must find out that the shadow is not its own any more.
 func (p *Pipeline) Recount(thaw bool) *Recounted {
 	p.T.Helper()
+	return p.recount(recountHow{kill: true, thaw: thaw})
+}
+
+// RecountThen counts all windows of the ledger again, by a worker that lives on, and calls then, which may be nil, with what
+// was found of each range, before that is deleted.
+func (p *Pipeline) RecountThen(then func(id, checksum string)) *Recounted {
+	p.T.Helper()
+	return p.recount(recountHow{then: then})
+}
+
+// recountHow says what happens on the way.
+type recountHow struct {
+	kill, thaw bool // see Recount
+	then       func(id, checksum string)
+}
+
+func (p *Pipeline) recount(how recountHow) *Recounted {
+	p.T.Helper()
 	out := &Recounted{Wrong: make(map[ledger.WindowID][]diff.Wrong), Refused: make(map[ledger.WindowID]plan.Refusal),
 		counted: make(map[ledger.WindowID]bool)}
 	var rows []ledger.Row
@@ -63,7 +81,7 @@ func (p *Pipeline) Recount(thaw bool) *Recounted {
 		return len(rows) > 0
 	})
 	for n, span := range spansOf(rows, p.Spec) {
-		p.recountSpan(out, fmt.Sprintf("recount-%d", n), span, thaw)
+		p.recountSpan(out, fmt.Sprintf("recount-%d", n), span, how)
 	}
 	p.requireAccounted(out, rows)
 	return out
@@ -93,7 +111,7 @@ func spansOf(rows []ledger.Row, s *spec.Spec) (spans []timeSpan) {
 	return spans
 }
 
-func (p *Pipeline) recountSpan(out *Recounted, id string, span timeSpan, thaw bool) {
+func (p *Pipeline) recountSpan(out *Recounted, id string, span timeSpan, how recountHow) {
 	p.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*Patience)
 	defer cancel()
@@ -116,7 +134,7 @@ func (p *Pipeline) recountSpan(out *Recounted, id string, span timeSpan, thaw bo
 		records += planned.Lanes[i].Offsets()
 	}
 	out.Offsets += records
-	kill := !out.Killed && records > 0
+	kill := how.kill && !out.Killed && records > 0
 	rate := int64(0)
 	if kill {
 		rate = max(1, records/2)
@@ -125,7 +143,7 @@ func (p *Pipeline) recountSpan(out *Recounted, id string, span timeSpan, thaw bo
 	require.NoError(p.T, err)
 	var zombie chan error
 	if kill {
-		zombie = p.killShadow(ctx, out, planned, thaw)
+		zombie = p.killShadow(ctx, out, planned, how.thaw)
 		require.NoError(p.T, shadow.SetRate(ctx, p.Store, p.Spec.Name, id, 0))
 	}
 	_, err = shadow.Run(ctx, p.shadowConfig(id, p.Store))
@@ -145,6 +163,9 @@ func (p *Pipeline) recountSpan(out *Recounted, id string, span timeSpan, thaw bo
 		} else {
 			out.Wrong[h.ID()] = h.Wrong
 		}
+	}
+	if how.then != nil {
+		how.then(id, m.Checksum)
 	}
 	require.NoError(p.T, shadow.End(ctx, p.Store, p.Spec.Name, id, time.Now(), nil))
 }
