@@ -86,10 +86,13 @@ func (c *closeWindows) carryOut(ctx workflow.Context) {
 	case err != nil:
 		done = contract.CarriedOut{ID: job.ID, Problem: endText(err)}
 	}
+	failed := c.in.Jobs[0].Trouble != ""
 	c.in.Jobs = c.in.Jobs[1:]
 	c.in.Answers = append(c.in.Answers, done)
 	c.in.Answers = c.in.Answers[max(0, len(c.in.Answers)-contract.MaxJobAnswers):]
-	c.showTroubles(ctx)
+	if c.show(ctx); failed {
+		c.tellWaits(ctx)
+	}
 	if sent := c.answer(ctx, job.ReplyTo, done); sent != nil {
 		_ = sent.Get(ctx, nil) // whoever asked may be gone
 	}
@@ -101,7 +104,8 @@ func (c *closeWindows) postpone(ctx workflow.Context, done contract.CarriedOut) 
 	news := job.Trouble != done.Trouble
 	job.Report, job.Trouble = done.Report, done.Trouble
 	c.in.Jobs = append(c.in.Jobs[1:], job)
-	c.showTroubles(ctx)
+	c.show(ctx)
+	c.tellWaits(ctx)
 	if news {
 		if sent := c.answer(ctx, job.ReplyTo, done); sent != nil {
 			_ = sent.Get(ctx, nil) // whoever asked may be gone
@@ -111,12 +115,6 @@ func (c *closeWindows) postpone(ctx workflow.Context, done contract.CarriedOut) 
 		return slices.ContainsFunc(c.in.Jobs, func(j contract.CarryOutJob) bool { return j.Trouble == "" })
 	}
 	_, _ = awaitFor(ctx, contract.JobRest, "rests: every job fails, "+job.ID+" the latest", untried) // carryOut looks at ctx
-}
-
-// showTroubles shows the jobs, and tells the pipeline which of them fail.
-func (c *closeWindows) showTroubles(ctx workflow.Context) {
-	c.show(ctx)
-	c.tellWaits(ctx)
 }
 
 // troubles are the jobs that have failed when they were tried last.
