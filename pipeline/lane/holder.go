@@ -248,6 +248,9 @@ func (h *Holder) verifyPosition(ctx context.Context, meta store.Meta, res *StepR
 		}
 		d := h.decisions.due(inc, meta)
 		if inc != nil && d == nil {
+			if err := h.proveOwner(ctx); err != nil {
+				return nil, err
+			}
 			h.offer(inc, at, h.state, meta.Offset)
 			h.state = nil
 			return nil, inc

@@ -31,6 +31,24 @@ func (h *Holder) proveMember(ctx context.Context, token store.Token) error {
 	return errors.Join(err, h.deps.Store.Abandon(ctx, h.id, token))
 }
 
+// proveOwner is store.ErrFenced when somebody else owns the lane by now. A process that was frozen since it read the meta compares
+// the lane's past with a log and a group that have gone on without it. A state that this process cannot use was not taken over.
+func (h *Holder) proveOwner(ctx context.Context) error {
+	if h.unowned != "" {
+		return nil
+	}
+	meta, found, err := h.deps.Store.ReadMeta(ctx, h.id)
+	switch {
+	case store.Unreadable(err):
+		return nil // the incident says so
+	case err != nil:
+		return err
+	case found && meta.Owner != h.token:
+		return fmt.Errorf("lane %s: %w", h.id, store.ErrFenced)
+	}
+	return nil
+}
+
 // proveWanted takes the meta of a lane that would begin from nothing back while nothing says that its pipeline exists.
 func (h *Holder) proveWanted(ctx context.Context) error {
 	if h.deps.Wanted == nil {
