@@ -41,6 +41,10 @@ func carriedWindow(kind string, w result.Carried) contract.CarriedWindow {
 	out := contract.CarriedWindow{
 		WindowRef: report.WindowRef{Window: w.Window.Window, Start: w.Window.Start}, Revision: w.Revision, Problem: w.Problem, Bytes: w.Bytes,
 	}
+	if w.Gone {
+		out.Outcome = contract.CarriedGone
+		return out
+	}
 	switch w.Verdict {
 	case publish.VerdictPublished:
 		if out.Outcome = contract.CarriedPublished; kind == contract.JobCertify {

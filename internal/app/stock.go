@@ -55,7 +55,7 @@ func countStock(s *spec.Spec, rows map[ledger.WindowID]ledger.Row, at, since tim
 		}
 		f := &stock.Families[place]
 		f.Windows++
-		if row.Archive != nil {
+		if row.Archive != nil && row.Archive.Gone == "" {
 			f.Archived++
 			f.ArchivedBytes += row.Archive.Bytes
 		}

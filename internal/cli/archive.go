@@ -58,7 +58,9 @@ func listArchived(ctx context.Context, sh *shell, k ledger.Log, pipeline string,
 	t := &table{}
 	t.row("WINDOW", "START", "REVISION", "KEYS", "ARCHIVED", "BYTES", "SHA-256", "FILE")
 	for _, r := range rows {
-		if a := r.Archive; a != nil {
+		if a := r.Archive; a != nil && a.Gone != "" {
+			t.row(r.Window, instant(r.Start), r.Revision, r.Keys, "-", "-", "-", "not archived: contents gone")
+		} else if a != nil {
 			t.row(r.Window, instant(r.Start), r.Revision, r.Keys, instant(a.At), a.Bytes, a.SHA256[:min(len(a.SHA256), 12)], a.File)
 		} else {
 			t.row(r.Window, instant(r.Start), r.Revision, r.Keys, "-", "-", "-", "-")
@@ -143,7 +145,7 @@ func proveArchive(ctx context.Context, k ledger.Log, pipeline, dir string) (*arc
 	named := make(map[string]bool)
 	for i := range rows {
 		a := rows[i].Archive
-		if a == nil {
+		if a == nil || a.Gone != "" {
 			continue
 		}
 		named[a.File] = true

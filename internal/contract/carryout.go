@@ -85,6 +85,7 @@ type CarriedFamily struct {
 	Corrected int    `json:"corrected,omitempty"` // published again
 	Moved     int    `json:"moved,omitempty"`
 	Failed    int    `json:"failed,omitempty"`
+	Gone      int    `json:"gone,omitempty"`  // nothing was left to be archived
 	Bytes     int64  `json:"bytes,omitempty"` // of the files that were archived
 }
 
@@ -106,7 +107,7 @@ const MaxCarried = 500
 // carriedRank orders outcomes, those that a person should look at first.
 func carriedRank(outcome string) int {
 	return slices.Index([]string{
-		CarriedFailed, CarriedMoved, CarriedPublished, CarriedCertified, CarriedUnchanged, CarriedBefore,
+		CarriedFailed, CarriedMoved, CarriedGone, CarriedPublished, CarriedCertified, CarriedUnchanged, CarriedBefore,
 	}, outcome)
 }
 
@@ -191,6 +192,8 @@ func (r *JobReport) countFamily(w CarriedWindow) {
 		f.Moved++
 	case w.Outcome == CarriedFailed:
 		f.Failed++
+	case w.Outcome == CarriedGone:
+		f.Gone++
 	}
 	f.Bytes += w.Bytes
 }

@@ -162,6 +162,7 @@ func (r *JobReport) Archived(s *spec.Spec) *report.Archived {
 		if at := slices.IndexFunc(r.Families, func(c CarriedFamily) bool { return c.Name == family }); at >= 0 {
 			c := r.Families[at]
 			f.Files, f.Bytes, f.Moved, f.Failed = c.First+c.Corrected, c.Bytes, c.Moved, c.Failed
+			f.Gone = c.Gone
 		}
 		out.Families = append(out.Families, f)
 	}
@@ -198,12 +199,14 @@ func (w *CompactWork) String() string {
 		var sum report.ArchivedFamily
 		for _, f := range a.Families {
 			sum.Files, sum.Bytes, sum.Failed, sum.Moved = sum.Files+f.Files, sum.Bytes+f.Bytes, sum.Failed+f.Failed, sum.Moved+f.Moved
+			sum.Gone += f.Gone
 		}
 		if sum.Files > 0 {
 			parts = append(parts, fmt.Sprintf("%d archived (%d bytes)", sum.Files, sum.Bytes))
 		}
 		add(sum.Moved, "to be archived next time")
 		add(sum.Failed, "not archived")
+		add(sum.Gone, "not archived: contents gone")
 	}
 	if s := w.Stock; s != nil {
 		add(s.Totals().ExpiredSince, "expired")

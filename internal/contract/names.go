@@ -241,6 +241,7 @@ const (
 	CarriedCertified = "certified"
 	CarriedMoved     = "moved"       // another revision stands there than the one it was compared with
 	CarriedUnchanged = "unchanged"   // the content is already what it should be
+	CarriedGone      = "gone"        // nothing was left that could be archived
 	CarriedBefore    = "done-before" // by the same job
 	CarriedFailed    = "failed"
 )

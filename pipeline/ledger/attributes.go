@@ -42,8 +42,9 @@ type childJSON struct {
 	Checksum string `json:"checksum"`
 }
 
-// Archive says in which file the content of a window was archived.
+// Archive says in which file the content of a window was archived, or why in none.
 type Archive struct {
+	Gone   string // why nothing was left that could be archived; "" when there is a file
 	File   string
 	SHA256 string // of the file, in hex
 	Bytes  int64
@@ -51,8 +52,9 @@ type Archive struct {
 }
 
 type archiveJSON struct {
-	File   string `json:"file"`
-	SHA256 string `json:"sha256"`
+	Gone   string `json:"gone,omitempty"`
+	File   string `json:"file,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
 	Bytes  int64  `json:"bytes"`
 	At     string `json:"at"`
 }
@@ -72,7 +74,7 @@ func (r *Row) encodeAttributes() attributesJSON {
 		out.Children = append(out.Children, childJSON{c.Window, window.FormatTime(c.Start), c.Revision, c.Checksum})
 	}
 	if a := r.Archive; a != nil {
-		out.Archive = &archiveJSON{a.File, a.SHA256, a.Bytes, window.FormatTime(a.At)}
+		out.Archive = &archiveJSON{a.Gone, a.File, a.SHA256, a.Bytes, window.FormatTime(a.At)}
 	}
 	return out
 }
@@ -91,7 +93,7 @@ func (r *Row) decodeAttributes(in *attributesJSON) error {
 		if err != nil {
 			return fmt.Errorf("archive: %w", err)
 		}
-		r.Archive = &Archive{a.File, a.SHA256, a.Bytes, at}
+		r.Archive = &Archive{a.Gone, a.File, a.SHA256, a.Bytes, at}
 	}
 	return nil
 }

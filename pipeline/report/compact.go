@@ -24,4 +24,5 @@ type ArchivedFamily struct {
 	Bytes  int64  `json:"bytes"` // of the files
 	Moved  int    `json:"moved"` // windows that were published again meanwhile: the next run archives them
 	Failed int    `json:"failed"`
+	Gone   int    `json:"gone,omitempty"` // windows whose contents had gone before they were to be archived
 }

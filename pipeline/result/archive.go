@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 	"time"
 
@@ -98,11 +99,7 @@ func (a *archiver) archiveDue(ctx context.Context, by time.Time) error {
 			case ctx.Err() != nil:
 				return context.Cause(ctx)
 			case err == nil:
-				carried := carriedAs(id, done)
-				if done.Verdict == publish.VerdictPublished && done.Row.Archive != nil {
-					carried.Bytes = done.Row.Archive.Bytes
-				}
-				a.desk.book(carried)
+				a.desk.book(archivedAs(id, done))
 			default:
 				if err := a.bookFailure(id, err); err != nil {
 					return err
@@ -120,6 +117,10 @@ func (a *archiver) archiveWindow(ctx context.Context, id ledger.WindowID) (done 
 		return publish.Corrected{Verdict: publish.VerdictMoved}, err
 	}
 	contents, err := a.contents.Read(ctx, row)
+	var gone *publish.GoneError
+	if errors.As(err, &gone) && gone.Expired {
+		return a.nameInRow(ctx, row, &ledger.Archive{Gone: strings.Join(gone.Missing, "; ")})
+	}
 	if err != nil {
 		return publish.Corrected{}, err
 	}
@@ -134,9 +135,29 @@ func (a *archiver) archiveWindow(ctx context.Context, id ledger.WindowID) (done 
 	if err != nil {
 		return publish.Corrected{}, &fileError{err}
 	}
-	named := &ledger.Archive{File: file.Name, SHA256: file.SHA256, Bytes: file.Bytes, At: a.desk.closer.cfg.Now().UnixMilli()}
-	err = a.desk.InSlot(ctx, id, func(ctx context.Context, s *publish.Held) (err error) {
-		done, err = s.AmendLatest(ctx, id, row.Revision, row.Checksum, func(r *ledger.Row) bool {
+	return a.nameInRow(ctx, row, &ledger.Archive{File: file.Name, SHA256: file.SHA256, Bytes: file.Bytes})
+}
+
+// archivedAs books a window that was archived, or of which nothing was left: its contents had gone before the pipeline archived
+// anything. Its row says that, so that no later job looks for them.
+func archivedAs(id ledger.WindowID, done publish.Corrected) Carried {
+	carried := carriedAs(id, done)
+	if done.Verdict != publish.VerdictPublished || done.Row.Archive == nil {
+		return carried
+	}
+	if at := done.Row.Archive; at.Gone != "" {
+		carried.Verdict, carried.Gone, carried.Problem = publish.VerdictUnchanged, true, "not archived: contents gone: "+at.Gone
+	} else {
+		carried.Bytes = at.Bytes
+	}
+	return carried
+}
+
+// nameInRow says in the row of a window where it was archived, unless it says so already.
+func (a *archiver) nameInRow(ctx context.Context, row *ledger.Row, named *ledger.Archive) (done publish.Corrected, err error) {
+	named.At = a.desk.closer.cfg.Now().UnixMilli()
+	err = a.desk.InSlot(ctx, row.ID(), func(ctx context.Context, s *publish.Held) (err error) {
+		done, err = s.AmendLatest(ctx, row.ID(), row.Revision, row.Checksum, func(r *ledger.Row) bool {
 			if r.Archive != nil {
 				return false
 			}

@@ -50,6 +50,7 @@ type Carried struct {
 	Revision int             // the window's latest, 0 without one
 	Problem  string          // why it failed, or what the verdict does not say
 	Bytes    int64           // of the file in which it was archived, 0 unless this job has done that
+	Gone     bool            // nothing was left of it that could be archived
 
 	// Rollup is what a job that rolls windows up has come to. Such a booking is the last one, and about no window.
 	Rollup *report.Rollup
