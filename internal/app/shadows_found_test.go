@@ -24,4 +24,5 @@ func TestDetailOf(t *testing.T) {
 	require.Equal(t, contract.PlaceLedger, diff.PlaceLedger)
 	require.Equal(t, contract.PlaceView, diff.PlaceView)
 	require.Equal(t, contract.PlaceResults, diff.PlaceResults)
+	require.Equal(t, contract.PlaceStates, diff.PlaceStates)
 }

@@ -251,6 +251,7 @@ const (
 	PlaceLedger  = "ledger"  // the window's row
 	PlaceView    = "view"    // the contents in Redis
 	PlaceResults = "results" // the rows in the result topic
+	PlaceStates  = "states"  // the states that a roll-up still needs
 )
 
 // Steps of a Remove, in their order.

@@ -292,6 +292,8 @@ func TestStatesThatAreGoneAreAnIncident(t *testing.T) {
 	require.Equal(t, aDay+5*minute, done.Incidents[0].ChildStart)
 	require.Contains(t, done.Incidents[0].Why,
 		"incident state-lost: window hours/2023-09-12T00:00:00Z needs the state of window minutely/2023-09-12T00:05:00Z: ")
+	require.Contains(t, done.Incidents[0].Why,
+		"run `millrace recount orders --from 2023-09-12T00:05:00Z --to 2023-09-12T00:06:00Z`, approve what it finds, then `millrace compact run orders`")
 	require.Equal(t, wholeDay, w.ofDay())
 }
 

@@ -10,6 +10,7 @@ import (
 	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/window"
 )
 
 // LostStateError is an incident: a window cannot be rolled up, because the state of one of its children does not stand
@@ -18,10 +19,15 @@ type LostStateError struct {
 	Window ledger.WindowID
 	Child  ledger.WindowID
 	Err    error
+	WayOut string // what brings the state back
 }
 
 func (e *LostStateError) Error() string {
-	return fmt.Sprintf("incident state-lost: window %s needs the state of window %s: %v", e.Window, e.Child, e.Err)
+	text := fmt.Sprintf("incident state-lost: window %s needs the state of window %s: %v", e.Window, e.Child, e.Err)
+	if e.WayOut != "" {
+		text += "; " + e.WayOut
+	}
+	return text
 }
 
 func (e *LostStateError) Unwrap() error { return e.Err }
@@ -50,7 +56,7 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 			id := ledger.WindowID{Window: child.Window, Start: child.Start}
 			row := b.rows[id]
 			if row == nil {
-				return nil, &LostStateError{p.id, id, errGivenUp}
+				return nil, &LostStateError{Window: p.id, Child: id, Err: errGivenUp}
 			}
 			err := r.mergeChild(ctx, row, elsewhere[id.Start])
 			var gone *publish.GoneError
@@ -59,7 +65,7 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 				break
 			}
 			if gone != nil || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion) {
-				return nil, &LostStateError{p.id, id, err}
+				return nil, &LostStateError{p.id, id, err, r.wayOut(row)}
 			}
 			if err != nil {
 				return nil, err
@@ -79,6 +85,16 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 	}
 	slices.SortFunc(m.order, func(a, b uint32) int { return bytes.Compare(m.table.Key(a), m.table.Key(b)) })
 	return m, nil
+}
+
+// wayOut is how the states of a child are published again: a recount of the child finds that they are gone, and its approval
+// publishes the child as a whole. It counts windows of lanes only.
+func (r *run) wayOut(child *ledger.Row) string {
+	if r.cfg.Spec.Window(child.Window) == nil {
+		return ""
+	}
+	return fmt.Sprintf("run `millrace recount %s --from %s --to %s`, approve what it finds, then `millrace compact run %[1]s`",
+		child.Pipeline, window.FormatTime(child.Start), window.FormatTime(child.End))
 }
 
 // mergeChild merges the states of one revision into the table: those of the states topic, or wherever they still stand. A child

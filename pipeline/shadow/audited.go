@@ -3,6 +3,7 @@ package shadow
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"millrace/pipeline/ledger"
@@ -151,9 +152,51 @@ func (r *running) auditWindow(ctx context.Context, row *ledger.Row, counted *aud
 func (r *running) countedOf(ctx context.Context, view *survey.View, ref window.Ref, w *plan.Window, found counting) *audit.Counted {
 	return &audit.Counted{
 		ID: w.ID(), Keys: found.keys, Events: found.events, Checksum: found.checksum,
+		RollsUp: r.rollsUp(w.ID()),
 		Rows: func(fn func(ledger.Content) error) error {
 			_, _, err := r.merger.Window(ctx, view, ref, true, fn)
 			return err
 		},
 	}
+}
+
+// rollsUp reports whether a roll-up of the window is missing in the ledger, or was made from other revisions than there are now.
+func (r *running) rollsUp(id ledger.WindowID) bool {
+	for i := range r.spec.Rollups {
+		up := &r.spec.Rollups[i]
+		if up.From != id.Window {
+			continue
+		}
+		periods, ok := r.spec.Grid(up.Name)
+		if !ok {
+			continue
+		}
+		start, end := periods.Bounds(id.Start)
+		parent := ledger.WindowID{Window: up.Name, Start: start}
+		stale, known := r.stale[parent]
+		if !known {
+			stale = r.isStale(r.ofEdition(r.rows[parent]), id.Window, start, end)
+			r.stale[parent] = stale
+		}
+		if stale {
+			return true
+		}
+	}
+	return false
+}
+
+// isStale reports whether a rolled-up window from start to end (ms) is not made from the latest revisions of its children.
+func (r *running) isStale(parent *ledger.Row, children string, start, end int64) bool {
+	if parent == nil {
+		return true
+	}
+	for id, row := range r.rows {
+		if id.Window != children || id.Start < start || id.Start >= end || r.ofEdition(row) == nil {
+			continue
+		}
+		if !slices.Contains(parent.Children, ledger.Child{Window: id.Window, Start: id.Start, Revision: row.Revision, Checksum: row.Checksum}) {
+			return true
+		}
+	}
+	return false
 }

@@ -32,6 +32,7 @@ type compared struct {
 	pending []int                           // windows of the plan that are still to be compared
 	rows    map[ledger.WindowID]*ledger.Row // latest rows as of the beginning of this run
 	edition int                             // of the pipeline
+	stale   map[ledger.WindowID]bool        // rolled-up windows that are to be made anew
 
 	mu      sync.Mutex
 	headers map[string]*diff.Header // guarded by mu
@@ -69,7 +70,7 @@ func (r *running) loadRows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.rows, r.edition = book.Rows, book.Edition
+	r.rows, r.edition, r.stale = book.Rows, book.Edition, make(map[ledger.WindowID]bool)
 	return nil
 }
 

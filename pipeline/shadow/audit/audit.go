@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/shadow/diff"
@@ -43,7 +44,11 @@ func New(cfg Config) *Auditor {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Auditor{cfg: cfg, contents: &publish.Contents{Kafka: cfg.Kafka, State: cfg.View}}
+	a := &Auditor{cfg: cfg, contents: &publish.Contents{Kafka: cfg.Kafka, State: cfg.View}}
+	if renderer, err := agg.NewRenderer(cfg.Spec); err == nil { // the spec is valid
+		a.contents.Render = renderer.Render
+	}
+	return a
 }
 
 // Counted is what a window holds, as counted.
@@ -52,6 +57,8 @@ type Counted struct {
 	Keys     int64
 	Events   int64
 	Checksum string
+	// RollsUp says that a roll-up is still to be made from the window, or to be made anew.
+	RollsUp bool
 	// Rows passes the content to fn, sorted by key. It may be called more than once.
 	Rows func(fn func(ledger.Content) error) error
 }
@@ -104,7 +111,7 @@ func (a *Auditor) Compare(ctx context.Context, row *ledger.Row, counted *Counted
 	if w := inLedger(row, counted); w != nil {
 		f.Wrong = append(f.Wrong, *w)
 	}
-	for _, compare := range []func(context.Context, *ledger.Row, *Counted, *Finding) (*diff.Wrong, error){a.inView, a.inResults} {
+	for _, compare := range []func(context.Context, *ledger.Row, *Counted, *Finding) (*diff.Wrong, error){a.inView, a.inResults, a.inStates} {
 		w, err := compare(ctx, row, counted, f)
 		if err != nil {
 			return nil, err
@@ -228,6 +235,23 @@ func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Count
 	}
 	w.Detail = strings.Join(details, "; ")
 	return w, nil
+}
+
+// inStates looks whether the states of the window still stand anywhere, when a roll-up needs them. Nothing else does, so states that
+// retention has taken are wrong only then.
+func (a *Auditor) inStates(ctx context.Context, row *ledger.Row, counted *Counted, _ *Finding) (*diff.Wrong, error) {
+	if row == nil || row.Keys == 0 || !counted.RollsUp || !counted.isIn(row) {
+		return nil, nil
+	}
+	_, err := a.contents.ReadStates(ctx, row)
+	var gone *publish.GoneError
+	switch {
+	case errors.As(err, &gone):
+		return &diff.Wrong{Place: diff.PlaceStates, Detail: "a roll-up needs them, and they are gone: " + strings.Join(gone.Missing, "; ")}, nil
+	case errors.Is(err, publish.ErrPage), errors.Is(err, agg.ErrEntryCorrupt), errors.Is(err, agg.ErrEntryVersion):
+		return &diff.Wrong{Place: diff.PlaceStates, Detail: err.Error()}, nil
+	}
+	return nil, err
 }
 
 // expected is the row as it should be: what was counted, published as the ledger says.

@@ -57,6 +57,7 @@ const (
 	PlaceLedger  = "ledger"  // its row in the ledger
 	PlaceView    = "view"    // Redis
 	PlaceResults = "results" // the result topic
+	PlaceStates  = "states"  // the states topic, as far as a roll-up still needs them
 )
 
 // MaxWrongKeys is how many keys a Wrong names.
