@@ -254,7 +254,8 @@ var stuckStates = []StuckState{
 		Means: "A run of `Compact` could not roll windows up or archive them, or roll-ups wait for a window that should have been final " +
 			"long ago. Windows go on closing; nothing that is to be archived expires.",
 		Bound: "none: the next run of the schedule tries again, and takes it back when it succeeds.",
-		WayOut: "mend what the reason names, then `millrace compact run NAME`; `millrace compact ls NAME` shows what each run came to, and " +
+		WayOut: "mend what the reason names, then `millrace compact run NAME`; where the states of a window are gone, the reason names " +
+			"the `millrace recount` whose approval publishes them again; `millrace compact ls NAME` shows what each run came to, and " +
 			"`millrace compact unschedule NAME` gives compaction up",
 		Page: true,
 		Sample: Condition{

@@ -111,7 +111,7 @@ func (m *Machine) Run(ctx context.Context) {
 	}
 }
 
-// Direct tells whether the dependency may be tried now. After the outcome that opens the breaker it may say so for another moment.
+// Direct reports whether the dependency may be tried now. After the outcome that opens the breaker it may say so for another moment.
 func (m *Machine) Direct() bool { return m.direct.Load() }
 
 // ranked are the levels by their rank.

@@ -16,7 +16,7 @@ type order struct {
 	at       time.Time
 }
 
-// opens tells whether lanes are to be kept off the dependency when the breaker says state.
+// opens reports whether lanes are to be kept off the dependency when the breaker says state.
 func (o *order) opens(state gobreaker.State) bool {
 	switch o.override {
 	case report.OverrideOpen:

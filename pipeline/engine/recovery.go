@@ -215,7 +215,7 @@ func (r *recovery) Ended(a *lane.Acquisition) {
 	}
 }
 
-// over closes the batch when all its lanes have an outcome, and tells whether it did. Of the closed ones the last are
+// over closes the batch when all its lanes have an outcome, and reports whether it did. Of the closed ones the last are
 // kept.
 func (b *batch) over() bool {
 	if !b.full || b.left > 0 || !b.closed.IsZero() {

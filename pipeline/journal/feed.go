@@ -99,7 +99,7 @@ func (f *feed) first() uint64 {
 	return f.c.next
 }
 
-// settledTo tells whether every record up to index end was read.
+// settledTo reports whether every record up to index end was read.
 func (f *feed) settledTo(end uint64) bool {
 	if n := len(f.batch.recs); n > 0 {
 		return f.batch.recs[n-1].index >= end

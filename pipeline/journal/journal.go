@@ -196,10 +196,10 @@ func (j *Journal) release(s *stream, done func(*chain) bool) {
 	j.log.Release(s.key, before)
 }
 
-// live tells whether a lane of this process adds to the chain.
+// live reports whether a lane of this process adds to the chain.
 func (s *stream) live(c *chain) bool { return s.tail != nil && s.tail.owner == c.owner }
 
-// applied tells whether nothing of a chain is left to apply.
+// applied reports whether nothing of a chain is left to apply.
 func (c *chain) applied() bool { return !c.superseded && c.next > c.lastIndex }
 
 // Close closes the log. Lanes must have ended before.

@@ -268,7 +268,7 @@ func (j *Journal) idle(id store.LaneID, owner store.Token) (*stream, *chain, err
 	return s, s.find(owner), nil
 }
 
-// belongs tells whether a chain may be applied: the owner of the lane is the chain's, or took its place to apply it.
+// belongs reports whether a chain may be applied: the owner of the lane is the chain's, or took its place to apply it.
 func (j *Journal) belongs(s *stream, c *chain, now store.Token) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()

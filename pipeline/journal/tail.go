@@ -84,7 +84,7 @@ func (t *Tail) Drain(ctx context.Context, st Applier, side SideSender) (Drained,
 	return t.feed.apply(ctx, st, side, t.owner)
 }
 
-// ready makes sure that the batch holds calls, and tells whether there are any.
+// ready makes sure that the batch holds calls, and reports whether there are any.
 func (t *Tail) ready() (bool, error) {
 	if t.feed != nil && t.feed.batch.rest() > 0 {
 		return true, nil

@@ -62,7 +62,7 @@ func (s *Share) Report(bytes, watermark int64, idle bool) {
 	}
 }
 
-// Stopped tells whether the lane must not read on.
+// Stopped reports whether the lane must not read on.
 func (s *Share) Stopped() bool { return s.stopped.Load() }
 
 // Limit is how many bytes all lanes may hold.

@@ -24,7 +24,7 @@ type position struct {
 	topicRef source.TopicPartition
 }
 
-// fresh tells whether the lane has never committed.
+// fresh reports whether the lane has never committed.
 func (p *position) fresh() bool { return p.meta.Offset < 0 }
 
 // unusable reports whether nothing of the state in Redis may stay when the lane is rewritten.

@@ -16,8 +16,8 @@ type certificate struct {
 }
 
 // Certify writes a certificate beside the row of its window, if the latest row is of the edition and has the revision and
-// the checksum that were counted again: else the answer is VerdictMoved. A certificate that the same recount has written before is not written
-// again.
+// the checksum that were counted again: else the answer is VerdictMoved. A certificate that the same recount has written before
+// is not written again.
 func (h *Held) Certify(ctx context.Context, c ledger.Certificate) (Corrected, error) {
 	latest, err := h.readLatest(ctx, c.ID())
 	if err != nil {

@@ -46,7 +46,7 @@ const moments = 10
 // Without a rate a shadow is considerate: of a processor it takes a twentieth for folding, and an eighth for comparing. What it
 // does at once is short, because a commit of the pipeline may wait behind it.
 const (
-	foldRest    = 19  // rests for so many times as long as folding took
+	foldRest    = 19  // rests are this many times as long as the folding before
 	compareRest = 7   // likewise, comparing a window
 	foldMost    = 512 // records at once
 )
@@ -61,7 +61,7 @@ func (p *pace) atOnce() int {
 	return int(max(1, p.rate/moments))
 }
 
-// comparedFor returns how long to rest after a comparison that took so long.
+// comparedFor returns how long to rest after a comparison of that length.
 func (p *pace) comparedFor(took time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *pace) comparedFor(took time.Duration) time.Duration {
 	return min(compareRest*took, time.Second)
 }
 
-// spent counts n records that a lane has read and folded in so long, and returns how long the lane waits before it reads on. A
+// spent counts n records that a lane has read and folded in the given time, and returns how long the lane waits before it reads on. A
 // rate that somebody asked for is all that bounds it.
 func (p *pace) spent(n int, took time.Duration) time.Duration {
 	p.mu.Lock()

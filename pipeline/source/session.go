@@ -158,7 +158,7 @@ func (s *session) ConsumeClaim(sess sarama.ConsumerGroupSession, sc sarama.Consu
 // made may have been given the generation of its revocation, so an unchanged generation alone says nothing.
 const sayTime = 2 * time.Second
 
-// saidWithin tells whether ch is closed before d has passed.
+// saidWithin reports whether ch is closed before d has passed.
 func saidWithin(ctx context.Context, ch <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
