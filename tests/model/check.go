@@ -356,7 +356,7 @@ func (l *ledgerReader) read() error {
 			rec, err := ledger.ParseRecord(tp, r)
 			switch {
 			case err != nil:
-			case rec.Row != nil:
+			case rec.Row != nil && max(rec.Row.Edition, ledger.Edition) > l.w.ended:
 				id := windowID{rec.Row.Window, rec.Row.Start}
 				l.rows[id] = append(l.rows[id], *rec.Row)
 			case rec.Floor != nil && rec.Floor.Edition > l.w.ended:

@@ -222,7 +222,8 @@ func (w *World) extend(r *reference, p *partition) {
 		case past:
 			c.Past++
 		case good, filtered:
-			if out.jumped = r.max != window.NoTime && e.ms-r.max > w.spec.Event.MaxJump.Millis(); out.jumped {
+			most := w.spec.Event.MaxJump.Millis()
+			if out.jumped = most > 0 && r.max != window.NoTime && e.ms-r.max > most; out.jumped {
 				if out.jumped = r.accepts(int64(i)); !out.jumped {
 					out.refused = true
 					c.Jumped++

@@ -101,7 +101,7 @@ func (rs *recounting) begin(id string, again bool) *recount {
 		lateness, r.same = plan.None, false
 	}
 	if !again && w.rng.IntN(3) == 0 {
-		text, r.same = strings.Replace(text, `where: "v != 13"`, `where: "v != 13 && v % 4 != 0"`, 1), false
+		text, r.same = w.otherSpec(), false
 	}
 	counting, err := spec.Parse("recount.yaml", []byte(text))
 	if err != nil {
@@ -112,6 +112,9 @@ func (rs *recounting) begin(id string, again bool) *recount {
 	r.ask = plan.Ask{
 		Pipeline: pipeline, ID: id, From: origin - 60_000 + w.rng.Int64N(60_000+span/2), Lateness: lateness, Live: w.spec, Spec: counting,
 		Now: time.UnixMilli(w.clock()),
+	}
+	if starts := w.sealedStarts(); len(starts) > 0 && w.rng.IntN(2) == 0 {
+		r.ask.From = starts[w.rng.IntN(len(starts))] - w.rng.Int64N(30_000)
 	}
 	r.ask.To = max(r.ask.From+1, w.now-w.rng.Int64N(1+span/2))
 	if r.same && w.rng.IntN(2) == 0 {
@@ -131,7 +134,7 @@ func (rs *recounting) begin(id string, again bool) *recount {
 		return nil
 	}
 	w.out.Recounts++
-	r.expect(text, lateness)
+	r.expect(p, text)
 	w.twistPlan(p, rs.logs)
 	if r.plan, err = shadow.Begin(w.ctx, w.lab.store, p, 1+w.rng.Int64N(40), time.UnixMilli(w.clock())); err != nil {
 		w.fail("begin recount: %v", err)
@@ -140,8 +143,31 @@ func (rs *recounting) begin(id string, again bool) *recount {
 	return r
 }
 
-// expect lets the oracle count what the shadow is to count.
-func (r *recount) expect(text string, lateness plan.Lateness) {
+// sealedStarts are the starts of windows in which a lane began under a seal beyond its own watermark.
+func (w *World) sealedStarts() (starts []int64) {
+	for _, id := range sortedWindows(w.ledger.rows) {
+		rows := w.ledger.rows[id]
+		if slices.ContainsFunc(rows[len(rows)-1].Lanes, func(c ledger.Cover) bool {
+			return c.Basis.Known && c.Basis.Sealed > c.Basis.Watermark
+		}) {
+			starts = append(starts, id.start)
+		}
+	}
+	return starts
+}
+
+// otherSpec is the pipeline's spec with other events, or with windows that wait longer for late ones.
+func (w *World) otherSpec() string {
+	if w.steps%2 == 0 {
+		lateness := "allowed_lateness: "
+		return strings.Replace(w.text, lateness+w.spec.AllowedLateness.String(), lateness+"60s", 1)
+	}
+	return strings.Replace(w.text, `where: "v != 13"`, `where: "v != 13 && v % 4 != 0"`, 1)
+}
+
+// expect lets the oracle count what the shadow is to count. As read, a window takes nothing at or above what its row covers,
+// however long the spec that counts lets it wait.
+func (r *recount) expect(p *plan.Plan, text string) {
 	w := r.w
 	s, err := oracle.ReadSpec([]byte(text))
 	if err != nil {
@@ -154,8 +180,12 @@ func (r *recount) expect(text string, lateness plan.Lateness) {
 		lanes[i].Records = slices.DeleteFunc(lanes[i].Records, func(rec oracle.Record) bool { return rec.Offset >= end })
 		// An answer that still waits for its jump is the lane's: a recount accepts what the lane has accepted.
 		lanes[i].Accepted = slices.DeleteFunc(lanes[i].Accepted, func(offset int64) bool { return offset >= read })
-		if lateness == plan.None {
+		if p.Lateness == plan.None {
 			s.Lateness, lanes[i].Seals = 90*24*time.Hour, nil
+			continue
+		}
+		for k := range p.Windows {
+			lanes[i].Seals = append(lanes[i].Seals, oracle.Seal{Offset: p.Windows[k].Covered[i], Before: p.Windows[k].Deadline})
 		}
 	}
 	res, err := oracle.Run(s, lanes)

@@ -69,7 +69,7 @@ var recountMutants = []struct {
 	sky  Climate
 	from uint64
 }{
-	{sealsAgain, Silence, 40}, {basisTime, Jumps, 195},
+	{sealsAgain, Silence, 100}, {ownCovered, Mixed, 35}, {basisTime, Jumps, 200},
 	{endsFirst, Mixed, 1}, {ownCommits, Mixed, 1}, {guardThere, Mixed, 1}, {guardOwned, Mixed, 1}, {endFences, Mixed, 1},
 	{baseRevision, Mixed, 1}, {approvedOnce, Mixed, 1}, {certifiesBase, Mixed, 1},
 }
@@ -77,12 +77,15 @@ var recountMutants = []struct {
 // recountMutantSeeds is within how many seeds a mutant must be found wrong.
 const recountMutantSeeds = 100
 
-// redundantRecount are rules of recounts whose work another rule does as well.
+// redundantRecount are rules of recounts whose work another rule does as well, or which this model does not show to be needed.
 var redundantRecount = []struct {
 	rule Rule
 	sky  Climate
 	why  string
 }{
+	{basisSealed, Silence, "the seals of a plan are those that lanes adopt behind its start, and by timestamps a lane starts before any of " +
+		"its windows can have been sealed; it begins under one only at its first event of these windows, when older ones are " +
+		"sealed and empty there and get late events behind it. That is too rare here; the model of package plan finds it wrong"},
 	{basisCounters, Jumps, "what a window holds is counted by its slices; the counters of a lane are what it shows"},
 	{baseChecksum, Mixed, "a revision of an edition is published once, so its number alone names one content; and what differs is " +
 		"applied to that content and must come to the checksum that was counted"},

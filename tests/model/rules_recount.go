@@ -39,7 +39,8 @@ func (w *World) twistPlan(p *plan.Plan, k *logs) {
 		case sealsAgain:
 			l.Seals = slices.DeleteFunc(l.Seals, func(s store.Seal) bool { return !cuts(s) })
 		case ownCovered:
-			l.Seals = slices.DeleteFunc(l.Seals, cuts)
+			named := w.namedSeals(l.Partition)
+			l.Seals = slices.DeleteFunc(l.Seals, func(s store.Seal) bool { return !slices.Contains(named, s) })
 		case basisTime:
 			l.Basis.Watermark = store.NoTime
 		case basisSealed:
@@ -53,6 +54,23 @@ func (w *World) twistPlan(p *plan.Plan, k *logs) {
 			}
 		}
 	}
+}
+
+// namedSeals are the seals of a lane that rows and its meta name as such. That a final row covers a lane up to some offset is as
+// good as a seal there.
+func (w *World) namedSeals(p int32) (seals []store.Seal) {
+	for _, rows := range w.ledger.rows {
+		for i := range rows {
+			if c, ok := rows[i].Cover(topic, p); ok {
+				seals = append(seals, c.Seals...)
+			}
+		}
+	}
+	meta, _, err := w.lab.store.ReadMeta(w.ctx, laneID(int(p)))
+	if err != nil {
+		w.fail("meta of lane %d: %v", p, err)
+	}
+	return append(seals, meta.Seals...)
 }
 
 // twistCall does what the rule that is off would have prevented.

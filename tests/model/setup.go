@@ -24,7 +24,7 @@ const (
 const specText = `
 name: p
 source: {topics: [events], format: json}
-event: {key: [k], time: {field: t, unit: ms}, max_future: %s, max_past: 1h, max_jump: 20m, max_jump_streak: 3}
+event: {key: [k], time: {field: t, unit: ms}, max_future: %s, max_past: 1h%s}
 where: "v != 13"
 aggregates:
   n:    {func: count}
@@ -52,6 +52,8 @@ const (
 const (
 	soon = "20s"
 	far  = "35m" // more than jump
+
+	bounded = ", max_jump: 20m, max_jump_streak: 3"
 )
 
 // variant is what the pipelines differ in.
@@ -79,8 +81,13 @@ type setup struct {
 	oracle  *oracle.Spec
 }
 
-func newSetup(v variant, future string) (*setup, error) {
-	s := &setup{text: fmt.Sprintf(specText, future, v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue, v.results, v.rows)}
+func newSetup(v variant, id setupID) (*setup, error) {
+	jumps := bounded
+	if id.unbounded {
+		jumps = ""
+	}
+	s := &setup{text: fmt.Sprintf(specText, id.future, jumps, v.windows, v.disorder, v.lateness, v.buckets, v.fields, v.queue,
+		v.results, v.rows)}
 	var err error
 	if s.spec, err = spec.Parse("model.yaml", []byte(s.text)); err != nil {
 		return nil, err
@@ -104,11 +111,25 @@ type Lab struct {
 	world  *World
 }
 
-// setupID is a variant, by its index, with its max_future and whether it keeps all rows of its ledger.
+// setupID is a variant, by its index, with what does not depend on it.
 type setupID struct {
-	variant int
-	future  string
-	keeps   bool
+	variant   int
+	future    string
+	keeps     bool // all rows of the ledger
+	unbounded bool // no event is refused because it lies far ahead of those before it
+}
+
+// idFor chooses what a run needs. What is counted again needs rows; and where jumps are not bounded, rows alone may say what a
+// lane's meta has forgotten.
+func idFor(o Options, variant int) setupID {
+	id := setupID{variant: variant, future: soon}
+	if o.Sky == Jumps {
+		id.future = far
+	}
+	if o.After != nil {
+		id.keeps, id.unbounded = o.Seed%4 > 0, o.Sky != Jumps && o.Seed%2 == 0
+	}
+	return id
 }
 
 // setup compiles a pipeline unless it was compiled before.
@@ -120,7 +141,7 @@ func (l *Lab) setup(id setupID) (*setup, error) {
 	if id.keeps {
 		v.rows = "90d"
 	}
-	s, err := newSetup(v, id.future)
+	s, err := newSetup(v, id)
 	l.setups[id] = s
 	return s, err
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +16,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
+	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -176,11 +178,7 @@ func (w *World) end(a *actor) {
 
 func (l *Lab) newWorld(o Options) (*World, error) {
 	rng := rand.New(rand.NewPCG(o.Seed, 0x6d696c6c72616365))
-	id := setupID{variant: rng.IntN(len(variants)), future: soon, keeps: o.After != nil && o.Seed%4 > 0}
-	if o.Sky == Jumps {
-		id.future = far
-	}
-	s, err := l.setup(id)
+	s, err := l.setup(idFor(o, rng.IntN(len(variants))))
 	if err != nil {
 		return nil, err
 	}
@@ -240,9 +238,25 @@ func (w *World) liveBefore() {
 				f.Lanes = append(f.Lanes, ledger.FloorLane{Topic: topic, Partition: int32(p), Offset: 1 << 20})
 			}
 			leave(f.Key(), f)
+			w.leaveRows(family, slot, leave)
 		}
 		end := ledger.Ended{Pipeline: pipeline, Edition: w.ended}
 		leave(end.Key(), end)
+	}
+}
+
+// leaveRows leaves final rows of the earlier life, about windows that come again.
+func (w *World) leaveRows(family spec.Window, slot int32, leave func(key []byte, record any)) {
+	for n := range int64(6) {
+		row := ledger.Row{
+			Version: ledger.RowVersion, Pipeline: pipeline, Window: family.Name, Start: origin + family.Offset.Millis() + n*family.Slide.Millis(),
+			Edition: w.ended, Revision: 1 + int(n%2), Reason: ledger.ReasonWatermark, Final: true, Exact: true, By: "earlier life",
+			Keys: 1, Events: 1, Checksum: strings.Repeat("0", 32), Algorithm: ledger.ChecksumAlgorithm,
+		}
+		row.End = row.Start + family.Size.Millis()
+		if row.ID().Slot(slots) == int(slot) {
+			leave(row.ID().Key(), &row)
+		}
 	}
 }
 
