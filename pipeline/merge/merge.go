@@ -60,10 +60,11 @@ func New(cfg Config) (*Merger, error) {
 
 // Window merges a window under a view, group by group of buckets, and passes its rows to emit, by bucket and by key within a
 // bucket; a row is valid during the call, and carries its state when a roll-up is made from the window. Window returns the events
-// merged and whether the content is exactly the events below the offsets of the view; with exact, anything else is an *AheadError. ErrMoved and *MissingError mean that what was
-// emitted is not the window. Memory is bounded by one group of the merged window plus ReadAhead groups of single lanes; a
-// group has at most groupBytes, or is a single bucket.
-func (m *Merger) Window(ctx context.Context, v *survey.View, ref window.Ref, exact bool, emit func(ledger.Content) error) (events int64, isExact bool, err error) {
+// merged and whether the content is exactly the events below the offsets of the view; with exact, anything else is
+// an *AheadError. ErrMoved and *MissingError mean that what was emitted is not the window. Memory is bounded by one group of the
+// merged window plus ReadAhead groups of single lanes; a group has at most groupBytes, or is a single bucket.
+func (m *Merger) Window(ctx context.Context, v *survey.View, ref window.Ref, exact bool, emit func(ledger.Content) error,
+) (events int64, isExact bool, err error) {
 	r := &reading{Merger: m, view: v, parts: m.partsOf(v, ref), exact: exact, table: m.tables.Get().(*agg.Table)}
 	defer func() {
 		r.table.Reset()

@@ -168,7 +168,8 @@ func isSameCorrection(frozen, now *ledger.Row) bool {
 // AmendLatest writes the latest row of a window again under the same revision, with what change says of it: where its content
 // was archived, or that other children gave the same content. It changes nothing, and answers VerdictMoved, unless the row
 // has the given revision and checksum; change reports whether there is anything to write, else the answer is VerdictDone.
-func (h *Held) AmendLatest(ctx context.Context, id ledger.WindowID, revision int, checksum string, change func(*ledger.Row) bool) (Corrected, error) {
+func (h *Held) AmendLatest(ctx context.Context, id ledger.WindowID, revision int, checksum string,
+	change func(*ledger.Row) bool) (Corrected, error) {
 	latest, err := h.readLatest(ctx, id)
 	if err != nil {
 		return Corrected{}, err

@@ -33,7 +33,8 @@ type Difference interface {
 	// Counted lists the windows that were compared, always in the same order.
 	Counted() []Counted
 	// Content passes the content that was counted to emit, in the order of the keys: base, which is sorted, with what
-	// differs, and the keys of base that are gone as deleted rows. A window that is mended needs no base. It is the content that Counted says, or
+	// differs, and the keys of base that are gone as deleted rows. A window that is mended needs no base. It is the content
+	// that Counted says, or
 	// publish.ErrWrongContent.
 	Content(ctx context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error
 }
@@ -121,7 +122,8 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 	contents *publish.Contents) (done publish.Corrected, err error) {
 	id := w.Row.ID()
 	row := d.NewRow(ledger.ReasonReplay)
-	row.Window, row.Start, row.End, row.Edition, row.Spec, row.Lanes = w.Row.Window, w.Row.Start, w.Row.End, w.Row.Edition, w.Row.Spec, w.Row.Lanes
+	row.Window, row.Start, row.End, row.Edition = w.Row.Window, w.Row.Start, w.Row.End, w.Row.Edition
+	row.Spec, row.Lanes = w.Row.Spec, w.Row.Lanes
 	row.Replay = &ledger.ReplayOrigin{
 		ID: body.Replay, BaseRevision: w.BaseRevision, BaseChecksum: w.BaseChecksum, Lateness: body.Lateness, Diff: body.Checksum,
 		Mends: w.Mends,
@@ -144,8 +146,8 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 	return done, err
 }
 
-// readBase reads the content that a window was compared with; one that is published again as a whole needs none. Of a window that has moved nothing is needed: whoever takes the
-// slot over will find that, too, for revisions only grow.
+// readBase reads the content that a window was compared with; one that is published again as a whole needs none. Of a window
+// that has moved nothing is needed: whoever takes the slot over will find that, too, for revisions only grow.
 func (Corrections) readBase(ctx context.Context, d *Desk, w *Counted, contents *publish.Contents) ([]ledger.Content, error) {
 	if w.BaseRevision == 0 || w.Mends != "" {
 		return nil, nil

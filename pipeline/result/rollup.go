@@ -108,9 +108,9 @@ func (c *Closer) finalityWithRollups() *publish.Finality {
 	return &all
 }
 
-// childrenNeeded returns a function that reports whether a window's row is needed after its retention. A row is until every window that it was
-// rolled up into is final, and can not be made anew any more: each sibling may be corrected as long as its row is kept, and
-// the last of them was published before the parent.
+// childrenNeeded returns a function that reports whether a window's row is needed after its retention. A row
+// is until every window that it was rolled up into is final, and can not be made anew any more: each sibling may be corrected
+// as long as its row is kept, and the last of them was published before the parent.
 func (c *Closer) childrenNeeded() func(ledger.WindowID) bool {
 	known := make([]publish.Rolled, len(c.slots))
 	for i, s := range c.slots {

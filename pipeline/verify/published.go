@@ -167,7 +167,8 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 	if !e.Final && !e.ByLanes() {
 		v.problem(ProblemLedger, id.String(), "revision %d of reason %s is not final", e.Revision, e.Reason)
 	}
-	if base, ok := s.rows[e.Revision-1]; ok && e.Replay != nil && (e.Replay.BaseRevision != base.Revision || e.Replay.BaseChecksum != base.Checksum) {
+	base, ok := s.rows[e.Revision-1]
+	if ok && e.Replay != nil && (e.Replay.BaseRevision != base.Revision || e.Replay.BaseChecksum != base.Checksum) {
 		v.problem(ProblemLedger, id.String(), "revision %d was made for revision %d with checksum %s, it follows %d with %s", e.Revision,
 			e.Replay.BaseRevision, e.Replay.BaseChecksum, base.Revision, base.Checksum)
 	}
