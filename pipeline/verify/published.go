@@ -206,7 +206,7 @@ type revisionID struct {
 
 // revisionProblem is a problem of one revision, which a later one may mend.
 func (v *Report) revisionProblem(kind string, about revisionID, format string, args ...any) {
-	v.Problems = append(v.Problems, Problem{kind, about.WindowID.String(), fmt.Sprintf(format, args...), about})
+	v.Problems = append(v.Problems, Problem{kind, about.String(), fmt.Sprintf(format, args...), about})
 }
 
 // checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
