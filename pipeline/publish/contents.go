@@ -186,32 +186,15 @@ func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledg
 	if row.States == nil || r.Render == nil {
 		return nil, false, loss{}, nil
 	}
-	topic := ledger.StatesTopic(row.Pipeline)
-	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
-	links := []ledger.Link{*row.States}
-	err = r.readLinks(ctx, topic, links, func(rec source.Record) error {
-		if !bytes.HasPrefix(rec.Value, prefix) {
-			return nil
-		}
-		var found ledger.StateRow
-		if err := found.UnmarshalJSON(rec.Value); err != nil {
-			return fmt.Errorf("topic %s, offset %d: %w", topic, rec.Offset, err)
-		}
-		if found.Revision != row.States.Revision {
-			return nil
-		}
-		values, overflow, err := r.Render(found.State)
-		if err != nil {
-			return fmt.Errorf("topic %s, offset %d: key %s: %w", topic, rec.Offset, found.Key, err)
-		}
-		rows = append(rows, ledger.Content{Key: found.Key, Values: values, Overflow: overflow, State: found.State})
+	err = r.eachRendered(ctx, row, func(found ledger.Content) error {
+		rows = append(rows, found)
 		return nil
 	})
 	if err != nil {
 		return nil, true, loss{}, err
 	}
 	if found, ok := isContentOf(rows, row); !ok {
-		gone, err = r.explainLoss(ctx, row, topic, links, found)
+		gone, err = r.explainLoss(ctx, row, ledger.StatesTopic(row.Pipeline), []ledger.Link{*row.States}, found)
 	}
 	return rows, true, gone, err
 }

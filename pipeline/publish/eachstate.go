@@ -17,11 +17,33 @@ func (r *Contents) EachState(ctx context.Context, row *ledger.Row, fn func(key, 
 	if row.States == nil || r.Render == nil {
 		return &GoneError{Window: row.ID(), Revision: row.Revision, Missing: []string{"its states were not published"}}
 	}
+	sum := new(ledger.Checksum)
+	err := r.eachRendered(ctx, row, func(found ledger.Content) error {
+		sum.AddContent(found)
+		return fn(found.Key, found.State)
+	})
+	var gone loss
+	switch {
+	case errors.Is(err, source.ErrUnknownTopic):
+		gone = loss{err.Error(), true}
+	case err != nil:
+		return fmt.Errorf("read revision %d of window %s: %w", row.Revision, row.ID(), err)
+	case sum.Rows() == row.Keys && sum.String() == row.Checksum:
+		return nil
+	default:
+		if gone, err = r.explainLoss(ctx, row, ledger.StatesTopic(row.Pipeline), []ledger.Link{*row.States}, sum); err != nil {
+			return err
+		}
+	}
+	return &GoneError{row.ID(), row.Revision, []string{gone.text}, gone.expired}
+}
+
+// eachRendered passes what the states topic holds of a row's revision to fn, with the values that Render makes of the states. The
+// row must have States, and Render must be set.
+func (r *Contents) eachRendered(ctx context.Context, row *ledger.Row, fn func(ledger.Content) error) error {
 	topic := ledger.StatesTopic(row.Pipeline)
 	prefix := ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition)
-	links := []ledger.Link{*row.States}
-	sum := new(ledger.Checksum)
-	err := r.readLinks(ctx, topic, links, func(rec source.Record) error {
+	return r.readLinks(ctx, topic, []ledger.Link{*row.States}, func(rec source.Record) error {
 		if !bytes.HasPrefix(rec.Value, prefix) {
 			return nil
 		}
@@ -36,21 +58,6 @@ func (r *Contents) EachState(ctx context.Context, row *ledger.Row, fn func(key, 
 		if err != nil {
 			return fmt.Errorf("topic %s, offset %d: key %s: %w", topic, rec.Offset, found.Key, err)
 		}
-		sum.AddContent(ledger.Content{Key: found.Key, Values: values, Overflow: overflow})
-		return fn(found.Key, found.State)
+		return fn(ledger.Content{Key: found.Key, Values: values, Overflow: overflow, State: found.State})
 	})
-	var gone loss
-	switch {
-	case errors.Is(err, source.ErrUnknownTopic):
-		gone = loss{err.Error(), true}
-	case err != nil:
-		return fmt.Errorf("read revision %d of window %s: %w", row.Revision, row.ID(), err)
-	case sum.Rows() == row.Keys && sum.String() == row.Checksum:
-		return nil
-	default:
-		if gone, err = r.explainLoss(ctx, row, topic, links, sum); err != nil {
-			return err
-		}
-	}
-	return &GoneError{row.ID(), row.Revision, []string{gone.text}, gone.expired}
 }
