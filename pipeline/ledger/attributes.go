@@ -20,11 +20,6 @@ type ReplayOrigin struct {
 	BaseChecksum string `json:"base_checksum"`
 	Lateness     string `json:"lateness"` // one of Lateness...
 	Diff         string `json:"diff"`     // checksum of the difference that was approved
-
-	// Mends names what was wrong with the revision before although its row may have been right: the ledger row, the view, the
-	// results, as far as they were not what was counted. The content is then published again, whether it differs or not, and
-	// what stands of earlier revisions is not to be relied on.
-	Mends string `json:"mends,omitempty"`
 }
 
 // Child is a revision whose states were merged into a rolled-up window.
@@ -62,6 +57,7 @@ type archiveJSON struct {
 // attributesJSON is what rows say that lanes' rows of earlier releases do not.
 type attributesJSON struct {
 	Replay    *ReplayOrigin `json:"replay,omitempty"`
+	Mends     string        `json:"mends,omitempty"`
 	Children  []childJSON   `json:"children,omitempty"`
 	ChildLate int64         `json:"child_late,omitempty"`
 	States    *Link         `json:"states,omitempty"`
@@ -69,7 +65,7 @@ type attributesJSON struct {
 }
 
 func (r *Row) encodeAttributes() attributesJSON {
-	out := attributesJSON{Replay: r.Replay, ChildLate: r.ChildLate, States: r.States}
+	out := attributesJSON{Replay: r.Replay, Mends: r.Mends, ChildLate: r.ChildLate, States: r.States}
 	for _, c := range r.Children {
 		out.Children = append(out.Children, childJSON{c.Window, window.FormatTime(c.Start), c.Revision, c.Checksum})
 	}
@@ -80,7 +76,7 @@ func (r *Row) encodeAttributes() attributesJSON {
 }
 
 func (r *Row) decodeAttributes(in *attributesJSON) error {
-	r.Replay, r.ChildLate, r.States = in.Replay, in.ChildLate, in.States
+	r.Replay, r.Mends, r.ChildLate, r.States = in.Replay, in.Mends, in.ChildLate, in.States
 	for _, c := range in.Children {
 		start, err := window.ParseTime(c.Start)
 		if err != nil {
@@ -102,6 +98,9 @@ func (r *Row) decodeAttributes(in *attributesJSON) error {
 func (r *Row) KeepAttributes(earlier *Row) {
 	if r.Replay == nil {
 		r.Replay = earlier.Replay
+	}
+	if r.Mends == "" {
+		r.Mends = earlier.Mends
 	}
 	if r.Children == nil {
 		r.Children, r.ChildLate = earlier.Children, earlier.ChildLate

@@ -40,14 +40,17 @@ func TestRowAttributesFormat(t *testing.T) {
 
 func TestARowWrittenAgainKeepsItsAttributes(t *testing.T) {
 	earlier := Row{
-		Replay: &ReplayOrigin{ID: "x"}, Children: []Child{{Window: "w"}}, ChildLate: 4, States: &Link{Revision: 1}, Archive: &Archive{File: "f"},
+		Replay: &ReplayOrigin{ID: "x"}, Mends: "view", Children: []Child{{Window: "w"}}, ChildLate: 4, States: &Link{Revision: 1},
+		Archive: &Archive{File: "f"},
 	}
 	kept := Row{}
 	kept.KeepAttributes(&earlier)
 	require.Equal(t, earlier, kept)
 	own := Row{Children: []Child{{Window: "v"}}, Archive: &Archive{File: "g"}}
 	own.KeepAttributes(&earlier)
-	require.Equal(t, Row{Replay: earlier.Replay, Children: []Child{{Window: "v"}}, States: earlier.States, Archive: &Archive{File: "g"}}, own)
+	require.Equal(t, Row{
+		Replay: earlier.Replay, Mends: "view", Children: []Child{{Window: "v"}}, States: earlier.States, Archive: &Archive{File: "g"},
+	}, own)
 }
 
 func TestCertificateFormat(t *testing.T) {

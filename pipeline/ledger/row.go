@@ -65,11 +65,15 @@ type Row struct {
 	PublishedTo string // result topic, or "" when the pipeline has none
 	Links       []Link // where the rows of the content stand, oldest first; empty in rows of version 1
 
-	Replay    *ReplayOrigin // nil unless a replay published the revision
-	Children  []Child       // what a rolled-up window was merged from, by start
-	ChildLate int64         // events that were late for the children, and so are in neither
-	States    *Link         // where the states of the content stand in the states topic; nil when none were published
-	Archive   *Archive      // nil unless the content was archived
+	Replay *ReplayOrigin // nil unless a replay published the revision
+	// Mends names the places where the revision before was lost or wrong although its row may have been right: the ledger row, the
+	// view, the results, the states. The content is then published again, whether it differs or not, and what stands of earlier
+	// revisions is not to be relied on.
+	Mends     string
+	Children  []Child  // what a rolled-up window was merged from, by start
+	ChildLate int64    // events that were late for the children, and so are in neither
+	States    *Link    // where the states of the content stand in the states topic; nil when none were published
+	Archive   *Archive // nil unless the content was archived
 }
 
 type rowJSON struct {

@@ -66,7 +66,7 @@ func (w *world) archivedFile(dir string, start int64) string {
 		}
 	}
 	require.NotNil(w.t, latest)
-	if latest.Archive == nil {
+	if latest.Archive == nil || latest.Archive.Gone != "" {
 		return ""
 	}
 	a := latest.Archive
@@ -195,7 +195,7 @@ func archiveWithFailure(t *testing.T, outcome publishtest.Outcome, step int) (fa
 	return failed
 }
 
-// Contents that are gone keep nobody else's from being archived. They are kept where they may still be.
+// Contents that are gone keep nobody else's from being archived. Their windows are booked, once, and their rows say why.
 func TestContentsThatAreGone(t *testing.T) {
 	w, dir, clk := newArchivingWorld(t)
 	c := w.closer(clk.use, archives)
@@ -203,18 +203,21 @@ func TestContentsThatAreGone(t *testing.T) {
 	clk.pass(11 * time.Minute)
 	w.kafka.MakeTopicAgain("orders.windows", "made-again", 3)
 	require.NoError(t, w.redis.Del(w.ctx, fmt.Sprintf("mr:{orders/hourly/%d}:r:1", base)).Err())
-	var failed []result.Carried
-	require.NoError(t, c.CarryOut(w.ctx, archiveJob(clk.now), atOnce, func(done result.Carried) {
-		if done.Verdict == "" {
-			failed = append(failed, done)
+	var gone []result.Carried
+	book := func(done result.Carried) {
+		if done.Gone {
+			gone = append(gone, done)
 		}
-	}))
-	require.Len(t, failed, 1)
-	require.Equal(t, base, failed[0].Window.Start)
-	require.Contains(t, failed[0].Problem, "the topic was made again since")
+	}
+	require.NoError(t, c.CarryOut(w.ctx, archiveJob(clk.now), atOnce, book))
+	require.Len(t, gone, 1)
+	require.Equal(t, base, gone[0].Window.Start)
+	require.Contains(t, gone[0].Problem, "not archived: contents gone: ")
+	require.Contains(t, gone[0].Problem, "the topic was made again since")
 	require.Empty(t, w.archivedFile(dir, base))
 	require.NotEmpty(t, w.archivedFile(dir, base+hour))
-	require.Contains(t, w.kept(), int64(0))
+	require.NoError(t, c.CarryOut(w.ctx, archiveJob(clk.now), atOnce, book))
+	require.Len(t, gone, 1)
 }
 
 // A file system that takes nothing refuses the job, and the next one goes on; another file in a window's place concerns that

@@ -126,8 +126,8 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 	row.Spec, row.Lanes = w.Row.Spec, w.Row.Lanes
 	row.Replay = &ledger.ReplayOrigin{
 		ID: body.Replay, BaseRevision: w.BaseRevision, BaseChecksum: w.BaseChecksum, Lateness: body.Lateness, Diff: body.Checksum,
-		Mends: w.Mends,
 	}
+	row.Mends = w.Mends
 	base, err := k.readBase(ctx, d, w, contents) // before it is anybody's turn: a large content takes long
 	if err != nil {
 		return publish.Corrected{}, err

@@ -77,6 +77,16 @@ func (l *level) parentsOf(b *books, upper int64) []*parent {
 	return slices.SortedFunc(maps.Values(found), func(a, b *parent) int { return cmp.Compare(a.id.Start, b.id.Start) })
 }
 
+// parentOf is the one of parentsOf with that id, nil when it is not among them.
+func (l *level) parentOf(b *books, upper int64, id ledger.WindowID) *parent {
+	all := l.parentsOf(b, upper)
+	at := slices.IndexFunc(all, func(p *parent) bool { return p.id == id })
+	if at < 0 {
+		return nil
+	}
+	return all[at]
+}
+
 // openChild returns the first child of a window that is not final; false when all are. An error means that a child lies in
 // two of the roll-up's windows: the spec was only checked from 1970 to 2100.
 func (l *level) openChild(b *books, p *parent) (child ledger.WindowID, open bool, err error) {

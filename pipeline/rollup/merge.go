@@ -88,7 +88,8 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 }
 
 // wayOut is how the states of a child are published again: a recount of the child finds that they are gone, and its approval
-// publishes the child as a whole. It counts windows of lanes only.
+// publishes the child as a whole. It counts windows of lanes only: a child that is a roll-up is made anew by the run itself, and
+// when that fails, its own incident says what leads out.
 func (r *run) wayOut(child *ledger.Row) string {
 	if r.cfg.Spec.Window(child.Window) == nil {
 		return ""

@@ -47,7 +47,10 @@ func New(cfg Config) (*Runner, error) {
 // all final. An error means that ctx has ended, or that Kafka or Redis is in trouble; what goes wrong with one window alone is
 // in the report, and the others go on. What was published before an error stays.
 func (r *Runner) Run(ctx context.Context, upper int64) (report.Rollup, error) {
-	run := &run{Runner: r, upper: upper, families: make([]report.RolledFamily, len(r.levels)), published: make(map[ledger.WindowID]bool)}
+	run := &run{
+		Runner: r, upper: upper, families: make([]report.RolledFamily, len(r.levels)), published: make(map[ledger.WindowID]bool),
+		again: make(map[ledger.WindowID]bool),
+	}
 	for pass := 1; ; pass++ {
 		b, err := readBooks(ctx, r.cfg.Log, r.cfg.Spec.Name, r.cfg.Slots)
 		if err != nil {
@@ -74,6 +77,9 @@ type run struct {
 	moved                      bool // somebody else published a window
 
 	published map[ledger.WindowID]bool // by any pass
+
+	// Roll-ups whose states a parent has missed: true while they are published again as a whole, false when that was tried.
+	again map[ledger.WindowID]bool
 }
 
 func (r *run) summary() report.Rollup {
@@ -140,17 +146,28 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 		return true, nil
 	}
 	children := p.provenance(base)
-	if base != nil && slices.Equal(children, base.Children) {
+	if base != nil && slices.Equal(children, base.Children) && !r.again[p.id] {
 		if !r.published[p.id] {
 			f.Unchanged++
 		}
 		return true, nil
 	}
-	if err = r.publishWindow(ctx, b, l, f, p, children); err == nil {
-		return true, nil
-	}
+	err = r.publishWindow(ctx, b, l, f, p, children)
 	var lost *LostStateError
+	for errors.As(err, &lost) {
+		remade, failed := r.remakeChild(ctx, b, lost.Child)
+		if failed != nil {
+			return false, failed
+		}
+		if !remade {
+			break
+		}
+		p = l.parentOf(b, r.upper, p.id) // the child has another revision now
+		err = r.publishWindow(ctx, b, l, f, p, p.provenance(base))
+	}
 	switch {
+	case err == nil:
+		return true, nil
 	case errors.As(err, &lost):
 		f.Incidents++
 		unfinished.Child, unfinished.ChildStart, unfinished.Why = lost.Child.Window, lost.Child.Start, err.Error()
@@ -170,6 +187,26 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 	}
 	r.book(Outcome{Window: p.id, Problem: unfinished.Why})
 	return false, nil
+}
+
+// lostStates is what a row mends that is published because a parent has missed its states.
+const lostStates = "states"
+
+// remakeChild publishes a window again, as a whole, that is a roll-up and whose states are gone, and reports whether it did. A run
+// tries that once for a window. An error ends the run.
+func (r *run) remakeChild(ctx context.Context, b *books, child ledger.WindowID) (remade bool, err error) {
+	at := slices.IndexFunc(r.levels, func(l level) bool { return l.Name == child.Window })
+	if _, tried := r.again[child]; tried || at < 0 || b.rows[child] == nil {
+		return false, nil
+	}
+	l := &r.levels[at]
+	p := l.parentOf(b, r.upper, child)
+	if p == nil { // the rows that it was made from were given up
+		return false, nil
+	}
+	r.again[child] = true
+	defer func() { r.again[child] = false }()
+	return r.rollUpWindow(ctx, b, l, &r.families[at], p)
 }
 
 func (r *run) book(o Outcome) {
@@ -213,8 +250,11 @@ func (r *run) publishWindow(ctx context.Context, b *books, l *level, f *report.R
 		}
 	}
 	row := r.newRow(b, p, children)
+	if r.again[p.id] {
+		row.Mends = lostStates
+	}
 	row.ChildLate = r.late.within(l.folded, p.id.Start, p.end)
-	c := &publish.Correction{Row: row, Content: m.emitRows, Topics: r.cfg.Topics}
+	c := &publish.Correction{Row: row, Content: m.emitRows, Topics: r.cfg.Topics, Again: r.again[p.id]}
 	if base != nil {
 		c.BaseRevision, c.BaseChecksum = base.Revision, base.Checksum
 	}

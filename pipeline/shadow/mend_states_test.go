@@ -25,7 +25,7 @@ func TestApprovalPublishesLostStates(t *testing.T) {
 	require.Len(t, w.carryOut("r2", res.Checksum), 1)
 	require.Zero(t, w.recount("r3").Differ)
 	latest := w.latest(rows[1].ID())
-	require.Equal(t, "states", latest.Replay.Mends)
+	require.Equal(t, "states", latest.Mends)
 	require.Equal(t, rows[1].Checksum, latest.Checksum)
 	require.NotNil(t, latest.States)
 }

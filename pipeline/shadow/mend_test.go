@@ -93,7 +93,7 @@ func TestApprovalMendsWhatIsWrong(t *testing.T) {
 			require.Equal(t, first.Refused, second.Refused)
 			require.Equal(t, second.Windows, second.Equal)
 			latest := w.latest(row.ID())
-			require.Equal(t, c.mends, latest.Replay.Mends)
+			require.Equal(t, c.mends, latest.Mends)
 			require.Equal(t, row.Revision, latest.Replay.BaseRevision)
 			mended, err := w.contents().Read(w.ctx, latest)
 			require.NoError(t, err)

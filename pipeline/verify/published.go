@@ -157,7 +157,7 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 		v.problem(ProblemLedger, id.String(), "revision %d follows revision %d", e.Revision, last.Revision)
 	case e.Revision == last.Revision && e.Checksum != last.Checksum:
 		v.revisionProblem(ProblemLedger, revisionID{id, e.Revision}, "revision %d has checksums %s and %s", e.Revision, last.Checksum, e.Checksum)
-	case e.Revision > last.Revision && e.Checksum == last.Checksum && !mends(&e):
+	case e.Revision > last.Revision && e.Checksum == last.Checksum && e.Mends == "":
 		v.problem(ProblemLedger, id.String(), "revisions %d and %d have the same content", last.Revision, e.Revision)
 	case last.Final && e.ByLanes() && (e.Revision != last.Revision || e.ClosedAt != last.ClosedAt):
 		v.problem(ProblemLedger, id.String(), "revision %d follows the final one", e.Revision)
@@ -173,13 +173,10 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 			e.Replay.BaseRevision, e.Replay.BaseChecksum, base.Revision, base.Checksum)
 	}
 	s.last, s.rows[e.Revision] = e, e
-	if mends(&e) {
-		s.mended, s.mends = e.Revision, e.Replay.Mends
+	if e.Mends != "" {
+		s.mended, s.mends = e.Revision, e.Mends
 	}
 }
-
-// mends reports whether a revision was published because a recount had found the one before wrong somewhere.
-func mends(row *ledger.Row) bool { return row.Replay != nil && row.Replay.Mends != "" }
 
 // leaveMended leaves out what is wrong with revisions that a later one mends, and notes them.
 func (v *Report) leaveMended(l *ledgerTopic) {
