@@ -98,7 +98,7 @@ func (l *reading) readOwned(ctx context.Context) error {
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	deps := &deliver.Deps{Store: l.run.cfg.Store, Side: noSides{}, Log: l.run.cfg.Log}
+	deps := &deliver.Deps{Store: l.run.store, Side: noSides{}, Log: l.run.cfg.Log}
 	l.committer = deliver.Start(inner, deps, deliver.Config{
 		Lane: l.id, StateID: l.program.StateID, Owner: l.token, InFlight: atOnce,
 	})

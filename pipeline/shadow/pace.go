@@ -43,11 +43,12 @@ func (p *pace) hold(reason string) {
 // moments is how many times a second a lane may read at the least.
 const moments = 10
 
-// Without a rate a shadow is considerate: of a processor it takes a twentieth for folding, and an eighth for comparing. What it
-// does at once is short, because a commit of the pipeline may wait behind it.
+// Without a rate a shadow is considerate: of a processor it takes a twentieth for folding, and an eighth for comparing, and of Redis
+// a quarter for commits. What it does at once is short, because a commit of the pipeline may wait behind it.
 const (
 	foldRest    = 19  // rests are this many times as long as the folding before
 	compareRest = 7   // likewise, comparing a window
+	callRest    = 3   // likewise, a call of a commit
 	foldMost    = 512 // records at once
 )
 
@@ -60,6 +61,16 @@ func (p *pace) atOnce() int {
 	}
 	return int(max(1, p.rate/moments))
 }
+
+// isConsiderate reports whether nobody has asked for a rate.
+func (p *pace) isConsiderate() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate <= 0
+}
+
+// calledFor returns how long to rest after a call of a commit of that length.
+func (p *pace) calledFor(took time.Duration) time.Duration { return min(callRest*took, time.Second) }
 
 // comparedFor returns how long to rest after a comparison of that length.
 func (p *pace) comparedFor(took time.Duration) time.Duration {

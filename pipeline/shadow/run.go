@@ -76,6 +76,7 @@ type running struct {
 	window *window.Plan
 	merger *merge.Merger
 	pace   *pace
+	store  *considerate // of the lanes
 	budget *lane.Budget
 	lanes  []*reading
 	compared
@@ -140,6 +141,8 @@ func (r *running) compilePlan(ctx context.Context) (err error) {
 	if r.spec, err = specOf(r.plan); err != nil {
 		return err
 	}
+	r.spec.Lane.ChunkFields = min(r.spec.Lane.ChunkFields, callMost)
+	r.store = newConsiderate(r.cfg.Store, r.pace)
 	if r.window, err = window.NewPlan(r.spec); err != nil {
 		return err
 	}
