@@ -69,8 +69,8 @@ var recountMutants = []struct {
 	sky  Climate
 	from uint64
 }{
-	{sealsAgain, Silence, 100}, {ownCovered, Mixed, 35}, {basisTime, Jumps, 200},
-	{endsFirst, Mixed, 1}, {ownCommits, Mixed, 1}, {guardThere, Mixed, 1}, {guardOwned, Mixed, 1}, {endFences, Mixed, 1},
+	{sealsAgain, Silence, 100}, {ownCovered, Mixed, 90},
+	{endsFirst, Mixed, 1}, {ownCommits, Mixed, 1}, {guardThere, Mixed, 1}, {guardOwned, Mixed, 20}, {endFences, Mixed, 1},
 	{baseRevision, Mixed, 1}, {approvedOnce, Mixed, 1}, {certifiesBase, Mixed, 1},
 }
 
@@ -83,6 +83,8 @@ var redundantRecount = []struct {
 	sky  Climate
 	why  string
 }{
+	{basisTime, Jumps, "by timestamps a lane starts long before its windows, so that the events read first mostly bring the greatest time " +
+		"back; it is missed when a lane had jumped far ahead before that: one seed in a thousand. The model of package plan finds it wrong"},
 	{basisSealed, Silence, "the seals of a plan are those that lanes adopt behind its start, and by timestamps a lane starts before any of " +
 		"its windows can have been sealed; it begins under one only at its first event of these windows, when older ones are " +
 		"sealed and empty there and get late events behind it. That is too rare here; the model of package plan finds it wrong"},

@@ -440,7 +440,12 @@ func (m *model) plan(ask Ask) (*Plan, error) {
 }
 
 // sum of what a run of seeds has brought about, so that the test cannot pass for want of trying.
-type modelSum struct{ plans, windows, empty, wrongFirst, whole, part, seals int }
+type modelSum struct {
+	plans, windows, empty, whole, part, seals int
+
+	// Windows that are wrong when a plan is followed otherwise.
+	wrongFirst, wrongTime, wrongSeal int
+}
 
 func TestPlansDecideAsWasDecided(t *testing.T) {
 	var sum modelSum
@@ -469,9 +474,19 @@ func TestPlansDecideAsWasDecided(t *testing.T) {
 	require.Greater(t, sum.whole, 150)
 	require.Greater(t, sum.part, 50)
 	require.Greater(t, sum.wrongFirst, 200, "reading from the first offset alone is known to be wrong")
+	require.Positive(t, sum.wrongTime, "a basis needs the greatest event time that the lane had seen")
+	require.Positive(t, sum.wrongSeal, "a basis needs the seal that the lane had adopted")
 	for _, reason := range []string{ReasonNotFinal, ReasonTombstoned, ReasonTrimmed, ReasonControl, ReasonEra} {
 		require.Greater(t, reasons[reason], 20, reason)
 	}
+}
+
+// differs is 1 when two windows hold other offsets, for counting.
+func differs(a, b []int64) int {
+	if slices.Equal(a, b) {
+		return 0
+	}
+	return 1
 }
 
 // require follows a plan and holds every window against its row.
@@ -491,6 +506,13 @@ func (m *model) require(t *testing.T, seed uint64, p *Plan, sum *modelSum) {
 		require.LessOrEqual(t, l.End, int64(len(m.logs[i])))
 		sum.seals += len(l.Seals)
 		held := m.follow(l, m.logs[i])
+		without := func(change func(*store.Basis)) map[window.Ref][]int64 {
+			other := *l
+			change(&other.Basis)
+			return m.follow(&other, m.logs[i])
+		}
+		timeless := without(func(b *store.Basis) { b.Watermark = window.NoTime })
+		sealless := without(func(b *store.Basis) { b.Sealed = window.NoTime })
 		naive := m.follow(&Lane{Start: m.firstOffset(p, i, l.Start), End: l.End, Basis: nothing}, m.logs[i])
 		for k := range p.Windows {
 			w := &p.Windows[k]
@@ -507,9 +529,9 @@ func (m *model) require(t *testing.T, seed uint64, p *Plan, sum *modelSum) {
 				require.Less(t, offset, w.Ends[i])
 			}
 			sum.windows++
-			if !slices.Equal(want, naive[ref]) {
-				sum.wrongFirst++
-			}
+			sum.wrongFirst += differs(want, naive[ref])
+			sum.wrongTime += differs(want, timeless[ref])
+			sum.wrongSeal += differs(want, sealless[ref])
 		}
 	}
 }
