@@ -112,7 +112,7 @@ func TestRecountMutants(t *testing.T) {
 func TestRedundantRulesOfRecounts(t *testing.T) {
 	after := recountAfter(t)
 	for _, m := range redundantRecount {
-		if first, found := hunt(t, Options{Off: m.rule, Sky: m.sky, After: after}, 1, cmp.Or(*mutantsFlag, 5)); first > 0 {
+		if first, found := hunt(t, Options{Off: m.rule, Sky: m.sky, After: after}, 1, cmp.Or(*mutantsFlag, 1)); first > 0 {
 			t.Logf("%-72s %-8s seed %3d: %s", m.rule, m.sky, first, head(found.Wrong))
 		} else {
 			t.Logf("%-72s %-8s not found wrong alone: %s", m.rule, m.sky, m.why)
