@@ -17,8 +17,8 @@ import (
 type Log interface {
 	Partitions(ctx context.Context, topic string) ([]int32, error)
 	// ReadCommitted passes the records from offset from up to the last stable offset as of the call to fn, in order, and
-	// returns the position after them. From below the log's start it begins there; from above its end is
-	// source.ErrOffsetOutOfRange.
+	// returns the position after them. From below the log's start it begins there; from behind the last stable offset it
+	// passes nothing and returns from; from above the log's end is source.ErrOffsetOutOfRange.
 	ReadCommitted(ctx context.Context, tp source.TopicPartition, from int64, fn func(source.Record) error) (next int64, err error)
 }
 

@@ -297,7 +297,7 @@ func (r *Contents) readSpan(ctx context.Context, topic string, span ledger.Span,
 		if errors.Is(err, errFound) || err == nil && next > span.Last || from > span.Last {
 			return nil
 		}
-		if err != nil && !errors.Is(err, source.ErrOffsetOutOfRange) { // so is what an open transaction hides
+		if err != nil && !errors.Is(err, source.ErrOffsetOutOfRange) { // the topic was cut, or made again
 			return err
 		}
 		all, err := r.Kafka.Ends(ctx, tp)

@@ -13,6 +13,22 @@ import (
 	"millrace/pipeline/source"
 )
 
+// requireHidden reads from behind a record of an open transaction: nothing comes yet, and that is no error. Behind the log there is
+// nothing to come.
+func requireHidden(t *testing.T, cluster *source.Cluster, r publish.Record) {
+	t.Helper()
+	tp := source.TopicPartition{Topic: r.Topic, Partition: r.Partition}
+	none := func(found source.Record) error {
+		t.Errorf("offset %d of %s was read", found.Offset, tp)
+		return nil
+	}
+	next, err := cluster.ReadCommitted(t.Context(), tp, r.Offset+1, none)
+	require.NoError(t, err)
+	require.Equal(t, r.Offset+1, next)
+	_, err = cluster.ReadCommitted(t.Context(), tp, r.Offset+1000, none)
+	require.ErrorIs(t, err, source.ErrOffsetOutOfRange)
+}
+
 // Over a real client a correction, its states and its certificate stand where the ledger says, also beside a transaction that is
 // open and with markers at the end of the partitions.
 func TestACorrectionOverARealClient(t *testing.T) {
@@ -65,6 +81,7 @@ func TestACorrectionOverARealClient(t *testing.T) {
 		held = append(held, publish.Record{Topic: "out", Key: []byte(key), Value: []byte(`{}`)})
 	}
 	require.NoError(t, open.Send(ctx, held))
+	requireHidden(t, cluster, held[0])
 	reader := &publish.Contents{Kafka: cluster, Render: renderTest}
 	content, err := reader.Read(ctx, row)
 	require.NoError(t, err)

@@ -6,8 +6,9 @@ import (
 )
 
 // ReadCommitted passes the records of a partition from offset from to its last stable offset, as of the call, to fn, in
-// order, and returns the position after them. From below the log's start it begins there; from above its end is
-// ErrOffsetOutOfRange.
+// order, and returns the position after them. From below the log's start it begins there. From behind the last stable offset
+// there is nothing to read yet: an open transaction hides what follows, or one whose commit was acknowledged has not got its
+// marker here. From above the log's end is ErrOffsetOutOfRange.
 func (c *Cluster) ReadCommitted(ctx context.Context, tp TopicPartition, from int64, fn func(Record) error) (int64, error) {
 	return c.readCommitted(ctx, tp, from, false, func(r Record, _ []Header) error { return fn(r) })
 }
@@ -23,10 +24,10 @@ func (c *Cluster) readCommitted(ctx context.Context, tp TopicPartition, from int
 		return from, err
 	}
 	ends := all[tp]
-	if from > ends.End {
+	if from > ends.HighWatermark {
 		return from, &OutOfRangeError{TopicPartition: tp, Offset: from, Ends: ends}
 	}
-	if from = max(from, ends.Start); from == ends.End {
+	if from = max(from, ends.Start); from >= ends.End {
 		return from, nil
 	}
 	r := OpenReader(ReaderConfig{Cluster: c, Topic: tp.Topic, Partition: tp.Partition, Offset: from, Headers: headers})

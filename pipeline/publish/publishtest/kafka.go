@@ -199,10 +199,12 @@ func (k *Kafka) ReadCommitted(_ context.Context, tp source.TopicPartition, from 
 			return err
 		}
 		stable := k.stable(p)
-		if from > stable {
+		if from > p.end() {
 			return &source.OutOfRangeError{TopicPartition: tp, Offset: from, Ends: source.Ends{Start: p.start, End: stable, HighWatermark: p.end()}}
 		}
-		records, next = k.committed(p, from), stable
+		if from < stable {
+			records, next = k.committed(p, from), stable
+		}
 		return nil
 	})
 	if err != nil {
