@@ -107,7 +107,7 @@ var replayScenarios = []scenario{
 	},
 	{
 		name: "a recount that differs", kind: contract.ConditionRecountDiffers,
-		says: "wrong: ledger, results, view",
+		says: "wrong: ledger, view, results",
 		bring: func(s *scene) {
 			s.swap()
 			swapped := s.fed - 60
