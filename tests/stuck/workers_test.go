@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -254,8 +255,10 @@ var workerScenarios = []scenario{
 		bring: func(s *scene) {
 			replicas := 2
 			rig.Eventually(s.t, "a storm", patience, func() bool {
+				before := s.Owners()
 				s.Must("scale", s.Spec.Name, fmt.Sprint(replicas))
 				replicas = 3 - replicas
+				rig.Eventually(s.t, "a lane has moved", patience, func() bool { return !slices.Equal(before, s.Owners()) })
 				now, _ := s.check()
 				return has(now.Conditions, contract.ConditionStorm)
 			})
