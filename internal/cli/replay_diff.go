@@ -98,7 +98,8 @@ func drawDiff(ctx context.Context, sh *shell, r diffReader, pipeline, id string,
 	}
 	list, found := jsonArray{w: sh.out}, 0
 	for _, h := range m.Headers {
-		if h == nil || h.Rows() == 0 && len(h.Wrong) == 0 || f.window != "" && h.Row.Window != f.window || start != nil && h.Row.Start != start.UnixMilli() {
+		if h == nil || h.Rows() == 0 && len(h.Wrong) == 0 || f.window != "" && h.Row.Window != f.window ||
+			start != nil && h.Row.Start != start.UnixMilli() {
 			continue
 		}
 		found++

@@ -35,12 +35,8 @@ func compileLevels(s *spec.Spec) ([]level, error) {
 		if !ok {
 			return nil, fmt.Errorf("roll-up %s: %q is no tumbling window and no roll-up", r.Name, r.From)
 		}
-		folded := r.From
-		for up := s.Rollup(folded); up != nil; up = s.Rollup(folded) {
-			folded = up.From
-		}
 		levels = append(levels, level{
-			Rollup: r, periods: periods, child: child, folded: folded, states: s.RolledUp(r.Name), keep: s.Keeps(r.Name),
+			Rollup: r, periods: periods, child: child, folded: s.FoldedInto(r.Name), states: s.RolledUp(r.Name), keep: s.Keeps(r.Name),
 		})
 	}
 	return levels, nil
@@ -72,19 +68,29 @@ func (l *level) parentsOf(b *books, upper int64) []*parent {
 		p.children = append(p.children, row)
 	}
 	for _, p := range found {
-		slices.SortFunc(p.children, func(a, b *ledger.Row) int { return cmp.Compare(a.Start, b.Start) })
+		p.sortChildren()
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b *parent) int { return cmp.Compare(a.id.Start, b.id.Start) })
 }
 
-// parentOf is the one of parentsOf with that id, nil when it is not among them.
-func (l *level) parentOf(b *books, upper int64, id ledger.WindowID) *parent {
-	all := l.parentsOf(b, upper)
-	at := slices.IndexFunc(all, func(p *parent) bool { return p.id == id })
-	if at < 0 {
+// parentOf is the window of that id with the rows that its children have, nil when none has one.
+func (l *level) parentOf(b *books, id ledger.WindowID) *parent {
+	_, end := l.periods.Bounds(id.Start)
+	p := &parent{id: id, end: end}
+	for child, row := range b.rows {
+		if child.Window == l.From && id.Start <= child.Start && child.Start < end {
+			p.children = append(p.children, row)
+		}
+	}
+	if len(p.children) == 0 {
 		return nil
 	}
-	return all[at]
+	p.sortChildren()
+	return p
+}
+
+func (p *parent) sortChildren() {
+	slices.SortFunc(p.children, func(a, b *ledger.Row) int { return cmp.Compare(a.Start, b.Start) })
 }
 
 // openChild returns the first child of a window that is not final; false when all are. An error means that a child lies in

@@ -162,7 +162,7 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 		if !remade {
 			break
 		}
-		p = l.parentOf(b, r.upper, p.id) // the child has another revision now
+		p = l.parentOf(b, p.id) // the child has another revision now
 		err = r.publishWindow(ctx, b, l, f, p, p.provenance(base))
 	}
 	switch {
@@ -189,9 +189,6 @@ func (r *run) rollUpWindow(ctx context.Context, b *books, l *level, f *report.Ro
 	return false, nil
 }
 
-// lostStates is what a row mends that is published because a parent has missed its states.
-const lostStates = "states"
-
 // remakeChild publishes a window again, as a whole, that is a roll-up and whose states are gone, and reports whether it did. A run
 // tries that once for a window. An error ends the run.
 func (r *run) remakeChild(ctx context.Context, b *books, child ledger.WindowID) (remade bool, err error) {
@@ -200,7 +197,7 @@ func (r *run) remakeChild(ctx context.Context, b *books, child ledger.WindowID) 
 		return false, nil
 	}
 	l := &r.levels[at]
-	p := l.parentOf(b, r.upper, child)
+	p := l.parentOf(b, child)
 	if p == nil { // the rows that it was made from were given up
 		return false, nil
 	}
@@ -251,7 +248,7 @@ func (r *run) publishWindow(ctx context.Context, b *books, l *level, f *report.R
 	}
 	row := r.newRow(b, p, children)
 	if r.again[p.id] {
-		row.Mends = lostStates
+		row.Mends = report.PlaceStates
 	}
 	row.ChildLate = r.late.within(l.folded, p.id.Start, p.end)
 	c := &publish.Correction{Row: row, Content: m.emitRows, Topics: r.cfg.Topics, Again: r.again[p.id]}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/shadow"
 	"millrace/pipeline/shadow/audit"
 	"millrace/pipeline/shadow/diff"
@@ -31,16 +32,16 @@ func TestAuditNamesWhatIsWrong(t *testing.T) {
 			func(w *world, row *ledger.Row, _ []ledger.Content) {
 				w.forgeRow(row, "checksum", strings.Repeat("0", 32))
 			},
-			func([]ledger.Content) []diff.Wrong { return []diff.Wrong{{Place: diff.PlaceLedger}} }, "checksum 0000",
+			func([]ledger.Content) []diff.Wrong { return []diff.Wrong{{Place: report.PlaceLedger}} }, "checksum 0000",
 		},
 		"events of the row": {
 			func(w *world, row *ledger.Row, _ []ledger.Content) { w.forgeRow(row, "events", row.Events+1) },
-			func([]ledger.Content) []diff.Wrong { return []diff.Wrong{{Place: diff.PlaceLedger}} }, "events",
+			func([]ledger.Content) []diff.Wrong { return []diff.Wrong{{Place: report.PlaceLedger}} }, "events",
 		},
 		"a value in the view": {
 			func(w *world, row *ledger.Row, content []ledger.Content) { w.forgePage(row, content[0].Values) },
 			func(content []ledger.Content) []diff.Wrong {
-				return []diff.Wrong{{Place: diff.PlaceView, Other: 1, Keys: []json.RawMessage{content[0].Key}}}
+				return []diff.Wrong{{Place: report.PlaceView, Other: 1, Keys: []json.RawMessage{content[0].Key}}}
 			}, "1 with other values",
 		},
 		"the view is gone": {
@@ -53,7 +54,7 @@ func TestAuditNamesWhatIsWrong(t *testing.T) {
 				w.forgeResult(row, row.Revision, content[0])
 			},
 			func(content []ledger.Content) []diff.Wrong {
-				return []diff.Wrong{{Place: diff.PlaceResults, Extra: 1, Keys: []json.RawMessage{content[0].Key}}}
+				return []diff.Wrong{{Place: report.PlaceResults, Extra: 1, Keys: []json.RawMessage{content[0].Key}}}
 			}, "records outside of the transaction that published it: 1",
 		},
 		"a row of a later revision": {
@@ -61,7 +62,7 @@ func TestAuditNamesWhatIsWrong(t *testing.T) {
 				w.forgeResult(row, row.Revision+1, content[0])
 			},
 			func(content []ledger.Content) []diff.Wrong {
-				return []diff.Wrong{{Place: diff.PlaceResults, Extra: 1, Keys: []json.RawMessage{content[0].Key}}}
+				return []diff.Wrong{{Place: report.PlaceResults, Extra: 1, Keys: []json.RawMessage{content[0].Key}}}
 			}, "outside of the transaction",
 		},
 		"a row that readers take for superseded": {

@@ -63,6 +63,14 @@ func (s *Spec) RolledUp(family string) bool {
 	return false
 }
 
+// FoldedInto returns the name of the windows that a family is made from in the end: those that lanes fold events into.
+func (s *Spec) FoldedInto(family string) string {
+	for up := s.Rollup(family); up != nil; up = s.Rollup(family) {
+		family = up.From
+	}
+	return family
+}
+
 // Periods is the calendar of the roll-up of a validated spec.
 func (r *Rollup) Periods() (*calendar.Calendar, error) {
 	return calendar.New(calendar.Unit(r.Calendar), r.Timezone)

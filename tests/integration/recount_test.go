@@ -21,7 +21,6 @@ import (
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
-	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/shadow/found"
 	"millrace/pipeline/verify"
 	"millrace/tests/long"
@@ -209,11 +208,11 @@ func (h *recounting) falsify() falsified {
 	h.falsifyLedger(second(80), `"events":`, func(v string) string { return "1" + v })
 	both := []string{`{"k":"one"}`, `{"k":"two"}`}
 	return falsified{
-		second(a):  {diff.PlaceLedger: nil, diff.PlaceView: both, diff.PlaceResults: both},
-		view:       {diff.PlaceView: {shown}},
-		second(60): {diff.PlaceResults: {`{"k":"k4"}`}},
-		second(70): {diff.PlaceLedger: nil},
-		second(80): {diff.PlaceLedger: nil},
+		second(a):  {report.PlaceLedger: nil, report.PlaceView: both, report.PlaceResults: both},
+		view:       {report.PlaceView: {shown}},
+		second(60): {report.PlaceResults: {`{"k":"k4"}`}},
+		second(70): {report.PlaceLedger: nil},
+		second(80): {report.PlaceLedger: nil},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -128,12 +129,12 @@ func inLedger(row *ledger.Row, counted *Counted) *diff.Wrong {
 	case row == nil && counted.Keys == 0:
 		return nil
 	case row == nil:
-		return &diff.Wrong{Place: diff.PlaceLedger, Detail: fmt.Sprintf("it has no row, and %d keys with %d events were counted",
+		return &diff.Wrong{Place: report.PlaceLedger, Detail: fmt.Sprintf("it has no row, and %d keys with %d events were counted",
 			counted.Keys, counted.Events)}
 	case counted.isIn(row):
 		return nil
 	}
-	return &diff.Wrong{Place: diff.PlaceLedger, Detail: fmt.Sprintf(
+	return &diff.Wrong{Place: report.PlaceLedger, Detail: fmt.Sprintf(
 		"revision %d says %d keys, %d events and checksum %s; counted were %d, %d and %s", row.Revision, row.Keys, row.Events, row.Checksum,
 		counted.Keys, counted.Events, counted.Checksum)}
 }
@@ -143,7 +144,7 @@ const expirySlack = time.Minute
 
 // inView compares what Redis shows of the window.
 func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted, f *Finding) (*diff.Wrong, error) {
-	w := &diff.Wrong{Place: diff.PlaceView}
+	w := &diff.Wrong{Place: report.PlaceView}
 	id := store.WindowID{Pipeline: a.cfg.Spec.Name, Window: counted.ID.Window, Start: counted.ID.Start}
 	shown, found, err := a.cfg.View.Published(ctx, id)
 	switch {
@@ -203,7 +204,7 @@ func misshown(text []byte, found bool, row *ledger.Row, counted *Counted) string
 
 // inResults compares what the result topic holds of the window: in the transactions that its row links to, and elsewhere.
 func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Counted, f *Finding) (*diff.Wrong, error) {
-	w := &diff.Wrong{Place: diff.PlaceResults}
+	w := &diff.Wrong{Place: report.PlaceResults}
 	var details []string
 	if sum := a.published[counted.ID]; row != nil && (sum == nil || sum.Rows() != counted.Keys || sum.String() != counted.Checksum) {
 		in, err := a.contents.InResults(ctx, expected(row, counted))
@@ -247,9 +248,9 @@ func (a *Auditor) inStates(ctx context.Context, row *ledger.Row, counted *Counte
 	var gone *publish.GoneError
 	switch {
 	case errors.As(err, &gone):
-		return &diff.Wrong{Place: diff.PlaceStates, Detail: "a roll-up needs them, and they are gone: " + strings.Join(gone.Missing, "; ")}, nil
+		return &diff.Wrong{Place: report.PlaceStates, Detail: "a roll-up needs them, and they are gone: " + strings.Join(gone.Missing, "; ")}, nil
 	case errors.Is(err, publish.ErrPage), errors.Is(err, agg.ErrEntryCorrupt), errors.Is(err, agg.ErrEntryVersion):
-		return &diff.Wrong{Place: diff.PlaceStates, Detail: err.Error()}, nil
+		return &diff.Wrong{Place: report.PlaceStates, Detail: err.Error()}, nil
 	}
 	return nil, err
 }

@@ -52,14 +52,6 @@ type Header struct {
 	Digest    string `json:"digest,omitempty"` // SHA-256 over the pages, 32 hex digits
 }
 
-// Places where the content of a published window stands.
-const (
-	PlaceLedger  = "ledger"  // its row in the ledger
-	PlaceView    = "view"    // Redis
-	PlaceResults = "results" // the result topic
-	PlaceStates  = "states"  // the states topic, as far as a roll-up still needs them
-)
-
 // MaxWrongKeys is how many keys a Wrong names.
 const MaxWrongKeys = 20
 

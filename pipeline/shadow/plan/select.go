@@ -128,12 +128,8 @@ func (s *Selection) families() ([]int, error) {
 // refuseFamily says why a name cannot be counted again: no record of the source is folded into a roll-up.
 func (s *Selection) refuseFamily(name string) error {
 	if r := s.ask.Spec.Rollup(name); r != nil {
-		from := r.From
-		for up := s.ask.Spec.Rollup(from); up != nil; up = s.ask.Spec.Rollup(from) {
-			from = up.From
-		}
 		return refuseAll(ReasonRange, "%s is a roll-up, made of the windows %s and not of what Kafka holds: replay %s; "+
-			"`millrace compact run %s` then rolls up again what was corrected", name, r.From, from, s.ask.Pipeline)
+			"`millrace compact run %s` then rolls up again what was corrected", name, r.From, s.ask.Spec.FoldedInto(name), s.ask.Pipeline)
 	}
 	return refuseAll(ReasonRange, "the spec has no window %q; it has %s", name, strings.Join(s.ask.Spec.Families(), ", "))
 }
@@ -210,7 +206,8 @@ func (s *Selection) judgeUnpublished(p picked) (picked, *Refusal) {
 			"or a start has discarded the state that it was made of")
 	}
 	if p.floor = s.book.floorOf(p.id, p.end); p.floor == nil {
-		return p, refuse(p.id, ReasonNotFinal, "it is not final: it has no row, and the floor of %s is not past it yet: %s", p.id.Window, ledger.FloorRises)
+		return p, refuse(p.id, ReasonNotFinal, "it is not final: it has no row, and the floor of %s is not past it yet: %s",
+			p.id.Window, ledger.FloorRises)
 	}
 	if p.end < s.book.oldestEnd() {
 		return p, refuse(p.id, ReasonTombstoned, "it has no row, and no row of an earlier window is left that would show that it never had one")
