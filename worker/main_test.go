@@ -86,7 +86,10 @@ func TestWrongUsage(t *testing.T) {
 
 func TestProbe(t *testing.T) {
 	notReady := errors.New("starting")
-	server, err := telemetry.Listen("127.0.0.1:0", func() error { return notReady }, func() telemetry.Health { return telemetry.Health{} })
+	metrics, err := telemetry.NewRegistry()
+	require.NoError(t, err)
+	defer metrics.Close(context.Background())
+	server, err := telemetry.Listen("127.0.0.1:0", metrics, func() error { return notReady }, func() telemetry.Health { return telemetry.Health{} })
 	require.NoError(t, err)
 	defer server.Close(context.Background())
 	_, port, err := net.SplitHostPort(server.Addr())

@@ -87,7 +87,8 @@ type process struct {
 	disk    *disk // nil without a WAL directory
 
 	presence *presence
-	server   *telemetry.Server
+	metrics  *telemetry.Registry
+	server   *telemetry.Server // nil without an address
 
 	mu  sync.Mutex
 	why error // why the process is not ready
@@ -140,10 +141,20 @@ func (p *process) connect(ctx context.Context) (err error) {
 
 func (p *process) observe() error {
 	p.setReady(false, whyStarting)
+	var err error
+	if p.metrics, err = telemetry.NewRegistry(); err != nil {
+		return err
+	}
+	p.metrics.ObserveBuild()
+	p.metrics.ObserveReady(p.ready)
+	p.metrics.ObserveEngines(p.engines.statuses)
+	p.metrics.ObserveBreakers(p.engines.guards)
+	p.metrics.ObserveKept(p.closers.kept)
+	p.metrics.ObserveConditions(p.conditionCounts)
 	if p.cfg.Metrics == "" {
 		return nil
 	}
-	server, err := telemetry.Listen(p.cfg.Metrics, p.ready, func() telemetry.Health {
+	server, err := telemetry.Listen(p.cfg.Metrics, p.metrics, p.ready, func() telemetry.Health {
 		whole, pipelines := p.health()
 		return telemetry.Health{Standing: whole, Pipelines: pipelines}
 	})
@@ -152,10 +163,7 @@ func (p *process) observe() error {
 	}
 	p.server = server
 	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
-	meter := server.Meter()
-	return errors.Join(telemetry.ObserveBuild(meter), telemetry.ObserveEngines(meter, p.engines.statuses),
-		telemetry.ObserveBreakers(meter, p.engines.guards), telemetry.ObserveKept(meter, p.closers.kept),
-		telemetry.ObserveConditions(meter, p.conditionCounts))
+	return nil
 }
 
 func (p *process) setHost(h *activities.Host) {
@@ -186,6 +194,9 @@ func (p *process) close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		errs = append(errs, p.server.Close(ctx))
+	}
+	if p.metrics != nil {
+		errs = append(errs, p.metrics.Close(context.Background()))
 	}
 	if p.closers != nil {
 		errs = append(errs, p.closers.close())

@@ -3,18 +3,10 @@ package telemetry
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/metric"
-	sdk "go.opentelemetry.io/otel/sdk/metric"
 
 	"millrace/internal/contract"
 )
@@ -22,7 +14,6 @@ import (
 // Server answers /metrics (Prometheus), /healthz (the process lives), /readyz (it may be given work) and /health (its pipelines
 // do their work).
 type Server struct {
-	provider *sdk.MeterProvider
 	http     *http.Server
 	listener net.Listener
 }
@@ -35,19 +26,13 @@ type Health struct {
 
 // Listen starts answering on addr (host:port, port 0 for a free one). ready returns nil, or why the process is not ready. Both
 // functions are called from any goroutine.
-func Listen(addr string, ready func() error, health func() Health) (*Server, error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	exporter, err := otelprom.New(otelprom.WithRegisterer(registry))
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
+func Listen(addr string, metrics *Registry, ready func() error, health func() Health) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: cannot listen on %s: %w; choose another address with --metrics", addr, err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", metrics.Handler())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
@@ -67,7 +52,6 @@ func Listen(addr string, ready func() error, health func() Health) (*Server, err
 		_ = out.Encode(h) // whoever asked has gone
 	})
 	s := &Server{
-		provider: sdk.NewMeterProvider(sdk.WithReader(exporter)),
 		http:     &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second},
 		listener: listener,
 	}
@@ -75,13 +59,10 @@ func Listen(addr string, ready func() error, health func() Health) (*Server, err
 	return s, nil
 }
 
-// Meter returns the meter that feeds /metrics.
-func (s *Server) Meter() metric.Meter { return s.provider.Meter("millrace") }
-
 // Addr is the address that answers.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
 // Close stops answering.
 func (s *Server) Close(ctx context.Context) error {
-	return errors.Join(s.http.Shutdown(ctx), s.provider.Shutdown(ctx))
+	return s.http.Shutdown(ctx)
 }

@@ -22,20 +22,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestServerAnswers(t *testing.T) {
 	var notReady error
 	health := Health{Standing: contract.Standing{Line: "ok", Healthy: true}}
-	s, err := Listen("127.0.0.1:0", func() error { return notReady }, func() Health { return health })
+	r := newRegistry(t)
+	s, err := Listen("127.0.0.1:0", r, func() error { return notReady }, func() Health { return health })
 	require.NoError(t, err)
 	defer s.Close(context.Background())
-	require.NoError(t, ObserveBuild(s.Meter()))
+	r.ObserveBuild()
 	watermark := int64(1500)
-	require.NoError(t, ObserveEngines(s.Meter(), func() []engine.Status {
+	r.ObserveEngines(func() []engine.Status {
 		return []engine.Status{{Pipeline: "p", Replica: 1, MemoryUsed: 7, Lanes: []lane.Status{{
 			Topic: "t", Partition: 3, State: lane.StateRunning, End: 20, Committed: 12, Watermark: &watermark,
 			Counters: store.Counters{Read: 12, Folded: 8, Late: 2, Past: 2}, Refused: []report.RefusedRecords{{Reason: "too_far_past", Count: 2}},
 		}}}}
-	}))
-	require.NoError(t, ObserveConditions(s.Meter(), func() map[string]map[string]int {
+	})
+	r.ObserveConditions(func() map[string]map[string]int {
 		return map[string]map[string]int{"p": {contract.ConditionLaneParked: 2, contract.ConditionStorm: 0}}
-	}))
+	})
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	get := func(path string) (int, string) {
 		resp, err := client.Get("http://" + s.Addr() + path)
@@ -47,8 +48,8 @@ func TestServerAnswers(t *testing.T) {
 	}
 	_, text := get("/metrics")
 	for _, want := range []string{`outcome="folded"`, `outcome="past"`, `millrace_refused_records_total{`, `reason="too_far_past"`,
-		`millrace_lane_lag`, `partition="3"`, `state="running"`, `millrace_replica_memory`,
-		`kind="lane-parked",otel_scope_name="millrace",otel_scope_schema_url="",otel_scope_version="",pipeline="p"} 2`, `kind="storm"`,
+		`millrace_lane_lag{`, `partition="3"`, `state="running"`, `millrace_replica_memory_bytes{`,
+		`kind="lane-parked",pipeline="p"} 2`, `kind="storm"`,
 		`millrace_build_info{go="go1.`} {
 		require.Contains(t, text, want)
 	}
