@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"millrace/internal/admin"
 	"millrace/internal/app"
 	"millrace/internal/build"
 	"millrace/internal/connect"
@@ -32,7 +33,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
 	case errors.Is(err, errProbe):
-		if err := probe(ctx, cfg.Metrics); err != nil {
+		if err := admin.Probe(ctx, cfg.Admin); err != nil {
 			fmt.Fprintln(out, "worker:", err)
 			return 1
 		}
@@ -77,7 +78,8 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 		"bytes that "+app.ReportsFile+" in the WAL directory may take; beyond it the oldest reports of recoveries "+
 			"that wait for Temporal are dropped")
 	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
-	flags.StringVar(&cfg.Metrics, "metrics", getenv(envMetrics), "host:port for /metrics, /healthz and /readyz (or "+envMetrics+")")
+	flags.StringVar(&cfg.Admin.Addr, "metrics", getenv(envMetrics),
+		"host:port for /metrics, /health and /debug/pprof/; a bare port is loopback, 0.0.0.0:PORT every interface (or "+envMetrics+")")
 	version := flags.Bool("version", false, "say which build of the worker this is, and end")
 	probes := flags.Bool("probe", false, "ask the worker that runs with the same --metrics whether it is ready, and end with 0 or 1; "+
 		"for health checks of containers without a shell")
@@ -98,7 +100,7 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	switch {
 	case *version:
 		return cfg, errVersion
-	case *probes && cfg.Metrics == "":
+	case *probes && cfg.Admin.Addr == "":
 		return cfg, errors.New("--probe needs to know where the worker answers: give --metrics HOST:PORT or set " + envMetrics)
 	case *probes:
 		return cfg, errProbe
@@ -111,6 +113,9 @@ func configure(args []string, getenv func(string) string, out io.Writer) (cfg ap
 	}
 	if cfg.Temporal.ReportsLimit = int64(reports); reports < app.LeastReportsLimit {
 		return cfg, fmt.Errorf("--reports-limit is %d bytes; want at least %d", reports, app.LeastReportsLimit)
+	}
+	if err := cfg.Admin.Validate(); err != nil {
+		return cfg, err
 	}
 	cfg.Log = logs.New(out, *text, *verbose)
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {

@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/admin"
 	"millrace/internal/build"
-	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/wal"
 )
@@ -27,7 +29,7 @@ func TestConfigure(t *testing.T) {
 	require.Equal(t, []string{"other:6379"}, cfg.Redis.Addrs, "a flag overrides the environment")
 	require.Equal(t, "t:7233", cfg.Temporal.Client.HostPort)
 	require.Equal(t, "w1", cfg.Temporal.Worker)
-	require.Equal(t, ":9464", cfg.Metrics)
+	require.Equal(t, ":9464", cfg.Admin.Addr)
 	require.NotNil(t, cfg.Log)
 	require.Empty(t, cfg.WAL)
 	require.Equal(t, breaker.DefaultThresholds(), cfg.Breaker)
@@ -66,6 +68,7 @@ func TestWrongUsage(t *testing.T) {
 		{"password in what is no list", []string{"--redis", `redis://u:hunter2@"r`}, 2, "--redis cannot be read; want host:port"},
 		{"probe of nobody", []string{"--probe", "--metrics", "127.0.0.1:1"}, 1, "worker: the worker does not answer: "},
 		{"probe of nothing", []string{"--probe"}, 2, "give --metrics HOST:PORT or set MILLRACE_METRICS_ADDR"},
+		{"admin address without a port", []string{"--metrics", "localhost"}, 2, `admin: address is "localhost"; want host:port, or a port for loopback`},
 		{"unknown flag", []string{"--brokers", "x"}, 2, "unknown flag: --brokers"},
 		{"argument", []string{"orders"}, 2, `unexpected argument "orders"`},
 		{"limit without a WAL", []string{"--kafka", "k:1", "--redis", "r:1", "--wal-soft-limit", "1GiB"}, 2, "give --wal DIR"},
@@ -86,10 +89,8 @@ func TestWrongUsage(t *testing.T) {
 
 func TestProbe(t *testing.T) {
 	notReady := errors.New("starting")
-	metrics, err := telemetry.NewRegistry()
-	require.NoError(t, err)
-	defer metrics.Close(context.Background())
-	server, err := telemetry.Listen("127.0.0.1:0", metrics, func() error { return notReady }, func() telemetry.Health { return telemetry.Health{} })
+	server, err := admin.Listen(admin.Config{Addr: "0"}, admin.Answers{Metrics: http.NotFoundHandler(),
+		Ready: func() error { return notReady }, Health: func() admin.Health { return admin.Health{} }}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer server.Close(context.Background())
 	_, port, err := net.SplitHostPort(server.Addr())

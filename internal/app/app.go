@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"millrace/activities"
+	"millrace/internal/admin"
 	"millrace/internal/build"
 	"millrace/internal/connect"
 	"millrace/internal/contract"
@@ -33,7 +34,7 @@ type Config struct {
 	WAL      wal.Config         // Dir is empty for a worker without a WAL directory
 	Breaker  breaker.Thresholds // for Redis
 	Storm    engine.StormLimit
-	Metrics  string // address for /metrics, /healthz and /readyz; empty for none
+	Admin    admin.Config // the listener for metrics, health and profiles
 	Log      *slog.Logger
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
 	OnHost func(*activities.Host)
@@ -88,7 +89,7 @@ type process struct {
 
 	presence *presence
 	metrics  *telemetry.Registry
-	server   *telemetry.Server // nil without an address
+	server   *admin.Server // nil without an admin address
 
 	mu  sync.Mutex
 	why error // why the process is not ready
@@ -151,18 +152,17 @@ func (p *process) observe() error {
 	p.metrics.ObserveBreakers(p.engines.guards)
 	p.metrics.ObserveKept(p.closers.kept)
 	p.metrics.ObserveConditions(p.conditionCounts)
-	if p.cfg.Metrics == "" {
+	if p.cfg.Admin.Addr == "" {
 		return nil
 	}
-	server, err := telemetry.Listen(p.cfg.Metrics, p.metrics, p.ready, func() telemetry.Health {
+	answers := admin.Answers{Metrics: p.metrics.Handler(), Ready: p.ready, Health: func() admin.Health {
 		whole, pipelines := p.health()
-		return telemetry.Health{Standing: whole, Pipelines: pipelines}
-	})
-	if err != nil {
+		return admin.Health{Standing: whole, Pipelines: pipelines}
+	}}
+	if p.server, err = admin.Listen(p.cfg.Admin, answers, p.log); err != nil {
 		return err
 	}
-	p.server = server
-	p.log.Info("metrics and health", "address", "http://"+server.Addr()+"/metrics")
+	p.log.Info("metrics, health and profiles", "address", p.server.URL())
 	return nil
 }
 
