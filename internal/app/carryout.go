@@ -16,13 +16,16 @@ func (c *closer) CarryOut(ctx context.Context, job contract.CarryOutJob, turn ac
 	if why, open := c.outlet.open(); open {
 		return errors.New(why)
 	}
-	err := c.windows.CarryOut(ctx, result.Job{ID: job.ID, Kind: job.Kind, Body: job.Body, Done: job.Report.Booked()}, result.Turn(turn),
-		func(w result.Carried) {
-			if w.Verdict == publish.VerdictPublished {
-				c.outlet.Report(nil)
-			}
-			book(carriedWindow(job.Kind, w))
-		})
+	told := func(w result.Carried) {
+		if w.Verdict == publish.VerdictPublished {
+			c.outlet.Report(nil)
+		}
+		book(carriedWindow(job.Kind, w))
+	}
+	var err error
+	c.labelled(ctx, func(ctx context.Context) {
+		err = c.windows.CarryOut(ctx, result.Job{ID: job.ID, Kind: job.Kind, Body: job.Body, Done: job.Report.Booked()}, result.Turn(turn), told)
+	})
 	var refused *result.RefusedJobError
 	switch {
 	case errors.As(err, &refused):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/profile"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
@@ -243,8 +245,8 @@ type closer struct {
 }
 
 // Round implements activities.Closer. While Kafka does not take results it leaves it alone.
-func (c *closer) Round(ctx context.Context, skip []report.WindowRef) (report.Round, error) {
-	round, err := c.round(ctx, skip)
+func (c *closer) Round(ctx context.Context, skip []report.WindowRef) (round report.Round, err error) {
+	c.labelled(ctx, func(ctx context.Context) { round, err = c.round(ctx, skip) })
 	round.Results = c.outlet.DependencyStatus(c.by)
 	last := contract.CloseDueDetails{Waiting: round.Waiting, Failing: round.Failed, Results: round.Results}
 	if err != nil && ctx.Err() == nil {
@@ -259,6 +261,11 @@ func (c *closer) Round(ctx context.Context, skip []report.WindowRef) (report.Rou
 	c.last, c.looked = last, time.Now()
 	c.mu.Unlock()
 	return round, err
+}
+
+// labelled does work of the closer under its labels in profiles, also what runs beside it.
+func (c *closer) labelled(ctx context.Context, work func(context.Context)) {
+	pprof.Do(ctx, profile.OfPipeline(profile.Closer, c.spec.Name), work)
 }
 
 // Hindered implements activities.Closer.
@@ -328,7 +335,9 @@ func (c *closer) CloseOne(ctx context.Context, r report.WindowRef) (report.Close
 	if err != nil {
 		return report.ClosedWindow{}, false, permanent(err)
 	}
-	row, published, err := c.windows.CloseWindow(ctx, ref, "")
+	var row ledger.Row
+	var published bool
+	c.labelled(ctx, func(ctx context.Context) { row, published, err = c.windows.CloseWindow(ctx, ref, "") })
 	switch {
 	case ctx.Err() != nil: // says nothing about Kafka
 	case result.Refused(err):
@@ -347,7 +356,9 @@ func (c *closer) Emit(ctx context.Context, reason string, ends []report.LaneEnd)
 	if why, open := c.outlet.open(); open {
 		return report.Emitted{}, errors.New(why)
 	}
-	receipt, err := c.emit(ctx, reason, ends)
+	var receipt result.Receipt
+	var err error
+	c.labelled(ctx, func(ctx context.Context) { receipt, err = c.emit(ctx, reason, ends) })
 	if ctx.Err() == nil {
 		c.outlet.judge(receipt.Published, receipt.Failed, nil)
 	}

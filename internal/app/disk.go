@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/profile"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -33,7 +35,12 @@ var _ activities.Journal = (*disk)(nil)
 
 // openDisk opens or makes the WAL directory, repairs what a crash left there, and says what it found.
 func openDisk(cfg wal.Config, st *store.Store, kafka source.Config, log *slog.Logger) (*disk, error) {
-	j, found, err := journal.Open(journal.Config{Log: cfg})
+	var j *journal.Journal
+	var found *wal.Recovery
+	var err error
+	pprof.Do(context.Background(), profile.OfProcess(profile.WAL), func(context.Context) { // the log's goroutines inherit the label
+		j, found, err = journal.Open(journal.Config{Log: cfg})
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the WAL in %s: %w", cfg.Dir, err)
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime/pprof"
 	"time"
 
 	"millrace/activities"
 	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/profile"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/shadow"
@@ -162,7 +164,8 @@ func (s shadows) Read(ctx context.Context, own, with *spec.Spec, ask contract.Re
 	if ask.Recount {
 		cfg.Audit = audit.New(audit.Config{Spec: own, Kafka: s.cluster, View: s.store})
 	}
-	found, err := shadow.Run(ctx, cfg)
+	var found shadow.Result
+	pprof.Do(ctx, profile.OfPipeline(profile.Shadow, ask.Pipeline), func(ctx context.Context) { found, err = shadow.Run(ctx, cfg) })
 	if err != nil {
 		return contract.ReplaySummary{}, s.unreadable(ctx, ask.ReplayRef, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/profile"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -150,6 +151,7 @@ func (e *Engine) disconnect() {
 }
 
 func (e *Engine) run(ctx context.Context) {
+	profile.Set(profile.OfPipeline(profile.Replica, e.cfg.Spec.Name))
 	defer close(e.done)
 	defer e.disconnect()
 	var side sync.WaitGroup
@@ -168,6 +170,7 @@ func (e *Engine) run(ctx context.Context) {
 func (e *Engine) Own(ctx context.Context, claim source.Claim) {
 	tp := source.TopicPartition{Topic: claim.Topic(), Partition: claim.Partition()}
 	defer e.forget(tp)
+	profile.Set(profile.OfLane(profile.Lane, e.cfg.Spec.Name, tp.Topic, tp.Partition))
 	program, err := fold.Compile(e.cfg.Spec)
 	if err != nil {
 		e.cfg.Log.Error("lane cannot run", "lane", tp.String(), "error", err)

@@ -103,7 +103,7 @@ func (l *Lane) life(ctx context.Context) error {
 	}
 	l.concluded(report.LaneRunning)
 	l.reader = l.deps.Open(source.ReaderConfig{
-		Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: l.state.Offset(), TopicID: l.state.TopicID(),
+		Pipeline: l.id.Pipeline, Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: l.state.Offset(), TopicID: l.state.TopicID(),
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
 	})
 	defer l.reader.Close()

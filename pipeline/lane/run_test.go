@@ -1,10 +1,12 @@
 package lane
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/pprof"
 	"sync"
 	"testing"
 
@@ -547,4 +549,15 @@ func TestNewLaneRespectsFinalWindows(t *testing.T) {
 	require.Zero(t, b.Status().Counters.Folded)
 	require.NotZero(t, b.Status().Counters.Late)
 	require.NoError(t, b.stop(t))
+}
+
+func TestGoroutinesCarryLabels(t *testing.T) {
+	log := newFakeLog(randomLog(rand.New(rand.NewPCG(3, 3)), 50))
+	st, redis := testStore(t)
+	l := start(t, log, st, redis)
+	l.wait(t, "all committed", func(s Status) bool { return s.Committed == 50 })
+	var text bytes.Buffer
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&text, 1))
+	require.Regexp(t, `labels: \{"part":"committer", "partition":"0", "pipeline":"[a-z]+", "topic":"orders"\}`, text.String())
+	require.NoError(t, l.stop(t))
 }

@@ -12,6 +12,7 @@ import (
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/lane/inflight"
+	"millrace/pipeline/profile"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -52,6 +53,7 @@ type reading struct {
 // Run reads the lane to its end and stays until ctx ends: slices are dropped as windows are compared. It returns nil only
 // when ctx ended.
 func (l *reading) Run(ctx context.Context) error {
+	profile.Set(profile.OfLane(profile.Shadow, l.id.Pipeline, l.id.Topic, l.id.Partition))
 	defer l.share.Leave()
 	pause := 50 * time.Millisecond
 	for {
@@ -105,7 +107,7 @@ func (l *reading) readOwned(ctx context.Context) error {
 	defer l.committer.Stop()
 	if !l.isAtEnd() {
 		l.reader = l.run.cfg.Open(source.ReaderConfig{
-			Topic: l.plan.Topic, Partition: l.plan.Partition, Offset: l.state.Offset(), TopicID: l.plan.TopicID,
+			Pipeline: l.id.Pipeline, Topic: l.plan.Topic, Partition: l.plan.Partition, Offset: l.state.Offset(), TopicID: l.plan.TopicID,
 			FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
 		})
 		defer func() {

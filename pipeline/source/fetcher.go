@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"millrace/pipeline/profile"
 )
 
 const (
@@ -104,6 +106,9 @@ func (f *fetcher) Close() error {
 
 // run fetches until ctx ends or the lane has to decide.
 func (f *fetcher) run(ctx context.Context) {
+	if f.cfg.Pipeline != "" {
+		profile.Set(profile.OfLane(profile.Reader, f.cfg.Pipeline, f.tp.Topic, f.tp.Partition))
+	}
 	defer close(f.done)
 	defer close(f.out)
 	defer f.hangUp()

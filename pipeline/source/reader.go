@@ -56,6 +56,8 @@ type ReaderConfig struct {
 	// OnTrouble, when set, is called from the reader's goroutine for every failed try, and with nil once it is over. It
 	// must not block.
 	OnTrouble func(err error)
+	// Pipeline is whom the reader's goroutine works for in profiles. Empty leaves it the labels of whoever opened the reader.
+	Pipeline string
 
 	now func() time.Time // what the proof of the topic's id goes by; time.Now but in tests
 }

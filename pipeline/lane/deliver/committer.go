@@ -8,6 +8,7 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/profile"
 )
 
 // Committer delivers the commits of a lane one after the other and reads the lane's requests after each. With a journal it
@@ -82,6 +83,10 @@ func (c *Committer) Stop() (unread []Result, owed []*journal.Tail) {
 
 // run delivers until in is closed, the chain breaks or ctx ends. It closes out at its end.
 func (c *Committer) run(ctx context.Context) {
+	label := func(part string) {
+		profile.Set(profile.OfLane(part, c.cfg.Lane.Pipeline, c.cfg.Lane.Topic, c.cfg.Lane.Partition))
+	}
+	label(profile.Committer)
 	defer close(c.out)
 	if !c.publishOwed(ctx) {
 		return
@@ -91,7 +96,10 @@ func (c *Committer) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if c.attempts.journal != nil {
-		drain.Go(func() { c.drain(ctx) })
+		drain.Go(func() {
+			label(profile.Drain)
+			c.drain(ctx)
+		})
 	}
 	for commit := range c.in {
 		if ctx.Err() != nil {
