@@ -18,7 +18,7 @@ real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(to
 # Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
 no_server_tests := imports|model|oracle|parquet|replay
 
-.PHONY: help run test test-real test-parquet chaos stuck bench bench-go lint fmt build servers servers-down compose-env clean
+.PHONY: help run test test-real test-parquet chaos stuck secure bench bench-go lint fmt build servers servers-down compose-env clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRES
 
 stuck: bin/temporal ## bring every state about that can last (docs/stuck-states.md), look at it, and go the way out; 8 to 15 minutes
 	@$(GO) test -count=1 -timeout 20m ./tests/stuck -all
+
+secure: bin/temporal ## try every login and every fail-over on servers that demand them (docs/security.md); about 8 minutes
+	@MILLRACE_TEST_LONG=1 $(GO) test -count=1 -v -timeout 25m ./tests/secure
 
 bench: build bin/temporal ## measure the pipeline on embedded and on real servers
 	@echo "== embedded servers"; $(no_servers) bin/millrace bench

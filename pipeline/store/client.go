@@ -110,6 +110,9 @@ func NewClient(cfg Config) (redis.UniversalClient, error) {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.AddHook(topologyHook{cluster})
+	}
 	client.AddHook(refusalHook{})
 	return client, nil
 }

@@ -22,6 +22,7 @@ var refusals = map[string]string{
 	"NOREPLICAS":  "the primary has fewer replicas than min-replicas-to-write; bring the replicas back, or lower it",
 	"LOADING":     "the server still loads its data; it takes writes when it has",
 	"CLUSTERDOWN": "the Cluster does not serve all slots; bring the missing primaries back (CLUSTER INFO)",
+	"TRYAGAIN":    "keys of the slot are moving to another node of the Cluster; it takes the call when the move is over",
 	"MASTERDOWN":  "the server is a replica whose primary is away; point the workers at the new primary",
 	"NOPERM":      "the user may not run a command that is needed; grant it (ACL SETUSER)",
 	"NOAUTH":      "the server wants a password; give the workers one",

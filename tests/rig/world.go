@@ -38,7 +38,8 @@ type World struct {
 	Store   *store.Store
 	Raw     *kgo.Client // a client that shares no code with millrace
 
-	temporal  string // address; "" until something needs it
+	env       []string // further variables of the programs
+	temporal  string   // address; "" until something needs it
 	namespace string
 	Client    client.Client
 	workers   int
@@ -47,8 +48,13 @@ type World struct {
 // Servers names the servers that a test wants instead of the usual ones.
 type Servers struct {
 	Kafka    string
-	Redis    string
+	Redis    string // several addresses of a Cluster with commas between them
 	Temporal string
+
+	// Store is how the test itself reaches Redis, where that takes more than an address.
+	Store *store.Config
+	// Env are further variables of the programs. They win over those of the addresses above.
+	Env []string
 
 	// BatchBytes bounds the batches of the test's own producer: 16 KiB when 0, so that a lane gets many.
 	BatchBytes int32
@@ -57,7 +63,7 @@ type Servers struct {
 func NewWorld(t *testing.T, own Servers) *World {
 	t.Helper()
 	ctx := context.Background()
-	w := &World{T: t, temporal: own.Temporal}
+	w := &World{T: t, temporal: own.Temporal, env: own.Env}
 	switch brokers := fromEnv("MILLRACE_KAFKA_BROKERS"); {
 	case own.Kafka != "":
 		w.Kafka.Brokers = []string{own.Kafka}
@@ -70,7 +76,9 @@ func NewWorld(t *testing.T, own Servers) *World {
 	}
 	switch addrs := fromEnv("MILLRACE_REDIS_ADDRS"); {
 	case own.Redis != "":
-		w.redis = []string{own.Redis}
+		w.redis = strings.Split(own.Redis, ",")
+	case own.Store != nil:
+		w.redis = own.Store.Addrs
 	case addrs != nil:
 		w.redis = addrs
 	default:
@@ -82,6 +90,9 @@ func NewWorld(t *testing.T, own Servers) *World {
 	t.Cleanup(func() { w.Cluster.Close() })
 	cfg := store.DefaultConfig()
 	cfg.Addrs = w.redis
+	if own.Store != nil {
+		cfg = *own.Store
+	}
 	rdb, err := store.NewClient(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { rdb.Close() })
@@ -138,10 +149,10 @@ func (w *World) needTemporal() {
 // Env tells a program where the servers are.
 func (w *World) Env() []string {
 	w.needTemporal()
-	return []string{
+	return append([]string{
 		"MILLRACE_KAFKA_BROKERS=" + strings.Join(w.Kafka.Brokers, ","), "MILLRACE_REDIS_ADDRS=" + strings.Join(w.redis, ","),
 		"TEMPORAL_ADDRESS=" + w.temporal, "TEMPORAL_NAMESPACE=" + w.namespace,
-	}
+	}, w.env...)
 }
 
 // Worker starts a worker process. It does not wait for it.
