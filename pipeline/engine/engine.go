@@ -46,6 +46,8 @@ type Config struct {
 	Ordered func(store.PipelineCtl)
 	// Storm is from when on the recovery of new lanes is held back.
 	Storm StormLimit
+	// Tracing follows single records and recoveries. Nil: nothing is traced.
+	Tracing *lane.Tracing
 }
 
 // ErrNoJournal means that the spec wants commits to overflow into a journal, and the worker has none.
@@ -125,7 +127,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	e.deps = lane.Deps{
 		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Ledger: ledgerReader{e.cluster}, Group: Group(name), Log: e.cfg.Log,
 		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
-		Wanted: e.cfg.Wanted,
+		Wanted: e.cfg.Wanted, Tracing: e.cfg.Tracing,
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = e.cluster
 			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}

@@ -39,6 +39,7 @@ type recovery struct {
 	announce func(report.RecoveryBatch) // when the claims of a batch have been collected
 	report   func(report.RecoveryReport)
 	storm    func() *report.Storm // the one that goes on, nil without one
+	tracing  *lane.Tracing        // nil: recoveries are not traced
 	slots    chan struct{}
 
 	mu      sync.Mutex
@@ -75,11 +76,12 @@ type batch struct {
 	left                 int                    // lanes without an outcome
 	final                *report.RecoveryReport // once it is closed, instead of lanes
 	change               chan struct{}          // closed when anything above moves
+	trace                batchTrace
 }
 
 func newRecovery(cfg *Config, storm func() *report.Storm) *recovery {
 	return &recovery{
-		pipeline: cfg.Spec.Name, replica: cfg.Replica, announce: cfg.Announce, report: cfg.Report, storm: storm,
+		pipeline: cfg.Spec.Name, replica: cfg.Replica, announce: cfg.Announce, report: cfg.Report, storm: storm, tracing: cfg.Tracing,
 		slots: make(chan struct{}, stepLanes), of: make(map[*lane.Acquisition]*batch),
 	}
 }
@@ -135,6 +137,7 @@ func (r *recovery) newBatch() *batch {
 		r: r, by: make(map[string]string), ready: make(map[string]bool), change: make(chan struct{}),
 		RecoveryBatch: report.RecoveryBatch{Batch: nextBatchID(), Pipeline: r.pipeline, Replica: r.replica, Began: time.Now()},
 	}
+	b.beginTrace()
 	r.batches = append(r.batches, b)
 	return b
 }
@@ -206,6 +209,7 @@ func (r *recovery) Ended(a *lane.Acquisition) {
 		r.mu.Unlock()
 		return
 	}
+	b.traceLane(a)
 	delete(r.of, a)
 	b.left--
 	over := b.over()
@@ -222,6 +226,7 @@ func (b *batch) over() bool {
 		return false
 	}
 	b.closed = time.Now()
+	b.endTrace()
 	b.moved()
 	closed := 0
 	for _, o := range b.r.batches {
@@ -278,6 +283,7 @@ func (r *recovery) runStep(ctx context.Context, id int64, step string) (report.S
 				return report.StepReport{}, ctx.Err()
 			}
 		}
+		b.tracedBy(ctx, step)
 		if step != report.StepResume {
 			b.run(step, report.ByTemporal)
 		}

@@ -72,7 +72,8 @@ type Deps struct {
 	Journal Journal       // nil: commits that Redis cannot take wait for it
 	Route   deliver.Route // nil: Redis is always tried
 	Log     *slog.Logger
-	Gate    Gate // nil: every step runs at once
+	Gate    Gate     // nil: every step runs at once
+	Tracing *Tracing // nil: no record is followed
 	// NextToken makes the owner token that follows another one. Nil: store.NextToken, as everywhere but in a model.
 	NextToken func(previous store.Token) store.Token
 	// Wanted asks now whether the pipeline still is to run. A lane of which nobody knows anything asks where Redis has no

@@ -89,6 +89,7 @@ func (r *loop) reseed(ctx context.Context) error {
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
 	r.HintBack(meta)
 	r.startCommitter()
+	r.following.handedOver(c.Offset)
 	r.committer.Send(c)
 	return nil
 }

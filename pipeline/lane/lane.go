@@ -105,6 +105,7 @@ func (l *Lane) life(ctx context.Context) error {
 	l.reader = l.deps.Open(source.ReaderConfig{
 		Pipeline: l.id.Pipeline, Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: l.state.Offset(), TopicID: l.state.TopicID(),
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
+		Traces: l.deps.Tracing != nil,
 	})
 	defer l.reader.Close()
 	return l.loop(ctx)

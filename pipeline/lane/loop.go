@@ -28,6 +28,7 @@ type loop struct {
 	ended     bool // an incident has ended the reading
 	pace      pace
 	warning   string // said beside a lane that runs
+	following *following
 }
 
 // pace is what the status says about speed.
@@ -51,8 +52,10 @@ func (l *Lane) loop(ctx context.Context) error {
 	r.throttle = time.NewTimer(time.Hour)
 	r.throttle.Stop()
 	r.startCommitter()
+	r.following = newFollowing(l.deps.Tracing, l.id, func() store.Token { return r.token })
 	defer func() {
 		cancel()
+		r.following.close()
 		r.stopCommitter() // the producer may be closed when the lane has ended
 		r.commits.Close()
 	}()
@@ -161,7 +164,7 @@ func (r *loop) foldBatch(b *source.Batch) {
 		}
 	}
 	before := r.moves()
-	r.state.Fold(b)
+	r.following.fold(r.state, b)
 	if r.moves() != before {
 		r.idle.Moved(time.Now())
 	}
@@ -213,6 +216,7 @@ func (r *loop) tick() {
 func (r *loop) commit(idleAt int64) {
 	c := r.commits.Next(inflight.Orders{Gen: r.orders.gen, SpecGen: r.orders.specGen, IdleAt: idleAt}, time.Now())
 	if c != nil {
+		r.following.handedOver(c.Offset)
 		r.committer.Send(c)
 	}
 }
@@ -256,6 +260,9 @@ func (r *loop) delivered(d deliver.Result, ok bool) error {
 	rewrite := r.commits.Answer(d)
 	if d.Commit != nil {
 		r.now.Journaled = d.Commit.Offset
+		if d.Journaled {
+			r.following.journaled(d.Commit.Offset)
+		}
 	}
 	if !d.InRedis {
 		r.report()
@@ -272,6 +279,7 @@ func (r *loop) delivered(d deliver.Result, ok bool) error {
 // followRedis lets the status and the group's offset follow what Redis has, and nothing else.
 func (r *loop) followRedis(p deliver.Progress, took time.Duration) {
 	now := time.Now()
+	r.following.committed(p.Offset)
 	r.now.Commits += p.Commits
 	r.now.Written += p.Entries
 	r.now.CommitMs = float64(took.Microseconds()) / 1000

@@ -9,6 +9,7 @@ import (
 	"runtime/pprof"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/stretchr/testify/require"
@@ -30,9 +31,10 @@ type fakeLog struct {
 	marks    []int64
 	reset    string // metadata of the last hint that was set back
 	readers  []*fakeReader
-	measured int    // how often the log's ends were asked for
-	named    int    // how often the topic's id was
-	name     func() // when set, called under mu before each such answer
+	measured int              // how often the log's ends were asked for
+	named    int              // how often the topic's id was
+	name     func()           // when set, called under mu before each such answer
+	traced   map[int64]string // trace contexts of records, by offset
 }
 
 func newFakeLog(records []source.Record) *fakeLog {
@@ -102,8 +104,14 @@ func (f *fakeLog) open(cfg source.ReaderConfig) source.Reader {
 		defer close(r.out)
 		for at := cfg.Offset; at < int64(len(records)); at += 10 {
 			to := min(at+10, int64(len(records)))
+			b := source.Batch{Records: records[at:to], Next: to, HighWatermark: int64(len(records)), Asked: time.Now(), Fetched: time.Now()}
+			for i, rec := range b.Records {
+				if parent, ok := f.traced[rec.Offset]; ok && cfg.Traces {
+					b.Traced = append(b.Traced, source.Traced{Index: i, Parent: parent})
+				}
+			}
 			select {
-			case r.out <- source.Batch{Records: records[at:to], Next: to, HighWatermark: int64(len(records))}:
+			case r.out <- b:
 			case <-r.stop:
 				return
 			}

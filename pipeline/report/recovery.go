@@ -25,6 +25,7 @@ type RecoveryBatch struct {
 	Lanes  []LaneRef `json:"lanes"`           // at most contract.MaxRecoveryLanes
 	More   int       `json:"more,omitempty"`  // lanes left out of the list
 	Storm  *Storm    `json:"storm,omitempty"` // set when rebalances come too often
+	Trace  string    `json:"trace,omitempty"` // W3C trace context of the recovery's span, where recoveries are traced
 }
 
 // RecoveredLane is what a recovery has found and done for one lane so far.

@@ -131,7 +131,7 @@ func TestDecode(t *testing.T) {
 				test.block.AbortedTransactions = append(test.block.AbortedTransactions, &sarama.AbortedTransaction{ProducerID: a[0], FirstOffset: a[1]})
 			}
 			pool := newRecordPool(1)
-			b, err := decode(test.block, test.pos, &pool, false)
+			b, err := decode(test.block, test.pos, &pool, wanted{})
 			require.ErrorIs(t, err, test.err)
 			if test.err != nil {
 				return
@@ -153,21 +153,50 @@ func TestDecodeRefusesBrokenMarkers(t *testing.T) {
 	b := marker(5, 1, 0)
 	b.Records[0].Key = []byte{0}
 	pool := newRecordPool(1)
-	_, err := decode(block(b), 5, &pool, false)
+	_, err := decode(block(b), 5, &pool, wanted{})
 	var bad *undecodable
 	require.ErrorAs(t, err, &bad)
 }
 
 func TestReleasedSlicesAreUsedAgain(t *testing.T) {
 	pool := newRecordPool(1)
-	one, err := decode(block(batch(0, -1, 0, 1, 2)), 0, &pool, false)
+	one, err := decode(block(batch(0, -1, 0, 1, 2)), 0, &pool, wanted{})
 	require.NoError(t, err)
 	first := &one.Records[0]
 	one.Release()
 	one.Release()
 	require.Nil(t, one.Records)
-	two, err := decode(block(batch(3, -1, 3, 4)), 3, &pool, false)
+	two, err := decode(block(batch(3, -1, 3, 4)), 3, &pool, wanted{})
 	require.NoError(t, err)
 	require.Same(t, first, &two.Records[0])
 	require.EqualValues(t, 3, two.Records[0].Offset)
+}
+
+func TestTracedRecordsOfABatchAreNamed(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0"
+	first := batch(0, -1, 0, 1, 2, 3)
+	carries := func(r *sarama.Record, key, value string) {
+		r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(key), Value: []byte(value)})
+	}
+	carries(first.Records[0], "traceparent", parent+"1") // lies before the position
+	carries(first.Records[1], "traceparent", parent+"0") // its sender does not record it
+	carries(first.Records[2], "other", parent+"1")
+	carries(first.Records[3], "traceparent", parent+"1")
+	second := batch(4, -1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+	for _, r := range second.Records {
+		carries(r, "other", "")
+		carries(r, "traceparent", parent+"1")
+	}
+	pool := newRecordPool(1)
+	b, err := decode(block(first, second), 1, &pool, wanted{traces: true})
+	require.NoError(t, err)
+	require.Len(t, b.Traced, MostTraced)
+	for i, traced := range b.Traced {
+		require.Equal(t, parent+"1", traced.Parent)
+		require.EqualValues(t, 3+i, b.Records[traced.Index].Offset)
+	}
+
+	b, err = decode(block(first, second), 1, &pool, wanted{})
+	require.NoError(t, err)
+	require.Nil(t, b.Traced)
 }

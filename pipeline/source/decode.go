@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"millrace/pipeline/traces"
 )
 
 // ErrLegacyFormat means the log holds message sets of Kafka before 0.11, which carry no offsets for transactions to rely
@@ -19,12 +21,15 @@ var ErrLegacyFormat = errors.New("records in the message format of Kafka before 
 // errPartial means that not even the first record batch arrived whole.
 var errPartial = errors.New("partial record batch")
 
+// wanted is what a batch holds of its records' headers.
+type wanted struct{ headers, traces bool }
+
 // decode turns what a fetch at position pos brought into a Batch, read_committed: records of aborted transactions and
 // control records are left out, but the position moves past them.
 //
 // The bytes of the records point into the response (or, compressed, into the batch as unpacked for it). sarama allocates
 // both per response and never touches them again, so they are immutable and live as long as somebody points at them.
-func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, headers bool) (Batch, error) {
+func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, want wanted) (Batch, error) {
 	b := Batch{
 		Next:          pos,
 		HighWatermark: block.HighWaterMarkOffset,
@@ -61,8 +66,11 @@ func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, heade
 			}
 		case batch.IsTransactional && aborts.open[batch.ProducerID]:
 		default:
+			if want.traces {
+				b.Traced = appendTraced(b.Traced, batch, pos, len(b.Records))
+			}
 			b.Records = appendRecords(b.Records, batch, pos)
-			if headers {
+			if want.headers {
 				b.Headers = appendHeaders(b.Headers, batch, pos)
 			}
 		}
@@ -99,6 +107,23 @@ func appendHeaders(dst [][]Header, batch *sarama.RecordBatch, pos int64) [][]Hea
 			headers[i] = Header{Key: string(h.Key), Value: h.Value}
 		}
 		dst = append(dst, headers)
+	}
+	return dst
+}
+
+// appendTraced adds the traced ones of the records that appendRecords adds, of which the first has index next.
+func appendTraced(dst []Traced, batch *sarama.RecordBatch, pos int64, next int) []Traced {
+	for _, r := range batch.Records {
+		if batch.FirstOffset+r.OffsetDelta < pos {
+			continue
+		}
+		for _, h := range r.Headers {
+			if len(dst) < MostTraced && string(h.Key) == traces.Header && traces.IsSampled(h.Value) {
+				dst = append(dst, Traced{Index: next, Parent: string(h.Value)})
+				break
+			}
+		}
+		next++
 	}
 	return dst
 }

@@ -259,9 +259,11 @@ func (f *fetcher) fetch(ctx context.Context) (Batch, error) {
 	case block.Err != sarama.ErrNoError:
 		return Batch{}, block.Err
 	}
-	f.proof.seen(sent, f.cfg.now(), block)
+	arrived := f.cfg.now()
+	f.proof.seen(sent, arrived, block)
 	f.answered(block)
-	batch, err := decode(block, f.pos, &f.pool, f.cfg.Headers)
+	batch, err := decode(block, f.pos, &f.pool, wanted{headers: f.cfg.Headers, traces: f.cfg.Traces})
+	batch.Asked, batch.Fetched = sent, arrived
 	if errors.Is(err, errPartial) {
 		return f.grow()
 	}

@@ -53,6 +53,8 @@ type ReaderConfig struct {
 	FetchBatches int
 	// Headers asks for the records' headers too. Nothing is spent on them otherwise.
 	Headers bool
+	// Traces asks for the records that carry a trace context. Nothing is spent on them otherwise.
+	Traces bool
 	// OnTrouble, when set, is called from the reader's goroutine for every failed try, and with nil once it is over. It
 	// must not block.
 	OnTrouble func(err error)

@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // TopicPartition names one partition.
@@ -57,12 +58,26 @@ type Batch struct {
 	Records []Record
 	// Headers has the headers of each of Records when ReaderConfig.Headers asks for them, and is nil otherwise.
 	Headers [][]Header
+	// Traced are the first of Records that carry the context of a trace that their sender records, at most MostTraced, when
+	// ReaderConfig.Traces asks for them.
+	Traced []Traced
+	// Asked is when the fetch was sent, and Fetched when its answer was there.
+	Asked, Fetched time.Time
 	// Next is the position after the batch. "Everything below E has been read" is exactly Next >= E.
 	Next int64
 	// HighWatermark, LastStable and LogStart as of this fetch; -1 when the broker did not say.
 	HighWatermark, LastStable, LogStart int64
 
 	pool *recordPool // where Release gives Records back
+}
+
+// MostTraced bounds how many records of one batch are followed by their traces.
+const MostTraced = 8
+
+// Traced is a record that is to be followed.
+type Traced struct {
+	Index  int    // in Batch.Records
+	Parent string // W3C trace context out of the record's header
 }
 
 var (

@@ -136,6 +136,7 @@ func (id LaneID) metaKey() string   { return id.key("meta") }
 func (id LaneID) ctlKey() string    { return id.key("ctl") }
 func (id LaneID) slicesKey() string { return id.key("slices") }
 func (id LaneID) foldsKey() string  { return id.key("folds") }
+func (id LaneID) tracesKey() string { return id.key("traces") }
 
 // entryPrefix is what every entry key of the lane under this state id begins with.
 func (id LaneID) entryPrefix(stateID string) string { return id.key("s:" + stateID + ":") }

@@ -16,7 +16,7 @@ import (
 const (
 	KeyMeta    = "meta"    // of a lane: owner, offset, counters
 	KeyRequest = "request" // of a lane: what the closer asks of it
-	KeySlices  = "slices"  // of a lane: its open slices and what was folded into them
+	KeySlices  = "slices"  // of a lane: its open slices, what was folded into them and of which traces
 	KeyEntries = "entries" // of a lane: a bucket of a slice
 	KeyView    = "view"    // of a window: ledger rows and contents
 	KeyControl = "control" // of the pipeline: desired state and answered requests
@@ -75,7 +75,7 @@ func parsePipelineKey(name string) PipelineKey {
 	return k
 }
 
-var laneKinds = map[string]string{"meta": KeyMeta, "ctl": KeyRequest, "slices": KeySlices, "folds": KeySlices, "s": KeyEntries}
+var laneKinds = map[string]string{"meta": KeyMeta, "ctl": KeyRequest, "slices": KeySlices, "folds": KeySlices, "traces": KeySlices, "s": KeyEntries}
 
 // shadowKeys are the keys that a shadow has under its own tag, by what they begin with.
 var shadowKeys = map[string]bool{"guard": true, "plan": true, "windows": true, "d": true}

@@ -155,6 +155,9 @@ func (s *State) Counters() store.Counters { return s.counters }
 // Slices is the number of slice generations held.
 func (s *State) Slices() int { return len(s.slices) }
 
+// LastSlice is the slice that the latest folded record went into.
+func (s *State) LastSlice() store.SliceID { return s.sliceID(s.lastKey) }
+
 // Entries is the number of entries held.
 func (s *State) Entries() int {
 	n := 0
