@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/traces"
 )
 
 // Correction is a revision that no lane publishes: an approved replay corrects a final window, or finer windows are rolled up
@@ -58,7 +59,17 @@ type Corrected struct {
 // Correct publishes a correction as the window's next revision, also at and below floors, if the window still is what the
 // correction was made for. It takes the slot over and reads the ledger on first, so the answer does not depend on what the
 // slot remembers, and repeating a correction whose outcome is not known is safe. The row is shown in Redis by ShowRows.
-func (h *Held) Correct(ctx context.Context, c *Correction) (Corrected, error) {
+func (h *Held) Correct(ctx context.Context, c *Correction) (made Corrected, err error) {
+	ctx, span := traces.Start(ctx, traces.SpanCorrect, traces.Pipeline.String(h.pipeline), traces.Window.String(c.Row.ID().String()),
+		traces.Reason.String(c.Row.Reason))
+	defer func() {
+		span.SetAttributes(traces.Outcome.String(string(made.Verdict)))
+		traces.End(span, err)
+	}()
+	return h.correct(ctx, c)
+}
+
+func (h *Held) correct(ctx context.Context, c *Correction) (Corrected, error) {
 	latest, err := h.readLatest(ctx, c.Row.ID())
 	if err != nil {
 		return Corrected{}, err
@@ -71,10 +82,12 @@ func (h *Held) Correct(ctx context.Context, c *Correction) (Corrected, error) {
 	row.Revision, row.Final, row.Exact, row.ClosedAt = max(c.BaseRevision, c.Taken)+1, true, true, h.keep.now().UnixMilli()
 	row.Checksum, row.Keys = c.Checksum, c.Keys
 	draft := Draft{Row: &row, Latest: latest, Topics: c.Topics, Again: c.Again}
-	r, err := h.Freeze(ctx, draft, func(emit func(ledger.Content) error) (int64, bool, error) {
-		events, err := emitInOrder(ctx, c, latest, emit)
+	freezing, span := traces.Start(ctx, traces.SpanFreeze)
+	r, err := h.Freeze(freezing, draft, func(emit func(ledger.Content) error) (int64, bool, error) {
+		events, err := emitInOrder(freezing, c, latest, emit)
 		return events, true, err
 	})
+	traces.End(span, err)
 	if err != nil {
 		return Corrected{}, err
 	}

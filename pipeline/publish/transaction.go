@@ -8,6 +8,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/traces"
 )
 
 // sendRecords is how many result records are sent at a time; with their sizes it bounds the memory of a transaction.
@@ -15,9 +16,14 @@ const sendRecords = 1024
 
 // PublishRevision sends the content and the ledger row of a revision in one transaction; the slot was taken over. Whatever
 // goes wrong, a *RevisionError, gives the slot's producer up. What was published is shown by ShowRows.
+//
+// Where the span in ctx is recorded, the records carry its trace context.
 func (h *Held) PublishRevision(ctx context.Context, r *Revision) error {
 	began := h.keep.now()
+	ctx, span := traces.Start(ctx, traces.SpanPublish, traces.Pipeline.String(h.pipeline), traces.Window.String(r.Row.ID().String()),
+		traces.Revision.Int(r.Row.Revision), traces.Final.Bool(r.Row.Final), traces.Keys.Int64(r.Row.Keys))
 	offset, err := h.sendRevision(ctx, r)
+	traces.End(span, err)
 	if err != nil {
 		h.GiveUpProducer()
 		return &RevisionError{Window: r.Row.Window, Start: r.Row.Start, Revision: r.Row.Revision, Err: err}
@@ -42,7 +48,7 @@ func (h *Held) sendRevision(ctx context.Context, r *Revision) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	records := []Record{{Topic: h.topic.Topic, Partition: h.topic.Partition, Key: r.Row.ID().Key(), Value: text}}
+	records := []Record{{Topic: h.topic.Topic, Partition: h.topic.Partition, Key: r.Row.ID().Key(), Value: text, Headers: traceHeaders(ctx)}}
 	if err := h.producer.Send(ctx, records); err != nil {
 		return 0, err
 	}
@@ -53,7 +59,7 @@ func (h *Held) sendRevision(ctx context.Context, r *Revision) (int64, error) {
 // them, and checks that the content is what the ledger row says.
 func (h *Held) sendContent(ctx context.Context, r *Revision) error {
 	row := r.Row
-	s := newSending(r)
+	s := newSending(r, traceHeaders(ctx))
 	sendPage := func(page []byte) error {
 		err := eachRow(page, func(c ledger.Content) error {
 			s.addRow(c)
@@ -99,14 +105,23 @@ type sending struct {
 	results, states ledger.Link
 }
 
-func newSending(r *Revision) *sending {
+// traceHeaders carry the trace context of the span in ctx, if its trace is recorded.
+func traceHeaders(ctx context.Context) []source.Header {
+	if context := traces.Sampled(ctx); context != "" {
+		return []source.Header{{Key: traces.Header, Value: []byte(context)}}
+	}
+	return nil
+}
+
+func newSending(r *Revision, more []source.Header) *sending {
 	row := r.Row
 	return &sending{
 		row: row, prefix: ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition),
-		headers: []source.Header{{Key: "mr-window", Value: []byte(row.Window)}}, statesTopic: ledger.StatesTopic(row.Pipeline),
-		records: make([]Record, 0, min(sendRecords, row.Keys)),
-		results: ledger.Link{Revision: row.Revision, TopicID: r.topics.Results, Whole: true},
-		states:  ledger.Link{Revision: row.Revision, TopicID: r.topics.States, Whole: true},
+		headers:     append([]source.Header{{Key: "mr-window", Value: []byte(row.Window)}}, more...),
+		statesTopic: ledger.StatesTopic(row.Pipeline),
+		records:     make([]Record, 0, min(sendRecords, row.Keys)),
+		results:     ledger.Link{Revision: row.Revision, TopicID: r.topics.Results, Whole: true},
+		states:      ledger.Link{Revision: row.Revision, TopicID: r.topics.States, Whole: true},
 	}
 }
 

@@ -10,10 +10,21 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/store"
+	"millrace/pipeline/traces"
 )
 
 // ShowRows brings Redis up to the rows that were published. What fails stays to be done.
 func (h *Held) ShowRows(ctx context.Context) error {
+	if len(h.pending) == 0 && !h.doubtful {
+		return nil
+	}
+	ctx, span := traces.Start(ctx, traces.SpanShow)
+	err := h.showPending(ctx)
+	traces.End(span, err)
+	return err
+}
+
+func (h *Held) showPending(ctx context.Context) error {
 	if h.doubtful {
 		if err := h.findForgottenRows(ctx); err != nil {
 			return err

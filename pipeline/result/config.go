@@ -46,6 +46,8 @@ type Config struct {
 	TrustEnds time.Duration
 	// Jobs are the kinds of jobs that CarryOut carries out, by name.
 	Jobs map[string]JobKind
+	// Tracing continues the traces of records. Nil: windows are traced only where whoever asks for them is.
+	Tracing *Tracing
 	// Now is the clock for closed_at, for the pace of late revisions and for TrustEnds; what a revision holds never depends on it.
 	Now func() time.Time
 	Log *slog.Logger

@@ -3,10 +3,12 @@ package result
 import (
 	"cmp"
 	"context"
+	"sync"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 )
 
@@ -16,6 +18,9 @@ type view struct {
 	topics    publish.TopicIDs // of the topics that contents go to
 	ledgerID  string           // of the ledger topic; "" when it is not known
 	takeOvers []int64          // by slot, those after which the lanes were still those of the view
+
+	readTraces sync.Once
+	traces     []store.SliceTrace // of records in the lanes' slices, valid after readTraces
 }
 
 // incarnation tells one life of a pipeline from those before and after it.

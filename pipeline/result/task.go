@@ -3,10 +3,12 @@ package result
 import (
 	"context"
 	"errors"
+	"time"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/traces"
 	"millrace/pipeline/window"
 )
 
@@ -16,6 +18,7 @@ type task struct {
 	view    *view
 	reason  string // ledger.ReasonFlush, ledger.ReasonDrain, or "" to close by the watermark
 	edition int    // of the slot it is closed in, set when that is open
+	began   time.Time
 }
 
 // outcome is what became of one task.
@@ -29,6 +32,7 @@ type outcome struct {
 
 // closeTask does one task under its view. early allows a first revision that is not exact.
 func (c *Closer) closeTask(ctx context.Context, t *task, early bool) (o outcome, err error) {
+	t.began = time.Now()
 	err = c.slots[c.slotOf(t.ref)].Do(func(s *publish.Held) (err error) {
 		known := s.HasProducer()
 		o, err = c.closeIn(ctx, s, t, early)
@@ -43,7 +47,7 @@ func (c *Closer) closeTask(ctx context.Context, t *task, early bool) (o outcome,
 }
 
 // closeIn decides what the window lacks and publishes it in its slot.
-func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bool) (outcome, error) {
+func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bool) (o outcome, err error) {
 	if err := c.wholeView(t.view); err != nil {
 		return outcome{}, err
 	}
@@ -74,14 +78,18 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	if !n.changed && last.Exact && !finalise {
 		return outcome{row: last}, nil
 	}
+	ctx, end := c.traceClose(ctx, t)
+	defer func() { end(o, err) }()
 	if !n.changed && last.Exact {
 		return c.publishAndShow(ctx, s, publish.Amend(c.newRow(t, last), last))
 	}
 	exact := last != nil || finalise || t.reason == ledger.ReasonDrain || !early
 	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, Topics: t.view.topics, Prove: prove}
-	r, err := s.Freeze(ctx, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
-		return c.mergeWindow(ctx, t, exact, emit)
+	freezing, span := traces.Start(ctx, traces.SpanFreeze)
+	r, err := s.Freeze(freezing, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
+		return c.mergeWindow(freezing, t, exact, emit)
 	})
+	traces.End(span, err)
 	if err != nil {
 		return outcome{row: last}, err
 	}
@@ -91,7 +99,9 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 // mergeWindow merges the task's window. A lane whose entries do not add up or cannot be read is asked to write them again.
 func (c *Closer) mergeWindow(ctx context.Context, t *task, exact bool,
 	emit func(ledger.Content) error) (events int64, isExact bool, err error) {
+	ctx, span := traces.Start(ctx, traces.SpanMerge, traces.Lanes.Int(len(t.view.Lanes)))
 	events, isExact, err = c.merger.Window(ctx, t.view.View, t.ref, exact, emit)
+	traces.End(span, err)
 	var missing *merge.MissingError
 	var corrupt *merge.CorruptError
 	switch {

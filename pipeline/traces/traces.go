@@ -81,10 +81,15 @@ func Format(sc trace.SpanContext) string {
 	return carrier[Header]
 }
 
-// Sampled is the trace context of the span in ctx, "" unless the trace is recorded.
+// Quiet returns ctx with its span as one that is recorded elsewhere: nothing is started below it, and links may name it.
+func Quiet(ctx context.Context) context.Context {
+	return trace.ContextWithSpanContext(ctx, trace.SpanContextFromContext(ctx))
+}
+
+// Sampled is the trace context of the span in ctx, "" unless the span is recorded here.
 func Sampled(ctx context.Context) string {
 	sc := trace.SpanContextFromContext(ctx)
-	if !sc.IsSampled() {
+	if !sc.IsSampled() || !trace.SpanFromContext(ctx).IsRecording() {
 		return ""
 	}
 	return Format(sc)

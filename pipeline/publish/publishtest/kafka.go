@@ -56,9 +56,10 @@ type partition struct {
 }
 
 type entry struct {
-	record source.Record
-	txn    *transaction // nil outside transactions
-	marker bool
+	record  source.Record
+	headers []source.Header
+	txn     *transaction // nil outside transactions
+	marker  bool
 }
 
 type transaction struct {
@@ -318,7 +319,8 @@ func (p *producer) Send(_ context.Context, records []publish.Record) error {
 				txn.partitions[part] = part.end()
 			}
 			r.Partition = at
-			r.Offset = part.append(entry{txn: txn, record: source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}})
+			record := source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}
+			r.Offset = part.append(entry{txn: txn, record: record, headers: r.Headers})
 		}
 		return nil
 	})

@@ -47,6 +47,20 @@ func (k *Kafka) SetTopicSetting(topic, name, value string) {
 	k.settings[topic][name] = value
 }
 
+// Headers returns the headers of all records of a topic, committed or not.
+func (k *Kafka) Headers(topic string) (all [][]source.Header) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.topics[topic] {
+		for _, e := range p.records {
+			if !e.marker {
+				all = append(all, e.headers)
+			}
+		}
+	}
+	return all
+}
+
 // Trim lets the log of a partition begin at start, as retention does.
 func (k *Kafka) Trim(tp source.TopicPartition, start int64) {
 	k.mu.Lock()
