@@ -52,9 +52,12 @@ func TestSpansGoBelowTheOneInTheContext(t *testing.T) {
 	End(child, errors.New("refused"))
 	began := time.Unix(1000, 0)
 	Done(root, "before", began, began.Add(time.Second))
+	require.Equal(t, sent[:35], Sampled(root)[:35])
+	quiet, none := Start(Quiet(root), "nobody asked")
+	require.False(t, none.IsRecording())
+	require.Empty(t, Sampled(quiet), "the span is not recorded here")
 	End(parent, context.Canceled)
 
-	require.Equal(t, sent[:35], Sampled(root)[:35])
 	spans := kept.GetSpans()
 	require.Len(t, spans, 3)
 	require.Equal(t, codes.Error, spans[0].Status.Code)
