@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -23,110 +24,131 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 0 after a clean stop, 1 when something failed, 2 for wrong usage.
-func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) int {
-	cfg, err := configure(args, getenv, out)
+// run returns the exit code: 0 after a clean stop, 1 when something failed, 2 for wrong usage or wrong settings.
+func run(ctx context.Context, args []string, getenv func(string) string, out, errs io.Writer) int {
+	code, err := 2, error(nil)
+	asked, err := parse(args, getenv, errs)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
-	case errors.Is(err, errProbe):
-		if err := admin.Probe(ctx, cfg.Admin); err != nil {
-			fmt.Fprintln(out, "worker:", err)
-			return 1
+	case err != nil && asked.command != commandCheck:
+	case asked.command == commandVersion:
+		_, err = fmt.Fprintf(out, "worker %s, %s\n", build.Version(), build.Go())
+	case asked.command == commandCheck:
+		if err = errors.Join(err, asked.options.Check()); err == nil {
+			_, err = fmt.Fprintln(out, "the settings are valid, and the files that they name can be read")
 		}
-		return 0
-	case errors.Is(err, errVersion):
-		fmt.Fprintf(out, "worker %s, %s\n", build.Version(), build.Go())
-		return 0
-	case err != nil:
-		fmt.Fprintln(out, "worker:", err)
-		return 2
+	case asked.command == commandPrint:
+		err = asked.options.Settings().Print(out)
+	case asked.command == commandProbe:
+		code, err = 1, admin.Probe(ctx, asked.options.Worker.Admin)
+	default:
+		var cfg app.Config
+		if cfg, err = settled(asked.options); err == nil {
+			cfg.Log = logs.New(errs, asked.options.Worker.LogText, asked.options.Worker.Verbose)
+			code, err = 1, app.RunWorker(ctx, cfg)
+		}
 	}
-	if err := app.RunWorker(ctx, cfg); err != nil {
-		fmt.Fprintln(out, "worker:", err)
-		return 1
+	if err != nil {
+		fmt.Fprintln(errs, "worker:", strings.ReplaceAll(err.Error(), "\n", "\nworker: "))
+		return code
 	}
 	return 0
 }
 
-// errProbe means that --probe asks whether another process is ready.
-var errProbe = errors.New("probe asked for")
+// What a process of this program may be asked for instead of being a worker.
+const (
+	commandVersion = "version"
+	commandProbe   = "probe"
+	commandCheck   = "config check"
+	commandPrint   = "config print"
+)
 
-// errVersion means that --version asks for nothing but that.
-var errVersion = errors.New("version asked for")
+// asked is what the arguments ask for, with all settings.
+type asked struct {
+	command string // "": a worker
+	options *connect.Options
+}
 
-// envMetrics is the address for metrics and health where no flag gives one.
-const envMetrics = "MILLRACE_METRICS_ADDR"
-
-func configure(args []string, getenv func(string) string, out io.Writer) (cfg app.Config, err error) {
-	conn := connect.FromEnv(getenv)
-	log, err := connect.WALFromEnv(getenv)
-	if err != nil {
-		return cfg, err
-	}
+// parse reads the arguments, the environment and the configuration file.
+func parse(args []string, getenv func(string) string, errs io.Writer) (a asked, err error) {
+	a.options = connect.New()
 	flags := pflag.NewFlagSet("worker", pflag.ContinueOnError)
 	flags.SortFlags = false
-	flags.SetOutput(out)
-	conn.AddFlags(flags)
-	log.AddFlags(flags)
-	addTuning(flags, &cfg)
-	reports := connect.Size(app.DefaultReportsLimit)
-	flags.Var(&reports, "reports-limit",
-		"bytes that "+app.ReportsFile+" in the WAL directory may take; beyond it the oldest reports of recoveries "+
-			"that wait for Temporal are dropped")
-	flags.StringVar(&cfg.Temporal.Worker, "name", "", "name of this worker for people (default: host name and process id)")
-	flags.StringVar(&cfg.Admin.Addr, "metrics", getenv(envMetrics),
-		"host:port for /metrics, /health and /debug/pprof/; a bare port is loopback, 0.0.0.0:PORT every interface (or "+envMetrics+")")
+	flags.SetOutput(errs)
+	a.options.AddFlags(flags, true)
 	version := flags.Bool("version", false, "say which build of the worker this is, and end")
 	probes := flags.Bool("probe", false, "ask the worker that runs with the same --metrics whether it is ready, and end with 0 or 1; "+
 		"for health checks of containers without a shell")
-	text := flags.Bool("log-text", false, "log lines of text instead of JSON")
-	verbose := flags.Bool("verbose", false, "log more")
-	flags.BoolVar(&cfg.Temporal.NoWorkflowCache, "no-workflow-cache", false, "replay every workflow task from its start; for tests")
 	flags.Usage = func() {
-		fmt.Fprintf(out, "Usage of worker:\n%s\nKafka, Redis and Temporal are found by these flags or by the environment; "+
-			"passwords by the environment alone:\n\n%s\n", flags.FlagUsages(), connect.VariablesHelp())
+		fmt.Fprintf(errs, usage, flags.FlagUsages(), a.options.Settings().VariablesHelp(true))
 	}
 	if err := flags.Parse(args); err != nil {
-		var invalid *pflag.InvalidValueError
-		if errors.As(err, &invalid) && connect.IsAddressFlag(invalid.GetFlag().Name) { // its value may hold a password
-			err = fmt.Errorf("--%s cannot be read; want host:port, several with commas between them", invalid.GetFlag().Name)
-		}
-		return cfg, err
+		return a, flagError(err)
 	}
-	switch {
+	switch command := strings.Join(flags.Args(), " "); {
 	case *version:
-		return cfg, errVersion
-	case *probes && cfg.Admin.Addr == "":
-		return cfg, errors.New("--probe needs to know where the worker answers: give --metrics HOST:PORT or set " + envMetrics)
+		a.command = commandVersion
+		return a, nil
 	case *probes:
-		return cfg, errProbe
+		a.command = commandProbe
+	case command == commandCheck, command == commandPrint:
+		a.command = command
+	case flags.Arg(0) == "config":
+		return a, fmt.Errorf("want %s or %s; see --help", commandCheck, commandPrint)
+	case flags.NArg() > 0:
+		return a, fmt.Errorf("unexpected argument %q; want flags, %s or %s, see --help", flags.Arg(0), commandCheck, commandPrint)
 	}
-	if flags.NArg() > 0 {
-		return cfg, fmt.Errorf("unexpected argument %q; only flags are taken, see --help", flags.Arg(0))
+	err = a.options.Resolve(flags, getenv, true)
+	if err == nil && *probes && a.options.Worker.Admin.Addr == "" {
+		err = errors.New("--probe needs to know where the worker answers: give --metrics HOST:PORT or set MILLRACE_METRICS_ADDR")
 	}
-	if err := checkTuning(&cfg); err != nil {
-		return cfg, err
+	return a, err
+}
+
+const usage = `Usage of worker:
+  worker [FLAGS]                 run
+  worker config check [FLAGS]    say what is wrong with the settings and the files that they name, and end with 0 or 2
+  worker config print [FLAGS]    print every setting with its value and where that comes from; of secrets only that they are set
+
+%s
+Every setting may also be given by a variable or in the configuration file, secrets by those alone. A flag goes before a
+variable, a variable before the file:
+
+%s
+`
+
+// flagError words what pflag says of a flag.
+func flagError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, invalid.Unwrap())
 	}
-	if cfg.Temporal.ReportsLimit = int64(reports); reports < app.LeastReportsLimit {
-		return cfg, fmt.Errorf("--reports-limit is %d bytes; want at least %d", reports, app.LeastReportsLimit)
-	}
+	return err
+}
+
+// settled is a worker as the settings say.
+func settled(o *connect.Options) (cfg app.Config, err error) {
+	w := &o.Worker
+	cfg.Admin, cfg.Breaker, cfg.Storm = w.Admin, w.Breaker, w.Storm
+	cfg.Breaker.ErrorStep = w.Breaker.ErrorWindow / 10
+	cfg.Temporal.Worker, cfg.Temporal.NoWorkflowCache = w.Name, w.NoWorkflowCache
+	cfg.Temporal.ReportsLimit = int64(w.ReportsLimit)
 	if err := cfg.Admin.Validate(); err != nil {
 		return cfg, err
 	}
-	cfg.Log = logs.New(out, *text, *verbose)
-	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
+	if cfg.Kafka, err = o.KafkaConfig(); err != nil {
 		return cfg, err
 	}
-	if cfg.Redis, err = conn.RedisConfig(); err != nil {
+	if cfg.Redis, err = o.RedisConfig(); err != nil {
 		return cfg, err
 	}
-	if cfg.WAL, err = log.Config(cfg.Temporal.Worker); err != nil {
+	if cfg.WAL, err = w.WAL.Config(w.Name); err != nil {
 		return cfg, err
 	}
-	cfg.Temporal.Client, err = conn.Temporal()
+	cfg.Temporal.Client, err = o.TemporalConfig()
 	return cfg, err
 }

@@ -41,7 +41,7 @@ func (a *access) guardProfiles(next http.Handler) http.Handler {
 	if !a.loopbackOnly && a.token == nil && !a.clientCert {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "profiles are refused: the admin listener is open beyond loopback and wants no credentials; "+
-				"set a token file (admin.token_file) or a client CA (admin.client_ca_file), or bind it to loopback", http.StatusForbidden)
+				"set a token file (admin.token_file) or a client CA (admin.tls.client_ca), or bind it to loopback", http.StatusForbidden)
 		})
 	}
 	return a.guard(next)

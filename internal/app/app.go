@@ -107,11 +107,11 @@ func (p *process) connect(ctx context.Context) (err error) {
 	}
 	p.redis, p.store = client, store.New(client)
 	if err := p.store.Check(limited); err != nil {
-		err = connect.Redis.Explain(ctx, p.cfg.Redis.Addrs, p.cfg.Redis.TLS != nil, err)
+		err = connect.ExplainRedis(ctx, p.cfg.Redis, err)
 		return fmt.Errorf("cannot use Redis at %v: %w", p.cfg.Redis.Addrs, err)
 	}
 	if p.cluster, err = source.NewCluster(limited, p.cfg.Kafka); err != nil {
-		return fmt.Errorf("cannot use Kafka: %w", connect.Kafka.Explain(ctx, p.cfg.Kafka.Brokers, p.cfg.Kafka.TLS.Enable, err))
+		return fmt.Errorf("cannot use Kafka: %w", connect.ExplainKafka(ctx, p.cfg.Kafka, err))
 	}
 	if p.cfg.WAL.Dir != "" {
 		if p.disk, err = openDisk(p.cfg.WAL, p.store, p.cfg.Kafka, p.log); err != nil {

@@ -190,7 +190,7 @@ func (f *fleet) serve(ctx context.Context) *trio {
 		if ctx.Err() != nil {
 			return nil
 		}
-		err = connect.Temporal.Explain(ctx, []string{connect.TemporalTarget(f.cfg.Client.HostPort)}, connect.TemporalTLS(f.cfg.Client), err)
+		err = connect.ExplainTemporal(ctx, f.cfg.Client, err)
 		why := fmt.Sprintf("Temporal at %s does not take workers: %v", f.cfg.Client.HostPort, err)
 		f.deps.Ready(false, why)
 		f.deps.Log.Warn("Temporal does not take workers; hot paths go on, trying again",

@@ -99,7 +99,7 @@ func bench(ctx context.Context, sh *shell, load benchLoad) (m measured, err erro
 			return m, err
 		}
 		defer child.stop()
-		conn = connect.Options{Kafka: connect.Endpoint{Addrs: []string{child.Kafka}}, Redis: connect.Endpoint{Addrs: []string{child.Redis}}}
+		conn = connect.Options{Kafka: connect.KafkaOptions{Addrs: []string{child.Kafka}}, Redis: connect.RedisOptions{Addrs: []string{child.Redis}}}
 	}
 	local := *sh
 	local.conn = &conn

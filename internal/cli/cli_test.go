@@ -239,7 +239,7 @@ func startKafka(t *testing.T) *servers {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, k.Close()) })
 	t.Setenv("CLI_TEST_"+connect.EnvKafkaBrokers, k.Addr())
-	sh := &shell{out: io.Discard, err: io.Discard, conn: &connect.Options{Kafka: connect.Endpoint{Addrs: []string{k.Addr()}}}}
+	sh := &shell{out: io.Discard, err: io.Discard, conn: &connect.Options{Kafka: connect.KafkaOptions{Addrs: []string{k.Addr()}}}}
 	srv, err := sh.connectKafka(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(srv.Close)

@@ -130,6 +130,9 @@ func placeholders(cmd *cobra.Command) []string {
 }
 
 func bounded(complete completer, sh *shell, cmd *cobra.Command, args []string) ([]string, cobra.ShellCompDirective) {
+	if sh.settle(cmd.Root()) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 	return complete(ctx, sh, cmd, args)

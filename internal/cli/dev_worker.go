@@ -20,9 +20,9 @@ import (
 // embedded says how to reach the embedded servers.
 func embedded(s *dev.Servers) *connect.Options {
 	return &connect.Options{
-		Kafka:           connect.Endpoint{Addrs: []string{s.Kafka.Addr()}},
-		Redis:           connect.Endpoint{Addrs: []string{s.Redis.Addr()}},
-		TemporalAddress: s.Temporal.Addr(), TemporalNamespace: s.Temporal.Namespace(),
+		Kafka:      connect.KafkaOptions{Addrs: []string{s.Kafka.Addr()}},
+		Redis:      connect.RedisOptions{Addrs: []string{s.Redis.Addr()}},
+		TemporalAt: connect.TemporalOptions{Address: s.Temporal.Addr(), Namespace: s.Temporal.Namespace()},
 	}
 }
 
@@ -78,7 +78,7 @@ func runWorker(ctx context.Context, conn *connect.Options, logFile string) error
 	if cfg.Redis, err = conn.RedisConfig(); err != nil {
 		return err
 	}
-	if cfg.Temporal.Client, err = conn.Temporal(); err != nil {
+	if cfg.Temporal.Client, err = conn.TemporalConfig(); err != nil {
 		return err
 	}
 	return app.RunWorker(ctx, cfg)

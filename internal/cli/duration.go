@@ -3,7 +3,7 @@ package cli
 import (
 	"time"
 
-	"millrace/internal/connect"
+	"millrace/internal/settings"
 	"millrace/pipeline/spec"
 )
 
@@ -12,14 +12,14 @@ type durationFlag time.Duration
 
 // Set implements pflag.Value.
 func (d *durationFlag) Set(text string) error {
-	return (*connect.Duration)(d).Set(text)
+	return (*settings.Duration)(d).Set(text)
 }
 
 // String implements pflag.Value; the zero value has no text, so that help shows no default.
-func (d *durationFlag) String() string { return (*connect.Duration)(d).String() }
+func (d *durationFlag) String() string { return (*settings.Duration)(d).String() }
 
 // Type implements pflag.Value.
-func (d *durationFlag) Type() string { return (*connect.Duration)(d).Type() }
+func (d *durationFlag) Type() string { return (*settings.Duration)(d).Type() }
 
 // seconds is the duration in whole seconds. One that is none, or lies outside of least and most, is refused in the flag's name.
 func (d *durationFlag) seconds(flag string, least, most time.Duration) (int, error) {

@@ -91,7 +91,7 @@ func (s *servers) pingRedis(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	err = connect.Redis.Explain(ctx, s.redisAt.Addrs, s.redisAt.TLS != nil, err)
+	err = connect.ExplainRedis(ctx, s.redisAt, err)
 	return reached(ctx, unreachablef("Redis at %s %w: start it, or give --redis HOST:PORT (%w)",
 		strings.Join(s.redisAt.Addrs, ","), errRedisAway, err))
 }
@@ -108,7 +108,7 @@ func (sh *shell) connectKafka(ctx context.Context) (*servers, error) {
 func dialKafka(ctx context.Context, cfg source.Config) (*servers, error) {
 	cluster, err := source.NewCluster(ctx, cfg)
 	if err != nil {
-		err = connect.Kafka.Explain(ctx, cfg.Brokers, cfg.TLS.Enable, err)
+		err = connect.ExplainKafka(ctx, cfg, err)
 		if errors.Is(err, source.ErrUnreachable) {
 			err = unreachablef("Kafka at %s does not answer: start it, or give --kafka HOST:PORT (%w)", strings.Join(cfg.Brokers, ","), err)
 		}

@@ -22,7 +22,7 @@ func TestAFrozenRedisIsNotTakenForKafka(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, frozen.Close()) })
 	sh := &shell{out: io.Discard, err: io.Discard, conn: &connect.Options{
-		Kafka: connect.Endpoint{Addrs: srv.kafka.Brokers}, Redis: connect.Endpoint{Addrs: []string{frozen.Addr().String()}}}}
+		Kafka: connect.KafkaOptions{Addrs: srv.kafka.Brokers}, Redis: connect.RedisOptions{Addrs: []string{frozen.Addr().String()}}}}
 
 	limited, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -40,7 +40,7 @@ func TestCommandsOverAPipeline(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, redis.Close()) })
 	t.Setenv("CLI_TEST_"+connect.EnvRedisAddrs, redis.Addr())
 	sh := &shell{out: io.Discard, err: io.Discard, conn: &connect.Options{
-		Kafka: connect.Endpoint{Addrs: srv.kafka.Brokers}, Redis: connect.Endpoint{Addrs: []string{redis.Addr()}}}}
+		Kafka: connect.KafkaOptions{Addrs: srv.kafka.Brokers}, Redis: connect.RedisOptions{Addrs: []string{redis.Addr()}}}}
 	srv, err = sh.connectData(ctx)
 	require.NoError(t, err)
 	t.Cleanup(srv.Close)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"millrace/internal/build"
@@ -26,7 +28,7 @@ const jsonFlag = "json"
 
 // New returns the millrace command writing to out and err.
 func New(out, err io.Writer) *cobra.Command {
-	sh := &shell{out: out, err: err, conn: connect.FromEnv(os.Getenv)}
+	sh := &shell{out: out, err: err, conn: connect.New()}
 	root := &cobra.Command{
 		Use:   "millrace",
 		Short: "Exact event-time windows over Kafka streams, steered by Temporal",
@@ -42,9 +44,10 @@ or run it against your own Kafka, Redis and Temporal, with at least one worker:
   millrace start flights.yaml
   millrace status flights
 
-Kafka, Redis and Temporal are found by flags or by the environment; passwords by the environment alone:
+Kafka, Redis and Temporal are found by flags, by variables or in a configuration file (--config, or MILLRACE_CONFIG), in this
+order; passwords by variables or files alone:
 
-` + connect.VariablesHelp() + `
+` + sh.conn.Settings().VariablesHelp(false) + `
 
 With --json a command prints one JSON value on standard output, lists as an array, and an error as one object
 {"error": TEXT, "code": EXIT CODE} on standard error.
@@ -58,7 +61,9 @@ not answer or no worker polls; 4 carried out in part, or verify found a violatio
 	root.SetOut(out)
 	root.SetErr(err)
 	root.PersistentFlags().BoolVar(&sh.json, jsonFlag, false, "print machine-readable JSON")
-	sh.conn.AddFlags(root.PersistentFlags())
+	sh.conn.AddFlags(root.PersistentFlags(), false)
+	hideConnections(root)
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return sh.settle(root) }
 	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate("millrace {{.Version}}\n")
 	root.SetHelpCommand(helpCommand())
@@ -87,6 +92,21 @@ func Main(ctx context.Context, args []string, out, err io.Writer) int {
 		Report(err, failed)
 	}
 	return Code(failed)
+}
+
+// settle reads the configuration file and the environment, once the flags are known.
+func (sh *shell) settle(root *cobra.Command) error {
+	if err := sh.conn.Resolve(root.PersistentFlags(), os.Getenv, false); err != nil {
+		return configured(err)
+	}
+	return nil
+}
+
+// hideConnections leaves the flags for connections out of the help of every command, but for those that say where the servers are:
+// the help of millrace itself lists them all.
+func hideConnections(root *cobra.Command) {
+	shown := []string{jsonFlag, "config", connect.Kafka.Flag, connect.Redis.Flag, connect.Temporal.Flag, "namespace"}
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = !slices.Contains(shown, f.Name) })
 }
 
 // terminal reports whether w is a terminal, where lines may be redrawn.

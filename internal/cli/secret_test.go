@@ -53,7 +53,7 @@ func TestPasswordsInAddressesAreRefused(t *testing.T) {
 	var errs strings.Builder
 	require.Equal(t, ExitUsage, Main(t.Context(), []string{"status", "p"}, io.Discard, &errs))
 	require.Equal(t, "millrace: the address of Temporal in --temporal or TEMPORAL_ADDRESS: it holds a user or a password; "+
-		"want host:port, and the login in TEMPORAL_API_KEY\n", errs.String())
+		"want host:port, and the login in temporal.api_key\n", errs.String())
 }
 
 // speaking accepts connections, with TLS when there is a configuration, reads them and says nothing.
@@ -105,27 +105,27 @@ func TestTLSOnOneSideOnly(t *testing.T) {
 	}{
 		{"Redis plain, server TLS", "verify flights --spec " + flightsSpec, map[string]string{
 			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr()},
-			"answers with TLS, and this program does not: is TLS on? Set MILLRACE_REDIS_TLS=1"},
+			"answers with TLS, and this program does not: is TLS on? Set redis.tls.enabled (MILLRACE_REDIS_TLS)=true"},
 		{"Redis plain, server TLS and silent", "verify flights --spec " + flightsSpec, map[string]string{
-			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, conf)}, "is TLS on? Set MILLRACE_REDIS_TLS=1"},
+			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, conf)}, "is TLS on? Set redis.tls.enabled (MILLRACE_REDIS_TLS)=true"},
 		{"Redis TLS, server plain", "verify flights --spec " + flightsSpec, map[string]string{
-			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: plainRedis.Addr(), connect.EnvRedisTLS: "1"},
-			"does not answer with TLS, and this program does: is TLS on there? Without it unset MILLRACE_REDIS_TLS"},
+			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: plainRedis.Addr(), "MILLRACE_REDIS_TLS": "1"},
+			"does not answer with TLS, and this program does: is TLS on there? Without it unset redis.tls.enabled (MILLRACE_REDIS_TLS)"},
 		{"Redis TLS, server silent", "verify flights --spec " + flightsSpec, map[string]string{
-			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, nil), connect.EnvRedisTLS: "1"}, "is TLS on there?"},
+			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: speaking(t, nil), "MILLRACE_REDIS_TLS": "1"}, "is TLS on there?"},
 		{"Redis TLS, unknown authority", "verify flights --spec " + flightsSpec, map[string]string{
-			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr(), connect.EnvRedisTLS: "1"},
-			"name its file in MILLRACE_REDIS_CA"},
-		{"Kafka plain, server TLS", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka}, "is TLS on? Set MILLRACE_KAFKA_TLS=1"},
-		{"Kafka TLS, server plain", "windows ls p", map[string]string{connect.EnvKafkaBrokers: plainKafka, connect.EnvKafkaTLS: "1"},
-			"is TLS on there? Without it unset MILLRACE_KAFKA_TLS"},
-		{"Kafka TLS, unknown authority", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka, connect.EnvKafkaTLS: "1"},
-			"name its file in MILLRACE_KAFKA_CA"},
-		{"Temporal plain, server TLS", "status p", map[string]string{"TEMPORAL_ADDRESS": speaking(t, conf)}, "is TLS on? Set TEMPORAL_TLS=1"},
+			connect.EnvKafkaBrokers: plainKafka, connect.EnvRedisAddrs: tlsRedis.Addr(), "MILLRACE_REDIS_TLS": "1"},
+			"name its file in redis.tls.ca (MILLRACE_REDIS_CA)"},
+		{"Kafka plain, server TLS", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka}, "is TLS on? Set kafka.tls.enabled (MILLRACE_KAFKA_TLS)=true"},
+		{"Kafka TLS, server plain", "windows ls p", map[string]string{connect.EnvKafkaBrokers: plainKafka, "MILLRACE_KAFKA_TLS": "1"},
+			"is TLS on there? Without it unset kafka.tls.enabled (MILLRACE_KAFKA_TLS)"},
+		{"Kafka TLS, unknown authority", "windows ls p", map[string]string{connect.EnvKafkaBrokers: tlsKafka, "MILLRACE_KAFKA_TLS": "1"},
+			"name its file in kafka.tls.ca (MILLRACE_KAFKA_CA)"},
+		{"Temporal plain, server TLS", "status p", map[string]string{"TEMPORAL_ADDRESS": speaking(t, conf)}, "is TLS on? Set temporal.tls.enabled (TEMPORAL_TLS)=true"},
 		{"Temporal TLS, server plain", "status p", map[string]string{"TEMPORAL_ADDRESS": speaking(t, nil), "TEMPORAL_TLS": "1"},
-			"is TLS on there? Without it unset TEMPORAL_TLS"},
+			"is TLS on there? Without it unset temporal.tls.enabled (TEMPORAL_TLS)"},
 		{"Temporal TLS, unknown authority", "status p", map[string]string{"TEMPORAL_ADDRESS": speaking(t, conf), "TEMPORAL_TLS": "1"},
-			"name its file in TEMPORAL_TLS_SERVER_CA_CERT_PATH"},
+			"name its file in temporal.tls.ca (TEMPORAL_TLS_SERVER_CA_CERT_PATH)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for name, value := range c.env {

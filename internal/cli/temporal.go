@@ -29,7 +29,7 @@ const (
 
 // dialTemporal connects to Temporal, or says which address did not answer.
 func (sh *shell) dialTemporal(ctx context.Context) (client.Client, error) {
-	opts, err := sh.conn.Temporal()
+	opts, err := sh.conn.TemporalConfig()
 	if err != nil {
 		return nil, usagef("%w", err)
 	}
@@ -41,7 +41,7 @@ func (sh *shell) dialTemporal(ctx context.Context) (client.Client, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		err = connect.Temporal.Explain(ctx, []string{connect.TemporalTarget(opts.HostPort)}, connect.TemporalTLS(opts), err)
+		err = connect.ExplainTemporal(ctx, opts, err)
 		return nil, unreachablef("Temporal at %s does not answer: start it, or give --temporal HOST:PORT (%w)", opts.HostPort, err)
 	}
 	return c, nil

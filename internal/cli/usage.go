@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"millrace/internal/connect"
 	"millrace/pipeline/spec"
 )
 
@@ -97,8 +96,6 @@ func flagError(cmd *cobra.Command, err error) error {
 		if near := spec.Nearest(unknown.GetSpecifiedName(), names); near != "" {
 			return usagef("%w; did you mean --%s?", err, near)
 		}
-	case errors.As(err, &invalid) && connect.IsAddressFlag(invalid.GetFlag().Name): // its value may hold a password
-		return usagef("--%s cannot be read; want host:port, several with commas between them", invalid.GetFlag().Name)
 	case errors.As(err, &invalid):
 		if want := wantedValue(invalid.GetFlag()); want != "" {
 			return usagef("--%s is %q; want %s; see %s --help", invalid.GetFlag().Name, invalid.GetValue(), want, cmd.CommandPath())

@@ -14,14 +14,14 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
-	"millrace/internal/connect"
 	"millrace/internal/contract"
+	"millrace/internal/settings"
 )
 
 // replayJob is what `wal replay` is asked for.
 type replayJob struct {
 	pipeline, disk string
-	rate           connect.Size
+	rate           settings.Size
 	wait           bool
 }
 

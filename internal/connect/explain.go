@@ -5,74 +5,95 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"syscall"
+	"time"
 
 	"millrace/pipeline/address"
+	"millrace/pipeline/credential"
 )
 
-// Server is a kind of server, with what says how to reach it.
-type Server struct {
-	Name      string
-	Flag      string // of its addresses, without dashes
-	Addresses string // variable, as the others are
-	TLS       string
-	CA        string
-	Password  string
+// secured is how a connection that failed was to be made.
+type secured struct {
+	addrs  []string
+	client *credential.Client // nil for plain TCP
+	own    *x509.Certificate  // nil for none
 }
 
-// The servers that Millrace needs.
-var (
-	Kafka    = Server{"Kafka", "kafka", EnvKafkaBrokers, EnvKafkaTLS, EnvKafkaCA, EnvKafkaUser + " and " + EnvKafkaPassword}
-	Redis    = Server{"Redis", "redis", EnvRedisAddrs, EnvRedisTLS, EnvRedisCA, EnvRedisUser + " and " + EnvRedisPassword}
-	Temporal = Server{"Temporal", "temporal", envTemporalAddress, envTemporalTLS, envTemporalCA, envTemporalKey}
-)
-
-// missing is the error of a server of which nothing was said.
-func (s Server) missing() error {
-	return fmt.Errorf("%s is %w: give --%s HOST:PORT or set %s", s.Name, ErrNotConfigured, s.Flag, s.Addresses)
-}
-
-// check refuses addresses that are no host:port, without repeating what may be a password.
-func (s Server) check(addrs []string) error {
-	for i, addr := range addrs {
-		err := address.Check(addr)
-		if err == nil {
-			continue
-		}
-		which := "the address"
-		if len(addrs) > 1 {
-			which = fmt.Sprintf("address %d of %d", i+1, len(addrs))
-		}
-		err = fmt.Errorf("%s of %s in --%s or %s: %w", which, s.Name, s.Flag, s.Addresses, err)
-		if errors.Is(err, address.ErrCredentials) {
-			err = fmt.Errorf("%w, and the login in %s", err, s.Password)
-		}
-		return err
+// explainTLS says what TLS has to do with err: one side speaks it and the other does not, one side does not accept the certificate
+// of the other, or a certificate has expired. The text is empty when TLS has nothing to do with it. It takes a few seconds of ctx at most.
+func (s Server) explainTLS(ctx context.Context, c secured, err error) string {
+	if text := s.explainCertificates(c, err); text != "" {
+		return text
 	}
-	return nil
+	for _, addr := range c.addrs {
+		switch address.Probe(ctx, addr) {
+		case address.TLS:
+			if c.client == nil {
+				return fmt.Sprintf("%s at %s answers with TLS, and this program does not: is TLS on? Set %s=true", s.Name, addr, s.label("tls.enabled"))
+			}
+			if hungUp(err) { // perhaps without the alert that says why
+				if text := s.explainCertificates(c, c.client.Try(ctx, addr)); text != "" {
+					return text
+				}
+			}
+		case address.Plain:
+			if c.client != nil {
+				return fmt.Sprintf("%s at %s does not answer with TLS, and this program does: is TLS on there? Without it unset %s and all beside it",
+					s.Name, addr, s.label("tls.enabled"))
+			}
+		case address.Unreachable:
+		}
+	}
+	return ""
 }
 
-// Explain adds to the error of a connection that could not be used what TLS has to do with it: that one side speaks it and
-// the other does not, or that the server's authority is unknown. Any other error is returned as it is. It takes a few
-// seconds of ctx at most, and does nothing when ctx has ended.
-func (s Server) Explain(ctx context.Context, addrs []string, tls bool, err error) error {
+// explainCertificates says which certificate is not accepted. It goes by the text of err: gRPC keeps no more of it, nor do the errors
+// of several addresses.
+func (s Server) explainCertificates(c secured, err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
 	var authority x509.UnknownAuthorityError
 	switch {
-	case err == nil, ctx.Err() != nil:
+	case strings.Contains(text, authority.Error()):
+		return fmt.Sprintf("the certificate of %s is signed by an authority that is not trusted: name its file in %s", s.Name, s.label("tls.ca"))
+	case strings.Contains(text, "certificate has expired or is not yet valid"):
+		return fmt.Sprintf("the certificate of %s has expired or is not valid yet: renew it there, and look at both clocks", s.Name)
+	case strings.Contains(text, "certificate is valid for "), strings.Contains(text, "certificate is not valid for any names"),
+		strings.Contains(text, "doesn't contain any IP SANs"):
+		return fmt.Sprintf("the certificate of %s is for another name than this address: name what it is for in %s", s.Name, s.label("tls.server_name"))
+	}
+	_, alert, refused := strings.Cut(text, "remote error: tls: ")
+	if !refused || strings.HasPrefix(alert, "protocol version") {
+		return ""
+	}
+	files := s.label("tls.cert") + " and " + s.label("tls.key")
+	if c.own == nil {
+		return fmt.Sprintf("%s wants a certificate of this program: name its files in %s", s.Name, files)
+	}
+	if wrong := credential.CheckTime(c.own, time.Now()); wrong != nil {
+		return fmt.Sprintf("%s refuses the certificate of this program, for %v: replace the files in %s", s.Name, wrong, files)
+	}
+	return fmt.Sprintf("%s refuses the certificate of this program, %q: is it signed by an authority that the server trusts? Its files are in %s",
+		s.Name, c.own.Subject, files)
+}
+
+// hungUp reports whether err says that the server ended the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.HasSuffix(err.Error(), "EOF") || strings.Contains(err.Error(), "connection reset by peer") ||
+		strings.Contains(err.Error(), "broken pipe")
+}
+
+// explained puts the explanation before err.
+func explained(text string, err error) error {
+	if text == "" {
 		return err
-	case errors.As(err, &authority), strings.Contains(err.Error(), authority.Error()): // gRPC keeps no more than the text
-		return fmt.Errorf("the certificate of %s is signed by an authority that is not trusted: name its file in %s (%w)",
-			s.Name, s.CA, err)
 	}
-	for _, addr := range addrs {
-		speech := address.Probe(ctx, addr)
-		switch {
-		case speech == address.TLS && !tls:
-			return fmt.Errorf("%s at %s answers with TLS, and this program does not: is TLS on? Set %s=1 (%w)", s.Name, addr, s.TLS, err)
-		case speech == address.Plain && tls:
-			return fmt.Errorf("%s at %s does not answer with TLS, and this program does: is TLS on there? Without it unset %s and %s (%w)",
-				s.Name, addr, s.TLS, s.CA, err)
-		}
-	}
-	return err
+	return fmt.Errorf("%s (%w)", text, err)
 }

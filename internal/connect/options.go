@@ -1,160 +1,180 @@
-// Package connect says where Kafka, Redis and Temporal are and how to log in there: from the environment, overridden by
-// flags. Secrets come from the environment alone, and nothing of this ever enters a spec, a workflow input or a history.
+// Package connect holds the one table of what an operator may set, and says with it where Kafka, Redis and Temporal are and how to log
+// in there. Secrets come from the environment or from files, and nothing of this ever enters a spec, a workflow input or a history.
 package connect
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
+	"millrace/internal/admin"
+	"millrace/internal/settings"
+	"millrace/pipeline/breaker"
+	"millrace/pipeline/credential"
+	"millrace/pipeline/engine"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
 
-// The environment variables that are read beside Temporal's own (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, ...).
-const (
-	EnvKafkaBrokers  = "MILLRACE_KAFKA_BROKERS" // host:port, comma-separated
-	EnvKafkaTLS      = "MILLRACE_KAFKA_TLS"     // 1: TLS
-	EnvKafkaCA       = "MILLRACE_KAFKA_CA"      // PEM file of the authorities to trust; implies TLS
-	EnvKafkaSASL     = "MILLRACE_KAFKA_SASL"    // PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
-	EnvKafkaUser     = "MILLRACE_KAFKA_USER"
-	EnvKafkaPassword = "MILLRACE_KAFKA_PASSWORD"
-	EnvRedisAddrs    = "MILLRACE_REDIS_ADDRS" // host:port, comma-separated; several: a Redis Cluster
-	EnvRedisTLS      = "MILLRACE_REDIS_TLS"   // 1: TLS
-	EnvRedisCA       = "MILLRACE_REDIS_CA"    // PEM file of the authorities to trust; implies TLS
-	EnvRedisUser     = "MILLRACE_REDIS_USER"
-	EnvRedisPassword = "MILLRACE_REDIS_PASSWORD"
-	EnvWALDir        = "MILLRACE_WAL_DIR"         // a directory of this worker's own on a local disk
-	EnvWALSoftLimit  = "MILLRACE_WAL_SOFT_LIMIT"  // bytes, or with KiB, MiB, GiB
-	EnvWALHardLimit  = "MILLRACE_WAL_HARD_LIMIT"  // likewise
-	EnvWALAsideLimit = "MILLRACE_WAL_ASIDE_LIMIT" // likewise
-	EnvWALAsideAge   = "MILLRACE_WAL_ASIDE_AGE"   // such as 30d
-)
+// EnvConfig names the configuration file where no --config does.
+const EnvConfig = "MILLRACE_CONFIG"
 
-// Endpoint is one kind of server. An empty Addrs means that it was not configured.
-type Endpoint struct {
-	Addrs    []string
-	TLS      bool
-	CA       string // PEM file
-	User     string
-	Password string
-}
-
-// Options is the whole of it.
+// Options are all settings. New returns them with their defaults; a zero time or size stands for its default.
 type Options struct {
-	Kafka             Endpoint
-	KafkaSASL         string
-	Redis             Endpoint
-	TemporalAddress   string // "": Temporal's own environment and profile decide
-	TemporalNamespace string // likewise
+	Kafka      KafkaOptions
+	Redis      RedisOptions
+	TemporalAt TemporalOptions
+	Worker     WorkerOptions
+
+	file string        // of --config
+	set  *settings.Set // over the fields above; nil for options that no operator has set
 }
 
-// FromEnv reads the environment through getenv.
-func FromEnv(getenv func(string) string) *Options {
-	return &Options{
-		Kafka: Endpoint{
-			Addrs: list(getenv(EnvKafkaBrokers)), TLS: on(getenv(EnvKafkaTLS)) || getenv(EnvKafkaCA) != "",
-			CA: getenv(EnvKafkaCA), User: getenv(EnvKafkaUser), Password: getenv(EnvKafkaPassword),
-		},
-		KafkaSASL: strings.ToUpper(getenv(EnvKafkaSASL)),
-		Redis: Endpoint{
-			Addrs: list(getenv(EnvRedisAddrs)), TLS: on(getenv(EnvRedisTLS)) || getenv(EnvRedisCA) != "",
-			CA: getenv(EnvRedisCA), User: getenv(EnvRedisUser), Password: getenv(EnvRedisPassword),
-		},
+// TLSOptions are how the connections to one kind of server are secured.
+type TLSOptions struct {
+	Enabled    settings.Switch // unset: on when anything else here is set
+	CA         string          // PEM file of the authorities to trust
+	Cert, Key  string          // PEM files of the program's certificate and its key
+	ServerName string
+}
+
+// KafkaOptions say how to reach Kafka. An empty Addrs means that it was not configured.
+type KafkaOptions struct {
+	Addrs             []string
+	TLS               TLSOptions
+	Mechanism         string
+	User              string
+	Password          string
+	PasswordFile      string
+	TokenFile         string
+	TokenCommand      []string
+	DialTimeout       time.Duration
+	RequestTimeout    time.Duration
+	SessionTimeout    time.Duration
+	HeartbeatInterval time.Duration
+	RebalanceTimeout  time.Duration
+}
+
+// RedisOptions say how to reach Redis. An empty Addrs means that it was not configured.
+type RedisOptions struct {
+	Addrs        []string
+	Mode         string
+	TLS          TLSOptions
+	User         string
+	Password     string
+	PasswordFile string
+	DB           int
+	Sentinel     SentinelOptions
+	PoolSize     int
+	DialTimeout  time.Duration
+	ReadTimeout  time.Duration
+	WriteTimeout time.Duration
+	PoolTimeout  time.Duration
+}
+
+// SentinelOptions are what Sentinel wants beside the addresses of the sentinels.
+type SentinelOptions struct {
+	Master       string
+	User         string
+	Password     string
+	PasswordFile string
+}
+
+// TemporalOptions say how to reach Temporal. What is empty is left to Temporal's own variables and profile file.
+type TemporalOptions struct {
+	Address, Namespace string
+	TLS                TLSOptions
+	APIKey             string
+	APIKeyFile         string
+	Codec              CodecOptions
+}
+
+// CodecOptions are the keys with which payloads are encrypted. Without any they are not.
+type CodecOptions struct {
+	Keys []string // ID=FILE; the first encrypts
+	Dir  string   // whose files are keys, named by their ids; the last by name encrypts
+}
+
+// WorkerOptions are what only a worker reads.
+type WorkerOptions struct {
+	Name            string
+	WAL             WAL
+	ReportsLimit    settings.Size
+	Breaker         breaker.Thresholds
+	Storm           engine.StormLimit
+	Admin           admin.Config
+	LogText         bool
+	Verbose         bool
+	NoWorkflowCache bool
+}
+
+// New returns the options as they are before anything is read.
+func New() *Options {
+	o := &Options{}
+	k, r := source.Config{}.WithDefaults(), store.DefaultConfig()
+	o.Kafka.DialTimeout, o.Kafka.RequestTimeout, o.Kafka.SessionTimeout = k.DialTimeout, k.RequestTimeout, k.SessionTimeout
+	o.Kafka.HeartbeatInterval, o.Kafka.RebalanceTimeout = k.HeartbeatInterval, k.RebalanceTimeout
+	o.Redis.Mode, o.Redis.PoolSize = string(store.Auto), r.PoolSize
+	o.Redis.DialTimeout, o.Redis.ReadTimeout, o.Redis.WriteTimeout, o.Redis.PoolTimeout = r.DialTimeout, r.ReadTimeout, r.WriteTimeout, r.PoolTimeout
+	o.Worker.Breaker, o.Worker.Storm = breaker.DefaultThresholds(), engine.DefaultStormLimit
+	o.set = settings.NewSet(append(o.table(), o.workerTable()...))
+	return o
+}
+
+// AddFlags adds the flags of all settings that have one, those of a worker if worker is set. There is none for a secret: it would
+// show in a list of processes.
+func (o *Options) AddFlags(flags *pflag.FlagSet, worker bool) {
+	flags.StringVar(&o.file, "config", "", "configuration file; flags and variables go before it (or "+EnvConfig+")")
+	o.set.AddFlags(flags, worker)
+}
+
+// Resolve reads the configuration file and the environment. Flags that were set go before both.
+func (o *Options) Resolve(flags *pflag.FlagSet, getenv func(string) string, worker bool) error {
+	if o.set == nil {
+		return nil
 	}
-}
-
-// AddFlags lets flags override what the environment says. There is no flag for a password: it would show in ps.
-func (o *Options) AddFlags(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&o.Kafka.Addrs, "kafka", o.Kafka.Addrs, "Kafka brokers, host:port,... (or "+EnvKafkaBrokers+")")
-	flags.StringSliceVar(&o.Redis.Addrs, "redis", o.Redis.Addrs, "Redis addresses, host:port,... (or "+EnvRedisAddrs+")")
-	flags.StringVar(&o.TemporalAddress, "temporal", o.TemporalAddress, "Temporal frontend, host:port (or TEMPORAL_ADDRESS)")
-	flags.StringVar(&o.TemporalNamespace, "namespace", o.TemporalNamespace, "Temporal namespace (or TEMPORAL_NAMESPACE)")
-	// Help would show what the environment says as defaults.
-	for name, none := range map[string]string{Kafka.Flag: "[]", Redis.Flag: "[]", Temporal.Flag: ""} {
-		flags.Lookup(name).DefValue = none
+	file := o.file
+	if file == "" {
+		file = getenv(EnvConfig)
 	}
+	return o.set.Resolve(settings.Source{Getenv: getenv, Flags: flags, File: file, Worker: worker})
 }
 
-// IsAddressFlag reports whether a flag takes addresses, in which somebody may have written a password.
-func IsAddressFlag(name string) bool {
-	return name == Kafka.Flag || name == Redis.Flag || name == Temporal.Flag
-}
+// Settings are the table and where each value came from.
+func (o *Options) Settings() *settings.Set { return o.set }
 
 // ErrNotConfigured is found in the errors about a server of which nothing was said.
 var ErrNotConfigured = errors.New("not configured")
 
-// KafkaConfig says how to reach Kafka.
-func (o *Options) KafkaConfig() (source.Config, error) {
-	if len(o.Kafka.Addrs) == 0 {
-		return source.Config{}, Kafka.missing()
-	}
-	if err := Kafka.check(o.Kafka.Addrs); err != nil {
-		return source.Config{}, err
-	}
-	cfg := source.Config{
-		Brokers: o.Kafka.Addrs,
-		TLS:     source.TLS{Enable: o.Kafka.TLS, CAFile: o.Kafka.CA},
-		SASL:    source.SASL{Mechanism: o.KafkaSASL, User: o.Kafka.User, Password: o.Kafka.Password},
-	}
-	return cfg, cfg.Validate()
-}
-
-// RedisConfig says how to reach Redis.
-func (o *Options) RedisConfig() (store.Config, error) {
-	if len(o.Redis.Addrs) == 0 {
-		return store.Config{}, Redis.missing()
-	}
-	if err := Redis.check(o.Redis.Addrs); err != nil {
-		return store.Config{}, err
-	}
-	cfg := store.DefaultConfig()
-	cfg.Addrs, cfg.Username, cfg.Password = o.Redis.Addrs, o.Redis.User, o.Redis.Password
-	var err error
-	if cfg.TLS, err = o.Redis.tls(); err != nil {
-		return store.Config{}, err
-	}
-	return cfg, cfg.Validate()
-}
-
-func (e *Endpoint) tls() (*tls.Config, error) {
-	if !e.TLS {
-		return nil, nil
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if e.CA == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(e.CA)
-	if err != nil {
-		return nil, fmt.Errorf("redis tls: CA file: %w", err)
-	}
-	cfg.RootCAs = x509.NewCertPool()
-	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("redis tls: CA file %s holds no PEM certificate", e.CA)
-	}
-	return cfg, nil
-}
-
-func on(v string) bool {
-	switch strings.ToLower(v) {
-	case "", "0", "false", "no", "off":
-		return false
-	}
-	return true
-}
-
-func list(v string) []string {
-	var out []string
-	for _, item := range strings.Split(v, ",") {
-		if item = strings.TrimSpace(item); item != "" {
-			out = append(out, item)
+// secure says how to make connections. What is wrong with the files is found when they are read.
+func (t *TLSOptions) secure(of Server) (credential.TLS, error) {
+	given := ""
+	for _, f := range []struct{ field, value string }{
+		{"tls.ca", t.CA}, {"tls.cert", t.Cert}, {"tls.key", t.Key}, {"tls.server_name", t.ServerName},
+	} {
+		if f.value != "" {
+			given = of.label(f.field)
+			break
 		}
 	}
-	return out
+	if given != "" && t.Enabled == settings.Off {
+		return credential.TLS{}, fmt.Errorf("%s is false, and %s is set; leave one of them out", of.label("tls.enabled"), given)
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		return credential.TLS{}, fmt.Errorf("%s and %s go together; set both or neither", of.label("tls.cert"), of.label("tls.key"))
+	}
+	return credential.TLS{
+		Enable: t.Enabled == settings.On || given != "",
+		CAFile: t.CA, CertFile: t.Cert, KeyFile: t.Key, ServerName: t.ServerName,
+	}, nil
+}
+
+// secret is what was said outright, or what stands in the file.
+func secret(text, file string) credential.Secret {
+	if text == "" && file != "" {
+		return credential.InFile(file)
+	}
+	return credential.Text(text)
 }

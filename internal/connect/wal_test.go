@@ -19,42 +19,42 @@ func TestWALOptions(t *testing.T) {
 		err  string
 	}{
 		{"none", nil, nil, wal.Config{}, ""},
-		{"environment", map[string]string{EnvWALDir: "/wal", EnvWALHardLimit: "8GiB"}, nil,
+		{"environment", map[string]string{"MILLRACE_WAL_DIR": "/wal", "MILLRACE_WAL_HARD_LIMIT": "8GiB"}, nil,
 			wal.Config{Dir: "/wal", Worker: "w", HardLimit: 8 << 30}, ""},
-		{"flags override", map[string]string{EnvWALDir: "/wal", EnvWALSoftLimit: "1GiB"},
+		{"flags override", map[string]string{"MILLRACE_WAL_DIR": "/wal", "MILLRACE_WAL_SOFT_LIMIT": "1GiB"},
 			[]string{"--wal", "/other", "--wal-soft-limit", "512MiB"},
 			wal.Config{Dir: "/other", Worker: "w", SoftLimit: 512 << 20}, ""},
-		{"plain bytes", map[string]string{EnvWALDir: "/wal", EnvWALHardLimit: "268435456"}, nil,
+		{"plain bytes", map[string]string{"MILLRACE_WAL_DIR": "/wal", "MILLRACE_WAL_HARD_LIMIT": "268435456"}, nil,
 			wal.Config{Dir: "/wal", Worker: "w", HardLimit: 256 << 20}, ""},
 		{"small limit, small segments", nil, []string{"--wal", "/wal", "--wal-hard-limit", "4200000"},
 			wal.Config{Dir: "/wal", Worker: "w", HardLimit: 4200000, SegmentSize: 1 << 20}, ""},
 		{"smallest segments", nil, []string{"--wal", "/wal", "--wal-hard-limit", "128KiB"},
 			wal.Config{Dir: "/wal", Worker: "w", HardLimit: 128 << 10, SegmentSize: 64 << 10}, ""},
 		{"too small", nil, []string{"--wal", "/wal", "--wal-hard-limit", "127KiB"}, wal.Config{}, "HardLimit"},
-		{"bounds of copies", map[string]string{EnvWALDir: "/wal", EnvWALAsideAge: "1d"}, []string{"--wal-aside-limit", "64MiB"},
+		{"bounds of copies", map[string]string{"MILLRACE_WAL_DIR": "/wal", "MILLRACE_WAL_ASIDE_AGE": "1d"}, []string{"--wal-aside-limit", "64MiB"},
 			wal.Config{Dir: "/wal", Worker: "w", AsideLimit: 64 << 20, AsideAge: 24 * time.Hour}, ""},
-		{"no age", map[string]string{EnvWALAsideAge: "a month"}, nil, wal.Config{},
+		{"no age", map[string]string{"MILLRACE_WAL_ASIDE_AGE": "a month"}, nil, wal.Config{},
 			`MILLRACE_WAL_ASIDE_AGE: "a month" is not a duration; want a number with its unit, such as 90s, 10m or 1d`},
-		{"negative age", map[string]string{EnvWALDir: "/wal"}, []string{"--wal-aside-age", "-1h"}, wal.Config{}, "AsideAge"},
-		{"limit without a directory", nil, []string{"--wal-hard-limit", "1GiB"}, wal.Config{}, "give --wal DIR or set MILLRACE_WAL_DIR"},
-		{"soft above hard", map[string]string{EnvWALDir: "/wal"}, []string{"--wal-soft-limit", "2GiB", "--wal-hard-limit", "1GiB"},
+		{"negative age", map[string]string{"MILLRACE_WAL_DIR": "/wal"}, []string{"--wal-aside-age", "-1h"}, wal.Config{}, "want a duration of at least 1s"},
+		{"limit without a directory", nil, []string{"--wal-hard-limit", "1GiB"}, wal.Config{}, "give --wal DIR or set wal.dir (MILLRACE_WAL_DIR)"},
+		{"soft above hard", map[string]string{"MILLRACE_WAL_DIR": "/wal"}, []string{"--wal-soft-limit", "2GiB", "--wal-hard-limit", "1GiB"},
 			wal.Config{}, "SoftLimit"},
-		{"no size", map[string]string{EnvWALSoftLimit: "lots"}, nil, wal.Config{}, `MILLRACE_WAL_SOFT_LIMIT: "lots" is no size`},
+		{"no size", map[string]string{"MILLRACE_WAL_SOFT_LIMIT": "lots"}, nil, wal.Config{}, `MILLRACE_WAL_SOFT_LIMIT: "lots" is no size`},
 		{"negative", nil, []string{"--wal-hard-limit", "-1GiB"}, wal.Config{}, "is no size"},
 		{"too large", nil, []string{"--wal-hard-limit", "99999999999TiB"}, wal.Config{}, "is no size"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := func() (wal.Config, error) {
-				w, err := WALFromEnv(func(k string) string { return c.env[k] })
-				if err != nil {
-					return wal.Config{}, err
-				}
+				o := New()
 				flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-				w.AddFlags(flags)
+				o.AddFlags(flags, true)
 				if err := flags.Parse(c.args); err != nil {
 					return wal.Config{}, err
 				}
-				return w.Config("w")
+				if err := o.Resolve(flags, func(k string) string { return c.env[k] }, true); err != nil {
+					return wal.Config{}, err
+				}
+				return o.Worker.WAL.Config("w")
 			}()
 			if c.err != "" {
 				require.ErrorContains(t, err, c.err)
@@ -64,6 +64,4 @@ func TestWALOptions(t *testing.T) {
 			require.Equal(t, c.want, got)
 		})
 	}
-	require.Equal(t, "512MiB", func() string { s := Size(512 << 20); return s.String() }())
-	require.Equal(t, "1000", func() string { s := Size(1000); return s.String() }())
 }

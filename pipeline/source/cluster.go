@@ -58,7 +58,7 @@ func NewCluster(ctx context.Context, cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	c := &Cluster{
 		cfg: cfg, conf: conf,
 		links:      map[string]*slot{},

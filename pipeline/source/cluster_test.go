@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"millrace/pipeline/credential"
 )
 
 func TestEnsureTopicIsIdempotent(t *testing.T) {
@@ -175,13 +177,13 @@ func TestSASL(t *testing.T) {
 			require.NoError(t, err)
 			defer fake.Close()
 			cfg := testConfig(fake.ListenAddrs()...)
-			cfg.SASL = SASL{Mechanism: mechanism, User: "ann", Password: "secret"}
+			cfg.SASL = SASL{Mechanism: mechanism, User: "ann", Password: credential.Text("secret")}
 			k := connect(t, &kafka{cfg: cfg, fake: fake})
 			topic := k.topic(t, 1)
 			produce(t, k.producer(t, nil), topic, "v")
 			readTo(t, k.open(t, topic, 0, nil), 1)
 
-			cfg.SASL.Password = "wrong"
+			cfg.SASL.Password = credential.Text("wrong")
 			_, err = NewCluster(t.Context(), cfg)
 			require.Error(t, err)
 			require.NotContains(t, err.Error(), "wrong")
@@ -203,7 +205,7 @@ func TestConfigValidate(t *testing.T) {
 		{"request timeout", func(c *Config) { c.RequestTimeout = time.Millisecond }, "request timeout: 1ms"},
 		{"mechanism", func(c *Config) { c.SASL.Mechanism = "GUESS" }, `mechanism "GUESS" is unknown`},
 		{"no password", func(c *Config) { c.SASL.Mechanism, c.SASL.User = "PLAIN", "u" }, "needs user and password"},
-		{"password alone", func(c *Config) { c.SASL.Password = "p" }, "without a mechanism"},
+		{"password alone", func(c *Config) { c.SASL.Password = credential.Text("p") }, "without a mechanism"},
 		{"half a certificate", func(c *Config) { c.TLS.CertFile = "x" }, "go together"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -215,7 +217,7 @@ func TestConfigValidate(t *testing.T) {
 		})
 	}
 	c := good
-	c.TLS = TLS{Enable: true, CAFile: "/nowhere"}
+	c.TLS = credential.TLS{Enable: true, CAFile: "/nowhere"}
 	_, err := NewConfig(c)
 	require.ErrorContains(t, err, "CA file")
 }

@@ -1,14 +1,12 @@
 package source
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"millrace/pipeline/address"
+	"millrace/pipeline/credential"
 )
 
 // Config says how to reach Kafka. Secrets live here and never in a spec. The zero value of everything but Brokers is a
@@ -18,7 +16,7 @@ type Config struct {
 	Brokers []string
 	// ClientID is what brokers log and count quotas by (default "millrace").
 	ClientID string
-	TLS      TLS
+	TLS      credential.TLS
 	SASL     SASL
 	// DialTimeout bounds connecting to one broker (default 5 s).
 	DialTimeout time.Duration
@@ -32,28 +30,17 @@ type Config struct {
 	RebalanceTimeout time.Duration
 }
 
-// TLS of the connections to the brokers.
-type TLS struct {
-	Enable bool
-	// CAFile holds PEM certificates to trust instead of the system's.
-	CAFile string
-	// CertFile and KeyFile identify this client (PEM); both or neither.
-	CertFile, KeyFile string
-	// ServerName overrides the name expected in the broker's certificate.
-	ServerName string
-	// SkipVerify accepts any certificate: for tests only.
-	SkipVerify bool
-}
-
 // SASL authentication. The zero value means none.
 type SASL struct {
-	// Mechanism is PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
-	Mechanism      string
-	User, Password string
+	// Mechanism is one of Mechanisms.
+	Mechanism string
+	User      string            // for PLAIN and SCRAM
+	Password  credential.Secret // likewise
+	Tokens    *credential.Tokens
 }
 
-// withDefaults fills in what was left out.
-func (c Config) withDefaults() Config {
+// WithDefaults fills in what was left out.
+func (c Config) WithDefaults() Config {
 	if c.ClientID == "" {
 		c.ClientID = "millrace"
 	}
@@ -76,7 +63,7 @@ func (c Config) withDefaults() Config {
 
 // Validate names every wrong option with its value and what would be right.
 func (c Config) Validate() error {
-	c = c.withDefaults()
+	c = c.WithDefaults()
 	var errs []error
 	if len(c.Brokers) == 0 {
 		errs = append(errs, errors.New("kafka brokers: none given; want host:port, for example localhost:9092"))
@@ -101,46 +88,11 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("kafka %s: %s is outside %s to %s", d.name, d.value, d.min, d.max))
 		}
 	}
-	switch c.SASL.Mechanism {
-	case "":
-		if c.SASL.User != "" || c.SASL.Password != "" {
-			errs = append(errs, errors.New("kafka sasl: user or password given without a mechanism; want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"))
-		}
-	case mechanismPlain, mechanismSCRAM256, mechanismSCRAM512:
-		if c.SASL.User == "" || c.SASL.Password == "" {
-			errs = append(errs, fmt.Errorf("kafka sasl: %s needs user and password", c.SASL.Mechanism))
-		}
-	default:
-		errs = append(errs, fmt.Errorf("kafka sasl: mechanism %q is unknown; want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.SASL.Mechanism))
+	if err := c.SASL.validate(); err != nil {
+		errs = append(errs, fmt.Errorf("kafka sasl: %w", err))
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		errs = append(errs, errors.New("kafka tls: certificate and key files go together"))
 	}
 	return errors.Join(errs...)
-}
-
-// tlsConfig reads the files named; nil without TLS.
-func (c TLS) tlsConfig() (*tls.Config, error) {
-	if !c.Enable {
-		return nil, nil
-	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName, InsecureSkipVerify: c.SkipVerify}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka tls: CA file: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka tls: CA file %s holds no PEM certificate", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka tls: client certificate: %w", err)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return conf, nil
 }

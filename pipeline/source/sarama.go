@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func NewConfig(cfg Config) (*sarama.Config, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	c := sarama.NewConfig()
 
 	c.ClientID = cfg.ClientID
@@ -76,13 +77,16 @@ func NewConfig(cfg Config) (*sarama.Config, error) {
 	c.Producer.Return.Successes = true
 	c.Producer.Return.Errors = true
 
-	tlsConfig, err := cfg.TLS.tlsConfig()
+	secure, err := cfg.TLS.Client()
 	if err != nil {
+		return nil, fmt.Errorf("kafka tls: %w", err)
+	}
+	// sarama leaves the TLS handshake to the first request, which it then tries again and again.
+	c.Net.Proxy.Enable = true
+	c.Net.Proxy.Dialer = &dialer{net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: c.Net.KeepAlive}, secure}
+	if err := cfg.SASL.apply(c); err != nil {
 		return nil, err
 	}
-	c.Net.TLS.Enable = tlsConfig != nil
-	c.Net.TLS.Config = tlsConfig
-	cfg.SASL.apply(c)
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka settings: %w", err)
 	}

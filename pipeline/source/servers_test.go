@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"millrace/pipeline/credential"
 )
 
 // TestTLS goes over the connections of our own and over those that sarama makes.
@@ -26,7 +28,7 @@ func TestTLS(t *testing.T) {
 	require.NoError(t, err)
 	defer fake.Close()
 	cfg := testConfig(fake.ListenAddrs()...)
-	cfg.TLS = TLS{Enable: true, CAFile: authority}
+	cfg.TLS = credential.TLS{Enable: true, CAFile: authority}
 	k := connect(t, &kafka{cfg: cfg})
 	topic := k.topic(t, 1)
 	feedOne(t, cfg, topic)

@@ -2,20 +2,45 @@ package source
 
 import (
 	"context"
-	"crypto/tls"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"github.com/IBM/sarama"
+
+	"millrace/pipeline/credential"
 )
+
+// dialer connects to brokers, with TLS when there is to be any, within the time for connecting.
+type dialer struct {
+	tcp    net.Dialer
+	secure *credential.Client // nil for plain TCP
+}
+
+// Dial implements sarama's dialer.
+func (d *dialer) Dial(network, addr string) (net.Conn, error) {
+	_, conn, err := d.dial(context.Background(), network, addr)
+	return conn, err
+}
+
+// dial returns the connection and what is below TLS, which may be the same.
+func (d *dialer) dial(ctx context.Context, network, addr string) (raw, conn net.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.tcp.Timeout)
+	defer cancel()
+	if raw, err = d.tcp.DialContext(ctx, network, addr); err != nil || d.secure == nil {
+		return raw, raw, err
+	}
+	if conn, err = d.secure.Handshake(ctx, raw, addr); err != nil {
+		_ = raw.Close()
+		return nil, nil, err
+	}
+	return raw, conn, nil
+}
 
 // wires is the dialer behind one sarama object. sarama knows no context: what waits for a broker waits until a timeout.
 // Cutting the wires ends it at once.
 type wires struct {
-	dialer net.Dialer
-	tls    *tls.Config     // nil for plain TCP
+	dialer *dialer
 	ctx    context.Context // of dialling
 	cancel context.CancelFunc
 
@@ -26,32 +51,19 @@ type wires struct {
 	broken atomic.Bool
 }
 
-// wireUp makes a copy of conf whose connections go through new wires.
+// wireUp makes a copy of conf, which comes from NewConfig, whose connections go through new wires.
 func wireUp(conf *sarama.Config) (*sarama.Config, *wires) {
-	w := &wires{
-		dialer: net.Dialer{Timeout: conf.Net.DialTimeout, KeepAlive: conf.Net.KeepAlive},
-		conns:  map[*wire]struct{}{},
-	}
+	w := &wires{dialer: conf.Net.Proxy.Dialer.(*dialer), conns: map[*wire]struct{}{}}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	own := *conf
-	own.Net.Proxy.Enable = true
 	own.Net.Proxy.Dialer = w
-	// sarama leaves the TLS handshake to the first request, which it then tries again and again.
-	if own.Net.TLS.Enable {
-		w.tls, own.Net.TLS.Enable, own.Net.TLS.Config = own.Net.TLS.Config, false, nil
-	}
 	return &own, w
 }
 
 // Dial implements sarama's dialer.
 func (w *wires) Dial(network, addr string) (net.Conn, error) {
-	raw, err := w.dialer.DialContext(w.ctx, network, addr)
+	raw, conn, err := w.dialer.dial(w.ctx, network, addr)
 	if err != nil {
-		return nil, err
-	}
-	conn, err := w.secure(raw, addr)
-	if err != nil {
-		_ = raw.Close()
 		return nil, err
 	}
 	w.mu.Lock()
@@ -63,29 +75,6 @@ func (w *wires) Dial(network, addr string) (net.Conn, error) {
 	c := &wire{Conn: conn, raw: raw, of: w}
 	w.conns[c] = struct{}{}
 	return c, nil
-}
-
-// secure makes the TLS handshake when there is to be one, within the time for connecting.
-func (w *wires) secure(raw net.Conn, addr string) (net.Conn, error) {
-	if w.tls == nil {
-		return raw, nil
-	}
-	conf := w.tls
-	if conf.ServerName == "" && !conf.InsecureSkipVerify {
-		host, _, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
-		}
-		conf = conf.Clone()
-		conf.ServerName = host
-	}
-	ctx, cancel := context.WithTimeout(w.ctx, w.dialer.Timeout)
-	defer cancel()
-	conn := tls.Client(raw, conf)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("TLS: %w", err)
-	}
-	return conn, nil
 }
 
 // cut closes every connection and lets no new one be made. It waits for nothing.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -88,3 +89,6 @@ func (refusalHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		return explained(err)
 	}
 }
+
+// NoSuchMaster reports whether err says that the sentinels answer and know no primary of that name.
+func NoSuchMaster(err error) bool { return strings.Contains(err.Error(), redis.Nil.Error()) }

@@ -37,7 +37,9 @@ func Each(t *testing.T, fn func(t *testing.T, client redis.UniversalClient)) {
 func Client(t testing.TB, addr string, cluster bool) redis.UniversalClient {
 	cfg := store.DefaultConfig()
 	cfg.Addrs = []string{addr}
-	cfg.Cluster = cluster
+	if cluster {
+		cfg.Mode = store.Cluster
+	}
 	client, err := store.NewClient(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { client.Close() })
