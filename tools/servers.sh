@@ -121,17 +121,7 @@ ready() {
   esac
 }
 
-# need COMMAND PACKAGE installs a Debian package when its command is missing.
-need() {
-  command -v "$1" >/dev/null && return
-  if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-    die "$1 is missing: install it (Debian: apt-get install $2) and try again"
-  fi
-  say "installing $2"
-  apt-get update -qq >&2
-  # RUNLEVEL=1 keeps Debian from starting a server of its own on the usual port.
-  DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$2" >&2
-}
+need() { "$root/tools/need.sh" "$@"; }
 
 start_redis() {
   need redis-server redis-server

@@ -28,6 +28,8 @@ type composeService struct {
 	Entrypoint  []string
 	Command     []string
 	Ports       []string
+	Volumes     []string
+	ReadOnly    bool `yaml:"read_only"`
 	Environment map[string]string
 	DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
 	Healthcheck struct{ Test []string }

@@ -1,0 +1,40 @@
+package dashboards
+
+var controlPlane = Dashboard{
+	Name:      "control",
+	Title:     "Control plane",
+	About:     "Do the workers and Temporal work together, and does anything wait for a person?",
+	Variables: []Variable{ofPipeline},
+	Panels: []Panel{
+		lines("Do the workers take tasks?", Yes,
+			"1 when a worker is ready. 0: its /readyz says why; events flow on without Temporal, but nothing is decided or moved.",
+			Query{`millrace_ready`, "{{instance}}"}),
+		lines("When was each task queue last polled?", Seconds,
+			"Time since Temporal last answered a poll, by queue. Polls last a minute; above two: Temporal is away, or no worker serves the queue.",
+			Query{`time() - max by (queue, type) (millrace_task_queue_last_poll_timestamp_seconds)`, "{{queue}} {{type}}"}),
+		lines("Which workflows have failed?", Count,
+			"Failed or timed out within the last hour, by type. millrace status NAME, then the workflow's page in Temporal's UI.",
+			Query{`max by (workflow) (millrace_workflows_failed) or vector(0)`, "{{workflow}}"}),
+		lines("What waits for a person?", Count,
+			"Decisions and approvals that workflows ask for. The condition's line in millrace status NAME has the command.",
+			Query{`max by (pipeline, kind) (millrace_pipeline_conditions{pipeline=~"$pipeline",` +
+				`kind=~"lane-parked|replay-asks|recount-differs|journal-asks"}) or vector(0)`, "{{pipeline}} {{kind}}"}),
+		lines("How long do workflow tasks wait and take?", Seconds,
+			"p90 over a minute. Waiting: too few pollers or a busy worker. Taking: a workflow does too much between two activities.",
+			Query{`histogram_quantile(0.9, sum by (le) (rate(temporal_workflow_task_schedule_to_start_latency_seconds_bucket[1m])))`, "wait"},
+			Query{`histogram_quantile(0.9, sum by (le) (rate(temporal_workflow_task_execution_latency_seconds_bucket[1m])))`, "take"}),
+		lines("How long do activities wait and take?", Seconds,
+			"Mean since the workers began, by activity. Those that run a hot path take as long as it runs.",
+			Query{`sum by (activity_type) (temporal_activity_execution_latency_seconds_sum) / ` +
+				`sum by (activity_type) (temporal_activity_execution_latency_seconds_count)`, "{{activity_type}}"}),
+		lines("How many requests go to Temporal?", PerSecond,
+			"By operation. Those that fail stand beside it.",
+			Query{`sum by (operation) (rate(temporal_request_total[$__rate_interval])) > 0`, "{{operation}}"}),
+		lines("Which requests to Temporal fail?", PerSecond,
+			"By operation. A worker that ends cuts its polls off; anything else: the network, or Temporal's log.",
+			Query{`sum by (operation) (rate(temporal_request_failure_total[$__rate_interval])) or vector(0)`, "{{operation}}"}),
+		lines("Are there slots for tasks?", Count,
+			"Free slots by kind. 0 for long: a worker does all it may at once, and its queues wait.",
+			Query{`min by (worker_type) (temporal_worker_task_slots_available)`, "{{worker_type}}"}),
+	},
+}
