@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/profile"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
@@ -44,6 +45,8 @@ type Config struct {
 	Wanted func(ctx context.Context) (bool, error)
 	// Ordered is told the desired state whenever it was read, from the start on and then every second. Nil: nobody is.
 	Ordered func(store.PipelineCtl)
+	// Measure is told how old events are when Redis has them, and how long commits and recoveries take. Nil: nothing is measured.
+	Measure *measure.Pipeline
 	// Storm is from when on the recovery of new lanes is held back.
 	Storm StormLimit
 	// Tracing follows single records and recoveries. Nil: nothing is traced.
@@ -127,7 +130,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	e.deps = lane.Deps{
 		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Ledger: ledgerReader{e.cluster}, Group: Group(name), Log: e.cfg.Log,
 		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
-		Wanted: e.cfg.Wanted, Tracing: e.cfg.Tracing,
+		Wanted: e.cfg.Wanted, Measure: e.cfg.Measure, Tracing: e.cfg.Tracing,
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = e.cluster
 			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}

@@ -155,8 +155,11 @@ func (l *Lane) step(ctx context.Context, name string, fn func(*StepResult) error
 	res.Tries++
 	err := fn(&res)
 	l.now.Restored = l.restored
-	res.Took += time.Since(began).Microseconds()
-	res.Done = err == nil
+	took := time.Since(began)
+	res.Took += took.Microseconds()
+	if res.Done = err == nil; res.Done {
+		l.deps.measure().Step(name).Observe(took)
+	}
 	if err != nil {
 		res.Error = err.Error()
 		var inc *report.Incident

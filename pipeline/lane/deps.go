@@ -8,6 +8,7 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/deliver"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -72,8 +73,9 @@ type Deps struct {
 	Journal Journal       // nil: commits that Redis cannot take wait for it
 	Route   deliver.Route // nil: Redis is always tried
 	Log     *slog.Logger
-	Gate    Gate     // nil: every step runs at once
-	Tracing *Tracing // nil: no record is followed
+	Gate    Gate              // nil: every step runs at once
+	Tracing *Tracing          // nil: no record is followed
+	Measure *measure.Pipeline // nil: nothing is measured
 	// NextToken makes the owner token that follows another one. Nil: store.NextToken, as everywhere but in a model.
 	NextToken func(previous store.Token) store.Token
 	// Wanted asks now whether the pipeline still is to run. A lane of which nobody knows anything asks where Redis has no
@@ -86,6 +88,13 @@ func (d *Deps) route() deliver.Route {
 		return deliver.OpenRoute
 	}
 	return d.Route
+}
+
+func (d *Deps) measure() *measure.Pipeline {
+	if d.Measure == nil {
+		return measure.Nothing
+	}
+	return d.Measure
 }
 
 func (d *Deps) nextToken(previous store.Token) store.Token {

@@ -29,6 +29,7 @@ type loop struct {
 	pace      pace
 	warning   string // said beside a lane that runs
 	following *following
+	ages      ages
 }
 
 // pace is what the status says about speed.
@@ -165,6 +166,9 @@ func (r *loop) foldBatch(b *source.Batch) {
 	}
 	before := r.moves()
 	r.following.fold(r.state, b)
+	if b.Next > r.state.ReadBefore() { // what is read again was readable before
+		r.ages.fold(b.Stamps)
+	}
 	if r.moves() != before {
 		r.idle.Moved(time.Now())
 	}
@@ -217,6 +221,7 @@ func (r *loop) commit(idleAt int64) {
 	c := r.commits.Next(inflight.Orders{Gen: r.orders.gen, SpecGen: r.orders.specGen, IdleAt: idleAt}, time.Now())
 	if c != nil {
 		r.following.handedOver(c.Offset)
+		r.ages.commit(c.Offset)
 		r.committer.Send(c)
 	}
 }
@@ -263,11 +268,13 @@ func (r *loop) delivered(d deliver.Result, ok bool) error {
 		if d.Journaled {
 			r.following.journaled(d.Commit.Offset)
 		}
+		r.deps.measure().Commit.Observe(d.Took)
 	}
 	if !d.InRedis {
 		r.report()
 		return nil
 	}
+	r.ages.readable(d.Reached.Offset, d.At, r.deps.measure().Readable)
 	r.followRedis(d.Reached, d.Took)
 	if rewrite {
 		r.deps.Log.Warn("entries are missing in redis, the lane writes all of them again", "lane", r.id.String())

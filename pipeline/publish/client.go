@@ -53,7 +53,9 @@ func (c *Client) Open(ctx context.Context, slot int) (Producer, error) {
 	}
 	done := make(chan opened, 1)
 	go func() {
+		began := time.Now()
 		p, err := sarama.NewSyncProducer(c.cfg.Brokers, conf)
+		c.cfg.CountCall("init_producer", began, err)
 		done <- opened{p, err}
 	}()
 	select {
@@ -61,7 +63,7 @@ func (c *Client) Open(ctx context.Context, slot int) (Producer, error) {
 		if o.err != nil {
 			return nil, deliveryError(o.err)
 		}
-		return &producer{sync: o.p, cluster: c.Cluster, limits: make(map[string]int)}, nil
+		return &producer{sync: o.p, cluster: c.Cluster, cfg: &c.cfg, limits: make(map[string]int)}, nil
 	case <-ctx.Done():
 		go func() {
 			if o := <-done; o.err == nil {

@@ -46,6 +46,7 @@ type Revision struct {
 	amends bool     // the content is that of the latest revision, and is not published again
 	pages  [][]byte // the content, when it is small and was read just now; nil when it is to be read back
 	topics TopicIDs
+	bytes  int64 // of the pages that were published
 }
 
 // Amend returns a revision with the content of the latest one, which is exact, and all else as row says.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -16,6 +17,7 @@ type producer struct {
 	sync    sarama.SyncProducer
 	inTxn   bool // a transaction is open
 	cluster *source.Cluster
+	cfg     *source.Config // counts calls
 	limits  map[string]int // of records, by topic, as of the producer's first use of it
 }
 
@@ -84,7 +86,10 @@ func (p *producer) sendBatch(ctx context.Context, records []Record) error {
 		}
 		messages[i] = m
 	}
-	if err := p.sync.SendMessages(messages); err != nil {
+	began := time.Now()
+	err := p.sync.SendMessages(messages)
+	p.cfg.CountCall("produce_in_transaction", began, err)
+	if err != nil {
 		return deliveryError(err)
 	}
 	for i, m := range messages {
@@ -94,7 +99,9 @@ func (p *producer) sendBatch(ctx context.Context, records []Record) error {
 }
 
 func (p *producer) Commit() error {
+	began := time.Now()
 	err := p.sync.CommitTxn()
+	p.cfg.CountCall("commit_transaction", began, err)
 	if err == nil {
 		p.inTxn = false
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -27,9 +28,10 @@ type Config struct {
 	Spec     string                    // version of the spec, written into floors
 	Kafka    Kafka
 	State    State
-	Keep     spec.Retention   // of windows
-	Archives bool             // contents expire, and rows are given up, only when they are archived
-	Now      func() time.Time // for what is kept and since when a slot knows of it; what a revision holds never depends on it
+	Keep     spec.Retention    // of windows
+	Archives bool              // contents expire, and rows are given up, only when they are archived
+	Now      func() time.Time  // for what is kept and since when a slot knows of it; what a revision holds never depends on it
+	Measure  *measure.Pipeline // is told what was published
 }
 
 // Slot is one partition of a pipeline's ledger with its transactional producer. What it knows of the ledger is the truth
@@ -56,6 +58,7 @@ type Held struct {
 	state    State
 	keep     retention
 	archives bool
+	measure  *measure.Pipeline
 
 	// The mutex of the Slot guards everything below.
 
@@ -77,9 +80,9 @@ func New(cfg Config) *Slot {
 	return &Slot{held: Held{
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
-		archives: cfg.Archives,
-		topic:    source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
-		index:    newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
+		archives: cfg.Archives, measure: cfg.Measure,
+		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
+		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
 	}}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/traces"
@@ -31,6 +32,9 @@ func (h *Held) PublishRevision(ctx context.Context, r *Revision) error {
 	h.index.addRow(r.Row, offset)
 	h.next, h.asOf = max(h.next, offset+1), began
 	h.pending[r.Row.ID()] = r.Row
+	h.measure.Published(measure.Revision{
+		Reason: r.Row.Reason, Number: r.Row.Revision, Amends: r.amends, Final: r.Row.Final, Rows: r.Row.Keys, Bytes: r.bytes,
+	})
 	return nil
 }
 
@@ -61,6 +65,7 @@ func (h *Held) sendContent(ctx context.Context, r *Revision) error {
 	row := r.Row
 	s := newSending(r, traceHeaders(ctx))
 	sendPage := func(page []byte) error {
+		r.bytes += int64(len(page))
 		err := eachRow(page, func(c ledger.Content) error {
 			s.addRow(c)
 			if len(s.records) < sendRecords {

@@ -36,9 +36,10 @@ type Closer struct {
 	round     int64
 	states    map[window.Ref]state
 	failures  map[window.Ref]*failure
-	early     map[window.Ref]int      // looks that found the window's lanes in the middle of a commit
-	shown     map[window.Ref]struct{} // windows that have a revision
-	lateAfter time.Time               // when revisions for late events may go on
+	early     map[window.Ref]int       // looks that found the window's lanes in the middle of a commit
+	shown     map[window.Ref]struct{}  // windows that have a revision
+	lateAfter time.Time                // when revisions for late events may go on
+	passedAt  map[window.Ref]time.Time // when the watermark passed the ends of windows that have no revision yet
 
 	mu       sync.Mutex
 	excluded map[window.Ref]struct{}
@@ -71,7 +72,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 	}
 	c := &Closer{
 		cfg: cfg, plan: plan, merger: merger, version: cfg.Spec.Version(), asked: survey.NewAsked(cfg.TrustEnds, cfg.Now),
-		states:   make(map[window.Ref]state),
+		states: make(map[window.Ref]state), passedAt: make(map[window.Ref]time.Time),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
 		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),
 		losses: make(map[store.LaneID]int),
@@ -88,7 +89,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 	for n := range cfg.Slots {
 		c.slots = append(c.slots, publish.New(publish.Config{
 			Slot: n, Pipeline: cfg.Spec.Name, Families: families, Rollups: rollups, Spec: c.version, Kafka: cfg.Kafka, State: cfg.State,
-			Keep: cfg.Spec.Retention, Archives: cfg.Spec.Archive != nil, Now: cfg.Now,
+			Keep: cfg.Spec.Retention, Archives: cfg.Spec.Archive != nil, Now: cfg.Now, Measure: cfg.Measure,
 		}))
 	}
 	return c, nil

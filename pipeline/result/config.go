@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/survey"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	// Now is the clock for closed_at, for the pace of late revisions and for TrustEnds; what a revision holds never depends on it.
 	Now func() time.Time
 	Log *slog.Logger
+	// Measure is told how long closing takes and what it publishes. Nil: nothing is measured.
+	Measure *measure.Pipeline
 }
 
 // Validate applies defaults and names every option that is not valid.
@@ -86,6 +89,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Measure == nil {
+		c.Measure = measure.Nothing
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -48,9 +48,11 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	}
 	c.showRows(ctx, v)
 	refs := v.Open(c.plan)
+	before := c.prev
 	c.remember(v, refs)
 	told := RoundReport{Round: report.Round{Waiting: c.waiting(v, refs)}, Open: len(refs)}
 	due := c.due(v, refs)
+	c.notePassed(v, before, due)
 	told.Due = len(due)
 	results, err := c.closeAll(ctx, v, due, "", 2, c.passed)
 	if err != nil {
@@ -104,6 +106,7 @@ func (c *Closer) remember(v *view, refs []window.Ref) {
 	maps.DeleteFunc(c.states, func(ref window.Ref, _ state) bool { return gone(ref) })
 	maps.DeleteFunc(c.failures, func(ref window.Ref, _ *failure) bool { return gone(ref) })
 	maps.DeleteFunc(c.shown, func(ref window.Ref, _ struct{}) bool { return gone(ref) })
+	maps.DeleteFunc(c.passedAt, func(ref window.Ref, _ time.Time) bool { return gone(ref) })
 	maps.DeleteFunc(c.early, func(ref window.Ref, _ int) bool { return gone(ref) })
 }
 
@@ -227,6 +230,11 @@ func (c *Closer) book(results []done, told *RoundReport) {
 		d := &results[i]
 		if _, shown := c.shown[d.ref]; shown && d.published && !d.row.Final {
 			late += d.took
+		}
+		if passed, ok := c.passedAt[d.ref]; ok && d.row != nil {
+			if delete(c.passedAt, d.ref); d.published && d.row.Revision == 1 {
+				c.cfg.Measure.Watermark.Observe(d.at.Sub(passed))
+			}
 		}
 		if d.row != nil {
 			c.shown[d.ref] = struct{}{}

@@ -27,6 +27,7 @@ type outcome struct {
 	final     bool        // the window lies at or below a floor, whatever row is
 	published bool        // row was written just now
 	frozen    bool        // row and content were frozen by an earlier attempt
+	at        time.Time   // when it was published
 	stale     bool        // row is older than the task's view, or not exact: the window needs another look
 }
 
@@ -67,6 +68,7 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	if err != nil {
 		return outcome{}, err
 	}
+	began := c.cfg.Now()
 	n, err := c.need(t.view, t.ref, last)
 	if err != nil || last != nil && last.Final {
 		return outcome{row: last}, err
@@ -93,7 +95,11 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	if err != nil {
 		return outcome{row: last}, err
 	}
-	return c.publishAndShow(ctx, s, r)
+	o, err = c.publishAndShow(ctx, s, r)
+	if err == nil {
+		c.cfg.Measure.Close.Observe(o.at.Sub(began))
+	}
+	return o, err
 }
 
 // mergeWindow merges the task's window. A lane whose entries do not add up or cannot be read is asked to write them again.
@@ -118,10 +124,14 @@ func (c *Closer) publishAndShow(ctx context.Context, s *publish.Held, r *publish
 	if err := s.PublishRevision(ctx, r); err != nil {
 		return outcome{}, err
 	}
+	now := c.cfg.Now()
+	if r.Row.Revision == 1 && r.Row.Reason == ledger.ReasonWatermark {
+		c.cfg.Measure.WindowEnd.Observe(now.Sub(time.UnixMilli(r.Row.End)))
+	}
 	if err := s.ShowRows(ctx); err != nil {
 		c.warnView(err)
 	}
-	return outcome{row: r.Row, published: true, frozen: r.Frozen, stale: r.Frozen || !r.Row.Exact}, nil
+	return outcome{row: r.Row, published: true, at: now, frozen: r.Frozen, stale: r.Frozen || !r.Row.Exact}, nil
 }
 
 func (c *Closer) warnView(err error) {

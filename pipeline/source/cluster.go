@@ -135,13 +135,13 @@ func (c *Cluster) link(ctx context.Context, addr string) (*link, error) {
 	return l, nil
 }
 
-// ask runs one request against one broker.
-func (c *Cluster) ask(ctx context.Context, addr string, request func(*sarama.Broker) error) error {
+// ask runs one request against one broker. operation is what its metric calls it.
+func (c *Cluster) ask(ctx context.Context, addr, operation string, request func(*sarama.Broker) error) error {
 	l, err := c.link(ctx, addr)
 	if err != nil {
 		return err
 	}
-	if err := l.do(ctx, request); err != nil {
+	if err := c.do(ctx, l, operation, request); err != nil {
 		l.wires.cut() // the next asker dials anew
 		return fmt.Errorf("broker %s: %w", addr, err)
 	}
@@ -149,10 +149,10 @@ func (c *Cluster) ask(ctx context.Context, addr string, request func(*sarama.Bro
 }
 
 // askAny runs one request against the first broker that answers.
-func (c *Cluster) askAny(ctx context.Context, request func(*sarama.Broker) error) error {
+func (c *Cluster) askAny(ctx context.Context, operation string, request func(*sarama.Broker) error) error {
 	var errs []error
 	for _, addr := range c.candidates() {
-		err := c.ask(ctx, addr, request)
+		err := c.ask(ctx, addr, operation, request)
 		if err == nil {
 			return nil
 		}

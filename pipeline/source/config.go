@@ -7,6 +7,7 @@ import (
 
 	"millrace/pipeline/address"
 	"millrace/pipeline/credential"
+	"millrace/pipeline/measure"
 )
 
 // Config says how to reach Kafka. Secrets live here and never in a spec. The zero value of everything but Brokers is a
@@ -28,6 +29,8 @@ type Config struct {
 	HeartbeatInterval time.Duration
 	// RebalanceTimeout is how long a lane that is taken away may take to commit and stop (default 60 s).
 	RebalanceTimeout time.Duration
+	// Calls counts the calls to the brokers. Nil: nobody does.
+	Calls *measure.Server
 }
 
 // SASL authentication. The zero value means none.

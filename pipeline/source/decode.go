@@ -53,8 +53,9 @@ func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, want 
 		}
 		n += len(set.RecordBatch.Records)
 	}
-	b.Records = pool.get(n)
-	b.pool = pool
+	from := pool.get(n)
+	b.Records, b.pool = from.records, pool
+	stamps := newStamper(n, from.stamps)
 	aborts := newAborts(block.AbortedTransactions)
 	for _, set := range block.RecordsSet {
 		batch := set.RecordBatch
@@ -69,7 +70,7 @@ func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, want 
 			if want.traces {
 				b.Traced = appendTraced(b.Traced, batch, pos, len(b.Records))
 			}
-			b.Records = appendRecords(b.Records, batch, pos)
+			b.Records = appendRecords(b.Records, batch, pos, &stamps)
 			if want.headers {
 				b.Headers = appendHeaders(b.Headers, batch, pos)
 			}
@@ -77,10 +78,11 @@ func decode(block *sarama.FetchResponseBlock, pos int64, pool *recordPool, want 
 		// A compacted batch keeps its last offset when its last records are gone.
 		b.Next = max(b.Next, batch.LastOffset()+1)
 	}
+	b.Stamps = stamps.stamps
 	return b, nil
 }
 
-func appendRecords(dst []Record, batch *sarama.RecordBatch, pos int64) []Record {
+func appendRecords(dst []Record, batch *sarama.RecordBatch, pos int64, stamps *stamper) []Record {
 	first := millis(batch.FirstTimestamp)
 	for _, r := range batch.Records {
 		offset := batch.FirstOffset + r.OffsetDelta
@@ -91,6 +93,7 @@ func appendRecords(dst []Record, batch *sarama.RecordBatch, pos int64) []Record 
 		if batch.LogAppendTime {
 			timestamp = millis(batch.MaxTimestamp)
 		}
+		stamps.pass(timestamp, r.Headers)
 		dst = append(dst, Record{Offset: offset, Timestamp: timestamp, Key: r.Key, Value: r.Value})
 	}
 	return dst

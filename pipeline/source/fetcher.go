@@ -234,11 +234,12 @@ func (f *fetcher) fetch(ctx context.Context) (Batch, error) {
 	}
 	req.AddBlock(f.tp.Topic, f.tp.Partition, f.pos, f.size, f.leader.epoch)
 	var resp *sarama.FetchResponse
-	sent := f.cfg.now()
+	sent, began := f.cfg.now(), time.Now()
 	err := f.link.do(ctx, func(b *sarama.Broker) (err error) {
 		resp, err = b.Fetch(req)
 		return err
 	})
+	f.countFetch(began, resp, err)
 	if err != nil {
 		if !f.link.broken() {
 			err = &undecodable{err}

@@ -14,7 +14,7 @@ func (c *Cluster) Committed(ctx context.Context, group string, tps ...TopicParti
 		byTopic[tp.Topic] = append(byTopic[tp.Topic], tp.Partition)
 	}
 	committed := make(map[TopicPartition]Committed, len(tps))
-	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+	err := c.askCoordinator(ctx, group, "fetch_offset", func(b *sarama.Broker) (sarama.KError, error) {
 		req := sarama.NewOffsetFetchRequest(c.conf.Version, group, byTopic)
 		resp, err := b.FetchOffset(req)
 		if err != nil {
@@ -49,7 +49,7 @@ func (c *Cluster) Committed(ctx context.Context, group string, tps ...TopicParti
 
 // Commit gives a group without members its offsets with their metadata, all of them in one request.
 func (c *Cluster) Commit(ctx context.Context, group string, offsets map[TopicPartition]Committed) error {
-	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+	err := c.askCoordinator(ctx, group, "commit_offset", func(b *sarama.Broker) (sarama.KError, error) {
 		req := sarama.NewOffsetCommitRequest(c.conf, group)
 		for tp, o := range offsets {
 			req.AddBlockWithLeaderEpoch(tp.Topic, tp.Partition, o.Offset, -1, 0, o.Metadata)
@@ -78,7 +78,7 @@ func (c *Cluster) Commit(ctx context.Context, group string, offsets map[TopicPar
 // RemoveMember makes the coordinator forget a static member, so that its lanes move at once instead of after the session
 // timeout. sarama itself never leaves a group with an instance id. A member or group that is not there is fine.
 func (c *Cluster) RemoveMember(ctx context.Context, group, instanceID string) error {
-	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+	err := c.askCoordinator(ctx, group, "leave_group", func(b *sarama.Broker) (sarama.KError, error) {
 		reason := "the replica was removed"
 		resp, err := b.LeaveGroup(&sarama.LeaveGroupRequest{
 			Version: 5,
@@ -108,7 +108,7 @@ func (c *Cluster) RemoveMember(ctx context.Context, group, instanceID string) er
 // heartbeat sends one heartbeat for a member and returns the coordinator's verdict.
 func (c *Cluster) heartbeat(ctx context.Context, group, instanceID, memberID string, generation int32) (sarama.KError, error) {
 	var verdict sarama.KError
-	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+	err := c.askCoordinator(ctx, group, "heartbeat", func(b *sarama.Broker) (sarama.KError, error) {
 		req := &sarama.HeartbeatRequest{Version: 4, GroupId: group, MemberId: memberID, GenerationId: generation}
 		if instanceID != "" {
 			req.GroupInstanceId = &instanceID
@@ -129,14 +129,15 @@ func (c *Cluster) heartbeat(ctx context.Context, group, instanceID, memberID str
 
 // askCoordinator runs one request against the group's coordinator and looks for another one on any trouble. request
 // returns the code the broker answered with, or why there was no answer.
-func (c *Cluster) askCoordinator(ctx context.Context, group string, request func(*sarama.Broker) (sarama.KError, error)) error {
+func (c *Cluster) askCoordinator(ctx context.Context, group, operation string,
+	request func(*sarama.Broker) (sarama.KError, error)) error {
 	err := c.again(ctx, func(ctx context.Context) error {
 		addr, err := c.coordinator(ctx, group)
 		if err != nil {
 			return err
 		}
 		var code sarama.KError
-		err = c.ask(ctx, addr, func(b *sarama.Broker) (err error) {
+		err = c.ask(ctx, addr, operation, func(b *sarama.Broker) (err error) {
 			code, err = request(b)
 			return err
 		})
@@ -165,7 +166,7 @@ func (c *Cluster) coordinator(ctx context.Context, group string) (string, error)
 		return addr, nil
 	}
 	var resp *sarama.FindCoordinatorResponse
-	err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
+	err := c.askAny(ctx, "find_coordinator", func(b *sarama.Broker) (err error) {
 		resp, err = b.FindCoordinator(&sarama.FindCoordinatorRequest{Version: 2, CoordinatorKey: group, CoordinatorType: sarama.CoordinatorGroup})
 		return err
 	})

@@ -102,7 +102,7 @@ func (c *Cluster) listFrom(ctx context.Context, addr string, tps []TopicPartitio
 		req.AddBlock(tp.Topic, tp.Partition, at, 1)
 	}
 	var resp *sarama.OffsetResponse
-	err := c.ask(ctx, addr, func(b *sarama.Broker) (err error) {
+	err := c.ask(ctx, addr, "list_offsets", func(b *sarama.Broker) (err error) {
 		resp, err = b.GetAvailableOffsets(req)
 		return err
 	})

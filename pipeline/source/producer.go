@@ -157,6 +157,13 @@ func (p *Producer) Send(ctx context.Context, records []SideRecord) error {
 	if len(records) == 0 {
 		return nil
 	}
+	began := time.Now()
+	err := p.send(ctx, records)
+	p.cfg.CountCall("produce", began, err)
+	return err
+}
+
+func (p *Producer) send(ctx context.Context, records []SideRecord) error {
 	d := newDelivery()
 	for i := range records {
 		r := &records[i]

@@ -43,7 +43,7 @@ func (f *fetcher) prove(ctx context.Context) error {
 	}
 	began, asked := time.Now(), f.cfg.now()
 	var resp *sarama.MetadataResponse
-	err := f.link.do(ctx, func(b *sarama.Broker) (err error) {
+	err := f.cfg.Cluster.do(ctx, f.link, "metadata", func(b *sarama.Broker) (err error) {
 		resp, err = b.GetMetadata(sarama.NewMetadataRequest(f.cfg.Cluster.conf.Version, []string{f.tp.Topic}))
 		return err
 	})

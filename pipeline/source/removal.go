@@ -24,7 +24,7 @@ type Member struct {
 // Members asks the coordinator for the members of a group, ordered by id. exists is false when it does not know the group:
 // there are neither members nor committed offsets.
 func (c *Cluster) Members(ctx context.Context, group string) (members []Member, exists bool, err error) {
-	err = c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+	err = c.askCoordinator(ctx, group, "describe_group", func(b *sarama.Broker) (sarama.KError, error) {
 		members, exists = nil, false
 		resp, err := b.DescribeGroups(&sarama.DescribeGroupsRequest{Version: 5, Groups: []string{group}})
 		if err != nil {
@@ -63,7 +63,7 @@ func (c *Cluster) GroupExists(ctx context.Context, group string) (bool, error) {
 // DeleteGroup makes the coordinator forget a group and its offsets. A group that is not there is fine; one with members is
 // ErrGroupInUse.
 func (c *Cluster) DeleteGroup(ctx context.Context, group string) error {
-	err := c.askCoordinator(ctx, group, func(b *sarama.Broker) (sarama.KError, error) {
+	err := c.askCoordinator(ctx, group, "delete_group", func(b *sarama.Broker) (sarama.KError, error) {
 		resp, err := b.DeleteGroups(&sarama.DeleteGroupsRequest{Version: 2, Groups: []string{group}})
 		if err != nil {
 			return sarama.ErrNoError, err
@@ -91,7 +91,7 @@ func (c *Cluster) Topics(ctx context.Context) ([]string, error) {
 	var names []string
 	err := c.again(ctx, func(ctx context.Context) error {
 		names = nil
-		return c.askAny(ctx, func(b *sarama.Broker) error {
+		return c.askAny(ctx, "metadata", func(b *sarama.Broker) error {
 			resp, err := b.GetMetadata(sarama.NewMetadataRequest(c.conf.Version, nil))
 			if err != nil {
 				return err
@@ -139,7 +139,7 @@ func (c *Cluster) deleteTopic(ctx context.Context, name string) error {
 	}
 	req := sarama.NewDeleteTopicsRequest(c.conf.Version, []string{name}, c.cfg.RequestTimeout)
 	var resp *sarama.DeleteTopicsResponse
-	err := c.ask(ctx, addr, func(b *sarama.Broker) (err error) {
+	err := c.ask(ctx, addr, "delete_topic", func(b *sarama.Broker) (err error) {
 		resp, err = b.DeleteTopics(req)
 		return err
 	})

@@ -39,7 +39,7 @@ func (c *Cluster) describeTopic(ctx context.Context, topic string, names ...stri
 	}
 	err = c.again(ctx, func(ctx context.Context) error {
 		var resp *sarama.DescribeConfigsResponse
-		err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
+		err := c.askAny(ctx, "describe_topic", func(b *sarama.Broker) (err error) {
 			resp, err = b.DescribeConfigs(req)
 			return err
 		})
@@ -78,7 +78,7 @@ func (c *Cluster) SetTopic(ctx context.Context, topic, name, value string) error
 	}
 	err := c.again(ctx, func(ctx context.Context) error {
 		var resp *sarama.IncrementalAlterConfigsResponse
-		err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
+		err := c.askAny(ctx, "alter_topic", func(b *sarama.Broker) (err error) {
 			resp, err = b.IncrementalAlterConfigs(req)
 			return err
 		})

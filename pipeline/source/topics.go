@@ -57,7 +57,7 @@ func (c *Cluster) topic(ctx context.Context, name string, since time.Time) (topi
 	}
 	asked := time.Now()
 	var resp *sarama.MetadataResponse
-	err := c.askAny(ctx, func(b *sarama.Broker) (err error) {
+	err := c.askAny(ctx, "metadata", func(b *sarama.Broker) (err error) {
 		resp, err = b.GetMetadata(sarama.NewMetadataRequest(c.conf.Version, []string{name}))
 		return err
 	})
@@ -205,7 +205,7 @@ func (c *Cluster) createTopic(ctx context.Context, spec TopicSpec) error {
 	}
 	req := sarama.NewCreateTopicsRequest(c.conf.Version, map[string]*sarama.TopicDetail{spec.Name: detail}, c.cfg.RequestTimeout, false)
 	var resp *sarama.CreateTopicsResponse
-	err := c.ask(ctx, addr, func(b *sarama.Broker) (err error) {
+	err := c.ask(ctx, addr, "create_topic", func(b *sarama.Broker) (err error) {
 		resp, err = b.CreateTopics(req)
 		return err
 	})

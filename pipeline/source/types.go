@@ -63,6 +63,8 @@ type Batch struct {
 	Traced []Traced
 	// Asked is when the fetch was sent, and Fetched when its answer was there.
 	Asked, Fetched time.Time
+	// Stamps say when records of the batch were stamped: a sample in which every record has its weight. Nothing is decided by them.
+	Stamps []Stamp
 	// Next is the position after the batch. "Everything below E has been read" is exactly Next >= E.
 	Next int64
 	// HighWatermark, LastStable and LogStart as of this fetch; -1 when the broker did not say.

@@ -20,7 +20,7 @@ var ErrHasState = errors.New("the lane has state")
 // ARGV[2] "1": a fenced lane is begun anew
 // ARGV[3...] field, value, ... of the meta
 // Answers the owner that stands in the way, "" when the lane was begun
-var beginLaneScript = newScript(`
+var beginLaneScript = newScript("begin_lane", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner == ARGV[1] then return '' end
 if owner and not (ARGV[2] == '1' and string.sub(owner, 1, 8) == 'removed:') then return owner end

@@ -14,6 +14,7 @@ import (
 
 	"millrace/pipeline/address"
 	"millrace/pipeline/credential"
+	"millrace/pipeline/measure"
 )
 
 // The client would print what every call returns as an error anyway.
@@ -53,6 +54,8 @@ type Config struct {
 	// PoolSize is how many connections each node gets: lanes commit concurrently, one connection each. Pipelines have as many once
 	// more.
 	PoolSize int
+
+	Calls *measure.Server // counts calls; nil: nobody does
 }
 
 // DefaultConfig returns a configuration for a Redis on this machine.
@@ -184,6 +187,9 @@ func NewClient(cfg Config) (redis.UniversalClient, error) {
 		cluster.AddHook(topologyHook{cluster})
 	}
 	client.AddHook(refusalHook{})
+	if cfg.Calls != nil {
+		client.AddHook(callsHook{cfg.Calls})
+	}
 	return client, nil
 }
 

@@ -15,7 +15,7 @@ import (
 // ARGV[1] revision
 // ARGV[2] ms to keep them, at most 0 to unlink them now
 // ARGV[3] edition
-var expireScript = newScript(`
+var expireScript = newScript("expire", `
 local shown = redis.call('HMGET', KEYS[1], 'current', 'final', 'edition')
 if shown[1] then
 	local edition = tonumber(shown[3] or '1')

@@ -15,7 +15,7 @@ import (
 // ARGV[3] token
 // ARGV[4] time to live, ms
 // Answers {1 if held, worker, queue, token, remaining ms} of the holder
-var acquireLeaseScript = newScript(`
+var acquireLeaseScript = newScript("acquire_lease", `
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local h = redis.call('HMGET', KEYS[1], 'worker', 'queue', 'token', 'until')
@@ -32,7 +32,7 @@ return {1, ARGV[1], ARGV[2], ARGV[3], ttl}
 //
 // KEYS[1] lease
 // ARGV[1] token
-var releaseLeaseScript = newScript(`
+var releaseLeaseScript = newScript("release_lease", `
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then return redis.call('UNLINK', KEYS[1]) end
 return 0
 `)
@@ -40,7 +40,7 @@ return 0
 // readLeaseScript answers {1, worker, queue, token, remaining ms}, or {0} when the lease is free or expired.
 //
 // KEYS[1] lease
-var readLeaseScript = newScript(`
+var readLeaseScript = newScript("read_lease", `
 local h = redis.call('HMGET', KEYS[1], 'worker', 'queue', 'token', 'until')
 if not h[3] then return {0} end
 local t = redis.call('TIME')

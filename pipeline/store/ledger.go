@@ -17,7 +17,7 @@ import (
 // ARGV[2] row
 // ARGV[3] 1 if the row is final, else 0
 // ARGV[4] edition
-var flipScript = newScript(`
+var flipScript = newScript("flip", `
 local shown = redis.call('HMGET', KEYS[1], 'current', 'final', 'edition')
 if shown[1] then
 	local edition = tonumber(shown[3] or '1')
@@ -38,7 +38,7 @@ return 1
 // publishedScript answers {edition, current revision, its row}, or {} when nothing was published.
 //
 // KEYS[1] ledger
-var publishedScript = newScript(`
+var publishedScript = newScript("published", `
 local shown = redis.call('HMGET', KEYS[1], 'edition', 'current')
 if not shown[2] then return {} end
 return {shown[1] or '1', shown[2], redis.call('HGET', KEYS[1], 'row:' .. shown[2])}
@@ -50,7 +50,7 @@ return {shown[1] or '1', shown[2], redis.call('HGET', KEYS[1], 'row:' .. shown[2
 // KEYS[2...] revisions
 // ARGV[1] the highest of them
 // ARGV[2] the lowest
-var trimScript = newScript(`
+var trimScript = newScript("trim", `
 for rev = tonumber(ARGV[2]), tonumber(ARGV[1]) do redis.call('HDEL', KEYS[1], 'row:' .. rev) end
 local unlinked = redis.call('UNLINK', unpack(KEYS, 2))
 local trimmed = redis.call('HGET', KEYS[1], 'trimmed')

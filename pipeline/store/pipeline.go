@@ -18,7 +18,7 @@ const requestsKept = 1000
 // ARGV[4] "1" if the change brings a spec
 // ARGV[5...] field, value, ...
 // Answers {generation of the request, {field, value, ...}}
-var setCtlScript = newScript(`
+var setCtlScript = newScript("set_ctl", `
 local done = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if done then return {string.format('%.0f', tonumber(done)), redis.call('HGETALL', KEYS[1])} end
 local gen = math.max(tonumber(redis.call('HGET', KEYS[1], 'gen') or '0'), tonumber(ARGV[2])) + 1

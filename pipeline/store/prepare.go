@@ -25,7 +25,7 @@ const preparedFor = 7 * 24 * time.Hour
 // ARGV[1] attempt
 // ARGV[2] ms to keep it unless it is shown
 // Answers {1, header, pages, attempt} of the complete revision, or {0}
-var beginScript = newScript(`
+var beginScript = newScript("begin", `
 local done = redis.call('HMGET', KEYS[1], 'header', 'pages', 'attempt')
 if done[2] then return {1, done[1], done[2], done[3]} end
 redis.call('UNLINK', KEYS[1])
@@ -40,7 +40,7 @@ return {0}
 // ARGV[1] attempt
 // ARGV[2] page field
 // ARGV[3] page
-var pageScript = newScript(`
+var pageScript = newScript("page", `
 local r = redis.call('HMGET', KEYS[1], 'attempt', 'pages')
 if r[1] ~= ARGV[1] or r[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
@@ -54,7 +54,7 @@ return 1
 // ARGV[1] attempt
 // ARGV[2] number of pages
 // ARGV[3] header
-var completeScript = newScript(`
+var completeScript = newScript("complete", `
 local r = redis.call('HMGET', KEYS[1], 'attempt', 'pages')
 if r[1] ~= ARGV[1] then return 0 end
 if r[2] then return 1 end
@@ -118,7 +118,7 @@ func (s *Store) Prepare(ctx context.Context, id WindowID, rev int,
 //
 // KEYS[1] revision
 // ARGV[1] attempt
-var discardScript = newScript(`
+var discardScript = newScript("discard", `
 if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[1] then return 0 end
 return redis.call('UNLINK', KEYS[1])
 `)

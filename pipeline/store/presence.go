@@ -31,7 +31,7 @@ func (p Present) field() string {
 // ARGV[2] "beat version"
 // ARGV[3] body
 // ARGV[4] ms to keep both unless somebody beats
-var beatScript = newScript(`
+var beatScript = newScript("beat", `
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -45,7 +45,7 @@ return redis.call('HGETALL', KEYS[1])
 // KEYS[2] bodies
 // ARGV[1] id
 // ARGV[2] "beat version"; "" removes it wherever it stands
-var buryScript = newScript(`
+var buryScript = newScript("bury", `
 if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[2], ARGV[1])
 return redis.call('HDEL', KEYS[1], ARGV[1])

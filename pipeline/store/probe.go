@@ -13,7 +13,7 @@ import (
 // no writes (a replica, a full one, one that cannot save) refuses it.
 //
 // KEYS[1] probe
-var probeScript = newScript(`
+var probeScript = newScript("probe", `
 redis.call('SET', KEYS[1], '1', 'PX', 1000)
 return redis.call('UNLINK', KEYS[1])
 `)

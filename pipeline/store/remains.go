@@ -139,7 +139,7 @@ func (s *Store) KeyBytes(ctx context.Context, keys []PipelineKey) ([]int64, erro
 //
 // KEYS[1] meta
 // KEYS[2...] keys of the lane
-var deleteScript = newScript(`
+var deleteScript = newScript("delete", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and string.sub(owner, 1, 8) ~= 'removed:' then return 0 end
 return redis.call('UNLINK', unpack(KEYS, 2))
@@ -221,7 +221,7 @@ func (s *Store) DeleteControl(ctx context.Context, pipeline string) error {
 //
 // KEYS leases
 // ARGV their numbers
-var leasesScript = newScript(`
+var leasesScript = newScript("leases", `
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local held = {}

@@ -33,7 +33,7 @@ func (t Token) Removed() bool { return strings.HasPrefix(string(t), removedPrefi
 // ARGV[3] state id of a new meta
 // ARGV[4...] field, value, ... of a new meta
 // Answers the owner before, "" when there was no meta
-var fenceScript = newScript(`
+var fenceScript = newScript("fence", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and string.sub(owner, 1, 8) == 'removed:' then return owner end
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -48,7 +48,7 @@ return owner or ''
 // unfenceScript deletes the meta of a lane if a removal owns it. Answers 1 if the meta is gone afterwards.
 //
 // KEYS[1] meta
-var unfenceScript = newScript(`
+var unfenceScript = newScript("unfence", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and string.sub(owner, 1, 8) ~= 'removed:' then return 0 end
 redis.call('UNLINK', KEYS[1])
@@ -60,7 +60,7 @@ return 1
 // KEYS[1] meta
 // ARGV[1] owner
 // ARGV[2] offset of a lane that has never committed
-var abandonScript = newScript(`
+var abandonScript = newScript("abandon", `
 local m = redis.call('HMGET', KEYS[1], 'owner', 'offset')
 if m[1] ~= ARGV[1] or m[2] ~= ARGV[2] then return 0 end
 return redis.call('UNLINK', KEYS[1])

@@ -24,7 +24,7 @@ const mostBuckets = 1024
 // ARGV[7] buckets per slice of another one
 // ARGV[8...] field, value, ... of the new meta
 // Answers the meta as field, value, ...
-var replaceScript = newScript(`
+var replaceScript = newScript("replace", `
 local m = redis.call('HMGET', KEYS[1], 'owner', 'state', 'cursor')
 local owner, state = m[1] or '', m[2] or ARGV[2]
 if string.sub(owner, 1, 8) == 'removed:' then return {@removed@, owner} end

@@ -27,9 +27,9 @@ const (
 	statusPartial   = -9
 )
 
-// newScript returns a script whose @name@ marks are replaced by the constants above.
-func newScript(src string) *redis.Script {
-	return redis.NewScript(scriptConstants.Replace(src))
+// newScript returns a script whose @name@ marks are replaced by the constants above. name is what its metric calls it.
+func newScript(name, src string) *redis.Script {
+	return named(name, redis.NewScript(scriptConstants.Replace(src)))
 }
 
 // run executes script by its hash, by its source when the server does not know it, and returns the reply as an array.

@@ -50,7 +50,7 @@ const (
 // ARGV[4] new owner
 // ARGV[5...] field, value, ... of a new meta
 // Answers the meta as field, value, ...
-var acquireScript = newScript(`
+var acquireScript = newScript("acquire", `
 local m = redis.call('HMGET', KEYS[1], 'owner', 'format', 'state', 'dropped_under')
 if not m[1] then
 	if ARGV[3] ~= '' then return {@fenced@, ''} end
@@ -90,7 +90,7 @@ return redis.call('HGETALL', KEYS[1])
 // then for each write: slice ("" if registered by the write before), slice end, number of values, key, entry, ...
 // then folds: slice, stat, ...
 // then meta: field, value, ... up to the end
-var applyScript = redis.NewScript(applySource)
+var applyScript = named("apply", redis.NewScript(applySource))
 
 // applySource is kept beside its script because a pipeline cannot fall back from the hash to the source by itself.
 var applySource = scriptConstants.Replace(`
@@ -157,7 +157,7 @@ return @applied@
 // KEYS[1] meta
 // KEYS[2] slices
 // KEYS[3] folds
-var viewScript = newScript(`
+var viewScript = newScript("view", `
 return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1), redis.call('HGETALL', KEYS[3])}
 `)
 
@@ -169,7 +169,7 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('ZRANGE', KEYS[2], 0, -1), re
 // ARGV[1] field
 // ARGV[2] value, ms
 // ARGV[3] owner, empty for a lane that nobody has begun
-var raiseScript = newScript(`
+var raiseScript = newScript("raise", `
 local owner = redis.call('HGET', KEYS[2], 'owner') or ''
 if owner ~= ARGV[3] then return {@fenced@, owner} end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
@@ -183,7 +183,7 @@ return redis.call('HMGET', KEYS[1], 'seal_before', 'drop_before', 'rewrite')
 // KEYS[2] meta
 // ARGV[1] owner
 // ARGV[2] request
-var askScript = newScript(`
+var askScript = newScript("ask", `
 if redis.call('HGET', KEYS[2], 'owner') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'rewrite', ARGV[2])
 return 1

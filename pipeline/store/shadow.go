@@ -52,7 +52,7 @@ type ShadowGuard struct {
 // ARGV[3] checksum of the plan
 // ARGV[4] plan
 // Answers the guard as field, value, ...
-var beginShadowScript = newScript(`
+var beginShadowScript = newScript("begin_shadow", `
 if redis.call('EXISTS', KEYS[1]) == 0 then
 	redis.call('HSET', KEYS[1], 'owner', '', 'begun', ARGV[1], 'rate', ARGV[2], 'plan', ARGV[3], 'checksum', '')
 	redis.call('SET', KEYS[2], ARGV[4])
@@ -66,7 +66,7 @@ return redis.call('HGETALL', KEYS[1])
 // ARGV[1] owner that was read
 // ARGV[2] new owner
 // Answers the guard as field, value, ..., or {status, owner}
-var takeShadowScript = newScript(`
+var takeShadowScript = newScript("take_shadow", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner then return {@nometa@, ''} end
 if string.sub(owner, 1, 8) == 'removed:' then return {@removed@, owner} end
@@ -83,7 +83,7 @@ return redis.call('HGETALL', KEYS[1])
 // ARGV[2] 1 to begin with an empty hash
 // ARGV[3...] field, value, ...
 // Answers 1, or {status, owner}
-var writeShadowScript = newScript(`
+var writeShadowScript = newScript("write_shadow", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner then return {@nometa@, ''} end
 if owner ~= ARGV[1] then return {string.sub(owner, 1, 8) == 'removed:' and @removed@ or @fenced@, owner} end
@@ -98,7 +98,7 @@ return @applied@
 //
 // KEYS[1] guard
 // ARGV[1] rate
-var rateShadowScript = newScript(`
+var rateShadowScript = newScript("rate_shadow", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner then return {@nometa@, ''} end
 if string.sub(owner, 1, 8) == 'removed:' then return {@removed@, owner} end
@@ -110,7 +110,7 @@ return @applied@
 //
 // KEYS[1] guard
 // ARGV[1] token
-var fenceShadowScript = newScript(`
+var fenceShadowScript = newScript("fence_shadow", `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and string.sub(owner, 1, 8) ~= 'removed:' then redis.call('HSET', KEYS[1], 'owner', ARGV[1]) end
 return @applied@
@@ -354,7 +354,7 @@ func (s *Store) Shadows(ctx context.Context, pipeline string) ([]ShadowEntry, er
 // ARGV[1] id
 // ARGV[2] now, ms
 // ARGV[3] what was ended before is forgotten, ms
-var unregisterScript = newScript(`
+var unregisterScript = newScript("unregister", `
 local entry = redis.call('HGET', KEYS[1], ARGV[1])
 if entry and string.sub(entry, 1, 1) ~= '-' then redis.call('HSET', KEYS[1], ARGV[1], '-' .. ARGV[2]) end
 local all = redis.call('HGETALL', KEYS[1])

@@ -32,7 +32,7 @@ const (
 // ARGV[3] slice and trace context
 // ARGV[4] how many are kept
 // ARGV[5] ms until they expire
-var noteTraceScript = newScript(`
+var noteTraceScript = newScript("note_trace", `
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[3])
 local old = redis.call('ZRANGE', KEYS[2], 0, -1 - ARGV[4])

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"millrace/pipeline/measure"
 )
 
 // Pending is a batch on its way to the disk.
@@ -34,11 +37,29 @@ func (p Pending) Wait(ctx context.Context) error {
 // Errors: ErrFull, ErrNoSpace (both: nothing was appended, try again later), ErrTooLarge, ErrFailed, ErrClosed, or ctx's
 // (the batch may become durable).
 func (l *Log) Append(ctx context.Context, records ...Record) (uint64, error) {
+	began := time.Now()
 	p, err := l.Submit(ctx, records...)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = p.Wait(ctx)
 	}
-	return p.first, p.Wait(ctx)
+	l.countCall("append", began, err)
+	return p.first, err
+}
+
+// countCall counts an append or a sync. One that its caller has given up says nothing about the disk.
+func (l *Log) countCall(operation string, began time.Time, err error) {
+	outcome := measure.Failed
+	switch {
+	case err == nil:
+		outcome = measure.OK
+	case errors.Is(err, ErrFull), errors.Is(err, ErrNoSpace), errors.Is(err, ErrTooLarge):
+		outcome = measure.Refused
+	case errors.Is(err, context.DeadlineExceeded):
+		outcome = measure.Timeout
+	case errors.Is(err, context.Canceled):
+		return
+	}
+	l.cfg.Calls.Done(operation, outcome, time.Since(began))
 }
 
 // Submit is Append without the wait. It returns as soon as the records are copied, and waits only while the disk is more

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"millrace/pipeline/measure"
 )
 
 // Backend is how bytes reach the disk.
@@ -58,6 +60,8 @@ type Config struct {
 	AsideAge   time.Duration
 	// FS is the file system. Default OS.
 	FS FS
+	// Calls counts appends and syncs. Nil: nobody does.
+	Calls *measure.Server
 }
 
 // DefaultBackend is what docs/wal-format.md's measurements favour.

@@ -95,6 +95,7 @@ func (l *Log) flush(st *stage) error {
 	began := time.Now()
 	err := seg.dev.Sync(from, st.start+int64(len(buf))-from)
 	took := time.Since(began)
+	l.countCall("sync", began, err)
 	l.mu.Lock()
 	l.stats.Syncs++
 	l.stats.SyncTime += took

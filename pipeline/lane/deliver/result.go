@@ -16,6 +16,7 @@ type Result struct {
 	Unsent    int64 // records of a journal that are lost with their side records; such a result says nothing else
 	Err       error // nil, or an error that breaks the chain: see BreaksChain
 	Took      time.Duration
+	At        time.Time // when it was acknowledged
 	Requests  Requests
 }
 

@@ -31,7 +31,8 @@ func (c *Committer) retry(ctx context.Context, commit *fold.Commit) Result {
 			c.failed(nil)
 		}
 		if err == nil || store.IsFinal(err) || ctx.Err() != nil {
-			return Result{Commit: commit, Journaled: journaled, Err: err, Took: time.Since(began)}
+			now := time.Now()
+			return Result{Commit: commit, Journaled: journaled, Err: err, Took: now.Sub(began), At: now}
 		}
 		c.failed(err)
 		if pause < longest || c.attempts.journal == nil {

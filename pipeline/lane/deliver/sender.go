@@ -75,7 +75,8 @@ func (s *Sender) Drain(ctx context.Context) (r Result, err error) {
 	began := time.Now()
 	step, err := s.cfg.Journal.Tail.Drain(ctx, s.deps.Store, s.drained)
 	reportDrained(ctx, s.deps.route(), step, err)
-	r = Result{InRedis: step.Meta != nil, Reached: progressOf(step), Took: time.Since(began), Requests: NoRequests}
+	now := time.Now()
+	r = Result{InRedis: step.Meta != nil, Reached: progressOf(step), Took: now.Sub(began), At: now, Requests: NoRequests}
 	if r.InRedis && err == nil {
 		r.Requests = s.readRequests(ctx)
 	}
