@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"millrace/activities"
 	"millrace/internal/admin"
 	"millrace/internal/build"
@@ -20,6 +22,7 @@ import (
 	"millrace/internal/telemetry"
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -65,13 +68,14 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 	deps := temporalDeps{
 		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
 		Servers: servers{p.store, p.cluster}, Closers: p.closers, Tokens: lanes{p.store, p.cluster},
-		Remains: remains{p.store, p.cluster, cfg.Kafka}, Stocks: stocks{p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
-		Shadows:    shadows{p.store, p.cluster, cfg.Temporal.Worker, cfg.Log},
+		Remains: remains{p.store, p.cluster, p.cfg.Kafka}, Stocks: stocks{p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
+		Shadows:    shadows{p.store, p.cluster, p.measure, cfg.Temporal.Worker, cfg.Log},
 		Recoveries: p.engines, Levels: p.engines, Tell: p.engines.setTeller, Ready: p.setReady, Host: p.setHost,
 	}
 	if p.disk != nil {
 		deps.Journal = p.disk
 	}
+	deps.Ask = p.asks.run
 	deps.Presence, deps.Seats = p.presence, p.engines.seats
 	return runTemporal(ctx, deps, p.cfg.Temporal)
 }
@@ -88,7 +92,13 @@ type process struct {
 	disk    *disk // nil without a WAL directory
 
 	presence *presence
+	measure  *measure.Process
 	metrics  *telemetry.Registry
+	polls    *polls
+	asks     *orchestration
+	memory   *redisMemory
+	asking   sync.WaitGroup // goroutines that ask for metrics
+	stop     context.CancelFunc
 	server   *admin.Server // nil without an admin address
 
 	mu  sync.Mutex
@@ -99,6 +109,9 @@ func (p *process) connect(ctx context.Context) (err error) {
 	if err := p.cfg.Temporal.Validate(); err != nil {
 		return err
 	}
+	p.measure = measure.NewProcess()
+	p.cfg.Kafka.Calls, p.cfg.Redis.Calls = p.measure.CallsTo("kafka"), p.measure.CallsTo("redis")
+	p.cfg.WAL.Calls = p.measure.CallsTo("wal")
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	client, err := store.NewClient(p.cfg.Redis)
@@ -124,7 +137,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	}
 	out := &outlets{wanted: p.store.PipelineCtl, log: p.log, made: make(map[string]*outlet)}
 	p.engines = &engines{
-		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, outlets: out, thresholds: p.cfg.Breaker, prober: prober, storm: p.cfg.Storm,
+		kafka: p.cfg.Kafka, store: p.store, disk: p.disk, measure: p.measure, outlets: out, thresholds: p.cfg.Breaker, prober: prober, storm: p.cfg.Storm,
 		worker: p.cfg.Temporal.Worker, process: p.cfg.Temporal.Process, log: p.log, running: make(map[replica]*hot),
 	}
 	out.ping = func(ctx context.Context, topic string) error {
@@ -136,7 +149,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	}
 	p.presence = newPresence(p.store, leases{p.store}, p.cfg.Temporal.namespace(),
 		contract.HostQueue(p.cfg.Temporal.Process), p.cfg.Temporal.Worker, p.disk != nil, p.log)
-	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, out, p.cfg.Temporal.Worker, p.presence.archives.requireShared, p.log)
+	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, p.measure, out, p.cfg.Temporal.Worker, p.presence.archives.requireShared, p.log)
 	return nil
 }
 
@@ -152,6 +165,21 @@ func (p *process) observe() error {
 	p.metrics.ObserveBreakers(p.engines.guards)
 	p.metrics.ObserveKept(p.closers.kept)
 	p.metrics.ObserveConditions(p.conditionCounts)
+	p.metrics.ObserveMeasures(p.measure)
+	p.metrics.ObserveClosing(p.closers.closing)
+	if p.disk != nil {
+		p.metrics.ObserveWAL(p.disk.Stats, p.disk.Level, func() int64 { return p.disk.Journal.Accounts().Pending.Commits })
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	p.memory = &redisMemory{store: p.store}
+	p.asking.Go(func() { p.memory.run(ctx) })
+	p.metrics.ObserveRedis(p.memory.server, p.pipelineMemory)
+	p.polls, p.asks = newPolls(), &orchestration{pipelines: p.closers.pipelines, log: p.log}
+	p.metrics.ObserveTemporal(p.polls.all, p.asks.last)
+	options := &p.cfg.Temporal.Client
+	options.MetricsHandler = p.metrics.TemporalHandler()
+	options.ConnectionOptions.DialOptions = append(options.ConnectionOptions.DialOptions, grpc.WithChainUnaryInterceptor(p.polls.intercept))
 	if p.cfg.Admin.Addr == "" {
 		return nil
 	}
@@ -194,6 +222,10 @@ func (p *process) close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		errs = append(errs, p.server.Close(ctx))
+	}
+	if p.stop != nil {
+		p.stop()
+		p.asking.Wait()
 	}
 	if p.metrics != nil {
 		errs = append(errs, p.metrics.Close(context.Background()))

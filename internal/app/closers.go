@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/profile"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
@@ -32,16 +34,18 @@ type closers struct {
 	kafka   source.Config
 	cluster *source.Cluster
 	store   *store.Store
+	measure *measure.Process
 	outlets *outlets
 	by      string
 	log     *slog.Logger
 	shared  func(ctx context.Context, dir string) error // see result.Archives
 	create  func(*spec.Spec) (*closer, error)
 
-	mu   sync.Mutex
-	made map[closerKey]*closer
-	stop context.CancelFunc
-	work sync.WaitGroup
+	mu       sync.Mutex
+	made     map[closerKey]*closer
+	upToDate map[string]time.Time // by pipeline, when a round last left nothing due
+	stop     context.CancelFunc
+	work     sync.WaitGroup
 }
 
 // closerKey is who shares a closer.
@@ -56,10 +60,11 @@ const (
 	sweepEvery = 2 * time.Second
 )
 
-func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, out *outlets, by string,
+func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, of *measure.Process, out *outlets, by string,
 	shared func(ctx context.Context, dir string) error, log *slog.Logger) *closers {
 	c := &closers{
-		kafka: kafka, cluster: cluster, store: state, outlets: out, by: by, shared: shared, log: log, made: make(map[closerKey]*closer),
+		kafka: kafka, cluster: cluster, store: state, measure: of, outlets: out, by: by, shared: shared, log: log,
+		made: make(map[closerKey]*closer), upToDate: make(map[string]time.Time),
 	}
 	c.create = c.newCloser
 	c.start()
@@ -87,7 +92,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
-		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s),
+		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s), Measure: c.measure.Pipeline(s.Name),
 	})
 	if err != nil {
 		return nil, permanent(err)
@@ -120,7 +125,11 @@ func (c *closers) Closer(_ context.Context, s *spec.Spec, run string) (activitie
 		if made.outlet, err = c.outlets.of(s.Name); err != nil {
 			return nil, nil, err
 		}
+		made.upToDate = func() { c.noteUpToDate(s.Name) }
 		c.made[key] = made
+	}
+	if _, known := c.upToDate[s.Name]; !known {
+		c.upToDate[s.Name] = time.Now()
 	}
 	made.users++
 	return made, func() {
@@ -156,6 +165,7 @@ func (c *closers) sweep(now time.Time) {
 		idle = append(idle, made)
 		delete(c.made, key)
 	}
+	maps.DeleteFunc(c.upToDate, func(name string, _ time.Time) bool { return !wanted[name] })
 	c.outlets.retain(now, wanted)
 	c.mu.Unlock()
 	for _, made := range idle {
@@ -234,6 +244,8 @@ type closer struct {
 	by      string // the worker, for people
 	log     *slog.Logger
 
+	upToDate func() // is told of a round that left nothing due
+
 	users int       // guarded by closers.mu, as left is
 	left  time.Time // when the last user was done
 
@@ -241,6 +253,7 @@ type closer struct {
 	skipped map[window.Ref]struct{}
 	kept    *report.Kept             // as of the last round that counted it
 	last    contract.CloseDueDetails // of the last round: what hinders it
+	open    int                      // windows that lanes held events of in the last round that looked
 	looked  time.Time                // when that was; zero for one that has had no round
 }
 
@@ -291,6 +304,12 @@ func (c *closer) round(ctx context.Context, skip []report.WindowRef) (report.Rou
 		c.mu.Lock()
 		c.kept = told.Kept
 		c.mu.Unlock()
+	}
+	c.mu.Lock()
+	c.open = told.Open
+	c.mu.Unlock()
+	if len(told.Failed)+len(told.Pending)+len(told.Incidents)+len(told.Kafka)+len(skip) == 0 && told.Due < result.DefaultMaxPerRound {
+		c.upToDate()
 	}
 	for _, t := range told.Incidents {
 		c.log.Error("incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Problem)

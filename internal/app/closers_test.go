@@ -39,7 +39,7 @@ func working(t *testing.T, test func(t *testing.T, w *workshop)) {
 			},
 			follow: func(ctx context.Context, _ string, _ activities.Level) { <-ctx.Done() },
 		}
-		w.closers = &closers{outlets: out, log: quiet, made: make(map[closerKey]*closer)}
+		w.closers = &closers{outlets: out, log: quiet, made: make(map[closerKey]*closer), upToDate: make(map[string]time.Time)}
 		w.create = func(s *spec.Spec) (*closer, error) {
 			f := &fakeWindows{}
 			w.made = append(w.made, f)

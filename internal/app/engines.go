@@ -16,6 +16,7 @@ import (
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -33,6 +34,7 @@ type engines struct {
 	kafka      source.Config
 	store      *store.Store
 	disk       *disk // nil: no WAL directory
+	measure    *measure.Process
 	outlets    *outlets
 	thresholds breaker.Thresholds
 	prober     *breaker.Prober // of Redis, for all hot paths of the process
@@ -98,7 +100,7 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	h.orders = &obedience{m: g.Machine, dependency: report.DependencyRedis, log: e.log}
 	known := make(chan struct{})
 	cfg := engine.Config{
-		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm,
+		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm, Measure: e.measure.Pipeline(s.Name),
 		Log: e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
 		Announce: func(b report.RecoveryBatch) {
 			<-known // whoever hears of the batch will ask for its steps

@@ -13,6 +13,7 @@ import (
 	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/profile"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
@@ -30,6 +31,7 @@ import (
 type shadows struct {
 	store   *store.Store
 	cluster *source.Cluster
+	measure *measure.Process
 	by      string // the worker, for people
 	log     *slog.Logger
 }
@@ -164,11 +166,13 @@ func (s shadows) Read(ctx context.Context, own, with *spec.Spec, ask contract.Re
 	if ask.Recount {
 		cfg.Audit = audit.New(audit.Config{Spec: own, Kafka: s.cluster, View: s.store})
 	}
+	began := time.Now()
 	var found shadow.Result
 	pprof.Do(ctx, profile.OfPipeline(profile.Shadow, ask.Pipeline), func(ctx context.Context) { found, err = shadow.Run(ctx, cfg) })
 	if err != nil {
 		return contract.ReplaySummary{}, s.unreadable(ctx, ask.ReplayRef, err)
 	}
+	s.measure.Pipeline(ask.Pipeline).Replay.Observe(time.Since(began))
 	return s.summarize(ctx, ask, found)
 }
 

@@ -43,6 +43,8 @@ type temporalDeps struct {
 	// Presence tells the fleet of this process, and watches it; Seats are its hot paths. Nil: it does neither.
 	Presence *presence
 	Seats    func(*activities.Host) ([]seat, bool)
+	// Ask asks Temporal, until its context ends, for what only workflows know. Nil: nobody does.
+	Ask func(ctx context.Context, temporal asked)
 	// Host is told the owner of the hot paths once, before anything runs: it knows their status.
 	Host func(*activities.Host)
 	// Tell is told once, before anything runs, who tells Temporal of recoveries and degradations and asks it. Nil: nobody does.
@@ -77,6 +79,7 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	}
 	defer stopTelling()
 	defer deps.attend(temporal, host, cfg)()
+	defer deps.ask(ctx, temporal)()
 	f := &fleet{deps: deps, cfg: cfg, client: temporal, watch: watch, host: host, search: search}
 	workers := f.serve(ctx)
 
@@ -115,6 +118,20 @@ func tell(temporal starting, watch activities.Watch, deps temporalDeps, cfg Temp
 			deps.Log.Warn("recovery reports not closed cleanly", "error", err)
 		}
 	}, nil
+}
+
+// ask begins to ask Temporal for what only workflows know. stop ends that.
+func (d *temporalDeps) ask(ctx context.Context, temporal client.Client) (stop func()) {
+	if d.Ask == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { d.Ask(ctx, temporal) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // attend begins to tell the fleet of this process. stop is to be called after the hot paths have ended.

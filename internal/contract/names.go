@@ -14,6 +14,14 @@ const (
 	WorkflowCompact      = "Compact"
 )
 
+// WorkflowTypes are the types of all workflows.
+func WorkflowTypes() []string {
+	return []string{
+		WorkflowPipeline, WorkflowReplica, WorkflowCloseWindows, WorkflowCloseWindow, WorkflowRecoverLanes, WorkflowDegrade,
+		WorkflowReplayWAL, WorkflowRemove, WorkflowReplay, WorkflowCompact,
+	}
+}
+
 // Activity names are bare method names, unique over all activity structs.
 const (
 	ActivityCheckStore     = "CheckStore"

@@ -23,11 +23,11 @@ func TestBreakersAreObserved(t *testing.T) {
 		}
 	})
 	require.Equal(t, map[string]float64{
-		"millrace_dependency_level dependency=redis pipeline=p replica=1":                     2,
-		"millrace_dependency_level dependency=results pipeline=p replica=1":                   0,
-		"millrace_dependency_breaker dependency=redis pipeline=p replica=1 state=open":        1,
-		"millrace_dependency_breaker dependency=results pipeline=p replica=1 state=closed":    1,
-		"millrace_dependency_override dependency=redis override=open pipeline=p replica=1":    1,
+		"millrace_dependency_level dependency=redis pipeline=p replica=1":                           2,
+		"millrace_dependency_level dependency=results pipeline=p replica=1":                         0,
+		"millrace_dependency_breaker dependency=redis pipeline=p replica=1 state=open":              1,
+		"millrace_dependency_breaker dependency=results pipeline=p replica=1 state=closed":          1,
+		"millrace_dependency_override dependency=redis override=open pipeline=p replica=1":          1,
 		"millrace_dependency_changes_total dependency=redis level=normal pipeline=p replica=1":      0,
 		"millrace_dependency_changes_total dependency=redis level=journal pipeline=p replica=1":     2,
 		"millrace_dependency_changes_total dependency=redis level=throttled pipeline=p replica=1":   1,

@@ -68,7 +68,7 @@ var (
 	recoveryStep = &Definition{"millrace.recovery.step.duration", Histogram, seconds, with(ofPipeline, "step"),
 		"Time that a step of a lane's recovery took: journal replays what was journalled, restore reads the state from Redis"}
 	replayDuration = &Definition{"millrace.replay.duration", Histogram, seconds, ofPipeline,
-		"Time that a lane of a replay or recount took to read its part of the log again"}
+		"Time that a replay or recount took to read its part of the log again and to compare"}
 	callDuration = &Definition{"millrace.call.duration", Histogram, seconds, []string{"server", "operation", "outcome"},
 		"Time that a call to Kafka, Redis or the write-ahead log took, by outcome: ok, refused (an answer that says no), timeout, error"}
 

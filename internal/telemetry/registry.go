@@ -33,7 +33,7 @@ func NewRegistry() (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	return &Registry{sources: from, registry: registry, provider: sdk.NewMeterProvider(sdk.WithReader(exporter))}, nil
+	return &Registry{sources: from, registry: registry, provider: sdk.NewMeterProvider(sdk.WithReader(exporter), sdk.WithView(temporalView()))}, nil
 }
 
 // Handler answers Prometheus; with exemplars where it asks for OpenMetrics.

@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/instrumentation"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"millrace/pipeline/measure"
 )
 
 // scopeName is the instrumentation scope of everything in definitions.
@@ -76,6 +78,27 @@ func (s *scrape) set(d *Definition, value float64, labels ...string) {
 // setTime adds a gauge that is a time, given in milliseconds since the epoch.
 func (s *scrape) setTime(d *Definition, ms int64, labels ...string) {
 	s.set(d, float64(ms)/1000, labels...)
+}
+
+// histogram adds what a histogram has counted.
+func (s *scrape) histogram(d *Definition, c measure.Counts, labels ...string) {
+	attributes, ok := attributesOf(d, labels)
+	if !ok || c.Buckets == nil {
+		return
+	}
+	point := metricdata.HistogramDataPoint[float64]{
+		Attributes: attributes, StartTime: s.began, Time: s.now, Count: c.Count, Sum: c.Sum, Bounds: c.Bounds, BucketCounts: c.Buckets,
+	}
+	for _, e := range c.Exemplars {
+		point.Exemplars = append(point.Exemplars, metricdata.Exemplar[float64]{
+			Time: e.At, Value: e.Value, TraceID: e.TraceID[:], SpanID: e.SpanID[:],
+		})
+	}
+	m := s.metricOf(d)
+	if data, ok := m.Data.(metricdata.Histogram[float64]); ok {
+		data.DataPoints = append(data.DataPoints, point)
+		m.Data = data
+	}
 }
 
 // metricOf returns where the values of a metric go.

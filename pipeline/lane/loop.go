@@ -27,6 +27,7 @@ type loop struct {
 	in        <-chan source.Batch
 	ended     bool // an incident has ended the reading
 	pace      pace
+	sizes     sizes
 	warning   string // said beside a lane that runs
 	following *following
 	ages      ages
@@ -39,6 +40,9 @@ type pace struct {
 	read     int64     // records, then
 	refused  int64     // records, as of the last list of them
 }
+
+// sizes are what the entries that went to Redis add up to.
+type sizes struct{ entries, bytes int64 }
 
 func (l *Lane) loop(ctx context.Context) error {
 	delivery, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -269,6 +273,8 @@ func (r *loop) delivered(d deliver.Result, ok bool) error {
 			r.following.journaled(d.Commit.Offset)
 		}
 		r.deps.measure().Commit.Observe(d.Took)
+		r.sizes.entries += int64(d.Commit.Entries)
+		r.sizes.bytes += int64(d.Commit.Bytes)
 	}
 	if !d.InRedis {
 		r.report()
@@ -314,6 +320,9 @@ func (r *loop) report() {
 	s := &r.now
 	s.Offset, s.Counters = r.state.Offset(), r.state.Counters()
 	r.sayRefused()
+	if r.sizes.entries > 0 {
+		s.EntryBytes = float64(r.sizes.bytes) / float64(r.sizes.entries)
+	}
 	s.Slices, s.Entries, s.Bytes = r.state.Slices(), r.state.Entries(), r.commits.Bytes()
 	if wm := r.state.Watermark(); wm != none {
 		s.Watermark = &wm

@@ -53,11 +53,12 @@ type Status struct {
 	Bytes      int64                   `json:"bytes"`
 	Rate       float64                 `json:"rate"` // records per second over the last second or more
 	Commits    int64                   `json:"commits"`
-	Written    int64                   `json:"entries_written"`    // Redis fields written since the lane was acquired
-	CommitMs   float64                 `json:"commit_ms"`          // duration of the last commit
-	GapMs      float64                 `json:"longest_commit_gap"` // longest time between two acknowledged commits, ms
-	Restored   *fold.Restored          `json:"restored,omitempty"` // what the acquisition read
-	CtlGen     int64                   `json:"ctl_gen"`            // desired state this lane follows
+	Written    int64                   `json:"entries_written"`       // Redis fields written since the lane was acquired
+	EntryBytes float64                 `json:"entry_bytes,omitempty"` // of a key and its entry as written, on average
+	CommitMs   float64                 `json:"commit_ms"`             // duration of the last commit
+	GapMs      float64                 `json:"longest_commit_gap"`    // longest time between two acknowledged commits, ms
+	Restored   *fold.Restored          `json:"restored,omitempty"`    // what the acquisition read
+	CtlGen     int64                   `json:"ctl_gen"`               // desired state this lane follows
 
 	Journaled      int64 `json:"journaled,omitempty"`       // durable, in Redis or in the journal
 	JournalCommits int64 `json:"journal_commits,omitempty"` // in the journal and not in Redis

@@ -54,7 +54,7 @@ type Pipeline struct {
 	Watermark *Histogram // how long after the watermark has passed their ends they are
 	Commit    *Histogram // how long a commit takes
 	Close     *Histogram // how long merging and publishing a revision takes
-	Replay    *Histogram // how long a lane of a replay or recount reads
+	Replay    *Histogram // how long a replay or recount reads and compares
 
 	published published
 
@@ -106,7 +106,11 @@ type Revision struct {
 }
 
 // Published counts what was published of a window.
-func (p *Pipeline) Published(r Revision) { p.published.add(r) }
+func (p *Pipeline) Published(r Revision) {
+	if p != Nothing {
+		p.published.add(r)
+	}
+}
 
 // published counts revisions.
 type published struct {
@@ -141,6 +145,14 @@ type Revisions struct {
 	Closed, Final int64            // windows with a first revision, and with a final one
 	ByReason      map[string]int64 // revisions
 	Rows, Bytes   int64            // in them
+}
+
+// Count is how many revisions there were.
+func (r Revisions) Count() (n int64) {
+	for _, of := range r.ByReason {
+		n += of
+	}
+	return n
 }
 
 // Revisions returns what was published since the process began.

@@ -19,7 +19,7 @@ import (
 	"millrace/pipeline/window"
 )
 
-// Config says which slot of which pipeline. All fields but Spec are required.
+// Config says which slot of which pipeline. All fields but Spec and Measure are required.
 type Config struct {
 	Slot     int
 	Pipeline string
@@ -31,7 +31,7 @@ type Config struct {
 	Keep     spec.Retention    // of windows
 	Archives bool              // contents expire, and rows are given up, only when they are archived
 	Now      func() time.Time  // for what is kept and since when a slot knows of it; what a revision holds never depends on it
-	Measure  *measure.Pipeline // is told what was published
+	Measure  *measure.Pipeline // is told what was published; nil: nothing is measured
 }
 
 // Slot is one partition of a pipeline's ledger with its transactional producer. What it knows of the ledger is the truth
@@ -77,6 +77,9 @@ type Held struct {
 
 // New returns a slot. It connects to nothing before the first use.
 func New(cfg Config) *Slot {
+	if cfg.Measure == nil {
+		cfg.Measure = measure.Nothing
+	}
 	return &Slot{held: Held{
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},

@@ -190,6 +190,9 @@ func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reaso
 				if d.published = d.published || before.published; d.row == nil {
 					d.row = before.row
 				}
+				if d.at.IsZero() {
+					d.at = before.at
+				}
 				d.took += c.cfg.Now().Sub(began)
 				d.stale = d.stale || look > 1 // what rounds remember belongs to the first look
 				var slot *publish.SlotError

@@ -50,12 +50,12 @@ func TestStamps(t *testing.T) {
 func TestDecodeTakesStamps(t *testing.T) {
 	pool := newRecordPool(1)
 	stamped := batch(0, -1, 0, 1, 2)
-	b, err := decode(block(stamped, marker(3, 7, 1)), 1, &pool, false)
+	b, err := decode(block(stamped, marker(3, 7, 1)), 1, &pool, wanted{})
 	require.NoError(t, err)
 	require.Equal(t, []Stamp{{1001, 1}, {1002, 1}}, b.Stamps)
 	b.Release()
 	require.Nil(t, b.Stamps)
-	again, err := decode(block(batch(4, -1, 4)), 4, &pool, false)
+	again, err := decode(block(batch(4, -1, 4)), 4, &pool, wanted{})
 	require.NoError(t, err)
 	require.Equal(t, []Stamp{{1004, 1}}, again.Stamps)
 }
