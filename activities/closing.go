@@ -109,6 +109,7 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 		d.shown.Store(&contract.CloseDueDetails{
 			Closed: d.result.Count, Waiting: d.result.Waiting, Problem: problem, Kept: d.result.Kept,
 			Failing: round.Failed[:min(len(round.Failed), contract.MaxFailing)], Results: round.Results,
+			Times: round.Times,
 		})
 		if failures >= roundErrors && d.result.Count == 0 {
 			return final(err)

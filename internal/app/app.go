@@ -164,6 +164,7 @@ func (p *process) observe() error {
 	p.metrics.ObserveEngines(p.engines.statuses)
 	p.metrics.ObserveBreakers(p.engines.guards)
 	p.metrics.ObserveKept(p.closers.kept)
+	p.metrics.ObserveClosingTimes(p.closers.times)
 	p.metrics.ObserveConditions(p.conditionCounts)
 	p.metrics.ObserveMeasures(p.measure)
 	p.metrics.ObserveClosing(p.closers.closing)

@@ -23,6 +23,7 @@ import (
 	"millrace/pipeline/rollup"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -190,6 +191,19 @@ func (c *closers) kept() map[string]report.Kept {
 	return all
 }
 
+// times says by pipeline where the time of the closer's rounds has gone, for those that are closed here now.
+func (c *closers) times() map[string]stage.Spent {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]stage.Spent)
+	for _, made := range c.made {
+		if made.users > 0 {
+			all[made.spec.Name] = made.windows.Times().Total
+		}
+	}
+	return all
+}
+
 // hindered says by pipeline what hinders the closer that has looked for windows last, if it is at work here or waits for its next
 // user. One that closes a single window, as a window's own workflow asks it to, does not look and knows nothing of the others.
 func (c *closers) hindered() map[string]contract.CloseDueDetails {
@@ -233,6 +247,7 @@ type windows interface {
 	Flush(ctx context.Context) (result.Receipt, error)
 	Drain(ctx context.Context, ends []report.LaneEnd) (result.Receipt, error)
 	CarryOut(ctx context.Context, job result.Job, turn result.Turn, book func(result.Carried)) error
+	Times() stage.Account
 	Close() error
 }
 
@@ -260,7 +275,7 @@ type closer struct {
 // Round implements activities.Closer. While Kafka does not take results it leaves it alone.
 func (c *closer) Round(ctx context.Context, skip []report.WindowRef) (round report.Round, err error) {
 	c.labelled(ctx, func(ctx context.Context) { round, err = c.round(ctx, skip) })
-	round.Results = c.outlet.DependencyStatus(c.by)
+	round.Results, round.Times = c.outlet.DependencyStatus(c.by), closingTimes(c.windows.Times())
 	last := contract.CloseDueDetails{Waiting: round.Waiting, Failing: round.Failed, Results: round.Results}
 	if err != nil && ctx.Err() == nil {
 		last.Problem = err.Error()

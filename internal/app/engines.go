@@ -188,6 +188,7 @@ func (h *hot) Status() contract.EngineStatus {
 		out.Rate += l.Rate
 		out.Lag += l.Lag()
 		paused = paused && l.State == lane.StatePaused
+		addTimes(&out.Times, &l.Times)
 		out.Lanes = append(out.Lanes, laneStatus(l))
 	}
 	if paused {
@@ -235,6 +236,7 @@ func laneStatus(l *lane.Status) report.LaneStatus {
 		Refused:    slices.Clone(l.Refused[:min(len(l.Refused), contract.MaxRefused)]), // boundRefused changes them
 		RefusesAll: l.RefusesAll && l.State == lane.StateRunning,
 	}
+	addTimes(&out.Times, &l.Times)
 	if l.Incident != nil {
 		out.Reason = l.Incident.Error()
 		for _, c := range l.Incident.Choices {

@@ -18,6 +18,7 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/window"
 )
 
@@ -54,6 +55,7 @@ func (f *fakeWindows) Flush(context.Context) (result.Receipt, error) {
 	}, f.err
 }
 
+func (f *fakeWindows) Times() stage.Account { return stage.Account{} }
 func (f *fakeWindows) Close() error {
 	f.given = true
 	return nil

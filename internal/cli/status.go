@@ -16,6 +16,7 @@ type statusFlags struct {
 	file  string
 	once  bool
 	check bool
+	slow  bool
 }
 
 func statusCommand(sh *shell) *cobra.Command {
@@ -31,8 +32,13 @@ In a terminal it redraws every second until Ctrl-C, the lanes in trouble first. 
 with --spec it works also while Temporal is away; while Redis is away it shows what Temporal knows.
 
 With --check it prints the first line and the reasons, and exits 0 if data flows and windows close, 1 if not. A pipeline
-that was paused or stopped on purpose, and one whose sources are quiet, is healthy; the line says so.`,
-		Example: "  millrace status flights\n  millrace status flights flights/3\n  millrace status flights --check || page somebody\n" +
+that was paused or stopped on purpose, and one whose sources are quiet, is healthy; the line says so.
+
+With --slow it says where the last minute went: first what that means and what to do, then for each lane which part of the time its
+goroutine waited for records, decoded, folded, encoded commits and waited for commits, and what its reader and its committer were
+busy with. A reader is with the broker, unpacks, or waits for its lane; a committer is idle, with Redis, with the
+write-ahead log (journal), or with Kafka (sides: late and dead-letter records). docs/profiling.md says more.`,
+		Example: "  millrace status flights\n  millrace status flights flights/3\n  millrace status flights --slow\n  millrace status flights --check || page somebody\n" +
 			"  millrace status flights --json | jq .standing",
 		Args: between(0, nameArg, "TOPIC/PARTITION"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,6 +52,10 @@ that was paused or stopped on purpose, and one whose sources are quiet, is healt
 			switch {
 			case flags.check && name == "" && flags.file == "":
 				return usagef("--check needs NAME: which pipeline is to be healthy?")
+			case flags.slow && (name == "" || lane != "" || flags.check || flags.file != ""):
+				return usagef("--slow takes NAME and neither a lane nor --check nor --spec")
+			case flags.slow:
+				return slow(cmd.Context(), sh, name)
 			case flags.check && lane != "":
 				return usagef("--check is about the whole pipeline; leave %s out", lane)
 			}
@@ -54,6 +64,7 @@ that was paused or stopped on purpose, and one whose sources are quiet, is healt
 	}
 	cmd.Flags().StringVar(&flags.file, "spec", "", "the pipeline's spec file; default: what Temporal knows")
 	cmd.Flags().BoolVar(&flags.once, "once", false, "print once, also in a terminal")
+	cmd.Flags().BoolVar(&flags.slow, "slow", false, "say where the last minute went, and what to do about it")
 	cmd.Flags().BoolVar(&flags.check, "check", false, "print how the pipeline is, and exit 0 only if it is healthy")
 	return cmd
 }

@@ -192,6 +192,8 @@ type CloseDueDetails struct {
 	Problem string         `json:"problem,omitempty"` // why the last round failed as a whole
 	Kept    *report.Kept   `json:"kept,omitempty"`
 
+	Times *report.ClosingTimes `json:"times,omitempty"`
+
 	Failing []report.FailedWindow    `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
 	Results *report.DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
 }

@@ -87,6 +87,7 @@ type EngineStatus struct {
 	Unread      string              `json:"unread,omitempty"` // why it could not read what is commanded at the last try
 	Owned       int                 `json:"owned"`            // lanes owned here
 	Storm       *report.Storm       `json:"storm,omitempty"`  // a rebalance storm that goes on; without its timeline
+	Times       *report.LaneTimes   `json:"times,omitempty"`  // of all lanes owned here, also of those that Lanes leaves out
 	Lanes       []report.LaneStatus `json:"lanes,omitempty"`  // at most MaxStatusLanes, those in trouble and with the greatest lag first
 
 	Dependencies []report.DependencyStatus `json:"dependencies,omitempty"` // those that are not at normal, or are overridden

@@ -47,6 +47,8 @@ var (
 		"Commits of the lane that are in the journal and not in Redis"}
 	laneJournalBytes = &Definition{"millrace.lane.journal.pending", Gauge, bytes, ofLane,
 		"Bytes of the commits of the lane that are in the journal and not in Redis"}
+	laneStage = &Definition{"millrace.lane.stage", Counter, seconds, with(ofLane, "part", "stage"),
+		"Time that the goroutines of the lane spent in each stage of their work since it was claimed; millrace status NAME --slow says what it means"}
 
 	replicaMemory = &Definition{"millrace.replica.memory", Gauge, bytes, ofReplica,
 		"Memory that the lanes of the replica hold"}
@@ -78,6 +80,8 @@ var (
 		"Watermark of the pipeline, the least of its lanes, in seconds since the epoch; where its windows are closed"}
 	closingOpen = &Definition{"millrace.closing.open.windows", Gauge, noUnit, ofPipeline,
 		"Windows of which lanes hold events; where the pipeline's windows are closed"}
+	closingStage = &Definition{"millrace.closing.stage", Counter, seconds, with(ofPipeline, "stage"),
+		"Time of the pipeline's closer by stage of its rounds, idle between them; where the pipeline's windows are closed"}
 	windowsClosed = &Definition{"millrace.windows.closed", Counter, noUnit, ofPipeline,
 		"Windows whose first revision this process published"}
 	windowsFinal = &Definition{"millrace.windows.final", Counter, noUnit, ofPipeline,
@@ -165,8 +169,8 @@ var definitions = []struct {
 	{"Latency", []*Definition{eventReadable, windowEndPublished, watermarkPublished, commitDuration, closeDuration, recoveryStep,
 		replayDuration, callDuration}},
 	{"Lanes", []*Definition{laneRecords, laneRefused, laneOffset, laneLag, laneWatermark, laneState, laneEntries, laneSlices, laneMemory,
-		laneCommits, laneWritten, laneGap, laneReseeds, laneUnsent, laneJournalCommits, laneJournalBytes, replicaMemory, replicaLimit}},
-	{"Closing and what is kept", []*Definition{closingDelay, closingWatermark, closingOpen, windowsClosed, windowsFinal, revisions,
+		laneCommits, laneWritten, laneGap, laneReseeds, laneUnsent, laneJournalCommits, laneJournalBytes, laneStage, replicaMemory, replicaLimit}},
+	{"Closing and what is kept", []*Definition{closingDelay, closingWatermark, closingOpen, closingStage, windowsClosed, windowsFinal, revisions,
 		publishedRows, keptRows, keptResults, keptBacklog, keptOldest, keptFloor}},
 	{"Redis and the write-ahead log", []*Definition{redisMemory, redisServer, redisServerLimit, walUsed, walLimit, walLevel, walFailed,
 		walCorrupt, walSegments, walPending, walWritten}},
@@ -185,6 +189,8 @@ var labelBounds = []struct{ label, bound string }{
 	{"outcome", "a handful: what can become of a record, a try, a call or a run"},
 	{"reason", "the reasons in the code for which records are refused, or revisions published"},
 	{"state", "states of a lane, or of a circuit breaker"},
+	{"part", "`lane`, `reader`, `committer`"},
+	{"stage", "the stages of pipeline/stage"},
 	{"step", "`acquire`, `journal`, `restore`, `verify`, `resume`"},
 	{"server", "`kafka`, `redis`, `wal`"},
 	{"operation", "kinds of calls in the code"},

@@ -5,6 +5,7 @@ import (
 
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -45,6 +46,15 @@ func setLane(to *scrape, pipeline string, l *lane.Status) {
 	to.set(laneUnsent, float64(l.Unsent), of...)
 	to.set(laneJournalCommits, float64(l.JournalCommits), of...)
 	to.set(laneJournalBytes, float64(l.JournalBytes), of...)
+	setStages(to, with(of, "lane"), &l.Times.Lane.Total)
+	setStages(to, with(of, "reader"), &l.Times.Reader.Total)
+	setStages(to, with(of, "committer"), &l.Times.Committer.Total)
+}
+
+func setStages(to *scrape, of []string, spent *stage.Spent) {
+	for name, s := range spent.Seconds() {
+		to.set(laneStage, s, with(of, name)...)
+	}
 }
 
 // outcomes are what became of a lane's records, by name.

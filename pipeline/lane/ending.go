@@ -9,6 +9,7 @@ import (
 
 	"millrace/pipeline/lane/inflight"
 	"millrace/pipeline/report"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -107,6 +108,7 @@ const leaveEvery = 50 * time.Millisecond
 // release commits what the lane holds and waits for it, within the grace.
 func (r *loop) release() error {
 	r.now.State, r.now.Reason = StateReleasing, ""
+	r.times.lane.Enter(stage.Commit)
 	r.report()
 	ctx, cancel := context.WithTimeout(r.delivery, releaseGrace)
 	defer cancel()

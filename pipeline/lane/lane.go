@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -21,6 +22,7 @@ type Lane struct {
 
 	acquisition *Acquisition
 	reader      source.Reader
+	times       times
 	now         Status // what publish hands out
 	reseeds     int
 	wake        chan struct{} // a decision waits to be carried out
@@ -28,7 +30,7 @@ type Lane struct {
 
 // New prepares a lane for a claim. It touches nothing until Run.
 func New(deps *Deps, program *fold.Program, claim source.Claim) *Lane {
-	l := &Lane{Holder: NewHolder(deps, program, claim, new(Decisions)), wake: make(chan struct{}, 1)}
+	l := &Lane{Holder: NewHolder(deps, program, claim, new(Decisions)), wake: make(chan struct{}, 1), times: newTimes()}
 	l.now = Status{Topic: l.tp.Topic, Partition: l.tp.Partition, State: StateAcquiring, End: -1, Committed: -1}
 	l.publish()
 	return l
@@ -40,7 +42,7 @@ func (l *Lane) ID() store.LaneID { return l.id }
 // Status returns the latest snapshot. It may be called from any goroutine.
 func (l *Lane) Status() Status {
 	s := *l.status.Load()
-	s.Decisions = l.decisions.list()
+	s.Decisions, s.Times = l.decisions.list(), l.times.account()
 	return s
 }
 
@@ -73,6 +75,7 @@ func (l *Lane) Run(ctx context.Context) error {
 			return err
 		case errors.As(err, &inc):
 			l.park(inc)
+			l.times.lane.Enter(stage.Parked)
 			select {
 			case <-l.wake:
 			case <-ctx.Done():
@@ -89,6 +92,7 @@ func (l *Lane) Run(ctx context.Context) error {
 
 // life is one acquisition and what follows it.
 func (l *Lane) life(ctx context.Context) error {
+	l.times.lane.Enter(stage.Acquire)
 	l.acquisition = newAcquisition(l.id)
 	l.Begin()
 	err := l.acquireLane(ctx)
@@ -105,7 +109,7 @@ func (l *Lane) life(ctx context.Context) error {
 	l.reader = l.deps.Open(source.ReaderConfig{
 		Pipeline: l.id.Pipeline, Topic: l.tp.Topic, Partition: l.tp.Partition, Offset: l.state.Offset(), TopicID: l.state.TopicID(),
 		FetchBytes: l.program.Spec.Lane.FetchBytes, FetchBatches: l.program.Spec.Lane.FetchBatches,
-		Traces: l.deps.Tracing != nil,
+		Traces: l.deps.Tracing != nil, Clock: l.times.reader,
 	})
 	defer l.reader.Close()
 	return l.loop(ctx)

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/inflight"
 	"millrace/pipeline/source"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -78,7 +79,7 @@ func (r *loop) startCommitter() {
 	r.committer = deliver.Start(r.delivery, deps, deliver.Config{
 		Lane: r.id, StateID: r.program.StateID, Owner: r.token, InFlight: r.program.Spec.Lane.CommitQueue + 1,
 		Grace:   max(leastGrace, inflight.Patience/2*r.program.Spec.Lane.CommitInterval.Std()),
-		Journal: r.commits.Journal(),
+		Journal: r.commits.Journal(), Clock: r.times.committer,
 	})
 }
 
@@ -100,7 +101,7 @@ func (r *loop) run() error {
 	r.followOrders()
 	r.report()
 	for {
-		r.chooseReading()
+		r.times.lane.Enter(r.chooseReading())
 		select {
 		case b, ok := <-r.in:
 			if !ok {
@@ -137,26 +138,31 @@ func (r *loop) run() error {
 	}
 }
 
-// chooseReading decides whether the lane reads on, and says why not.
-func (r *loop) chooseReading() {
+// chooseReading decides whether the lane reads on, says why not, and returns what it waits for.
+func (r *loop) chooseReading() stage.Stage {
 	r.in = nil
 	switch {
 	case r.ended:
-		return
+		return stage.Parked
 	case r.orders.paused:
 		r.now.State, r.now.Reason = StatePaused, "paused by the operator"
+		return stage.Paused
 	case r.share.Stopped():
 		r.now.State, r.now.Reason = StateBlocked, "memory limit reached, lanes with a lower watermark go first"
+		return stage.Memory
 	case r.commits.Overdue(time.Now()):
 		r.now.State, r.now.Reason = StateBlocked, "commits wait for Redis"
 		if err := r.committer.Failing(); err != nil {
 			r.now.Reason = fmt.Sprintf("commits wait: %v", err)
 		}
+		return stage.Commit
 	case r.throttled:
 		r.now.State, r.now.Reason = StateBlocked, "intake is throttled"
+		return stage.Throttle
 	default:
 		r.now.State, r.now.Reason = StateRunning, r.warning
 		r.in = r.reader.Batches()
+		return stage.Fetch
 	}
 }
 
@@ -169,7 +175,7 @@ func (r *loop) foldBatch(b *source.Batch) {
 		}
 	}
 	before := r.moves()
-	r.following.fold(r.state, b)
+	r.foldBooked(b)
 	if b.Next > r.state.ReadBefore() { // what is read again was readable before
 		r.ages.fold(b.Stamps)
 	}
@@ -212,6 +218,7 @@ func (r *loop) moves() int64 {
 }
 
 func (r *loop) tick() {
+	r.times.lane.Enter(stage.Rest)
 	r.share.Report(r.commits.Bytes(), r.state.Watermark(), r.state.IdleEnd() >= 0)
 	if r.commits.Due(time.Now()) {
 		r.commit(store.NotIdle)
@@ -222,6 +229,8 @@ func (r *loop) tick() {
 
 // commit hands over what changed, unless as many commits as allowed are in flight: then it joins a later one.
 func (r *loop) commit(idleAt int64) {
+	before := r.times.lane.Enter(stage.Encode)
+	defer r.times.lane.Enter(before)
 	c := r.commits.Next(inflight.Orders{Gen: r.orders.gen, SpecGen: r.orders.specGen, IdleAt: idleAt}, time.Now())
 	if c != nil {
 		r.following.handedOver(c.Offset)
@@ -255,6 +264,7 @@ func (r *loop) stopReading() {
 
 // delivered takes the committer's answer.
 func (r *loop) delivered(d deliver.Result, ok bool) error {
+	r.times.lane.Enter(stage.Rest)
 	if !ok {
 		return r.ctx.Err()
 	}

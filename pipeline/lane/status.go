@@ -67,6 +67,7 @@ type Status struct {
 	Reseeds   int       `json:"reseeds,omitempty"` // times Redis was found to have forgotten writes
 	Unsent    int64     `json:"unsent,omitempty"`  // records of a corrupt journal that were lost, with the late and dead-letter records in them
 	UpdatedAt time.Time `json:"updated_at,omitempty"`
+	Times     Times     `json:"-"`
 }
 
 // Lag is how many offsets wait in the log.

@@ -58,6 +58,19 @@ type LaneStatus struct {
 	Refused []RefusedRecords `json:"refused,omitempty"`
 	// RefusesAll says that every record was refused since the lane was acquired; Reason says why.
 	RefusesAll bool `json:"refuses_all,omitempty"`
+
+	Times *LaneTimes `json:"times,omitempty"`
+}
+
+// Times is where the time of a goroutine went: seconds by stage of its work.
+type Times map[string]float64
+
+// LaneTimes is where the last minute of a lane went, or of all lanes of a hot path.
+type LaneTimes struct {
+	Span      float64 `json:"span"` // seconds, of one lane
+	Lane      Times   `json:"lane"`
+	Reader    Times   `json:"reader,omitempty"`
+	Committer Times   `json:"committer,omitempty"`
 }
 
 // RefusedRecords are the records that a lane has refused for one reason.

@@ -62,6 +62,13 @@ type Round struct {
 	Kept    *Kept          `json:"kept,omitempty"` // nil when the round did not come to it
 
 	Results *DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
+	Times   *ClosingTimes     `json:"times,omitempty"`
+}
+
+// ClosingTimes is where the last minute of a closer went: in its rounds, and between them.
+type ClosingTimes struct {
+	Span   float64 `json:"span"` // seconds
+	Closer Times   `json:"closer"`
 }
 
 // Emitted is what a flush or a drain published.

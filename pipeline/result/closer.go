@@ -10,6 +10,7 @@ import (
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/window"
@@ -26,6 +27,8 @@ type Closer struct {
 	slots   []*publish.Slot
 	asked   *survey.Asked
 
+	clock     *stage.Clock      // of rounds
+	tasks     taskTimes         // of the windows that were closed since it was last asked
 	turn      sync.Mutex        // held by Round, Flush and Drain
 	began     time.Time         // the latest of them
 	known     incarnation       // that they were in
@@ -71,7 +74,8 @@ func NewCloser(cfg Config) (*Closer, error) {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
 	}
 	c := &Closer{
-		cfg: cfg, plan: plan, merger: merger, version: cfg.Spec.Version(), asked: survey.NewAsked(cfg.TrustEnds, cfg.Now),
+		cfg: cfg, clock: stage.NewClock(stage.Idle), plan: plan, merger: merger, version: cfg.Spec.Version(),
+		asked:  survey.NewAsked(cfg.TrustEnds, cfg.Now),
 		states: make(map[window.Ref]state), passedAt: make(map[window.Ref]time.Time),
 		failures: make(map[window.Ref]*failure), early: make(map[window.Ref]int),
 		shown: make(map[window.Ref]struct{}), excluded: make(map[window.Ref]struct{}),

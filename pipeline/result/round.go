@@ -13,6 +13,7 @@ import (
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/traces"
@@ -42,7 +43,10 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	defer c.turn.Unlock()
 	c.round++
 	ctx = traces.Quiet(ctx) // whoever asks for rounds does so for ever: windows with traced records alone have spans
+	c.clock.Enter(stage.Look)
+	defer c.clock.Enter(stage.Idle)
 	v, err := c.begin(ctx)
+	c.clock.Enter(stage.Rest)
 	if err != nil {
 		return RoundReport{}, err
 	}
@@ -54,7 +58,9 @@ func (c *Closer) Round(ctx context.Context) (RoundReport, error) {
 	due := c.due(v, refs)
 	c.notePassed(v, before, due)
 	told.Due = len(due)
+	c.clock.Enter(stage.Merge)
 	results, err := c.closeAll(ctx, v, due, "", 2, c.passed)
+	c.clock.EnterDividing(stage.Rest, c.tasks.take()...)
 	if err != nil {
 		return told, err
 	}

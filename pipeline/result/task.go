@@ -87,11 +87,13 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	}
 	exact := last != nil || finalise || t.reason == ledger.ReasonDrain || !early
 	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, Topics: t.view.topics, Prove: prove}
+	began := time.Now()
 	freezing, span := traces.Start(ctx, traces.SpanFreeze)
 	r, err := s.Freeze(freezing, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 		return c.mergeWindow(freezing, t, exact, emit)
 	})
 	traces.End(span, err)
+	c.tasks.merge.Add(int64(time.Since(began)))
 	if err != nil {
 		return outcome{row: last}, err
 	}
@@ -121,7 +123,11 @@ func (c *Closer) mergeWindow(ctx context.Context, t *task, exact bool,
 
 // publishAndShow publishes a revision and then shows its row in Redis; only the first decides.
 func (c *Closer) publishAndShow(ctx context.Context, s *publish.Held, r *publish.Revision) (outcome, error) {
-	if err := s.PublishRevision(ctx, r); err != nil {
+	began := time.Now()
+	err := s.PublishRevision(ctx, r)
+	published := time.Now()
+	c.tasks.publish.Add(int64(published.Sub(began)))
+	if err != nil {
 		return outcome{}, err
 	}
 	now := c.cfg.Now()
@@ -131,6 +137,7 @@ func (c *Closer) publishAndShow(ctx context.Context, s *publish.Held, r *publish
 	if err := s.ShowRows(ctx); err != nil {
 		c.warnView(err)
 	}
+	c.tasks.show.Add(int64(time.Since(published)))
 	return outcome{row: r.Row, published: true, at: now, frozen: r.Frozen, stale: r.Frozen || !r.Row.Exact}, nil
 }
 

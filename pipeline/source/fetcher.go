@@ -10,6 +10,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"millrace/pipeline/profile"
+	"millrace/pipeline/stage"
 )
 
 const (
@@ -112,6 +113,7 @@ func (f *fetcher) run(ctx context.Context) {
 	defer close(f.done)
 	defer close(f.out)
 	defer f.hangUp()
+	defer f.cfg.Clock.Enter(stage.Idle)
 	for f.unpaused(ctx) {
 		batch, err := f.fetchProven(ctx)
 		if ctx.Err() != nil {
@@ -123,6 +125,7 @@ func (f *fetcher) run(ctx context.Context) {
 				continue
 			}
 			f.pos, f.bad = batch.Next, 0
+			f.cfg.Clock.Enter(stage.Lane)
 			select {
 			case f.out <- batch:
 				f.moved(batch)
@@ -137,6 +140,7 @@ func (f *fetcher) run(ctx context.Context) {
 			f.mu.Unlock()
 			return
 		}
+		f.cfg.Clock.Enter(stage.Pause)
 		if !f.pause.wait(ctx) {
 			return
 		}
@@ -151,6 +155,7 @@ func (f *fetcher) unpaused(ctx context.Context) bool {
 	if resume == nil {
 		return ctx.Err() == nil
 	}
+	f.cfg.Clock.Enter(stage.Paused)
 	select {
 	case <-resume:
 		f.proof.holds = false
@@ -204,6 +209,7 @@ func (f *fetcher) hangUp() {
 
 // fetchProven brings the next batch of the topic that the position belongs to, and of no other that has its name.
 func (f *fetcher) fetchProven(ctx context.Context) (Batch, error) {
+	f.cfg.Clock.Enter(stage.Broker)
 	batch, err := f.fetch(ctx)
 	if err != nil {
 		f.proof.holds = false
@@ -212,6 +218,7 @@ func (f *fetcher) fetchProven(ctx context.Context) (Batch, error) {
 	if f.proof.holds || batch.Next == f.pos {
 		return batch, nil
 	}
+	f.cfg.Clock.Enter(stage.Broker)
 	if err := f.prove(ctx); err != nil {
 		batch.Release()
 		return Batch{}, err
@@ -263,6 +270,7 @@ func (f *fetcher) fetch(ctx context.Context) (Batch, error) {
 	arrived := f.cfg.now()
 	f.proof.seen(sent, arrived, block)
 	f.answered(block)
+	f.cfg.Clock.Enter(stage.Unpack)
 	batch, err := decode(block, f.pos, &f.pool, wanted{headers: f.cfg.Headers, traces: f.cfg.Traces})
 	batch.Asked, batch.Fetched = sent, arrived
 	if errors.Is(err, errPartial) {

@@ -1,6 +1,10 @@
 package source
 
-import "time"
+import (
+	"time"
+
+	"millrace/pipeline/stage"
+)
 
 // Reader brings the records of one partition in order. Its methods may be called from any goroutine.
 type Reader interface {
@@ -60,6 +64,8 @@ type ReaderConfig struct {
 	OnTrouble func(err error)
 	// Pipeline is whom the reader's goroutine works for in profiles. Empty leaves it the labels of whoever opened the reader.
 	Pipeline string
+	// Clock books the time of the reader's goroutine. Nil for none.
+	Clock *stage.Clock
 
 	now func() time.Time // what the proof of the topic's id goes by; time.Now but in tests
 }

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/profile"
+	"millrace/pipeline/stage"
 )
 
 // Committer delivers the commits of a lane one after the other and reads the lane's requests after each. With a journal it
@@ -101,17 +102,23 @@ func (c *Committer) run(ctx context.Context) {
 			c.drain(ctx)
 		})
 	}
+	clock := c.cfg.Clock
+	defer clock.Enter(stage.Idle)
+	clock.Enter(stage.Idle)
 	for commit := range c.in {
 		if ctx.Err() != nil {
 			return
 		}
+		clock.Enter(stage.Rest)
 		r := c.retry(ctx, commit)
 		if r.Err == nil {
 			c.attempts.Answered(ctx, &r)
 		}
+		clock.Enter(stage.Lane)
 		if c.out <- r; r.Err != nil {
 			return
 		}
+		clock.Enter(stage.Idle)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/pipeline/journal"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -44,6 +45,7 @@ type Config struct {
 	InFlight int           // commits that may be in flight, at most
 	Grace    time.Duration // after which a commit that Redis does not take goes to the journal
 	Journal  Journal
+	Clock    *stage.Clock // books the committer's time; nil for none
 }
 
 // Journal is a lane's part of its process's journal. The zero value is none: commits that Redis cannot take wait for it.

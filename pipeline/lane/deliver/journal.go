@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"millrace/pipeline/journal"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -17,13 +18,16 @@ type journalSender struct {
 	disk    context.Context // what is on its way to the disk is waited for as long as this
 	hurry   atomic.Bool     // the lane must go: the journal at the first failure
 	spilled chan struct{}   // capacity 1: something was put into the journal
+	clock   *stage.Clock
 	next    sender
 }
 
 func (s *journalSender) send(ctx context.Context, a *attempt) error {
 	barred := s.tail.Pending().Calls > 0 || !s.route.Direct()
 	if barred || a.failed && (a.left <= 0 || s.hurry.Load()) {
+		before := s.clock.Enter(stage.Journal)
 		err := s.tail.Append(s.disk, a.commit.Offset, a.commit.Calls, a.commit.Side)
+		s.clock.Enter(before)
 		select {
 		case s.spilled <- struct{}{}: // after an error as well: a part of the commit may be there, which bars Redis until it is drained
 		default:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
 )
 
@@ -39,7 +40,10 @@ func (c *Committer) retry(ctx context.Context, commit *fold.Commit) Result {
 			c.deps.Log.Warn("commit not accepted, trying again", "lane", c.cfg.Lane.String(), "offset", commit.Offset,
 				"in", pause, "error", err)
 		}
-		if !wait(ctx, pause/2+rand.N(pause)) {
+		c.cfg.Clock.Enter(stage.Pause)
+		waited := wait(ctx, pause/2+rand.N(pause))
+		c.cfg.Clock.Enter(stage.Rest)
+		if !waited {
 			return Result{Commit: commit, Err: ctx.Err()}
 		}
 		pause = min(2*pause, longest)

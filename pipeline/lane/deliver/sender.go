@@ -7,6 +7,7 @@ import (
 
 	"millrace/pipeline/journal"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/stage"
 )
 
 // attempt is one attempt at making a commit durable.
@@ -39,11 +40,11 @@ func NewSender(disk context.Context, deps *Deps, cfg Config) *Sender {
 	side := &trustedSide{trust: s.trust, to: deps.Side}
 	s.first = &storeSender{store: deps.Store, cfg: &s.cfg, trust: s.trust}
 	s.first = &breakerSender{route: deps.route(), next: s.first}
-	s.first = &sidesSender{side: side, next: s.first}
+	s.first = &sidesSender{side: side, clock: cfg.Clock, next: s.first}
 	s.drained = Fitting(side)
 	if cfg.Journal.Tail != nil {
 		s.journal = &journalSender{
-			tail: cfg.Journal.Tail, route: deps.route(), disk: disk, spilled: make(chan struct{}, 1), next: s.first,
+			tail: cfg.Journal.Tail, route: deps.route(), disk: disk, spilled: make(chan struct{}, 1), clock: cfg.Clock, next: s.first,
 		}
 		s.first = s.journal
 	}
@@ -66,7 +67,9 @@ func (s *Sender) Answered(ctx context.Context, r *Result) {
 	c := r.Commit
 	r.InRedis = true
 	r.Reached = Progress{Offset: c.Offset, Effective: c.Effective, CtlGen: c.CtlGen, Hint: c.Hint(), Commits: 1, Entries: int64(c.Entries)}
+	before := s.cfg.Clock.Enter(stage.Redis)
 	r.Requests = s.readRequests(ctx)
+	s.cfg.Clock.Enter(before)
 }
 
 // Drain brings the next part of the journal to Redis. The result is worth telling when it says that Redis has more commits,
@@ -102,12 +105,16 @@ func progressOf(d journal.Drained) Progress {
 
 // sidesSender publishes the commit's side records before its calls.
 type sidesSender struct {
-	side SideSender
-	next sender
+	side  SideSender
+	clock *stage.Clock
+	next  sender
 }
 
 func (s *sidesSender) send(ctx context.Context, a *attempt) error {
-	if err := PublishSides(ctx, a.commit, s.side); err != nil {
+	before := s.clock.Enter(stage.Sides)
+	err := PublishSides(ctx, a.commit, s.side)
+	s.clock.Enter(before)
+	if err != nil {
 		return err
 	}
 	return s.next.send(ctx, a)
@@ -121,7 +128,9 @@ type storeSender struct {
 }
 
 func (s *storeSender) send(ctx context.Context, a *attempt) error {
+	before := s.cfg.Clock.Enter(stage.Redis)
 	_, err := s.store.Apply(ctx, s.cfg.Lane, s.cfg.StateID, s.cfg.Owner, a.commit.Calls)
+	s.cfg.Clock.Enter(before)
 	if err == nil {
 		s.trust.renew()
 	}

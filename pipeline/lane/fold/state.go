@@ -68,6 +68,7 @@ type State struct {
 	committed  int64           // max(watermark, sealed) of the last acknowledged commit
 	touched    bool            // meta moved since the last snapshot
 	prescribed *prescribed     // nil: the lane decides by itself
+	watch      Watch           // nil: nobody watches
 
 	cursor  store.Cursor // place of the last call handed out
 	sides   sides
@@ -197,6 +198,15 @@ func (s *State) Pending() int64 {
 	return n
 }
 
+// Watch is told when folding a group of events begins and when decoding goes on, for whoever measures both.
+type Watch interface {
+	Folding()
+	Decoding()
+}
+
+// Watch has w told from now on; nil ends that.
+func (s *State) Watch(w Watch) { s.watch = w }
+
 // Fold takes the records of a batch in order and moves the offset to the batch's end. Records below the offset were
 // folded before and are passed over. Behind the last of too many jumps in a row it takes nothing more.
 func (s *State) Fold(b *source.Batch) {
@@ -299,6 +309,16 @@ func (s *State) decideRecord(r *source.Record) {
 // foldGroup folds the waiting group into its tables, in order. Its memory has been asked for before: waiting for one entry
 // after the other would take longer than the work.
 func (s *State) foldGroup() {
+	if s.watch == nil {
+		s.foldWaiting()
+		return
+	}
+	s.watch.Folding()
+	s.foldWaiting()
+	s.watch.Decoding()
+}
+
+func (s *State) foldWaiting() {
 	group := s.group[:s.grouped]
 	for i := range group {
 		group[i].row, group[i].known = group[i].table.HintRow(group[i].hash)
