@@ -87,13 +87,13 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	}
 	exact := last != nil || finalise || t.reason == ledger.ReasonDrain || !early
 	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, Topics: t.view.topics, Prove: prove}
-	began := time.Now()
+	merging := time.Now()
 	freezing, span := traces.Start(ctx, traces.SpanFreeze)
 	r, err := s.Freeze(freezing, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
 		return c.mergeWindow(freezing, t, exact, emit)
 	})
 	traces.End(span, err)
-	c.tasks.merge.Add(int64(time.Since(began)))
+	c.tasks.merge.Add(int64(time.Since(merging)))
 	if err != nil {
 		return outcome{row: last}, err
 	}
