@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/contrib/envconfig"
 	"google.golang.org/grpc"
 
+	"millrace/internal/codec"
 	"millrace/internal/settings"
 	"millrace/pipeline/credential"
 )
@@ -63,6 +64,15 @@ func (o *Options) TemporalConfig() (client.Options, error) {
 		opts.Credentials = client.NewAPIKeyDynamicCredentials(func(context.Context) (string, error) { return key.Get() })
 	}
 	opts.ConnectionOptions.MaxPayloadSize = maxMessageBytes
+	keys, err := o.CodecKeys()
+	if err != nil {
+		return client.Options{}, err
+	}
+	if keys != nil {
+		if err := keys.Apply(&opts); err != nil {
+			return client.Options{}, err
+		}
+	}
 	if secure != nil {
 		if opts.ConnectionOptions.TLS, err = secure.Config(""); err != nil {
 			return client.Options{}, fmt.Errorf("temporal tls: %w", err)
@@ -71,6 +81,19 @@ func (o *Options) TemporalConfig() (client.Options, error) {
 			grpc.WithTransportCredentials(&handshakes{secure}))
 	}
 	return opts, nil
+}
+
+// CodecKeys are the keys that encrypt payloads, nil without any.
+func (o *Options) CodecKeys() (*codec.Keys, error) {
+	cfg := codec.Config{Files: o.TemporalAt.Codec.Keys, Dir: o.TemporalAt.Codec.Dir}
+	if !cfg.Given() {
+		return nil, nil
+	}
+	keys, err := codec.Open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s, %s: %w", Temporal.label("codec.keys"), Temporal.label("codec.key_dir"), err)
+	}
+	return keys, nil
 }
 
 // over puts the settings over what a profile says of TLS. It returns what makes the connections when that is for us to do: the
