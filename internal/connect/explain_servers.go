@@ -26,8 +26,12 @@ func ExplainKafka(ctx context.Context, cfg source.Config, err error) error {
 	if text == "" {
 		text = Kafka.explainTLS(ctx, securedBy(cfg.Brokers, cfg.TLS), err)
 	}
-	if text == "" && cfg.SASL.Mechanism == "" && hungUp(err) {
+	switch {
+	case text != "" || !hungUp(err):
+	case cfg.SASL.Mechanism == "":
 		text = "Kafka ends the connection: does it want a login? Set " + Kafka.label("sasl.mechanism")
+	default:
+		text = "Kafka ends the connection at the login: " + wrongLogin(cfg.SASL)
 	}
 	return explained(text, err)
 }
@@ -35,12 +39,7 @@ func ExplainKafka(ctx context.Context, cfg source.Config, err error) error {
 func explainSASL(login source.SASL, err error) string {
 	switch source.LoginRefusal(err) {
 	case source.LoginWrong:
-		if login.Tokens != nil {
-			return fmt.Sprintf("Kafka refuses the token: is it still valid, and meant for this cluster? It comes from %s or %s",
-				Kafka.label("sasl.token_file"), Kafka.label("sasl.token_command"))
-		}
-		return fmt.Sprintf("Kafka refuses user %q with %s: correct %s, or the password in %s or %s", login.User, login.Mechanism,
-			Kafka.label("sasl.user"), Kafka.label("sasl.password"), Kafka.label("sasl.password_file"))
+		return "Kafka refuses the login: " + wrongLogin(login)
 	case source.LoginMechanism:
 		return fmt.Sprintf("Kafka does not take logins with %s: set another %s", login.Mechanism, Kafka.label("sasl.mechanism"))
 	case source.LoginUnwanted:
@@ -48,6 +47,16 @@ func explainSASL(login source.SASL, err error) string {
 	case source.LoginNone:
 	}
 	return ""
+}
+
+// wrongLogin names what may be wrong with a login that was refused.
+func wrongLogin(login source.SASL) string {
+	if login.Tokens != nil {
+		return fmt.Sprintf("is the token still valid, and meant for this cluster? It comes from %s or %s",
+			Kafka.label("sasl.token_file"), Kafka.label("sasl.token_command"))
+	}
+	return fmt.Sprintf("user %q, %s: correct %s, or the password in %s or %s", login.User, login.Mechanism,
+		Kafka.label("sasl.user"), Kafka.label("sasl.password"), Kafka.label("sasl.password_file"))
 }
 
 // ExplainRedis is ExplainKafka for Redis, and says when the servers are of another kind than redis.mode says.

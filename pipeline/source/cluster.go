@@ -68,13 +68,27 @@ func NewCluster(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	var errs []error
 	for _, addr := range cfg.Brokers {
-		if _, err := c.link(ctx, addr); err == nil {
+		if err := c.greet(ctx, addr); err == nil {
 			return c, nil
 		} else {
 			errs = append(errs, err)
 		}
 	}
 	return nil, unreachable(errs)
+}
+
+// greet connects to a broker. One that wants a login ends a connection without any at the first request, which is therefore made
+// here and not by somebody who would try again; of a login that was made nothing is left to find out.
+func (c *Cluster) greet(ctx context.Context, addr string) error {
+	_, err := c.link(ctx, addr)
+	if err != nil || c.conf.Net.SASL.Enable {
+		return err
+	}
+	return c.ask(ctx, addr, func(b *sarama.Broker) error {
+		// The topic need not exist: any answer will do, and one without a topic would name them all.
+		_, err := b.GetMetadata(sarama.NewMetadataRequest(c.conf.Version, []string{c.cfg.ClientID}))
+		return err
+	})
 }
 
 // Close cuts all connections.

@@ -38,7 +38,7 @@ func dial(ctx context.Context, conf *sarama.Config, addr string) (*link, error) 
 		err = sarama.ErrNotConnected
 	}
 	var op *net.OpError
-	if errors.As(err, &op) { // its text repeats the address
+	if errors.As(err, &op) && op.Op != "remote error" { // its text repeats the address
 		err = op.Err
 	}
 	return nil, fmt.Errorf("connect to %s: %w", addr, err)
