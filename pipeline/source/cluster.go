@@ -84,7 +84,7 @@ func (c *Cluster) greet(ctx context.Context, addr string) error {
 	if err != nil || c.conf.Net.SASL.Enable {
 		return err
 	}
-	return c.ask(ctx, addr, func(b *sarama.Broker) error {
+	return c.ask(ctx, addr, "metadata", func(b *sarama.Broker) error {
 		// The topic need not exist: any answer will do, and one without a topic would name them all.
 		_, err := b.GetMetadata(sarama.NewMetadataRequest(c.conf.Version, []string{c.cfg.ClientID}))
 		return err
