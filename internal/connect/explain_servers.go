@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -40,6 +41,9 @@ func explainSASL(login source.SASL, err error) string {
 	switch source.LoginRefusal(err) {
 	case source.LoginWrong:
 		return "Kafka refuses the login: " + wrongLogin(login)
+	case source.LoginNoToken:
+		return fmt.Sprintf("there is no token for Kafka: look at what %s or %s names", Kafka.label("sasl.token_file"),
+			Kafka.label("sasl.token_command"))
 	case source.LoginMechanism:
 		return fmt.Sprintf("Kafka does not take logins with %s: set another %s", login.Mechanism, Kafka.label("sasl.mechanism"))
 	case source.LoginUnwanted:
@@ -64,9 +68,9 @@ func ExplainRedis(ctx context.Context, cfg store.Config, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	text := explainRedisLogin(cfg, err)
+	text := explainRedisMode(cfg, err)
 	if text == "" {
-		text = explainRedisMode(cfg, err)
+		text = explainRedisLogin(cfg, err)
 	}
 	if text == "" {
 		text = Redis.explainTLS(ctx, securedBy(cfg.Addrs, cfg.TLS), err)
@@ -75,10 +79,7 @@ func ExplainRedis(ctx context.Context, cfg store.Config, err error) error {
 }
 
 func explainRedisLogin(cfg store.Config, err error) string {
-	user := cfg.Username
-	if user == "" {
-		user = "default"
-	}
+	user := cmp.Or(cfg.Username, "default")
 	password := Redis.label("password") + " or " + Redis.label("password_file")
 	var refused *store.RefusalError
 	switch {
@@ -103,9 +104,16 @@ func explainRedisMode(cfg store.Config, err error) string {
 	case in == store.Sentinel && strings.Contains(text, "unknown command"):
 		return fmt.Sprintf("the servers are no sentinels: set %s to single or cluster, or the sentinels' addresses in %s",
 			mode, Redis.label("addrs"))
-	case in == store.Sentinel && (strings.Contains(text, "NOAUTH") || strings.Contains(text, "WRONGPASS")):
-		return fmt.Sprintf("the sentinels, or the primary they name, refuse the login: set %s and %s for the sentinels",
-			Redis.label("sentinel.user"), Redis.label("sentinel.password"))
+	case in == store.Sentinel && store.NoSentinel(err) && strings.Contains(text, "NOAUTH"):
+		return fmt.Sprintf("the sentinels want a login of their own: set %s, and the password in %s or %s",
+			Redis.label("sentinel.user"), Redis.label("sentinel.password"), Redis.label("sentinel.password_file"))
+	case in == store.Sentinel && store.NoSentinel(err) && strings.Contains(text, "WRONGPASS"):
+		return fmt.Sprintf("the sentinels refuse user %q: correct %s, or the password in %s or %s",
+			cmp.Or(cfg.SentinelUsername, "default"), Redis.label("sentinel.user"), Redis.label("sentinel.password"),
+			Redis.label("sentinel.password_file"))
+	case in == store.Sentinel && store.NoSentinel(err) && strings.Contains(text, "NOPERM"):
+		return fmt.Sprintf("the sentinels do not let user %q do what is needed: grant it (docs/security.md has the line), or set another %s",
+			cmp.Or(cfg.SentinelUsername, "default"), Redis.label("sentinel.user"))
 	case in == store.Cluster && strings.Contains(text, "cluster support disabled"):
 		return fmt.Sprintf("the servers are not a Cluster: set %s to single with one address, or to sentinel", mode)
 	case in == store.Single && strings.Contains(text, "MOVED "):

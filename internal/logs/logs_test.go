@@ -84,6 +84,10 @@ func TestLevelsOfTheSDK(t *testing.T) {
 		}, "DEBUG"},
 		{"a poll while Temporal is away",
 			func(l sdklog.Logger) { l.Warn(linePoll, "Error", serviceerror.NewUnavailable("connection refused")) }, "WARN"},
+		{"shutting down while Temporal is away",
+			func(l sdklog.Logger) {
+				l.Warn(lineShutdown, "Error", serviceerror.NewUnavailable("connection refused"))
+			}, "DEBUG"},
 		{"a panic", func(l sdklog.Logger) { l.Error("Workflow panic", "Error", errors.New("x")) }, "ERROR"},
 		{"with tags", func(l sdklog.Logger) { sdklog.With(l, "a", 1).Error(lineActivity, "Error", errors.New("x")) }, "WARN"},
 	} {
@@ -111,7 +115,7 @@ func TestTheSDKStillHasTheseLines(t *testing.T) {
 		require.NoError(t, err)
 		all.Write(text)
 	}
-	for _, line := range []string{lineActivity, lineHeartbeat, linePoll} {
+	for _, line := range []string{lineActivity, lineHeartbeat, linePoll, lineShutdown} {
 		require.Contains(t, all.String(), `"`+line+`"`)
 	}
 }

@@ -40,6 +40,7 @@ const (
 	lineActivity  = "Activity error."
 	lineHeartbeat = "RecordActivityHeartbeat with error"
 	linePoll      = "Failed to poll for task."
+	lineShutdown  = "ShutdownWorker rpc errored during worker shutdown."
 )
 
 // meant returns the level that a line of the SDK deserves.
@@ -47,6 +48,8 @@ func meant(level slog.Level, msg string, err error) slog.Level {
 	switch msg {
 	case lineActivity:
 		level = slog.LevelWarn
+	case lineShutdown: // a courtesy to a server that has been told of already, or is told of next
+		return slog.LevelDebug
 	case lineHeartbeat, linePoll:
 	default:
 		return level

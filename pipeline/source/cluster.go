@@ -74,7 +74,7 @@ func NewCluster(ctx context.Context, cfg Config) (*Cluster, error) {
 			errs = append(errs, err)
 		}
 	}
-	return nil, unreachable(errs)
+	return nil, errors.Join(unreachable(errs), c.Close())
 }
 
 // greet connects to a broker. One that wants a login ends a connection without any at the first request, which is therefore made

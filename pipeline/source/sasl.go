@@ -100,6 +100,9 @@ func (s *scramClient) Step(challenge string) (string, error) { return s.conversa
 
 func (s *scramClient) Done() bool { return s.conversation.Done() }
 
+// errNoToken is found, as text, in the errors of logins for which there was no token.
+var errNoToken = errors.New("no token to log in with")
+
 // tokens are what sarama asks for a token at every login.
 type tokens struct{ from *credential.Tokens }
 
@@ -107,7 +110,7 @@ type tokens struct{ from *credential.Tokens }
 func (t tokens) Token() (*sarama.AccessToken, error) {
 	token, err := t.from.Token(context.Background())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNoToken, err)
 	}
 	return &sarama.AccessToken{Token: token}, nil
 }
@@ -121,13 +124,14 @@ const (
 	LoginWrong           // the password or the token
 	LoginMechanism       // the listener has other mechanisms
 	LoginUnwanted        // the listener has no login at all
+	LoginNoToken         // there is no token to show
 )
 
 // LoginRefusal says why err refuses the login. It goes by the text: of the errors of several brokers there is no more.
 func LoginRefusal(err error) Login {
-	for why, code := range map[Login]sarama.KError{
+	for why, code := range map[Login]error{
 		LoginWrong: sarama.ErrSASLAuthenticationFailed, LoginMechanism: sarama.ErrUnsupportedSASLMechanism,
-		LoginUnwanted: sarama.ErrIllegalSASLState,
+		LoginUnwanted: sarama.ErrIllegalSASLState, LoginNoToken: errNoToken,
 	} {
 		if strings.Contains(err.Error(), code.Error()) {
 			return why

@@ -16,7 +16,7 @@ const oldestMajor = 7
 // Check verifies at start-up what the protocols rest on: that no server evicts keys (ErrEviction), that it is new enough
 // (ErrServerVersion), and that Redis holds our format version or nothing of ours (*FormatError), which it then claims.
 func (s *Store) Check(ctx context.Context) error {
-	if err := s.eachMaster(ctx, checkServer); err != nil {
+	if err := s.eachPrimary(ctx, func(ctx context.Context, c redis.UniversalClient) error { return checkServer(ctx, c) }); err != nil {
 		return err
 	}
 	claimed, err := s.client.SetNX(ctx, formatKey, Format, 0).Result()
@@ -40,11 +40,14 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) eachMaster(ctx context.Context, fn func(context.Context, infoer) error) error {
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return fn(ctx, c) })
+// eachPrimary runs fn on every server that takes writes. Refusals are RefusalErrors also where a Cluster's nodes are asked by
+// themselves, and where it is asked for its nodes: the client's hooks see neither.
+func (s *Store) eachPrimary(ctx context.Context, fn func(context.Context, redis.UniversalClient) error) error {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return fn(ctx, s.client)
 	}
-	return fn(ctx, s.client)
+	return explained(cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error { return fn(ctx, node) }))
 }
 
 type infoer interface {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Memory is what the servers of Redis say of their memory, in bytes.
@@ -16,7 +18,7 @@ type Memory struct {
 func (s *Store) ServerMemory(ctx context.Context) (Memory, error) {
 	var used, limit atomic.Int64
 	var unlimited atomic.Bool
-	err := s.eachMaster(ctx, func(ctx context.Context, node infoer) error {
+	err := s.eachPrimary(ctx, func(ctx context.Context, node redis.UniversalClient) error {
 		memory, known, err := info(ctx, node, "memory")
 		if err != nil || !known {
 			return err

@@ -26,7 +26,8 @@ func (s *Store) Probe(ctx context.Context) error {
 	if !ok {
 		return s.probeNode(ctx, s.client, probeKey(0))
 	}
-	return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+	return s.eachPrimary(ctx, func(ctx context.Context, primary redis.UniversalClient) error {
+		node := primary.(*redis.Client)
 		key, served, err := s.probes.keyOf(ctx, cluster, node)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -36,8 +37,15 @@ func (e *RefusalError) Error() string {
 
 func (e *RefusalError) Unwrap() error { return e.Err }
 
-// explained returns err as a RefusalError if it is an answer of that kind, and err itself otherwise.
+// explained returns err as a RefusalError if it is an answer of that kind, and otherwise err itself, in one line.
 func explained(err error) error {
+	var already *RefusalError
+	if err == nil || errors.As(err, &already) {
+		return err
+	}
+	if strings.Contains(err.Error(), "\n") {
+		err = lineError{err}
+	}
 	for code := range refusals {
 		if redis.HasErrorPrefix(err, code+" ") {
 			return &RefusalError{Code: code, Err: err}
@@ -45,6 +53,13 @@ func explained(err error) error {
 	}
 	return err
 }
+
+// lineError is an error whose text takes one line: what several sentinels say comes in one each.
+type lineError struct{ error }
+
+func (e lineError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "; ") }
+
+func (e lineError) Unwrap() error { return e.error }
 
 // refusalHook makes every answer of that kind a RefusalError, whichever command it answers.
 type refusalHook struct{}
@@ -88,6 +103,11 @@ func (refusalHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		return explained(err)
 	}
+}
+
+// NoSentinel reports whether err says that none of the sentinels named the primary: they did not answer, or refused.
+func NoSentinel(err error) bool {
+	return strings.Contains(err.Error(), "all sentinels specified in configuration are unreachable")
 }
 
 // NoSuchMaster reports whether err says that the sentinels answer and know no primary of that name.

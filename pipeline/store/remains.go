@@ -85,7 +85,7 @@ var shadowKeys = map[string]bool{"guard": true, "plan": true, "windows": true, "
 // names. An error of fn is returned as it is.
 func (s *Store) ScanPipeline(ctx context.Context, pipeline string, fn func(keys []PipelineKey) error) error {
 	var mu sync.Mutex // the masters of a Cluster are scanned side by side
-	return s.eachScanner(ctx, func(ctx context.Context, c redis.Cmdable) error {
+	return s.eachPrimary(ctx, func(ctx context.Context, c redis.UniversalClient) error {
 		for cursor := uint64(0); ; {
 			names, next, err := c.Scan(ctx, cursor, pipelinePattern(pipeline), scanCount).Result()
 			if err != nil {
@@ -108,13 +108,6 @@ func (s *Store) ScanPipeline(ctx context.Context, pipeline string, fn func(keys 
 			}
 		}
 	})
-}
-
-func (s *Store) eachScanner(ctx context.Context, fn func(context.Context, redis.Cmdable) error) error {
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return fn(ctx, c) })
-	}
-	return fn(ctx, s.client)
 }
 
 // KeyBytes returns the memory that each key takes, 0 for one that is gone meanwhile and where the server does not say.
