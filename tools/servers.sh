@@ -23,6 +23,7 @@ usage: tools/servers.sh COMMAND
   status          say what runs
   env             print the variables that point millrace at them:  eval "\$(tools/servers.sh env)"
   start|stop|restart|kill SERVER    one of: redis kafka temporal (kill = kill -9)
+  kafka-libs      print the directory of Apache Kafka's artifacts, resolved if need be
   flush-redis     delete everything in Redis, as an operator's mistake would
 EOF
 }
@@ -286,6 +287,11 @@ case ${1:-} in
   stop) one_of "${2:-}"; stop "$2" ;;
   restart) one_of "${2:-}"; stop "$2"; start "$2"; settle "$2" ;;
   kill) one_of "${2:-}"; stop "$2" KILL ;;
+  kafka-libs)
+    mkdir -p "$state/kafka"
+    resolve_kafka
+    echo "$state/kafka/libs"
+    ;;
   flush-redis)
     running redis >/dev/null || die "redis is down: start it with tools/servers.sh start redis"
     must_be_ours redis

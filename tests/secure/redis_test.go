@@ -1,6 +1,7 @@
 package secure
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -107,7 +108,8 @@ func (n *node) info(section, field string) string {
 func (n *node) cutReplicas() {
 	n.t.Helper()
 	ctx := context.Background()
-	require.NoError(n.t, n.rdb.Do(ctx, "ACL", "SETUSER", "default", "-psync", "-sync").Err())
+	follows := cmp.Or(n.rdb.Options().Username, "default")
+	require.NoError(n.t, n.rdb.Do(ctx, "ACL", "SETUSER", follows, "-psync", "-sync").Err())
 	require.NoError(n.t, n.rdb.Do(ctx, "CLIENT", "KILL", "TYPE", "replica").Err())
 }
 
