@@ -39,6 +39,8 @@ type Config struct {
 	Storm    engine.StormLimit
 	Admin    admin.Config // the listener for metrics, health and profiles
 	Log      *slog.Logger
+	// Metrics is where the process says what it does; it outlives the process. Nil: a registry of its own.
+	Metrics *telemetry.Registry
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
 	OnHost func(*activities.Host)
 }
@@ -156,8 +158,10 @@ func (p *process) connect(ctx context.Context) (err error) {
 func (p *process) observe() error {
 	p.setReady(false, whyStarting)
 	var err error
-	if p.metrics, err = telemetry.NewRegistry(); err != nil {
-		return err
+	if p.metrics = p.cfg.Metrics; p.metrics == nil {
+		if p.metrics, err = telemetry.NewRegistry(context.Background(), os.Getenv); err != nil {
+			return err
+		}
 	}
 	p.metrics.ObserveBuild()
 	p.metrics.ObserveReady(p.ready)
@@ -228,7 +232,7 @@ func (p *process) close() error {
 		p.stop()
 		p.asking.Wait()
 	}
-	if p.metrics != nil {
+	if p.metrics != nil && p.metrics != p.cfg.Metrics {
 		errs = append(errs, p.metrics.Close(context.Background()))
 	}
 	if p.closers != nil {

@@ -9,10 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/internal/connect"
+	"millrace/pipeline/measure"
 )
 
 func benchCommand(sh *shell) *cobra.Command {
 	load := benchLoad{}
+	var pushed pushing
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure bare consumption of a topic against the whole pipeline on the same topic",
@@ -26,6 +28,11 @@ so that the CPU time measured is the pipeline's. Temporal takes no part: it neve
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := load.validate(); err != nil {
 				return err
+			}
+			load.measure = pushed.measure
+			if pushed.metrics != nil {
+				pushed.records = load.records
+				pushed.metrics.ObserveMeasures(pushed.measure)
 			}
 			m, err := bench(cmd.Context(), sh, load)
 			if err != nil {
@@ -41,6 +48,7 @@ so that the CPU time measured is the pipeline's. Temporal takes no part: it neve
 	cmd.Flags().Int64Var(&load.keys, "keys", 100_000, "distinct keys")
 	cmd.Flags().Int32Var(&load.partitions, "partitions", 4, "partitions of the topic")
 	cmd.Flags().StringVar(&load.profile, "cpuprofile", "", "write a CPU profile of the pipeline's run to this file")
+	pushed.addTo(sh, cmd)
 	cmd.AddCommand(benchServersCommand(sh))
 	return cmd
 }
@@ -49,6 +57,7 @@ type benchLoad struct {
 	records, keys int64
 	partitions    int32
 	profile       string
+	measure       *measure.Process // nil: nothing is measured but what bench prints
 }
 
 func (l benchLoad) validate() error {

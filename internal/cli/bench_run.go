@@ -213,6 +213,7 @@ func (r *benchRun) bare(ctx context.Context) (cost, error) {
 func (r *benchRun) pipeline(ctx context.Context, m *measured) error {
 	replica, err := engine.Start(ctx, engine.Config{
 		Spec: r.spec, Kafka: r.srv.kafka, Store: r.srv.store, Log: slog.New(slog.DiscardHandler),
+		Measure: r.load.measure.Pipeline(r.spec.Name),
 	})
 	if err != nil {
 		return reached(ctx, err)
@@ -225,6 +226,7 @@ func (r *benchRun) pipeline(ctx context.Context, m *measured) error {
 	}()
 	closer, err := result.NewCloser(result.Config{
 		Spec: r.spec, State: r.srv.store, Kafka: publish.NewClient(r.srv.kafka, r.srv.cluster, r.spec.Name), By: "bench",
+		Measure: r.load.measure.Pipeline(r.spec.Name),
 	})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 
 func devCommand(sh *shell) *cobra.Command {
 	job := devJob{}
+	var pushed pushing
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine: Kafka, Redis, Temporal and a worker",
@@ -41,6 +42,7 @@ stopped.`,
 			if err := job.validate(); err != nil {
 				return err
 			}
+			job.pushed = &pushed
 			return runDev(cmd.Context(), sh, job)
 		},
 	}
@@ -55,6 +57,7 @@ stopped.`,
 	flags.IntVar(&job.ports.redis, "redis-port", 0, "port of Redis (default: a free one)")
 	flags.IntVar(&job.ports.temporal, "temporal-port", 0, "port of Temporal (default: a free one)")
 	flags.IntVar(&job.ports.ui, "ui-port", 0, "port of Temporal's web UI (default: a free one)")
+	pushed.addTo(sh, cmd)
 	return cmd
 }
 
@@ -62,6 +65,7 @@ type devJob struct {
 	spec, feed, results, dir string
 	partitions               int32
 	drain                    bool
+	pushed                   *pushing
 	ports                    struct{ kafka, redis, temporal, ui int }
 }
 
@@ -158,7 +162,7 @@ func runDev(ctx context.Context, sh *shell, job devJob) (err error) {
 	if err := announce(&local, servers, job); err != nil {
 		return err
 	}
-	worker := startWorker(ctx, &local, filepath.Join(job.dir, "worker.log"))
+	worker := startWorker(ctx, &local, filepath.Join(job.dir, "worker.log"), job.pushed.metrics)
 	defer func() {
 		if failed := worker.stop(); err == nil {
 			err = failed

@@ -14,6 +14,7 @@ import (
 	"millrace/internal/connect"
 	"millrace/internal/dev"
 	"millrace/internal/logs"
+	"millrace/internal/telemetry"
 	"millrace/pipeline/wal"
 )
 
@@ -54,24 +55,24 @@ type devWorker struct {
 	err    error // valid once done is closed
 }
 
-// startWorker runs a worker until ctx ends or stop is called. It logs to a file.
-func startWorker(ctx context.Context, sh *shell, logFile string) *devWorker {
+// startWorker runs a worker until ctx ends or stop is called. It logs to a file, and its metrics go to a registry where one is given.
+func startWorker(ctx context.Context, sh *shell, logFile string, metrics *telemetry.Registry) *devWorker {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &devWorker{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		w.err = runWorker(ctx, sh.conn, logFile)
+		w.err = runWorker(ctx, sh.conn, logFile, metrics)
 	}()
 	return w
 }
 
-func runWorker(ctx context.Context, conn *connect.Options, logFile string) error {
+func runWorker(ctx context.Context, conn *connect.Options, logFile string, metrics *telemetry.Registry) error {
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer closing(out)
-	cfg := app.Config{Log: logs.New(out, true, false), WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")}}
+	cfg := app.Config{Log: logs.New(out, true, false), Metrics: metrics, WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")}}
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 func feedCommand(sh *shell) *cobra.Command {
 	var job feedJob
+	var pushed pushing
 	cmd := &cobra.Command{
 		Use:   "feed FILE[.gz]",
 		Short: "Produce a file of one JSON record a line to a Kafka topic",
@@ -36,6 +37,7 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 			}
 			defer srv.Close()
 			done, err := feed(cmd.Context(), srv, job)
+			pushed.records = done.Records
 			return tellFeed(sh, done, err)
 		},
 	}
@@ -44,6 +46,7 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 		"partitions of the topic, which is created if it does not exist; one that exists must have as many")
 	cmd.Flags().Float64Var(&job.rate, "rate", 0, "records per second, evenly spread, such as 2000 or 0.5; 0 is as fast as Kafka takes them")
 	cmd.Flags().Int64Var(&job.from, "from-line", 1, "first line to send, to resume a feed that broke off")
+	pushed.addTo(sh, cmd)
 	return cmd
 }
 

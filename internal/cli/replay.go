@@ -29,6 +29,7 @@ type rereadJob struct {
 
 func replayCommand(sh *shell) *cobra.Command {
 	var job rereadJob
+	var pushed pushing
 	cmd := &cobra.Command{
 		Use:   "replay NAME",
 		Short: "Count windows again from Kafka, show what differs, and publish it when somebody approves",
@@ -59,6 +60,7 @@ so does --detach, at once. The workflow is replay:<name>:<id>.`,
 	cmd.Flags().StringVar(&job.in.Lateness, "lateness", "", contract.LatenessAsRead+" (default), or "+contract.LatenessNone+
 		": no event is late, whatever has arrived counts")
 	cmd.Flags().BoolVar(&job.in.FromLate, "from-late", false, "count in what stands in the late topic")
+	pushed.addTo(sh, cmd)
 	cmd.AddCommand(replayLsCommand(sh), replayShowCommand(sh), replayDiffCommand(sh), replayApproveCommand(sh), replayRejectCommand(sh),
 		replayCancelCommand(sh), replayRateCommand(sh))
 	return cmd

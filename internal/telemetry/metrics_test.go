@@ -11,9 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// noEnv is an empty environment.
+func noEnv(string) string { return "" }
+
 func newRegistry(t *testing.T) *Registry {
 	t.Helper()
-	r, err := NewRegistry()
+	r, err := NewRegistry(t.Context(), noEnv)
 	require.NoError(t, err)
 	t.Cleanup(func() { r.Close(context.Background()) })
 	return r

@@ -22,8 +22,8 @@ type Registry struct {
 	provider *sdk.MeterProvider
 }
 
-// NewRegistry returns a registry that asks nobody yet.
-func NewRegistry() (*Registry, error) {
+// NewRegistry returns a registry that asks nobody yet. Where the environment names an endpoint of OTLP, everything goes there, too.
+func NewRegistry(ctx context.Context, getenv func(string) string) (*Registry, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	from := &sources{began: time.Now()}
@@ -33,7 +33,15 @@ func NewRegistry() (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	return &Registry{sources: from, registry: registry, provider: sdk.NewMeterProvider(sdk.WithReader(exporter), sdk.WithView(temporalView()))}, nil
+	options := []sdk.Option{sdk.WithReader(exporter), sdk.WithView(temporalView())}
+	otlp, err := otlpReader(ctx, getenv, from)
+	if err != nil {
+		return nil, err
+	}
+	if otlp != nil {
+		options = append(options, sdk.WithReader(otlp), sdk.WithResource(thisProcess()))
+	}
+	return &Registry{sources: from, registry: registry, provider: sdk.NewMeterProvider(options...)}, nil
 }
 
 // Handler answers Prometheus; with exemplars where it asks for OpenMetrics.
@@ -44,5 +52,5 @@ func (r *Registry) Handler() http.Handler {
 // Meter returns a meter for what is not in definitions: the metrics that libraries make of themselves.
 func (r *Registry) Meter() metric.Meter { return r.provider.Meter(scopeName) }
 
-// Close ends the collection.
+// Close ends the collection, after what there is has been sent over OTLP.
 func (r *Registry) Close(ctx context.Context) error { return r.provider.Shutdown(ctx) }

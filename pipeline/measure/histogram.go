@@ -24,10 +24,10 @@ func newScale(first time.Duration, steps, doublings int) *scale {
 	return s
 }
 
-// Scales. A quantile that is interpolated between two bounds is off by less than their distance: 15 % on the fine scale at the
+// Scales. A quantile that is interpolated between two bounds is off by less than their distance: 12 % on the fine scale at the
 // very worst, and a few per cent where values are spread over some buckets.
 var (
-	fine   = newScale(time.Millisecond, 5, 22)     // 1 ms to 70 min, 15 % apart
+	fine   = newScale(time.Millisecond, 6, 21)     // 1 ms to 35 min, 12 % apart
 	medium = newScale(100*time.Microsecond, 2, 21) // 0.1 ms to 3.5 min, 41 % apart
 	slow   = newScale(time.Millisecond, 2, 24)     // 1 ms to 4.7 h, 41 % apart
 	coarse = newScale(50*time.Microsecond, 1, 21)  // 50 us to 1.7 min, doubling

@@ -90,3 +90,23 @@ func BenchmarkReadAndDiscard(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDecode is what the reader does with an answer that sarama has decoded.
+func BenchmarkDecode(b *testing.B) {
+	const records = 5000
+	offsets := make([]int64, records)
+	for i := range offsets {
+		offsets[i] = int64(i)
+	}
+	in := block(batch(0, -1, offsets...))
+	pool := newRecordPool(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		out, err := decode(in, 0, &pool, wanted{traces: true})
+		if err != nil || len(out.Records) != records {
+			b.Fatal(err, len(out.Records))
+		}
+		out.Release()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*records), "ns/record")
+}

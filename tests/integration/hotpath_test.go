@@ -10,6 +10,7 @@ import (
 
 	"millrace/pipeline/engine"
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
@@ -26,7 +27,10 @@ type hotPath struct {
 	closer *result.Closer
 }
 
-func (p *pipeline) hotPath() *hotPath {
+func (p *pipeline) hotPath() *hotPath { return p.measuredHotPath(nil) }
+
+// measuredHotPath is hotPath with somebody to measure it.
+func (p *pipeline) measuredHotPath(by *measure.Pipeline) *hotPath {
 	p.T.Helper()
 	ctx := context.Background()
 	topics := []source.TopicSpec{
@@ -45,7 +49,7 @@ func (p *pipeline) hotPath() *hotPath {
 	}
 	h := &hotPath{pipeline: p}
 	var err error
-	h.engine, err = engine.Start(ctx, engine.Config{Spec: p.Spec, Kafka: p.Kafka, Store: p.Store, Log: log})
+	h.engine, err = engine.Start(ctx, engine.Config{Spec: p.Spec, Kafka: p.Kafka, Store: p.Store, Log: log, Measure: by})
 	require.NoError(p.T, err)
 	p.T.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -53,7 +57,7 @@ func (p *pipeline) hotPath() *hotPath {
 		h.engine.Stop(ctx)
 	})
 	h.closer, err = result.NewCloser(result.Config{
-		Spec: p.Spec, State: p.Store, Kafka: publish.NewClient(p.Kafka, p.Cluster, p.Spec.Name), By: "test", Log: log,
+		Spec: p.Spec, State: p.Store, Kafka: publish.NewClient(p.Kafka, p.Cluster, p.Spec.Name), By: "test", Log: log, Measure: by,
 	})
 	require.NoError(p.T, err)
 	p.T.Cleanup(func() { h.closer.Close() })
