@@ -58,10 +58,12 @@ func (c *countedReader) Read(p []byte) (int, error) {
 
 // Next returns the next line in memory of its own, or io.EOF.
 func (l *lines) Next() ([]byte, error) {
-	line, err := l.in.ReadBytes('\n')
+	line, err := l.readLine()
 	switch {
 	case err == nil:
 		line = line[:len(line)-1]
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, usagef("line %d of %s has more than %d bytes, the longest that is fed", l.number+1, l.file.Name(), maxLine)
 	case err != io.EOF:
 		return nil, fmt.Errorf("read %s after line %d: %w", l.file.Name(), l.number, err)
 	case len(line) == 0:
@@ -69,6 +71,23 @@ func (l *lines) Next() ([]byte, error) {
 	}
 	l.number++
 	return line, nil
+}
+
+// maxLine bounds a line, and with it what a small compressed file can become in memory. Brokers take records of 1 MB unless told otherwise.
+const maxLine = 32 << 20
+
+// readLine reads up to and with a line break, or up to the end.
+func (l *lines) readLine() (line []byte, err error) {
+	for {
+		part, err := l.in.ReadSlice('\n')
+		if len(line)+len(part) > maxLine {
+			return nil, bufio.ErrTooLong
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
 }
 
 // Skip passes over n lines. A file that ends before is an error: whoever resumes there means another file.

@@ -99,7 +99,7 @@ func (f *removing) ask(ctx context.Context, s contract.RemoveStatus) error {
 func agreed(ctx context.Context, sh *shell, want string, answers io.Reader) bool {
 	answer := make(chan string, 1)
 	go func() {
-		line, err := bufio.NewReader(answers).ReadString('\n')
+		line, err := bufio.NewReader(io.LimitReader(answers, 1<<10)).ReadString('\n')
 		if err != nil { // no answer has ended the line of the question
 			line = ""
 			fmt.Fprintln(sh.err)

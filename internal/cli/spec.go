@@ -156,13 +156,16 @@ func describeSpec(w io.Writer, file string, s *spec.Spec) error {
 
 // readSpec reads a spec file; "-" is standard input.
 func readSpec(name string) (*spec.Spec, error) {
-	var data []byte
-	var err error
-	if name == "-" {
-		data, err = io.ReadAll(os.Stdin)
-	} else {
-		data, err = os.ReadFile(name)
+	in := os.Stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, usagef("cannot read the spec: %w", err)
+		}
+		defer closing(file)
+		in = file
 	}
+	data, err := io.ReadAll(io.LimitReader(in, spec.MaxFileBytes+1)) // one more is one too many, which the parser says
 	if err != nil {
 		return nil, usagef("cannot read the spec: %w", err)
 	}

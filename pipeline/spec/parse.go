@@ -10,14 +10,14 @@ import (
 	"millrace/pipeline/calendar"
 )
 
-// maxFile is the longest spec file in bytes. It bounds what a hostile workflow input can cost.
-const maxFile = 1 << 20
+// MaxFileBytes is the longest spec file in bytes. It bounds what a hostile workflow input can cost.
+const MaxFileBytes = 1 << 20
 
 // Parse reads one pipeline from YAML or JSON (which is YAML), applies defaults and validates. The filename is only for
 // the texts of errors. Everything wrong is reported at once: the error is of type Errors, in the order of the file.
 func Parse(filename string, data []byte) (*Spec, error) {
 	r := &reader{file: filename, places: make(map[string]*yaml.Node)}
-	if len(data) > maxFile {
+	if len(data) > MaxFileBytes {
 		r.fail(nil, "", "", "is longer than 1 MiB", "a pipeline as YAML or JSON")
 		return nil, r.sorted()
 	}

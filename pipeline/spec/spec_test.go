@@ -285,7 +285,7 @@ func TestValidateWithoutAFile(t *testing.T) {
 }
 
 func TestTooLong(t *testing.T) {
-	_, err := Parse("x.yaml", make([]byte, maxFile+1))
+	_, err := Parse("x.yaml", make([]byte, MaxFileBytes+1))
 	require.EqualError(t, err, "x.yaml: is longer than 1 MiB; want a pipeline as YAML or JSON")
 }
 
