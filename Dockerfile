@@ -15,6 +15,7 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X millrace/internal/build.
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/worker /out/millrace /
 COPY --from=build /src/examples /examples
-# A volume that is mounted here belongs to the user the worker runs as.
+# A volume that is mounted here belongs to the user the worker runs as. Nothing else is written: the rest may be read-only.
 COPY --from=build --chown=nonroot:nonroot /out/wal /var/lib/millrace/wal
+USER 65532:65532
 ENTRYPOINT ["/worker"]

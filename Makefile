@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 GO ?= go
 BENCH_COUNT ?= 6
 TEMPORAL_VERSION := 1.5.1
+# A mirror, or file:///DIR, where the database itself cannot be reached.
+VULN_DB ?= https://vuln.go.dev
 # Which build this is: Go itself does not say so in every kind of checkout.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 ldflags := $(if $(VERSION),-ldflags '-X millrace/internal/build.version=$(VERSION)')
@@ -18,7 +20,7 @@ real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(to
 # Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
 no_server_tests := imports|model|oracle|parquet|replay
 
-.PHONY: help run test test-real test-parquet chaos stuck secure bench bench-go lint fmt build servers servers-down compose-env clean
+.PHONY: help run test test-real test-parquet chaos stuck secure bench bench-go lint vuln fmt build servers servers-down compose-env clean
 
 help: ## print this
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +67,9 @@ lint: bin/golangci-lint bin/workflowcheck ## check format, vet, linters, import 
 	@bin/golangci-lint run --allow-parallel-runners ./...
 	@bin/workflowcheck -config tools/lint/workflowcheck.yaml ./workflows/...
 
+vuln: bin/govulncheck ## look the code and its dependencies up in Go's database of vulnerabilities; its answer changes by itself
+	@tools/vuln.sh '$(VULN_DB)'
+
 fmt: ## format the Go files
 	@gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
 
@@ -100,6 +105,10 @@ bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 bin/workflowcheck: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin
 	@cd tools/lint && ../build.sh bin/workflowcheck $(GO) build -v -trimpath -o ../../$@ go.temporal.io/sdk/contrib/tools/workflowcheck
+
+bin/govulncheck: tools/lint/go.mod tools/lint/go.sum
+	@mkdir -p bin
+	@cd tools/lint && ../build.sh bin/govulncheck $(GO) build -v -trimpath -o ../../$@ golang.org/x/vuln/cmd/govulncheck
 
 bin/benchstat: tools/lint/go.mod tools/lint/go.sum
 	@mkdir -p bin

@@ -29,7 +29,11 @@ type composeService struct {
 	Command     []string
 	Ports       []string
 	Volumes     []string
-	ReadOnly    bool `yaml:"read_only"`
+	User        string
+	ReadOnly    bool     `yaml:"read_only"`
+	CapDrop     []string `yaml:"cap_drop"`
+	SecurityOpt []string `yaml:"security_opt"`
+	Tmpfs       []string
 	Environment map[string]string
 	DependsOn   map[string]struct{ Condition string } `yaml:"depends_on"`
 	Healthcheck struct{ Test []string }
@@ -69,6 +73,13 @@ func TestComposeFile(t *testing.T) {
 		for _, port := range service.Ports {
 			require.Regexp(t, `^127\.0\.0\.1:`, port, "%s listens on loopback only", name)
 		}
+	}
+	for name, service := range map[string]composeService{"worker": worker, "millrace": tool} {
+		require.Equal(t, "65532:65532", service.User, "%s runs as a user without rights", name)
+		require.True(t, service.ReadOnly, "%s writes volumes only", name)
+		require.Equal(t, []string{"ALL"}, service.CapDrop, name)
+		require.Equal(t, []string{"no-new-privileges:true"}, service.SecurityOpt, name)
+		require.Len(t, service.Tmpfs, 1, name)
 	}
 	require.Equal(t, []string{"CMD", "/worker", "--probe"}, worker.Healthcheck.Test)
 	port, everywhere := strings.CutPrefix(worker.Environment["MILLRACE_METRICS_ADDR"], "0.0.0.0:")
