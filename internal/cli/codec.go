@@ -60,7 +60,7 @@ func serveCodec(ctx context.Context, sh *shell, job codecJob) error {
 	if err != nil {
 		return configured(err)
 	}
-	if keys == nil {
+	if keys.Empty() {
 		return usagef("there are no keys: set temporal.codec.keys (MILLRACE_CODEC_KEYS) or temporal.codec.key_dir (MILLRACE_CODEC_KEY_DIR)")
 	}
 	listener, err := net.Listen("tcp", job.listen)

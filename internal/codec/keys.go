@@ -30,7 +30,7 @@ const maxKeys = 1000
 // rescan is how often a directory of keys is looked through at most.
 const rescan = time.Second
 
-// Config names the keys. The zero value is none: payloads are as they are.
+// Config names the keys. The zero value is none: payloads go out as they are, and those that come in encrypted are an error.
 type Config struct {
 	// Files are ID=FILE. The first key encrypts, all decrypt.
 	Files []string
@@ -38,9 +38,6 @@ type Config struct {
 	// payload names a key that is not known, and once a second at most otherwise.
 	Dir string
 }
-
-// Given reports whether there are keys.
-func (c Config) Given() bool { return len(c.Files) > 0 || c.Dir != "" }
 
 // Keys are the keys as they are in their files now. They are safe for concurrent use.
 type Keys struct {
@@ -92,6 +89,9 @@ func Open(c Config) (*Keys, error) {
 	}
 	return k, nil
 }
+
+// Empty reports whether there is no key at all.
+func (k *Keys) Empty() bool { return k.dir == "" && k.first == "" }
 
 // checkID refuses ids that would not be seen for what they are in a history.
 func checkID(id string) error {

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
@@ -171,8 +172,24 @@ func TestNothingReadableStays(t *testing.T) {
 	// Somebody with another key is told which is missing.
 	other, err := Open(Config{Files: []string{"b=" + writeKey(t, dir, "b", 2)}})
 	require.NoError(t, err)
-	_, err = dial(other).DescribeWorkflowExecution(ctx, id, "")
-	require.ErrorContains(t, err, `encrypted with key "a", which is not among the keys`)
+	none, err := Open(Config{})
+	require.NoError(t, err)
+	for _, keys := range []*Keys{other, none} {
+		_, err = dial(keys).DescribeWorkflowExecution(ctx, id, "")
+		require.ErrorContains(t, err, `encrypted with key "a", which is not among the keys`)
+	}
+
+	// What was written before there were keys is read by those who have some.
+	plain := dial(none)
+	_, err = plain.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "before", TaskQueue: "nobody",
+		Memo: map[string]any{"memo": inMemo}}, talkative, inInput)
+	require.NoError(t, err)
+	described, err := knowing.DescribeWorkflowExecution(ctx, "before", "")
+	require.NoError(t, err)
+	var memo string
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayload(
+		described.GetWorkflowExecutionInfo().GetMemo().GetFields()["memo"], &memo))
+	require.Equal(t, inMemo, memo)
 }
 
 // inBase64 decodes everything in a text that is base64.

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // Apply has a client encrypt whatever it sends and decrypt whatever it is sent. That is done on the wire, below everything that reads
@@ -25,9 +26,11 @@ func (k *Keys) Apply(opts *client.Options) error {
 	if err != nil {
 		return err
 	}
-	payloads, err := proxy.NewPayloadVisitorInterceptor(proxy.PayloadVisitorInterceptorOptions{
-		Inbound: &proxy.VisitPayloadsOptions{Visitor: k.open, SkipSearchAttributes: true},
-	})
+	inbound := &proxy.VisitPayloadsOptions{Visitor: k.open, SkipSearchAttributes: true}
+	if k.Empty() { // what is packed once more is left alone: there is nothing to decrypt, only to say so
+		inbound.WellKnownAnyVisitor = func(*proxy.VisitPayloadsContext, *anypb.Any) error { return nil }
+	}
+	payloads, err := proxy.NewPayloadVisitorInterceptor(proxy.PayloadVisitorInterceptorOptions{Inbound: inbound})
 	if err != nil {
 		return err
 	}
@@ -48,7 +51,7 @@ type taskKey struct{}
 func (k *Keys) seal(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption,
 ) error {
-	if msg, ok := req.(proto.Message); ok {
+	if msg, ok := req.(proto.Message); ok && !k.Empty() {
 		clone := proto.Clone(msg)
 		if err := k.sealMessage(ctx, clone); err != nil {
 			return refused(err)

@@ -68,10 +68,8 @@ func (o *Options) TemporalConfig() (client.Options, error) {
 	if err != nil {
 		return client.Options{}, err
 	}
-	if keys != nil {
-		if err := keys.Apply(&opts); err != nil {
-			return client.Options{}, err
-		}
+	if err := keys.Apply(&opts); err != nil {
+		return client.Options{}, err
 	}
 	if secure != nil {
 		if opts.ConnectionOptions.TLS, err = secure.Config(""); err != nil {
@@ -83,13 +81,9 @@ func (o *Options) TemporalConfig() (client.Options, error) {
 	return opts, nil
 }
 
-// CodecKeys are the keys that encrypt payloads, nil without any.
+// CodecKeys are the keys that encrypt payloads. There may be none.
 func (o *Options) CodecKeys() (*codec.Keys, error) {
-	cfg := codec.Config{Files: o.TemporalAt.Codec.Keys, Dir: o.TemporalAt.Codec.Dir}
-	if !cfg.Given() {
-		return nil, nil
-	}
-	keys, err := codec.Open(cfg)
+	keys, err := codec.Open(codec.Config{Files: o.TemporalAt.Codec.Keys, Dir: o.TemporalAt.Codec.Dir})
 	if err != nil {
 		return nil, fmt.Errorf("%s, %s: %w", Temporal.label("codec.keys"), Temporal.label("codec.key_dir"), err)
 	}
