@@ -18,7 +18,7 @@ no_servers := env -u MILLRACE_KAFKA_BROKERS -u MILLRACE_REDIS_ADDRS -u TEMPORAL_
 real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(tools/servers.sh up); eval "$$variables"; fi
 
 # Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
-no_server_tests := imports|model|oracle|parquet|replay
+no_server_tests := imports|model|observability|oracle|parquet|replay
 
 .PHONY: help run test test-real test-parquet chaos stuck secure bench bench-go lint vuln fmt build servers servers-down compose-env clean
 
@@ -51,6 +51,14 @@ stuck: bin/temporal ## bring every state about that can last (docs/stuck-states.
 
 secure: bin/temporal ## try every login and every fail-over on servers that demand them (docs/security.md); about 8 minutes
 	@MILLRACE_TEST_LONG=1 $(GO) test -count=1 -v -timeout 25m ./tests/secure
+
+observability: bin/temporal ## hold dashboards and alerts against a long run, and alerts against faults; 6 minutes
+	@tools/need.sh prometheus prometheus; tools/need.sh prometheus-pushgateway prometheus-pushgateway
+	@MILLRACE_TEST_LONG=1 $(GO) test -count=1 -timeout 20m -v ./tests/observability
+
+pictures: bin/temporal ## draw docs/img/dashboard-*.png anew, from a run of four minutes
+	@tools/need.sh prometheus prometheus; tools/need.sh prometheus-pushgateway prometheus-pushgateway
+	@GO='$(GO)' tools/dashboards/draw.sh
 
 bench: build bin/temporal ## measure the pipeline on embedded and on real servers
 	@echo "== embedded servers"; $(no_servers) bin/millrace bench

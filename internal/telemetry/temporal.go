@@ -19,7 +19,7 @@ func temporalView() sdk.View {
 
 // TemporalHandler takes the metrics of Temporal's SDK.
 func (r *Registry) TemporalHandler() client.MetricsHandler {
-	return opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{Meter: r.Meter()})
+	return opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{Meter: r.Meter(), UseMonotonicCounters: true})
 }
 
 // Poll is a queue of which this process polls tasks.

@@ -37,7 +37,8 @@ type Kind string
 // Kinds, by Grafana's names.
 const (
 	Lines  Kind = "timeseries"
-	Values Kind = "stat" // the latest value of each series, as a number
+	Values Kind = "stat"           // the latest value of each series, as a number
+	States Kind = "state-timeline" // a bar for each series, where it is above 0
 )
 
 // Unit is what values are counted in, by Grafana's names.
@@ -67,6 +68,16 @@ var (
 // lines is a panel of lines over time.
 func lines(title string, unit Unit, about string, queries ...Query) Panel {
 	return Panel{Title: title, About: about, Unit: unit, Kind: Lines, Queries: queries}
+}
+
+// none is a series for a panel that would be empty when all is well, with a label that the panel names its lines by.
+func none(label string) string {
+	return ` or label_replace(vector(0), "` + label + `", "none", "", "")`
+}
+
+// states is a panel of bars.
+func states(title, about string, queries ...Query) Panel {
+	return Panel{Title: title, About: about, Unit: Count, Kind: States, Queries: queries}
 }
 
 // values is a panel of numbers.

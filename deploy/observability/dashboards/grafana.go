@@ -63,6 +63,12 @@ func (p *Panel) json(n int) object {
 	switch p.Kind {
 	case Lines:
 		defaults["custom"] = object{"lineWidth": 1, "fillOpacity": 8, "showPoints": "never", "spanNulls": false}
+	case States:
+		defaults["color"] = object{"mode": "thresholds"}
+		defaults["thresholds"] = object{"mode": "absolute", "steps": []object{
+			{"color": "transparent", "value": nil}, {"color": "orange", "value": 1},
+		}}
+		options = object{"mergeValues": true, "showValue": "never", "rowHeight": 0.8, "legend": object{"showLegend": false}}
 	case Values:
 		options = object{
 			"reduceOptions": object{"calcs": []string{"lastNotNull"}}, "textMode": "value_and_name", "colorMode": "none", "graphMode": "area",

@@ -1,5 +1,11 @@
 package dashboards
 
+// risen asks by how much a counter has risen of late. A series that began meanwhile has risen from 0, which increase alone does not know.
+func risen(by, counter, span string) string {
+	of := counter + `{pipeline=~"$pipeline"}`
+	return "sum by (" + by + ") ((" + of + " unless " + of + " offset " + span + ") or increase(" + of + "[" + span + "]))"
+}
+
 var pipeline = Dashboard{
 	Name:      "pipeline",
 	Title:     "Pipeline",
@@ -19,6 +25,16 @@ var pipeline = Dashboard{
 		lines("In which state are the lanes?", Count,
 			"Lanes by state. parked waits for a person: millrace recover ls NAME says what can be decided.",
 			Query{`sum by (state) (millrace_lane_state{pipeline=~"$pipeline"})`, "{{state}}"}),
+		lines("What do lanes work on, and wait for?", Share,
+			"Share of the time of a lane's goroutines by part and stage, without waiting for records. A lane that decodes and folds all the time wants "+
+				"more partitions; one in commit waits for Redis; a reader in lane waits for the lane. millrace status NAME --slow says it in words.",
+			Query{`sum by (part, stage) (rate(millrace_lane_stage_seconds_total{pipeline=~"$pipeline",` +
+				`stage!~"fetch|broker|idle|rest"}[$__rate_interval])) / on () group_left () count(millrace_lane_lag{pipeline=~"$pipeline"})`,
+				"{{part}} {{stage}}"}),
+		lines("What do closers work on?", Share,
+			"Share of the closers' time by stage of their rounds, without rest. Near 100 % they are behind: fewer keys or windows, or a faster Redis, help.",
+			Query{`sum by (stage) (rate(millrace_closing_stage_seconds_total{pipeline=~"$pipeline",stage!~"idle|rest"}[$__rate_interval]))`,
+				"{{stage}}"}),
 		lines("How many commits and entries are written?", PerSecond,
 			"Acknowledged commits and the entries in them. Many entries a commit are cheap; many commits of few entries: a longer commit_interval.",
 			Query{`sum(rate(millrace_lane_commits_total{pipeline=~"$pipeline"}[$__rate_interval]))`, "commits"},
@@ -39,12 +55,15 @@ var pipeline = Dashboard{
 			"Windows a second. closed without final: the watermark does not get past allowed_lateness.",
 			Query{`sum(rate(millrace_windows_closed_total{pipeline=~"$pipeline"}[$__rate_interval]))`, "closed"},
 			Query{`sum(rate(millrace_windows_final_total{pipeline=~"$pipeline"}[$__rate_interval]))`, "final"}),
-		lines("Why are windows published again?", PerSecond,
-			"Revisions a second by reason. Many late ones cost readers: raise out_of_orderness, or mend the producer that is behind.",
-			Query{`sum by (reason) (rate(millrace_revisions_total{pipeline=~"$pipeline"}[$__rate_interval])) > 0`, "{{reason}}"}),
-		lines("Which records are refused?", PerSecond,
-			"Refused records a second by reason; millrace status NAME TOPIC/PARTITION shows the last of each. Mend the producer or the spec, then replay.",
-			Query{`sum by (reason) (rate(millrace_refused_records_total{pipeline=~"$pipeline"}[$__rate_interval]))`, "{{reason}}"}),
+		lines("Why were windows published within a minute?", Count,
+			"Revisions of the last minute by reason. Many late ones cost readers: raise out_of_orderness, or mend the producer that is behind.",
+			Query{risen("reason", "millrace_revisions_total", "1m"), "{{reason}}"}),
+		lines("How many rows are published?", PerSecond,
+			"Result rows a second: keys times windows. It follows the number of keys, and readers of the result topic feel it.",
+			Query{`sum by (pipeline) (rate(millrace_published_rows_total{pipeline=~"$pipeline"}[$__rate_interval]))`, "{{pipeline}}"}),
+		lines("How many records were refused within 5 minutes?", Count,
+			"Refused records by reason; millrace status NAME TOPIC/PARTITION shows the last of each. Mend the producer or the spec, then replay.",
+			Query{risen("reason", "millrace_refused_records_total", "5m"), "{{reason}}"}),
 		lines("What do lanes hold in memory?", Bytes,
 			"State and commits, by lane. It grows with keys and open windows: compare with the open windows beside it.",
 			Query{`sum by (topic, partition) (millrace_lane_memory_bytes{pipeline=~"$pipeline"})`, "{{topic}}/{{partition}}"}),

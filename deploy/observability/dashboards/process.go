@@ -24,7 +24,7 @@ var process = Dashboard{
 			Query{`rate(go_gc_duration_seconds_count{job="millrace",instance=~"$instance"}[$__rate_interval])`, "{{instance}}"}),
 		lines("How long does the collector stop the world?", Seconds,
 			"Median and longest pause of late. Above 10 ms: too few processors for the collector beside the lanes.",
-			Query{`go_gc_duration_seconds{job="millrace",instance=~"$instance",quantile=~"0.5|1"}`, "{{instance}} {{quantile}}"}),
+			Query{`go_gc_duration_seconds{job="millrace",instance=~"$instance",quantile=~"0.5|1(.0)?"}`, "{{instance}} {{quantile}}"}),
 		lines("How much is allocated?", Bytes,
 			"Bytes a second. A new summit after a release is a closure or a buffer that escapes: docs/profiling.md finds it.",
 			Query{`rate(go_memstats_alloc_bytes_total{job="millrace",instance=~"$instance"}[$__rate_interval])`, "{{instance}}"}),
