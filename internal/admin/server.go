@@ -127,7 +127,7 @@ func warnOfOpenDoors(cfg Config, a *access, log *slog.Logger) {
 	switch {
 	case a.loopbackOnly:
 	case a.token != nil && !cfg.tls():
-		log.Warn("admin listener: its token crosses the network in clear text; set admin.cert_file and admin.key_file", "address", cfg.Addr)
+		log.Warn("admin listener: its token crosses the network in clear text; set admin.tls.cert and admin.tls.key", "address", cfg.Addr)
 	case a.token == nil && !a.clientCert:
 		log.Warn("admin listener: /metrics and /health are open to the network, profiles are refused; set admin.token_file",
 			"address", cfg.Addr)

@@ -99,6 +99,7 @@ type process struct {
 	polls    *polls
 	asks     *orchestration
 	memory   *redisMemory
+	limit    *memoryLimit
 	asking   sync.WaitGroup // goroutines that ask for metrics
 	stop     context.CancelFunc
 	server   *admin.Server // nil without an admin address
@@ -177,6 +178,10 @@ func (p *process) observe() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
+	p.limit = newMemoryLimit(p.engines.memoryLimits, p.log)
+	p.engines.limited = p.limit.limited
+	p.asking.Go(func() { p.limit.run(ctx) })
+	p.metrics.ObserveMemoryLimit(p.limit.limited)
 	p.memory = &redisMemory{store: p.store}
 	p.asking.Go(func() { p.memory.run(ctx) })
 	p.metrics.ObserveRedis(p.memory.server, p.pipelineMemory)

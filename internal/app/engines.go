@@ -39,7 +39,8 @@ type engines struct {
 	thresholds breaker.Thresholds
 	prober     *breaker.Prober // of Redis, for all hot paths of the process
 	storm      engine.StormLimit
-	worker     string // for people
+	limited    func() (bytes int64, why string) // of Go's memory; nil while nobody has set a limit
+	worker     string                           // for people
 	process    string
 	log        *slog.Logger
 
@@ -66,6 +67,8 @@ type hot struct {
 	disk   string // id of the process's WAL directory, empty for none
 	spills bool   // the spec wants a journal
 	orders *obedience
+
+	limited func() (bytes int64, why string)
 }
 
 func (h *hot) name() string {
@@ -96,7 +99,7 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	if err != nil {
 		return nil, err
 	}
-	h := &hot{guard: g, worker: e.worker, spills: s.Lane.Overflow == spec.OverflowJournal}
+	h := &hot{guard: g, worker: e.worker, limited: e.limited, spills: s.Lane.Overflow == spec.OverflowJournal}
 	h.orders = &obedience{m: g.Machine, dependency: report.DependencyRedis, log: e.log}
 	known := make(chan struct{})
 	cfg := engine.Config{
@@ -160,6 +163,14 @@ func (e *engines) statuses() []engine.Status {
 	return all
 }
 
+// memoryLimits is what the lanes of the running hot paths may hold together.
+func (e *engines) memoryLimits() (bytes int64) {
+	for _, h := range e.sorted() {
+		bytes += h.Engine.Status().MemoryLimit
+	}
+	return bytes
+}
+
 // guards returns what the state machines of the running hot paths and of the closers say of themselves.
 func (e *engines) guards() []breaker.Status {
 	var all []breaker.Status
@@ -175,6 +186,9 @@ func (h *hot) Status() contract.EngineStatus {
 	out := contract.EngineStatus{
 		Pipeline: s.Pipeline, Replica: s.Replica, State: contract.StateRunning, Reason: s.Error, Unread: s.Unread,
 		Memory: s.MemoryUsed, MemoryLimit: s.MemoryLimit, Owned: len(s.Lanes), Disk: h.disk,
+	}
+	if h.limited != nil {
+		out.GoLimit, out.GoLimitWhy = h.limited()
 	}
 	if out.Storm = s.Storm; out.Storm != nil {
 		out.Storm.Timeline = nil // heartbeats are short

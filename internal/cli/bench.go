@@ -22,7 +22,8 @@ func benchCommand(sh *shell) *cobra.Command {
 over it: lanes, commits to Redis and closing of windows as they become due. Both are measured in one run.
 
 Servers are those that --kafka and --redis or the environment name; without any, embedded ones in a process of their own,
-so that the CPU time measured is the pipeline's. Temporal takes no part: it never sees an event.`,
+so that the CPU time measured is the pipeline's. With --spec the lanes are set as in that file; docs/tuning.md shows what that is
+good for. Temporal takes no part: it never sees an event.`,
 		Example: "  millrace bench\n  millrace bench --records 10000000 --json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,6 +48,7 @@ so that the CPU time measured is the pipeline's. Temporal takes no part: it neve
 	cmd.Flags().Int64Var(&load.records, "records", 6_000_000, "records to produce and read")
 	cmd.Flags().Int64Var(&load.keys, "keys", 100_000, "distinct keys")
 	cmd.Flags().Int32Var(&load.partitions, "partitions", 4, "partitions of the topic")
+	cmd.Flags().StringVar(&load.lane, "spec", "", "take the lane section, such as fetch_bytes and commit_interval, from this spec file")
 	cmd.Flags().StringVar(&load.profile, "cpuprofile", "", "write a CPU profile of the pipeline's run to this file")
 	pushed.addTo(sh, cmd)
 	cmd.AddCommand(benchServersCommand(sh))
@@ -58,6 +60,7 @@ type benchLoad struct {
 	partitions    int32
 	profile       string
 	measure       *measure.Process // nil: nothing is measured but what bench prints
+	lane          string           // spec file whose lane section is measured; "" for the defaults
 }
 
 func (l benchLoad) validate() error {

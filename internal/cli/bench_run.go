@@ -60,6 +60,13 @@ func newBenchRun(ctx context.Context, out io.Writer, srv *servers, load benchLoa
 	if err != nil {
 		return nil, err
 	}
+	if load.lane != "" {
+		other, err := readSpec(load.lane)
+		if err != nil {
+			return nil, err
+		}
+		s.Lane = other.Lane
+	}
 	r := &benchRun{srv: srv, load: load, spec: s, out: out}
 	for _, t := range []source.TopicSpec{
 		{Name: name, Partitions: load.partitions},

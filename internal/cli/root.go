@@ -73,7 +73,7 @@ not answer or no worker polls; 4 carried out in part, or verify found a violatio
 		devCommand(sh), specCommand(sh), startCommand(sh), statusCommand(sh), windowsCommand(sh), archiveCommand(sh),
 		flushCommand(sh), pauseCommand(sh), resumeCommand(sh), scaleCommand(sh), stopCommand(sh), rmCommand(sh),
 		recoverCommand(sh), degradeCommand(sh), watermarkCommand(sh), compactCommand(sh), replayCommand(sh), recountCommand(sh),
-		feedCommand(sh), verifyCommand(sh), benchCommand(sh), walCommand(sh), codecCommand(sh),
+		feedCommand(sh), verifyCommand(sh), benchCommand(sh), tuneCommand(sh), walCommand(sh), codecCommand(sh),
 		versionCommand(sh), completionCommand(sh),
 	)
 	refuseUnknownCommands(root)

@@ -86,6 +86,7 @@ type statusView struct {
 	Lag       int64                 `json:"lag"`
 	Rate      float64               `json:"records_per_second"`
 	Storms    []report.Storm        `json:"storms,omitempty"` // of replicas whose lanes move too often
+	Memory    []memoryView          `json:"memory,omitempty"` // of hot paths that say so
 	Kept      *report.Kept          `json:"kept,omitempty"`
 	KeptAt    *time.Time            `json:"kept_at,omitempty"`  // when the closer said so; nil when nobody knows
 	Removal   *removalView          `json:"removal,omitempty"`  // that has fenced lanes and has not ended
@@ -93,6 +94,15 @@ type statusView struct {
 	Lanes     []laneLine            `json:"lanes"`
 
 	askedKept bool // the closer was asked what is kept
+}
+
+// memoryView is the memory of a hot path, and of the worker it runs on.
+type memoryView struct {
+	Replica    int    `json:"replica"`
+	Lanes      int64  `json:"lanes_bytes"`
+	LaneLimit  int64  `json:"lanes_limit_bytes"`
+	GoLimit    int64  `json:"go_limit_bytes,omitempty"` // 0 without one
+	GoLimitWhy string `json:"go_limit_why,omitempty"`
 }
 
 // holderView is the lane that holds the pipeline's watermark where it is, as the closer said last.

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"millrace/internal/contract"
+	"millrace/internal/tune"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 )
@@ -22,6 +23,9 @@ func drawStatus(w io.Writer, v statusView) error {
 	drawRemoval(w, v.Removal)
 	for _, child := range v.Children {
 		fmt.Fprintln(w, "  "+childLine(child))
+	}
+	for _, m := range v.Memory {
+		fmt.Fprintln(w, "  "+memoryText(m))
 	}
 	for _, storm := range v.Storms {
 		fmt.Fprintln(w, "  "+stormLine(storm))
@@ -137,6 +141,14 @@ func childLine(c contract.ChildState) string {
 	}
 	if c.Note != "" {
 		text += " (" + c.Note + ")"
+	}
+	return text
+}
+
+func memoryText(m memoryView) string {
+	text := fmt.Sprintf("memory of replica %d: lanes hold %s of %s", m.Replica, tune.Bytes(m.Lanes), tune.Bytes(m.LaneLimit))
+	if m.GoLimit > 0 {
+		text += fmt.Sprintf("; its worker's limit is %s (%s)", tune.Bytes(m.GoLimit), m.GoLimitWhy)
 	}
 	return text
 }

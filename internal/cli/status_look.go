@@ -229,6 +229,9 @@ func describeClosed(ctx context.Context, c client.Client, at time.Time, state en
 func describeBeats(ctx context.Context, c client.Client, replicas int, view *statusView, facts *findings) {
 	for n := range replicas {
 		beat := heartbeat(ctx, c, contract.ReplicaID(view.Pipeline, n))
+		if beat.MemoryLimit > 0 {
+			view.Memory = append(view.Memory, memoryView{n, beat.Memory, beat.MemoryLimit, beat.GoLimit, beat.GoLimitWhy})
+		}
 		if beat.Storm != nil {
 			view.Storms = append(view.Storms, *beat.Storm)
 		}

@@ -82,6 +82,8 @@ type EngineStatus struct {
 	Reason      string              `json:"reason,omitempty"`
 	Memory      int64               `json:"memory_bytes"`
 	MemoryLimit int64               `json:"memory_limit_bytes"`
+	GoLimit     int64               `json:"go_memory_limit_bytes,omitempty"` // of the worker's whole Go memory; 0 without one
+	GoLimitWhy  string              `json:"go_memory_limit_why,omitempty"`
 	Rate        float64             `json:"events_per_second"`
 	Lag         int64               `json:"lag"`
 	Unread      string              `json:"unread,omitempty"` // why it could not read what is commanded at the last try

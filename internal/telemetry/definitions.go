@@ -146,6 +146,8 @@ var (
 
 	buildInfo = &Definition{"millrace.build.info", Gauge, noUnit, []string{"version", "go"},
 		"1, with the build of the process as labels"}
+	memoryLimit = &Definition{"millrace.memory.limit", Gauge, bytes, nil,
+		"Limit that the worker or GOMEMLIMIT sets for Go's memory: near it the collector works harder; missing without one"}
 	ready = &Definition{"millrace.ready", Gauge, noUnit, nil,
 		"1 when the process takes tasks of Temporal, 0 when it does not: /readyz says why"}
 	lastPoll = &Definition{"millrace.task.queue.last.poll.timestamp", Gauge, seconds, []string{"queue", "type"},
@@ -176,7 +178,7 @@ var definitions = []struct {
 		walCorrupt, walSegments, walPending, walWritten}},
 	{"Dependencies and conditions", []*Definition{dependencyLevel, dependencyBreaker, dependencyOverride, dependencyChanges,
 		dependencyTries, conditions, pipelineConditions}},
-	{"Process and Temporal", []*Definition{buildInfo, ready, lastPoll, failedWorkflows}},
+	{"Process and Temporal", []*Definition{buildInfo, memoryLimit, ready, lastPoll, failedWorkflows}},
 	{"Short runs", []*Definition{runDuration, runRecords, runOutcome}},
 }
 

@@ -17,3 +17,12 @@ func (r *Registry) ObserveReady(why func() error) {
 		to.set(ready, value)
 	})
 }
+
+// ObserveMemoryLimit adds the limit of Go's memory. limit, which returns 0 without one, is called on every scrape, from any goroutine.
+func (r *Registry) ObserveMemoryLimit(limit func() (bytes int64, why string)) {
+	r.sources.add(func(to *scrape) {
+		if n, _ := limit(); n > 0 {
+			to.set(memoryLimit, float64(n))
+		}
+	})
+}
