@@ -19,6 +19,7 @@ import (
 	"millrace/internal/build"
 	"millrace/internal/connect"
 	"millrace/internal/logs"
+	"millrace/internal/telemetry"
 )
 
 func main() {
@@ -49,7 +50,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 		var cfg app.Config
 		if cfg, err = settled(asked.options); err == nil {
 			cfg.Log = logs.New(errs, asked.options.Worker.LogText, asked.options.Worker.Verbose)
-			code, err = 1, app.RunWorker(ctx, cfg)
+			code, err = work(ctx, cfg)
 		}
 	}
 	if err != nil {
@@ -57,6 +58,19 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, er
 		return code
 	}
 	return 0
+}
+
+// work runs a worker, with spans where the environment asks for them, and returns the exit code beside an error.
+func work(ctx context.Context, cfg app.Config) (code int, err error) {
+	if err := cfg.Temporal.Validate(); err != nil {
+		return 1, err
+	}
+	who := telemetry.Instance{Service: "millrace-worker", ID: cfg.Temporal.Worker}
+	if cfg.Traces, err = telemetry.StartTraces(ctx, who, cfg.Log); err != nil {
+		return 2, err
+	}
+	defer cfg.Traces.Close()
+	return 1, app.RunWorker(ctx, cfg)
 }
 
 // What a process of this program may be asked for instead of being a worker.
@@ -135,7 +149,7 @@ func settled(o *connect.Options) (cfg app.Config, err error) {
 	w := &o.Worker
 	cfg.Admin, cfg.Breaker, cfg.Storm = w.Admin, w.Breaker, w.Storm
 	cfg.Breaker.ErrorStep = w.Breaker.ErrorWindow / 10
-	cfg.Temporal.Worker, cfg.Temporal.NoWorkflowCache = w.Name, w.NoWorkflowCache
+	cfg.Temporal.Worker, cfg.Temporal.NoWorkflowCache, cfg.TracedBatches = w.Name, w.NoWorkflowCache, w.TracedBatches
 	cfg.Temporal.ReportsLimit = int64(w.ReportsLimit)
 	if err := cfg.Admin.Validate(); err != nil {
 		return cfg, err

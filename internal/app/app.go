@@ -41,6 +41,10 @@ type Config struct {
 	Log      *slog.Logger
 	// Metrics is where the process says what it does; it outlives the process. Nil: a registry of its own.
 	Metrics *telemetry.Registry
+	// Traces makes spans; nil makes none. Whoever has started it closes it. TracedBatches is the share of batches that are followed
+	// although no record of them asks for it, 0 to 1.
+	Traces        *telemetry.Traces
+	TracedBatches float64
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
 	OnHost func(*activities.Host)
 }
@@ -78,7 +82,7 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 		deps.Journal = p.disk
 	}
 	deps.Ask = p.asks.run
-	deps.Presence, deps.Seats = p.presence, p.engines.seats
+	deps.Presence, deps.Seats, deps.Traces = p.presence, p.engines.seats, cfg.Traces
 	return runTemporal(ctx, deps, p.cfg.Temporal)
 }
 
@@ -153,6 +157,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	p.presence = newPresence(p.store, leases{p.store}, p.cfg.Temporal.namespace(),
 		contract.HostQueue(p.cfg.Temporal.Process), p.cfg.Temporal.Worker, p.disk != nil, p.log)
 	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, p.measure, out, p.cfg.Temporal.Worker, p.presence.archives.requireShared, p.log)
+	p.traceHotPath()
 	return nil
 }
 

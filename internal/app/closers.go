@@ -41,6 +41,7 @@ type closers struct {
 	log     *slog.Logger
 	shared  func(ctx context.Context, dir string) error // see result.Archives
 	create  func(*spec.Spec) (*closer, error)
+	tracing *result.Tracing // nil: no record's trace is continued
 
 	mu       sync.Mutex
 	made     map[closerKey]*closer
@@ -93,7 +94,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	log := c.log.With("pipeline", s.Name)
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
-		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s), Measure: c.measure.Pipeline(s.Name),
+		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s), Measure: c.measure.Pipeline(s.Name), Tracing: c.tracing,
 	})
 	if err != nil {
 		return nil, permanent(err)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
@@ -24,6 +25,7 @@ type degrades struct {
 	disk    string // of the WAL directory, empty for none
 	jitter  func() time.Duration
 	log     *slog.Logger
+	tracer  trace.Tracer // nil: degradations are not traced
 }
 
 func newDegrades(client starting, worker, process, disk string, log *slog.Logger) *degrades {
@@ -48,7 +50,7 @@ func (d *degrades) Follow(ctx context.Context, pipeline string, replica int, dep
 			if c.From != report.LevelNormal || c.To == report.LevelNormal {
 				continue
 			}
-			if !d.tell(ctx, pipeline, contract.LevelSignal{
+			if !d.tell(d.trace(ctx, pipeline, replica, dependency, level, c), pipeline, contract.LevelSignal{
 				Replica: replica, Process: d.process, Queue: contract.HostQueue(d.process), Disk: disk, After: c.Seq - 1,
 				At: c.At, Level: c.To, Reason: contract.Cut(c.Reason),
 			}, dependency) {

@@ -43,6 +43,7 @@ type engines struct {
 	worker     string                           // for people
 	process    string
 	log        *slog.Logger
+	tracing    *lane.Tracing // nil: nothing is traced
 
 	mu      sync.Mutex
 	running map[replica]*hot
@@ -104,7 +105,8 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	known := make(chan struct{})
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm, Measure: e.measure.Pipeline(s.Name),
-		Log: e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
+		Tracing: e.tracing,
+		Log:     e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
 		Announce: func(b report.RecoveryBatch) {
 			<-known // whoever hears of the batch will ask for its steps
 			e.tell.recoveries.Announce(e.addressed(b))

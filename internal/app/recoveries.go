@@ -14,6 +14,7 @@ import (
 
 	"millrace/internal/contract"
 	"millrace/pipeline/report"
+	"millrace/pipeline/traces"
 )
 
 // starting is the part of a Temporal client that starts workflows.
@@ -123,7 +124,7 @@ func (r *recoveries) announce(ctx context.Context) {
 
 // start starts the workflow of a batch. That it was started already is no error.
 func (r *recoveries) start(ctx context.Context, b report.RecoveryBatch, told *report.RecoveryReport) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithTimeout(traces.Under(ctx, b.Trace), startLimit)
 	defer cancel()
 	b = contract.BoundBatch(b)
 	id := recoveryID(b)

@@ -16,6 +16,7 @@ import (
 	"millrace/internal/connect"
 	"millrace/internal/contract"
 	"millrace/internal/logs"
+	"millrace/internal/telemetry"
 	"millrace/workflows"
 )
 
@@ -40,6 +41,8 @@ type temporalDeps struct {
 	Log  *slog.Logger
 	// Ready is told whether this process takes tasks, and why not.
 	Ready func(ready bool, why string)
+	// Traces makes the spans of workflows and activities. Nil: there are none.
+	Traces *telemetry.Traces
 	// Presence tells the fleet of this process, and watches it; Seats are its hot paths. Nil: it does neither.
 	Presence *presence
 	Seats    func(*activities.Host) ([]seat, bool)
@@ -61,6 +64,13 @@ func runTemporal(ctx context.Context, deps temporalDeps, cfg TemporalConfig) err
 	options := cfg.Client
 	options.Identity = cfg.Worker
 	options.Logger = logs.ForTemporal(deps.Log)
+	tracing, err := deps.Traces.Interceptor()
+	if err != nil {
+		return err
+	}
+	if tracing != nil {
+		options.Interceptors = append(options.Interceptors, tracing) // the workers take it over
+	}
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
 		return fmt.Errorf("make a Temporal client: %w", err)
@@ -104,7 +114,9 @@ func tell(temporal starting, watch activities.Watch, deps temporalDeps, cfg Temp
 		disk = deps.Journal.Disk()
 	}
 	told := newRecoveries(temporal, reports, deps.Log)
-	deps.Tell(teller{told, newDegrades(temporal, cfg.Worker, cfg.Process, disk, deps.Log), watch})
+	degrades := newDegrades(temporal, cfg.Worker, cfg.Process, disk, deps.Log)
+	degrades.tracer = deps.Traces.Tracer()
+	deps.Tell(teller{told, degrades, watch})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

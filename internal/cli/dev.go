@@ -236,7 +236,9 @@ func feedOnce(ctx context.Context, sh *shell, srv *servers, file, topic string) 
 		_, err := fmt.Fprintf(sh.err, "topic %s holds %s already: not fed again; `millrace feed` adds to it\n", topic, counted(held, "record"))
 		return err
 	}
-	done, err := feed(ctx, srv, feedJob{file: file, topic: topic, from: 1, progress: sh.err})
+	done, err := feed(ctx, srv, feedJob{
+		file: file, topic: topic, from: 1, progress: sh.err, tracer: sh.traces.Tracer(), traced: defaultTraced,
+	})
 	if err != nil {
 		return tellFeed(&shell{out: sh.err}, done, err)
 	}

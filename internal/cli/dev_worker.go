@@ -61,18 +61,22 @@ func startWorker(ctx context.Context, sh *shell, logFile string, metrics *teleme
 	w := &devWorker{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		w.err = runWorker(ctx, sh.conn, logFile, metrics)
+		w.err = runWorker(ctx, sh, logFile, metrics)
 	}()
 	return w
 }
 
-func runWorker(ctx context.Context, conn *connect.Options, logFile string, metrics *telemetry.Registry) error {
+func runWorker(ctx context.Context, sh *shell, logFile string, metrics *telemetry.Registry) error {
+	conn := sh.conn
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer closing(out)
-	cfg := app.Config{Log: logs.New(out, true, false), Metrics: metrics, WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")}}
+	cfg := app.Config{
+		Log: logs.New(out, true, false), Metrics: metrics, WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")},
+		Traces: sh.traces, TracedBatches: connect.DefaultTracedBatches,
+	}
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
 		return err
 	}

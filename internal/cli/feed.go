@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -36,6 +37,7 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 				return err
 			}
 			defer srv.Close()
+			job.tracer = sh.traces.Tracer()
 			done, err := feed(cmd.Context(), srv, job)
 			pushed.records = done.Records
 			return tellFeed(sh, done, err)
@@ -45,22 +47,27 @@ has acknowledged on all replicas. When a feed breaks off it says with which --fr
 	cmd.Flags().Int32Var(&job.create, createFlag, 0,
 		"partitions of the topic, which is created if it does not exist; one that exists must have as many")
 	cmd.Flags().Float64Var(&job.rate, "rate", 0, "records per second, evenly spread, such as 2000 or 0.5; 0 is as fast as Kafka takes them")
+	cmd.Flags().Float64Var(&job.traced, "trace", defaultTraced,
+		"share of the records that carry a trace of their own, 0 to 1; only where OTEL_EXPORTER_OTLP_ENDPOINT says that spans are exported")
 	cmd.Flags().Int64Var(&job.from, "from-line", 1, "first line to send, to resume a feed that broke off")
 	pushed.addTo(sh, cmd)
 	return cmd
 }
 
 const (
-	createFlag = "create"
-	feedGrace  = 10 * time.Second // for what is under way when a feed is interrupted
+	createFlag    = "create"
+	defaultTraced = 0.001            // share of fed records
+	feedGrace     = 10 * time.Second // for what is under way when a feed is interrupted
 )
 
 type feedJob struct {
 	file     string
 	topic    string
-	create   int32   // partitions of a topic that does not exist; 0: it must exist
-	rate     float64 // records/s; 0: no limit
-	from     int64   // first line, from 1
+	create   int32        // partitions of a topic that does not exist; 0: it must exist
+	rate     float64      // records/s; 0: no limit
+	from     int64        // first line, from 1
+	traced   float64      // share of the records, where there are traces at all
+	tracer   trace.Tracer // nil: none carries a trace
 	progress io.Writer
 }
 
@@ -76,6 +83,8 @@ func (j *feedJob) validate(cmd *cobra.Command) error {
 		return usagef("--rate is %v; want at least 0", j.rate)
 	case j.rate > mostRate:
 		return usagef("--rate is %v; want at most %v, or 0 for as fast as Kafka takes them", j.rate, mostRate)
+	case !(j.traced >= 0 && j.traced <= 1):
+		return usagef("--trace is %v; want a share of the records, 0 to 1", j.traced)
 	case j.from < 1:
 		return usagef("--from-line is %d; lines count from 1", j.from)
 	}
@@ -117,6 +126,9 @@ func feed(ctx context.Context, srv *servers, job feedJob) (feedDone, error) {
 		return done, reached(ctx, err)
 	}
 	defer closing(producer)
+	if job.tracer != nil {
+		producer.TraceFeeds(job.tracer, job.traced)
+	}
 	line := newProgress(job.progress, "feeding "+job.topic)
 	defer line.End()
 	// Ctrl-C ends the reading; what is under way still gets its answer, so the count stays exact.

@@ -14,6 +14,7 @@ import (
 
 	"millrace/internal/build"
 	"millrace/internal/connect"
+	"millrace/internal/telemetry"
 )
 
 // shell is what every command shares: its streams, the output format and how to reach the servers.
@@ -21,14 +22,18 @@ type shell struct {
 	out, err io.Writer
 	json     bool
 	conn     *connect.Options
+	traces   *telemetry.Traces // nil: nothing is traced
 }
 
 // jsonFlag asks any command for JSON.
 const jsonFlag = "json"
 
 // New returns the millrace command writing to out and err.
-func New(out, err io.Writer) *cobra.Command {
-	sh := &shell{out: out, err: err, conn: connect.New()}
+func New(out, err io.Writer) *cobra.Command { return newRoot(newShell(out, err)) }
+
+func newShell(out, err io.Writer) *shell { return &shell{out: out, err: err, conn: connect.New()} }
+
+func newRoot(sh *shell) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "millrace",
 		Short: "Exact event-time windows over Kafka streams, steered by Temporal",
@@ -58,8 +63,8 @@ not answer or no worker polls; 4 carried out in part, or verify found a violatio
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetOut(out)
-	root.SetErr(err)
+	root.SetOut(sh.out)
+	root.SetErr(sh.err)
 	root.PersistentFlags().BoolVar(&sh.json, jsonFlag, false, "print machine-readable JSON")
 	sh.conn.AddFlags(root.PersistentFlags(), false)
 	hideConnections(root)
@@ -83,9 +88,10 @@ not answer or no worker polls; 4 carried out in part, or verify found a violatio
 
 // Main runs the command line and returns its exit code.
 func Main(ctx context.Context, args []string, out, err io.Writer) int {
-	root := New(out, err)
+	sh := newShell(out, err)
+	root := newRoot(sh)
 	root.SetArgs(args)
-	failed := root.ExecuteContext(ctx)
+	failed := sh.traced(ctx, root, args)
 	if asksForJSON(root, args) {
 		reportJSON(err, failed)
 	} else {

@@ -34,6 +34,13 @@ func (sh *shell) dialTemporal(ctx context.Context) (client.Client, error) {
 		return nil, usagef("%w", err)
 	}
 	opts.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	tracing, err := sh.traces.Interceptor()
+	if err != nil {
+		return nil, err
+	}
+	if tracing != nil {
+		opts.Interceptors = append(opts.Interceptors, tracing)
+	}
 	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := client.DialContext(dialing, opts)

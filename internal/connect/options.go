@@ -108,11 +108,16 @@ type WorkerOptions struct {
 	LogText         bool
 	Verbose         bool
 	NoWorkflowCache bool
+	TracedBatches   float64 // share of batches that are followed where spans are exported
 }
+
+// DefaultTracedBatches is WorkerOptions.TracedBatches where nothing says otherwise.
+const DefaultTracedBatches = 0.01
 
 // New returns the options as they are before anything is read.
 func New() *Options {
 	o := &Options{}
+	o.Worker.TracedBatches = DefaultTracedBatches
 	k, r := source.Config{}.WithDefaults(), store.DefaultConfig()
 	o.Kafka.DialTimeout, o.Kafka.RequestTimeout, o.Kafka.SessionTimeout = k.DialTimeout, k.RequestTimeout, k.SessionTimeout
 	o.Kafka.HeartbeatInterval, o.Kafka.RebalanceTimeout = k.HeartbeatInterval, k.RebalanceTimeout

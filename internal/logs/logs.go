@@ -10,16 +10,17 @@ import (
 	"time"
 )
 
-// New returns a logger of one line per event: JSON, or text for people. verbose adds what is only for a closer look.
+// New returns a logger of one line per event: JSON, or text for people. verbose adds what is only for a closer look. A line that is
+// written with a context that has a span says which.
 func New(out io.Writer, text, verbose bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: readable}
 	if verbose {
 		options.Level = slog.LevelDebug
 	}
 	if text {
-		return slog.New(slog.NewTextHandler(out, options))
+		return slog.New(traced{slog.NewTextHandler(out, options)})
 	}
-	return slog.New(slog.NewJSONHandler(out, options))
+	return slog.New(traced{slog.NewJSONHandler(out, options)})
 }
 
 // readable writes durations as 1.23s and sizes, which are numbers whose name ends in bytes, as 8.0 MiB.

@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 	"go.temporal.io/api/serviceerror"
+	temporalotel "go.temporal.io/sdk/contrib/opentelemetry"
 	sdklog "go.temporal.io/sdk/log"
 )
 
@@ -97,6 +100,32 @@ func TestLevelsOfTheSDK(t *testing.T) {
 			require.Contains(t, out.String(), `"level":"`+c.want+`"`)
 		})
 	}
+}
+
+func TestLinesNameTheirSpan(t *testing.T) {
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
+	ctx, span := provider.Tracer("test").Start(context.Background(), "s")
+	defer span.End()
+	of := span.SpanContext()
+	ids := fmt.Sprintf(`"trace_id":"%s","span_id":"%s"`, of.TraceID(), of.SpanID())
+
+	var out bytes.Buffer
+	log := New(&out, false, false)
+	log.With("a", 1).InfoContext(ctx, "x", "b", 2)
+	require.Contains(t, out.String(), `"a":1,"b":2,`+ids)
+	out.Reset()
+	log.Info("x")
+	log.InfoContext(trace.ContextWithSpanContext(ctx, of.WithTraceFlags(0)), "x")
+	require.NotContains(t, out.String(), "trace_id", "nobody records it")
+	out.Reset()
+	New(&out, true, false).InfoContext(ctx, "x")
+	require.Contains(t, out.String(), "trace_id="+of.TraceID().String())
+
+	made, err := temporalotel.NewTracer(temporalotel.TracerOptions{Tracer: provider.Tracer("test")})
+	require.NoError(t, err)
+	out.Reset()
+	made.GetLogger(ForTemporal(log), made.SpanFromContext(ctx)).Info("x")
+	require.Contains(t, out.String(), ids)
 }
 
 // TestTheSDKStillHasTheseLines reads its source: a new version may word them differently.

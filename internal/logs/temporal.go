@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
@@ -26,7 +27,23 @@ func (l sdkLogger) Warn(msg string, keyvals ...any) { l.write(slog.LevelWarn, ms
 func (l sdkLogger) Error(msg string, keyvals ...any) { l.write(slog.LevelError, msg, keyvals) }
 
 // With implements the SDK's WithLogger.
-func (l sdkLogger) With(keyvals ...any) sdklog.Logger { return sdkLogger{l.log.With(keyvals...)} }
+func (l sdkLogger) With(keyvals ...any) sdklog.Logger {
+	return sdkLogger{l.log.With(traceNames(keyvals)...)}
+}
+
+// traceNames gives what the SDK's tracing adds to its lines the names that it has in ours.
+func traceNames(keyvals []any) []any {
+	named := slices.Clone(keyvals)
+	for i := 0; i+1 < len(named); i += 2 {
+		switch named[i] {
+		case "TraceID":
+			named[i] = traceID
+		case "SpanID":
+			named[i] = spanID
+		}
+	}
+	return named
+}
 
 // WithCallerSkip implements the SDK's WithSkipCallers: our lines name no place in the source.
 func (l sdkLogger) WithCallerSkip(int) sdklog.Logger { return l }

@@ -2,7 +2,6 @@ package lane
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -141,7 +140,7 @@ func (f *following) follow(s *fold.State, b *source.Batch, name string, parent c
 	ctx, span := f.tracing.Tracer.Start(parent, name, trace.WithTimestamp(began), trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(
 			traces.Pipeline.String(f.id.Pipeline), traces.System, traces.Topic.String(f.id.Topic),
-			traces.Partition.String(strconv.Itoa(int(f.id.Partition))), traces.KafkaOffset.Int64(last),
+			traces.PartitionOf(f.id.Partition), traces.KafkaOffset.Int64(last),
 			traces.Records.Int(len(b.Records)),
 		))
 	if !span.IsRecording() {

@@ -52,6 +52,7 @@ func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next
 		done.Records++
 		done.Bytes += size(msg.Key) + size(msg.Value)
 		acked[msg.Partition]++
+		p.feeds.acknowledged(msg)
 		if progress != nil && (done.Records%1024 == 0 || time.Since(told) > progressEvery) {
 			told = time.Now()
 			progress(done)
@@ -59,7 +60,8 @@ func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next
 	}
 	turn := int(first % int64(len(partitions)))
 	partitions = slices.Concat(partitions[turn:], partitions[:turn])
-	err = a.feed(ctx, topic, partitions, next, d)
+	defer p.feeds.close()
+	err = a.feed(ctx, topic, partitions, next, d, p.feeds)
 	if err == nil {
 		err = d.wait(ctx)
 	}
@@ -79,7 +81,8 @@ func (p *Producer) FeedFrom(ctx context.Context, topic string, first int64, next
 	return done, nil
 }
 
-func (a *appender) feed(ctx context.Context, topic string, partitions []int32, next func() (key, value []byte, err error), d *delivery) error {
+func (a *appender) feed(ctx context.Context, topic string, partitions []int32, next func() (key, value []byte, err error), d *delivery,
+	feeds *feedTracing) error {
 	for i := 0; ; i++ {
 		key, value, err := next()
 		if errors.Is(err, io.EOF) {
@@ -89,6 +92,7 @@ func (a *appender) feed(ctx context.Context, topic string, partitions []int32, n
 			return err
 		}
 		msg := &sarama.ProducerMessage{Topic: topic, Partition: partitions[i%len(partitions)], Key: bytesOrNil(key), Value: bytesOrNil(value)}
+		feeds.begin(ctx, msg)
 		if err := a.input(ctx, msg, d); err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ type Header struct {
 type Producer struct {
 	cfg     Config
 	cluster *Cluster
+	feeds   *feedTracing // nil: what is fed is not traced
 
 	mu     sync.Mutex
 	topics map[string]*topicAppender

@@ -1,6 +1,10 @@
 package traces
 
-import "go.opentelemetry.io/otel/attribute"
+import (
+	"strconv"
+
+	"go.opentelemetry.io/otel/attribute"
+)
 
 // Names of spans. Those of workflows and activities are Temporal's: RunWorkflow:TYPE, RunActivity:TYPE and so on.
 const (
@@ -61,6 +65,11 @@ const (
 	Partition   = attribute.Key("messaging.destination.partition.id")
 	KafkaOffset = attribute.Key("messaging.kafka.offset")
 )
+
+// PartitionOf is the attribute of a partition, which OpenTelemetry takes for a text.
+func PartitionOf(partition int32) attribute.KeyValue {
+	return Partition.String(strconv.Itoa(int(partition)))
+}
 
 // System says that a message is one of Kafka.
 var System = attribute.String("messaging.system", "kafka")
