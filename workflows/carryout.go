@@ -39,6 +39,7 @@ func newErrands(ctx workflow.Context, w *waits) *errands {
 // carryOut asks the closer until it answers, and carries the job out here while the closer's workflow is not open, because the
 // pipeline is stopped: two closers at a time would fence each other. what says on one line what the job does.
 func (e *errands) carryOut(ctx workflow.Context, job contract.CarryOutJob, what string, until time.Time) (*contract.JobReport, error) {
+	job.Trace = traceOf(ctx)
 	closer := contract.CloseWindowsID(job.Pipeline)
 	wait := e.waits.begin(ctx, contract.Pending{For: closer + " to carry it out", Until: &until, Then: "it is given up"}, nil)
 	e.asked = wait

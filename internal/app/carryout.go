@@ -22,7 +22,9 @@ func (c *closer) CarryOut(ctx context.Context, job contract.CarryOutJob, turn ac
 		}
 		book(carriedWindow(job.Kind, w))
 	}
+	ctx, end := c.traceJob(ctx, job)
 	var err error
+	defer func() { end(err) }()
 	c.labelled(ctx, func(ctx context.Context) {
 		err = c.windows.CarryOut(ctx, result.Job{ID: job.ID, Kind: job.Kind, Body: job.Body, Done: job.Report.Booked()}, result.Turn(turn), told)
 	})

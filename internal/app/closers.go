@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"millrace/activities"
 	"millrace/internal/build"
 	"millrace/internal/contract"
@@ -99,7 +101,11 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	if err != nil {
 		return nil, permanent(err)
 	}
-	return &closer{windows: inner, spec: s, by: c.by, log: log, skipped: make(map[window.Ref]struct{})}, nil
+	made := &closer{windows: inner, spec: s, by: c.by, log: log, skipped: make(map[window.Ref]struct{})}
+	if c.tracing != nil {
+		made.tracer = c.tracing.Tracer
+	}
+	return made, nil
 }
 
 // lateEvents reads the pipeline's late topic; nil without one.
@@ -259,6 +265,7 @@ type closer struct {
 	spec    *spec.Spec
 	by      string // the worker, for people
 	log     *slog.Logger
+	tracer  trace.Tracer // nil: jobs are not traced
 
 	upToDate func() // is told of a round that left nothing due
 

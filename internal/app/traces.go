@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"millrace/activities"
+	"millrace/internal/contract"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
@@ -22,6 +23,18 @@ func (p *process) traceHotPath() {
 	}
 	p.engines.tracing = &lane.Tracing{Tracer: tracer, Batches: p.cfg.TracedBatches, Note: p.store.NoteTrace}
 	p.closers.tracing = &result.Tracing{Tracer: tracer, Traces: p.store.Traces}
+}
+
+// traceJob begins the span of a job below that of the workflow which asks for it: the closer's own workflow, of which the activity
+// is, carries out jobs of many.
+func (c *closer) traceJob(ctx context.Context, job contract.CarryOutJob) (context.Context, func(error)) {
+	if c.tracer == nil || job.Trace == "" {
+		return ctx, func(error) {}
+	}
+	activity := trace.LinkFromContext(ctx)
+	ctx, span := c.tracer.Start(traces.Under(ctx, job.Trace), traces.SpanJob+job.Kind, trace.WithLinks(activity),
+		trace.WithAttributes(traces.Pipeline.String(job.Pipeline)))
+	return ctx, func(err error) { traces.End(span, err) }
 }
 
 // trace begins the span of a degradation at the change that left normal, and returns ctx with it. The span ends when the level is

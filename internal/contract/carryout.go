@@ -20,6 +20,7 @@ type CarryOutJob struct {
 	Spec     json.RawMessage `json:"spec,omitempty"`   // of the pipeline
 	Body     json.RawMessage `json:"body,omitempty"`   // names and ranges, never rows; at most MaxJobBody
 	Report   *JobReport      `json:"report,omitempty"` // what earlier runs of it have booked; the closer fills it in
+	Trace    string          `json:"trace,omitempty"`  // W3C trace context of whoever asks, where that is traced
 
 	// Tries is how often the job is tried before the next one gets its turn, 0 for ever; Trouble is why it has not succeeded then.
 	// The closer fills them in.

@@ -49,10 +49,11 @@ func StartTraces(ctx context.Context, who Instance, log *slog.Logger) (*Traces, 
 		return nil, err
 	}
 	reportExports(log)
-	return newTraces(ctx, who, sdktrace.WithBatcher(exporter))
+	return NewTraces(ctx, who, exporter)
 }
 
-func newTraces(ctx context.Context, who Instance, options ...sdktrace.TracerProviderOption) (*Traces, error) {
+// NewTraces exports spans to exporter, which Close ends.
+func NewTraces(ctx context.Context, who Instance, exporter sdktrace.SpanExporter) (*Traces, error) {
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
 		attribute.String("service.name", who.Service), attribute.String("service.version", build.Version()),
 		attribute.String("service.instance.id", who.ID),
@@ -60,7 +61,7 @@ func newTraces(ctx context.Context, who Instance, options ...sdktrace.TracerProv
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("traces: OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	return &Traces{provider: sdktrace.NewTracerProvider(append(options, sdktrace.WithResource(about))...)}, nil
+	return &Traces{provider: sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))}, nil
 }
 
 // newExporter returns nil when the environment asks for no traces.

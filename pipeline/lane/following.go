@@ -122,8 +122,8 @@ func (f *following) fold(s *fold.State, b *source.Batch) {
 			s.Fold(&source.Batch{Records: b.Records[from:t.Index]})
 		}
 		one := source.Batch{Records: b.Records[t.Index : t.Index+1], Asked: b.Asked, Fetched: b.Fetched}
-		stamped := time.UnixMilli(one.Records[0].Timestamp)
-		began := b.Asked // a fetch may have waited for the record
+		stamped := time.UnixMilli(one.Records[0].Timestamp).Add(time.Millisecond) // it is cut to ms
+		began := b.Asked                                                          // a fetch may have waited for the record
 		if stamped.After(began) && stamped.Before(b.Fetched) {
 			began = stamped
 		}

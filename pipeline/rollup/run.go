@@ -13,6 +13,7 @@ import (
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
+	"millrace/pipeline/traces"
 )
 
 // passes bounds how often a run reads the ledger, because a window was published by somebody else meanwhile.
@@ -231,6 +232,14 @@ var errMoved = errors.New("the window was published by somebody else meanwhile")
 
 // publishWindow merges a window and publishes it, when its content is not that of its last revision.
 func (r *run) publishWindow(ctx context.Context, b *books, l *level, f *report.RolledFamily, p *parent, children []ledger.Child) error {
+	ctx, span := traces.Start(ctx, traces.SpanRollUp, traces.Pipeline.String(r.cfg.Spec.Name), traces.Window.String(p.id.String()),
+		traces.Windows.Int(len(children)))
+	err := r.mergeAndPublish(ctx, b, l, f, p, children)
+	traces.End(span, err)
+	return err
+}
+
+func (r *run) mergeAndPublish(ctx context.Context, b *books, l *level, f *report.RolledFamily, p *parent, children []ledger.Child) error {
 	base := b.rows[p.id]
 	m, err := r.mergeChildren(ctx, b, l, p, children)
 	if err != nil {

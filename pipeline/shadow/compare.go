@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
+	"millrace/pipeline/traces"
 	"millrace/pipeline/window"
 )
 
@@ -89,7 +90,10 @@ func (r *running) lowestPending() int64 {
 func (r *running) compareAll(ctx context.Context) error {
 	for len(r.pending) > 0 {
 		if ready := r.ready(); len(ready) > 0 {
-			if err := r.compareReady(ctx, ready); err != nil {
+			comparing, span := traces.Start(ctx, traces.SpanCompare, traces.Windows.Int(len(ready)))
+			err := r.compareReady(comparing, ready)
+			traces.End(span, err)
+			if err != nil {
 				return err
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
+	"millrace/pipeline/traces"
 	"millrace/pipeline/window"
 )
 
@@ -98,7 +99,11 @@ func Run(ctx context.Context, cfg RunConfig) (Result, error) {
 		return Result{}, err
 	}
 	if len(r.pending) > 0 {
-		if err := r.readAndCompare(ctx); err != nil {
+		reading, span := traces.Start(ctx, traces.SpanShadowRead, traces.Pipeline.String(cfg.Pipeline),
+			traces.Lanes.Int(len(r.lanes)), traces.Windows.Int(len(r.pending)))
+		err := r.readAndCompare(reading)
+		traces.End(span, err)
+		if err != nil {
 			return Result{}, err
 		}
 	}

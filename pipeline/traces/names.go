@@ -23,6 +23,7 @@ const (
 	SpanRollUp      = "window.roll_up" // a window of a roll-up
 	SpanShadowRead  = "shadow.read"    // reading the lanes of a shadow to their ends, and comparing
 	SpanCompare     = "shadow.compare" // windows that have become complete
+	SpanJob         = "closer."        // and the kind of a job: what a replay or a compaction asks of the closer
 	SpanRecovery    = "recovery"       // a batch of lanes, from the first claim until all have an outcome
 	SpanStep        = "recovery."      // and the name of the step, of one lane
 	SpanDegradation = "degradation"    // of a dependency, from leaving the level normal until it is back

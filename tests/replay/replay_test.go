@@ -8,14 +8,17 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/interceptor"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"millrace/internal/contract"
+	"millrace/internal/telemetry"
 	"millrace/workflows"
 )
 
@@ -35,8 +38,8 @@ func read(t *testing.T, path string) *historypb.History {
 	return history
 }
 
-func replay(t *testing.T, history *historypb.History) error {
-	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{})
+func replay(t *testing.T, history *historypb.History, interceptors ...interceptor.WorkerInterceptor) error {
+	replayer, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: interceptors})
 	require.NoError(t, err)
 	workflows.Register(replayer)
 	started := history.Events[0].GetWorkflowExecutionStartedEventAttributes()
@@ -57,6 +60,26 @@ func TestHistoriesReplay(t *testing.T) {
 			}
 			require.NoError(t, err)
 		})
+	}
+}
+
+// Histories that were written without traces replay with them: a pipeline outlives the decision to trace it. What is replayed is not
+// traced again, but for the span of the run, which a replay cannot know the beginning of.
+func TestHistoriesReplayWithTraces(t *testing.T) {
+	kept := tracetest.NewInMemoryExporter()
+	made, err := telemetry.NewTraces(t.Context(), telemetry.Instance{Service: "test"}, kept)
+	require.NoError(t, err)
+	defer made.Close()
+	tracing, err := made.Interceptor()
+	require.NoError(t, err)
+	for _, path := range histories(t) {
+		name := strings.TrimSuffix(filepath.Base(path), ".json")
+		if !strings.HasPrefix(name, "must_fail_") {
+			t.Run(name, func(t *testing.T) { require.NoError(t, replay(t, read(t, path), tracing)) })
+		}
+	}
+	for _, s := range kept.GetSpans() {
+		require.NotContains(t, s.Name, "StartActivity")
 	}
 }
 
