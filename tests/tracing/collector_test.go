@@ -51,7 +51,7 @@ func startStore(t *testing.T) *spanStore {
 func (s *spanStore) env() []string {
 	return []string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + s.addr, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_BSP_SCHEDULE_DELAY=100",
-		"OTEL_TRACES_SAMPLER=parentbased_always_on",
+		"OTEL_TRACES_SAMPLER=parentbased_always_on", "OTEL_METRICS_EXPORTER=none",
 	}
 }
 
