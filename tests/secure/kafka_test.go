@@ -1,7 +1,6 @@
 package secure
 
 import (
-	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +25,20 @@ import (
 
 // principal is who everybody is that logs in, in whatever way.
 const principal = "millrace"
+
+// kafkaLogging has Kafka say when it is up, and of every request which rule allowed it.
+const kafkaLogging = `status = error
+appender.stdout.type = Console
+appender.stdout.name = stdout
+appender.stdout.layout.type = PatternLayout
+appender.stdout.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = warn
+rootLogger.appenderRef.stdout.ref = stdout
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = info
+logger.authorizer.name = kafka.authorizer.logger
+logger.authorizer.level = trace
+`
 
 // broker is an Apache Kafka whose listeners demand logins, and which lets nobody do what no rule allows.
 type broker struct {
@@ -65,10 +79,12 @@ func startBroker(t *testing.T, ca *authority, passwords map[string]string, all b
 	}
 	file := filepath.Join(dir, "server.properties")
 	require.NoError(t, os.WriteFile(file, []byte(b.properties(ca, dir, keys, all)), 0o600))
+	logging := filepath.Join(dir, "log4j2.properties")
+	require.NoError(t, os.WriteFile(logging, []byte(kafkaLogging), 0o600))
 	java := []string{
 		"-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 		"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://" + keys,
-		"-Dlog4j2.configurationFile=" + filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(libs))), "tools", "kafka", "log4j2.properties"),
+		"-Dlog4j2.configurationFile=" + logging,
 		"-cp", libs + "/*",
 	}
 	id := base64.RawURLEncoding.EncodeToString([]byte("millrace-secure!"))
@@ -184,58 +200,71 @@ func token(t *testing.T, signer *rsa.PrivateKey, ends time.Time) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signed)
 }
 
-// rule is one line of what the principal may do at Kafka.
+// rule is one line of what the principal may do, in Kafka's own words.
 type rule struct {
-	kind   sarama.AclResourceType
+	kind   string // TOPIC, GROUP, TRANSACTIONAL_ID
 	name   string
 	prefix bool
-	may    sarama.AclOperation
+	may    string // READ, WRITE, ...
 }
 
 func (r rule) String() string {
-	kind, how := r.kind.String(), "literal"
 	if r.prefix {
-		how = "prefixed"
+		return r.kind + " " + r.name + "*: " + r.may
 	}
-	return fmt.Sprintf("%s %s (%s): %s", kind, r.name, how, r.may.String())
+	return r.kind + " " + r.name + ": " + r.may
 }
 
 // allow lets the principal do what the rules say.
 func (b *broker) allow(rules ...rule) {
 	b.t.Helper()
 	for _, r := range rules {
+		var kind sarama.AclResourceType
+		var may sarama.AclOperation
+		require.NoError(b.t, kind.UnmarshalText([]byte(strings.ReplaceAll(r.kind, "_", ""))))
+		require.NoError(b.t, may.UnmarshalText([]byte(strings.ReplaceAll(r.may, "_", ""))))
 		pattern := sarama.AclPatternLiteral
 		if r.prefix {
 			pattern = sarama.AclPatternPrefixed
 		}
 		require.NoError(b.t, b.admin.CreateACL(
-			sarama.Resource{ResourceType: r.kind, ResourceName: r.name, ResourcePatternType: pattern},
-			sarama.Acl{Principal: "User:" + principal, Host: "*", Operation: r.may, PermissionType: sarama.AclPermissionAllow}))
+			sarama.Resource{ResourceType: kind, ResourceName: r.name, ResourcePatternType: pattern},
+			sarama.Acl{Principal: "User:" + principal, Host: "*", Operation: may, PermissionType: sarama.AclPermissionAllow}))
 	}
 }
 
-// forbid takes one rule back.
-func (b *broker) forbid(r rule) {
-	b.t.Helper()
-	pattern, name, who := sarama.AclPatternLiteral, r.name, "User:"+principal
-	if r.prefix {
-		pattern = sarama.AclPatternPrefixed
-	}
-	gone, err := b.admin.DeleteACL(sarama.AclFilter{
-		ResourceType: r.kind, ResourceName: &name, ResourcePatternTypeFilter: pattern, Principal: &who,
-		Operation: r.may, PermissionType: sarama.AclPermissionAllow,
-	}, false)
-	require.NoError(b.t, err)
-	require.Len(b.t, gone, 1)
+// audit is what became of the questions whether the principal may do something.
+type audit struct {
+	used   map[rule]map[string]bool // by what they allowed: the requests
+	denied map[string]bool
 }
 
-// topics are those that the broker has.
-func (b *broker) topics(ctx context.Context) (names []string) {
-	b.t.Helper()
-	all, err := b.admin.ListTopics()
-	require.NoError(b.t, err)
-	for name := range all {
-		names = append(names, name)
+var (
+	auditLine = regexp.MustCompile(`Principal = User:(\S+) is (Allowed|Denied) operation = (\w+) from host = \S+ on resource = (\S+) for request = (\w+)`)
+	auditRule = regexp.MustCompile(`resourceType=(\w+), resourceName=([^,]+), patternType=(\w+), .*operation=(\w+), permissionType=ALLOW`)
+)
+
+// audited reads what Kafka has said of the principal's requests.
+func (b *broker) audited() audit {
+	a := audit{used: make(map[rule]map[string]bool), denied: make(map[string]bool)}
+	for line := range strings.Lines(b.Said()) {
+		asked := auditLine.FindStringSubmatch(line)
+		if asked == nil || asked[1] != principal {
+			continue
+		}
+		if asked[2] == "Denied" {
+			a.denied[asked[3]+" on "+asked[4]+" for "+asked[5]] = true
+			continue
+		}
+		by := auditRule.FindStringSubmatch(line)
+		if by == nil {
+			continue
+		}
+		r := rule{kind: by[1], name: by[2], prefix: by[3] == "PREFIXED", may: by[4]}
+		if a.used[r] == nil {
+			a.used[r] = make(map[string]bool)
+		}
+		a.used[r][asked[5]] = true
 	}
-	return names
+	return a
 }

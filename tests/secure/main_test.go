@@ -27,3 +27,11 @@ func needServers(t *testing.T) {
 		t.Skip("this test starts real servers: make test-real, or make secure")
 	}
 }
+
+// needLong skips a test that takes minutes.
+func needLong(t *testing.T) {
+	t.Helper()
+	if !long.Wanted {
+		t.Skip("this test takes minutes: make secure")
+	}
+}
