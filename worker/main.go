@@ -30,7 +30,7 @@ func main() {
 
 // run returns the exit code: 0 after a clean stop, 1 when something failed, 2 for wrong usage or wrong settings.
 func run(ctx context.Context, args []string, getenv func(string) string, out, errs io.Writer) int {
-	code, err := 2, error(nil)
+	code := 2
 	asked, err := parse(args, getenv, errs)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):

@@ -64,7 +64,7 @@ func (l *lines) Next() ([]byte, error) {
 		line = line[:len(line)-1]
 	case errors.Is(err, bufio.ErrTooLong):
 		return nil, usagef("line %d of %s has more than %d bytes, the longest that is fed", l.number+1, l.file.Name(), maxLine)
-	case err != io.EOF:
+	case !errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("read %s after line %d: %w", l.file.Name(), l.number, err)
 	case len(line) == 0:
 		return nil, io.EOF
