@@ -3,14 +3,12 @@ package app
 import (
 	"context"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
 	"google.golang.org/grpc"
 
-	"millrace/internal/contract"
 	"millrace/internal/telemetry"
 )
 
@@ -46,7 +44,7 @@ func (p *polls) intercept(ctx context.Context, method string, req, reply any, cc
 func (p *polls) note(queue, kind string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last[telemetry.Poll{Queue: queueKind(queue), Type: kind}] = time.Now()
+	p.last[telemetry.Poll{Queue: telemetry.QueueKind(queue), Type: kind}] = time.Now()
 }
 
 // all returns what was noted.
@@ -54,15 +52,4 @@ func (p *polls) all() map[telemetry.Poll]time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.last)
-}
-
-// queueKind is which of its queues a process polls: the names of its own ones are made for it.
-func queueKind(queue string) string {
-	switch {
-	case strings.HasPrefix(queue, contract.HostQueue("")):
-		return "host"
-	case strings.HasPrefix(queue, contract.DiskQueue("")):
-		return "disk"
-	}
-	return "shared"
 }

@@ -13,7 +13,8 @@ What a worker says of itself on ` + "`/metrics`" + `, by the names that stand th
 neither the unit nor ` + "`_total`" + ` in their names. Everything is read from the parts' own counters when somebody asks.
 A histogram has the series ` + "`_bucket`, `_sum` and `_count`" + `; ` + "`histogram_quantile(0.99, sum by (le) (rate(NAME_bucket[5m])))`" + ` is its p99.
 
-Beside them stand what Go's runtime (` + "`go_...`" + `) and the process (` + "`process_...`" + `) say, and Temporal's SDK (` + "`temporal_...`" + `).
+Beside them stand what Go's runtime (` + "`go_...`" + `) and the process (` + "`process_...`" + `) say, and Temporal's SDK (` + "`temporal_...`" + `), for
+which queues of a single worker or disk are called ` + "`host`" + ` and ` + "`disk`" + `.
 
 - **How old events are.** An event's age begins with its stamp: the header ` + "`mr-stamp`" + `, milliseconds since the epoch as decimal digits, or
   without it the record's timestamp, which is the producer's clock or the broker's as the topic's ` + "`message.timestamp.type`" + ` says. It ends when

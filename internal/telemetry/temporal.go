@@ -1,11 +1,15 @@
 package telemetry
 
 import (
+	"maps"
+	"strings"
 	"time"
 
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/opentelemetry"
+
+	"millrace/internal/contract"
 )
 
 // temporalBounds are the buckets of the durations that Temporal's SDK measures, in seconds. The meter's own are for milliseconds.
@@ -19,12 +23,46 @@ func temporalView() sdk.View {
 
 // TemporalHandler takes the metrics of Temporal's SDK.
 func (r *Registry) TemporalHandler() client.MetricsHandler {
-	return opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{Meter: r.Meter(), UseMonotonicCounters: true})
+	return boundedQueues{opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{Meter: r.Meter(), UseMonotonicCounters: true})}
+}
+
+// boundedQueues calls the queues of a single process or disk by what they are: each has a name of its own, and there is another one
+// with every start.
+type boundedQueues struct{ client.MetricsHandler }
+
+// tagQueue is the tag that the SDK gives the name of a task queue.
+const tagQueue = "task_queue"
+
+// WithTags implements client.MetricsHandler.
+func (h boundedQueues) WithTags(tags map[string]string) client.MetricsHandler {
+	if kind := QueueKind(tags[tagQueue]); kind != QueueShared {
+		tags = maps.Clone(tags)
+		tags[tagQueue] = kind
+	}
+	return boundedQueues{h.MetricsHandler.WithTags(tags)}
+}
+
+// Kinds of task queues.
+const (
+	QueueShared = "shared"
+	QueueHost   = "host" // of one process
+	QueueDisk   = "disk" // of one WAL directory
+)
+
+// QueueKind is the kind of a task queue with this name.
+func QueueKind(name string) string {
+	switch {
+	case strings.HasPrefix(name, contract.HostQueue("")):
+		return QueueHost
+	case strings.HasPrefix(name, contract.DiskQueue("")):
+		return QueueDisk
+	}
+	return QueueShared
 }
 
 // Poll is a queue of which this process polls tasks.
 type Poll struct {
-	Queue string // shared, host or disk
+	Queue string // its kind
 	Type  string // workflow or activity
 }
 

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/traces"
@@ -55,6 +56,7 @@ type followed struct {
 	ctx       context.Context // with the span
 	span      trace.Span
 	offset    int64
+	stamped   time.Time // as its record was
 	handed    time.Time // when the commit that holds it was handed over, or when it was folded
 	commit    int64     // offset of that commit, 0 before
 	journaled bool
@@ -160,6 +162,7 @@ func (f *following) follow(s *fold.State, b *source.Batch, name string, parent c
 	ended := time.Now()
 	traces.Done(ctx, traces.SpanFold, start, ended, attributes...)
 	next := followed{ctx: ctx, span: span, offset: last, handed: ended}
+	next.stamped = time.UnixMilli(b.Records[len(b.Records)-1].Timestamp)
 	if outcome == outcomePassed || len(f.open) == mostFollowed {
 		next.giveUp()
 		return
@@ -216,8 +219,8 @@ func (f *following) journaled(offset int64) {
 	}
 }
 
-// committed is told that Redis has everything up to offset.
-func (f *following) committed(offset int64) {
+// committed is told that Redis has everything up to offset, and has it since at. The trace of a record explains how old it was then.
+func (f *following) committed(offset int64, at time.Time, ages *measure.Histogram) {
 	if f == nil {
 		return
 	}
@@ -227,6 +230,9 @@ func (f *following) committed(offset int64) {
 		now := time.Now()
 		traces.Done(o.ctx, traces.SpanCommit, o.handed, now, traces.Commit.Int64(offset), traces.Journaled.Bool(o.journaled))
 		o.span.End(trace.WithTimestamp(now))
+		if of := o.span.SpanContext(); of.IsSampled() {
+			ages.Explain(at.Sub(o.stamped), measure.Trace{TraceID: of.TraceID(), SpanID: of.SpanID()}, now)
+		}
 		n++
 	}
 	left := copy(f.open, f.open[n:])

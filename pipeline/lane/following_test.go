@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
@@ -158,7 +159,7 @@ func TestFollowingIsBounded(t *testing.T) {
 		require.LessOrEqual(t, len(f.noted), notedSlices)
 	}
 	f.handedOver(100)
-	f.committed(50)
+	f.committed(50, time.Now(), nil)
 	require.Len(t, f.open, mostFollowed-50)
 	f.close()
 	require.Len(t, kept.GetSpans(), 200*3+50, "what is open is given up")
@@ -202,7 +203,7 @@ func BenchmarkFollowing(b *testing.B) {
 				s.ReadFrom("id", 0)
 				for i := range batches {
 					f.fold(s, &batches[i])
-					f.committed(batches[i].Next)
+					f.committed(batches[i].Next, time.Now(), nil)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(in.Records)), "ns/event")

@@ -291,7 +291,7 @@ func (r *loop) delivered(d deliver.Result, ok bool) error {
 		return nil
 	}
 	r.ages.readable(d.Reached.Offset, d.At, r.deps.measure().Readable)
-	r.followRedis(d.Reached, d.Took)
+	r.followRedis(d.Reached, d.Took, d.At)
 	if rewrite {
 		r.deps.Log.Warn("entries are missing in redis, the lane writes all of them again", "lane", r.id.String())
 		r.commit(store.NotIdle)
@@ -300,9 +300,9 @@ func (r *loop) delivered(d deliver.Result, ok bool) error {
 }
 
 // followRedis lets the status and the group's offset follow what Redis has, and nothing else.
-func (r *loop) followRedis(p deliver.Progress, took time.Duration) {
+func (r *loop) followRedis(p deliver.Progress, took time.Duration, at time.Time) {
 	now := time.Now()
-	r.following.committed(p.Offset)
+	r.following.committed(p.Offset, at, r.deps.measure().Readable)
 	r.now.Commits += p.Commits
 	r.now.Written += p.Entries
 	r.now.CommitMs = float64(took.Microseconds()) / 1000
