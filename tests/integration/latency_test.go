@@ -186,17 +186,20 @@ func scrapeHistogram(t *testing.T, r *telemetry.Registry, name string) *dto.Hist
 	return families[name].GetMetric()[0].GetHistogram()
 }
 
-// compareQuantiles wants p50, p90 and p99 of a histogram within 10 % of those of what was seen from outside, of about as many.
+// compareQuantiles wants p50, p90 and p99 of a histogram within 10 % of those of what was seen from outside, of about as many. Of a few
+// dozen values a quantile lies anywhere between the neighbours of one of them; of thousands that makes no difference.
 func compareQuantiles(t *testing.T, h *dto.Histogram, seen []float64) {
 	t.Helper()
 	require.NotEmpty(t, seen)
 	require.InDelta(t, len(seen), h.GetSampleCount(), 2+0.02*float64(len(seen)))
 	slices.Sort(seen)
 	for _, q := range []float64{0.5, 0.9, 0.99} {
-		outside := seen[min(len(seen)-1, int(q*float64(len(seen))))]
+		k := min(len(seen)-1, int(q*float64(len(seen))))
+		outside, low, high := seen[k], seen[k-1], seen[min(len(seen)-1, k+1)]
 		inside := quantile(h, q)
 		t.Logf("p%-2.0f  histogram %6.1f ms  probe %6.1f ms  %+5.1f %%  of %d", 100*q, 1000*inside, 1000*outside, 100*(inside/outside-1), len(seen))
-		require.InEpsilon(t, outside, inside, 0.1, "p%.0f", 100*q)
+		require.Greater(t, inside, 0.9*low, "p%.0f", 100*q)
+		require.Less(t, inside, 1.1*high, "p%.0f", 100*q)
 	}
 }
 
