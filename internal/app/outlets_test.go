@@ -95,7 +95,9 @@ func pressing(t *testing.T, test func(t *testing.T, p *press)) {
 		again, err := p.outlets.of("orders")
 		require.NoError(t, err)
 		require.Same(t, out, again)
-		p.closer = &closer{outlet: out, spec: &spec.Spec{Name: "orders"}, log: quiet, windows: &p.fakeWindows}
+		p.closer = &closer{
+			outlet: out, spec: &spec.Spec{Name: "orders"}, log: quiet, windows: &p.fakeWindows, upToDate: func() {},
+		}
 		test(t, p)
 	})
 }
