@@ -21,6 +21,7 @@ type slowView struct {
 	Answer   string               `json:"answer"`
 	Do       string               `json:"do,omitempty"`
 	Lag      int64                `json:"lag"`
+	Rate     float64              `json:"records_per_second"`
 	All      *report.LaneTimes    `json:"all"` // of all lanes together; nil when no hot path says anything
 	Lanes    []slowLane           `json:"lanes"`
 	Closing  *report.ClosingTimes `json:"closing,omitempty"`
@@ -49,7 +50,7 @@ func slow(ctx context.Context, sh *shell, name string) error {
 	view := slowView{Pipeline: name, Lanes: []slowLane{}}
 	for n := range p.Replicas {
 		beat := heartbeat(ctx, c, contract.ReplicaID(name, n))
-		view.Lag += beat.Lag
+		view.Lag, view.Rate = view.Lag+beat.Lag, view.Rate+beat.Rate
 		view.add(beat.Times)
 		for _, l := range beat.Lanes {
 			if l.Times != nil {
@@ -151,7 +152,7 @@ func (v *slowView) judgeCommits(share float64) {
 func (v *slowView) judgeReading(share float64) {
 	t := v.All
 	switch {
-	case v.Lag < int64(len(v.Lanes))*quietLag:
+	case v.Lag < int64(len(v.Lanes))*quietLag+int64(quietTime*v.Rate):
 		v.Answer = fmt.Sprintf("nothing is slow: lanes wait for new records %s of the time and have read all there are", percent(share))
 	case t.Reader[stage.Unpack.String()] > t.Reader[stage.Broker.String()]:
 		v.Answer = fmt.Sprintf("lanes wait for records %s of the time, their readers unpack %s of it", percent(share),
@@ -167,8 +168,11 @@ func (v *slowView) judgeReading(share float64) {
 	}
 }
 
-// quietLag is how many records per lane are always under way.
-const quietLag = 1000
+// Records that are always under way: lag counts those that Redis does not have yet, which is what came within a commit interval or two.
+const (
+	quietLag  = 1000 // a lane
+	quietTime = 5    // seconds of what comes
+)
 
 func shareOf(t report.Times, span float64, stages ...stage.Stage) float64 {
 	sum := 0.0

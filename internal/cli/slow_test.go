@@ -29,6 +29,8 @@ func TestSlowSaysWhoIsWaitedFor(t *testing.T) {
 			"lanes work: decoding and folding 67 %", "more partitions"},
 		{"nothing to read", 10, report.LaneTimes{Lane: report.Times{"fetch": 59, "fold": 1}, Reader: report.Times{"broker": 59}},
 			"nothing is slow: lanes wait for new records 98 %", ""},
+		{"what comes is committed a second later", 7000, report.LaneTimes{Lane: report.Times{"fetch": 55, "encode": 2}, Reader: report.Times{"broker": 59}},
+			"nothing is slow: lanes wait for new records 92 %", ""},
 		{"brokers", 1e6, report.LaneTimes{Lane: report.Times{"fetch": 45, "fold": 15}, Reader: report.Times{"broker": 40}},
 			"lanes wait for Kafka 75 % of the time; their readers wait for brokers 67 %", "lane.fetch_bytes"},
 		{"compression", 1e6, report.LaneTimes{Lane: report.Times{"fetch": 45}, Reader: report.Times{"broker": 10, "unpack": 48}},
@@ -41,7 +43,7 @@ func TestSlowSaysWhoIsWaitedFor(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.times.Span = 60
-			v := slowView{Pipeline: "orders", Lag: tt.lag, Lanes: []slowLane{{Lane: "orders/0", Lag: tt.lag, Times: &tt.times}}}
+			v := slowView{Pipeline: "orders", Lag: tt.lag, Rate: 10_000, Lanes: []slowLane{{Lane: "orders/0", Lag: tt.lag, Times: &tt.times}}}
 			v.add(&tt.times)
 			v.judge()
 			require.Contains(t, v.Answer, tt.answer)

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"millrace/pipeline/window"
@@ -88,8 +89,12 @@ func NewResultPrefix(pipeline, name string, start, end int64, edition int) Resul
 	return append(p, `,"key":`...)
 }
 
+// rowRoom is for what stands in a row beside prefix, key and values.
+const rowRoom = 64
+
 // Append appends one row as JSON.
 func (p ResultPrefix) Append(dst []byte, revision int, c Content) []byte {
+	dst = slices.Grow(dst, len(p)+len(c.Key)+len(c.Values)+rowRoom)
 	dst = append(dst, p...)
 	dst = append(dst, c.Key...)
 	dst = append(dst, `,"revision":`...)

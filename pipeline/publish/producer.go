@@ -72,18 +72,30 @@ func (p *producer) sendBatch(ctx context.Context, records []Record) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	messages := make([]*sarama.ProducerMessage, len(records))
+	// Windows have many rows: their messages, keys, values and headers are made at once, and an Encoder is a pointer into them.
+	messages, made := make([]*sarama.ProducerMessage, len(records)), make([]sarama.ProducerMessage, len(records))
+	contents := make([]struct{ key, value sarama.ByteEncoder }, len(records))
+	headers := 0
 	for i := range records {
-		r := &records[i]
-		m := &sarama.ProducerMessage{
-			Topic: r.Topic, Partition: r.Partition, Key: sarama.ByteEncoder(r.Key),
-		}
+		headers += len(records[i].Headers)
+	}
+	allHeaders := make([]sarama.RecordHeader, 0, headers)
+	var name []byte // of the header before: rows have the same
+	for i := range records {
+		r, m, c := &records[i], &made[i], &contents[i]
+		c.key, c.value = r.Key, r.Value
+		m.Topic, m.Partition, m.Key = r.Topic, r.Partition, &c.key
 		if r.Value != nil { // nil is a tombstone
-			m.Value = sarama.ByteEncoder(r.Value)
+			m.Value = &c.value
 		}
+		first := len(allHeaders)
 		for _, h := range r.Headers {
-			m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
+			if string(name) != h.Key {
+				name = []byte(h.Key)
+			}
+			allHeaders = append(allHeaders, sarama.RecordHeader{Key: name, Value: h.Value})
 		}
+		m.Headers = allHeaders[first:len(allHeaders):len(allHeaders)]
 		messages[i] = m
 	}
 	began := time.Now()

@@ -40,3 +40,7 @@ func TestOutcomesOfCalls(t *testing.T) {
 	cfg.CountCall("fetch", time.Now(), context.Canceled)
 	require.Empty(t, p.Calls.All(), "its caller gave it up")
 }
+
+func TestSuccessAllocatesNothing(t *testing.T) {
+	require.Zero(t, testing.AllocsPerRun(100, func() { outcomeOf(nil) }))
+}
