@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"millrace/pipeline/credential"
 )
 
 // minToken is the least length of a token: 16 bytes of base64 have 22.
@@ -15,8 +17,8 @@ const minToken = 16
 
 // access decides who may ask. /healthz and /readyz are outside: orchestrators probe them without credentials.
 type access struct {
-	token        *parsedFiles[[sha256.Size]byte] // nil without a token
-	clientCert   bool                            // a verified certificate is wanted
+	token        *credential.Parsed[[sha256.Size]byte] // nil without a token
+	clientCert   bool                                  // a verified certificate is wanted
 	loopbackOnly bool
 }
 
@@ -50,17 +52,21 @@ func (a *access) guardProfiles(next http.Handler) http.Handler {
 // hasToken compares hashes, so that neither content nor length shows in the time it takes.
 func (a *access) hasToken(r *http.Request) bool {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum, want := sha256.Sum256([]byte(strings.TrimSpace(given))), a.token.get()
+	want, err := a.token.Get()
+	if err != nil {
+		return false
+	}
+	sum := sha256.Sum256([]byte(strings.TrimSpace(given)))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], want[:]) == 1
 }
 
 func parseToken(contents [][]byte) (sum [sha256.Size]byte, err error) {
 	token := bytes.TrimSpace(contents[0])
 	if len(token) < minToken {
-		return sum, fmt.Errorf("the token has %d characters; want at least %d", len(token), minToken)
+		return sum, fmt.Errorf("holds %d characters; want at least %d", len(token), minToken)
 	}
 	if bytes.ContainsAny(token, " \t\r\n") {
-		return sum, errors.New("the token has spaces or lines; want one word")
+		return sum, errors.New("holds spaces or lines; want one word")
 	}
 	return sha256.Sum256(token), nil
 }

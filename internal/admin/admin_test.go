@@ -27,6 +27,7 @@ import (
 	"go.uber.org/goleak"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/credential"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -262,11 +263,11 @@ func TestFilesAreWantedAtTheStart(t *testing.T) {
 		want string
 	}{
 		{"no token file", Config{TokenFile: filepath.Join(dir, "none")}, "no such file"},
-		{"short token", Config{TokenFile: text}, "the token has 6 characters; want at least 16"},
+		{"short token", Config{TokenFile: text}, "holds 6 characters; want at least 16"},
 		{"two words", Config{TokenFile: write(t, filepath.Join(dir, "two"), "two words of a token")}, "want one word"},
-		{"certificate that is none", Config{CertFile: text, KeyFile: key}, "text: "},
+		{"certificate that is none", Config{CertFile: text, KeyFile: key}, "text with key file "},
 		{"CA that is none", Config{CertFile: cert, KeyFile: key, ClientCAFile: text}, "holds no PEM certificate"},
-		{"too long", Config{TokenFile: write(t, filepath.Join(dir, "long"), strings.Repeat("x", maxFile+1))}, "more than 1048576 bytes"},
+		{"too long", Config{TokenFile: write(t, filepath.Join(dir, "long"), strings.Repeat("x", credential.MaxSecretBytes+1))}, "more than 65536 bytes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

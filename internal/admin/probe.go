@@ -13,6 +13,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"millrace/pipeline/credential"
 )
 
 // probeTimeout bounds a probe.
@@ -62,7 +64,7 @@ func Probe(ctx context.Context, cfg Config) error {
 // onlyCertificate trusts a server that shows the certificate of the file, which is the worker's own: its name and its authority
 // are for others, who come from elsewhere.
 func onlyCertificate(file string) (*tls.Config, error) {
-	content, err := readFile(file)
+	content, err := credential.NewFile(file, credential.MaxCertificateBytes).Read()
 	if err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"millrace/internal/contract"
+	"millrace/pipeline/credential"
 )
 
 const (
@@ -87,37 +88,46 @@ func Listen(cfg Config, answers Answers, log *slog.Logger) (*Server, error) {
 
 // credentials reads the files of cfg: who may ask, and nil or how TLS is spoken.
 func credentials(cfg Config, log *slog.Logger) (a *access, secured *tls.Config, err error) {
+	outdated := func(err error) {
+		log.Warn("admin listener: a file cannot be read again; what it held before stays in force", "error", err)
+	}
 	a = &access{clientCert: cfg.ClientCAFile != ""}
 	if cfg.TokenFile != "" {
-		if a.token, err = readFiles(log, parseToken, cfg.TokenFile); err != nil {
-			return nil, nil, err
+		a.token = credential.NewParsed(parseToken, outdated,
+			credential.Part{Kind: "token file", File: credential.NewFile(cfg.TokenFile, credential.MaxSecretBytes)})
+		if _, err := a.token.Get(); err != nil {
+			return nil, nil, fmt.Errorf("admin: %w", err)
 		}
 	}
 	if !cfg.tls() {
 		return a, nil, nil
 	}
-	pair, err := readFiles(log, parsePair, cfg.CertFile, cfg.KeyFile)
-	if err != nil {
-		return nil, nil, err
+	pair := credential.NewPair(cfg.CertFile, cfg.KeyFile, outdated)
+	if _, err := pair.Get(); err != nil {
+		return nil, nil, fmt.Errorf("admin: %w", err)
 	}
 	secured = &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get(), nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() },
 	}
 	if cfg.ClientCAFile == "" {
 		return a, secured, nil
 	}
-	pool, err := readFiles(log, parsePool, cfg.ClientCAFile)
-	if err != nil {
-		return nil, nil, err
+	clients := credential.NewPool(cfg.ClientCAFile, outdated)
+	if _, err := clients.Get(); err != nil {
+		return nil, nil, fmt.Errorf("admin: %w", err)
 	}
 	// A certificate that is given must be good; that one is given at all is wanted by each path, as probes have none.
-	secured.ClientAuth, secured.ClientCAs = tls.VerifyClientCertIfGiven, pool.get()
+	secured.ClientAuth = tls.VerifyClientCertIfGiven
 	base := secured.Clone()
 	secured.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		pool, err := clients.Get()
+		if err != nil {
+			return nil, err
+		}
 		each := base.Clone()
-		each.ClientCAs = pool.get()
+		each.ClientCAs = pool
 		return each, nil
 	}
 	return a, secured, nil

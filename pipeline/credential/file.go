@@ -4,10 +4,12 @@
 package credential
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // The most that files may hold, in bytes.
@@ -21,9 +23,11 @@ type File struct {
 	path  string
 	limit int64
 
-	mu   sync.Mutex // guards the rest
-	info os.FileInfo
-	data []byte
+	mu       sync.Mutex // guards the rest
+	info     os.FileInfo
+	data     []byte
+	readAt   time.Time
+	outdated error
 }
 
 // NewFile returns a file of at most limit bytes. It is not read before Read.
@@ -39,14 +43,25 @@ func (f *File) Read() ([]byte, error) {
 	info, data, err := f.look()
 	switch {
 	case err == nil:
-		f.info, f.data = info, data
+		f.info, f.data, f.readAt = info, data, time.Now()
 	case f.data == nil:
 		return nil, err
 	}
+	f.outdated = err
 	return f.data, nil
 }
 
-// look reads the file unless it is as it was.
+// Outdated says why the last Read returned what the file held before that, nil when it did not.
+func (f *File) Outdated() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.outdated
+}
+
+// racy is how soon after a change a second one may leave a file's size and time of change as they are.
+const racy = time.Second
+
+// look reads the file unless it is as it was. What it returns is the slice it returned before when the content is the same.
 func (f *File) look() (os.FileInfo, []byte, error) {
 	in, err := os.Open(f.path)
 	if err != nil {
@@ -57,7 +72,7 @@ func (f *File) look() (os.FileInfo, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.data != nil && same(f.info, info) {
+	if f.data != nil && same(f.info, info) && f.readAt.Sub(info.ModTime()) > racy {
 		return f.info, f.data, nil
 	}
 	data, err := io.ReadAll(io.LimitReader(in, f.limit+1))
@@ -68,6 +83,8 @@ func (f *File) look() (os.FileInfo, []byte, error) {
 		return nil, nil, fmt.Errorf("%s has more than %d bytes, the limit for such a file", f.path, f.limit)
 	case len(data) == 0:
 		return nil, nil, fmt.Errorf("%s is empty", f.path)
+	case bytes.Equal(data, f.data):
+		data = f.data
 	}
 	return info, data, nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 )
 
@@ -28,8 +27,8 @@ type TLS struct {
 type Client struct {
 	conf  *tls.Config // instead of all else
 	tls   TLS
-	roots *roots // nil: the system's
-	pair  *Pair  // nil: none
+	roots *Pool // nil: the system's
+	pair  *Pair // nil: none
 }
 
 // Client reads the files; nil without TLS. The error names the file.
@@ -39,8 +38,8 @@ func (t TLS) Client() (*Client, error) {
 	}
 	c := &Client{tls: t}
 	if t.CAFile != "" {
-		c.roots = &roots{file: NewFile(t.CAFile, MaxCertificateBytes)}
-		if _, err := c.roots.pool(); err != nil {
+		c.roots = NewPool(t.CAFile, nil)
+		if _, err := c.roots.Get(); err != nil {
 			return nil, err
 		}
 	}
@@ -48,8 +47,8 @@ func (t TLS) Client() (*Client, error) {
 	case (t.CertFile == "") != (t.KeyFile == ""):
 		return nil, errors.New("certificate and key files go together; give both or neither")
 	case t.CertFile != "":
-		c.pair = NewPair(t.CertFile, t.KeyFile)
-		if _, err := c.pair.Certificate(); err != nil {
+		c.pair = NewPair(t.CertFile, t.KeyFile, nil)
+		if _, err := c.pair.Get(); err != nil {
 			return nil, err
 		}
 	}
@@ -71,14 +70,14 @@ func (c *Client) Config(host string) (*tls.Config, error) {
 		conf.ServerName = host
 	}
 	if c.roots != nil {
-		pool, err := c.roots.pool()
+		pool, err := c.roots.Get()
 		if err != nil {
 			return nil, err
 		}
 		conf.RootCAs = pool
 	}
 	if c.pair != nil {
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.pair.Certificate() }
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.pair.Get() }
 	}
 	return conf, nil
 }
@@ -138,7 +137,7 @@ func (c *Client) Own() *x509.Certificate {
 	if c == nil || c.pair == nil {
 		return nil
 	}
-	pair, err := c.pair.Certificate()
+	pair, err := c.pair.Get()
 	if err != nil {
 		return nil
 	}
@@ -156,73 +155,34 @@ func CheckTime(cert *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// roots are the certificates of a file, parsed once for each of its contents.
-type roots struct {
-	file *File
+// Pool is the certificates of a PEM file.
+type Pool = Parsed[*x509.CertPool]
 
-	mu     sync.Mutex // guards the rest
-	data   []byte
-	parsed *x509.CertPool
-}
-
-func (r *roots) pool() (*x509.CertPool, error) {
-	data, err := r.file.Read()
-	if err != nil {
-		return nil, fmt.Errorf("CA file: %w", err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.parsed != nil && &data[0] == &r.data[0] {
-		return r.parsed, nil
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(data) {
-		if r.parsed != nil { // somebody is writing it: the last good ones hold
-			return r.parsed, nil
+// NewPool returns the certificates of a PEM file.
+func NewPool(file string, outdated func(error)) *Pool {
+	parse := func(contents [][]byte) (*x509.CertPool, error) {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(contents[0]) {
+			return nil, errors.New("holds no PEM certificate")
 		}
-		return nil, fmt.Errorf("CA file %s holds no PEM certificate", r.file.Path())
+		return pool, nil
 	}
-	r.data, r.parsed = data, pool
-	return pool, nil
+	return NewParsed(parse, outdated, Part{"CA file", NewFile(file, MaxCertificateBytes)})
 }
 
-// Pair is a certificate with its key, read again when one of the files has changed.
-type Pair struct {
-	cert, key *File
+// Pair is a certificate with its key, of two PEM files.
+type Pair = Parsed[*tls.Certificate]
 
-	mu     sync.Mutex // guards the rest
-	data   [2][]byte
-	parsed *tls.Certificate
-}
-
-// NewPair returns the pair of two PEM files. They are not read before Certificate.
-func NewPair(certFile, keyFile string) *Pair {
-	return &Pair{cert: NewFile(certFile, MaxCertificateBytes), key: NewFile(keyFile, MaxSecretBytes)}
-}
-
-// Certificate returns the pair as it is now. While the two files do not belong together, because only one of them has been
-// replaced yet, that is the pair as it was.
-func (p *Pair) Certificate() (*tls.Certificate, error) {
-	cert, err := p.cert.Read()
-	if err != nil {
-		return nil, fmt.Errorf("certificate file: %w", err)
-	}
-	key, err := p.key.Read()
-	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.parsed != nil && &cert[0] == &p.data[0][0] && &key[0] == &p.data[1][0] {
-		return p.parsed, nil
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		if p.parsed != nil {
-			return p.parsed, nil
+// NewPair returns the certificate with its key of two PEM files. While the files do not belong together, because only one of them
+// has been replaced yet, it is the pair as it was.
+func NewPair(certFile, keyFile string, outdated func(error)) *Pair {
+	parse := func(contents [][]byte) (*tls.Certificate, error) {
+		pair, err := tls.X509KeyPair(contents[0], contents[1])
+		if err != nil {
+			return nil, fmt.Errorf("with key file %s: %w", keyFile, err)
 		}
-		return nil, fmt.Errorf("certificate file %s with key file %s: %w", p.cert.Path(), p.key.Path(), err)
+		return &pair, nil
 	}
-	p.data, p.parsed = [2][]byte{cert, key}, &pair
-	return p.parsed, nil
+	return NewParsed(parse, outdated,
+		Part{"certificate file", NewFile(certFile, MaxCertificateBytes)}, Part{"key file", NewFile(keyFile, MaxSecretBytes)})
 }
