@@ -67,7 +67,8 @@ func TestParsedTogether(t *testing.T) {
 		return string(contents[0]), nil
 	}
 	var told []string
-	p := NewParsed(parse, func(err error) { told = append(told, err.Error()) }, Part{"a file", NewFile(paths[0], 8)}, Part{"b file", NewFile(paths[1], 8)})
+	p := NewParsed(parse, func(err error) { told = append(told, err.Error()) },
+		Part{"a file", NewFile(paths[0], 8)}, Part{"b file", NewFile(paths[1], 8)})
 	get := func() string {
 		got, err := p.Get()
 		require.NoError(t, err)
@@ -77,13 +78,12 @@ func TestParsedTogether(t *testing.T) {
 	replace(t, paths[0], "2")
 	require.Equal(t, []string{"1", "1"}, []string{get(), get()})
 	require.Equal(t, []string{"a file " + paths[0] + " is of another pair"}, told)
-	require.NoError(t, os.Remove(paths[0]))
-	require.Equal(t, "1", get())
-	require.Len(t, told, 2)
-	replace(t, paths[0], "2")
 	replace(t, paths[1], "2")
 	require.Equal(t, "2", get())
+	require.NoError(t, os.Remove(paths[0]))
+	require.Equal(t, []string{"2", "2"}, []string{get(), get()})
 	require.Len(t, told, 2)
+	require.Contains(t, told[1], "no such file")
 }
 
 // TestFileReadByMany while somebody writes it: each reader sees one content or the other.
