@@ -67,6 +67,7 @@ func (p *process) pipelineMemory() map[string]telemetry.RedisMemory {
 	}
 	for name, kept := range p.closers.kept() {
 		of := all[name]
+		of.Closes = true
 		if published := p.measure.Pipeline(name).Revisions(); published.Count() > 0 {
 			of.Contents = int64(kept.Results) * published.Bytes / published.Count()
 		}

@@ -29,7 +29,8 @@ func (r *Registry) ObserveWAL(stats func() wal.Stats, level func() wal.Level, pe
 // RedisMemory is an estimate of what a pipeline takes in Redis, in bytes.
 type RedisMemory struct {
 	Entries  int64 // of the lanes that run here
-	Contents int64 // of windows, where they are closed here
+	Contents int64 // of windows, meaningful where Closes is set
+	Closes   bool  // its windows are closed here now
 }
 
 // ObserveRedis adds the memory of Redis: the whole, as its servers said last, with 0 for what is not known, and that of pipelines.
@@ -45,7 +46,9 @@ func (r *Registry) ObserveRedis(server func() store.Memory, pipelines func() map
 		}
 		for name, of := range pipelines() {
 			to.set(redisMemory, float64(of.Entries), name, "entries")
-			to.set(redisMemory, float64(of.Contents), name, "contents")
+			if of.Closes {
+				to.set(redisMemory, float64(of.Contents), name, "contents")
+			}
 		}
 	})
 }

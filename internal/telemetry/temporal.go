@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/opentelemetry"
@@ -23,7 +24,9 @@ func temporalView() sdk.View {
 
 // TemporalHandler takes the metrics of Temporal's SDK.
 func (r *Registry) TemporalHandler() client.MetricsHandler {
-	return boundedQueues{opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{Meter: r.Meter(), UseMonotonicCounters: true})}
+	return boundedQueues{opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{
+		Meter: r.Meter(), UseMonotonicCounters: true, OnError: otel.Handle, // it would panic without one
+	})}
 }
 
 // boundedQueues calls the queues of a single process or disk by what they are: each has a name of its own, and there is another one
