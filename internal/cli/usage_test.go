@@ -82,7 +82,7 @@ func TestUnknownCommands(t *testing.T) {
 	}{
 		{"statu", ExitUsage, `millrace: millrace has no command "statu"; did you mean status?`},
 		{"statu flights --once", ExitUsage, `did you mean status?`},
-		{"nonsense", ExitUsage, `millrace has no command "nonsense"; there are archive, bench, compact, completion, `},
+		{"nonsense", ExitUsage, `millrace has no command "nonsense"; there are archive, bench, codec, compact, completion, `},
 		{"windows", ExitUsage, "a command is missing, one of certificates, get, ls; see millrace windows --help"},
 		{"windows foo", ExitUsage, `millrace windows has no command "foo"; there are certificates, get, ls`},
 		{"windows lss flights", ExitUsage, `did you mean ls?`},

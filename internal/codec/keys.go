@@ -68,12 +68,9 @@ func Open(c Config) (*Keys, error) {
 		}
 	}
 	for i, entry := range c.Files {
-		id, path, ok := strings.Cut(entry, "=")
-		if !ok || path == "" {
-			return nil, fmt.Errorf("key %d of %d is not ID=FILE", i+1, len(c.Files))
-		}
-		if err := checkID(id); err != nil {
-			return nil, err
+		id, path, err := splitEntry(entry)
+		if err != nil {
+			return nil, fmt.Errorf("key %d of %d %w", i+1, len(c.Files), err)
 		}
 		if k.files[id] != nil {
 			return nil, fmt.Errorf("key %q is there twice; want every id once", id)
@@ -92,6 +89,28 @@ func Open(c Config) (*Keys, error) {
 
 // Empty reports whether there is no key at all.
 func (k *Keys) Empty() bool { return k.dir == "" && k.first == "" }
+
+// CheckEntry says what is wrong with one of Config.Files, without repeating what may be a key.
+func CheckEntry(entry string) error {
+	_, _, err := splitEntry(entry)
+	return err
+}
+
+func splitEntry(entry string) (id, path string, err error) {
+	id, path, ok := strings.Cut(entry, "=")
+	if !ok || path == "" {
+		return "", "", errors.New("is not ID=FILE")
+	}
+	if err := checkID(id); err != nil {
+		return "", "", fmt.Errorf("is not ID=FILE: %w", err)
+	}
+	if len(path) > keyBytes {
+		if _, err := parseKey([]byte(path)); err == nil {
+			return "", "", fmt.Errorf("says the key %q itself; want ID=FILE, the path of a file that holds it", id)
+		}
+	}
+	return id, path, nil
+}
 
 // checkID refuses ids that would not be seen for what they are in a history.
 func checkID(id string) error {

@@ -3,6 +3,7 @@ package connect
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,4 +144,26 @@ func TestTable(t *testing.T) {
 			require.Contains(t, labels.Label(row.Name+settings.FileSuffix), "MILLRACE_", "%s has no file", row.Name)
 		}
 	}
+}
+
+// TestMistakesAreNotShown: what stands in the wrong place may be a secret.
+func TestMistakesAreNotShown(t *testing.T) {
+	const key = "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMmh1bnQ=" // 32 bytes
+	o, err := read(t, map[string]string{
+		EnvKafkaBrokers: "k:1,k:2?password=hunter2", EnvRedisAddrs: "redis://u:hunter2@r:1", EnvTemporalAddress: "hunter2@t:1",
+		"MILLRACE_KAFKA_TOKEN_COMMAND": "get-token --secret hunter2", "MILLRACE_CODEC_KEYS": "a=/run/a,b=" + key + "," + key + ",hunter2",
+	}, "")
+	require.NoError(t, err)
+	var out strings.Builder
+	require.NoError(t, o.Settings().Print(&out))
+	for _, secret := range []string{"hunter2", key, key[:len(key)-1]} {
+		require.NotContains(t, out.String(), secret)
+	}
+	for _, line := range []string{`kafka\.brokers +k:1,\(not host:port\) `, `redis\.addrs +\(not host:port\) `, `temporal\.address +\(not host:port\) `,
+		`kafka\.sasl\.token_command +get-token \(and 2 arguments\) `, `temporal\.codec\.keys +a=/run/a,\(not ID=FILE\),\(not ID=FILE\),\(not ID=FILE\) `} {
+		require.Regexp(t, "(?m)^"+line, out.String())
+	}
+	_, err = o.CodecKeys()
+	require.ErrorContains(t, err, `key 2 of 4 says the key "b" itself; want ID=FILE`)
+	require.NotContains(t, err.Error(), key)
 }

@@ -113,7 +113,7 @@ func (f *file) mapping(n *yaml.Node, path string) {
 		seen[name] = key.Line
 		place, leaf := f.leaves[name]
 		switch {
-		case strings.Contains(key.Value, "."):
+		case dotted.MatchString(key.Value):
 			f.fail(key, name, "is written with a dot; write what stands behind the dot below what stands before it")
 		case leaf:
 			f.leaf(value, place)
@@ -125,9 +125,20 @@ func (f *file) mapping(n *yaml.Node, path string) {
 	}
 }
 
-// unknown says which field may have been meant. The value is not shown: nobody knows what it is.
+// dotted is a name that says a group as well.
+var dotted = regexp.MustCompile(`^[a-z_]{1,64}(\.[a-z_]{1,64})+$`)
+
+// fieldName is what the names of settings are made of.
+var fieldName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// unknown says which field may have been meant. The value is not shown: nobody knows what it is. Nor is a name that is none, such as
+// "password:hunter2", where a space is missing.
 func (f *file) unknown(key *yaml.Node, name, path string) {
 	hint := "want " + f.below(path)
+	if !fieldName.MatchString(key.Value) && key.Value != "<<" {
+		f.fail(key, path, "has a field that cannot be a setting by its name; is there a space behind every colon? "+hint)
+		return
+	}
 	known := slices.Concat(slices.Collect(maps.Keys(f.leaves)), slices.Collect(maps.Keys(f.groups)))
 	slices.Sort(known)
 	if near := spec.Nearest(name, known); near != "" {

@@ -56,6 +56,19 @@ func (v *textValue) Set(text string) error {
 	return nil
 }
 
+type pathValue struct{ textValue }
+
+// Path is where a file or a directory is. The content of a file in its place is refused, and not repeated.
+func Path(to *string, want string) Value { return &pathValue{textValue{to: to, want: want}} }
+
+// check refuses what is no path. It is no part of Set, whose errors the parser of flags completes with the value.
+func (v *pathValue) check(text string) error {
+	if strings.Contains(text, "-----BEGIN ") || strings.ContainsAny(text, "\n\r\x00") {
+		return fmt.Errorf("the value is no path, it may be what the file should hold; want the path of %s", v.want)
+	}
+	return nil
+}
+
 type choiceValue struct {
 	to   *string
 	of   []string

@@ -69,8 +69,13 @@ func (s *Set) flagged(flags *pflag.FlagSet) map[int]string {
 
 // set takes a value of a variable or of the file. What a secret is is never in the error.
 func (s *Setting) set(text string) error {
-	if l, ok := s.Value.(*listValue); ok {
-		l.again = false
+	switch v := s.Value.(type) {
+	case *listValue:
+		v.again = false
+	case *pathValue:
+		if err := v.check(text); err != nil {
+			return err
+		}
 	}
 	err := s.Value.Set(text)
 	if err != nil && s.Secret {

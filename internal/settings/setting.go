@@ -28,6 +28,8 @@ type Setting struct {
 	Secret  bool   // never shown, and never a flag: an argument list is public
 	Worker  bool   // only the worker reads it
 	Value   Value
+	// Shown is the value as Print shows it, where a mistake may put a secret into it; nil: as it stands.
+	Shown func(text string) string
 }
 
 // Label names the setting in an error for whoever has to mend it.

@@ -36,7 +36,7 @@ func (t *table) rows() []Setting {
 		{Name: "b.span", Env: "B_SPAN", Flag: "span", Value: Span(&t.span, time.Second, time.Hour), Worker: true},
 		{Name: "b.size", Env: "B_SIZE", Flag: "size", Value: Bytes(&t.size)},
 		{Name: "b.password", Env: "B_PASSWORD", Secret: true, Value: Secret(&t.password)},
-		{Name: "b.password_file", Env: "B_PASSWORD_FILE", Flag: "password-file", Value: Text(&t.passwordFile, "a file", nil)},
+		{Name: "b.password_file", Env: "B_PASSWORD_FILE", Flag: "password-file", Value: Path(&t.passwordFile, "a file")},
 	}
 }
 
@@ -96,6 +96,11 @@ func TestStrictFile(t *testing.T) {
 	for _, c := range []struct{ name, file, says string }{
 		{"unknown", "a:\n  tixt: x", ":2: a.tixt: is no setting; did you mean a.text?"},
 		{"unknown, with nothing like it", "a: {zzzzzz: hunter2}", ":1: a.zzzzzz: is no setting; want one of choice, list, text, words"},
+		{"unknown, without a space", "b: {password:hunter2}", ":1: b: has a field that cannot be a setting by its name; is there a space behind"},
+		{"unknown, of two lines", "b: {\"pass\\nword hunter2\": x}", ":1: b: has a field that cannot be a setting by its name"},
+		{"no setting, with dots", "b.hunter2@example.com: 3", ":1: has a field that cannot be a setting by its name"},
+		{"merged", "b: {<<: {password: hunter2}}", ":1: b.<<: is no setting"},
+		{"content for a path", "b: {password_file: \"-----BEGIN PRIVATE KEY-----\\nhunter2\"}", ":1: b.password_file: the value is no path"},
 		{"unknown group", "zzzzzzzz: {x: hunter2}", ":1: zzzzzzzz: is no setting; want one of a, b"},
 		{"dotted", "b.count: 3", ":1: b.count: is written with a dot"},
 		{"twice", "a: {text: x}\nb: {}\na: {text: y}", ":3: a: is there twice, first in line 1"},
@@ -174,6 +179,17 @@ func TestPrintHidesSecrets(t *testing.T) {
 	require.True(t, set.Given("a.text"))
 	require.False(t, set.Given("a.choice"))
 	require.NotContains(t, set.VariablesHelp(true)+set.Markdown(), "hunter2")
+}
+
+// TestContentForAPath is refused from everywhere, and repeated nowhere.
+func TestContentForAPath(t *testing.T) {
+	for _, content := range []string{"-----BEGIN PRIVATE KEY----- hunter2", "hunter2\nhunter2"} {
+		var got table
+		_, err := got.read(t, "", map[string]string{"B_PASSWORD_FILE": content}, true)
+		require.EqualError(t, err, "B_PASSWORD_FILE: the value is no path, it may be what the file should hold; want the path of a file")
+		_, err = got.read(t, "", nil, true, "--password-file", content)
+		require.EqualError(t, err, "--password-file: the value is no path, it may be what the file should hold; want the path of a file")
+	}
 }
 
 func TestSecretTwice(t *testing.T) {

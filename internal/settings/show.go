@@ -15,6 +15,9 @@ func (s *Set) Print(w io.Writer) error {
 		row := &s.all[i]
 		origin, where := s.Origin(i)
 		value := row.Value.String()
+		if row.Shown != nil && value != "" {
+			value = row.Shown(value)
+		}
 		if origin == Default {
 			value = row.Default
 		}
