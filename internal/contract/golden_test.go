@@ -61,7 +61,7 @@ var structs = []any{
 	Pending{}, AwaitDetails{}, Past{}, Searchable{}, Refusal{}, HolderGone{}, HandOver{}, PlaceReceipt{},
 	report.LevelOrder{}, DegradeRequest{}, OrderLevelsInput{}, OrderedLevels{}, OrderedLevel{},
 	PipelineStatus{}, ReceiptHead{}, ReplicaStatus{}, CloseWindowsStatus{}, CloseWindowStatus{}, EngineStatus{},
-	report.LaneStatus{}, report.RefusedRecords{}, report.RefusedRecord{},
+	report.LaneStatus{}, report.RefusedRecords{}, report.RefusedRecord{}, report.LaneTimes{}, report.ClosingTimes{},
 	report.DependencyStatus{}, ChildWaits{}, Wait{}, Condition{}, Standing{},
 }
 
@@ -89,6 +89,12 @@ func fill(v reflect.Value) {
 		}
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		fill(v.Index(0))
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key)
+		fill(value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			v.Set(reflect.ValueOf(time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)))
