@@ -71,6 +71,10 @@ func serveCodec(ctx context.Context, sh *shell, job codecJob) error {
 		Handler:     &codec.Endpoint{Keys: keys, Origins: job.origins, Token: token},
 		ReadTimeout: codecTimeout, WriteTimeout: codecTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10,
 	}
+	if !listener.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		fmt.Fprintf(sh.err, "warning: --listen %s is open to the network, where the token and what is decrypted go in clear text; "+
+			"listen on 127.0.0.1 behind something that speaks TLS\n", job.listen)
+	}
 	fmt.Fprintf(sh.err, "decrypting at http://%s/decode; Ctrl-C ends it\n", listener.Addr())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()

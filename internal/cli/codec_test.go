@@ -29,11 +29,14 @@ func TestCodecServe(t *testing.T) {
 			require.Contains(t, errs, c.says)
 		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	var out, errs bytes.Buffer
-	code := Main(ctx, []string{"codec", "serve", "--listen", "127.0.0.1:0", "--token-file", token, "--codec-keys", "a=" + key}, &out, &errs)
-	require.Zero(t, code, errs.String())
-	require.Contains(t, errs.String(), "decrypting at http://127.0.0.1:")
-	require.NotContains(t, errs.String(), "sesame")
+	for listen, warned := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		var out, errs bytes.Buffer
+		code := Main(ctx, []string{"codec", "serve", "--listen", listen, "--token-file", token, "--codec-keys", "a=" + key}, &out, &errs)
+		cancel()
+		require.Zero(t, code, errs.String())
+		require.Contains(t, errs.String(), "decrypting at http://")
+		require.Equal(t, warned, strings.Contains(errs.String(), "is open to the network"), listen)
+		require.NotContains(t, errs.String(), "sesame")
+	}
 }

@@ -96,14 +96,14 @@ func TestKeysThatAreNone(t *testing.T) {
 		says string
 	}{
 		{"no file", Config{Files: []string{"a=" + dir + "/none"}}, `key "a": open `},
-		{"no key", Config{Files: []string{"a=" + short}}, "the file is no key; want 32 bytes"},
+		{"no key", Config{Files: []string{"a=" + short}}, `key "a" ` + short + " holds no key; want 32 bytes"},
 		{"no id", Config{Files: []string{good}}, "key 1 of 1 is not ID=FILE"},
 		{"bad id", Config{Files: []string{"a b=" + good}}, `key id "a b" is not valid`},
 		{"twice", Config{Files: []string{"a=" + good, "a=" + good}}, `key "a" is there twice`},
 		{"both", Config{Files: []string{"a=" + good}, Dir: dir}, "want one of both"},
 		{"empty directory", Config{Dir: t.TempDir()}, "holds no key"},
 		{"no directory", Config{Dir: dir + "/none"}, "no such file"},
-		{"a file in the directory that is no key", Config{Dir: dir}, "the file is no key"},
+		{"a file in the directory that is no key", Config{Dir: dir}, "short holds no key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Open(c.cfg)
@@ -143,6 +143,37 @@ func TestRotationInADirectory(t *testing.T) {
 	got, err := two.Decode(append(before, after...))
 	require.NoError(t, err)
 	require.Equal(t, got[0], got[1])
+}
+
+// TestLastGoodKeys stay in force while somebody writes a file, and while the directory cannot be read.
+func TestLastGoodKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	path := writeKey(t, dir, "2026-01", 1)
+	byDir, err := Open(Config{Dir: dir})
+	require.NoError(t, err)
+	byFile, err := Open(Config{Files: []string{"2026-01=" + path}})
+	require.NoError(t, err)
+	encrypts := func(id string) {
+		t.Helper()
+		byDir.scanned = byDir.scanned.Add(-rescan) // a second later
+		for keys, want := range map[*Keys]string{byDir: id, byFile: "2026-01"} {
+			sealed, err := keys.Encode([]*commonpb.Payload{payload(t, secret)})
+			require.NoError(t, err)
+			require.Equal(t, want, string(sealed[0].GetMetadata()[keyIDField]))
+			plain, err := byDir.Decode(sealed)
+			require.NoError(t, err)
+			require.Contains(t, plain[0].String(), secret)
+		}
+	}
+	require.NoError(t, os.WriteFile(path, []byte("hal"), 0o600))
+	encrypts("2026-01")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "2026-02"), []byte("hal"), 0o600))
+	encrypts("2026-01")
+	writeKey(t, dir, "2026-02", 2)
+	encrypts("2026-02")
+	require.NoError(t, os.Rename(dir, dir+"-gone"))
+	encrypts("2026-02")
 }
 
 func TestEndpoint(t *testing.T) {

@@ -45,20 +45,28 @@ type Keys struct {
 	first string // the id of the key that encrypts
 
 	mu      sync.Mutex // guards the rest
-	files   map[string]*credential.File
-	sealers map[string]sealer
+	files   map[string]*credential.Parsed[cipher.AEAD]
 	scanned time.Time
 }
 
-// sealer is a key with the content of its file that it was made of.
-type sealer struct {
-	of   []byte
-	aead cipher.AEAD
+// keyFile is a key that is made anew when its file has changed. While a new content is no key, the last good one stays in force.
+func keyFile(id, path string) *credential.Parsed[cipher.AEAD] {
+	return credential.NewParsed(func(contents [][]byte) (cipher.AEAD, error) {
+		key, err := parseKey(contents[0])
+		if err != nil {
+			return nil, err
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, err
+		}
+		return cipher.NewGCM(block)
+	}, nil, credential.Part{Kind: fmt.Sprintf("key %q", id), File: credential.NewFile(path, credential.MaxSecretBytes)})
 }
 
 // Open reads all keys once. An error names the key, its file and what is wrong, never the key's content.
 func Open(c Config) (*Keys, error) {
-	k := &Keys{dir: c.Dir, files: make(map[string]*credential.File), sealers: make(map[string]sealer)}
+	k := &Keys{dir: c.Dir, files: make(map[string]*credential.Parsed[cipher.AEAD])}
 	switch {
 	case len(c.Files) > 0 && c.Dir != "":
 		return nil, errors.New("keys are given one by one and as a directory; want one of both")
@@ -75,12 +83,12 @@ func Open(c Config) (*Keys, error) {
 		if k.files[id] != nil {
 			return nil, fmt.Errorf("key %q is there twice; want every id once", id)
 		}
-		if k.files[id] = credential.NewFile(path, credential.MaxSecretBytes); i == 0 {
+		if k.files[id] = keyFile(id, path); i == 0 {
 			k.first = id
 		}
 	}
-	for id := range k.files {
-		if _, err := k.aead(id); err != nil {
+	for _, file := range k.files {
+		if _, err := file.Get(); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +135,7 @@ func checkID(id string) error {
 	return nil
 }
 
-// scan looks through the directory. The caller holds the lock, or nobody else has k yet.
+// scan looks through the directory. The caller holds the lock, or nobody else has k yet. After an error the keys are what they were.
 func (k *Keys) scan(now time.Time) error {
 	entries, err := os.ReadDir(k.dir)
 	if err != nil {
@@ -145,16 +153,21 @@ func (k *Keys) scan(now time.Time) error {
 	case len(ids) > maxKeys:
 		return fmt.Errorf("directory %s holds %d files; want at most %d keys", k.dir, len(ids), maxKeys)
 	}
-	files := make(map[string]*credential.File, len(ids))
+	files := make(map[string]*credential.Parsed[cipher.AEAD], len(ids))
 	for _, id := range ids {
 		if err := checkID(id); err != nil {
 			return fmt.Errorf("directory %s: %w", k.dir, err)
 		}
 		if files[id] = k.files[id]; files[id] == nil {
-			files[id] = credential.NewFile(filepath.Join(k.dir, id), credential.MaxSecretBytes)
+			files[id] = keyFile(id, filepath.Join(k.dir, id))
 		}
 	}
-	k.files, k.first, k.scanned = files, slices.Max(ids), now
+	k.files, k.scanned = files, now
+	// A new key encrypts once its file holds one: somebody may be writing it.
+	first := slices.Max(ids)
+	if _, err := files[first].Get(); err == nil || files[k.first] == nil {
+		k.first = first
+	}
 	return nil
 }
 
@@ -163,11 +176,9 @@ func (k *Keys) encrypting() (id string, aead cipher.AEAD, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if now := time.Now(); k.dir != "" && now.Sub(k.scanned) >= rescan {
-		if err := k.scan(now); err != nil {
-			return "", nil, err
-		}
+		_ = k.scan(now) // while the directory cannot be read, its last keys stay in force
 	}
-	aead, err = k.aead(k.first)
+	aead, err = k.files[k.first].Get()
 	return k.first, aead, err
 }
 
@@ -183,32 +194,7 @@ func (k *Keys) decrypting(id string) (cipher.AEAD, error) {
 	if k.files[id] == nil {
 		return nil, &UnknownKeyError{ID: id}
 	}
-	return k.aead(id)
-}
-
-// aead makes the cipher of a key, once for every content of its file. The caller holds the lock, or nobody else has k yet.
-func (k *Keys) aead(id string) (cipher.AEAD, error) {
-	text, err := k.files[id].Read()
-	if err != nil {
-		return nil, fmt.Errorf("key %q: %w", id, err)
-	}
-	if made, ok := k.sealers[id]; ok && &made.of[0] == &text[0] {
-		return made.aead, nil
-	}
-	key, err := parseKey(text)
-	if err != nil {
-		return nil, fmt.Errorf("key %q in %s: %w", id, k.files[id].Path(), err)
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("key %q: %w", id, err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("key %q: %w", id, err)
-	}
-	k.sealers[id] = sealer{text, aead}
-	return aead, nil
+	return k.files[id].Get()
 }
 
 // parseKey reads 32 bytes: as they are, or as hexadecimal or base64 text.
@@ -223,7 +209,7 @@ func parseKey(text []byte) ([]byte, error) {
 	if key, err := base64.StdEncoding.DecodeString(trimmed); err == nil && len(key) == keyBytes {
 		return key, nil
 	}
-	return nil, fmt.Errorf("the file is no key; want %d bytes, as they are or as hexadecimal or base64 text", keyBytes)
+	return nil, fmt.Errorf("holds no key; want %d bytes, as they are or as hexadecimal or base64 text", keyBytes)
 }
 
 // UnknownKeyError says that a payload was encrypted with a key that is not there.

@@ -81,18 +81,18 @@ func fails(ctx context.Context, _ string) error {
 	return temporal.NewApplicationError(inFailure, "kind", inFailureDetails)
 }
 
-// TestNothingReadableStays runs a workflow that uses everything through a server, and looks at all that the server keeps with the eyes
-// of somebody without a key, and with those of somebody who has it.
-func TestNothingReadableStays(t *testing.T) {
+// startTemporal starts a server and returns what connects to it, without the codec for nil.
+func startTemporal(t *testing.T) (context.Context, func(*Keys) client.Client) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("needs the Temporal server")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // the first run may build the server
-	defer cancel()
+	t.Cleanup(cancel)
 	server, err := dev.StartTemporal(ctx, dev.TemporalConfig{DataDir: t.TempDir(), Notice: func(line string) { t.Log(line) }})
 	require.NoError(t, err)
-	defer server.Close()
-	dial := func(keys *Keys) client.Client {
+	t.Cleanup(func() { server.Close() })
+	return ctx, func(keys *Keys) client.Client {
 		opts := client.Options{HostPort: server.Addr(), Namespace: server.Namespace(),
 			Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))}
 		if keys != nil {
@@ -103,6 +103,12 @@ func TestNothingReadableStays(t *testing.T) {
 		t.Cleanup(c.Close)
 		return c
 	}
+}
+
+// TestNothingReadableStays runs a workflow that uses everything through a server, and looks at all that the server keeps with the eyes
+// of somebody without a key, and with those of somebody who has it.
+func TestNothingReadableStays(t *testing.T) {
+	ctx, dial := startTemporal(t)
 	dir := t.TempDir()
 	keys, err := Open(Config{Files: []string{"a=" + writeKey(t, dir, "a", 1)}})
 	require.NoError(t, err)

@@ -2,7 +2,6 @@ package codec
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -21,7 +20,7 @@ import (
 // or writes payloads: no reader of a history, of a memo or of a summary can forget it.
 func (k *Keys) Apply(opts *client.Options) error {
 	failures, err := proxy.NewFailureVisitorInterceptor(proxy.FailureVisitorInterceptorOptions{
-		Inbound: &proxy.VisitFailuresOptions{Visitor: openFailure},
+		Inbound: &proxy.VisitFailuresOptions{Visitor: k.openFailure},
 	})
 	if err != nil {
 		return err
@@ -37,10 +36,7 @@ func (k *Keys) Apply(opts *client.Options) error {
 	// The last of them is next to the wire: an answer's payloads are decrypted before texts are made of them.
 	opts.ConnectionOptions.DialOptions = append(opts.ConnectionOptions.DialOptions,
 		grpc.WithChainUnaryInterceptor(k.seal, failures, payloads))
-	opts.DataConverter = converter.NewCompositeDataConverter(
-		converter.NewNilPayloadConverter(), converter.NewByteSlicePayloadConverter(), converter.NewProtoJSONPayloadConverter(),
-		converter.NewProtoPayloadConverter(), converter.NewJSONPayloadConverter(), stillEncrypted{},
-	)
+	opts.DataConverter = k.converters()
 	return nil
 }
 
@@ -58,7 +54,7 @@ func (k *Keys) seal(ctx context.Context, method string, req, reply any, cc *grpc
 		}
 		req = clone
 	}
-	if strings.Contains(method, "/Poll") {
+	if strings.Contains(method, "/Poll") || strings.HasSuffix(method, "/RespondWorkflowTaskCompleted") { // the next task may be its answer
 		ctx = context.WithValue(ctx, taskKey{}, true)
 	}
 	return invoke(ctx, method, req, reply, cc, opts...)
@@ -85,47 +81,45 @@ func (k *Keys) sealMessage(ctx context.Context, msg proto.Message) error {
 	})
 }
 
-// open decrypts payloads of an answer. A task whose payloads cannot be decrypted has been handed out: it stays as it is, and the
-// worker fails it, which says why in the history, where an error of the poll would have it time out.
+// open decrypts payloads of an answer. A payload of a task that cannot be decrypted has been handed out with it: it stays as it is, and
+// the worker fails the task, which says why in the history, where an error of the poll would have it time out, again and again.
 func (k *Keys) open(ctx *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	plain, err := k.Decode(payloads)
-	var unknown *UnknownKeyError
 	switch {
 	case err == nil:
 		return plain, nil
-	case errors.As(err, &unknown) && ctx.Value(taskKey{}) != nil:
-		return payloads, nil
+	case ctx.Value(taskKey{}) == nil && !ofFailure(ctx.Parent):
+		return nil, refused(err)
 	}
-	return nil, refused(err)
+	out := make([]*commonpb.Payload, len(payloads))
+	for i, p := range payloads {
+		out[i] = p
+		if plain, err := k.Decode(payloads[i : i+1]); err == nil {
+			out[i] = plain[0]
+		}
+	}
+	return out, nil
 }
 
-// openFailure gives a failure the texts that were made a payload of.
-func openFailure(_ *proxy.VisitFailuresContext, f *failurepb.Failure) error {
-	if f.GetEncodedAttributes() != nil && !ours(f.GetEncodedAttributes()) {
+// ofFailure reports whether a payload's parent is a failure, of whose texts it was made. It may be the failure of a task, written by a
+// worker whose key was wrong: what else the answer holds is to be read all the same.
+func ofFailure(parent proto.Message) bool {
+	_, ok := parent.(*failurepb.Failure)
+	return ok
+}
+
+// openFailure gives a failure the texts that were made a payload of, or says why it cannot. In a task the failure stays as it is.
+func (k *Keys) openFailure(ctx *proxy.VisitFailuresContext, f *failurepb.Failure) error {
+	switch texts := f.GetEncodedAttributes(); {
+	case texts == nil:
+	case !ours(texts):
 		converter.DecodeCommonFailureAttributes(converter.GetDefaultDataConverter(), f)
 		f.EncodedAttributes = nil
+	case ctx.Value(taskKey{}) == nil:
+		f.Message = stillEncrypted{keys: k}.why(texts).Error()
 	}
 	return nil
 }
 
 // refused is an error of a call that the SDK does not try again.
 func refused(err error) error { return status.Error(codes.FailedPrecondition, err.Error()) }
-
-// stillEncrypted is a payload converter that says why a payload of ours cannot be read.
-type stillEncrypted struct{}
-
-// ToPayload implements converter.PayloadConverter: it makes none.
-func (stillEncrypted) ToPayload(any) (*commonpb.Payload, error) { return nil, nil }
-
-// FromPayload implements converter.PayloadConverter.
-func (stillEncrypted) FromPayload(p *commonpb.Payload, _ any) error {
-	return &UnknownKeyError{ID: string(p.GetMetadata()[keyIDField])}
-}
-
-// ToString implements converter.PayloadConverter.
-func (stillEncrypted) ToString(p *commonpb.Payload) string {
-	return (&UnknownKeyError{ID: string(p.GetMetadata()[keyIDField])}).Error()
-}
-
-// Encoding implements converter.PayloadConverter.
-func (stillEncrypted) Encoding() string { return Encoding }
