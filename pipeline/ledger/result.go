@@ -90,7 +90,7 @@ func NewResultPrefix(pipeline, name string, start, end int64, edition int) Resul
 }
 
 // rowRoom is for what stands in a row beside prefix, key and values.
-const rowRoom = 64
+const rowRoom = len(`,"revision":9223372036854775807,"values":,"overflow":true,"deleted":true}`)
 
 // Append appends one row as JSON.
 func (p ResultPrefix) Append(dst []byte, revision int, c Content) []byte {
