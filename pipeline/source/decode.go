@@ -116,17 +116,20 @@ func appendHeaders(dst [][]Header, batch *sarama.RecordBatch, pos int64) [][]Hea
 
 // appendTraced adds the traced ones of the records that appendRecords adds, of which the first has index next.
 func appendTraced(dst []Traced, batch *sarama.RecordBatch, pos int64, next int) []Traced {
-	for _, r := range batch.Records {
-		if batch.FirstOffset+r.OffsetDelta < pos {
+	records := batch.Records
+	for len(records) > 0 && batch.FirstOffset+records[0].OffsetDelta < pos {
+		records = records[1:]
+	}
+	for i, r := range records {
+		if len(r.Headers) == 0 {
 			continue
 		}
 		for _, h := range r.Headers {
 			if len(dst) < MostTraced && string(h.Key) == traces.Header && traces.IsSampled(h.Value) {
-				dst = append(dst, Traced{Index: next, Parent: string(h.Value)})
+				dst = append(dst, Traced{Index: next + i, Parent: string(h.Value)})
 				break
 			}
 		}
-		next++
 	}
 	return dst
 }
