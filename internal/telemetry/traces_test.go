@@ -71,7 +71,7 @@ func TestSpansSayWhoHasMadeThem(t *testing.T) {
 	require.Len(t, kept.last, 1, "the last spans leave with the process")
 	about := make(map[string]string)
 	for _, a := range kept.last[0].Resource.Attributes() {
-		about[string(a.Key)] = a.Value.Emit()
+		about[string(a.Key)] = a.Value.String()
 	}
 	require.Equal(t, "millrace-worker", about["service.name"])
 	require.Equal(t, build.Version(), about["service.version"])

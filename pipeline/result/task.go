@@ -100,6 +100,7 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	o, err = c.publishAndShow(ctx, s, r)
 	if err == nil {
 		c.cfg.Measure.Close.Observe(o.at.Sub(began))
+		explain(ctx, c.cfg.Measure.Close, o.at.Sub(began))
 	}
 	return o, err
 }
@@ -132,7 +133,9 @@ func (c *Closer) publishAndShow(ctx context.Context, s *publish.Held, r *publish
 	}
 	now := c.cfg.Now()
 	if r.Row.Revision == 1 && r.Row.Reason == ledger.ReasonWatermark {
-		c.cfg.Measure.WindowEnd.Observe(now.Sub(time.UnixMilli(r.Row.End)))
+		after := now.Sub(time.UnixMilli(r.Row.End))
+		c.cfg.Measure.WindowEnd.Observe(after)
+		explain(ctx, c.cfg.Measure.WindowEnd, after)
 	}
 	if err := s.ShowRows(ctx); err != nil {
 		c.warnView(err)

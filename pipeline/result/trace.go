@@ -3,9 +3,11 @@ package result
 import (
 	"context"
 	"slices"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
+	"millrace/pipeline/measure"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 	"millrace/pipeline/traces"
@@ -53,6 +55,14 @@ func (c *Closer) traceClose(ctx context.Context, t *task) (context.Context, func
 				traces.Keys.Int64(o.row.Keys), traces.Events.Int64(o.row.Events))
 		}
 		traces.End(span, err)
+	}
+}
+
+// explain notes the window's span as what explains a duration, if there is one.
+func explain(ctx context.Context, h *measure.Histogram, d time.Duration) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		of := span.SpanContext()
+		h.Explain(d, measure.Trace{TraceID: of.TraceID(), SpanID: of.SpanID()}, time.Now())
 	}
 }
 

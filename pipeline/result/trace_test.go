@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/measure"
 	"millrace/pipeline/result"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -43,7 +44,10 @@ func TestAWindowContinuesTheTraceOfItsRecord(t *testing.T) {
 	note(1, base, otherTrace)
 	note(1, base, firstTrace)
 	note(1, base+hour, "00-0af7651916cd43dd8448eb2100000003-b7ad6b7169203333-01")
-	c := w.closer(func(cfg *result.Config) { cfg.Tracing = &result.Tracing{Tracer: tracer, Traces: w.store.Traces} })
+	measured := measure.NewProcess().Pipeline("orders")
+	c := w.closer(func(cfg *result.Config) {
+		cfg.Tracing, cfg.Measure = &result.Tracing{Tracer: tracer, Traces: w.store.Traces}, measured
+	})
 
 	asked, asking := tracer.Start(w.ctx, "RunActivity:CloseDue")
 	_, err := c.Round(asked)
@@ -57,6 +61,11 @@ func TestAWindowContinuesTheTraceOfItsRecord(t *testing.T) {
 	require.Equal(t, firstTrace[36:52], closed.Parent.SpanID().String())
 	require.Contains(t, closed.Attributes, attribute.Int("millrace.traced_records", 2))
 	require.Contains(t, closed.Attributes, attribute.Int("millrace.revision", 1))
+	for _, h := range []*measure.Histogram{measured.Close, measured.WindowEnd} {
+		exemplars := h.Counts().Exemplars
+		require.Len(t, exemplars, 1)
+		require.EqualValues(t, closed.SpanContext.TraceID(), exemplars[0].TraceID)
+	}
 	var links []string
 	for _, l := range closed.Links {
 		links = append(links, l.SpanContext.SpanID().String())
