@@ -104,7 +104,7 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 		} else {
 			problem = err.Error()
 			closer.Hindered(err)
-			a.log.Warn("looking for windows to close failed", "pipeline", d.in.Pipeline, "error", err)
+			a.log.WarnContext(ctx, "looking for windows to close failed", "pipeline", d.in.Pipeline, "error", err)
 		}
 		d.shown.Store(&contract.CloseDueDetails{
 			Closed: d.result.Count, Waiting: d.result.Waiting, Problem: problem, Kept: d.result.Kept,

@@ -261,11 +261,11 @@ func (t *tenant) settle(ctx context.Context) {
 	log := t.log.With("pipeline", t.key.pipeline, "replica", t.key.replica, "why", why)
 	if kind != endFailed {
 		if err := t.engine.Stop(ctx); err != nil {
-			log.Warn("hot path did not stop cleanly; its last commits may be read again", "error", err)
+			log.WarnContext(ctx, "hot path did not stop cleanly; its last commits may be read again", "error", err)
 		}
 	}
 	if err := t.leases.ReleaseLease(ctx, t.key.pipeline, t.key.replica, t.lease.Token); err != nil {
-		log.Warn("lease not released; it runs out by itself", "error", err)
+		log.WarnContext(ctx, "lease not released; it runs out by itself", "error", err)
 	}
-	log.Info("hot path ended")
+	log.InfoContext(ctx, "hot path ended")
 }

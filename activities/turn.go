@@ -48,7 +48,7 @@ func (a *Closing) turn(ctx context.Context, pipeline string, work func(context.C
 	limited, done := context.WithTimeout(context.WithoutCancel(ctx), contract.LeaseTTL)
 	defer done()
 	if err := a.leases.ReleaseLease(limited, pipeline, closerTurn, lease.Token); err != nil {
-		a.log.Warn("turn not released; it runs out by itself", "pipeline", pipeline, "error", err)
+		a.log.WarnContext(ctx, "turn not released; it runs out by itself", "pipeline", pipeline, "error", err)
 	}
 	return err
 }
@@ -62,7 +62,7 @@ func (a *Closing) renewTurn(ctx context.Context, pipeline string, lease Lease) {
 			return
 		case <-tick.C:
 			if _, _, err := a.leases.AcquireLease(ctx, pipeline, closerTurn, lease, contract.LeaseTTL); err != nil && ctx.Err() == nil {
-				a.log.Warn("turn not renewed", "pipeline", pipeline, "error", err)
+				a.log.WarnContext(ctx, "turn not renewed", "pipeline", pipeline, "error", err)
 			}
 		}
 	}

@@ -63,7 +63,7 @@ const checkTimeout = 15 * time.Second
 // away is not.
 func RunWorker(ctx context.Context, cfg Config) (err error) {
 	p := &process{cfg: cfg, log: cfg.Log}
-	p.log.Info("worker starts", "version", build.Version(), "go", build.Go(), "pid", os.Getpid())
+	p.log.InfoContext(ctx, "worker starts", "version", build.Version(), "go", build.Go(), "pid", os.Getpid())
 	defer func() { err = errors.Join(err, p.close()) }()
 	if err := p.connect(ctx); err != nil {
 		return err

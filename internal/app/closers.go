@@ -335,7 +335,7 @@ func (c *closer) round(ctx context.Context, skip []report.WindowRef) (report.Rou
 		c.upToDate()
 	}
 	for _, t := range told.Incidents {
-		c.log.Error("incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Problem)
+		c.log.ErrorContext(ctx, "incident while closing", "window", t.Window, "start", time.UnixMilli(t.Start).UTC(), "error", t.Problem)
 		told.Waiting.For = "incident: " + t.Problem + "; " + told.Waiting.For
 	}
 	if len(told.Kafka) > 0 {

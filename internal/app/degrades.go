@@ -83,6 +83,6 @@ func (d *degrades) tell(ctx context.Context, pipeline string, signal contract.Le
 		if err == nil {
 			return true
 		}
-		d.log.Info("degradation not told yet, trying again", "workflow", id, "level", signal.Level, "error", err)
+		d.log.InfoContext(ctx, "degradation not told yet, trying again", "workflow", id, "level", signal.Level, "error", err)
 	}
 }

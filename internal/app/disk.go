@@ -102,18 +102,18 @@ func (d *disk) settleMoved(ctx context.Context, moved map[report.ChainRef]bool) 
 		}
 		switch r, err := d.Journal.Settle(ctx, c.Lane, c.Owner, journal.SettleOptions{Store: d.store, Side: deliver.Fitting(d.side)}); {
 		case err == nil:
-			d.log.Info("journalled commits are superseded: another owner has taken the lane", "lane", c.Lane.String(),
+			d.log.InfoContext(ctx, "journalled commits are superseded: another owner has taken the lane", "lane", c.Lane.String(),
 				"chain", c.Owner, "commits", r.SupersededCommits(), "outcome", r.Outcome)
 		case !errors.Is(err, journal.ErrLive) && !errors.Is(err, journal.ErrUnknown) && ctx.Err() == nil:
-			d.log.Warn("journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
+			d.log.WarnContext(ctx, "journalled commits not settled, trying again", "lane", c.Lane.String(), "chain", c.Owner, "error", err)
 		}
 	}
 	passed, err := d.Sweep(ctx, func(id store.LaneID) (store.Meta, bool, error) { return d.store.ReadMeta(ctx, id) })
 	if err != nil && ctx.Err() == nil {
-		d.log.Warn("journal not swept, trying again", "error", err)
+		d.log.WarnContext(ctx, "journal not swept, trying again", "error", err)
 	}
 	if passed > 0 {
-		d.log.Info("superseded journals deleted: their lanes have passed them, or are removed", "chains", passed)
+		d.log.InfoContext(ctx, "superseded journals deleted: their lanes have passed them, or are removed", "chains", passed)
 	}
 	return seen
 }

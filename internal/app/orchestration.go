@@ -74,7 +74,7 @@ func (o *orchestration) askConditions(ctx context.Context, temporal asked) {
 	for _, pipeline := range o.pipelines() {
 		counts, err := conditionsOf(ctx, temporal, pipeline)
 		if err != nil {
-			o.log.Debug("pipeline not asked for its conditions", "pipeline", pipeline, "error", err)
+			o.log.DebugContext(ctx, "pipeline not asked for its conditions", "pipeline", pipeline, "error", err)
 			continue
 		}
 		all[pipeline] = counts
@@ -125,7 +125,7 @@ func (o *orchestration) askFailed(ctx context.Context, temporal asked) {
 		counts[workflow] = 0
 	}
 	if err != nil {
-		o.log.Debug("failed workflows not listed", "error", err)
+		o.log.DebugContext(ctx, "failed workflows not listed", "error", err)
 		counts = nil
 	}
 	for _, w := range answer.GetExecutions() {

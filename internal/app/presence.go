@@ -80,7 +80,7 @@ func (p *presence) run(ctx context.Context, seats func() (all []seat, ending boo
 			limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), contract.GoneAfter)
 			defer cancel()
 			if err := p.store.Leave(limited, p.fleet, p.me.ID); err != nil {
-				p.log.Info("the fleet was not told that this worker ends; it finds out by itself", "error", err)
+				p.log.InfoContext(ctx, "the fleet was not told that this worker ends; it finds out by itself", "error", err)
 			}
 			return
 		case <-tick.C:
@@ -171,7 +171,7 @@ func (p *presence) bury(ctx context.Context, seen store.Present, body member, te
 	if err != nil || !won {
 		return
 	}
-	p.log.Warn("a worker is gone; its hot paths are placed anew", "gone", body.Worker, "hot_paths", len(body.Seats))
+	p.log.WarnContext(ctx, "a worker is gone; its hot paths are placed anew", "gone", body.Worker, "hot_paths", len(body.Seats))
 	var all sync.WaitGroup
 	for _, s := range body.Seats {
 		all.Go(func() { p.tellGone(ctx, seen.ID, body.Worker, s, tell) })
@@ -186,13 +186,13 @@ func (p *presence) tellGone(ctx context.Context, queue, worker string, s seat, t
 		err = p.leases.ReleaseLease(ctx, s.Pipeline, s.Replica, lease.Token)
 	}
 	if err != nil {
-		log.Warn("the lease of a worker that is gone was not freed; it runs out by itself", "error", err)
+		log.WarnContext(ctx, "the lease of a worker that is gone was not freed; it runs out by itself", "error", err)
 		return
 	}
 	if err := tell.holderGone(ctx, s.Pipeline, s.Replica, contract.HolderGone{
 		Queue: queue, Worker: worker, By: p.worker, Reason: fmt.Sprintf("no sign of life in Redis for %s", contract.GoneAfter),
 	}); err != nil {
-		log.Info("the replica was not told that its worker is gone; it finds out by missed heartbeats", "error", err)
+		log.InfoContext(ctx, "the replica was not told that its worker is gone; it finds out by missed heartbeats", "error", err)
 	}
 }
 
@@ -219,11 +219,11 @@ func (p *presence) hand(ctx context.Context, m move, tell placing) {
 	p.busy = false
 	switch {
 	case err != nil:
-		log.Info("a hot path was not handed over", "error", err)
+		log.InfoContext(ctx, "a hot path was not handed over", "error", err)
 	case receipt.Taken:
-		log.Info("a hot path is handed over")
+		log.InfoContext(ctx, "a hot path is handed over")
 	default:
-		log.Info("a hot path was not handed over", "error", receipt.Note)
+		log.InfoContext(ctx, "a hot path was not handed over", "error", receipt.Note)
 		p.refused[refusedMove{m.pipeline, m.to}] = time.Now().Add(contract.RefusedMoveFor)
 	}
 }

@@ -115,7 +115,7 @@ func (r *recoveries) announce(ctx context.Context) {
 			starts.Go(func() {
 				defer func() { <-slots }()
 				if err := r.start(ctx, b, nil); err != nil {
-					r.log.Info("recovery not announced; it goes on by itself", "recovery", recoveryID(b), "error", err)
+					r.log.InfoContext(ctx, "recovery not announced; it goes on by itself", "recovery", recoveryID(b), "error", err)
 				}
 			})
 		}
@@ -194,12 +194,12 @@ func (r *recoveries) deliver(ctx context.Context) {
 		var never *serviceerror.InvalidArgument
 		switch {
 		case err == nil:
-			r.log.Info("recovery is told to Temporal", "recovery", id, "mid_run", batch.MidRun)
+			r.log.InfoContext(ctx, "recovery is told to Temporal", "recovery", id, "mid_run", batch.MidRun)
 		case errors.As(err, &never):
-			r.log.Error("Temporal refuses the report of a recovery; it is dropped", "recovery", id, "error", err)
+			r.log.ErrorContext(ctx, "Temporal refuses the report of a recovery; it is dropped", "recovery", id, "error", err)
 		default:
 			if pause == reportPause || pause == 0 {
-				r.log.Info("recovery report waits for Temporal", "recovery", id, "error", err)
+				r.log.InfoContext(ctx, "recovery report waits for Temporal", "recovery", id, "error", err)
 			}
 			pause = min(max(2*pause, startPause), startPauseTop)
 			continue

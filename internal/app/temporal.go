@@ -210,7 +210,7 @@ func (f *fleet) serve(ctx context.Context) *trio {
 		err := workers.start(ctx)
 		if err == nil {
 			f.deps.Ready(true, "")
-			f.deps.Log.Info("polling Temporal", "address", f.cfg.Client.HostPort, "namespace", f.cfg.Client.Namespace,
+			f.deps.Log.InfoContext(ctx, "polling Temporal", "address", f.cfg.Client.HostPort, "namespace", f.cfg.Client.Namespace,
 				"worker", f.cfg.Worker, "host_queue", contract.HostQueue(f.cfg.Process))
 			if err = f.attend(ctx, fatal); err == nil {
 				return workers
@@ -222,7 +222,7 @@ func (f *fleet) serve(ctx context.Context) *trio {
 		err = connect.ExplainTemporal(ctx, f.cfg.Client, err)
 		why := fmt.Sprintf("Temporal at %s does not take workers: %v", f.cfg.Client.HostPort, err)
 		f.deps.Ready(false, why)
-		f.deps.Log.Warn("Temporal does not take workers; hot paths go on, trying again",
+		f.deps.Log.WarnContext(ctx, "Temporal does not take workers; hot paths go on, trying again",
 			"address", f.cfg.Client.HostPort, "namespace", f.cfg.Client.Namespace, "in", pause, "error", err)
 		workers.discard()
 		if time.Since(began) > f.cfg.RetryMost {
@@ -264,11 +264,11 @@ func (f *fleet) attend(ctx context.Context, fatal <-chan error) error {
 		case err != nil:
 			if misses++; misses == healthMisses {
 				f.deps.Ready(false, fmt.Sprintf("Temporal at %s does not answer: %v", f.cfg.Client.HostPort, err))
-				f.deps.Log.Warn("Temporal does not answer; hot paths go on", "address", f.cfg.Client.HostPort, "error", err)
+				f.deps.Log.WarnContext(ctx, "Temporal does not answer; hot paths go on", "address", f.cfg.Client.HostPort, "error", err)
 			}
 		case misses >= healthMisses:
 			f.deps.Ready(true, "")
-			f.deps.Log.Info("Temporal answers again", "address", f.cfg.Client.HostPort)
+			f.deps.Log.InfoContext(ctx, "Temporal answers again", "address", f.cfg.Client.HostPort)
 			misses = 0
 		default:
 			misses = 0

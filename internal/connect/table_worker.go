@@ -19,7 +19,7 @@ func (o *Options) workerTable() []settings.Setting {
 				"that wait for Temporal are dropped", Default: "64MiB"},
 		{Name: "worker.no_workflow_cache", Flag: "no-workflow-cache", Value: settings.Bool(&w.NoWorkflowCache),
 			Help: "replay every workflow task from its start; for tests"},
-		{Name: "traces.batches", Env: "MILLRACE_TRACED_BATCHES", Flag: "traced-batches", Value: settings.Share(&w.TracedBatches),
+		{Name: "traces.batches", Env: "MILLRACE_TRACED_BATCHES", Flag: "traced-batches", Value: settings.ShareOrNone(&w.TracedBatches),
 			Help: "share of batches that are followed to what is published, beside records that carry a traceparent header; " +
 				"only where OTEL_EXPORTER_OTLP_ENDPOINT says that spans are exported"},
 		{Name: "log.text", Env: "MILLRACE_LOG_TEXT", Flag: "log-text", Value: settings.Bool(&w.LogText), Help: "log lines of text instead of JSON"},

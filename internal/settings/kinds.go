@@ -223,19 +223,31 @@ func (v *intValue) Set(text string) error {
 	return nil
 }
 
-type shareValue struct{ to *float64 }
+type shareValue struct {
+	to   *float64
+	none bool // 0 is valid, too
+}
 
 // Share is a part of one: above 0 and up to 1.
-func Share(to *float64) Value { return &shareValue{to} }
+func Share(to *float64) Value { return &shareValue{to, false} }
+
+// ShareOrNone is a part of one: 0 to 1.
+func ShareOrNone(to *float64) Value { return &shareValue{to, true} }
 
 func (v *shareValue) String() string          { return strconv.FormatFloat(*v.to, 'g', -1, 64) }
 func (v *shareValue) Type() string            { return kindFloat }
-func (v *shareValue) wants() string           { return "a share above 0 and up to 1" }
 func (v *shareValue) accepts(tag string) bool { return tag == tagInt || tag == tagFloat }
+
+func (v *shareValue) wants() string {
+	if v.none {
+		return "a share, 0 to 1"
+	}
+	return "a share above 0 and up to 1"
+}
 
 func (v *shareValue) Set(text string) error {
 	n, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(n > 0 && n <= 1) {
+	if err != nil || !(n > 0 && n <= 1 || v.none && n == 0) { // NaN is refused too
 		return fmt.Errorf("%q is not valid; want %s", text, v.wants())
 	}
 	*v.to = n

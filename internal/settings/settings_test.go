@@ -210,3 +210,16 @@ func TestSize(t *testing.T) {
 		require.ErrorContains(t, new(Size).Set(text), "is no size")
 	}
 }
+
+func TestShares(t *testing.T) {
+	var to float64
+	for _, c := range []struct {
+		text        string
+		share, none bool // whether each kind takes it
+	}{
+		{"0.5", true, true}, {"1", true, true}, {"0", false, true}, {"-0.1", false, false}, {"1.1", false, false}, {"NaN", false, false},
+	} {
+		require.Equal(t, c.share, Share(&to).Set(c.text) == nil, "Share %s", c.text)
+		require.Equal(t, c.none, ShareOrNone(&to).Set(c.text) == nil, "ShareOrNone %s", c.text)
+	}
+}

@@ -167,7 +167,7 @@ func (e *Engine) run(ctx context.Context) {
 	side.Wait()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		e.err = err
-		e.cfg.Log.Error("replica ended", "pipeline", e.cfg.Spec.Name, "replica", e.cfg.Replica, "error", err)
+		e.cfg.Log.ErrorContext(ctx, "replica ended", "pipeline", e.cfg.Spec.Name, "replica", e.cfg.Replica, "error", err)
 	}
 }
 
@@ -178,7 +178,7 @@ func (e *Engine) Own(ctx context.Context, claim source.Claim) {
 	profile.Set(profile.OfLane(profile.Lane, e.cfg.Spec.Name, tp.Topic, tp.Partition))
 	program, err := fold.Compile(e.cfg.Spec)
 	if err != nil {
-		e.cfg.Log.Error("lane cannot run", "lane", tp.String(), "error", err)
+		e.cfg.Log.ErrorContext(ctx, "lane cannot run", "lane", tp.String(), "error", err)
 		<-ctx.Done()
 		return
 	}
@@ -192,16 +192,16 @@ func (e *Engine) Own(ctx context.Context, claim source.Claim) {
 		err := l.Run(ctx)
 		if ctx.Err() != nil {
 			if err != nil {
-				e.cfg.Log.Warn("lane released with commits open", "lane", tp.String(), "error", err)
+				e.cfg.Log.WarnContext(ctx, "lane released with commits open", "lane", tp.String(), "error", err)
 			}
 			return
 		}
 		if errors.Is(err, store.ErrFenced) && !e.stillOurs(ctx, claim) {
-			e.cfg.Log.Info("lane was taken over", "lane", tp.String())
+			e.cfg.Log.InfoContext(ctx, "lane was taken over", "lane", tp.String())
 			<-ctx.Done()
 			return
 		}
-		e.cfg.Log.Warn("lane starts again", "lane", tp.String(), "error", err)
+		e.cfg.Log.WarnContext(ctx, "lane starts again", "lane", tp.String(), "error", err)
 		wait(ctx, 100*time.Millisecond)
 	}
 }

@@ -113,7 +113,7 @@ func (h *Holder) Acquire(ctx context.Context, run StepRunner) (source.Ends, erro
 		res.Start, res.Entries, res.Slices = start, int64(h.state.Entries()), h.state.Slices()
 		h.hinted, h.hintText = start, h.state.Replay().String()
 		h.claim.ResetHint(start, h.hintText)
-		h.deps.Log.Info("lane resumes", "lane", h.id.String(), "owner", h.token, "offset", start,
+		h.deps.Log.InfoContext(ctx, "lane resumes", "lane", h.id.String(), "owner", h.token, "offset", start,
 			"entries", h.state.Entries(), "slices", h.state.Slices())
 		return nil
 	})
@@ -197,7 +197,7 @@ func (h *Holder) bringHome(ctx context.Context, meta *store.Meta, res *StepResul
 		return nil
 	}
 	res.Journal = &r
-	h.deps.Log.Info("lane resumes its journal", "lane", h.id.String(), "outcome", r.Outcome, "chain", r.Chain, "commits", r.Commits,
+	h.deps.Log.InfoContext(ctx, "lane resumes its journal", "lane", h.id.String(), "outcome", r.Outcome, "chain", r.Chain, "commits", r.Commits,
 		"entries", r.Entries, "bytes", r.Bytes, "to", r.To, "superseded", r.SupersededCommits(), "reason", r.Reason)
 	now, _, err := h.deps.Store.ReadMeta(ctx, h.id)
 	if err != nil {
@@ -261,7 +261,7 @@ func (h *Holder) verifyPosition(ctx context.Context, meta store.Meta, res *StepR
 			}
 			h.decisions.record(*d)
 			res.Decision = d
-			h.deps.Log.Warn("lane goes on as decided", "lane", h.id.String(), "choice", d.Choice, "by", d.By, "offset", d.Start, "lost", d.Lost)
+			h.deps.Log.WarnContext(ctx, "lane goes on as decided", "lane", h.id.String(), "choice", d.Choice, "by", d.By, "offset", d.Start, "lost", d.Lost)
 			if h.loss, h.unowned = nil, ""; at.unusable() {
 				h.previous = h.token // a journal of an owner before belongs to what was replaced
 				if err := h.bringHome(ctx, &meta, res); err != nil {

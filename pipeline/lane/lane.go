@@ -146,7 +146,7 @@ func (l *Lane) acquireLane(ctx context.Context) error {
 		}
 		l.now.Reason = withoutLane(err)
 		l.publish()
-		l.deps.Log.Warn("lane not acquired, trying again", "lane", l.id.String(), "in", wait, "error", err)
+		l.deps.Log.WarnContext(ctx, "lane not acquired, trying again", "lane", l.id.String(), "in", wait, "error", err)
 		if !pause(ctx, wait) {
 			return ctx.Err()
 		}

@@ -30,7 +30,7 @@ func (h *Holder) clearLane(ctx context.Context) (store.Meta, error) {
 	if owner != h.token {
 		return store.Meta{}, store.ErrFenced
 	}
-	h.deps.Log.Error("what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", h.id.String())
+	h.deps.Log.ErrorContext(ctx, "what redis holds of the lane cannot be read, it is replaced by what the lane has in memory", "lane", h.id.String())
 	next := h.deps.nextToken(owner)
 	notStarted := func(_ store.Meta, m *store.MetaUpdate) (purge bool) {
 		m.Offset = store.NotStarted

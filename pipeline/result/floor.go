@@ -122,7 +122,7 @@ func (c *Closer) sweepViews(ctx context.Context) *report.Kept {
 	_ = parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) (err error) {
 		kept[i], err = c.slots[i].Sweep(ctx)
 		if err != nil && ctx.Err() == nil {
-			c.cfg.Log.Warn("contents of windows stay in Redis beyond their retention", "pipeline", c.cfg.Spec.Name, "slot", i,
+			c.cfg.Log.WarnContext(ctx, "contents of windows stay in Redis beyond their retention", "pipeline", c.cfg.Spec.Name, "slot", i,
 				"windows", kept[i].Backlog, "error", err)
 		}
 		return nil

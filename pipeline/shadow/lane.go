@@ -66,7 +66,7 @@ func (l *reading) Run(ctx context.Context) error {
 		case isFinal(err):
 			return fmt.Errorf("lane %s: %w", l.id, err)
 		}
-		l.run.cfg.Log.Warn("lane of a shadow begins anew", "lane", l.id.String(), "in", pause, "error", err)
+		l.run.cfg.Log.WarnContext(ctx, "lane of a shadow begins anew", "lane", l.id.String(), "in", pause, "error", err)
 		l.waits(err.Error())
 		if !sleep(ctx, pause/2+rand.N(pause)) {
 			return nil

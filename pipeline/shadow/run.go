@@ -261,7 +261,7 @@ func (r *running) followGuard(ctx context.Context) error {
 	case errors.Is(err, store.ErrNoShadow):
 		return err
 	case err != nil:
-		r.cfg.Log.Warn("guard of a shadow not read", "shadow", r.id.String(), "error", err)
+		r.cfg.Log.WarnContext(ctx, "guard of a shadow not read", "shadow", r.id.String(), "error", err)
 		return nil
 	case guard.Owner.Removed():
 		return fmt.Errorf("shadow %s: %w", r.id, store.ErrShadowEnds)
@@ -279,7 +279,7 @@ func (r *running) yield(ctx context.Context) {
 	}
 	why, err := r.cfg.Lagging(ctx)
 	if err != nil {
-		r.cfg.Log.Warn("it is not known whether the pipeline keeps up", "shadow", r.id.String(), "error", err)
+		r.cfg.Log.WarnContext(ctx, "it is not known whether the pipeline keeps up", "shadow", r.id.String(), "error", err)
 		return
 	}
 	r.pace.hold(why)

@@ -45,7 +45,7 @@ func (c *Committer) drain(ctx context.Context) {
 			pause = drainAgain
 			continue
 		}
-		c.deps.Log.Warn("journal not drained, trying again", "lane", c.cfg.Lane.String(), "in", pause, "error", err)
+		c.deps.Log.WarnContext(ctx, "journal not drained, trying again", "lane", c.cfg.Lane.String(), "in", pause, "error", err)
 		if !wait(ctx, pause) {
 			return
 		}

@@ -44,7 +44,7 @@ func (s *Sender) SendOwed(ctx context.Context, owed *journal.Tail) (lost int64, 
 		return 0, err
 	}
 	if lost > 0 {
-		s.deps.Log.Error("records of the journal cannot be read: the late and dead-letter records in them are lost",
+		s.deps.Log.ErrorContext(ctx, "records of the journal cannot be read: the late and dead-letter records in them are lost",
 			"lane", s.cfg.Lane.String(), "records", lost)
 	}
 	owed.Supersede("redis forgot acknowledged writes, the lane has written its state again")

@@ -37,7 +37,7 @@ func (c *Committer) retry(ctx context.Context, commit *fold.Commit) Result {
 		}
 		c.failed(err)
 		if pause < longest || c.attempts.journal == nil {
-			c.deps.Log.Warn("commit not accepted, trying again", "lane", c.cfg.Lane.String(), "offset", commit.Offset,
+			c.deps.Log.WarnContext(ctx, "commit not accepted, trying again", "lane", c.cfg.Lane.String(), "offset", commit.Offset,
 				"in", pause, "error", err)
 		}
 		c.cfg.Clock.Enter(stage.Pause)

@@ -141,7 +141,7 @@ func (s *storeSender) send(ctx context.Context, a *attempt) error {
 func (s *Sender) readRequests(ctx context.Context) Requests {
 	ctl, err := s.deps.Store.ReadCtl(ctx, s.cfg.Lane)
 	if err != nil {
-		s.deps.Log.Warn("lane requests not read", "lane", s.cfg.Lane.String(), "error", err)
+		s.deps.Log.WarnContext(ctx, "lane requests not read", "lane", s.cfg.Lane.String(), "error", err)
 		return NoRequests
 	}
 	r := Requests{Seal: ctl[0].SealBefore, Drop: ctl[0].DropBefore}
