@@ -207,6 +207,28 @@ func TestWhoMayAsk(t *testing.T) {
 	})
 }
 
+// TestNoPathAround: however a path is written, and whichever the method, what is behind it wants the token.
+func TestNoPathAround(t *testing.T) {
+	s := listen(t, Config{Addr: "0", TokenFile: write(t, filepath.Join(t.TempDir(), "token"), token)}, answers())
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "get"} {
+		for _, path := range []string{"/metrics", "//metrics", "/%6detrics", "/./metrics", "/healthz/../metrics", "/healthz/..%2fmetrics",
+			"/debug/pprof/../../metrics", "/debug/pprof", "/debug/pprof/", "/debug//pprof/cmdline", "/debug/pprof/%2e%2e/%2e%2e/health", "/health",
+			"/healthz/", "/metrics/", "/METRICS", "/metrics?token=" + token, "/metrics#" + token, "http://admin/metrics"} {
+			conn, err := net.Dial("tcp", s.Addr())
+			require.NoError(t, err)
+			_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: admin\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", method, path)
+			require.NoError(t, err)
+			answer, err := io.ReadAll(conn)
+			require.NoError(t, err)
+			conn.Close()
+			require.NotContains(t, string(answer), " 200 ", "%s %s", method, path)
+			for _, text := range []string{"some_metric", "goroutine", "admin.test", `"line"`} {
+				require.NotContains(t, string(answer), text, "%s %s", method, path)
+			}
+		}
+	}
+}
+
 func TestFilesAreReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // ErrCredentials is found in the error about an address that holds a user or a password.
@@ -32,10 +33,18 @@ func Check(addr string) error {
 		}
 		return errors.New("it is not host:port")
 	}
+	if strings.ContainsFunc(host, notOfAHost) {
+		return errors.New("it is not host:port: the host has characters that no host has")
+	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
 		return errors.New("it is not host:port with a port from 1 to 65535")
 	}
 	return nil
+}
+
+// notOfAHost reports whether no host's name or IP address has the character.
+func notOfAHost(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(".-_:%", r)
 }
 
 // harmless reports whether text is the name of a host and nothing more.

@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCheck(t *testing.T) {
-	for _, good := range []string{"localhost:9092", "10.0.0.1:6379", "[::1]:6379", "redis.example.com:1", "a_b:65535"} {
+	for _, good := range []string{"localhost:9092", "10.0.0.1:6379", "[::1]:6379", "redis.example.com:1", "a_b:65535", "[fe80::1%eth0]:6379", "bücher.example:1"} {
 		require.NoError(t, Check(good))
 	}
 	const secret = "hunter2"
@@ -26,7 +26,8 @@ func TestCheck(t *testing.T) {
 		"redis://u:" + secret + "@h:6379": "it holds a user or a password; want host:port",
 		"u:" + secret + "@h:6379":         "it holds a user or a password", secret + "@h:1": "it holds a user or a password",
 		"h:6379:" + secret: "it is not host:port", "h:" + secret: "it is not host:port with", "redis://h:1?password=" + secret: "it is a URL",
-		"h:1 " + secret: "it is not host:port", "h:1,password=" + secret: "it is not host:port",
+		secret + " h:1": "characters that no host has", "h/" + secret + ":1": "characters that no host has",
+		"password=" + secret + ":1": "characters that no host has", "h:1 " + secret: "it is not host:port", "h:1,password=" + secret: "it is not host:port",
 	} {
 		err := Check(addr)
 		require.ErrorContains(t, err, want, addr)
