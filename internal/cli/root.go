@@ -79,7 +79,7 @@ not answer or no worker polls; 4 carried out in part, or verify found a violatio
 		flushCommand(sh), pauseCommand(sh), resumeCommand(sh), scaleCommand(sh), stopCommand(sh), rmCommand(sh),
 		recoverCommand(sh), degradeCommand(sh), watermarkCommand(sh), compactCommand(sh), replayCommand(sh), recountCommand(sh),
 		feedCommand(sh), verifyCommand(sh), benchCommand(sh), tuneCommand(sh), walCommand(sh), codecCommand(sh),
-		versionCommand(sh), completionCommand(sh),
+		withoutSettings(versionCommand(sh)), withoutSettings(completionCommand(sh)),
 	)
 	refuseUnknownCommands(root)
 	completeArguments(sh, root)
@@ -106,6 +106,12 @@ func (sh *shell) settle(root *cobra.Command) error {
 		return configured(err)
 	}
 	return nil
+}
+
+// withoutSettings has a command say what it says whatever is wrong with the settings.
+func withoutSettings(cmd *cobra.Command) *cobra.Command {
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return nil }
+	return cmd
 }
 
 // hideConnections leaves the flags for connections out of the help of every command, but for those that say where the servers are:
