@@ -29,7 +29,7 @@ func TestReplayFlights(t *testing.T) {
 	m.fill(misposted(t, lines[:replayedFlights], hourOf(5), hourOf(10)), to)
 	want := m.differenceOf(m.counted(m.YAML, from, to, 0), m.counted(m.fixed, from, to, 0))
 	require.Equal(t, []time.Time{hourOf(6), hourOf(7), hourOf(8), hourOf(9)}, want.starts(t), "of five wrong hours the range holds four")
-	ends, revisions := m.ends(), m.revisions()
+	shown, revisions := m.published(), m.revisions()
 
 	// Rejected.
 	asks := m.replay("reject", from, to, "--spec", m.fixedFile)
@@ -42,14 +42,14 @@ func TestReplayFlights(t *testing.T) {
 	require.Contains(t, refused.Err, "that of the diff is \""+old+"\"")
 	m.Must("replay", "reject", m.Spec.Name, "reject")
 	require.Empty(t, m.shadowKeys("reject"))
-	require.Equal(t, ends, m.ends(), "records were left")
+	require.Equal(t, shown, m.published(), "records were left")
 
 	// Cancelled while it reads.
 	m.Must(m.replayArgs("cancel", from, to, "--spec", m.fixedFile, "--rate", "500", "--detach")...)
 	rig.Eventually(t, "the shadow has committed", patience, func() bool { return m.begunReading("cancel") })
 	m.Must("replay", "cancel", m.Spec.Name, "cancel")
 	require.Empty(t, m.shadowKeys("cancel"))
-	require.Equal(t, ends, m.ends(), "records were left")
+	require.Equal(t, shown, m.published(), "records were left")
 
 	// Two replays of the same windows ask. Then one of these windows is corrected: an event came too late for it.
 	first := m.replay("first", from, to, "--spec", m.fixedFile)
@@ -77,14 +77,14 @@ func TestReplayFlights(t *testing.T) {
 	m.requireClean()
 
 	// Approved twice, and the old diff of the other replay.
-	ends = m.ends()
+	shown = m.published()
 	again := m.CLI("replay", "approve", m.Spec.Name, "first", first.Summary.Checksum)
 	require.NotZero(t, again.Code)
 	moved = m.CLI("replay", "approve", m.Spec.Name, "second", second.Summary.Checksum)
 	require.Equal(t, cli.ExitIncomplete, moved.Code, "%s%s", moved.Out, moved.Err)
 	require.Contains(t, moved.Out, "4 moved\n")
 	require.Empty(t, m.shadowKeys("second"))
-	require.Equal(t, ends, m.ends(), "records were left")
+	require.Equal(t, shown, m.published(), "records were left")
 	require.Equal(t, revisions, m.revisions())
 
 	// The window that has moved is replayed anew, with its late event.

@@ -24,7 +24,7 @@ func TestShadowFrozenOverTheReject(t *testing.T) {
 	m.Start()
 	m.fill(misposted(t, lines[:replayedFlights], hourOf(5), hourOf(10)), to)
 	want := m.differenceOf(m.counted(m.YAML, from, to, 0), m.counted(m.fixed, from, to, 0))
-	ends, ids := m.ends(), []string{"rejected", "cancelled"}
+	shown, ids := m.published(), []string{"rejected", "cancelled"}
 	for _, id := range ids {
 		m.Must(m.replayArgs(id, from, to, "--spec", m.fixedFile, "--rate", "1000", "--detach")...)
 	}
@@ -56,6 +56,6 @@ func TestShadowFrozenOverTheReject(t *testing.T) {
 			require.Empty(t, m.shadowKeys(id))
 		}
 	}
-	require.Equal(t, ends, m.ends(), "records were left")
+	require.Equal(t, shown, m.published(), "records were left")
 	m.requireClean()
 }
