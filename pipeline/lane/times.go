@@ -20,6 +20,7 @@ type times struct {
 
 	batches        int           // folded so far
 	decoded, folds time.Duration // of the batches that were watched, the latest counting most
+	watch          watch         // of the batch that is watched; here, because what an interface points to is allocated
 }
 
 func newTimes() times {
@@ -38,8 +39,8 @@ func (r *loop) foldBooked(b *source.Batch) {
 	t := &r.times
 	t.lane.Enter(stage.Fold)
 	if t.batches%watchEvery == 0 && len(b.Records) > 0 {
-		w := &watch{}
-		w.since = time.Now()
+		w := &t.watch
+		*w = watch{since: time.Now()}
 		r.state.Watch(w)
 		r.following.fold(r.state, b)
 		r.state.Watch(nil)
