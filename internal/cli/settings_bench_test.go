@@ -45,7 +45,7 @@ var benchSettings = map[string]setting{
 	"chunk_fields=64":       {lane: func(l *spec.Lane) { l.ChunkFields = 64 }},
 	"chunk_fields=2048":     {lane: func(l *spec.Lane) { l.ChunkFields = 2048 }},
 	"poor":                  {pool: 1, lane: poorLane},
-	"poor, as advised":      {pool: 32, lane: func(l *spec.Lane) { poorLane(l); advisedLane(l) }},
+	"poor, as advised":      {pool: 12, lane: func(l *spec.Lane) { poorLane(l); advisedLane(l) }},
 }
 
 func poorLane(l *spec.Lane) {
@@ -54,7 +54,7 @@ func poorLane(l *spec.Lane) {
 
 // advisedLane is what `millrace tune` said of poorLane.
 func advisedLane(l *spec.Lane) {
-	l.CommitInterval, l.ChunkFields, l.FetchBytes, l.FetchBatches = spec.Duration(time.Second), 512, 1<<20, 2
+	l.CommitInterval, l.ChunkFields, l.FetchBytes, l.FetchBatches = spec.Duration(2*time.Second), 128, 1<<20, 2
 }
 
 // BenchmarkSettings runs the pipeline of `millrace bench` over one topic with each of the settings, all of them in every turn and in

@@ -15,7 +15,8 @@ import (
 )
 
 // BenchmarkShared compares the table that one goroutine owns with maps that goroutines share: the same keys in the same order, a
-// count, a sum and a greatest value each. A table's workers own one table each, as lanes do. The kinds take turns and processor time
+// count, a sum and a greatest value each. A table's workers own one table each, as lanes do, which ask for the memory of a group of events
+// before they fold it. The kinds take turns and processor time
 // counts, so that what else the machine does slows all of them alike.
 func BenchmarkShared(b *testing.B) {
 	const keys, turn = 100_000, 16_384
@@ -26,7 +27,10 @@ func BenchmarkShared(b *testing.B) {
 				name string
 				add  func(worker int, key []byte, value int64)
 				took time.Duration
-			}{{name: "table", add: ownTables(b, workers)}, {name: "sync.Map", add: syncMap()}, {name: "cas", add: casMap(4 * keys)}}
+			}{
+				{name: "table", add: ownTables(b, workers, 1)}, {name: "table-in-groups", add: ownTables(b, workers, 16)},
+				{name: "sync.Map", add: syncMap()}, {name: "cas", add: casMap(4 * keys)},
+			}
 			for w := range workers {
 				for i := 0; i < len(each); i += benchKey {
 					for _, k := range kinds {
@@ -68,10 +72,12 @@ func processTime(tb testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func ownTables(b *testing.B, workers int) func(int, []byte, int64) {
+func ownTables(b *testing.B, workers, group int) func(int, []byte, int64) {
 	type own struct {
 		table *Table
 		event event.Event
+		keys  [][]byte
+		hash  []uint64
 		_     [64]byte // workers share no cache line
 	}
 	tables := make([]own, workers)
@@ -82,9 +88,22 @@ func ownTables(b *testing.B, workers int) func(int, []byte, int64) {
 		tables[i].event = flight(0, "")
 	}
 	return func(w int, key []byte, value int64) {
-		t, ev := tables[w].table, &tables[w].event
-		ev.Values[0].Int, ev.Values[0].Float, ev.Time = value, float64(value), value
-		t.Add(t.Row(key), ev, value)
+		o := &tables[w]
+		o.keys, o.hash = append(o.keys, key), append(o.hash, Hash(key))
+		o.table.HintIndex(o.hash[len(o.hash)-1])
+		if len(o.keys) < group {
+			return
+		}
+		for _, h := range o.hash {
+			if row, ok := o.table.HintRow(h); ok {
+				o.table.HintKey(row)
+			}
+		}
+		for i, key := range o.keys {
+			o.event.Values[0].Int, o.event.Values[0].Float, o.event.Time = value, float64(value), value
+			o.table.Add(o.table.RowOf(o.hash[i], key), &o.event, value)
+		}
+		o.keys, o.hash = o.keys[:0], o.hash[:0]
 	}
 }
 
