@@ -59,7 +59,8 @@ func advisedLane(l *spec.Lane) {
 
 // BenchmarkSettings runs the pipeline of `millrace bench` over one topic with each of the settings, all of them in every turn and in
 // another order, and prints medians over the turns of what each costs beside the default of the same turn. It needs servers:
-// CLI_TEST_MILLRACE_KAFKA_BROKERS and CLI_TEST_MILLRACE_REDIS_ADDRS; -benchtime 7x is seven turns.
+// CLI_TEST_MILLRACE_KAFKA_BROKERS and CLI_TEST_MILLRACE_REDIS_ADDRS; -benchtime 7x is seven turns, and
+// CLI_TEST_SETTINGS names some of them, with semicolons between.
 func BenchmarkSettings(b *testing.B) {
 	kafka, redis := os.Getenv("CLI_TEST_"+connect.EnvKafkaBrokers), os.Getenv("CLI_TEST_"+connect.EnvRedisAddrs)
 	if kafka == "" || redis == "" {
@@ -71,12 +72,17 @@ func BenchmarkSettings(b *testing.B) {
 	at := store.DefaultConfig()
 	at.Addrs = []string{redis}
 	require.NoError(b, srv.dialRedis(b.Context(), at))
-	load := benchLoad{records: 600_000, keys: 50_000, partitions: 4, measure: measure.NewProcess()}
+	load := benchLoad{records: 2_000_000, keys: 50_000, partitions: 4, measure: measure.NewProcess()}
 	filled, err := newBenchRun(b.Context(), io.Discard, srv, load)
 	require.NoError(b, err)
 	defer filled.cleanUp()
 	require.NoError(b, filled.fill(b.Context()))
-	names := slices.Sorted(maps.Keys(benchSettings))
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(benchSettings)) {
+		if only := os.Getenv("CLI_TEST_SETTINGS"); only == "" || name == "default" || slices.Contains(strings.Split(only, ";"), name) {
+			names = append(names, name)
+		}
+	}
 	rates, cpus, fields := make(map[string][]float64), make(map[string][]float64), make(map[string][]float64)
 	turns := 0
 	for b.Loop() {
@@ -92,9 +98,10 @@ func BenchmarkSettings(b *testing.B) {
 			fields[name] = append(fields[name], m.FieldsPerEvent)
 		}
 		turns++
+		fmt.Printf("turn %d is done\n", turns)
 	}
 	var out strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(benchSettings)) {
+	for _, name := range slices.Sorted(slices.Values(names)) {
 		fmt.Fprintf(&out, "%-28s events/s %s   CPU an event %s   fields an event %.3f\n", name, spread(rates[name]), spread(cpus[name]),
 			middle(fields[name]))
 	}
