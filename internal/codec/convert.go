@@ -56,7 +56,7 @@ func (stillEncrypted) ToPayload(any) (*commonpb.Payload, error) { return nil, ni
 func (s stillEncrypted) FromPayload(p *commonpb.Payload, _ any) error {
 	err := s.why(p)
 	if s.panics {
-		panic(err)
+		panic(err) //nolint:forbidigo // the SDK fails a workflow task for nothing else
 	}
 	return err
 }

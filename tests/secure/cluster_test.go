@@ -91,13 +91,17 @@ func (c *cluster) primaries() (now []*member) {
 // servedBy is the primary that has the slot.
 func (c *cluster) servedBy(slot int64) *member {
 	c.t.Helper()
-	ranges, err := c.primaries()[0].rdb.ClusterSlots(context.Background()).Result()
+	shards, err := c.primaries()[0].rdb.ClusterShards(context.Background()).Result()
 	require.NoError(c.t, err)
-	for _, r := range ranges {
-		if int64(r.Start) <= slot && slot <= int64(r.End) {
-			at := slices.IndexFunc(c.members, func(m *member) bool { return m.id == r.Nodes[0].ID })
-			return c.members[at]
+	for _, shard := range shards {
+		if !slices.ContainsFunc(shard.Slots, func(r redis.SlotRange) bool { return r.Start <= slot && slot <= r.End }) {
+			continue
 		}
+		at := slices.IndexFunc(c.members, func(m *member) bool {
+			return slices.ContainsFunc(shard.Nodes, func(n redis.Node) bool { return n.ID == m.id && n.Role == "master" })
+		})
+		require.GreaterOrEqual(c.t, at, 0, "the slot's primary is none of ours")
+		return c.members[at]
 	}
 	require.FailNow(c.t, "nobody serves the slot")
 	return nil

@@ -23,7 +23,7 @@ func TestCommandsThatAreNotLetIn(t *testing.T) {
 	s.redisAttempts()
 	s.temporalAttempts()
 	s.Ready(s.Worker())
-	p := s.World.Pipeline(strings.Replace(shopsYAML, "overflow: journal", "overflow: block", 1), 1)
+	p := s.Pipeline(strings.Replace(shopsYAML, "overflow: journal", "overflow: block", 1), 1)
 	s.Must("start", p.File, "--wait", "60s")
 	name := p.Spec.Name
 	events := filepath.Join(t.TempDir(), "events.jsonl")

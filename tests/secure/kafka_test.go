@@ -227,9 +227,10 @@ func (b *broker) allow(rules ...rule) {
 		if r.prefix {
 			pattern = sarama.AclPatternPrefixed
 		}
-		require.NoError(b.t, b.admin.CreateACL(
-			sarama.Resource{ResourceType: kind, ResourceName: r.name, ResourcePatternType: pattern},
-			sarama.Acl{Principal: "User:" + principal, Host: "*", Operation: may, PermissionType: sarama.AclPermissionAllow}))
+		require.NoError(b.t, b.admin.CreateACLs([]*sarama.ResourceAcls{{
+			Resource: sarama.Resource{ResourceType: kind, ResourceName: r.name, ResourcePatternType: pattern},
+			Acls:     []*sarama.Acl{{Principal: "User:" + principal, Host: "*", Operation: may, PermissionType: sarama.AclPermissionAllow}},
+		}}))
 	}
 }
 
