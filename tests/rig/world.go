@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,6 +44,8 @@ type World struct {
 	namespace string
 	Client    client.Client
 	workers   int
+
+	making sync.Mutex // held while the namespace is made: programs may be started beside each other
 }
 
 // Servers names the servers that a test wants instead of the usual ones.
@@ -120,6 +123,8 @@ func TemporalAddr(t *testing.T) string {
 // needTemporal gives the world a namespace, so that nobody else's workers take its tasks.
 func (w *World) needTemporal() {
 	w.T.Helper()
+	w.making.Lock()
+	defer w.making.Unlock()
 	if w.Client != nil {
 		return
 	}
