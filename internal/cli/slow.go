@@ -222,7 +222,7 @@ func (v *slowView) drawTimes(t *table, name, span string, times *report.LaneTime
 	t.row(append(row, percent(max(other, 0)), timesText(times.Reader, times.Span, 2), timesText(times.Committer, times.Span, 2), lag)...)
 }
 
-// timesText names the stages that took most, at most so many.
+// timesText lists the stages that took most of the span, no more than most of them.
 func timesText(t report.Times, span float64, most int) string {
 	names := slices.SortedFunc(maps.Keys(t), func(a, b string) int { return cmp.Or(cmp.Compare(t[b], t[a]), strings.Compare(a, b)) })
 	var parts []string

@@ -76,7 +76,7 @@ const (
 	redisBusy   = 0.5                  // share of a commit interval that writing it may take
 	poolRoom    = 2                    // times the connections that are busy on average
 	poolIdle    = 4                    // times the connections that are needed: beyond, a pool is made smaller
-	closerPool  = 4                    // connections of the closer, which reads so many lanes at one time
+	closerPool  = 4                    // connections of the closer, which reads this many lanes at one time
 	otherPool   = 4                    // of status, presence and probes
 )
 
