@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"runtime"
-	"strconv"
 	"time"
 
 	"millrace/pipeline/lane/fold"
@@ -16,52 +14,16 @@ import (
 	"millrace/pipeline/window"
 )
 
-// benchSource makes the benchmark's records: users at random, events over two hours, up to half a minute out of order.
-type benchSource struct {
-	rand  *rand.Rand
-	load  benchLoad
-	start int64 // ms
-	made  int64
-}
-
-const (
-	benchSpan     = 2 * time.Hour
-	benchDisorder = 30 * time.Second
-)
-
-func newBenchSource(load benchLoad) *benchSource {
-	return &benchSource{rand: rand.New(rand.NewPCG(1, 2)), load: load, start: time.Now().Add(-2 * benchSpan).Truncate(time.Hour).UnixMilli()}
-}
-
-// next returns the next record in memory of its own, or io.EOF.
-func (b *benchSource) next() (key, value []byte, err error) {
-	if b.made == b.load.records {
-		return nil, nil, io.EOF
-	}
-	at := b.start + b.made*benchSpan.Milliseconds()/b.load.records - b.rand.Int64N(benchDisorder.Milliseconds())
-	b.made++
-	value = make([]byte, 0, 96)
-	value = append(value, `{"at":`...)
-	value = strconv.AppendInt(value, at, 10)
-	value = append(value, `,"user":"user-`...)
-	value = strconv.AppendInt(value, 1_000_000_000+b.rand.Int64N(b.load.keys), 10)
-	value = append(value, `","amount":`...)
-	value = strconv.AppendInt(value, b.rand.Int64N(100_000), 10)
-	value = append(value, `,"item":"sku-`...)
-	value = strconv.AppendInt(value, 10_000+b.rand.Int64N(10_000), 10)
-	return nil, append(value, `"}`...), nil
-}
-
 // benchLane measures the lane's own work on one goroutine, in steady state: every key is known, the memory of the first
 // commit is used again. It folds a million events, or all there are.
-func benchLane(s *spec.Spec, gen *benchSource) (allocs, ns float64, err error) {
-	gen.load.records = min(gen.load.records, 1_000_000)
-	batches, err := benchBatches(gen)
+func benchLane(s *spec.Spec, load workload) (allocs, ns float64, err error) {
+	load.records = min(load.records, 1_000_000)
+	batches, err := benchBatches(newBenchSource(load, 0))
 	if err != nil {
 		return 0, 0, err
 	}
 	patient := *s
-	patient.AllowedLateness = spec.Duration(2 * benchSpan) // the second pass must find its windows open
+	patient.AllowedLateness = spec.Duration(2 * load.span) // the second pass must find its windows open
 	program, err := fold.Compile(&patient)
 	if err != nil {
 		return 0, 0, err
@@ -72,7 +34,9 @@ func benchLane(s *spec.Spec, gen *benchSource) (allocs, ns float64, err error) {
 		for i := range batches {
 			state.Fold(&batches[i])
 			if i%64 == 63 || i == len(batches)-1 {
-				state.Snapshot(&commit, fold.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
+				state.Snapshot(&commit, fold.Control{
+					SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle,
+				})
 				state.Acknowledged(&commit)
 			}
 		}
@@ -97,7 +61,7 @@ func benchLane(s *spec.Spec, gen *benchSource) (allocs, ns float64, err error) {
 	if c := state.Counters(); c.Folded != c.Read {
 		return 0, 0, fmt.Errorf("the benchmark's records are not all folded: %+v", c)
 	}
-	n := float64(gen.load.records)
+	n := float64(load.records)
 	return float64(after.Mallocs-before.Mallocs) / n, float64(spent.cpu) / n, nil
 }
 

@@ -72,7 +72,7 @@ func BenchmarkSettings(b *testing.B) {
 	at := store.DefaultConfig()
 	at.Addrs = []string{redis}
 	require.NoError(b, srv.dialRedis(b.Context(), at))
-	load := benchLoad{records: 2_000_000, keys: 50_000, partitions: 4, measure: measure.NewProcess()}
+	load := benchLoad{workload: hourly(2_000_000, 50_000, 4), measure: measure.NewProcess()}
 	filled, err := newBenchRun(b.Context(), io.Discard, srv, load)
 	require.NoError(b, err)
 	defer filled.cleanUp()
@@ -93,8 +93,8 @@ func BenchmarkSettings(b *testing.B) {
 		}
 		base := turn["default"]
 		for name, m := range turn {
-			rates[name] = append(rates[name], m.PipelinePerSecond/base.PipelinePerSecond)
-			cpus[name] = append(cpus[name], m.CPUPerEvent/base.CPUPerEvent)
+			rates[name] = append(rates[name], m.Committed.EventsPerSecond/base.Committed.EventsPerSecond)
+			cpus[name] = append(cpus[name], m.Committed.CPU.Engine/base.Committed.CPU.Engine)
 			fields[name] = append(fields[name], m.FieldsPerEvent)
 		}
 		turns++
@@ -125,10 +125,10 @@ func runSetting(b *testing.B, srv servers, at store.Config, load benchLoad, topi
 	srv.release = nil
 	require.NoError(b, srv.dialRedis(b.Context(), at))
 	defer srv.Close()
+	load.topic = topic
 	r, err := newBenchRun(b.Context(), io.Discard, &srv, load)
 	require.NoError(b, err)
 	defer r.cleanUp()
-	r.spec.Source.Topics = []string{topic}
 	if s.lane != nil {
 		s.lane(&r.spec.Lane)
 	}

@@ -100,7 +100,7 @@ func tuneSpecs(files []string) (all []*spec.Spec, err error) {
 		all = append(all, s)
 	}
 	if len(all) == 0 {
-		s, err := spec.Parse("tune.yaml", []byte(benchSpec("tune")))
+		s, err := spec.Parse("tune.yaml", []byte(workloadHour.spec("tune")))
 		if err != nil {
 			return nil, err
 		}

@@ -43,14 +43,15 @@ type tuning struct {
 func measureServers(ctx context.Context, out io.Writer, srv *servers, s *spec.Spec, load tuneLoad, m *tune.Measured) error {
 	var id [4]byte
 	rand.Read(id[:])
+	work := hourly(load.records, int64(load.keys), 1)
 	name := "tune-" + hex.EncodeToString(id[:])
-	own, err := spec.Parse("tune.yaml", []byte(benchSpec(name)))
+	own, err := spec.Parse("tune.yaml", []byte(work.spec(name)))
 	if err != nil {
 		return err
 	}
 	own.Lane = s.Lane
 	t := &tuning{m: m, benchRun: &benchRun{
-		srv: srv, spec: own, out: out, load: benchLoad{records: load.records, keys: int64(load.keys), partitions: 1},
+		srv: srv, spec: own, out: out, load: benchLoad{workload: work},
 	}}
 	t.say("tune writes %d records to the topic %s and reads them again, and writes to Redis keys mr:{%s/...}; it removes both at its end",
 		load.records, name, name)
@@ -65,7 +66,7 @@ func measureServers(ctx context.Context, out io.Writer, srv *servers, s *spec.Sp
 	if err := t.measureKafka(ctx); err != nil {
 		return reached(ctx, err)
 	}
-	_, perEvent, err := benchLane(own, newBenchSource(benchLoad{records: min(load.records, 300_000), keys: t.load.keys, partitions: 1}))
+	_, perEvent, err := benchLane(own, hourly(min(load.records, 300_000), t.load.keys, 1))
 	m.EventTime = time.Duration(perEvent)
 	return err
 }
@@ -169,9 +170,9 @@ func newTuneLane(ctx context.Context, st *store.Store, s *spec.Spec, partition i
 		return nil, err
 	}
 	l.state = fold.NewState(program, l.id, "", 0, meta.Cursor)
-	at := time.Now().Truncate(time.Hour).UnixMilli()
 	for k := range tuneFields {
-		value := fmt.Appendf(nil, `{"at":%d,"user":"user-%d","amount":%d}`, at, 1_000_000_000+k, k)
+		// All lanes that follow one another write to one slice: a second one would be news to the next of them.
+		value := fmt.Appendf(nil, `{"at":%d,"user":"user-%d","amount":%d}`, benchStart, 1_000_000_000+k, k)
 		l.batch.Records = append(l.batch.Records, source.Record{Timestamp: time.Now().UnixMilli(), Value: value})
 	}
 	return l, nil
@@ -199,7 +200,7 @@ func (t *tuning) measureKafka(ctx context.Context) error {
 		return err
 	}
 	kafka := &t.m.Kafka
-	_, value, err := newBenchSource(t.load).next()
+	_, value, err := newBenchSource(t.load.workload, 0).next()
 	if err != nil {
 		return err
 	}
