@@ -9,6 +9,8 @@ BENCH_COUNT ?= 6
 TEMPORAL_VERSION := 1.5.1
 # A mirror, or file:///DIR, where the database itself cannot be reached.
 VULN_DB ?= https://vuln.go.dev
+# The release before state pages and before closing in one pass.
+OLDER ?= 6cbcdfc
 # Which build this is: Go itself does not say so in every kind of checkout.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 ldflags := $(if $(VERSION),-ldflags '-X millrace/internal/build.version=$(VERSION)')
@@ -20,10 +22,10 @@ real_servers := if [[ -z "$${MILLRACE_KAFKA_BROKERS:-}" ]]; then variables=$$(to
 # Packages under tests that use no server, or start their own: another run of them beside real ones would show nothing new.
 no_server_tests := imports|model|observability|oracle|parquet|replay
 
-.PHONY: help run test test-real test-parquet chaos stuck secure bench bench-go lint vuln fmt build servers servers-down compose-env clean
+.PHONY: help run test test-real test-parquet chaos chaos-mixed fixtures-older stuck secure bench bench-compare bench-peers bench-peers-docs bench-go lint vuln fmt build servers servers-down compose-env clean
 
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z\/-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build bin/temporal ## run the flights example on embedded servers until Ctrl-C
 	@exec bin/millrace dev --spec examples/flights/flights.yaml --feed examples/flights/flights-2001-01.jsonl.gz
@@ -46,6 +48,17 @@ chaos: bin/temporal ## run the fixed schedules of faults; SEEDS=3,17 those, FRES
 	@cd tests/chaos && env -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE ../../bin/chaos.test -test.run '^TestSeeds$$' \
 		$(if $(SEEDS)$(FRESH),,-fixed) $(if $(SEEDS),-seeds '$(SEEDS)') $(if $(FRESH),-fresh '$(FRESH)') $(if $(JSON),-json '$(abspath $(JSON))')
 
+chaos-mixed: bin/temporal ## run schedules with workers of an older release, then of both, then of this one; OLDER=COMMIT, SEEDS=3,17, JSON=FILE
+	@tools/older.sh '$(OLDER)' bin/older
+	@$(GO) test -c -trimpath -o bin/chaos.test ./tests/chaos
+	@cd tests/chaos && env -u MILLRACE_REDIS_ADDRS -u TEMPORAL_ADDRESS -u TEMPORAL_NAMESPACE ../../bin/chaos.test -test.run '^TestSeeds$$' \
+		-older '$(abspath bin/older)' $(if $(SEEDS)$(FRESH),,-seeds 1,2,3,4,5,6,7,8) $(if $(SEEDS),-seeds '$(SEEDS)') $(if $(FRESH),-fresh '$(FRESH)') \
+		$(if $(JSON),-json '$(abspath $(JSON))')
+
+fixtures-older: bin/temporal ## record anew the state of an older release that the tests take up; OLDER=COMMIT
+	@tools/older.sh '$(OLDER)' bin/older
+	@$(no_servers) $(GO) test -count=1 -v ./tests/integration -run '^TestRecordOlder$$' -older '$(abspath bin/older)'
+
 stuck: bin/temporal ## bring every state about that can last (docs/stuck-states.md), look at it, and go the way out; 8 to 15 minutes
 	@$(GO) test -count=1 -timeout 20m ./tests/stuck -all
 
@@ -60,9 +73,18 @@ pictures: bin/temporal ## draw docs/img/dashboard-*.png anew, from a run of four
 	@tools/need.sh prometheus prometheus; tools/need.sh prometheus-pushgateway prometheus-pushgateway
 	@GO='$(GO)' tools/dashboards/draw.sh
 
-bench: build bin/temporal ## measure the pipeline on embedded and on real servers
-	@echo "== embedded servers"; $(no_servers) bin/millrace bench
-	@echo "== real servers"; $(real_servers); bin/millrace bench
+bench: build bin/temporal ## measure the pipeline on embedded and on real servers; WORKLOAD=all or one of millrace bench --help
+	@echo "== embedded servers"; $(no_servers) bin/millrace bench $(if $(WORKLOAD),--workload $(WORKLOAD))
+	@echo "== real servers"; $(real_servers); bin/millrace bench $(if $(WORKLOAD),--workload $(WORKLOAD))
+
+bench-compare: build ## measure the build in the directory BASE and this one in turns on real servers; ROUNDS=3
+	@bench/compare.sh '$(BASE)' bin $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-peers: build bin/temporal ## compare with Jet, Flink, Kafka Streams and Go by hand (bench/peers); ROUNDS, WORKLOADS, ENGINES; up to 2 h
+	@GO='$(GO)' bench/peers/run.sh
+
+bench-peers-docs: ## put table and plots of the latest comparison into docs/; PEERS_RESULTS=DIR of that one
+	@bench/peers/publish.sh
 
 bench-go: bin/benchstat ## run the Go benchmarks BENCH_COUNT times and summarise them
 	@$(GO) test -run '^$$' -bench . -benchmem -count $(BENCH_COUNT) ./pipeline/... | tee bin/bench.txt

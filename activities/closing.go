@@ -49,6 +49,7 @@ func (a *Closing) CloseDue(ctx context.Context, in contract.CloseDueInput) (*con
 			return final(err)
 		}
 		defer done()
+		d.closer.Store(&closer)
 		return a.rounds(ctx, closer, d)
 	})
 	if err != nil {
@@ -66,13 +67,19 @@ type due struct {
 	result contract.CloseDueResult
 	atOnce bool
 	shown  atomic.Pointer[contract.CloseDueDetails]
+	closer atomic.Pointer[Closer]
 }
 
+// details are those of the last round, with what the round under way has open.
 func (d *due) details() any {
+	var now contract.CloseDueDetails
 	if shown := d.shown.Load(); shown != nil {
-		return shown
+		now = *shown
 	}
-	return &contract.CloseDueDetails{}
+	if closer := d.closer.Load(); closer != nil {
+		now.Open = (*closer).OpenTransaction()
+	}
+	return &now
 }
 
 func sizes(s *spec.Spec) map[string]time.Duration {

@@ -29,6 +29,7 @@ type fakeCloser struct {
 	users  atomic.Int64
 	run    string // that asked for it last
 
+	open     *report.OpenTransaction
 	hindered []error
 	carry    func(ctx context.Context, job contract.CarryOutJob, turn Turn, book func(contract.CarriedWindow)) error
 }
@@ -47,6 +48,8 @@ func (f *fakeCloser) Round(_ context.Context, skip []report.WindowRef) (report.R
 func (f *fakeCloser) CloseOne(context.Context, report.WindowRef) (report.ClosedWindow, bool, error) {
 	return report.ClosedWindow{}, false, errUnavailable
 }
+
+func (f *fakeCloser) OpenTransaction() *report.OpenTransaction { return f.open }
 
 func (f *fakeCloser) Hindered(err error) { f.hindered = append(f.hindered, err) }
 
@@ -270,6 +273,19 @@ func TestWhatIsKeptIsTold(t *testing.T) {
 		require.Equal(t, kept, d.result.Kept)
 		require.Equal(t, kept, d.details().(*contract.CloseDueDetails).Kept)
 	})
+}
+
+// A transaction that is open is told while the round that opened it goes on.
+func TestAnOpenTransactionIsTold(t *testing.T) {
+	open := &report.OpenTransaction{Window: report.WindowRef{Window: "hourly"}, Revision: 1, Since: 7, Rows: 9}
+	d := new(due)
+	require.Equal(t, &contract.CloseDueDetails{}, d.details())
+	var closer Closer = &fakeCloser{open: open}
+	d.closer.Store(&closer)
+	require.Equal(t, &contract.CloseDueDetails{Open: open}, d.details())
+	d.shown.Store(&contract.CloseDueDetails{Closed: 3})
+	require.Equal(t, &contract.CloseDueDetails{Closed: 3, Open: open}, d.details())
+	require.Equal(t, &contract.CloseDueDetails{Closed: 3}, d.shown.Load(), "what the round has told stays")
 }
 
 // Of two activities that close windows of a pipeline one waits for the other; a holder that died is waited for no longer

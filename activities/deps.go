@@ -100,6 +100,8 @@ type Closer interface {
 	// Round examines all windows once and closes those that are due, except those to skip. An error says that the look itself
 	// failed; windows that failed are in the report.
 	Round(ctx context.Context, skip []report.WindowRef) (report.Round, error)
+	// OpenTransaction is the one that rows have gone out in for longest, nil without one. It may be asked during all other calls.
+	OpenTransaction() *report.OpenTransaction
 	// Hindered takes why a look did not come about at all; nil when the next one did.
 	Hindered(err error)
 	// CloseOne closes one window that is due. published is false when nothing has changed since its last revision.

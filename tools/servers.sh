@@ -116,7 +116,8 @@ await() {
 ready() {
   case $1 in
     redis) [[ $(redis-cli -h 127.0.0.1 -p "$redis_port" ping) == PONG ]] ;;
-    kafka) tail -n +"$(($(cat "$state/kafka/log-start") + 1))" "$state/kafka/log" | grep -q 'Kafka Server started' ;;
+    # No pipe: grep ends at its match, and of a long log tail would then be killed while it writes, which fails a pipe.
+    kafka) grep -q 'Kafka Server started' <(tail -n +"$(($(cat "$state/kafka/log-start") + 1))" "$state/kafka/log") ;;
     temporal) "$root/bin/temporal" operator namespace describe --address "127.0.0.1:$temporal_port" \
       --namespace "$namespace" --command-timeout 5s ;;
   esac

@@ -150,7 +150,8 @@ func settled(o *connect.Options) (cfg app.Config, err error) {
 	cfg.Admin, cfg.Breaker, cfg.Storm = w.Admin, w.Breaker, w.Storm
 	cfg.Breaker.ErrorStep = w.Breaker.ErrorWindow / 10
 	cfg.Temporal.Worker, cfg.Temporal.NoWorkflowCache, cfg.TracedBatches = w.Name, w.NoWorkflowCache, w.TracedBatches
-	cfg.Temporal.ReportsLimit = int64(w.ReportsLimit)
+	cfg.StateFormat, cfg.Temporal.ReportsLimit = w.StateFormat, int64(w.ReportsLimit)
+	cfg.MergeCache = int64(w.MergeCache)
 	if err := cfg.Admin.Validate(); err != nil {
 		return cfg, err
 	}

@@ -22,6 +22,7 @@ import (
 	"millrace/internal/build"
 	"millrace/internal/settings"
 	"millrace/pipeline/breaker"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/wal"
 )
 
@@ -43,6 +44,7 @@ func TestConfigure(t *testing.T) {
 	require.Equal(t, []string{"other:6379"}, cfg.Redis.Addrs, "a flag overrides the environment")
 	require.Equal(t, "t:7233", cfg.Temporal.Client.HostPort)
 	require.Equal(t, "w1", cfg.Temporal.Worker)
+	require.EqualValues(t, merge.DefaultCacheBytes, cfg.MergeCache)
 	require.Equal(t, ":9464", cfg.Admin.Addr)
 	require.Empty(t, cfg.WAL)
 	require.Equal(t, breaker.DefaultThresholds(), cfg.Breaker)
@@ -60,6 +62,9 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 48*time.Hour, cfg.WAL.AsideAge)
 	require.Equal(t, 90*time.Second, cfg.Breaker.OpenFor)
+	cfg, err = configure([]string{"--merge-cache", "0"}, env)
+	require.NoError(t, err)
+	require.Zero(t, cfg.MergeCache)
 	_, err = configure([]string{"--breaker-error-window", "30m"}, env)
 	require.NoError(t, err)
 }

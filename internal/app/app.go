@@ -23,6 +23,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/measure"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -45,6 +46,11 @@ type Config struct {
 	// although no record of them asks for it, 0 to 1.
 	Traces        *telemetry.Traces
 	TracedBatches float64
+	// StateFormat says whether lanes turn from entries in fields to state pages: connect.StateAuto, the default, StateFields or
+	// StatePages.
+	StateFormat string
+	// MergeCache bounds the memory, in bytes, of merged slices that are kept for windows that overlap. 0: none are kept.
+	MergeCache int64
 	// OnHost, when set, is told the owner of the hot paths: it knows their status.
 	OnHost func(*activities.Host)
 }
@@ -75,7 +81,7 @@ func RunWorker(ctx context.Context, cfg Config) (err error) {
 		Engines: p.engines, Leases: leases{p.store}, Desired: desired{p.store}, Lanes: lanes{p.store, p.cluster},
 		Servers: servers{p.store, p.cluster}, Closers: p.closers, Tokens: lanes{p.store, p.cluster},
 		Remains: remains{p.store, p.cluster, p.cfg.Kafka}, Stocks: stocks{p.cluster}, Data: cfg.WAL.Dir, Log: cfg.Log,
-		Shadows:    shadows{p.store, p.cluster, p.measure, cfg.Temporal.Worker, cfg.Log},
+		Shadows:    shadows{p.store, p.cluster, p.measure, cfg.Temporal.Worker, p.engines.keepFields, cfg.Log},
 		Recoveries: p.engines, Levels: p.engines, Tell: p.engines.setTeller, Ready: p.setReady, Host: p.setHost,
 	}
 	if p.disk != nil {
@@ -130,6 +136,9 @@ func (p *process) connect(ctx context.Context) (err error) {
 		err = connect.ExplainRedis(ctx, p.cfg.Redis, err)
 		return fmt.Errorf("cannot use Redis at %v: %w", p.cfg.Redis.Addrs, err)
 	}
+	for _, advice := range p.store.Advice(limited) {
+		p.log.WarnContext(ctx, "a setting of Redis serves lanes badly", "advice", advice)
+	}
 	if p.cluster, err = source.NewCluster(limited, p.cfg.Kafka); err != nil {
 		return fmt.Errorf("cannot use Kafka: %w", connect.ExplainKafka(ctx, p.cfg.Kafka, err))
 	}
@@ -156,7 +165,9 @@ func (p *process) connect(ctx context.Context) (err error) {
 	}
 	p.presence = newPresence(p.store, leases{p.store}, p.cfg.Temporal.namespace(),
 		contract.HostQueue(p.cfg.Temporal.Process), p.cfg.Temporal.Worker, p.disk != nil, p.log)
-	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, p.measure, out, p.cfg.Temporal.Worker, p.presence.archives.requireShared, p.log)
+	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, p.measure, out, merge.NewCache(p.cfg.MergeCache), p.cfg.Temporal.Worker,
+		p.presence.archives.requireShared, p.log)
+	p.engines.keepFields = p.keepFields()
 	p.traceHotPath()
 	return nil
 }
@@ -178,12 +189,13 @@ func (p *process) observe() error {
 	p.metrics.ObserveConditions(p.conditionCounts)
 	p.metrics.ObserveMeasures(p.measure)
 	p.metrics.ObserveClosing(p.closers.closing)
+	p.metrics.ObserveMergeCache(p.closers.merged.Stats)
 	if p.disk != nil {
 		p.metrics.ObserveWAL(p.disk.Stats, p.disk.Level, func() int64 { return p.disk.Journal.Accounts().Pending.Commits })
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
-	p.limit = newMemoryLimit(p.engines.memoryLimits, p.log)
+	p.limit = newMemoryLimit(p.engines.memoryLimits, p.closers.mergeMemory, p.log)
 	p.engines.limited = p.limit.limited
 	p.asking.Go(func() { p.limit.run(ctx) })
 	p.metrics.ObserveMemoryLimit(p.limit.limited)

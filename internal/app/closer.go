@@ -33,6 +33,7 @@ type windows interface {
 	Flush(ctx context.Context) (result.Receipt, error)
 	Drain(ctx context.Context, ends []report.LaneEnd) (result.Receipt, error)
 	CarryOut(ctx context.Context, job result.Job, turn result.Turn, book func(result.Carried)) error
+	OpenTransaction() *report.OpenTransaction
 	Times() stage.Account
 	Close() error
 }
@@ -82,6 +83,9 @@ func (c *closer) Round(ctx context.Context, skip []report.WindowRef) (round repo
 func (c *closer) labelled(ctx context.Context, work func(context.Context)) {
 	pprof.Do(ctx, profile.OfPipeline(profile.Closer, c.spec.Name), work)
 }
+
+// OpenTransaction implements activities.Closer.
+func (c *closer) OpenTransaction() *report.OpenTransaction { return c.windows.OpenTransaction() }
 
 // Hindered implements activities.Closer.
 func (c *closer) Hindered(err error) {

@@ -12,6 +12,7 @@ import (
 	"millrace/internal/build"
 	"millrace/internal/contract"
 	"millrace/pipeline/measure"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
@@ -32,6 +33,7 @@ type closers struct {
 	store   *store.Store
 	measure *measure.Process
 	outlets *outlets
+	merged  *merge.Cache // slices that are merged into several windows
 	by      string
 	log     *slog.Logger
 	shared  func(ctx context.Context, dir string) error // see result.Archives
@@ -57,10 +59,11 @@ const (
 	sweepEvery = 2 * time.Second
 )
 
-func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, of *measure.Process, out *outlets, by string,
+func newClosers(kafka source.Config, cluster *source.Cluster, state *store.Store, of *measure.Process, out *outlets,
+	merged *merge.Cache, by string,
 	shared func(ctx context.Context, dir string) error, log *slog.Logger) *closers {
 	c := &closers{
-		kafka: kafka, cluster: cluster, store: state, measure: of, outlets: out, by: by, shared: shared, log: log,
+		kafka: kafka, cluster: cluster, store: state, measure: of, outlets: out, merged: merged, by: by, shared: shared, log: log,
 		made: make(map[closerKey]*closer), upToDate: make(map[string]time.Time),
 	}
 	c.create = c.newCloser
@@ -90,6 +93,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
 		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s), Measure: c.measure.Pipeline(s.Name), Tracing: c.tracing,
+		Cache: c.merged,
 	})
 	if err != nil {
 		return nil, permanent(err)
@@ -153,7 +157,8 @@ func (c *closer) inUse(now time.Time) bool {
 	return c.users > 0 || now.Sub(c.left) < pause
 }
 
-// sweep gives up the closers that nobody has used for a while, and the state machines of pipelines that have none left.
+// sweep gives up the closers that nobody has used for a while, and the state machines of pipelines that have none left. Without
+// any closer, merged slices have no use.
 func (c *closers) sweep(now time.Time) {
 	c.mu.Lock()
 	var idle []*closer
@@ -168,12 +173,24 @@ func (c *closers) sweep(now time.Time) {
 	}
 	maps.DeleteFunc(c.upToDate, func(name string, _ time.Time) bool { return !wanted[name] })
 	c.outlets.retain(now, wanted)
+	if len(wanted) == 0 {
+		c.merged.Clear()
+	}
 	c.mu.Unlock()
 	for _, made := range idle {
 		if err := made.windows.Close(); err != nil {
 			made.log.Warn("a closer that is not used any more did not close cleanly", "error", err)
 		}
 	}
+}
+
+// mergeMemory is what merged slices may take, 0 while no window was merged that they are kept for.
+func (c *closers) mergeMemory() int64 {
+	s := c.merged.Stats()
+	if s.Hits+s.Misses == 0 {
+		return 0
+	}
+	return s.Limit
 }
 
 // kept says by pipeline what is still there of its windows, for those that are closed here now.
@@ -206,19 +223,30 @@ func (c *closers) times() map[string]stage.Spent {
 
 // hindered says by pipeline what hinders the closer that has looked for windows last, if it is at work here or waits for its next
 // user. One that closes a single window, as a window's own workflow asks it to, does not look and knows nothing of the others.
+// The transaction is the one that any of them has open for longest.
 func (c *closers) hindered() map[string]contract.CloseDueDetails {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all, latest := make(map[string]contract.CloseDueDetails), make(map[string]time.Time)
+	open := make(map[string]*report.OpenTransaction)
 	for _, made := range c.made {
 		if !made.inUse(time.Now()) {
 			continue
 		}
+		name := made.spec.Name
+		if t := made.windows.OpenTransaction(); t != nil && (open[name] == nil || t.Since < open[name].Since) {
+			open[name] = t
+		}
 		made.mu.Lock()
-		if name := made.spec.Name; made.looked.After(latest[name]) {
+		if made.looked.After(latest[name]) {
 			all[name], latest[name] = made.last, made.looked
 		}
 		made.mu.Unlock()
+	}
+	for name, t := range open {
+		now := all[name]
+		now.Open = t
+		all[name] = now
 	}
 	return all
 }

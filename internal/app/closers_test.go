@@ -13,6 +13,7 @@ import (
 
 	"millrace/activities"
 	"millrace/internal/contract"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
 	"millrace/pipeline/spec"
@@ -39,7 +40,10 @@ func working(t *testing.T, test func(t *testing.T, w *workshop)) {
 			},
 			follow: func(ctx context.Context, _ string, _ activities.Level) { <-ctx.Done() },
 		}
-		w.closers = &closers{outlets: out, log: quiet, made: make(map[closerKey]*closer), upToDate: make(map[string]time.Time)}
+		w.closers = &closers{
+			outlets: out, merged: merge.NewCache(0), log: quiet, made: make(map[closerKey]*closer),
+			upToDate: make(map[string]time.Time),
+		}
 		w.create = func(s *spec.Spec) (*closer, error) {
 			f := &fakeWindows{}
 			w.made = append(w.made, f)
@@ -197,14 +201,59 @@ func TestClosersThatDoNotLookHideNothing(t *testing.T) {
 			defer done()
 		}
 		for range 20 {
-			require.Len(t, contract.CloserConditions("orders", w.hindered()["orders"]), 1)
+			require.Len(t, contract.CloserConditions("orders", w.hindered()["orders"], time.Now()), 1)
 		}
 		pass(time.Second)
 		next, done := w.takeIn(t, orders, "run-2")
 		defer done()
 		_, err = next.Round(t.Context(), nil)
 		require.NoError(t, err)
-		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]), "the latest round counts")
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"], time.Now()), "the latest round counts")
+	})
+}
+
+// What a round under way has open is told as it is now.
+func TestAnOpenTransactionShowsDuringARound(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		c, done := w.take(t, &spec.Spec{Name: "orders"})
+		defer done()
+		_, err := c.Round(t.Context(), nil)
+		require.NoError(t, err)
+		began := time.Now()
+		w.made[0].open = &report.OpenTransaction{Window: report.WindowRef{Window: "hourly"}, Since: began.UnixMilli()}
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"], time.Now()))
+		pass(contract.LongTransaction)
+		require.Equal(t, contract.ConditionLongTransaction,
+			contract.CloserConditions("orders", w.hindered()["orders"], time.Now())[0].Kind)
+	})
+}
+
+// Readers of results wait just as long for a closer that has not looked yet, and for one that closes a single window.
+func TestTheLongestOpenTransactionShowsWhoeverHasIt(t *testing.T) {
+	working(t, func(t *testing.T, w *workshop) {
+		orders := &spec.Spec{Name: "orders"}
+		_, done := w.takeIn(t, orders, "run-1")
+		defer done()
+		began := time.Now()
+		w.made[0].open = &report.OpenTransaction{Window: report.WindowRef{Window: "hourly"}, Since: began.UnixMilli()}
+		pass(contract.LongTransaction)
+		shown := func() int64 {
+			found := contract.CloserConditions("orders", w.hindered()["orders"], time.Now())
+			require.Len(t, found, 1)
+			require.Equal(t, contract.ConditionLongTransaction, found[0].Kind)
+			return found[0].Since.UnixMilli()
+		}
+		for range 20 {
+			require.Equal(t, began.UnixMilli(), shown())
+		}
+		looks, done := w.takeIn(t, orders, "run-2")
+		defer done()
+		_, err := looks.Round(t.Context(), nil)
+		require.NoError(t, err)
+		w.made[1].open = &report.OpenTransaction{Window: report.WindowRef{Window: "hourly"}, Since: began.UnixMilli() + 1}
+		for range 20 {
+			require.Equal(t, began.UnixMilli(), shown())
+		}
 	})
 }
 
@@ -216,14 +265,14 @@ func TestAClosersProblemLastsBetweenTries(t *testing.T) {
 		c.Hindered(errors.New("connection refused"))
 		done()
 		pass(contract.CloseDueOptions().RetryPolicy.MaximumInterval)
-		found := contract.CloserConditions("orders", w.hindered()["orders"])
+		found := contract.CloserConditions("orders", w.hindered()["orders"], time.Now())
 		require.Len(t, found, 1)
 		require.Equal(t, contract.ConditionClosingFails, found[0].Kind)
 		again, done := w.take(t, orders)
 		require.Same(t, c, again)
 		_, err := again.Round(t.Context(), nil)
 		require.NoError(t, err)
-		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]))
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"], time.Now()))
 		done()
 		pass(idleFor + sweepEvery)
 		require.True(t, w.made[0].given)
@@ -237,12 +286,12 @@ func TestWindowsWithWorkflowsOfTheirOwnHinder(t *testing.T) {
 		defer done()
 		_, err := c.Round(t.Context(), []report.WindowRef{{Window: "hourly", Start: 3_600_000}})
 		require.NoError(t, err)
-		found := contract.CloserConditions("orders", w.hindered()["orders"])
+		found := contract.CloserConditions("orders", w.hindered()["orders"], time.Now())
 		require.Len(t, found, 1)
 		require.Equal(t, contract.ConditionClosingBlocked, found[0].Kind)
 		require.Contains(t, found[0].Reason, "close:orders:hourly:3600000")
 		_, err = c.Round(t.Context(), nil)
 		require.NoError(t, err)
-		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"]))
+		require.Empty(t, contract.CloserConditions("orders", w.hindered()["orders"], time.Now()))
 	})
 }

@@ -188,7 +188,7 @@ func (v servers) EnsureTopics(ctx context.Context, s *spec.Spec) (contract.Topic
 		return out, err
 	}
 	wanted := []source.TopicSpec{{Name: ledger.Topic(s.Name), Partitions: ledger.DefaultSlots, Compacted: true}}
-	for _, sink := range []spec.Sink{s.Results, s.Late, s.DeadLetter} {
+	for _, sink := range []spec.Sink{s.Results.Sink, s.Late, s.DeadLetter} {
 		if sink.Kafka != nil {
 			wanted = append(wanted, source.TopicSpec{Name: sink.Kafka.Topic, Partitions: width})
 		}

@@ -44,6 +44,7 @@ type engines struct {
 	process    string
 	log        *slog.Logger
 	tracing    *lane.Tracing // nil: nothing is traced
+	keepFields func() string // see engine.Config; nil: lanes may turn to state pages
 
 	mu      sync.Mutex
 	running map[replica]*hot
@@ -105,8 +106,8 @@ func (e *engines) Start(ctx context.Context, s *spec.Spec, number int) (activiti
 	known := make(chan struct{})
 	cfg := engine.Config{
 		Spec: s, Replica: number, Kafka: e.kafka, Store: e.store, Route: g.route(s), Storm: e.storm, Measure: e.measure.Pipeline(s.Name),
-		Tracing: e.tracing,
-		Log:     e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
+		Tracing: e.tracing, KeepFields: e.keepFields,
+		Log: e.log.With("pipeline", s.Name, "replica", number), Ordered: h.orders.follow,
 		Announce: func(b report.RecoveryBatch) {
 			<-known // whoever hears of the batch will ask for its steps
 			e.tell.recoveries.Announce(e.addressed(b))
@@ -249,8 +250,9 @@ func laneStatus(l *lane.Status) report.LaneStatus {
 	out := report.LaneStatus{
 		Topic: l.Topic, Partition: l.Partition, State: l.State, Reason: l.Reason,
 		Offset: l.Committed, Lag: l.Lag(), Rate: l.Rate, Epoch: l.Owner.Epoch(),
-		Refused:    slices.Clone(l.Refused[:min(len(l.Refused), contract.MaxRefused)]), // boundRefused changes them
-		RefusesAll: l.RefusesAll && l.State == lane.StateRunning,
+		Refused:     slices.Clone(l.Refused[:min(len(l.Refused), contract.MaxRefused)]), // boundRefused changes them
+		RefusesAll:  l.RefusesAll && l.State == lane.StateRunning,
+		StateFormat: l.StateFormat, KeepsFields: l.KeepsFields, Pages: l.Pages,
 	}
 	addTimes(&out.Times, &l.Times)
 	if l.Incident != nil {

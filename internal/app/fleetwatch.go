@@ -19,6 +19,9 @@ type fleetWatch struct {
 	known map[string]*sighting
 	shape string    // who has which hot paths
 	still time.Time // since when it has been that
+
+	lastOld time.Time            // when a process was last there that does not read state pages
+	told    map[string]time.Time // by process that has seen such a one of late: when it last said so
 }
 
 // sighting is what is known of another process.
@@ -31,7 +34,7 @@ type sighting struct {
 }
 
 func newFleetWatch(self string) *fleetWatch {
-	return &fleetWatch{self: self, known: make(map[string]*sighting)}
+	return &fleetWatch{self: self, known: make(map[string]*sighting), told: make(map[string]time.Time)}
 }
 
 // ownGap is how far apart this process's beats may be. After more than that it may have been frozen, or Redis was away: then

@@ -65,7 +65,7 @@ func (p *process) conditions() map[string][]contract.Condition {
 		all[s.Pipeline] = append(all[s.Pipeline], contract.EngineConditions(s, h.spills, time.Now())...)
 	}
 	for name, details := range p.closers.hindered() {
-		all[name] = append(all[name], contract.CloserConditions(name, details)...)
+		all[name] = append(all[name], contract.CloserConditions(name, details, time.Now())...)
 	}
 	return all
 }

@@ -21,6 +21,7 @@ const limitEvery = 5 * time.Second
 type memoryLimit struct {
 	log    *slog.Logger
 	states func() int64 // lane.memory_limit of the hot paths that run here, together
+	merged func() int64 // what merged slices may take, 0 while no window was merged that they are kept for
 	set    func(int64) int64
 	fixed  bool  // by GOMEMLIMIT
 	group  int64 // what the control group allows, 0 without a limit
@@ -34,8 +35,8 @@ type memoryLimited struct {
 	Why   string
 }
 
-func newMemoryLimit(states func() int64, log *slog.Logger) *memoryLimit {
-	m := &memoryLimit{log: log, states: states, set: debug.SetMemoryLimit, group: machine.Look("/").MemoryLimit}
+func newMemoryLimit(states, merged func() int64, log *slog.Logger) *memoryLimit {
+	m := &memoryLimit{log: log, states: states, merged: merged, set: debug.SetMemoryLimit, group: machine.Look("/").MemoryLimit}
 	_, m.fixed = os.LookupEnv("GOMEMLIMIT")
 	m.follow()
 	return m
@@ -57,14 +58,14 @@ func (m *memoryLimit) run(ctx context.Context) {
 
 func (m *memoryLimit) follow() {
 	next := memoryLimited{Bytes: m.set(-1), Why: "GOMEMLIMIT"}
-	states := m.states()
+	states, merged := m.states(), m.merged()
 	if !m.fixed {
-		next.Bytes, next.Why = tune.MemoryLimit(m.group, states)
+		next.Bytes, next.Why = tune.MemoryLimit(m.group, states, merged)
 	}
-	if over := states > next.Bytes; over != m.warned {
+	if over := states+merged > next.Bytes; over != m.warned {
 		if m.warned = over; over {
-			m.log.Warn("lanes may hold more than Go's memory limit: lower lane.memory_limit, or give the worker more memory",
-				"lane_memory_limit", states, "limit", next.Bytes, "because", next.Why)
+			m.log.Warn("lanes and merged slices may hold more than Go's memory limit: lower lane.memory_limit or worker.merge_cache, "+
+				"or give the worker more memory", "lane_memory_limit", states, "merge_cache", merged, "limit", next.Bytes, "because", next.Why)
 		}
 	}
 	if last := m.now.Load(); last != nil && *last == next {

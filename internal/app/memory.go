@@ -59,8 +59,14 @@ func (p *process) pipelineMemory() map[string]telemetry.RedisMemory {
 	for _, s := range p.engines.statuses() {
 		of := all[s.Pipeline]
 		for i := range s.Lanes {
-			if l := &s.Lanes[i]; l.EntryBytes > 0 {
-				of.Entries += int64(float64(l.Entries) * (l.EntryBytes + entryOverhead))
+			l := &s.Lanes[i]
+			inFields := l.Entries
+			if l.Pages != nil {
+				of.Entries += l.Pages.Bytes + int64(l.Pages.Pages)*entryOverhead
+				inFields = l.Pages.InFields
+			}
+			if l.EntryBytes > 0 {
+				of.Entries += int64(float64(inFields) * (l.EntryBytes + entryOverhead))
 			}
 		}
 		all[s.Pipeline] = of

@@ -30,6 +30,7 @@ type fakeWindows struct {
 	err    error
 	rounds int
 	given  bool // up
+	open   *report.OpenTransaction
 }
 
 func (f *fakeWindows) Round(context.Context) (result.RoundReport, error) {
@@ -54,6 +55,8 @@ func (f *fakeWindows) Flush(context.Context) (result.Receipt, error) {
 		Emitted: report.Emitted{Published: len(f.report.Closed)}, Done: len(f.report.Failed) == 0, Failed: f.report.Failed,
 	}, f.err
 }
+
+func (f *fakeWindows) OpenTransaction() *report.OpenTransaction { return f.open }
 
 func (f *fakeWindows) Times() stage.Account { return stage.Account{} }
 func (f *fakeWindows) Close() error {

@@ -51,6 +51,7 @@ type presence struct {
 
 	ready    atomic.Bool
 	archives *archives
+	format   *fleetFormat
 	watch    *fleetWatch
 	sent     []byte // the body of the last beat
 	gaps     beatGaps
@@ -64,7 +65,7 @@ type presence struct {
 func newPresence(s beats, leases activities.Leases, fleet, queue, worker string, wal bool, log *slog.Logger) *presence {
 	return &presence{
 		store: s, leases: leases, fleet: fleet, me: store.Present{ID: queue}, worker: worker, wal: wal, log: log,
-		archives: newArchives(), watch: newFleetWatch(queue), refused: make(map[refusedMove]time.Time),
+		archives: newArchives(), format: newFleetFormat(log), watch: newFleetWatch(queue), refused: make(map[refusedMove]time.Time),
 	}
 }
 
@@ -92,6 +93,7 @@ func (p *presence) run(ctx context.Context, seats func() (all []seat, ending boo
 func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell placing) {
 	limited, cancel := context.WithTimeout(ctx, ownGap)
 	defer cancel()
+	defer func() { p.format.note(p.watch.keepsFields(time.Now())) }()
 	body := p.body(seats)
 	if p.me.Beat++; string(body) != string(p.sent) {
 		p.me.Version++
@@ -135,7 +137,11 @@ func (p *presence) beat(ctx context.Context, seats func() ([]seat, bool), tell p
 }
 
 func (p *presence) body(seats func() ([]seat, bool)) []byte {
-	m := member{Worker: p.worker, Ready: p.ready.Load(), WAL: p.wal, Slow: p.gaps.slow(time.Now()).Milliseconds()}
+	now := time.Now()
+	m := member{
+		Worker: p.worker, Ready: p.ready.Load(), WAL: p.wal, State: store.PageFormat, Older: p.watch.settles(now),
+		Slow: p.gaps.slow(now).Milliseconds(),
+	}
 	m.Seats, m.Ending = seats()
 	p.archives.describe(&m)
 	slices.SortFunc(m.Seats, func(a, b seat) int {

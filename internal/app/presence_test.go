@@ -37,6 +37,7 @@ type parish struct {
 	ready   map[string]*atomic.Bool // by name
 	stalled map[string]time.Time
 	sees    map[string]*archives // by name
+	formats map[string]*fleetFormat
 	running sync.WaitGroup
 }
 
@@ -47,6 +48,7 @@ func inParish(t *testing.T, test func(p *parish)) {
 			seats: make(map[string][]seat), ending: make(map[string]bool), refuses: make(map[string]bool),
 			stops: make(map[string]context.CancelFunc), frozen: make(map[string]bool), stalled: make(map[string]time.Time),
 			ready: make(map[string]*atomic.Bool), sees: make(map[string]*archives),
+			formats: make(map[string]*fleetFormat),
 		}
 		defer p.running.Wait()
 		defer func() {
@@ -170,7 +172,7 @@ func (p *parish) join(name string, seats ...seat) {
 	presence := newPresence(v, v, "default", v.queue, name, true, quiet)
 	presence.ready.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
-	p.stops[name], p.ready[name], p.sees[name] = cancel, &presence.ready, presence.archives
+	p.stops[name], p.ready[name], p.sees[name], p.formats[name] = cancel, &presence.ready, presence.archives, presence.format
 	p.running.Go(func() {
 		presence.run(ctx, func() ([]seat, bool) {
 			p.mu.Lock()

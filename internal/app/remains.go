@@ -276,7 +276,7 @@ func (r remains) written(ctx context.Context, pipeline string, own *spec.Spec,
 }
 
 func sinksOf(s *spec.Spec) map[string]spec.Sink {
-	return map[string]spec.Sink{contract.RoleResults: s.Results, contract.RoleLate: s.Late, contract.RoleDeadLetter: s.DeadLetter}
+	return map[string]spec.Sink{contract.RoleResults: s.Results.Sink, contract.RoleLate: s.Late, contract.RoleDeadLetter: s.DeadLetter}
 }
 
 // slotSays is what a partition of a ledger topic says.

@@ -21,7 +21,7 @@ func TestLedgerStaysWithItsResults(t *testing.T) {
 	_, cluster := startKafka(t, source.TopicSpec{Name: ledger.Topic("p")}, source.TopicSpec{Name: "shared"}, source.TopicSpec{Name: "late"})
 	own := &spec.Spec{
 		Name: "p", Source: spec.Source{Topics: []string{"in"}},
-		Results: spec.Sink{Kafka: &spec.KafkaSink{Topic: "shared"}}, Late: spec.Sink{Kafka: &spec.KafkaSink{Topic: "late"}},
+		Results: spec.Results{Sink: spec.Sink{Kafka: &spec.KafkaSink{Topic: "shared"}}}, Late: spec.Sink{Kafka: &spec.KafkaSink{Topic: "late"}},
 	}
 	for _, tt := range []struct {
 		name  string
@@ -56,7 +56,7 @@ func TestStatesTopicGoesWithItsPipeline(t *testing.T) {
 	states := ledger.StatesTopic("p")
 	_, cluster := startKafka(t, source.TopicSpec{Name: ledger.Topic("p")}, source.TopicSpec{Name: states})
 	own := &spec.Spec{Name: "p", Source: spec.Source{Topics: []string{"in"}}}
-	other := activities.Other{Spec: &spec.Spec{Name: "q", Results: spec.Sink{Kafka: &spec.KafkaSink{Topic: states}}}}
+	other := activities.Other{Spec: &spec.Spec{Name: "q", Results: spec.Results{Sink: spec.Sink{Kafka: &spec.KafkaSink{Topic: states}}}}}
 	role := func(others ...activities.Other) *contract.TopicRemains {
 		topics, err := remains{cluster: cluster}.Topics(t.Context(), "p", own, others, func(int64) {})
 		require.NoError(t, err)
@@ -86,7 +86,7 @@ func TestALedgerThatWasEndedNamesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, producer.Begin())
 		rec := publish.Record{Topic: ledger.Topic(pipeline), Partition: slot, Key: key, Value: text}
-		require.NoError(t, producer.Send(t.Context(), []publish.Record{rec}))
+		require.NoError(t, publish.Send(t.Context(), producer, []publish.Record{rec}))
 		require.NoError(t, producer.Commit())
 		require.NoError(t, producer.Close())
 	}

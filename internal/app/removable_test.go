@@ -87,9 +87,10 @@ func once(f *func()) {
 	}
 }
 
-func (h *hookedState) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
+func (h *hookedState) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte,
+	view store.View, fields []store.ViewField, gone []string, rows *store.Rows) error {
 	once(&h.beforeFlip)
-	return h.closerStore.Flip(ctx, id, v, final, row)
+	return h.closerStore.Flip(ctx, id, v, final, row, view, fields, gone, rows)
 }
 
 func (h *hookedState) SetDrop(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error) {
@@ -201,7 +202,7 @@ func (l *removableLane) commit(idle bool) {
 		at = l.state.Offset()
 	}
 	c := new(fold.Commit)
-	l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: at})
+	l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: at, Pages: true})
 	require.NoError(l.w.t, deliver.PublishSides(l.w.ctx, c, new(countSides)))
 	_, err = l.w.store.Apply(l.w.ctx, l.id, l.program.StateID, l.token, c.Calls)
 	require.NoError(l.w.t, err)

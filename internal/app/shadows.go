@@ -32,7 +32,8 @@ type shadows struct {
 	store   *store.Store
 	cluster *source.Cluster
 	measure *measure.Process
-	by      string // the worker, for people
+	by      string        // the worker, for people
+	keeps   func() string // shadow.RunConfig.KeepFields
 	log     *slog.Logger
 }
 
@@ -160,8 +161,9 @@ func (s shadows) Read(ctx context.Context, own, with *spec.Spec, ask contract.Re
 			cfg.Cluster = s.cluster
 			return source.OpenReader(cfg)
 		},
-		Lagging: live.Lagging, By: s.by, Build: build.Version(), Progress: func(r shadow.Report) { progress(progressOfShadow(r)) },
-		Log: s.log.With("pipeline", ask.Pipeline, "replay", ask.ID),
+		Lagging: live.Lagging, By: s.by, Build: build.Version(), KeepFields: s.keeps,
+		Progress: func(r shadow.Report) { progress(progressOfShadow(r)) },
+		Log:      s.log.With("pipeline", ask.Pipeline, "replay", ask.ID),
 	}
 	if ask.Recount {
 		cfg.Audit = audit.New(audit.Config{Spec: own, Kafka: s.cluster, View: s.store})

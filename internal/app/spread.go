@@ -13,6 +13,8 @@ type member struct {
 	Ready   bool          `json:"ready,omitempty"`   // it takes tasks of Temporal
 	Ending  bool          `json:"ending,omitempty"`  // it takes no more hot paths
 	WAL     bool          `json:"wal,omitempty"`     // it has a directory for a journal
+	State   int           `json:"state,omitempty"`   // the highest state format that it reads; see reads
+	Older   bool          `json:"older,omitempty"`   // it has of late seen one that reads no state pages; see settles
 	Seats   []seat        `json:"seats,omitempty"`   // its hot paths
 	Refused []refusedMove `json:"refused,omitempty"` // moves that it has tried in vain of late
 

@@ -17,7 +17,7 @@ func TestTopicsKeepWhatReadersNeed(t *testing.T) {
 	_, cluster := startKafka(t, source.TopicSpec{Name: "orders"})
 	s := &spec.Spec{
 		Name: "orders", Source: spec.Source{Topics: []string{"orders"}}, AllowedLateness: spec.Duration(time.Hour),
-		Results:   spec.Sink{Kafka: &spec.KafkaSink{Topic: "orders.windows"}},
+		Results:   spec.Results{Sink: spec.Sink{Kafka: &spec.KafkaSink{Topic: "orders.windows"}}},
 		Retention: spec.Retention{Results: spec.Duration(48 * time.Hour), Ledger: spec.Duration(90 * 24 * time.Hour)},
 	}
 	v := servers{cluster: cluster}
@@ -103,7 +103,7 @@ func TestStatesTopicOfRollups(t *testing.T) {
 func TestTopicsThatAreMadeKeepEnough(t *testing.T) {
 	_, cluster := startKafka(t, source.TopicSpec{Name: "short", Config: map[string]string{"retention.ms": "1000"}})
 	s := &spec.Spec{
-		Results:   spec.Sink{Kafka: &spec.KafkaSink{Topic: "short"}},
+		Results:   spec.Results{Sink: spec.Sink{Kafka: &spec.KafkaSink{Topic: "short"}}},
 		Retention: spec.Retention{Results: spec.Duration(time.Minute)},
 	}
 	require.Error(t, checkResultTopic(t.Context(), cluster, s, false))

@@ -16,13 +16,19 @@ import (
 	"millrace/pipeline/traces"
 )
 
-// movesOf is a state machine that has made all its moves.
+// movesOf is a state machine that makes all its moves at once, when moved is closed.
 type movesOf struct {
 	activities.Level
 	changes []report.LevelChange
+	moved   chan struct{}
 }
 
 func (m movesOf) Await(ctx context.Context, after int64) ([]report.LevelChange, error) {
+	select {
+	case <-m.moved:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if i := slices.IndexFunc(m.changes, func(c report.LevelChange) bool { return c.Seq > after }); i >= 0 {
 		return m.changes[i:], nil
 	}
@@ -36,7 +42,7 @@ func TestADegradationHasASpanForEveryLevel(t *testing.T) {
 	change := func(seq int64, after time.Duration, from, to report.Level) report.LevelChange {
 		return report.LevelChange{Seq: seq, At: began.Add(after), From: from, To: to, Reason: "redis"}
 	}
-	moves := movesOf{changes: []report.LevelChange{
+	moves := movesOf{moved: make(chan struct{}), changes: []report.LevelChange{
 		change(4, 0, report.LevelNormal, report.LevelJournal), change(5, 3*time.Second, report.LevelJournal, report.LevelThrottled),
 		change(6, 5*time.Second, report.LevelThrottled, report.LevelNormal), change(7, 9*time.Second, report.LevelNormal, report.LevelJournal),
 	}}
@@ -44,6 +50,7 @@ func TestADegradationHasASpanForEveryLevel(t *testing.T) {
 	d := &degrades{tracer: sdktrace.NewTracerProvider(sdktrace.WithSyncer(kept)).Tracer(traces.Scope)}
 	told := d.trace(t.Context(), "orders", 1, report.DependencyRedis, moves, moves.changes[0])
 	require.NotEmpty(t, traces.Sampled(told), "it goes along with the workflow's start")
+	close(moves.moved)
 	require.Eventually(t, func() bool { return len(kept.GetSpans()) == 3 }, time.Minute, time.Millisecond)
 	type lasting struct {
 		name       string

@@ -91,29 +91,39 @@ func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, owner store.
 	return s.Store.SetDrop(ctx, id, owner, before)
 }
 
-// Prepare implements publish.State.
-func (s *closerStore) Prepare(ctx context.Context, id store.WindowID, rev int,
-	build func(add func(page []byte) error) (header []byte, err error),
-) (store.Revision, bool, error) {
-	if err := s.prove(ctx); err != nil {
-		return store.Revision{}, false, err
-	}
-	return s.Store.Prepare(ctx, id, rev, func(add func(page []byte) error) ([]byte, error) {
-		return build(func(page []byte) error {
-			if err := s.prove(ctx); err != nil {
-				return err
-			}
-			return add(page)
-		})
-	})
-}
-
-// Flip implements publish.State.
-func (s *closerStore) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
+// WriteView implements publish.State.
+func (s *closerStore) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool,
+	fields []store.ViewField) error {
 	if err := s.prove(ctx); err != nil {
 		return err
 	}
-	return s.Store.Flip(ctx, id, v, final, row)
+	return s.Store.WriteView(ctx, id, v, view, begin, fields)
+}
+
+// DiscardView implements publish.State.
+func (s *closerStore) DiscardView(ctx context.Context, id store.WindowID, view store.View) error {
+	if err := s.prove(ctx); err != nil {
+		return err
+	}
+	return s.Store.DiscardView(ctx, id, view)
+}
+
+// Flip implements publish.State.
+func (s *closerStore) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte,
+	view store.View, fields []store.ViewField, gone []string, rows *store.Rows) error {
+	if err := s.prove(ctx); err != nil {
+		return err
+	}
+	return s.Store.Flip(ctx, id, v, final, row, view, fields, gone, rows)
+}
+
+// StageRows implements publish.State.
+func (s *closerStore) StageRows(ctx context.Context, id store.WindowID, v store.Version, token string, begin, end bool,
+	rows []store.ViewField) error {
+	if err := s.prove(ctx); err != nil {
+		return err
+	}
+	return s.Store.StageRows(ctx, id, v, token, begin, end, rows)
 }
 
 // Trim implements publish.State.

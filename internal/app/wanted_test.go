@@ -19,13 +19,16 @@ func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
 	s.now = func() time.Time { return now }
 	lane := store.LaneID{Pipeline: "orders", Topic: "orders"}
 	window := store.WindowID{Pipeline: "orders", Window: "hourly"}
+	first, view := store.Version{Edition: 1, Revision: 1}, store.View{Whole: 1, Attempt: "a"}
+	directory := []store.ViewField{{Name: store.DirectoryField(1), Value: []byte("{}")}}
 	writes := func() (errs []error) {
 		_, seal := s.SetSeal(ctx, lane, "1:aa", 1)
 		_, drop := s.SetDrop(ctx, lane, "1:aa", 1)
-		_, _, prepare := s.Prepare(ctx, window, 1, func(add func([]byte) error) ([]byte, error) { return nil, add([]byte("p")) })
+		write := s.WriteView(ctx, window, first, view, true, directory)
+		flip := s.Flip(ctx, window, first, false, []byte("{}"), view, nil, nil, nil)
 		_, trim := s.Trim(ctx, window)
-		_, expire := s.ExpireWindow(ctx, window, store.Version{Edition: 1, Revision: 1}, time.Hour)
-		return []error{seal, drop, prepare, trim, expire, s.Flip(ctx, window, store.Version{Edition: 1, Revision: 1}, false, []byte("{}"))}
+		_, expire := s.ExpireWindow(ctx, window, first, 0)
+		return []error{seal, drop, write, s.DiscardView(ctx, window, view), flip, trim, expire}
 	}
 	_, _, err := s.Acquire(ctx, lane, "s", "", "1:aa")
 	require.NoError(t, err)
@@ -49,8 +52,6 @@ func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
 	_, _, err = s.ReadMeta(ctx, lane)
 	require.ErrorIs(t, err, store.ErrRemoved)
 	now = now.Add(time.Minute)
-	server.Del("mr:{orders/hourly/0}:r:1")
-	server.Del("mr:{orders/hourly/0}:ledger")
 	for _, err := range writes() {
 		require.ErrorIs(t, err, store.ErrRemoved)
 	}

@@ -35,7 +35,7 @@ func benchLane(s *spec.Spec, load workload) (allocs, ns float64, err error) {
 			state.Fold(&batches[i])
 			if i%64 == 63 || i == len(batches)-1 {
 				state.Snapshot(&commit, fold.Control{
-					SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle,
+					SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle, Pages: true,
 				})
 				state.Acknowledged(&commit)
 			}

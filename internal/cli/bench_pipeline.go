@@ -11,6 +11,7 @@ import (
 
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/report"
 	"millrace/pipeline/result"
@@ -40,7 +41,7 @@ func (r *benchRun) pipeline(ctx context.Context, m *measured) error {
 	}()
 	closer, err := result.NewCloser(result.Config{
 		Spec: r.spec, State: r.srv.store, Kafka: publish.NewClient(r.srv.kafka, r.srv.cluster, r.spec.Name), By: "bench",
-		Measure: r.load.measure.Pipeline(r.spec.Name),
+		Measure: r.load.measure.Pipeline(r.spec.Name), Cache: merge.NewCache(merge.DefaultCacheBytes),
 	})
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"millrace/internal/dev"
 	"millrace/internal/logs"
 	"millrace/internal/telemetry"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/wal"
 )
 
@@ -75,7 +76,8 @@ func runWorker(ctx context.Context, sh *shell, logFile string, metrics *telemetr
 	defer closing(out)
 	cfg := app.Config{
 		Log: logs.New(out, true, false), Metrics: metrics, WAL: wal.Config{Dir: filepath.Join(filepath.Dir(logFile), "wal")},
-		Traces: sh.traces, TracedBatches: connect.DefaultTracedBatches,
+		Traces: sh.traces, TracedBatches: connect.DefaultTracedBatches, StateFormat: connect.StatePages,
+		MergeCache: merge.DefaultCacheBytes,
 	}
 	if cfg.Kafka, err = conn.KafkaConfig(); err != nil {
 		return err

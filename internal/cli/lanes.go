@@ -33,6 +33,11 @@ type laneLine struct {
 	Fenced    bool           `json:"fenced,omitempty"` // by a removal that has not ended
 
 	Refused []report.RefusedRecords `json:"refused,omitempty"` // why, since its owner took it
+
+	// StateFormat is as Redis has it: 1 for entries in fields, 2 for pages. The other two are what its hot path says.
+	StateFormat int               `json:"state_format,omitempty"`
+	KeepsFields string            `json:"keeps_fields,omitempty"` // why it does not turn to pages
+	Pages       *report.LanePages `json:"pages,omitempty"`
 }
 
 func (l *laneLine) name() string { return fmt.Sprintf("%s/%d", l.Topic, l.Partition) }
@@ -114,6 +119,7 @@ func newLaneLine(l *survey.Lane, s *spec.Spec) laneLine {
 	if l.Meta.Watermark != store.NoTime {
 		line.Watermark = &l.Meta.Watermark
 	}
+	line.StateFormat = l.Meta.Format
 	line.Idle, line.Slices, line.Counters, line.UpdatedAt = l.Idle, l.Held, l.Meta.Counters, l.Meta.UpdatedAt
 	switch {
 	case l.Meta.Owner.Removed():

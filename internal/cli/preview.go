@@ -137,10 +137,12 @@ func preview(ctx context.Context, s *spec.Spec, feed string, partitions int) (*p
 		b.Next = offset + 1
 		lanes[p].Fold(b)
 	}
-	memory := &memoryLanes{entries: make(map[sliceOf][]memoryEntry)}
+	memory := newMemoryLanes()
 	for p, state := range lanes {
-		state.Snapshot(&c, fold.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle})
-		memory.add(store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}, c.Calls)
+		state.Snapshot(&c, fold.Control{SealBefore: window.NoTime, DropBefore: window.NoTime, IdleAt: store.NotIdle, Pages: true})
+		if err := memory.add(store.LaneID{Pipeline: s.Name, Topic: s.Source.Topics[0], Partition: int32(p)}, c.Calls); err != nil {
+			return nil, err
+		}
 		out.counters.Add(state.Counters())
 		for _, r := range state.Refused() {
 			out.reasons[r.Reason] += r.Count

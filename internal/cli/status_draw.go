@@ -30,6 +30,7 @@ func drawStatus(w io.Writer, v statusView) error {
 	for _, storm := range v.Storms {
 		fmt.Fprintln(w, "  "+stormLine(storm))
 	}
+	drawFormat(w, v.Lanes)
 	t := &table{}
 	t.row("LANE", "STATE", "OFFSET", "LAG", "RATE", "WATERMARK", "SLICES", "FOLDED", "LATE", "INVALID", "REASON")
 	for i := range v.Lanes {

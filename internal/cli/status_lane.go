@@ -84,8 +84,12 @@ func drawLane(w io.Writer, l *laneView) error {
 	}{
 		{"state", laneState(&l.laneLine)}, {"committed offset", l.Offset}, {"log end", l.End}, {"lag", l.Lag}, {"records/s", short(l.Rate)},
 		{"watermark", markText(l.Watermark)}, {"last commit", updated}, {"owner's epoch", l.Epoch}, {"open slices", l.Slices},
+		{"state format", formatText(&l.laneLine)},
 	} {
 		fmt.Fprintf(w, "  %-18s%v\n", row.name, row.value)
+	}
+	if l.Pages != nil {
+		fmt.Fprintln(w, "state pages: "+pagesText(l.Pages))
 	}
 	fmt.Fprintln(w, sentence(c))
 	for _, r := range l.Refused {

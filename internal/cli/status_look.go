@@ -241,7 +241,7 @@ func describeBeats(ctx context.Context, c client.Client, replicas int, view *sta
 		facts.add(contract.EngineConditions(beat, facts.journal, time.Now())...)
 	}
 	closing, at := beatOf[contract.CloseDueDetails](ctx, c, contract.CloseWindowsID(view.Pipeline), contract.ActivityCloseDue)
-	facts.add(contract.CloserConditions(view.Pipeline, closing)...)
+	facts.add(contract.CloserConditions(view.Pipeline, closing, time.Now())...)
 	if closing.Waiting.Lane != "" && closing.Waiting.Since > 0 {
 		view.Holder = &holderView{Lane: closing.Waiting.Lane, Since: time.UnixMilli(closing.Waiting.Since).UTC(), Why: closing.Waiting.For}
 	}
@@ -306,6 +306,7 @@ func (o *observer) fillLanes(view *statusView, facts *findings, now time.Time) {
 		l := &view.Lanes[i]
 		if beat, ok := facts.beats[l.name()]; ok && !l.Fenced {
 			l.State, l.Rate, l.Choices, l.Refused = beat.State, beat.Rate, beat.Choices, beat.Refused
+			l.KeepsFields, l.Pages = beat.KeepsFields, beat.Pages
 			if beat.Reason != "" {
 				l.Reason = beat.Reason
 			}

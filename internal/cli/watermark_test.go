@@ -48,7 +48,7 @@ func TestStatusAndCloserShowTheSameWatermark(t *testing.T) {
 			p, err := kafka.Open(t.Context(), 100)
 			require.NoError(t, err)
 			require.NoError(t, p.Begin())
-			require.NoError(t, p.Send(t.Context(), []publish.Record{{Topic: "orders", Key: []byte{byte(rng.IntN(4))}}}))
+			require.NoError(t, publish.Send(t.Context(), p, []publish.Record{{Topic: "orders", Key: []byte{byte(rng.IntN(4))}}}))
 		}
 		for p := range partitions {
 			tp := source.TopicPartition{Topic: "orders", Partition: int32(p)}

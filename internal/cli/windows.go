@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
 )
 
@@ -29,40 +27,7 @@ func windowsCommand(sh *shell) *cobra.Command {
 how many keys and events it holds and whether it is final.`,
 		Example: "  millrace windows ls flights --last 10\n  millrace windows ls flights --json",
 	})
-	var topic, key string
-	var revision int
-	get := &cobra.Command{
-		Use:   "get NAME WINDOW START",
-		Short: "Print the rows of one window",
-		Long: `Get reads the result topic with read_committed and prints one window: the revision that the ledger names, or with
---revision exactly that one. START is RFC 3339, or milliseconds since 1970.`,
-		Example: "  millrace windows get flights hourly 2001-01-01T00:00:00Z\n" +
-			"  millrace windows get flights hourly 2001-01-01T00:00:00Z --key '{\"origin\":\"ATL\"}' --json",
-		Args: exactly("NAME", "WINDOW", "START"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			start, err := parseInstant("START", args[2])
-			if err != nil {
-				return err
-			}
-			if err := atLeast("revision", revision, 0); err != nil {
-				return err
-			}
-			if key != "" && (!json.Valid([]byte(key)) || key[0] != '{') {
-				return usagef("--key is %q; want a JSON object as in the results, such as {\"origin\":\"ATL\"}", key)
-			}
-			srv, err := sh.connectKafka(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer srv.Close()
-			want := rowFilter{pipeline: args[0], topic: topic, window: args[1], start: start.UnixMilli(), revision: revision, key: key}
-			return getWindow(cmd.Context(), sh, srv.cluster, want)
-		},
-	}
-	get.Flags().StringVar(&topic, "topic", "", "result topic (default: where the ledger says it was published)")
-	get.Flags().StringVar(&key, "key", "", "only this key, a JSON object as in the results")
-	get.Flags().IntVar(&revision, "revision", 0, "this revision instead of the latest")
-	cmd.AddCommand(ls, get, certificatesCommand(sh))
+	cmd.AddCommand(ls, windowsGetCommand(sh), certificatesCommand(sh))
 	return cmd
 }
 
@@ -179,89 +144,6 @@ func listCertificates(ctx context.Context, sh *shell, k ledger.Log, pipeline str
 	return t.write(sh.out, "")
 }
 
-type rowFilter struct {
-	pipeline, topic, window string
-	start                   int64
-	revision                int    // 0: the latest
-	key                     string // "": all
-}
-
-// getWindow prints one window. Nothing found is an error.
-func getWindow(ctx context.Context, sh *shell, k publish.ContentLog, f rowFilter) error {
-	row, err := ledgerRow(ctx, k, f)
-	if err != nil {
-		return err
-	}
-	if f.topic != "" && f.topic != row.PublishedTo {
-		row.PublishedTo, row.Links = f.topic, nil
-	}
-	read := readLatestRevision
-	if f.revision != 0 && f.revision != row.Revision {
-		read = readEarlierRevision
-	}
-	rows, err := read(ctx, k, f, &row)
-	if err != nil {
-		return err
-	}
-	rows = slices.DeleteFunc(rows, func(r ledger.ResultRow) bool { return f.key != "" && string(r.Key) != f.key })
-	sortRows(rows)
-	switch {
-	case len(rows) == 0:
-		return fmt.Errorf("topic %s has no row of window %s %s of pipeline %s that fits", row.PublishedTo, f.window, instant(f.start), f.pipeline)
-	case sh.json:
-		return printList(sh.out, rows)
-	}
-	return drawRows(sh.out, rows)
-}
-
-// readLatestRevision reads the content that the window's ledger row is about, and nothing else.
-func readLatestRevision(ctx context.Context, k publish.ContentLog, _ rowFilter, row *ledger.Row) ([]ledger.ResultRow, error) {
-	contents := publish.Contents{Kafka: k}
-	content, err := contents.Read(ctx, row)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]ledger.ResultRow, len(content))
-	for i, c := range content {
-		rows[i] = ledger.ResultRow{
-			Pipeline: row.Pipeline, Window: row.Window, Start: row.Start, End: row.End, Edition: row.Edition, Key: c.Key,
-			Revision: row.Revision, Values: c.Values, Overflow: c.Overflow,
-		}
-	}
-	return rows, nil
-}
-
-// readEarlierRevision reads what the result topic still holds of a revision that no ledger row is about any more.
-func readEarlierRevision(ctx context.Context, k publish.ContentLog, f rowFilter, row *ledger.Row) (rows []ledger.ResultRow, err error) {
-	err = ledger.ReadResults(ctx, k, row.PublishedTo, f.pipeline, func(r ledger.ResultRow) error {
-		// What stands there of an edition that has ended says nothing about this one.
-		if r.Window == f.window && r.Start == f.start && max(r.Edition, ledger.Edition) == row.Edition && r.Revision == f.revision && !r.Deleted {
-			rows = append(rows, r)
-		}
-		return nil
-	})
-	return rows, err
-}
-
-// ledgerRow finds the latest row of the window.
-func ledgerRow(ctx context.Context, k ledger.Log, f rowFilter) (ledger.Row, error) {
-	rows, err := ledger.Latest(ctx, k, f.pipeline)
-	if err != nil {
-		return ledger.Row{}, noLedger(f.pipeline, err)
-	}
-	for _, r := range rows {
-		if r.Window == f.window && r.Start == f.start {
-			return r, nil
-		}
-	}
-	if err := knownWindow(f.pipeline, f.window, rows); err != nil {
-		return ledger.Row{}, err
-	}
-	return ledger.Row{}, fmt.Errorf("pipeline %s has no ledger row of window %s %s: it was not published, or the row was given up after "+
-		"retention.ledger; `millrace windows ls %s` lists what it has",
-		f.pipeline, f.window, instant(f.start), f.pipeline)
-}
-
 // knownWindow refuses the name of a window that no row has, and lists those that there are. Without any row nothing is known.
 func knownWindow(pipeline, name string, rows []ledger.Row) error {
 	var names []string
@@ -280,33 +162,4 @@ func noLedger(pipeline string, err error) error {
 		return fmt.Errorf("pipeline %s has no ledger topic here: it was never started on this Kafka, or it was removed", pipeline)
 	}
 	return err
-}
-
-// drawRows prints rows as a table with a column for every key field and value.
-func drawRows(w io.Writer, rows []ledger.ResultRow) error {
-	t := &table{}
-	for i, r := range rows {
-		keyNames, keys := cells(r.Key)
-		valueNames, values := cells(r.Values)
-		if i == 0 {
-			t.row(anys("WINDOW", "START", keyNames, "REV", valueNames)...)
-		}
-		t.row(anys(r.Window, instant(r.Start), keys, r.Revision, values)...)
-	}
-	return t.write(w, "")
-}
-
-// anys flattens its arguments.
-func anys(items ...any) []any {
-	var out []any
-	for _, item := range items {
-		if list, ok := item.([]string); ok {
-			for _, s := range list {
-				out = append(out, s)
-			}
-			continue
-		}
-		out = append(out, item)
-	}
-	return out
 }

@@ -63,7 +63,8 @@ func TestWindowsGetShowsOneEdition(t *testing.T) {
 		require.Equal(t, "["+string(k["out"][2].Value)+"\n]\n", out.String(), "revision %d", revision)
 	}
 	sh := &shell{out: io.Discard, err: io.Discard, json: true}
-	require.ErrorContains(t, getWindow(t.Context(), sh, k, rowFilter{pipeline: "p", window: "w", revision: 2}), "has no row of window")
+	require.ErrorContains(t, getWindow(t.Context(), sh, k, rowFilter{pipeline: "p", window: "w", revision: 2}),
+		"window w 1970-01-01T00:00:00Z of pipeline p has no revision 2; the latest is 1")
 }
 
 func ledgerOf(t *testing.T, pipeline string, values ...any) topics {

@@ -14,6 +14,7 @@ import (
 	"millrace/pipeline/breaker"
 	"millrace/pipeline/credential"
 	"millrace/pipeline/engine"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -108,8 +109,17 @@ type WorkerOptions struct {
 	LogText         bool
 	Verbose         bool
 	NoWorkflowCache bool
+	StateFormat     string // StateAuto, StateFields or StatePages
+	MergeCache      settings.Size
 	TracedBatches   float64 // share of batches that are followed where spans are exported
 }
+
+// Values of WorkerOptions.StateFormat: what turns the lanes of a worker from entries in fields of hashes to state pages.
+const (
+	StateAuto   = "auto"   // they turn as soon as every worker of the fleet reads pages
+	StateFields = "fields" // they do not turn; lanes that are in pages stay so
+	StatePages  = "pages"  // they turn, whatever the other workers read
+)
 
 // DefaultTracedBatches is WorkerOptions.TracedBatches where nothing says otherwise.
 const DefaultTracedBatches = 0.01
@@ -117,7 +127,8 @@ const DefaultTracedBatches = 0.01
 // New returns the options as they are before anything is read.
 func New() *Options {
 	o := &Options{}
-	o.Worker.TracedBatches = DefaultTracedBatches
+	o.Worker.TracedBatches, o.Worker.StateFormat = DefaultTracedBatches, StateAuto
+	o.Worker.MergeCache = merge.DefaultCacheBytes
 	k, r := source.Config{}.WithDefaults(), store.DefaultConfig()
 	o.Kafka.DialTimeout, o.Kafka.RequestTimeout, o.Kafka.SessionTimeout = k.DialTimeout, k.RequestTimeout, k.SessionTimeout
 	o.Kafka.HeartbeatInterval, o.Kafka.RebalanceTimeout = k.HeartbeatInterval, k.RebalanceTimeout

@@ -17,6 +17,13 @@ func (o *Options) workerTable() []settings.Setting {
 		{Name: "worker.reports_limit", Env: "MILLRACE_REPORTS_LIMIT", Flag: "reports-limit", Value: settings.Bytes(&w.ReportsLimit),
 			Help: "bytes that reports.jsonl in the WAL directory may take; beyond it the oldest reports of recoveries " +
 				"that wait for Temporal are dropped", Default: "64MiB"},
+		{Name: "worker.state_format", Env: "MILLRACE_STATE_FORMAT", Flag: "state-format",
+			Value: settings.Choice(&w.StateFormat, false, StateAuto, StateFields, StatePages),
+			Help: "when lanes turn from entries in fields to state pages, which older releases cannot read: auto as soon as every " +
+				"worker of the fleet reads pages, fields not at all, pages at once; a lane never turns back"},
+		{Name: "worker.merge_cache", Env: "MILLRACE_MERGE_CACHE", Flag: "merge-cache", Value: settings.BytesOrNone(&w.MergeCache),
+			Help: "bytes of merged slices that are kept in memory for windows that overlap, so that a slice is read once and not " +
+				"again for every window; 0: none"},
 		{Name: "worker.no_workflow_cache", Flag: "no-workflow-cache", Value: settings.Bool(&w.NoWorkflowCache),
 			Help: "replay every workflow task from its start; for tests"},
 		{Name: "traces.batches", Env: "MILLRACE_TRACED_BATCHES", Flag: "traced-batches", Value: settings.ShareOrNone(&w.TracedBatches),

@@ -194,6 +194,8 @@ type CloseDueDetails struct {
 
 	Times *report.ClosingTimes `json:"times,omitempty"`
 
+	Open *report.OpenTransaction `json:"open_transaction,omitempty"` // that rows go out in as they come
+
 	Failing []report.FailedWindow    `json:"failing,omitempty"` // windows that the last round could not close, at most MaxFailing
 	Results *report.DependencyStatus `json:"results,omitempty"` // where results go, when that is not at normal or is overridden
 }

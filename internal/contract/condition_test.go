@@ -326,3 +326,16 @@ func TestBlockedWindowNamesItsWorkflow(t *testing.T) {
 	require.Equal(t, began, got[1].Since)
 	require.Contains(t, got[1].Command, "temporal workflow list --query")
 }
+
+// Readers of results wait for a transaction that is open for long.
+func TestALongTransactionIsACondition(t *testing.T) {
+	now := time.Unix(1000, 0)
+	details := CloseDueDetails{Open: &report.OpenTransaction{
+		Window: report.WindowRef{Window: "hourly", Start: 0}, Revision: 2, Since: now.Add(-LongTransaction).UnixMilli(), Rows: 7,
+	}}
+	require.Equal(t, []Condition{{
+		Kind: ConditionLongTransaction, Subject: "window hourly 1970-01-01T00:00:00Z", Since: now.Add(-LongTransaction).UTC(),
+		Reason: "7 rows of revision 2 so far; readers of the result topic wait for its end",
+	}}, CloserConditions("orders", details, now))
+	require.Empty(t, CloserConditions("orders", details, now.Add(-time.Millisecond)))
+}

@@ -232,9 +232,18 @@ func EngineConditions(e EngineStatus, journal bool, now time.Time) []Condition {
 	return all
 }
 
-// CloserConditions says what of a closer's state a person should know.
-func CloserConditions(pipeline string, d CloseDueDetails) []Condition {
+// LongTransaction is how long rows go out in a transaction before that is a condition of its own.
+const LongTransaction = 10 * time.Second
+
+// CloserConditions says what of a closer's state a person should know now.
+func CloserConditions(pipeline string, d CloseDueDetails, now time.Time) []Condition {
 	var all []Condition
+	if t := d.Open; t != nil && now.Sub(time.UnixMilli(t.Since)) >= LongTransaction {
+		all = append(all, Condition{
+			Kind: ConditionLongTransaction, Subject: "window " + t.Window.String(), Since: time.UnixMilli(t.Since).UTC(),
+			Reason: fmt.Sprintf("%d rows of revision %d so far; readers of the result topic wait for its end", t.Rows, t.Revision),
+		})
+	}
 	if d.Problem != "" {
 		all = append(all, Condition{Kind: ConditionClosingFails, Subject: CloseWindowsID(pipeline), Reason: d.Problem})
 	}

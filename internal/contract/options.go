@@ -17,6 +17,7 @@ const (
 	PresenceEvery        = 500 * time.Millisecond // between two beats of a process
 	GoneAfter            = 2 * time.Second        // one that was seen and says nothing for this long is gone
 	StrangerGoneAfter    = 6 * time.Second        // and one that was never seen since Redis was last away
+	FormatSettles        = 30 * time.Second       // one that read no state pages holds them back for this long after it has gone
 	SpreadAfter          = 10 * time.Second       // a fleet in which nothing moves for this long may move one hot path
 	RefusedMoveFor       = 10 * time.Minute       // a process that refused a pipeline's hot path is not offered one
 	OrphanGrace          = 10 * time.Minute

@@ -38,6 +38,9 @@ const (
 	// ConditionClosingSuspended: an operator's order keeps commits in the journals, or results back, so no window closes.
 	ConditionClosingSuspended = "closing-suspended"
 
+	// ConditionLongTransaction: a large window is on its way, and readers of the result topic wait for its end.
+	ConditionLongTransaction = "long-transaction"
+
 	ConditionPaused   = "paused"   // on purpose
 	ConditionDraining = "draining" // on purpose
 	ConditionStopping = "stopping" // on purpose

@@ -229,6 +229,20 @@ var stuckStates = []StuckState{
 		Sample:  Condition{Subject: "orders/0", Reason: "memory limit of 256 MiB is reached"},
 	},
 	{
+		Kind: ConditionLongTransaction, Line: "publishing ({subject} since {since}: {reason})", Flows: true, Closes: true,
+		Means: "A window of more than 4 MiB is published in a transaction of its own, which has been open for more than 10 seconds. " +
+			"Whoever reads committed records of the result topic sees nothing that came after its begin until it ends.",
+		Bound: "15 minutes, where brokers allow them (`transaction.max.timeout.ms`), for a window of more than 128 MiB, else one minute; " +
+			"then brokers abort it, the window is tried again, and what it failed with says what to raise.",
+		WayOut: "a faster Redis or Kafka; a worker that ends aborts it, and the next one begins anew. Smaller windows need " +
+			"shorter ones",
+		Process: true,
+		Sample: Condition{
+			Subject: "window hourly 2001-01-01T05:00:00Z", Since: sampleSince,
+			Reason: "12000000 rows of revision 1 so far; readers of the result topic wait for its end",
+		},
+	},
+	{
 		Kind: ConditionWatermarkAhead, Line: "degraded (the watermark of lane {subject} is far ahead: {reason})", Flows: true, Closes: true,
 		Means: "A record from the future has moved a lane's watermark by more than a day beyond the clock. Windows in between may be " +
 			"final without their events; where events are planned that far ahead, all is well.",

@@ -294,6 +294,31 @@ func Bytes(to *Size) Value { return sizeValue{to} }
 func (sizeValue) wants() string           { return wantSize }
 func (sizeValue) accepts(tag string) bool { return tag == tagText || tag == tagInt }
 
+type sizeOrNoneValue struct{ sizeValue }
+
+// BytesOrNone is a number of bytes, or 0.
+func BytesOrNone(to *Size) Value { return sizeOrNoneValue{sizeValue{to}} }
+
+func (sizeOrNoneValue) wants() string { return wantSize + ", or 0" }
+
+func (v sizeOrNoneValue) String() string {
+	if *v.Size == 0 {
+		return "0"
+	}
+	return v.Size.String()
+}
+
+func (v sizeOrNoneValue) Set(text string) error {
+	if text == "0" {
+		*v.Size = 0
+		return nil
+	}
+	if v.Size.Set(text) != nil {
+		return fmt.Errorf("%q is no size; want %s", text, v.wants())
+	}
+	return nil
+}
+
 type secretValue struct{ to *string }
 
 // Secret is a text that is never shown.

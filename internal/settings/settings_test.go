@@ -209,6 +209,15 @@ func TestSize(t *testing.T) {
 	for _, text := range []string{"", "lots", "-1GiB", "99999999999TiB"} {
 		require.ErrorContains(t, new(Size).Set(text), "is no size")
 	}
+	size := Size(5)
+	v := BytesOrNone(&size)
+	require.Error(t, Bytes(&size).Set("0"))
+	require.NoError(t, v.Set("0"))
+	require.Zero(t, size)
+	require.Equal(t, "0", v.String())
+	require.NoError(t, v.Set("3MiB"))
+	require.Equal(t, "3MiB", v.String())
+	require.ErrorContains(t, v.Set("-1"), "or 0")
 }
 
 func TestShares(t *testing.T) {

@@ -1,6 +1,10 @@
 package telemetry
 
-import "time"
+import (
+	"time"
+
+	"millrace/pipeline/merge"
+)
 
 // Closing is how far the closing of a pipeline's windows is.
 type Closing struct {
@@ -20,5 +24,16 @@ func (r *Registry) ObserveClosing(closing func() map[string]Closing) {
 				to.setTime(closingWatermark, c.Watermark, pipeline)
 			}
 		}
+	})
+}
+
+// ObserveMergeCache adds what is kept of merged slices. stats is called on every scrape, from any goroutine.
+func (r *Registry) ObserveMergeCache(stats func() merge.CacheStats) {
+	r.sources.add(func(to *scrape) {
+		s := stats()
+		to.set(mergeCache, float64(s.Bytes))
+		to.set(mergeCacheLimit, float64(s.Limit))
+		to.set(mergedSlices, float64(s.Hits), "cache")
+		to.set(mergedSlices, float64(s.Misses), "lanes")
 	})
 }

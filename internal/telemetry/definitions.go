@@ -35,6 +35,18 @@ var (
 		"Commits that Redis has acknowledged since the lane was acquired"}
 	laneWritten = &Definition{"millrace.lane.entries.written", Counter, noUnit, ofLane,
 		"Entries written to Redis since the lane was acquired"}
+	laneFormat = &Definition{"millrace.lane.state.format", Gauge, noUnit, ofLane,
+		"Format in which the lane commits its state: 1 entries in fields, 2 state pages; missing before it is acquired"}
+	lanePages = &Definition{"millrace.lane.pages", Gauge, noUnit, ofLane,
+		"State pages in Redis that hold the lane's entries; of a lane in format 2"}
+	lanePageBytes = &Definition{"millrace.lane.pages.size", Gauge, bytes, ofLane,
+		"Bytes of these pages"}
+	lanePageRuns = &Definition{"millrace.lane.pages.runs", Gauge, noUnit, ofLane,
+		"Sorted runs above the last whole one, of the slice that has most: at 64 a merge is due"}
+	laneDirtied = &Definition{"millrace.lane.pages.entries.dirtied", Counter, noUnit, ofLane,
+		"Entries that had changed when a commit in pages was made, since the lane was acquired"}
+	lanePageWritten = &Definition{"millrace.lane.pages.entries.written", Counter, noUnit, ofLane,
+		"Entries written in pages since the lane was acquired; divided by those that had changed it is the write amplification of merges"}
 	laneGap = &Definition{"millrace.lane.commit.gap", Gauge, seconds, ofLane,
 		"Longest time between two acknowledged commits since the lane was acquired"}
 	laneReseeds = &Definition{"millrace.lane.reseeds", Counter, noUnit, ofLane,
@@ -90,6 +102,13 @@ var (
 		"Revisions of windows that this process published, by reason"}
 	publishedRows = &Definition{"millrace.published.rows", Counter, noUnit, ofPipeline,
 		"Result rows (keys of windows) in the revisions that this process published"}
+	mergeCache = &Definition{"millrace.merge.cache", Gauge, bytes, nil,
+		"Memory that merged slices take which this process keeps for windows that overlap"}
+	mergeCacheLimit = &Definition{"millrace.merge.cache.limit", Gauge, bytes, nil,
+		"Limit of that memory (worker.merge_cache)"}
+	mergedSlices = &Definition{"millrace.merged.slices", Counter, noUnit, []string{"source"},
+		"Slices of lanes that went into windows which overlap enough for their slices to be kept, once for every window: " +
+			"from the cache, or read from the lanes"}
 
 	keptRows = &Definition{"millrace.kept.rows", Gauge, noUnit, ofPipeline,
 		"Windows with a row in the ledger"}
@@ -103,8 +122,8 @@ var (
 		"Every window that ends at or before this is final, in seconds since the epoch"}
 
 	redisMemory = &Definition{"millrace.redis.memory", Gauge, bytes, with(ofPipeline, "kind"),
-		"Memory in Redis that the pipeline's keys take, an estimate: the lanes' entries and the windows' contents as they were written " +
-			"by this process, with what Redis adds to each"}
+		"Memory in Redis that the pipeline's keys take, an estimate: the lanes' pages and their entries in fields, and the windows' contents, " +
+			"as they were written by this process, with what Redis adds to each"}
 	redisServer = &Definition{"millrace.redis.server.memory", Gauge, bytes, nil,
 		"used_memory of the Redis server, of all nodes of a Cluster together; asked every 15 s"}
 	redisServerLimit = &Definition{"millrace.redis.server.memory.limit", Gauge, bytes, nil,
@@ -171,9 +190,9 @@ var definitions = []struct {
 	{"Latency", []*Definition{eventReadable, windowEndPublished, watermarkPublished, commitDuration, closeDuration, recoveryStep,
 		replayDuration, callDuration}},
 	{"Lanes", []*Definition{laneRecords, laneRefused, laneOffset, laneLag, laneWatermark, laneState, laneEntries, laneSlices, laneMemory,
-		laneCommits, laneWritten, laneGap, laneReseeds, laneUnsent, laneJournalCommits, laneJournalBytes, laneStage, replicaMemory, replicaLimit}},
+		laneCommits, laneWritten, laneFormat, lanePages, lanePageBytes, lanePageRuns, laneDirtied, lanePageWritten, laneGap, laneReseeds, laneUnsent, laneJournalCommits, laneJournalBytes, laneStage, replicaMemory, replicaLimit}},
 	{"Closing and what is kept", []*Definition{closingDelay, closingWatermark, closingOpen, closingStage, windowsClosed, windowsFinal, revisions,
-		publishedRows, keptRows, keptResults, keptBacklog, keptOldest, keptFloor}},
+		publishedRows, mergeCache, mergeCacheLimit, mergedSlices, keptRows, keptResults, keptBacklog, keptOldest, keptFloor}},
 	{"Redis and the write-ahead log", []*Definition{redisMemory, redisServer, redisServerLimit, walUsed, walLimit, walLevel, walFailed,
 		walCorrupt, walSegments, walPending, walWritten}},
 	{"Dependencies and conditions", []*Definition{dependencyLevel, dependencyBreaker, dependencyOverride, dependencyChanges,
@@ -190,6 +209,7 @@ var labelBounds = []struct{ label, bound string }{
 	{"partition", "partitions of these topics"},
 	{"outcome", "a handful: what can become of a record, a try, a call or a run"},
 	{"reason", "the reasons in the code for which records are refused, or revisions published"},
+	{"source", "`cache`, `lanes`"},
 	{"state", "states of a lane, or of a circuit breaker"},
 	{"part", "`lane`, `reader`, `committer`"},
 	{"stage", "the stages of pipeline/stage"},

@@ -41,6 +41,16 @@ func setLane(to *scrape, pipeline string, l *lane.Status) {
 	to.set(laneMemory, float64(l.Bytes), of...)
 	to.set(laneCommits, float64(l.Commits), of...)
 	to.set(laneWritten, float64(l.Written), of...)
+	if l.StateFormat > 0 {
+		to.set(laneFormat, float64(l.StateFormat), of...)
+	}
+	if p := l.Pages; p != nil {
+		to.set(lanePages, float64(p.Pages), of...)
+		to.set(lanePageBytes, float64(p.Bytes), of...)
+		to.set(lanePageRuns, float64(p.Runs), of...)
+		to.set(laneDirtied, float64(p.Dirtied), of...)
+		to.set(lanePageWritten, float64(p.Written), of...)
+	}
 	to.set(laneGap, l.GapMs/1000, of...)
 	to.set(laneReseeds, float64(l.Reseeds), of...)
 	to.set(laneUnsent, float64(l.Unsent), of...)

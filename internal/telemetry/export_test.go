@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"millrace/pipeline/measure"
+	"millrace/pipeline/merge"
 )
 
 // measured returns a process that has measured something of every kind.
@@ -32,6 +33,7 @@ func measured() *measure.Process {
 func TestMeasuresAreObserved(t *testing.T) {
 	r := newRegistry(t)
 	r.ObserveMeasures(measured())
+	r.ObserveMergeCache(func() merge.CacheStats { return merge.CacheStats{Bytes: 7, Limit: 8, Hits: 9, Misses: 10} })
 	got := gathered(t, r)
 	for name, want := range map[string]float64{
 		"millrace_event_to_readable_seconds pipeline=orders":                     5,
@@ -46,6 +48,10 @@ func TestMeasuresAreObserved(t *testing.T) {
 		"millrace_windows_final_total pipeline=orders":                           1,
 		"millrace_revisions_total pipeline=orders reason=watermark":              1,
 		"millrace_published_rows_total pipeline=orders":                          4,
+		"millrace_merge_cache_bytes":                                             7,
+		"millrace_merge_cache_limit_bytes":                                       8,
+		"millrace_merged_slices_total source=cache":                              9,
+		"millrace_merged_slices_total source=lanes":                              10,
 	} {
 		require.Contains(t, got, name)
 		require.Equal(t, want, got[name], name)

@@ -8,7 +8,7 @@ import (
 
 // adviseGo recommends what the Go runtime goes by, and where a worker is bound to.
 func adviseGo(m *Measured, now Now) []Advice {
-	limit, why := MemoryLimit(m.Machine.MemoryLimit, now.MemoryLimit)
+	limit, why := MemoryLimit(m.Machine.MemoryLimit, now.MemoryLimit, 0)
 	advised := "none"
 	if limit != math.MaxInt64 {
 		advised = Bytes(limit)

@@ -14,16 +14,19 @@ const (
 )
 
 // MemoryLimit is the limit that a worker sets for Go's memory, and how it comes about. allowed is what the process may have, 0 when
-// nothing is known of a limit; states is lane.memory_limit of all hot paths of the process together, 0 for none. The limit is
-// math.MaxInt64 when there is nothing to go by.
-func MemoryLimit(allowed, states int64) (limit int64, why string) {
+// nothing is known of a limit; states is lane.memory_limit of all hot paths of the process together, 0 for none; merged is
+// worker.merge_cache, 0 where no windows overlap. The limit is math.MaxInt64 when there is nothing to go by.
+func MemoryLimit(allowed, states, merged int64) (limit int64, why string) {
 	byGroup := int64(limitShare * float64(allowed))
-	byStates := stateShare*states + baseMemory
+	byStates, and := stateShare*states+merged+baseMemory, ""
+	if merged > 0 {
+		and = fmt.Sprintf(" + %s of worker.merge_cache", Bytes(merged))
+	}
 	switch {
 	case allowed > 0 && (states == 0 || byGroup <= byStates):
 		return byGroup, fmt.Sprintf("%.0f %% of the %s that the control group allows", 100*limitShare, Bytes(allowed))
 	case states > 0:
-		return byStates, fmt.Sprintf("%d x %s of lane.memory_limit + %s", stateShare, Bytes(states), Bytes(baseMemory))
+		return byStates, fmt.Sprintf("%d x %s of lane.memory_limit%s + %s", stateShare, Bytes(states), and, Bytes(baseMemory))
 	}
 	return math.MaxInt64, "nothing limits it"
 }

@@ -92,9 +92,12 @@ func TestAdvice(t *testing.T) {
 }
 
 func TestMemoryLimit(t *testing.T) {
-	limit, why := MemoryLimit(0, 0)
+	limit, why := MemoryLimit(0, 0, 1<<30)
 	require.Equal(t, int64(math.MaxInt64), limit)
 	require.Equal(t, "nothing limits it", why)
+	limit, why = MemoryLimit(0, 512<<20, 2<<30)
+	require.Equal(t, int64(3328<<20), limit, "what the cache may hold is not taken from the lanes")
+	require.Equal(t, "2 x 512MiB of lane.memory_limit + 2GiB of worker.merge_cache + 256MiB", why)
 	require.Equal(t, "1.5KiB", Bytes(1536))
 	require.Equal(t, "12B", Bytes(12))
 }

@@ -63,7 +63,7 @@ func BenchmarkAdd(b *testing.B) {
 				t.Row(each[i : i+benchKey])
 			}
 			t.MarkAllDirty()
-			t.ClearDirty()
+			t.BeginEpoch(t.epoch + 1)
 			ev := flight(-9, "SAV")
 			b.ReportAllocs()
 			i := int64(0)
@@ -87,7 +87,7 @@ func BenchmarkAddHinted(b *testing.B) {
 					t.Row(each[i : i+benchKey])
 				}
 				t.MarkAllDirty()
-				t.ClearDirty()
+				t.BeginEpoch(t.epoch + 1)
 				ev := flight(-9, "SAV")
 				hashes := make([]uint64, group)
 				b.ReportAllocs()

@@ -48,7 +48,10 @@ func (t *Table) AppendEntry(dst []byte, row uint32, snapshotOffset int64) []byte
 // AppendMerged appends the entry of a row that lanes were merged into. Its stamp is 0: offsets of different lanes say nothing
 // together. The order of lanes, by which events of one time are told apart, is lost, so such an entry is to be merged only
 // with those of other times.
-func (t *Table) AppendMerged(dst []byte, row uint32) []byte {
+func (t *Table) AppendMerged(dst []byte, row uint32) []byte { return t.AppendUnstamped(dst, row) }
+
+// AppendUnstamped appends the row's entry with the stamp 0: what holds it, such as a state page, says of which offset it is.
+func (t *Table) AppendUnstamped(dst []byte, row uint32) []byte {
 	return t.encodeRow(dst, t.rec(row), 0)
 }
 
@@ -82,23 +85,50 @@ func (t *Table) LoadEntry(key, entry []byte) error {
 	return nil
 }
 
-// MergeEntry adds a partial of the lane with the given rank (topics, then partitions ascending) to the key's row. The
-// same partials merged in the same order give the same bytes. The row's stamp is the highest one merged and means
-// nothing across lanes. Errors wrap ErrEntryVersion or ErrEntryCorrupt and leave the table as it was.
-func (t *Table) MergeEntry(key, entry []byte, lane int32) error {
+// LoadMissing restores the row of a key, whose Hash is given, from an entry that the commit with the number epoch has written; a
+// row that is there stays as it is. So entries of pages are loaded newest page first. Errors wrap ErrEntryVersion or
+// ErrEntryCorrupt, and leave the table of no use.
+func (t *Table) LoadMissing(hash uint64, key, entry []byte, epoch uint64) error {
+	before := t.len
+	row := t.RowOf(hash, key)
+	if t.len == before {
+		return nil
+	}
 	stamp, count, err := t.decode(entry)
 	if err != nil {
 		return err
 	}
-	rec := t.rec(t.Row(key))
+	rec := t.rec(row)
+	putInt(rec[offEpoch:], int64(epoch))
+	putInt(rec[offStamp:], stamp)
+	putInt(rec[offCount:], count)
+	t.merge(rec, 0)
+	return nil
+}
+
+// MergeEntry adds a partial of the lane with the given rank (topics, then partitions ascending) to the key's row. The
+// same partials merged in the same order give the same bytes. The row's stamp is the highest one merged and means
+// nothing across lanes. Errors wrap ErrEntryVersion or ErrEntryCorrupt and leave the table as it was.
+func (t *Table) MergeEntry(key, entry []byte, lane int32) error {
+	_, _, err := t.MergeHashed(Hash(key), key, entry, lane)
+	return err
+}
+
+// MergeHashed is MergeEntry for a key whose Hash is known. It returns the stamp and the number of events of the entry.
+func (t *Table) MergeHashed(hash uint64, key, entry []byte, lane int32) (stamp, count int64, err error) {
+	stamp, count, err = t.decode(entry)
+	if err != nil {
+		return 0, 0, err
+	}
+	rec := t.rec(t.RowOf(hash, key))
 	held := getInt(rec[offCount:])
 	if held > math.MaxInt64-count {
-		return fmt.Errorf("%w: counts add up beyond int64", ErrEntryCorrupt)
+		return 0, 0, fmt.Errorf("%w: counts add up beyond int64", ErrEntryCorrupt)
 	}
 	putInt(rec[offStamp:], max(getInt(rec[offStamp:]), stamp))
 	putInt(rec[offCount:], held+count)
 	t.merge(rec, lane)
-	return nil
+	return stamp, count, nil
 }
 
 // decode checks a whole entry and leaves its columns in t.partials.

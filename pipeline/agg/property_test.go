@@ -62,7 +62,7 @@ func runLane(t *testing.T, r *rand.Rand, l *Layout, events []*occurrence) *store
 		}
 		if share == 100 {
 			s.offset = offset
-			table.ClearDirty()
+			table.BeginEpoch(table.epoch + 1)
 		}
 	}
 	crash := func() int64 {

@@ -25,7 +25,7 @@ type Table struct {
 	keys     arena
 	blocks   blocks // texts of first and last, sums of many limbs
 	dirty    []uint32
-	epoch    uint64    // rows that carry it are in dirty
+	epoch    uint64    // of the commit to come: rows that carry it are in dirty
 	reader   reader    // of the entry being decoded
 	partials []partial // its columns
 }
@@ -40,7 +40,7 @@ func (t *Table) Reset() {
 	t.len = 0
 	t.index.reset()
 	t.keys, t.blocks = arena{}, blocks{}
-	t.ClearDirty()
+	t.BeginEpoch(1)
 }
 
 // Bytes is the memory in use. It changes only by Row, Add, LoadEntry, MergeEntry, MarkAllDirty and Reset.
@@ -178,18 +178,34 @@ func (t *Table) touch(rec []byte, row uint32) {
 	}
 }
 
-// Dirty lists the rows touched since ClearDirty, in the order of their first touch. It is valid until the next change.
+// Dirty lists the rows touched since BeginEpoch, in the order of their first touch. It is valid until the next change.
 func (t *Table) Dirty() []uint32 { return t.dirty }
 
 // MarkAllDirty makes every row dirty.
-func (t *Table) MarkAllDirty() {
+func (t *Table) MarkAllDirty() { t.markFrom(0) }
+
+// MarkNewer makes every row dirty that was touched in an epoch above the given one.
+func (t *Table) MarkNewer(epoch uint64) { t.markFrom(epoch + 1) }
+
+// markFrom makes the rows dirty that were touched in the given epoch or later. It does not ask which rows are dirty already:
+// after a lane has gone back, the table's epoch may be one that rows carry from an earlier life of that number.
+func (t *Table) markFrom(epoch uint64) {
+	t.dirty = t.dirty[:0]
 	for row := range t.len {
-		t.touch(t.rec(row), row)
+		if rec := t.rec(row); uint64(getInt(rec[offEpoch:])) >= epoch {
+			putInt(rec[offEpoch:], int64(t.epoch))
+			t.dirty = append(t.dirty, row)
+		}
 	}
 }
 
-// ClearDirty makes every row clean. It costs the same however many there are.
-func (t *Table) ClearDirty() {
+// BeginEpoch makes every row clean, whatever their number, and names the epoch in which rows are touched from now on: the
+// number of the commit that will hold them. Without MarkNewer or MarkAllDirty after it, it must be above every epoch that
+// a row carries.
+func (t *Table) BeginEpoch(epoch uint64) {
 	t.dirty = t.dirty[:0]
-	t.epoch++
+	t.epoch = epoch
 }
+
+// Epoch is the epoch in which a row was last touched or loaded: the number of the commit that holds it.
+func (t *Table) Epoch(row uint32) uint64 { return uint64(getInt(t.rec(row)[offEpoch:])) }

@@ -21,7 +21,7 @@ func TestStamps(t *testing.T) {
 	table.Add(row, &ev, 9)
 	entry := table.AppendEntry(nil, row, 10)
 	require.Equal(t, int64(10), table.Stamp(row))
-	table.ClearDirty()
+	table.BeginEpoch(table.epoch + 1)
 
 	table.Add(row, &ev, 9)
 	require.Equal(t, int64(2), table.Count(row), "below the stamp: included already")
@@ -44,7 +44,7 @@ func TestDirty(t *testing.T) {
 	add("b")
 	add("a")
 	require.Equal(t, []uint32{0, 1}, table.Dirty())
-	table.ClearDirty()
+	table.BeginEpoch(table.epoch + 1)
 	require.Empty(t, table.Dirty())
 	add("b")
 	require.Equal(t, []uint32{1}, table.Dirty())
@@ -196,7 +196,7 @@ func TestNoAllocations(t *testing.T) {
 			entry = table.AppendEntry(entry[:0], row, at)
 			out = table.AppendValues(out[:0], row)
 		}
-		table.ClearDirty()
+		table.BeginEpoch(table.epoch + 1)
 	}
 	fold()
 	require.Zero(t, testing.AllocsPerRun(50, fold))

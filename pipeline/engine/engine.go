@@ -49,6 +49,9 @@ type Config struct {
 	Measure *measure.Pipeline
 	// Storm is from when on the recovery of new lanes is held back.
 	Storm StormLimit
+	// KeepFields says why lanes whose entries are fields stay so, "" when they may turn to pages because whoever may read them can
+	// read pages. Nil: they may.
+	KeepFields func() string
 	// Tracing follows single records and recoveries. Nil: nothing is traced.
 	Tracing *lane.Tracing
 }
@@ -130,7 +133,7 @@ func (e *Engine) connect(ctx context.Context) (err error) {
 	e.deps = lane.Deps{
 		Store: e.cfg.Store, Side: e.producer, Cluster: e.cluster, Ledger: ledgerReader{e.cluster}, Group: Group(name), Log: e.cfg.Log,
 		Budget: lane.NewBudget(e.cfg.Spec.Lane.MemoryLimit), Desired: lane.NewDesired(), Gate: e.recovery,
-		Wanted: e.cfg.Wanted, Measure: e.cfg.Measure, Tracing: e.cfg.Tracing,
+		Wanted: e.cfg.Wanted, Measure: e.cfg.Measure, Tracing: e.cfg.Tracing, KeepFields: e.cfg.KeepFields,
 		Open: func(cfg source.ReaderConfig) source.Reader {
 			cfg.Cluster = e.cluster
 			reader := &trouble{log: e.cfg.Log, part: fmt.Sprintf("reader of %s/%d", cfg.Topic, cfg.Partition)}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"millrace/pipeline/lane"
+	"millrace/pipeline/page"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
@@ -101,6 +102,15 @@ func (f *fakes) LaneView(ctx context.Context, id store.LaneID, _ string) (store.
 		}
 	}
 	return f.meta(id), nil, nil
+}
+
+func (f *fakes) WholeIndex(ctx context.Context, id store.LaneID, stateID string) (store.LaneIndex, error) {
+	meta, _, err := f.LaneView(ctx, id, stateID)
+	return store.LaneIndex{Meta: meta}, err
+}
+
+func (f *fakes) ReadPages(context.Context, store.LaneID, string, []store.SlicePage, func(int, *page.Page) error) (store.Guard, error) {
+	return store.Guard{}, nil
 }
 
 func (f *fakes) ReadSlice(context.Context, store.LaneID, string, store.SliceID, int, int, func(int, []byte, []byte) error) (store.Guard, error) {

@@ -306,8 +306,8 @@ func ended(a *lane.Acquisition) bool {
 }
 
 // RecoverStep runs a step of a recovery batch for all its lanes, unless somebody has run it, and waits for all that get
-// there. Repeating it gives the same answer. If ctx ends first the lanes go on by themselves. ErrNoBatch: nobody here
-// knows the batch.
+// there. Repeating it gives the same answer, but for where the lanes stand by then. If ctx ends first the lanes go on by
+// themselves. ErrNoBatch: nobody here knows the batch.
 func (e *Engine) RecoverStep(ctx context.Context, batch int64, step string) (report.StepReport, error) {
 	return e.recovery.runStep(ctx, batch, step)
 }

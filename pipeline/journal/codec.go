@@ -7,8 +7,11 @@ import (
 	"millrace/pipeline/store"
 )
 
-// version is the first byte of every record. A newer one is ErrVersion; older ones are read.
-const version = 3
+// version is the first byte of a record that older releases do not read. A newer one is ErrVersion; older ones are read.
+const version = 4
+
+// unpaged is the version of calls without pages, which releases that know no pages read as well.
+const unpaged = 3
 
 // unjumped is the last version whose metas say nothing of records too far in the past, of jumps, and of where the lane began.
 const unjumped = 2
@@ -32,7 +35,12 @@ func appendCall(dst []byte, stateID string, c *store.Call, side []source.SideRec
 	if len(side) > 0 {
 		flags |= flagSide
 	}
-	dst = append(dst, version, flags)
+	paged := c.Format == store.PageFormat
+	written := byte(unpaged)
+	if paged {
+		written = version
+	}
+	dst = append(dst, written, flags)
 	dst = binary.AppendUvarint(dst, uint64(countEntries(c)))
 	dst = appendText(dst, stateID)
 	dst = appendCursor(dst, c.Prev)
@@ -58,11 +66,51 @@ func appendCall(dst []byte, stateID string, c *store.Call, side []source.SideRec
 	for _, p := range c.Purge {
 		dst = appendSlice(dst, p)
 	}
+	if paged {
+		dst = appendPages(dst, c)
+	}
 	if c.Meta != nil {
 		dst = appendMeta(dst, c.Meta)
+		if paged {
+			dst = appendForms(dst, c.Meta.Slices)
+		}
 	}
 	if len(side) > 0 {
 		dst = appendSide(dst, side)
+	}
+	return dst
+}
+
+func appendPages(dst []byte, c *store.Call) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(c.Delete)))
+	for i := range c.Delete {
+		d := &c.Delete[i]
+		dst = appendSlice(dst, d.Slice)
+		dst = binary.AppendUvarint(dst, uint64(d.Hash))
+		dst = binary.AppendUvarint(dst, uint64(len(d.Names)))
+		for _, name := range d.Names {
+			dst = appendText(dst, name)
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(c.Unfield)))
+	for _, slice := range c.Unfield {
+		dst = appendSlice(dst, slice)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(c.Pages)))
+	for i := range c.Pages {
+		p := &c.Pages[i]
+		dst = appendSlice(dst, p.Slice)
+		dst = binary.AppendUvarint(dst, uint64(p.Hash))
+		dst = binary.AppendUvarint(dst, uint64(p.Entries))
+		dst = appendText(dst, p.Name)
+		dst = appendText(dst, p.Value)
+	}
+	return dst
+}
+
+func appendForms(dst []byte, stats []store.SliceStat) []byte {
+	for i := range stats {
+		dst = binary.AppendUvarint(dst, uint64(stats[i].Form()))
 	}
 	return dst
 }
@@ -71,6 +119,9 @@ func countEntries(c *store.Call) int {
 	n := 0
 	for i := range c.Writes {
 		n += len(c.Writes[i].Fields) / 2
+	}
+	for i := range c.Pages {
+		n += c.Pages[i].Entries
 	}
 	return n
 }

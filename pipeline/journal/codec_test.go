@@ -188,8 +188,8 @@ func TestMetaIsComplete(t *testing.T) {
 	}
 	require.Len(t, seen, len(numbers))
 	for typ, fields := range map[reflect.Type]int{
-		reflect.TypeFor[store.Call](): 8, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 20,
-		reflect.TypeFor[store.Counters](): 10, reflect.TypeFor[store.SliceStat](): 5, reflect.TypeFor[store.Basis](): 4,
+		reflect.TypeFor[store.Call](): 12, reflect.TypeFor[store.Write](): 3, reflect.TypeFor[store.MetaUpdate](): 20,
+		reflect.TypeFor[store.Counters](): 10, reflect.TypeFor[store.SliceStat](): 7, reflect.TypeFor[store.Basis](): 4,
 		reflect.TypeFor[store.Seal](): 2, reflect.TypeFor[store.Balance](): 2, reflect.TypeFor[source.SideRecord](): 4,
 	} {
 		require.Equal(t, fields, typ.NumField(), "%s has other fields than the record: raise version", typ)

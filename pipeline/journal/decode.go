@@ -111,6 +111,10 @@ func (b *batch) add(data []byte) (*store.Call, []source.SideRecord, error) {
 	for n := s.count(); n > 0 && !s.bad; n-- {
 		c.Purge = append(c.Purge, s.slice())
 	}
+	if h.version > unpaged {
+		c.Format = store.PageFormat
+		s.pages(&c)
+	}
 	if h.flags&flagMeta != 0 {
 		c.Meta = s.meta()
 		if h.version > unbalanced {
@@ -118,6 +122,9 @@ func (b *batch) add(data []byte) (*store.Call, []source.SideRecord, error) {
 		}
 		if h.version > unjumped {
 			s.jumps(c.Meta)
+		}
+		if h.version > unpaged {
+			s.forms(c.Meta.Slices)
 		}
 	}
 	var side []source.SideRecord
@@ -226,6 +233,43 @@ func (s *scan) meta() *store.MetaUpdate {
 		})
 	}
 	return m
+}
+
+func (s *scan) pages(c *store.Call) {
+	for n := s.count(); n > 0 && !s.bad; n-- {
+		d := store.PageDelete{Slice: s.slice(), Hash: s.pageHash()}
+		for n := s.count(); n > 0 && !s.bad; n-- {
+			d.Names = append(d.Names, s.text())
+		}
+		c.Delete = append(c.Delete, d)
+	}
+	for n := s.count(); n > 0 && !s.bad; n-- {
+		c.Unfield = append(c.Unfield, s.slice())
+	}
+	for n := s.count(); n > 0 && !s.bad; n-- {
+		p := store.PageWrite{Slice: s.slice(), Hash: s.pageHash(), Entries: int(s.uvarint()), Name: s.text(), Value: s.text()}
+		if p.Entries < 0 || p.Entries > len(p.Value) {
+			s.fail()
+		}
+		c.Pages = append(c.Pages, p)
+	}
+}
+
+func (s *scan) pageHash() store.PageHash {
+	h := s.uvarint()
+	if h > store.SpreadHashes {
+		s.fail()
+	}
+	return store.PageHash(h)
+}
+
+func (s *scan) forms(stats []store.SliceStat) {
+	for i := range stats {
+		if !stats[i].SetForm(int64(s.uvarint())) {
+			s.fail()
+			return
+		}
+	}
 }
 
 func (s *scan) balance(m *store.MetaUpdate) {

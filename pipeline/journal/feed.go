@@ -154,6 +154,7 @@ type Drained struct {
 	Tally
 	First int64             // offset that the first commit covers, -1 without one
 	Meta  *store.MetaUpdate // of the last commit, nil without one
+	Seq   int64             // number of that commit
 }
 
 // apply brings the batch to Redis: before each call with side records these, after everything before is acknowledged. What
@@ -202,14 +203,15 @@ func (f *feed) settle(n int, done *Drained) {
 	f.j.mu.Lock()
 	defer f.j.mu.Unlock()
 	for range n {
-		r, meta := &b.recs[b.from], b.calls[b.from].Meta
+		r, call := &b.recs[b.from], &b.calls[b.from]
+		meta := call.Meta
 		f.s.settle(f.c, r)
 		done.add(r.tally)
 		if meta != nil {
 			if done.Meta == nil {
 				done.First = meta.Offset
 			}
-			done.Meta = meta
+			done.Meta, done.Seq = meta, call.Next.Seq
 		}
 		b.from++
 	}

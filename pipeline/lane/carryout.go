@@ -107,9 +107,11 @@ func Rebuild(ctx context.Context, st Store, p *fold.Program, id store.LaneID, ow
 	return rewriteLane(ctx, st, p, id, owner, fold.Rebuilding(r, ends, era, false))
 }
 
-// rewriteLane replaces a lane's meta, and drops all its slices if fn says so.
+// rewriteLane replaces a lane's meta, and drops all its slices if fn says so. Pages of a commit that never ended go, or they would
+// count from this one on.
 func rewriteLane(ctx context.Context, st Store, p *fold.Program, id store.LaneID, owner store.Token, fn fold.Rewriting) (store.Meta, error) {
-	meta, stats, err := st.LaneView(ctx, id, p.StateID)
+	found, err := st.WholeIndex(ctx, id, p.StateID)
+	meta := found.Meta
 	if err != nil {
 		return meta, err
 	}
@@ -118,18 +120,25 @@ func rewriteLane(ctx context.Context, st Store, p *fold.Program, id store.LaneID
 	}
 	next, purge := fold.Rewrite(meta, fn, time.Now().UnixMilli())
 	call := store.Call{Prev: meta.Cursor, Next: meta.Cursor.NextCommit(), Buckets: p.Spec.Lane.Buckets, Meta: &next}
+	if meta.Done != store.NoCommit {
+		call.Format = store.PageFormat
+		for i := range found.Slices {
+			x := &found.Slices[i]
+			call.Delete = store.AppendDeletes(call.Delete, x.SliceID, x.Beyond)
+		}
+	}
 	if purge {
-		for _, stat := range stats {
-			call.Purge = append(call.Purge, stat.SliceID)
+		for i := range found.Slices {
+			call.Purge = append(call.Purge, found.Slices[i].SliceID)
 		}
 	}
 	if _, err := st.Apply(ctx, id, p.StateID, owner, []store.Call{call}); err != nil {
 		return meta, err
 	}
-	meta, found, err := st.ReadMeta(ctx, id)
+	meta, left, err := st.ReadMeta(ctx, id)
 	switch {
 	case err != nil:
-	case !found || meta.Owner != owner:
+	case !left || meta.Owner != owner:
 		err = store.ErrFenced
 	case meta.Cursor.Less(call.Next):
 		err = store.ErrLostWrites // forgotten already: the decision is still to be carried out

@@ -81,6 +81,16 @@ type Deps struct {
 	// Wanted asks now whether the pipeline still is to run. A lane of which nobody knows anything asks where Redis has no
 	// desired state of the pipeline. Nil: it always is.
 	Wanted func(ctx context.Context) (bool, error)
+	// KeepFields says why lanes whose entries are fields stay so, "" when their next commits may be in pages. It is asked before
+	// every commit. Nil: they may.
+	KeepFields func() string
+}
+
+func (d *Deps) keepFields() string {
+	if d.KeepFields == nil {
+		return ""
+	}
+	return d.KeepFields()
 }
 
 func (d *Deps) route() deliver.Route {

@@ -38,9 +38,13 @@ func (r *loop) verdict(ctx context.Context, err error) inflight.Verdict {
 }
 
 // chainBroken handles the end of the chain of commits. A fenced lane ends; one that alone knows the state takes a new token
-// and writes its whole memory again; anything else that no retry mends parks it.
+// and writes its whole memory again, also when it must go meanwhile; anything else that no retry mends parks it.
 func (r *loop) chainBroken(err error) error {
-	switch r.verdict(r.ctx, err) {
+	v := r.verdict(r.ctx, err)
+	if r.ctx.Err() != nil {
+		return r.leaveBroken(err)
+	}
+	switch v {
 	case inflight.End:
 		return err
 	case inflight.Park:
@@ -48,47 +52,64 @@ func (r *loop) chainBroken(err error) error {
 	}
 	r.deps.Log.Warn("redis forgot acknowledged writes, the lane writes its state again", "lane", r.id.String(), "error", err)
 	for {
-		assigned, askErr := r.claim.StillAssigned(r.ctx)
-		if r.ctx.Err() != nil {
-			return r.ctx.Err()
-		}
-		if askErr == nil && !assigned {
+		assigned, againErr := r.claim.StillAssigned(r.ctx)
+		if againErr == nil && !assigned && r.ctx.Err() == nil {
 			return store.ErrFenced
 		}
-		if askErr == nil {
-			err = r.reseed(r.ctx)
-			if err == nil && r.ended {
+		if againErr == nil && assigned {
+			againErr = r.reseed(r.ctx)
+			if againErr == nil && r.ended {
 				r.parkAgain()
 			}
-			if err == nil || errors.Is(err, store.ErrFenced) {
-				return err
-			}
 			var inc *report.Incident
-			if errors.As(err, &inc) {
-				return err
+			if againErr == nil || errors.Is(againErr, store.ErrFenced) || errors.As(againErr, &inc) {
+				return againErr
 			}
-			askErr = err
 		}
-		r.now.Reason = askErr.Error()
-		r.report()
+		if againErr != nil {
+			r.now.Reason = againErr.Error()
+			r.report()
+		}
 		if !pause(r.ctx, reseedAgain) {
-			return r.ctx.Err()
+			return r.leaveBroken(err)
 		}
 	}
 }
 
-// reseed takes a new token and hands over one commit with everything in it, and the side records of every commit that
+// leaveBroken releases a lane that must go while its chain of commits is broken.
+func (r *loop) leaveBroken(err error) error {
+	ctx, cancel := context.WithTimeout(r.delivery, releaseGrace)
+	defer cancel()
+	if err := r.handOver(ctx, err); err != nil {
+		return err
+	}
+	return r.release()
+}
+
+// handOver writes the state again if nobody knows it but this lane, which must go: its successor would find nothing, or
+// too little. Any other end of the chain of commits is returned.
+func (r *loop) handOver(ctx context.Context, err error) error {
+	if r.verdict(ctx, err) != inflight.Reseed {
+		return err
+	}
+	if againErr := r.reseedForSuccessor(ctx); againErr != nil {
+		return errors.Join(err, againErr)
+	}
+	return nil
+}
+
+// reseed takes a new token and hands over one commit with everything that Redis forgot, and the side records of every commit that
 // was in flight. Those of commits in the journal go out before it.
 func (r *loop) reseed(ctx context.Context) error {
 	r.stopCommitter()
-	meta, stored, err := r.Retake(ctx)
+	found, err := r.Retake(ctx)
 	if err != nil {
 		return err
 	}
-	c := r.commits.Reseed(meta, stored, time.Now())
+	c := r.commits.Reseed(found, time.Now())
 	r.reseeds++
 	r.now.Reseeds, r.now.Owner = r.reseeds, r.token
-	r.HintBack(meta)
+	r.HintBack(found.Meta)
 	r.startCommitter()
 	r.following.handedOver(c.Offset)
 	r.committer.Send(c)
@@ -130,16 +151,12 @@ func (r *loop) release() error {
 			if !ok {
 				return nil
 			}
-			if d.Err != nil && r.verdict(ctx, d.Err) == inflight.Reseed {
-				// Its successor would find nothing, or too little: nobody knows the state but this lane.
-				if err := r.reseedForSuccessor(ctx); err != nil {
-					return errors.Join(d.Err, err)
+			if d.Err != nil {
+				if err := r.handOver(ctx, d.Err); err != nil {
+					return err
 				}
 				r.committer.Hurry()
 				continue
-			}
-			if d.Err != nil {
-				return d.Err
 			}
 			if err := r.delivered(d, ok); err != nil {
 				return err

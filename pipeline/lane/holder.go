@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
@@ -22,9 +23,10 @@ type Holder struct {
 	tp        source.TopicPartition
 	decisions *Decisions
 
-	token    store.Token // "" before this acquisition has taken one
-	previous store.Token // whom it was taken from
-	unproved store.Token // of a meta that this lane has created and not been able to prove or to take back
+	token    store.Token   // "" before this acquisition has taken one
+	tried    []store.Token // that this acquisition has tried to write: Redis may have them, whatever it answered
+	previous store.Token   // whom it was taken from
+	unproved store.Token   // of a meta that this lane has created and not been able to prove or to take back
 	state    *fold.State
 	restored *fold.Restored // what the last restore read
 	loss     error          // why the state in Redis cannot be used, as this acquisition found
@@ -49,7 +51,10 @@ func (h *Holder) Token() store.Token { return h.token }
 func (h *Holder) State() *fold.State { return h.state }
 
 // Begin begins a new acquisition, which will take a new token.
-func (h *Holder) Begin() { h.token = "" }
+func (h *Holder) Begin() { h.token, h.tried = "", nil }
+
+// isOwn reports whether a token may have been written by this acquisition.
+func (h *Holder) isOwn(t store.Token) bool { return t == h.token || slices.Contains(h.tried, t) }
 
 // JumpIncident is the incident of a lane that has refused too many jumps, with what an operator may do; committed is the
 // lane's offset in Redis. It is nil when the lane has not.
@@ -147,6 +152,7 @@ func (h *Holder) writeToken(ctx context.Context) (before store.Token, meta store
 		return "", store.Meta{}, err
 	}
 	token := h.deps.nextToken(read.Owner)
+	h.tried = append(h.tried, token)
 	meta, _, err = h.deps.Store.Acquire(ctx, h.id, h.program.StateID, read.Owner, token)
 	if err != nil {
 		return "", store.Meta{}, err
@@ -199,6 +205,9 @@ func (h *Holder) bringHome(ctx context.Context, meta *store.Meta, res *StepResul
 	res.Journal = &r
 	h.deps.Log.InfoContext(ctx, "lane resumes its journal", "lane", h.id.String(), "outcome", r.Outcome, "chain", r.Chain, "commits", r.Commits,
 		"entries", r.Entries, "bytes", r.Bytes, "to", r.To, "superseded", r.SupersededCommits(), "reason", r.Reason)
+	if r.Calls == 0 {
+		return nil // the meta is what it was
+	}
 	now, _, err := h.deps.Store.ReadMeta(ctx, h.id)
 	if err != nil {
 		return err

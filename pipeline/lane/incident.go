@@ -7,6 +7,7 @@ import (
 
 	"millrace/pipeline/agg"
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/page"
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -102,7 +103,7 @@ func lossKind(err error) string {
 	switch {
 	case errors.Is(err, store.ErrPartialLoss):
 		return report.IncidentStateLost
-	case errors.As(err, &format), errors.Is(err, agg.ErrEntryVersion):
+	case errors.As(err, &format), errors.Is(err, agg.ErrEntryVersion), errors.Is(err, page.ErrNewer):
 		return report.IncidentFormat
 	case errors.As(err, &state):
 		return report.IncidentOtherSpec

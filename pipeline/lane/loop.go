@@ -231,6 +231,7 @@ func (r *loop) tick() {
 func (r *loop) commit(idleAt int64) {
 	before := r.times.lane.Enter(stage.Encode)
 	defer r.times.lane.Enter(before)
+	r.commits.AllowPages(r.deps.keepFields() == "")
 	c := r.commits.Next(inflight.Orders{Gen: r.orders.gen, SpecGen: r.orders.specGen, IdleAt: idleAt}, time.Now())
 	if c != nil {
 		r.following.handedOver(c.Offset)
@@ -333,6 +334,7 @@ func (r *loop) report() {
 	if r.sizes.entries > 0 {
 		s.EntryBytes = float64(r.sizes.bytes) / float64(r.sizes.entries)
 	}
+	r.sayFormat()
 	s.Slices, s.Entries, s.Bytes = r.state.Slices(), r.state.Entries(), r.commits.Bytes()
 	if wm := r.state.Watermark(); wm != none {
 		s.Watermark = &wm

@@ -32,7 +32,7 @@ var losses = map[string]func(redis *miniredis.Miniredis){
 	},
 	"entries": func(redis *miniredis.Miniredis) {
 		for _, key := range redis.Keys() {
-			if strings.HasPrefix(key, laneKeys+"s:") {
+			if strings.HasPrefix(key, laneKeys+"p:") {
 				redis.Del(key)
 				return
 			}

@@ -2,15 +2,18 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"millrace/pipeline/lane/fold"
+	"millrace/pipeline/page"
 	"millrace/pipeline/store"
 )
 
 // entryReader is what a restore needs of the store.
 type entryReader interface {
-	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
+	WholeIndex(ctx context.Context, id store.LaneID, stateID string) (store.LaneIndex, error)
+	ReadPages(ctx context.Context, id store.LaneID, stateID string, pages []store.SlicePage, fn func(i int, p *page.Page) error) (store.Guard, error)
 	ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,
 		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
 	Load(ctx context.Context, id store.LaneID, stateID string, slices []store.SliceID, buckets int,
@@ -25,16 +28,16 @@ const loadFrom = 1 << 14
 // store.ErrLostWrites, and the caller acquires again. With store.ErrPartialLoss comes what is left of a state of which a
 // part is gone: it says where the lane stood, and nothing may go on from it.
 func Restore(ctx context.Context, st entryReader, p *fold.Program, id store.LaneID, owner store.Token) (*fold.State, fold.Restored, error) {
-	meta, stats, err := st.LaneView(ctx, id, p.StateID)
-	if err == nil && meta.Owner != owner {
+	found, err := st.WholeIndex(ctx, id, p.StateID)
+	if err == nil && found.Meta.Owner != owner {
 		err = store.ErrFenced
 	}
 	if err != nil {
 		return nil, fold.Restored{}, fmt.Errorf("restore lane %s: %w", id, err)
 	}
-	loader, err := fold.NewLoader(p, id, meta, stats)
+	loader, err := fold.NewLoader(p, id, found)
 	if err == nil {
-		err = readEntries(ctx, st, p, id, meta, loader)
+		err = readEntries(ctx, st, p, id, found.Meta, loader)
 	}
 	if err != nil {
 		return nil, fold.Restored{}, fmt.Errorf("restore lane %s: %w", id, err)
@@ -44,10 +47,102 @@ func Restore(ctx context.Context, st entryReader, p *fold.Program, id store.Lane
 
 // readEntries reads the entries of all slices that loader wants.
 func readEntries(ctx context.Context, st entryReader, p *fold.Program, id store.LaneID, meta store.Meta, loader *fold.Loader) error {
-	if store.OpenFolded(loader.Slices()) < loadFrom {
-		return readSlices(ctx, st, p, id, meta, loader)
+	folded := int64(0)
+	for _, x := range loader.Slices() {
+		folded += x.Folded
 	}
-	return loadSlices(ctx, st, p, id, meta, loader)
+	switch {
+	case meta.Done != store.NoCommit:
+		return readPages(ctx, st, p, id, meta, loader, folded < loadFrom)
+	case folded < loadFrom:
+		return readSlices(ctx, st, p, id, meta, loader)
+	default:
+		return loadSlices(ctx, st, p, id, meta, loader)
+	}
+}
+
+// pagesAhead is how many pages are read ahead of the one that is being taken in.
+const pagesAhead = 8
+
+// readPages reads the pages of all slices, newest first, and then the fields of those slices that have any.
+func readPages(ctx context.Context, st entryReader, p *fold.Program, id store.LaneID, meta store.Meta, loader *fold.Loader, small bool) error {
+	var pages []store.SlicePage
+	var of []int // slice of each page
+	for i, x := range loader.Slices() {
+		for _, stored := range x.Pages {
+			pages, of = append(pages, store.SlicePage{Slice: x.SliceID, StoredPage: stored}), append(of, i)
+		}
+	}
+	add := func(i int, got *page.Page) error {
+		if err := loader.AddPage(of[i], got); err != nil {
+			return fmt.Errorf("slice %s: page %s: %w", pages[i].Slice, got.Name, err)
+		}
+		return nil
+	}
+	var guard store.Guard
+	var err error
+	if small {
+		guard, err = st.ReadPages(ctx, id, p.StateID, pages, add)
+	} else {
+		guard, err = readAhead(ctx, st, id, p.StateID, pages, add)
+	}
+	switch {
+	case errors.Is(err, store.ErrPageGone):
+		return fmt.Errorf("%w: %w", store.ErrLostWrites, err) // only this owner deletes pages
+	case err == nil:
+		err = unmoved(guard, meta)
+	}
+	if err != nil {
+		return err
+	}
+	for i, x := range loader.Slices() {
+		if x.Paged {
+			continue
+		}
+		guard, err := st.ReadSlice(ctx, id, p.StateID, x.SliceID, 0, p.Spec.Lane.Buckets, func(_ int, key, entry []byte) error {
+			return loader.AddBeneath(i, key, entry)
+		})
+		if err == nil {
+			err = unmoved(guard, meta)
+		}
+		if err != nil {
+			return fmt.Errorf("slice %s: %w", x.SliceID, err)
+		}
+	}
+	return nil
+}
+
+// readAhead is ReadPages that reads the next pages while fn takes the last ones in.
+func readAhead(ctx context.Context, st entryReader, id store.LaneID, stateID string, pages []store.SlicePage,
+	fn func(i int, p *page.Page) error) (store.Guard, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	read := make(chan *page.Page, pagesAhead)
+	defer func() {
+		cancel()
+		for range read { // until the goroutine has ended
+		}
+	}()
+	var guard store.Guard
+	var failed error
+	go func() {
+		defer close(read)
+		guard, failed = st.ReadPages(ctx, id, stateID, pages, func(_ int, p *page.Page) error {
+			select {
+			case read <- p:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	n := 0
+	for got := range read {
+		if err := fn(n, got); err != nil {
+			return store.Guard{}, err
+		}
+		n++
+	}
+	return guard, failed
 }
 
 // readSlices reads one slice after the other.

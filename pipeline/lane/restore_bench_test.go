@@ -22,7 +22,7 @@ var restoreSizes = []struct {
 }{{"slices=60", 60, 1_000_000}, {"slices=2", 2, 1_000_000}}
 
 // stored writes a lane's state to a real server and returns a client of it.
-func stored(tb testing.TB, p *fold.Program, slices, entries int) (redis.UniversalClient, store.Token) {
+func stored(tb testing.TB, p *fold.Program, slices, entries int, pages bool) (redis.UniversalClient, store.Token) {
 	tb.Helper()
 	client := storetest.Client(tb, storetest.StartRedis(tb), false)
 	st := store.New(client)
@@ -36,7 +36,7 @@ func stored(tb testing.TB, p *fold.Program, slices, entries int) (redis.Universa
 		slice := i % int64(slices)
 		s.Fold(batch(eventAt(i, fmt.Sprintf("user-%010d", i), kafkaTime-slice*w, 1)))
 		if i%100_000 == 99_999 || i == int64(entries)-1 {
-			s.Snapshot(c, fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none})
+			s.Snapshot(c, fold.Control{IdleAt: -1, SealBefore: none, DropBefore: none, Pages: pages, DeleteUpTo: s.Cursor().Seq - 1})
 			require.NoError(tb, deliverCommit(ctx, st, &sideLog{}, testLane, p.StateID, meta.Owner, c))
 		}
 	}
@@ -64,41 +64,40 @@ func benchProgram(tb testing.TB) *fold.Program {
 func BenchmarkRestore(b *testing.B) {
 	ctx := context.Background()
 	for _, size := range restoreSizes {
-		p := benchProgram(b)
-		client, owner := stored(b, p, size.slices, size.entries)
-		bytes := int64(0)
-		b.Run(size.name+"/restore", func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				_, sum, err := Restore(ctx, store.New(client), p, testLane, owner)
-				require.NoError(b, err)
-				require.Equal(b, size.entries, sum.Entries)
-				bytes = sum.Bytes
+		for _, pages := range []bool{false, true} {
+			p := benchProgram(b)
+			client, owner := stored(b, p, size.slices, size.entries, pages)
+			bytes := int64(0)
+			name, pattern := size.name+"/fields", "*:s:*"
+			if pages {
+				name, pattern = size.name+"/pages", "*:p:*"
 			}
-			b.SetBytes(bytes)
-		})
-		keys, err := client.Keys(ctx, "*:s:*").Result()
-		require.NoError(b, err)
-		b.Run(size.name+"/hgetall", func(b *testing.B) {
-			for b.Loop() {
-				for _, key := range keys {
-					require.NoError(b, client.HGetAll(ctx, key).Err())
+			b.Run(name+"/restore", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					_, sum, err := Restore(ctx, store.New(client), p, testLane, owner)
+					require.NoError(b, err)
+					require.Equal(b, size.entries, sum.Entries)
+					bytes = sum.Bytes
 				}
+				b.SetBytes(bytes)
+			})
+			keys, err := client.Keys(ctx, pattern).Result()
+			require.NoError(b, err)
+			memory := int64(0)
+			for _, key := range keys {
+				memory += client.MemoryUsage(ctx, key, 0).Val()
 			}
-			b.SetBytes(bytes)
-		})
-		b.Run(size.name+"/hscan", func(b *testing.B) {
-			for b.Loop() {
-				for _, key := range keys {
-					for cursor, first := uint64(0), true; first || cursor != 0; first = false {
-						if _, cursor, err = client.HScan(ctx, key, cursor, "", 8192).Result(); err != nil {
-							b.Fatal(err)
-						}
+			b.Run(name+"/bare", func(b *testing.B) {
+				for b.Loop() {
+					for _, key := range keys {
+						require.NoError(b, client.HGetAll(ctx, key).Err())
 					}
 				}
-			}
-			b.SetBytes(bytes)
-		})
+				b.SetBytes(bytes)
+				b.ReportMetric(float64(memory)/float64(size.entries), "redis-B/entry")
+			})
+		}
 	}
 }
 
@@ -106,7 +105,7 @@ func BenchmarkRestore(b *testing.B) {
 func TestRestoreOfABigState(t *testing.T) {
 	p := benchProgram(t)
 	for _, slices := range []int{1, 7} {
-		client, owner := stored(t, p, slices, 2*loadFrom)
+		client, owner := stored(t, p, slices, 2*loadFrom, false)
 		got, sum, err := Restore(t.Context(), store.New(client), p, testLane, owner)
 		require.NoError(t, err)
 		require.Equal(t, []int{slices, 2 * loadFrom}, []int{sum.Slices, sum.Entries})

@@ -2,22 +2,28 @@ package lane
 
 import (
 	"context"
+	"fmt"
 
 	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 )
 
 // Retake takes a new token for a lane whose memory is whole and which Redis forgot, or a part of it. It returns what Redis
-// has; what cannot be read there is taken away.
-func (h *Holder) Retake(ctx context.Context) (meta store.Meta, stored []store.SliceStat, err error) {
-	_, meta, err = h.writeToken(ctx)
+// has; what cannot be read there is taken away. Where another owner was in between, memory says nothing about what Redis has:
+// that is store.ErrFenced.
+func (h *Holder) Retake(ctx context.Context) (found store.LaneIndex, err error) {
+	before, _, err := h.writeToken(ctx)
+	if err == nil && before != "" && !h.isOwn(before) {
+		return found, fmt.Errorf("lane %s: %w: it was taken from %s", h.id, store.ErrFenced, before)
+	}
 	if err == nil {
-		_, stored, err = h.deps.Store.LaneView(ctx, h.id, h.program.StateID)
+		found, err = h.deps.Store.WholeIndex(ctx, h.id, h.program.StateID)
 	}
 	if lossKind(err) == report.IncidentCorrupt {
-		meta, err = h.clearLane(ctx)
+		found = store.LaneIndex{}
+		found.Meta, err = h.clearLane(ctx)
 	}
-	return meta, stored, lossIncident(err)
+	return found, lossIncident(err)
 }
 
 // clearLane takes what Redis holds of the lane away, because it cannot be read: this lane's memory is whole. Nothing happens when

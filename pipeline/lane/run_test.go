@@ -157,8 +157,15 @@ func startWith(t *testing.T, p *fold.Program, log *fakeLog, st *store.Store, red
 	for _, fn := range change {
 		fn(deps)
 	}
+	b := startLane(t, New(deps, p, log), log, st, redis)
+	b.side = side
+	return b
+}
+
+func startLane(t *testing.T, l *Lane, log *fakeLog, st *store.Store, redis *miniredis.Miniredis) *bench {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &bench{Lane: New(deps, p, log), log: log, store: st, redis: redis, side: side, cancel: cancel, done: make(chan error, 1)}
+	b := &bench{Lane: l, log: log, store: st, redis: redis, cancel: cancel, done: make(chan error, 1)}
 	go func() { b.done <- b.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
@@ -267,6 +274,34 @@ func TestReleaseWritesAStateThatRedisForgot(t *testing.T) {
 	redis.FlushAll()
 	require.NoError(t, b.stop(t))
 	b.requireExact(t, reference(t, log))
+}
+
+// absent is a log whose coordinator does not say whether a lane is still assigned until the lane must go.
+type absent struct {
+	*fakeLog
+	asked chan struct{}
+}
+
+func (a *absent) StillAssigned(ctx context.Context) (bool, error) {
+	close(a.asked)
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+func TestALaneThatMustGoWhileItsChainIsBrokenHandsItsStateOver(t *testing.T) {
+	records := randomLog(rand.New(rand.NewPCG(17, 17)), 500)
+	st, redis := testStore(t)
+	log := &absent{fakeLog: newFakeLog(records), asked: make(chan struct{})}
+	deps := &Deps{
+		Store: st, Side: &sideLog{}, Cluster: log, Open: log.open, Group: "g",
+		Budget: NewBudget(1 << 30), Desired: NewDesired(), Log: quiet,
+	}
+	b := startLane(t, New(deps, mustProgram(t), log), log.fakeLog, st, redis)
+	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 500 })
+	redis.FlushAll()
+	<-log.asked
+	require.NoError(t, b.stop(t))
+	b.requireExact(t, reference(t, records))
 }
 
 func TestRunBlocksWhileRedisIsAwayAndGoesOn(t *testing.T) {

@@ -60,6 +60,10 @@ type Status struct {
 	Restored   *fold.Restored          `json:"restored,omitempty"`    // what the acquisition read
 	CtlGen     int64                   `json:"ctl_gen"`               // desired state this lane follows
 
+	StateFormat int               `json:"state_format,omitempty"` // store.FieldFormat or store.PageFormat, from the first commit on
+	KeepsFields string            `json:"keeps_fields,omitempty"` // why a lane of FieldFormat does not turn to pages
+	Pages       *report.LanePages `json:"pages,omitempty"`        // of a lane of PageFormat
+
 	Journaled      int64 `json:"journaled,omitempty"`       // durable, in Redis or in the journal
 	JournalCommits int64 `json:"journal_commits,omitempty"` // in the journal and not in Redis
 	JournalBytes   int64 `json:"journal_bytes,omitempty"`
@@ -68,6 +72,23 @@ type Status struct {
 	Unsent    int64     `json:"unsent,omitempty"`  // records of a corrupt journal that were lost, with the late and dead-letter records in them
 	UpdatedAt time.Time `json:"updated_at,omitempty"`
 	Times     Times     `json:"-"`
+}
+
+// sayFormat says in which format the lane's state is committed, and why it is not in pages.
+func (r *loop) sayFormat() {
+	s := &r.now
+	if !r.state.InPages() {
+		s.StateFormat, s.KeepsFields, s.Pages = store.FieldFormat, r.deps.keepFields(), nil
+		if s.KeepsFields == "" && r.state.Rereads() {
+			s.KeepsFields = "records that its entries hold already are read again first"
+		}
+		return
+	}
+	p := r.state.Paging()
+	s.StateFormat, s.KeepsFields = store.PageFormat, ""
+	s.Pages = &report.LanePages{
+		Pages: p.Pages, Bytes: p.Bytes, Runs: p.Runs, InFields: p.Beneath, Dirtied: p.Dirtied, Written: p.Written,
+	}
 }
 
 // Lag is how many offsets wait in the log.

@@ -18,39 +18,47 @@ import (
 
 const testMeta = "mr:{orders/orders/0}:meta"
 
-// entryKeyOf is a key of Redis that holds entries of the lane.
-func entryKeyOf(t *testing.T, redis *miniredis.Miniredis) string {
+// Where the entries of the lane stand.
+const (
+	fieldKeys = "mr:{orders/orders/0}:s:"
+	pageKeys  = "mr:{orders/orders/0}:p:"
+)
+
+// spoilValue changes the bytes of an entry in a field, or of a page.
+func spoilValue(t *testing.T, redis *miniredis.Miniredis, prefix string, change func(value []byte)) {
 	t.Helper()
 	for _, key := range redis.Keys() {
-		if strings.HasPrefix(key, "mr:{orders/orders/0}:s:") {
-			return key
+		if strings.HasPrefix(key, prefix) {
+			fields, err := redis.HKeys(key)
+			require.NoError(t, err)
+			value := []byte(redis.HGet(key, fields[0]))
+			change(value)
+			redis.HSet(key, fields[0], string(value))
+			return
 		}
 	}
-	require.Fail(t, "no entries")
-	return ""
+	require.Fail(t, "no entries under "+prefix)
 }
 
-// spoilEntry changes an entry's bytes.
-func spoilEntry(t *testing.T, redis *miniredis.Miniredis, change func(entry []byte)) {
-	t.Helper()
-	key := entryKeyOf(t, redis)
-	fields, err := redis.HKeys(key)
-	require.NoError(t, err)
-	entry := []byte(redis.HGet(key, fields[0]))
-	change(entry)
-	redis.HSet(key, fields[0], string(entry))
-}
+// inFields keeps the entries of a lane in fields.
+func inFields(d *Deps) { d.KeepFields = func() string { return "the test wants it" } }
 
 // ways to make what Redis holds of a lane useless, and what the lane calls that.
 var spoilers = map[string]struct {
 	kind  string
 	spoil func(t *testing.T, redis *miniredis.Miniredis)
 }{
-	"entry corrupt": {report.IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
-		spoilEntry(t, redis, func(entry []byte) { entry[len(entry)-1] |= 0x80 })
+	"entry in a field corrupt": {report.IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
+		spoilValue(t, redis, fieldKeys, func(entry []byte) { entry[len(entry)-1] |= 0x80 })
 	}},
-	"entry of a newer version": {report.IncidentFormat, func(t *testing.T, redis *miniredis.Miniredis) {
-		spoilEntry(t, redis, func(entry []byte) { entry[0] = 99 })
+	"entry in a field of a newer version": {report.IncidentFormat, func(t *testing.T, redis *miniredis.Miniredis) {
+		spoilValue(t, redis, fieldKeys, func(entry []byte) { entry[0] = 99 })
+	}},
+	"page corrupt": {report.IncidentCorrupt, func(t *testing.T, redis *miniredis.Miniredis) {
+		spoilValue(t, redis, pageKeys, func(page []byte) { page[len(page)-1] ^= 1 })
+	}},
+	"page of a newer format": {report.IncidentFormat, func(t *testing.T, redis *miniredis.Miniredis) {
+		spoilValue(t, redis, pageKeys, func(page []byte) { page[0] = store.PageFormat + 1 })
 	}},
 	"cursor unreadable": {report.IncidentCorrupt, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "cursor", "x") }},
 	"offset unreadable": {report.IncidentCorrupt, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "offset", "many") }},
@@ -59,17 +67,19 @@ var spoilers = map[string]struct {
 		require.NoError(t, err)
 		redis.HSet("mr:{orders/orders/0}:folds", slices[0], "many")
 	}},
-	"newer format": {report.IncidentFormat, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "format", "9") }},
+	"newer format": {report.IncidentFormat, func(_ *testing.T, redis *miniredis.Miniredis) {
+		redis.HSet(testMeta, "format", strconv.Itoa(store.PageFormat+1))
+	}},
 	"another spec": {report.IncidentOtherSpec, func(_ *testing.T, redis *miniredis.Miniredis) { redis.HSet(testMeta, "state", "ffffffffffffffff") }},
 }
 
 // ran is a lane that has committed 300 of 400 records and was stopped, with what its group knows.
-func ran(t *testing.T, seed uint64) (log *fakeLog, st *store.Store, redis *miniredis.Miniredis) {
+func ran(t *testing.T, seed uint64, change ...func(*Deps)) (log *fakeLog, st *store.Store, redis *miniredis.Miniredis) {
 	t.Helper()
 	records := randomLog(rand.New(rand.NewPCG(seed, seed)), 400)
 	log = newFakeLog(records[:300])
 	st, redis = testStore(t)
-	b := start(t, log, st, redis)
+	b := start(t, log, st, redis, change...)
 	b.wait(t, "all committed", func(s Status) bool { return s.Committed == 300 })
 	require.NoError(t, b.stop(t))
 	log.hint = source.Committed{Offset: 300, Metadata: b.state.Replay().String()}
@@ -82,7 +92,11 @@ func ran(t *testing.T, seed uint64) (log *fakeLog, st *store.Store, redis *minir
 func TestOperatorRebuildsAStateThatIsOfNoUse(t *testing.T) {
 	for name, c := range spoilers {
 		t.Run(name, func(t *testing.T) {
-			log, st, redis := ran(t, 51)
+			var change []func(*Deps)
+			if strings.Contains(name, "field") {
+				change = append(change, inFields)
+			}
+			log, st, redis := ran(t, 51, change...)
 			c.spoil(t, redis)
 			gate := &fakeGate{}
 			b := start(t, log, st, redis, func(d *Deps) { d.Gate = gate })
@@ -193,9 +207,10 @@ func TestRestartOfAStateThatIsOfNoUse(t *testing.T) {
 // A cause that is gone needs no decision that costs anything.
 func TestRetryWhenTheCauseIsGone(t *testing.T) {
 	log, st, redis := ran(t, 54)
+	format := redis.HGet(testMeta, "format")
 	redis.HSet(testMeta, "format", "9")
 	b := startLost(t, log, st, redis)
-	redis.HSet(testMeta, "format", "1")
+	redis.HSet(testMeta, "format", format)
 	inc := b.Status().Incident
 	require.NoError(t, b.Decide(inc.ID, report.ChoiceRetry, "me"))
 	b.wait(t, "all committed", func(s Status) bool { return s.State == StateRunning && s.Committed == 400 })

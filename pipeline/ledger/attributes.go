@@ -54,6 +54,13 @@ type archiveJSON struct {
 	At     string `json:"at"`
 }
 
+// View names the content in Redis that a row belongs to: the whole revision that its pages stand under, and the attempt at
+// publishing that which has written them.
+type View struct {
+	Whole   int    `json:"whole"`
+	Attempt string `json:"attempt"`
+}
+
 // attributesJSON is what rows say that lanes' rows of earlier releases do not.
 type attributesJSON struct {
 	Replay    *ReplayOrigin `json:"replay,omitempty"`
@@ -62,10 +69,14 @@ type attributesJSON struct {
 	ChildLate int64         `json:"child_late,omitempty"`
 	States    *Link         `json:"states,omitempty"`
 	Archive   *archiveJSON  `json:"archive,omitempty"`
+	Changed   int64         `json:"changed,omitempty"`
+	View      *View         `json:"view,omitempty"`
 }
 
 func (r *Row) encodeAttributes() attributesJSON {
-	out := attributesJSON{Replay: r.Replay, Mends: r.Mends, ChildLate: r.ChildLate, States: r.States}
+	out := attributesJSON{
+		Replay: r.Replay, Mends: r.Mends, ChildLate: r.ChildLate, States: r.States, Changed: r.Changed, View: r.View,
+	}
 	for _, c := range r.Children {
 		out.Children = append(out.Children, childJSON{c.Window, window.FormatTime(c.Start), c.Revision, c.Checksum})
 	}
@@ -77,6 +88,7 @@ func (r *Row) encodeAttributes() attributesJSON {
 
 func (r *Row) decodeAttributes(in *attributesJSON) error {
 	r.Replay, r.Mends, r.ChildLate, r.States = in.Replay, in.Mends, in.ChildLate, in.States
+	r.Changed, r.View = in.Changed, in.View
 	for _, c := range in.Children {
 		start, err := window.ParseTime(c.Start)
 		if err != nil {
@@ -110,6 +122,9 @@ func (r *Row) KeepAttributes(earlier *Row) {
 	}
 	if r.Archive == nil {
 		r.Archive = earlier.Archive
+	}
+	if r.View == nil {
+		r.Changed, r.View = earlier.Changed, earlier.View
 	}
 }
 

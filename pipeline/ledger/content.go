@@ -20,6 +20,15 @@ type Content struct {
 	State []byte
 }
 
+// Rows are rows of a revision on their way from where they are merged to where they are published. They are valid during the
+// call that they are passed to.
+type Rows struct {
+	Content []Content
+	Hashes  []uint64 // of the lanes' keys, ascending; without meaning in a content that is not by hash
+	Digests []Digest // of the rows that are not deleted
+	Events  []int64  // in each row; without meaning in a content that is not by hash
+}
+
 // StateRow is one line of the states topic: the mergeable state of one key in one revision of a window. Its key in the topic
 // is that of the result row.
 type StateRow struct {

@@ -64,6 +64,8 @@ type Row struct {
 	Algorithm   string // of the checksum
 	PublishedTo string // result topic, or "" when the pipeline has none
 	Links       []Link // where the rows of the content stand, oldest first; empty in rows of version 1
+	Changed     int64  // rows that the revision published, when these are only what it changed; see Link.Whole
+	View        *View  // what Redis shows of the content; nil in rows of earlier releases
 
 	Replay *ReplayOrigin // nil unless a replay published the revision
 	// Mends names the places where the revision before was lost or wrong although its row may have been right: the ledger row, the

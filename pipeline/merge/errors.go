@@ -11,8 +11,8 @@ import (
 // ErrMoved means that a lane changed owner or went backwards while a window was read. Look again.
 var ErrMoved = errors.New("a lane moved while the window was read")
 
-// AheadError says that a lane is in the middle of a commit: entries of the window are newer than its meta. The next meta
-// ends it.
+// AheadError says that a lane is in the middle of a commit: entries of the window are newer than
+// its meta. The next meta ends it.
 type AheadError struct {
 	Lane  store.LaneID
 	Slice store.SliceID
@@ -25,8 +25,8 @@ func (e *AheadError) Error() string {
 		e.Lane, e.Slice, e.Stamp, e.Meta)
 }
 
-// MissingError says that the entries of a slice do not add up to what the lane folded into it. It is a
-// store.ErrPartialLoss.
+// MissingError says that the entries of a slice do not add up to what the lane folded into it. It
+// is a store.ErrPartialLoss.
 type MissingError struct {
 	Lane            *survey.Lane // as the view had it
 	Slice           store.SliceID
@@ -41,7 +41,8 @@ func (e *MissingError) Error() string {
 // Is makes the error a store.ErrPartialLoss.
 func (e *MissingError) Is(target error) bool { return target == store.ErrPartialLoss }
 
-// CorruptError says that an entry of a slice cannot be read: an agg.ErrEntryCorrupt. A lane that runs has what it should be.
+// CorruptError says that an entry or a page of a slice cannot be read: an agg.ErrEntryCorrupt or
+// store.ErrCorrupt. A lane that runs has what it should be.
 type CorruptError struct {
 	Lane  *survey.Lane // as the view had it
 	Slice store.SliceID

@@ -47,7 +47,7 @@ func (h *Held) sendCertificate(ctx context.Context, c *ledger.Certificate) error
 	if err := h.producer.Begin(); err != nil {
 		return err
 	}
-	if err := h.producer.Send(ctx, records); err != nil {
+	if err := Send(ctx, h.producer, records); err != nil {
 		return err
 	}
 	if err := h.producer.Commit(); err != nil {

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	"millrace/pipeline/view"
 )
 
 // ContentLog is what reading contents needs of Kafka; *source.Cluster is one.
@@ -23,7 +25,10 @@ type ContentLog interface {
 
 // RevisionReader is what reading contents needs of Redis; *store.Store is one.
 type RevisionReader interface {
-	ReadRevision(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) (store.Revision, error)
+	ReadDirectory(ctx context.Context, id store.WindowID, rev int) (store.View, []byte, error)
+	ReadViewFields(ctx context.Context, id store.WindowID, whole int, names []string, fn func(i int, value []byte) error) error
+	// ReadRevision reads a content that an earlier release has written.
+	ReadRevision(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) error
 }
 
 // Contents reads the whole content of a revision from wherever it still stands: from the states topic when the row names
@@ -205,9 +210,9 @@ func (r *Contents) readView(ctx context.Context, row *ledger.Row) (rows []ledger
 		return nil, false, loss{}, nil
 	}
 	id := store.WindowID{Pipeline: row.Pipeline, Window: row.Window, Start: row.Start}
-	_, err = r.State.ReadRevision(ctx, id, row.Revision, func(page []byte) error {
+	err = r.eachViewPage(ctx, id, row.Revision, func(page []byte) error {
 		page = bytes.Clone(page)
-		return eachRow(page, func(c ledger.Content) error {
+		return view.EachRow(page, func(c ledger.Content) error {
 			if !c.Deleted {
 				rows = append(rows, c)
 			}
@@ -227,6 +232,28 @@ func (r *Contents) readView(ctx context.Context, row *ledger.Row) (rows []ledger
 	return rows, true, loss{}, nil
 }
 
+// eachViewPage passes the pages of a revision to fn.
+func (r *Contents) eachViewPage(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) error {
+	shown, text, err := r.State.ReadDirectory(ctx, id, rev)
+	if errors.Is(err, store.ErrNoRevision) {
+		err = r.State.ReadRevision(ctx, id, rev, fn)
+	}
+	if err != nil || text == nil {
+		return err
+	}
+	directory, err := view.ParseDirectory(text)
+	if err != nil {
+		return err
+	}
+	var fields []string
+	for i := range directory.Pages {
+		if directory.Pages[i].Revision > 0 {
+			fields = append(fields, directory.Field(i))
+		}
+	}
+	return r.State.ReadViewFields(ctx, id, shown.Whole, fields, func(_ int, page []byte) error { return fn(page) })
+}
+
 // isContentOf sorts rows and reports whether they are what a ledger row says, and what they add up to.
 func isContentOf(rows []ledger.Content, row *ledger.Row) (*ledger.Checksum, bool) {
 	slices.SortFunc(rows, func(a, b ledger.Content) int { return bytes.Compare(a.Key, b.Key) })
@@ -237,22 +264,38 @@ func isContentOf(rows []ledger.Content, row *ledger.Row) (*ledger.Checksum, bool
 	return sum, sum.Rows() == row.Keys && sum.String() == row.Checksum
 }
 
-// readLinks passes the records of a topic between the first and the last that links name to fn. Without links, as in rows of
+// maxGap is how many records between two spans of a partition are read along with them: another read costs as much.
+const maxGap = 10_000
+
+// spansOf are the spans of all links, by partition and offset, joined where little lies between.
+func spansOf(links []ledger.Link) (spans []ledger.Span) {
+	for _, link := range links {
+		spans = append(spans, link.Partitions...)
+	}
+	slices.SortFunc(spans, func(a, b ledger.Span) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.First, b.First))
+	})
+	n := 0
+	for _, span := range spans {
+		if n > 0 && spans[n-1].Partition == span.Partition && span.First-spans[n-1].Last <= maxGap {
+			spans[n-1].Last = max(spans[n-1].Last, span.Last)
+			continue
+		}
+		spans[n] = span
+		n++
+	}
+	return spans[:n]
+}
+
+// readLinks passes the records of a topic that stand where links say to fn, and some in between. Without links, as in rows of
 // version 1, that is the whole topic.
 func (r *Contents) readLinks(ctx context.Context, topic string, links []ledger.Link, fn func(source.Record) error) error {
-	var all ledger.Link
-	for _, link := range links {
-		for _, span := range link.Partitions {
-			all.Extend(span.Partition, span.First)
-			all.Extend(span.Partition, span.Last)
+	for _, span := range spansOf(links) {
+		if err := r.readSpan(ctx, topic, span, fn); err != nil {
+			return err
 		}
 	}
 	if len(links) > 0 {
-		for _, span := range all.Partitions {
-			if err := r.readSpan(ctx, topic, span, fn); err != nil {
-				return err
-			}
-		}
 		return nil
 	}
 	partitions, err := r.Kafka.Partitions(ctx, topic)

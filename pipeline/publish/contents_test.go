@@ -23,41 +23,32 @@ func withStates(c *publish.Correction, content rows) *publish.Correction {
 }
 
 func TestStatesGoWithTheirRevision(t *testing.T) {
-	for _, frozen := range []bool{false, true} { // frozen: the content is read back from Redis
-		d := newDesk(t)
-		s := d.slot()
-		c := withStates(d.correction(d.publish(s, 1, true, before), "x", after), after)
-		if frozen {
-			d.stopBeforeTransaction()
-			_, err := d.tryCorrect(s, c)
-			require.ErrorIs(t, err, publishtest.ErrInjected)
-			d.kafka.Plan(nil)
-		}
-		d.correct(s, c)
-		row := d.latest(1)
-		require.Equal(t, "states", row.States.TopicID)
-		require.Equal(t, 2, row.States.Revision)
-		require.True(t, row.States.Whole)
-		content, err := d.contents().ReadStates(t.Context(), row)
-		require.NoError(t, err)
-		require.Equal(t, after.without(), asRows(content))
-		for _, c := range content {
-			require.Equal(t, "s"+string(c.Values), string(c.State))
-		}
-
-		// Without the states topic they are still in the view, and the values in the result topic.
-		d.kafka.MakeTopicAgain(ledger.StatesTopic("p"), "again", 2)
-		content, err = d.contents().ReadStates(t.Context(), row)
-		require.NoError(t, err)
-		require.Len(t, content, 3)
-		require.NotEmpty(t, content[0].State)
-		d.redis.FlushAll()
-		_, err = d.contents().ReadStates(t.Context(), row)
-		var gone *publish.GoneError
-		require.ErrorAs(t, err, &gone)
-		require.ErrorContains(t, err, "the topic was made again since: the rows went with the topic before it; Redis does not have it any more")
-		require.Equal(t, after.without(), d.read(row))
+	d := newDesk(t)
+	s := d.slot()
+	d.correct(s, withStates(d.correction(d.publish(s, 1, true, before), "x", after), after))
+	row := d.latest(1)
+	require.Equal(t, "states", row.States.TopicID)
+	require.Equal(t, 2, row.States.Revision)
+	require.True(t, row.States.Whole)
+	content, err := d.contents().ReadStates(t.Context(), row)
+	require.NoError(t, err)
+	require.Equal(t, after.without(), asRows(content))
+	for _, c := range content {
+		require.Equal(t, "s"+string(c.Values), string(c.State))
 	}
+
+	// Without the states topic they are still in the view, and the values in the result topic.
+	d.kafka.MakeTopicAgain(ledger.StatesTopic("p"), "again", 2)
+	content, err = d.contents().ReadStates(t.Context(), row)
+	require.NoError(t, err)
+	require.Len(t, content, 3)
+	require.NotEmpty(t, content[0].State)
+	d.redis.FlushAll()
+	_, err = d.contents().ReadStates(t.Context(), row)
+	var gone *publish.GoneError
+	require.ErrorAs(t, err, &gone)
+	require.ErrorContains(t, err, "the topic was made again since: the rows went with the topic before it; Redis does not have it any more")
+	require.Equal(t, after.without(), d.read(row))
 }
 
 func TestStatesOfSomeKeysAreNotPublished(t *testing.T) {
@@ -137,7 +128,7 @@ func TestContentsWaitForAnOpenTransaction(t *testing.T) {
 	for key := range before { // one in each partition that the window's rows go to
 		held = append(held, publish.Record{Topic: "out", Key: []byte(key), Value: []byte(`{}`)})
 	}
-	require.NoError(t, open.Send(t.Context(), held))
+	require.NoError(t, publish.Send(t.Context(), open, held))
 	row := d.publish(d.slot(), 1, true, before)
 	reader := d.contents()
 	reader.State, reader.Wait = nil, time.Millisecond

@@ -2,10 +2,12 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/page"
 	"millrace/pipeline/traces"
 )
 
@@ -81,24 +83,13 @@ func (h *Held) correct(ctx context.Context, c *Correction) (Corrected, error) {
 	row.Version, row.Algorithm = ledger.RowVersion, ledger.ChecksumAlgorithm
 	row.Revision, row.Final, row.Exact, row.ClosedAt = max(c.BaseRevision, c.Taken)+1, true, true, h.keep.now().UnixMilli()
 	row.Checksum, row.Keys = c.Checksum, c.Keys
-	draft := Draft{Row: &row, Latest: latest, Topics: c.Topics, Again: c.Again}
-	freezing, span := traces.Start(ctx, traces.SpanFreeze)
-	r, err := h.Freeze(freezing, draft, func(emit func(ledger.Content) error) (int64, bool, error) {
-		events, err := emitInOrder(freezing, c, latest, emit)
-		return events, true, err
-	})
-	traces.End(span, err)
+	draft := &Draft{Row: &row, Latest: latest, Topics: c.Topics, Again: c.Again, UnlessSame: true}
+	r, err := h.Publish(ctx, draft, &correctionContent{correction: c, base: latest})
 	if err != nil {
 		return Corrected{}, err
 	}
-	if r.amends {
+	if r.Amends {
 		return Corrected{VerdictUnchanged, latest}, nil
-	}
-	if r.Frozen { // what was frozen by an earlier attempt is kept from now on
-		r.Row.ClosedAt = row.ClosedAt
-	}
-	if err := h.PublishRevision(ctx, r); err != nil {
-		return Corrected{}, err
 	}
 	return Corrected{VerdictPublished, r.Row}, nil
 }
@@ -139,43 +130,51 @@ func (h *Held) judgeBase(c *Correction, latest *ledger.Row) Verdict {
 	return ""
 }
 
-// emitInOrder passes the correction's content on and checks that it is sorted, without a key twice, and adds up.
-func emitInOrder(ctx context.Context, c *Correction, base *ledger.Row, emit func(ledger.Content) error) (int64, error) {
+// correctionContent is the content of a correction. It comes in the order of the keys.
+type correctionContent struct {
+	correction *Correction
+	base       *ledger.Row
+}
+
+func (*correctionContent) ByHash() bool  { return false }
+func (*correctionContent) Bytes() int64  { return 0 }
+func (*correctionContent) Events() int64 { return 0 }
+
+func (*correctionContent) Changed(context.Context, int) ([]uint64, bool, error) {
+	return nil, true, nil
+}
+
+func (*correctionContent) Ranges(context.Context, []page.HashRange, func(*ledger.Rows) error) error {
+	return errors.ErrUnsupported
+}
+
+// Whole checks that the rows are sorted, without a key twice, and add up.
+func (x *correctionContent) Whole(ctx context.Context, emit func(*ledger.Rows) error) (events int64, exact bool, err error) {
+	c := x.correction
 	var sum ledger.Checksum
+	var hasher ledger.Hasher
 	var before []byte
+	rows := &ledger.Rows{Content: make([]ledger.Content, 1), Digests: make([]ledger.Digest, 1)}
 	first := true
-	events, err := c.Content(ctx, base, func(row ledger.Content) error {
+	events, err = c.Content(ctx, x.base, func(row ledger.Content) error {
 		if !first && slices.Compare(before, row.Key) >= 0 {
 			return fmt.Errorf("correct window %s: key %s follows %s", c.Row.ID(), row.Key, before)
 		}
 		first, before = false, append(before[:0], row.Key...)
-		sum.AddContent(row)
-		return emit(row)
+		if rows.Content[0] = row; !row.Deleted {
+			rows.Digests[0] = hasher.Digest(row)
+			sum.AddDigest(rows.Digests[0])
+		}
+		return emit(rows)
 	})
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if c.Checksum != "" && (sum.String() != c.Checksum || sum.Rows() != c.Keys) {
-		return 0, fmt.Errorf("correct window %s: %w: it has %d keys with checksum %s, want %d with %s",
+		return 0, false, fmt.Errorf("correct window %s: %w: it has %d keys with checksum %s, want %d with %s",
 			c.Row.ID(), ErrWrongContent, sum.Rows(), &sum, c.Keys, c.Checksum)
 	}
-	return events, nil
-}
-
-// isSameCorrection reports whether row frozen was frozen for the correction that row now belongs to, with the content that
-// it is to have.
-func isSameCorrection(frozen, now *ledger.Row) bool {
-	if frozen.Reason != now.Reason || frozen.Spec != now.Spec || !slices.Equal(frozen.Children, now.Children) {
-		return false
-	}
-	if frozen.Replay == nil || now.Replay == nil {
-		if frozen.Replay != now.Replay {
-			return false
-		}
-	} else if *frozen.Replay != *now.Replay {
-		return false
-	}
-	return now.Checksum == "" || frozen.Checksum == now.Checksum && frozen.Keys == now.Keys
+	return events, true, nil
 }
 
 // AmendLatest writes the latest row of a window again under the same revision, with what change says of it: where its content
@@ -195,7 +194,7 @@ func (h *Held) AmendLatest(ctx context.Context, id ledger.WindowID, revision int
 	if !change(&row) {
 		return Corrected{VerdictDone, latest}, nil
 	}
-	if err := h.PublishRevision(ctx, &Revision{Row: &row, amends: true}); err != nil {
+	if _, err := h.Say(ctx, &Draft{Row: &row, Latest: latest}); err != nil {
 		return Corrected{}, err
 	}
 	return Corrected{VerdictPublished, &row}, nil

@@ -176,95 +176,56 @@ func TestACorrectionChecksItsContent(t *testing.T) {
 	_, err = d.tryCorrect(s, c)
 	require.ErrorContains(t, err, "key 1 follows 2")
 	require.Equal(t, []string{"r1 watermark"}, d.history(1))
-	require.Equal(t, publish.VerdictPublished, d.correct(s, d.correction(was, "x", after)).Verdict, "what was frozen of it counts for nothing")
+	done := d.correct(s, d.correction(was, "x", after))
+	require.Equal(t, publish.VerdictPublished, done.Verdict, "what was written of it counts for nothing")
 }
 
-// stopBeforeTransaction lets a closer freeze and then die.
-func (d *desk) stopBeforeTransaction() {
-	d.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
-		if s.Name == "begin" {
-			return publishtest.FailBefore
-		}
-		return publishtest.Pass
-	})
-}
-
-// What a correction has frozen is published by the same correction alone, and a correction publishes nothing that a closer has
-// frozen for lanes.
-func TestFrozenContentBelongsToWhoFrozeIt(t *testing.T) {
-	freezeLike := func(replay string, content rows, change func(*publish.Correction)) func(d *desk, was *ledger.Row) {
+// What an attempt has written to Redis that never committed counts for nothing, whoever made it.
+func TestWhatADeadAttemptWroteCountsForNothing(t *testing.T) {
+	replay := func(id string, content rows) func(d *desk, was *ledger.Row) {
 		return func(d *desk, was *ledger.Row) {
-			c := d.correction(was, replay, content)
-			change(c)
-			_, err := d.tryCorrect(d.slot(), c)
+			_, err := d.tryCorrect(d.slot(), d.correction(was, id, content))
 			require.ErrorIs(d.t, err, publishtest.ErrInjected)
 		}
 	}
-	freezeFor := func(replay string, content rows) func(d *desk, was *ledger.Row) {
-		return freezeLike(replay, content, func(*publish.Correction) {})
+	lanes := func(d *desk, _ *ledger.Row) { // as a closer does that has not seen that revision 1 is final
+		require.ErrorIs(d.t, d.slot().Do(func(h *publish.Held) error {
+			draft := d.draft(h, 1, false)
+			require.Equal(d.t, 2, draft.Row.Revision)
+			_, err := h.Publish(d.t.Context(), draft, &content{rows: other.without()})
+			return err
+		}), publishtest.ErrInjected)
 	}
-	sum, _ := after.sum()
-	for name, c := range map[string]struct {
-		freeze func(d *desk, was *ledger.Row)
-		built  int // how often the correction's own content is asked for
-	}{
-		"the same correction":          {freezeFor("x", after), 0},
-		"another replay":               {freezeFor("y", other), 1},
-		"another replay, same content": {freezeFor("y", after), 1},
-		"another diff of the same":     {freezeFor("x", other), 1},
-		"another content of the same":  {freezeLike("x", other, func(c *publish.Correction) { c.Row.Replay.Diff = "d-" + sum }), 1},
-		"counted with another lateness": {freezeLike("x", after, func(c *publish.Correction) {
-			c.Row.Replay.Lateness = ledger.LatenessNone
-		}), 1},
-		"by another spec":                {freezeLike("x", after, func(c *publish.Correction) { c.Row.Spec = "w" }), 1},
-		"to another topic":               {freezeLike("x", after, func(c *publish.Correction) { c.Row.PublishedTo = "" }), 1},
-		"lanes, by an overtaken closer":  {freezeLanes, 1},
-		"nobody":                         {func(*desk, *ledger.Row) {}, 1},
-		"the same, without known sum":    {freezeFor("x", after), 0},
-		"another one, without known sum": {freezeFor("y", other), 1},
+	for name, attempt := range map[string]func(d *desk, was *ledger.Row){
+		"the same correction": replay("x", after),
+		"another replay":      replay("y", other),
+		"lanes":               lanes,
+		"nobody":              func(*desk, *ledger.Row) {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
 			was := d.publish(d.slot(), 1, true, before)
-			d.stopBeforeTransaction()
-			c.freeze(d, was)
+			d.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
+				if s.Name == "begin" {
+					return publishtest.FailBefore
+				}
+				return publishtest.Pass
+			})
+			attempt(d, was)
 			d.kafka.Plan(nil)
 			d.pass(time.Minute)
+			_, shown := d.view(1)
+			require.Equal(t, before, shown)
 
 			correction := d.correction(was, "x", after)
-			if name == "the same, without known sum" || name == "another one, without known sum" {
-				correction.Checksum, correction.Keys = "", 0
-			}
-			built, content := 0, correction.Content
-			correction.Content = func(ctx context.Context, base *ledger.Row, emit func(ledger.Content) error) (int64, error) {
-				built++
-				require.Equal(t, was, base)
-				return content(ctx, base, emit)
-			}
-			done := d.correct(d.slot(), correction)
-			require.Equal(t, publish.VerdictPublished, done.Verdict)
-			require.Equal(t, c.built, built)
+			require.Equal(t, publish.VerdictPublished, d.correct(d.slot(), correction).Verdict)
 			require.Equal(t, after.without(), d.read(d.latest(1)))
 			require.Equal(t, correction.Row.Replay, d.latest(1).Replay)
-			require.Equal(t, d.now.UnixMilli(), d.latest(1).ClosedAt, "retention counts from now")
-			_, content1 := d.view(1)
-			require.Equal(t, after.without(), content1)
+			_, shown = d.view(1)
+			require.Equal(t, after.without(), shown)
 			require.Equal(t, []string{"r1 watermark", "r2 replay"}, d.history(1))
 		})
 	}
-}
-
-// freezeLanes freezes revision 2 as a closer does that has not seen that revision 1 is final.
-func freezeLanes(d *desk, _ *ledger.Row) {
-	d.t.Helper()
-	require.NoError(d.t, d.slot().Do(func(h *publish.Held) error {
-		draft := d.draft(h, 1, false)
-		require.Equal(d.t, 2, draft.Row.Revision)
-		_, err := h.Freeze(d.t.Context(), draft, func(emit func(ledger.Content) error) (int64, bool, error) {
-			return 8, true, other.without().emit(false, emit)
-		})
-		return err
-	}))
 }
 
 // A closer takes over in the middle of a correction, at every request to Kafka and every write to Redis, and the other one goes
@@ -279,7 +240,7 @@ func TestACorrectionIsCarriedOnByAnotherCloser(t *testing.T) {
 	steps := 0
 	d.each(func() { steps++ })
 	d.correct(s, c)
-	require.Greater(t, steps, 9)
+	require.Greater(t, steps, 8)
 	for _, how := range []string{"taken over", "dies before", "dies after"} {
 		for at := range steps {
 			t.Run(fmt.Sprintf("%s %d", how, at), func(t *testing.T) {
@@ -439,11 +400,8 @@ func TestACorrectionOfAnEarlierEdition(t *testing.T) {
 				require.NoError(t, next.Do(func(h *publish.Held) error {
 					draft := d.draft(h, 1, true)
 					draft.Row.Edition = h.Edition()
-					r, err := h.Freeze(t.Context(), draft, func(emit func(ledger.Content) error) (int64, bool, error) {
-						return 7, true, before.emit(false, emit)
-					})
-					require.NoError(t, err)
-					return h.PublishRevision(t.Context(), r)
+					_, err := h.Publish(t.Context(), draft, &content{rows: before})
+					return err
 				}))
 			}
 			require.Equal(t, publish.VerdictMoved, d.correct(frozen, c).Verdict, "although its base looks the same")
@@ -483,4 +441,28 @@ func TestTheLatestRowIsAmended(t *testing.T) {
 	shown, _ := d.view(1)
 	require.Equal(t, &want, shown)
 	require.Equal(t, []string{"r1 watermark", "r2 replay", "r2 replay"}, d.history(1))
+}
+
+// What another closer says of the latest row meanwhile is kept: it has the same number and time.
+func TestWhatAnotherCloserHasSaidOfARowIsKept(t *testing.T) {
+	d := newDesk(t)
+	s, other := d.slot(), d.slot()
+	row := d.publish(s, 1, true, someRows(5))
+	say := func(s *publish.Slot, change func(*ledger.Row) bool) (publish.Corrected, error) {
+		var made publish.Corrected
+		err := s.Do(func(h *publish.Held) (err error) {
+			made, err = h.AmendLatest(t.Context(), row.ID(), 1, row.Checksum, change)
+			return err
+		})
+		return made, err
+	}
+	_, err := say(s, func(r *ledger.Row) bool {
+		made, err := say(other, func(r *ledger.Row) bool { r.Mends = "first"; return true })
+		require.NoError(t, err)
+		require.Equal(t, publish.VerdictPublished, made.Verdict)
+		r.Archive = &ledger.Archive{}
+		return true
+	})
+	require.ErrorIs(t, err, publish.ErrFenced)
+	require.Equal(t, "first", d.latest(1).Mends)
 }

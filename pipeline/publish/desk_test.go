@@ -2,18 +2,23 @@ package publish_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/page"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/spec"
@@ -31,6 +36,7 @@ type desk struct {
 	keep   spec.Retention
 	now    time.Time
 	sink   string // result topic, "" for none
+	plain  bool   // Redis holds plain rows
 }
 
 func newDesk(t testing.TB) *desk {
@@ -55,7 +61,7 @@ func (d *desk) pass(by time.Duration) {
 func (d *desk) slot() *publish.Slot {
 	s := publish.New(publish.Config{
 		Pipeline: "p", Families: []string{"hour"}, Spec: "v", Kafka: d.kafka, State: d.store, Keep: d.keep,
-		Now: func() time.Time { return d.now },
+		Now: func() time.Time { return d.now }, PlainRows: d.plain,
 	})
 	d.t.Cleanup(s.Close)
 	return s
@@ -97,6 +103,21 @@ func (r rows) sum() (checksum string, keys int64) {
 	return sum.String(), sum.Rows()
 }
 
+// change is rows of which some keys of 400 are new, have other values, or are gone, and which those are.
+func (r rows) change(rnd *rand.Rand) (changed rows, touched []string) {
+	changed = maps.Clone(r)
+	for range rnd.IntN(4) + 1 {
+		key := fmt.Sprintf(`{"k":%d}`, rnd.IntN(400))
+		touched = append(touched, key)
+		if rnd.IntN(4) > 0 {
+			changed[key] = fmt.Sprintf(`{"n":%d}`, rnd.IntN(5))
+		} else {
+			delete(changed, key)
+		}
+	}
+	return changed, touched
+}
+
 // without is what a reader finds of the rows.
 func (r rows) without() rows {
 	out := maps.Clone(r)
@@ -112,19 +133,65 @@ func (d *desk) row(n int64, reason string) *ledger.Row {
 	}
 }
 
+// content is a window's content as lanes say it: by the hash of the keys.
+type content struct {
+	rows    rows
+	touched []string // keys that may have changed since the latest revision; nil: all
+	asked   int      // rows that ranges were asked for
+}
+
+func (c *content) ByHash() bool  { return true }
+func (c *content) Bytes() int64  { return int64(len(c.rows)) * 1000 }
+func (c *content) Events() int64 { return int64(len(c.rows)) }
+
+func (c *content) Whole(ctx context.Context, emit func(*ledger.Rows) error) (int64, bool, error) {
+	return c.Events(), true, c.Ranges(ctx, []page.HashRange{{First: 0, Last: math.MaxUint64}}, emit)
+}
+
+func (c *content) Changed(_ context.Context, limit int) (hashes []uint64, all bool, err error) {
+	for _, key := range c.touched {
+		hashes = append(hashes, xxhash.Sum64String(key))
+	}
+	slices.Sort(hashes)
+	return hashes, c.touched == nil || len(hashes) > limit, nil
+}
+
+func (c *content) Ranges(_ context.Context, ranges []page.HashRange, emit func(*ledger.Rows) error) error {
+	keys := slices.SortedFunc(maps.Keys(c.rows), func(a, b string) int {
+		return cmp.Compare(xxhash.Sum64String(a), xxhash.Sum64String(b))
+	})
+	var hasher ledger.Hasher
+	for _, r := range ranges {
+		for _, key := range keys {
+			hash := xxhash.Sum64String(key)
+			if hash < r.First || hash > r.Last {
+				continue
+			}
+			c.asked++
+			row := ledger.Content{Key: []byte(key), Values: []byte(c.rows[key])}
+			err := emit(&ledger.Rows{
+				Content: []ledger.Content{row}, Hashes: []uint64{hash}, Digests: []ledger.Digest{hasher.Digest(row)}, Events: []int64{1},
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // publish publishes a revision of window n as a closer does that lanes ask to.
-func (d *desk) publish(s *publish.Slot, n int64, final bool, content rows) *ledger.Row {
+func (d *desk) publish(s *publish.Slot, n int64, final bool, rows rows) *ledger.Row {
+	d.t.Helper()
+	return d.publishContent(s, n, final, &content{rows: rows})
+}
+
+func (d *desk) publishContent(s *publish.Slot, n int64, final bool, c *content) *ledger.Row {
 	d.t.Helper()
 	var row *ledger.Row
 	require.NoError(d.t, s.Do(func(h *publish.Held) error {
-		draft := d.draft(h, n, final)
-		r, err := h.Freeze(d.t.Context(), draft, func(emit func(ledger.Content) error) (int64, bool, error) {
-			return 7, true, content.emit(false, emit)
-		})
+		r, err := h.Publish(d.t.Context(), d.draft(h, n, final), c)
 		if err != nil {
-			return err
-		}
-		if err := h.PublishRevision(d.t.Context(), r); err != nil {
 			return err
 		}
 		row = r.Row
@@ -133,7 +200,7 @@ func (d *desk) publish(s *publish.Slot, n int64, final bool, content rows) *ledg
 	return row
 }
 
-func (d *desk) draft(h *publish.Held, n int64, final bool) publish.Draft {
+func (d *desk) draft(h *publish.Held, n int64, final bool) *publish.Draft {
 	d.t.Helper()
 	require.NoError(d.t, h.TakeOver(d.t.Context()))
 	row := d.row(n, ledger.ReasonWatermark)
@@ -142,7 +209,7 @@ func (d *desk) draft(h *publish.Held, n int64, final bool) publish.Draft {
 	if row.Final = final; latest != nil {
 		row.Revision, row.Reason = latest.Revision+1, ledger.ReasonLate
 	}
-	return publish.Draft{Row: row, Latest: latest, Topics: publish.TopicIDs{Results: "first", States: "states"}}
+	return &publish.Draft{Row: row, Latest: latest, Topics: publish.TopicIDs{Results: "first", States: "states"}}
 }
 
 // correction is what a replay of the given id would correct of a window.

@@ -128,7 +128,7 @@ func (e *ending) writeBatch(ctx context.Context, producer Producer, batch []Reco
 	if err := producer.Begin(); err != nil {
 		return err
 	}
-	if err := producer.Send(ctx, batch); err != nil {
+	if err := Send(ctx, producer, batch); err != nil {
 		return err
 	}
 	if err := producer.Commit(); err != nil {

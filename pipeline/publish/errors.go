@@ -18,9 +18,6 @@ var (
 
 	// ErrWrongContent means that the content made for a correction is not the one that was approved.
 	ErrWrongContent = errors.New("the content is not the one that was approved")
-
-	// ErrPage means that a page of prepared content cannot be read.
-	ErrPage = errors.New("corrupt page of prepared content")
 )
 
 // SlotError says that a window's slot could not be taken over: Kafka is in trouble, not the window.
@@ -33,6 +30,13 @@ func (e *SlotError) Error() string { return fmt.Sprintf("slot %d: %v", e.Slot, e
 
 func (e *SlotError) Unwrap() error { return e.Err }
 
+// IsOfSlot reports whether err is a *SlotError: whatever else is tried in the slot waits as long for
+// the same answer.
+func IsOfSlot(err error) bool {
+	var slot *SlotError
+	return errors.As(err, &slot)
+}
+
 // RevisionError says that the transaction with a revision failed. Whether it is published shows when the slot is taken
 // over anew.
 type RevisionError struct {
@@ -40,6 +44,10 @@ type RevisionError struct {
 	Start    int64
 	Revision int
 	Err      error
+}
+
+func revisionError(row *ledger.Row, err error) error {
+	return &RevisionError{Window: row.Window, Start: row.Start, Revision: row.Revision, Err: err}
 }
 
 func (e *RevisionError) Error() string {

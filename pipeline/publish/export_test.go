@@ -28,7 +28,8 @@ type emptyState struct {
 	writes []string
 }
 
-func (s *emptyState) Flip(_ context.Context, id store.WindowID, _ store.Version, _ bool, text []byte) error {
+func (s *emptyState) Flip(_ context.Context, id store.WindowID, _ store.Version, _ bool, text []byte, _ store.View,
+	_ []store.ViewField, _ []string, _ *store.Rows) error {
 	var row ledger.Row
 	if err := json.Unmarshal(text, &row); err != nil {
 		return err
@@ -42,12 +43,12 @@ func (s *emptyState) ExpireWindow(_ context.Context, id store.WindowID, _ store.
 	return true, nil
 }
 
-func (s *emptyState) Prepare(_ context.Context, _ store.WindowID, _ int,
-	build func(add func(page []byte) error) ([]byte, error)) (store.Revision, bool, error) {
-	s.writes = append(s.writes, "prepare")
-	_, err := build(func([]byte) error { return nil })
-	return store.Revision{}, true, err
+func (s *emptyState) WriteView(context.Context, store.WindowID, store.Version, store.View, bool, []store.ViewField) error {
+	s.writes = append(s.writes, "write")
+	return nil
 }
+
+func (s *emptyState) DiscardView(context.Context, store.WindowID, store.View) error { return nil }
 
 // NewTestSlot returns slot 0 of the pipeline p.
 func NewTestSlot(kafka Kafka, keep spec.Retention, now func() time.Time) *TestSlot {
@@ -69,7 +70,8 @@ func (t *TestSlot) PublishUnshown(tb testing.TB, n int64, final bool) {
 	tb.Helper()
 	h := &t.s.held
 	require.NoError(tb, h.TakeOver(tb.Context()))
-	require.NoError(tb, h.PublishRevision(tb.Context(), &Revision{Row: t.row(n, final), amends: true}))
+	_, err := h.Say(tb.Context(), &Draft{Row: t.row(n, final)})
+	require.NoError(tb, err)
 }
 
 func (t *TestSlot) row(n int64, final bool) *ledger.Row {
@@ -91,14 +93,13 @@ func (t *TestSlot) Show(tb testing.TB) []string {
 	return t.redis.writes
 }
 
-// Draft is what a closer makes of window n, to be frozen later.
-func (t *TestSlot) Draft(n int64) Draft {
-	return Draft{Row: t.row(n, true), Latest: nil}
-}
+// Draft is what a closer makes of window n, to be published later.
+func (t *TestSlot) Draft(n int64) *Draft { return &Draft{Row: t.row(n, true)} }
 
-// Freeze freezes a draft without content.
-func (t *TestSlot) Freeze(ctx context.Context, d Draft) error {
-	_, err := t.s.held.Freeze(ctx, d, func(func(ledger.Content) error) (int64, bool, error) { return 0, true, nil })
+// PublishDraft publishes a draft without content.
+func (t *TestSlot) PublishDraft(ctx context.Context, d *Draft) error {
+	none := func(context.Context, *ledger.Row, func(ledger.Content) error) (int64, error) { return 0, nil }
+	_, err := t.s.held.Publish(ctx, d, &correctionContent{correction: &Correction{Row: d.Row, Content: none}})
 	return err
 }
 

@@ -105,7 +105,7 @@ func TestAThawedSlotWritesNothingOfAnotherIncarnation(t *testing.T) {
 					next.PublishUnshown(t, 10, true)
 					theirs = next.Show(t)
 					require.Contains(t, theirs, fmt.Sprintf("show 9 of %d", now.UnixMilli()))
-					require.ErrorIs(t, frozen.Freeze(t.Context(), draft), publish.ErrFenced)
+					require.ErrorIs(t, frozen.PublishDraft(t.Context(), draft), publish.ErrFenced)
 				}
 				require.Subset(t, theirs, frozen.Show(t), "at most what the new closer writes, too")
 			})

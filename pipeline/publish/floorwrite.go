@@ -68,7 +68,7 @@ func (h *Held) writeFloors(ctx context.Context, floors []*ledger.Floor,
 	if err := h.producer.Begin(); err != nil {
 		return err
 	}
-	if err := h.producer.Send(ctx, records); err != nil {
+	if err := Send(ctx, h.producer, records); err != nil {
 		return err
 	}
 	if err := h.producer.Commit(); err != nil {

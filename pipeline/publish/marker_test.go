@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 )
 
@@ -19,21 +18,15 @@ func TestARowIsShownWhileItsMarkerIsLate(t *testing.T) {
 	hides, err := d.kafka.Open(t.Context(), 99)
 	require.NoError(t, err)
 	require.NoError(t, hides.Begin())
-	require.NoError(t, hides.Send(t.Context(), []publish.Record{{Topic: "p.ledger", Partition: 0, Value: []byte(`{}`)}}))
+	require.NoError(t, publish.Send(t.Context(), hides, []publish.Record{{Topic: "p.ledger", Partition: 0, Value: []byte(`{}`)}}))
 
 	require.NoError(t, s.Do(func(h *publish.Held) error {
-		r, err := h.Freeze(t.Context(), d.draft(h, 2, true), func(emit func(ledger.Content) error) (int64, bool, error) {
-			return 7, true, other.without().emit(false, emit)
-		})
-		if err != nil {
-			return err
-		}
-		if err := h.PublishRevision(t.Context(), r); err != nil {
+		if _, err := h.Publish(t.Context(), d.draft(h, 2, true), &content{rows: other.without()}); err != nil {
 			return err
 		}
 		d.pass(publish.LedgerTrust + time.Second)
 		return h.ShowRows(t.Context())
 	}))
-	_, content := d.view(2)
-	require.Equal(t, other.without(), content)
+	_, shown := d.view(2)
+	require.Equal(t, other.without(), shown)
 }

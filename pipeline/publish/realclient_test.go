@@ -80,7 +80,7 @@ func TestACorrectionOverARealClient(t *testing.T) {
 	for key := range after {
 		held = append(held, publish.Record{Topic: "out", Key: []byte(key), Value: []byte(`{}`)})
 	}
-	require.NoError(t, open.Send(ctx, held))
+	require.NoError(t, publish.Send(ctx, open, held))
 	requireHidden(t, cluster, held[0])
 	reader := &publish.Contents{Kafka: cluster, Render: renderTest}
 	content, err := reader.Read(ctx, row)

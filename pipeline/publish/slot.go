@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -32,6 +33,12 @@ type Config struct {
 	Archives bool              // contents expire, and rows are given up, only when they are archived
 	Now      func() time.Time  // for what is kept and since when a slot knows of it; what a revision holds never depends on it
 	Measure  *measure.Pipeline // is told what was published; nil: nothing is measured
+
+	// PlainRows says that Redis holds a plain hash of the rows beside the pages of every view.
+	PlainRows bool
+
+	// ViewPage is the size in bytes that pages of views by hash are made for, 0 for the default of 16 KiB.
+	ViewPage int64
 }
 
 // Slot is one partition of a pipeline's ledger with its transactional producer. What it knows of the ledger is the truth
@@ -48,6 +55,7 @@ type Slot struct {
 type Held struct {
 	n         int
 	takeOvers atomic.Int64
+	open      atomic.Pointer[OpenTransaction] // nil: no rows go out as they come
 
 	pipeline string
 	families []string
@@ -59,16 +67,20 @@ type Held struct {
 	keep     retention
 	archives bool
 	measure  *measure.Pipeline
+	viewPage int64
+
+	plainRows bool // Redis holds them beside the pages
 
 	// The mutex of the Slot guards everything below.
 
 	producer    Producer  // nil before the first use and after a failure
+	long        bool      // it is, or is to be, one for a transaction that takes long
 	loaded      bool      // the partition was read
 	next        int64     // position in the partition up to which index holds everything
 	asOf        time.Time // when that was last so
 	index       index
-	pending     map[ledger.WindowID]*ledger.Row // rows that Redis may not show yet
-	doubtful    bool                            // Redis may have forgotten rows that it has shown
+	pending     map[ledger.WindowID]*unshown // rows that Redis may not show yet
+	doubtful    bool                         // Redis may have forgotten rows that it has shown
 	sweep       sweep
 	maintained  time.Time                  // when floors were last looked after
 	keptAtFloor report.Kept                // as of then
@@ -83,9 +95,9 @@ func New(cfg Config) *Slot {
 	return &Slot{held: Held{
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
-		archives: cfg.Archives, measure: cfg.Measure,
+		archives: cfg.Archives, plainRows: cfg.PlainRows, measure: cfg.Measure, viewPage: cmp.Or(cfg.ViewPage, pageBytes),
 		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
-		index: newIndex(), pending: make(map[ledger.WindowID]*ledger.Row),
+		index: newIndex(), pending: make(map[ledger.WindowID]*unshown),
 	}}
 }
 
@@ -186,6 +198,9 @@ func (s *Slot) Forget() {
 	clear(h.pending)
 	h.sweep, h.maintained, h.keptAtFloor = sweep{}, time.Time{}, report.Kept{}
 }
+
+// OpenTransaction is the transaction of a window whose rows go out as they come, nil while there is none. It does not wait for the slot.
+func (s *Slot) OpenTransaction() *OpenTransaction { return s.held.open.Load() }
 
 // Edition is the edition of what is published next.
 func (h *Held) Edition() int { return h.index.edition }

@@ -101,6 +101,13 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 	if err != nil {
 		return fmt.Errorf("expire window %s: %w", id, err)
 	}
+	if shown && left > 0 && h.plainRows {
+		p, _, err := h.state.Published(ctx, h.storeID(id))
+		if err != nil {
+			return fmt.Errorf("read what Redis shows of window %s: %w", id, err)
+		}
+		shown = !h.rowsAmiss(p)
+	}
 	if shown || left <= 0 || !e.final {
 		return nil
 	}
@@ -108,7 +115,7 @@ func (h *Held) alignView(ctx context.Context, id ledger.WindowID) error {
 	if err != nil {
 		return err
 	}
-	return h.showRow(ctx, row)
+	return h.showRow(ctx, &unshown{row: row})
 }
 
 // countKept counts rows and results that are kept now.

@@ -26,7 +26,11 @@ func (h *Held) openProducer(ctx context.Context) error {
 	if h.producer != nil {
 		return nil
 	}
-	producer, err := h.kafka.Open(ctx, h.n)
+	open := h.kafka.Open
+	if h.long {
+		open = h.kafka.OpenLong
+	}
+	producer, err := open(ctx, h.n)
 	if err != nil {
 		return fmt.Errorf("take over slot %d: %w", h.n, err)
 	}
@@ -40,6 +44,7 @@ func (h *Held) openProducer(ctx context.Context) error {
 
 // GiveUpProducer gives the producer up after a failure: TakeOver makes another one and reads the ledger on.
 func (h *Held) GiveUpProducer() {
+	h.long = false
 	if h.producer != nil {
 		_ = h.producer.Close() // it failed before, and the next owner fences whatever it left
 		h.producer = nil
@@ -96,7 +101,7 @@ func (h *Held) readLedgerOn(ctx context.Context) error {
 			last = rec.Row
 			h.index.addRow(rec.Row, r.Offset)
 			if id := rec.Row.ID(); h.pending[id] != nil {
-				h.pending[id] = rec.Row // what waited to be shown is not the latest any more
+				h.pending[id] = &unshown{row: rec.Row} // what waited to be shown is not the latest any more
 			}
 		case rec.Tombstone != nil:
 			h.index.removeRow(*rec.Tombstone)
@@ -123,15 +128,15 @@ func (h *Held) readLedgerOn(ctx context.Context) error {
 	h.next, h.loaded, h.asOf = next, true, began
 	h.index.forgetFlooredRows()
 	if last != nil && h.index.entries[last.ID()] != nil {
-		h.pending[last.ID()] = last
+		h.pending[last.ID()] = &unshown{row: last}
 	}
 	return nil
 }
 
 // dropForeignRows forgets the rows to be shown that a ledger which was read anew does not have: it was made again.
 func (h *Held) dropForeignRows() {
-	for id, row := range h.pending {
-		if e := h.index.entries[id]; e == nil || e.revision != row.Revision || e.closedAt != row.ClosedAt {
+	for id, u := range h.pending {
+		if e := h.index.entries[id]; e == nil || e.revision != u.row.Revision || e.closedAt != u.row.ClosedAt {
 			delete(h.pending, id)
 		}
 	}

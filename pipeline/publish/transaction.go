@@ -3,176 +3,210 @@ package publish
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 
-	"millrace/pipeline/ledger"
 	"millrace/pipeline/measure"
-	"millrace/pipeline/source"
-	"millrace/pipeline/store"
-	"millrace/pipeline/traces"
 )
 
-// sendRecords is how many result records are sent at a time; with their sizes it bounds the memory of a transaction.
-const sendRecords = 1024
-
-// PublishRevision sends the content and the ledger row of a revision in one transaction; the slot was taken over. Whatever
-// goes wrong, a *RevisionError, gives the slot's producer up. What was published is shown by ShowRows.
-//
-// Where the span in ctx is recorded, the records carry its trace context.
-func (h *Held) PublishRevision(ctx context.Context, r *Revision) error {
-	began := h.keep.now()
-	ctx, span := traces.Start(ctx, traces.SpanPublish, traces.Pipeline.String(h.pipeline), traces.Window.String(r.Row.ID().String()),
-		traces.Revision.Int(r.Row.Revision), traces.Final.Bool(r.Row.Final), traces.Keys.Int64(r.Row.Keys))
-	offset, err := h.sendRevision(ctx, r)
-	traces.End(span, err)
+// Publish checks a revision and publishes it in a transaction of its own.
+func (h *Held) Publish(ctx context.Context, d *Draft, content Content) (*Revision, error) {
+	c, err := h.Check(ctx, d, content)
 	if err != nil {
-		h.GiveUpProducer()
-		return &RevisionError{Window: r.Row.Window, Start: r.Row.Start, Revision: r.Row.Revision, Err: err}
+		return nil, err
 	}
-	h.index.addRow(r.Row, offset)
-	h.next, h.asOf = max(h.next, offset+1), began
-	h.pending[r.Row.ID()] = r.Row
-	h.measure.Published(measure.Revision{
-		Reason: r.Row.Reason, Number: r.Row.Revision, Amends: r.amends, Final: r.Row.Final, Rows: r.Row.Keys, Bytes: r.bytes,
-	})
+	h.Commit(ctx, c)
+	return c.Revision()
+}
+
+// Say publishes a row without content.
+func (h *Held) Say(ctx context.Context, d *Draft) (*Revision, error) {
+	c := h.CheckRow(ctx, d)
+	h.Commit(ctx, c)
+	return c.Revision()
+}
+
+// Commit publishes revisions that were checked, in one transaction as far as they wait for one; the
+// slot was taken over. When that fails each goes alone, so that none fails for another's sake. What
+// was published is shown by ShowRows; what failed is told by Revision. All of them are done with
+// afterwards.
+func (h *Held) Commit(ctx context.Context, all ...*Checked) {
+	group := make([]*Checked, 0, len(all))
+	for _, c := range all {
+		if !c.done {
+			group = append(group, c)
+		}
+	}
+	defer discardAll(group...)
+	if len(group) > 1 {
+		group = h.commitTogether(ctx, group)
+	}
+	for i, c := range group {
+		err := h.commitAlone(ctx, c)
+		if c.finish(err); IsOfSlot(err) {
+			finishAll(group[i+1:], err)
+			return
+		}
+	}
+}
+
+// commitTogether publishes revisions in one transaction, and returns those that are to go alone:
+// none, or all but those that another closer has overtaken.
+func (h *Held) commitTogether(ctx context.Context, group []*Checked) []*Checked {
+	ready := make([]*Checked, 0, len(group))
+	for i, c := range group {
+		err := h.confirm(ctx, c)
+		switch {
+		case IsOfSlot(err):
+			finishAll(ready, err)
+			finishAll(group[i:], err)
+			return nil
+		case err != nil:
+			c.finish(err)
+		default:
+			ready = append(ready, c)
+		}
+	}
+	if len(ready) == 0 {
+		return nil
+	}
+	if h.transact(ctx, ready) != nil {
+		h.GiveUpProducer()
+		return ready
+	}
+	finishAll(ready, nil)
 	return nil
 }
 
-// sendRevision is one transaction. It returns the offset of the ledger row.
-func (h *Held) sendRevision(ctx context.Context, r *Revision) (int64, error) {
-	if err := h.producer.Begin(); err != nil {
-		return 0, err
+func finishAll(all []*Checked, err error) {
+	for _, c := range all {
+		c.finish(err)
 	}
-	if !r.amends {
-		if err := h.sendContent(ctx, r); err != nil {
-			return 0, err
-		}
-	}
-	text, err := json.Marshal(r.Row) // where the content stands is known now
-	if err != nil {
-		return 0, err
-	}
-	records := []Record{{Topic: h.topic.Topic, Partition: h.topic.Partition, Key: r.Row.ID().Key(), Value: text, Headers: traceHeaders(ctx)}}
-	if err := h.producer.Send(ctx, records); err != nil {
-		return 0, err
-	}
-	return records[0].Offset, h.producer.Commit()
 }
 
-// sendContent sends one record per row to the result topic, and one per state to the states topic, links the ledger row to
-// them, and checks that the content is what the ledger row says.
-func (h *Held) sendContent(ctx context.Context, r *Revision) error {
-	row := r.Row
-	s := newSending(r, traceHeaders(ctx))
-	sendPage := func(page []byte) error {
-		r.bytes += int64(len(page))
-		err := eachRow(page, func(c ledger.Content) error {
-			s.addRow(c)
-			if len(s.records) < sendRecords {
-				return nil
-			}
-			return s.send(ctx, h.producer)
-		})
+// fencedTries is how often a content that is held is sent while other closers fence this one.
+// Merging it again each time could go on for ever between closers that take as long.
+const fencedTries = 3
+
+func (h *Held) commitAlone(ctx context.Context, c *Checked) (err error) {
+	for range fencedTries {
+		if err := h.confirm(ctx, c); err != nil {
+			return err
+		}
+		if err = h.transact(ctx, []*Checked{c}); err == nil {
+			return nil
+		}
+		h.GiveUpProducer()
+		if !errors.Is(err, ErrFenced) {
+			break
+		}
+	}
+	return revisionError(c.draft.Row, err)
+}
+
+// confirm makes sure that a draft still is what its window lacks when the slot was taken over since
+// it was checked.
+func (h *Held) confirm(ctx context.Context, c *Checked) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if h.producer != nil && c.takeOvers == h.TakeOvers() {
+		return nil
+	}
+	if err := h.takeOverFor(ctx, c.draft); err != nil {
+		return err
+	}
+	c.takeOvers = h.TakeOvers()
+	return nil
+}
+
+// transact publishes revisions whose content is held in one transaction.
+func (h *Held) transact(ctx context.Context, group []*Checked) error {
+	if err := h.producer.Begin(); err != nil {
+		return err
+	}
+	for _, c := range group {
+		if err := c.send(ctx, h.producer); err != nil {
+			return err
+		}
+	}
+	return h.endTransaction(ctx, group)
+}
+
+// endTransaction commits a transaction with the rows of revisions, whose content was sent, and
+// takes them over.
+func (h *Held) endTransaction(ctx context.Context, group []*Checked) error {
+	began := h.keep.now()
+	appended, err := h.producer.Flush(ctx)
+	if err != nil {
+		return err
+	}
+	records := make([]Record, len(group))
+	stand := newStanding(appended)
+	for i, c := range group {
+		if err := c.place(stand); err != nil {
+			return err
+		}
+		row := c.made.Row
+		text, err := json.Marshal(row) // where the content stands is known now
 		if err != nil {
 			return err
 		}
-		return s.send(ctx, h.producer) // the records alias the page
+		records[i] = Record{
+			Topic: h.topic.Topic, Partition: h.topic.Partition, Key: row.ID().Key(), Value: text, Headers: traceHeaders(c.ctx),
+		}
 	}
-	if err := h.eachPage(ctx, r, sendPage); err != nil {
+	if err := Send(ctx, h.producer, records); err != nil {
 		return err
 	}
-	if s.sum.Rows() != row.Keys || s.sum.String() != row.Checksum {
-		return fmt.Errorf("content prepared in Redis has %d keys and checksum %s, its ledger row says %d and %s: %w",
-			s.sum.Rows(), &s.sum, row.Keys, row.Checksum, store.ErrCorrupt)
+	for _, c := range group {
+		c.made.asked = true
 	}
-	if s.stateful > 0 && s.stateful < row.Keys {
-		return fmt.Errorf("content prepared in Redis has %d keys, and states of %d of them: %w", row.Keys, s.stateful, store.ErrCorrupt)
+	if err := h.producer.Commit(); err != nil {
+		return err
 	}
-	row.Links, row.States = nil, nil
-	if row.PublishedTo != "" {
-		row.Links = []ledger.Link{s.results}
+	for i, c := range group {
+		h.takeOverRow(c, records[i].Offset)
 	}
-	if s.stateful > 0 {
-		row.States = &s.states
-	}
+	h.asOf = began
 	return nil
 }
 
-// sending is the content of a revision on its way to Kafka.
-type sending struct {
-	row             *ledger.Row
-	prefix          ledger.ResultPrefix
-	headers         []source.Header
-	statesTopic     string
-	records         []Record
-	sum             ledger.Checksum
-	stateful        int64 // rows with a state
-	results, states ledger.Link
+// takeOverRow takes a published row over into what the slot knows.
+func (h *Held) takeOverRow(c *Checked, offset int64) {
+	row := c.made.Row
+	h.index.addRow(row, offset)
+	h.next = max(h.next, offset+1)
+	u := &unshown{row, c.untold}
+	old := h.pending[row.ID()]
+	if old != nil && u.fields == nil && c.made.Amends && old.row.Revision == row.Revision {
+		u.difference = old.difference // the content is the same, and Redis does not have it yet
+	}
+	h.pending[row.ID()] = u
+	h.measure.Published(measure.Revision{
+		Reason: row.Reason, Number: row.Revision, Amends: c.made.Amends, Final: row.Final, Rows: c.made.rows, Bytes: c.made.bytes,
+	})
 }
 
-// traceHeaders carry the trace context of the span in ctx, if its trace is recorded.
-func traceHeaders(ctx context.Context) []source.Header {
-	if context := traces.Sampled(ctx); context != "" {
-		return []source.Header{{Key: traces.Header, Value: []byte(context)}}
+// takeOverLong takes the slot over anew for a transaction that takes long, if the draft still is
+// what the window lacks. The producer is given up after it.
+func (h *Held) takeOverLong(ctx context.Context, d *Draft) error {
+	h.GiveUpProducer()
+	h.long = true
+	err := h.takeOverFor(ctx, d)
+	if err != nil {
+		h.GiveUpProducer()
 	}
-	return nil
-}
-
-func newSending(r *Revision, more []source.Header) *sending {
-	row := r.Row
-	return &sending{
-		row: row, prefix: ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition),
-		headers:     append([]source.Header{{Key: "mr-window", Value: []byte(row.Window)}}, more...),
-		statesTopic: ledger.StatesTopic(row.Pipeline),
-		records:     make([]Record, 0, min(sendRecords, row.Keys)),
-		results:     ledger.Link{Revision: row.Revision, TopicID: r.topics.Results, Whole: true},
-		states:      ledger.Link{Revision: row.Revision, TopicID: r.topics.States, Whole: true},
-	}
-}
-
-// addRow adds the records of one row. They alias it.
-func (s *sending) addRow(c ledger.Content) {
-	s.sum.AddContent(c)
-	if s.row.PublishedTo != "" {
-		s.records = append(s.records, Record{
-			Topic: s.row.PublishedTo, Key: c.Key, Value: s.prefix.Append(nil, s.row.Revision, c), Headers: s.headers,
-		})
-	}
-	if len(c.State) > 0 && !c.Deleted {
-		s.stateful++
-		s.records = append(s.records, Record{
-			Topic: s.statesTopic, Key: c.Key, Value: s.prefix.AppendState(nil, s.row.Revision, c), Headers: s.headers,
-		})
-	}
-}
-
-// send sends the records that were added, and notes where they stand.
-func (s *sending) send(ctx context.Context, p Producer) error {
-	if len(s.records) == 0 {
-		return nil
-	}
-	err := p.Send(ctx, s.records)
-	for i := range s.records {
-		link := &s.results
-		if s.records[i].Topic == s.statesTopic {
-			link = &s.states
-		}
-		link.Extend(s.records[i].Partition, s.records[i].Offset)
-	}
-	s.records = s.records[:0]
 	return err
 }
 
-// eachPage passes the pages of a revision to fn: from memory, or as Redis has them.
-func (h *Held) eachPage(ctx context.Context, r *Revision, fn func(page []byte) error) error {
-	if r.pages == nil {
-		_, err := h.state.ReadRevision(ctx, h.storeID(r.Row.ID()), r.Row.Revision, fn)
+func (h *Held) takeOverFor(ctx context.Context, d *Draft) error {
+	if err := h.TakeOver(ctx); err != nil {
 		return err
 	}
-	for _, page := range r.pages {
-		if err := fn(page); err != nil {
+	if d.Prove != nil {
+		if err := d.Prove(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return h.checkDraft(d)
 }

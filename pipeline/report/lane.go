@@ -59,7 +59,43 @@ type LaneStatus struct {
 	// RefusesAll says that every record was refused since the lane was acquired; Reason says why.
 	RefusesAll bool `json:"refuses_all,omitempty"`
 
+	// StateFormat is the version of the lane's state: 1 for entries in fields of hashes, 2 for pages. 0: no commit of its owner
+	// has said so. KeepsFields says why one in fields does not turn to pages, Pages what those of a lane in pages add up to.
+	StateFormat int        `json:"state_format,omitempty"`
+	KeepsFields string     `json:"keeps_fields,omitempty"`
+	Pages       *LanePages `json:"pages,omitempty"`
+
 	Times *LaneTimes `json:"times,omitempty"`
+}
+
+// LanePages is what the pages of lanes add up to.
+type LanePages struct {
+	Pages int   `json:"pages"` // that hold the content
+	Bytes int64 `json:"bytes"` // of them
+	Runs  int   `json:"runs"`  // of the slice with the most runs above its last whole one
+	// InFields is how many entries belong to slices of which a part is in fields still: these turn when they change enough.
+	InFields int `json:"in_fields,omitempty"`
+	// Dirtied entries have changed, and Written ones were written for that, since the lane was acquired.
+	Dirtied int64 `json:"entries_dirtied"`
+	Written int64 `json:"entries_written"`
+}
+
+// Amplification is how many entries were written for one that had changed, 0 when none has.
+func (p *LanePages) Amplification() float64 {
+	if p.Dirtied == 0 {
+		return 0
+	}
+	return float64(p.Written) / float64(p.Dirtied)
+}
+
+// Add sums up the pages of several lanes.
+func (p *LanePages) Add(o *LanePages) {
+	p.Pages += o.Pages
+	p.Bytes += o.Bytes
+	p.Runs = max(p.Runs, o.Runs)
+	p.InFields += o.InFields
+	p.Dirtied += o.Dirtied
+	p.Written += o.Written
 }
 
 // Times is where the time of a goroutine went: seconds by stage of its work.

@@ -54,6 +54,15 @@ type Waiting struct {
 	Held      bool       `json:"held,omitempty"`      // for long, while other lanes go on
 }
 
+// OpenTransaction is one that a window's rows go out in as they come. Until it ends, readers of committed records of the result
+// topic see nothing that came after its begin.
+type OpenTransaction struct {
+	Window   WindowRef `json:"window"`
+	Revision int       `json:"revision"`
+	Since    int64     `json:"since_ms"`
+	Rows     int64     `json:"rows"` // so far
+}
+
 // Round is one look of the closer at all windows.
 type Round struct {
 	Closed  []ClosedWindow `json:"closed,omitempty"`

@@ -75,7 +75,7 @@ func (w *world) archivedFile(dir string, start int64) string {
 	return a.File
 }
 
-const forEver = "ledger=52560000 r:1=52560000" // until it is archived
+const forEver = "ledger=52560000 v:1=52560000" // until it is archived
 
 func TestContentsExpireOnlyWhenTheyAreArchived(t *testing.T) {
 	w, dir, clk := newArchivingWorld(t)
@@ -119,7 +119,7 @@ func TestArchivedContentsKeepTheirTime(t *testing.T) {
 	early.now = clk.now.Add(10 * time.Minute)
 	require.Len(t, w.archiveDue(c, &early), 1)
 	require.NotEmpty(t, w.archivedFile(dir, base))
-	require.Equal(t, "ledger=6 r:1=6", w.kept()[0], "it counts from closed_at")
+	require.Equal(t, "ledger=6 v:1=6", w.kept()[0], "it counts from closed_at")
 }
 
 // Rows of windows that are not archived are not given up, however old they are.
@@ -202,7 +202,7 @@ func TestContentsThatAreGone(t *testing.T) {
 	w.finals(c, 2)
 	clk.pass(11 * time.Minute)
 	w.kafka.MakeTopicAgain("orders.windows", "made-again", 3)
-	require.NoError(t, w.redis.Del(w.ctx, fmt.Sprintf("mr:{orders/hourly/%d}:r:1", base)).Err())
+	require.NoError(t, w.redis.Del(w.ctx, fmt.Sprintf("mr:{orders/hourly/%d}:v:1", base)).Err())
 	var gone []result.Carried
 	book := func(done result.Carried) {
 		if done.Gone {

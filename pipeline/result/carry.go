@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
+	pages "millrace/pipeline/view"
 )
 
 // Job is work on windows beside closing them: whoever wants something written into the slots of the ledger asks the closer,
@@ -180,7 +181,7 @@ func (d *Desk) BookFailure(id ledger.WindowID, err error) error {
 // isOfOneWindow reports whether trying again helps as little as it would with another window.
 func isOfOneWindow(err error) bool {
 	var gone *publish.GoneError
-	return errors.As(err, &gone) || errors.Is(err, publish.ErrWrongContent) || errors.Is(err, publish.ErrPage) ||
+	return errors.As(err, &gone) || errors.Is(err, publish.ErrWrongContent) || errors.Is(err, pages.ErrCorrupt) ||
 		errors.Is(err, source.ErrRecordTooLarge) || errors.Is(err, store.ErrCorrupt) || errors.Is(err, ledger.ErrCorrupt) ||
 		errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion)
 }

@@ -9,6 +9,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
+	"millrace/pipeline/report"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/stage"
 	"millrace/pipeline/store"
@@ -67,8 +68,13 @@ func NewCloser(cfg Config) (*Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
 	}
+	workers := 0 // as many as there are processors
+	if cfg.Parallel == 1 {
+		workers = 1
+	}
 	merger, err := merge.New(merge.Config{
-		Spec: cfg.Spec, Plan: plan, Reader: cfg.State, Parallel: cfg.Parallel, ReadAhead: cfg.ReadAhead,
+		Spec: cfg.Spec, Plan: plan, Reader: cfg.State, Parallel: cfg.Parallel, ReadAhead: cfg.ReadAhead, Workers: workers,
+		Cache: cfg.Cache,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("close %s: %w", cfg.Spec.Name, err)
@@ -94,6 +100,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 		c.slots = append(c.slots, publish.New(publish.Config{
 			Slot: n, Pipeline: cfg.Spec.Name, Families: families, Rollups: rollups, Spec: c.version, Kafka: cfg.Kafka, State: cfg.State,
 			Keep: cfg.Spec.Retention, Archives: cfg.Spec.Archive != nil, Now: cfg.Now, Measure: cfg.Measure,
+			ViewPage: cfg.ViewPage, PlainRows: cfg.Spec.Results.PlainRows(),
 		}))
 	}
 	return c, nil
@@ -158,7 +165,13 @@ func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string)
 				return ledger.Row{}, false, err
 			}
 		}
-		o, err := c.closeTask(ctx, &task{ref: ref, view: v, reason: reason}, try > c.cfg.Patience)
+		t := &task{ref: ref, view: v, reason: reason, early: try > c.cfg.Patience}
+		c.inSlot(c.slotOf(ref), func(s *publish.Held) {
+			if c.closeTogether(ctx, s, []*task{t}) == 0 {
+				t.err = ctx.Err()
+			}
+		})
+		o, err := t.outcome, t.err
 		published = published || o.published
 		if (Waits(err) || err == nil && o.stale) && try <= c.cfg.Patience && ctx.Err() == nil {
 			continue
@@ -171,6 +184,24 @@ func (c *Closer) CloseWindow(ctx context.Context, ref window.Ref, reason string)
 			row = *o.row
 		}
 		return row, published, err
+	}
+}
+
+// OpenTransaction is the one that has been open for longest among those that rows go out in as they come, nil without one. It may
+// be called from any goroutine.
+func (c *Closer) OpenTransaction() *report.OpenTransaction {
+	var first *publish.OpenTransaction
+	for _, s := range c.slots {
+		if t := s.OpenTransaction(); t != nil && (first == nil || t.Since.Before(first.Since)) {
+			first = t
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return &report.OpenTransaction{
+		Window: report.WindowRef{Window: first.Window.Window, Start: first.Window.Start}, Revision: first.Revision,
+		Since: first.Since.UnixMilli(), Rows: first.Rows(),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/measure"
+	"millrace/pipeline/merge"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/survey"
 )
@@ -35,8 +36,13 @@ type Config struct {
 	// Parallel is how many windows are closed at a time, at most one per slot, and how many lanes are read at a time.
 	// With 1 everything happens in the calling goroutine, in a fixed order.
 	Parallel int
-	// ReadAhead is how many pages of entries of one window may be under way. With 1 none is read ahead.
+	// ReadAhead is of how many lanes the pages of one window are read at a time. With 1 none is read ahead.
 	ReadAhead int
+	// Cache keeps merged slices for the windows that overlap, of all closers of a process. Nil: every window is merged from the
+	// lanes alone.
+	Cache *merge.Cache
+	// ViewPage is as of publish.Config.
+	ViewPage int64
 	// MaxPerRound bounds the windows one Round closes.
 	MaxPerRound int
 	// Patience is after how many looks a window's first revision goes out although a lane is always in the middle of a

@@ -3,6 +3,7 @@ package result
 import (
 	"context"
 
+	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
@@ -10,10 +11,7 @@ import (
 
 // State is what the closer needs of Redis; *store.Store is one.
 type State interface {
-	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
-	ReadMeta(ctx context.Context, id store.LaneID) (m store.Meta, found bool, err error)
-	ReadSlice(ctx context.Context, id store.LaneID, stateID string, slice store.SliceID, from, to int,
-		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
+	merge.SliceReader
 
 	ReadCtl(ctx context.Context, ids ...store.LaneID) ([]store.Ctl, error)
 	SetSeal(ctx context.Context, id store.LaneID, owner store.Token, before int64) (store.Ctl, error)

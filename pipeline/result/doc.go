@@ -1,5 +1,5 @@
 // Package result closes windows: it looks at the lanes, decides which window lacks a revision and when one is final, has it
-// merged and published, and lets the lanes drop what can no longer change. How a revision is frozen, published and kept is
+// merged and published, and lets the lanes drop what can no longer change. How a revision is published and kept is
 // the business of package publish. It never writes lane state and knows nothing of Temporal.
 //
 // Non-obvious, and the cause of wrong results when forgotten:

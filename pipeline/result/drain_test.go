@@ -77,10 +77,12 @@ func TestDrainNamesTheLaneThatIsNotThere(t *testing.T) {
 	w.sound()
 }
 
+// Entries in fields are read as they are, also in the middle of a commit.
 func TestDrainIsExact(t *testing.T) {
 	w := newWorld(t, hourly, 1)
 	c := w.closer()
 	l := w.lanes[0]
+	l.fields = true
 	l.event("x", 10, 1)
 	l.commit()
 	l.event("x", 11, 1)
@@ -102,6 +104,7 @@ func TestFlushOfABusyLaneIsNotExactAtFirst(t *testing.T) {
 	w := newWorld(t, hourly, 1)
 	c := w.closer()
 	l := w.lanes[0]
+	l.fields = true
 	l.event("x", 10, 1)
 	l.commit()
 	l.event("x", 11, 1)

@@ -85,7 +85,7 @@ func TestEqualInputGivesEqualBytes(t *testing.T) {
 			l.commit()
 		}
 		w.round(w.closer(func(c *result.Config) { c.ReadAhead = 1 + 6*i; c.Parallel = 1 + 3*i }))
-		raw, err := w.redis.HGetAll(w.ctx, "mr:{orders/hourly/"+itoa(base)+"}:r:1").Result()
+		raw, err := w.redis.HGetAll(w.ctx, "mr:{orders/hourly/"+itoa(base)+"}:v:1").Result()
 		require.NoError(t, err)
 		delete(raw, "attempt")
 		pages[i] = fmt.Sprint(raw)

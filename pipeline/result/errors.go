@@ -35,7 +35,7 @@ func (e *BehindError) Error() string {
 // nothing is published before somebody has decided.
 type LossError struct {
 	Lane    store.LaneID
-	Err     error // store.ErrPartialLoss or agg.ErrEntryCorrupt
+	Err     error // store.ErrPartialLoss, store.ErrCorrupt or agg.ErrEntryCorrupt
 	Lasting bool  // rounds have passed, and it is still missing
 }
 
@@ -44,7 +44,7 @@ func (e *LossError) Error() string {
 		return fmt.Sprintf("%v; a running lane writes it again", e.Err)
 	}
 	kind := "state-lost"
-	if errors.Is(e.Err, agg.ErrEntryCorrupt) {
+	if errors.Is(e.Err, agg.ErrEntryCorrupt) || errors.Is(e.Err, store.ErrCorrupt) {
 		kind = "corrupt-state"
 	}
 	return fmt.Sprintf("incident %s: %v; no window is published meanwhile; if the lane is parked decide its incident, "+

@@ -84,15 +84,15 @@ func TestContentsAndViewsOfFinalWindowsExpire(t *testing.T) {
 	clk := w.newClock()
 	c := w.closer(clk.use)
 	w.finals(c, 2)
-	require.Equal(t, map[int64]string{0: "ledger=10 r:1=10", 60: "ledger=10 r:1=10", 120: "ledger=ever r:1=ever"}, w.kept())
+	require.Equal(t, map[int64]string{0: "ledger=10 v:1=10", 60: "ledger=10 v:1=10", 120: "ledger=ever v:1=ever"}, w.kept())
 	w.verifyAt(clk)
 
 	clk.pass(4 * time.Minute)
 	w.round(c)
-	require.Equal(t, "ledger=6 r:1=6", w.kept()[0], "it counts from closed_at, whoever looks and how often")
+	require.Equal(t, "ledger=6 v:1=6", w.kept()[0], "it counts from closed_at, whoever looks and how often")
 	clk.pass(6 * time.Minute)
 	w.round(c)
-	require.Equal(t, map[int64]string{120: "ledger=ever r:1=ever"}, w.kept())
+	require.Equal(t, map[int64]string{120: "ledger=ever v:1=ever"}, w.kept())
 	clk.pass(2 * time.Minute)
 	w.verifyAt(clk)
 }
@@ -115,7 +115,7 @@ func TestExpiryThatWasLostIsFound(t *testing.T) {
 			require.Len(t, kept, 4)
 			for start, names := range kept {
 				if start < 180 {
-					require.Equal(t, "ledger=6 r:1=6", names, start)
+					require.Equal(t, "ledger=6 v:1=6", names, start)
 				}
 			}
 			clk.pass(7 * time.Minute)
@@ -132,11 +132,12 @@ type dying struct {
 	before string
 }
 
-func (d *dying) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
+func (d *dying) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte, view store.View,
+	fields []store.ViewField, gone []string, rows *store.Rows) error {
 	if d.before == "flip" {
 		return storetest.ErrInjected
 	}
-	return d.Store.Flip(ctx, id, v, final, row)
+	return d.Store.Flip(ctx, id, v, final, row, view, fields, gone, rows)
 }
 
 func (d *dying) ExpireWindow(context.Context, store.WindowID, store.Version, time.Duration) (bool, error) {
@@ -215,7 +216,8 @@ func TestExpiredViewsAreNotShownAgain(t *testing.T) {
 	id := store.WindowID{Pipeline: "orders", Window: "hourly", Start: base}
 	next := w.closer(clk.use)
 	w.round(next)
-	require.NoError(t, w.store.Flip(w.ctx, id, store.Version{Edition: 1, Revision: 1}, false, []byte(mustJSON(t, w.ledger()[0]))))
+	require.NoError(t, w.store.Flip(w.ctx, id, store.Version{Edition: 1, Revision: 1}, false, []byte(mustJSON(t, w.ledger()[0])),
+		store.View{}, nil, nil, nil))
 	require.Len(t, w.kept(), 3)
 	clk.pass(59 * time.Minute)
 	w.round(next)

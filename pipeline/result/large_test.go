@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,7 @@ import (
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/result"
+	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 	"millrace/pipeline/store/storetest"
 )
@@ -19,65 +21,77 @@ import (
 // discard is a Kafka that keeps no results, so that what the closer holds is all there is.
 type discard struct {
 	result.Kafka
-	sent    int
-	largest int
-	pages   int
-	peak    uint64
+	sent  int
+	pages int
+
+	mu   sync.Mutex // pages are written beside what is sent
+	peak uint64
 }
 
-// sampling looks at the memory whenever a tenth page is frozen.
+// sampling looks at the memory whenever some more pages are written.
 type sampling struct {
 	result.State
 	d *discard
 }
 
-func (s sampling) Prepare(ctx context.Context, id store.WindowID, rev int,
-	build func(add func(page []byte) error) ([]byte, error)) (store.Revision, bool, error) {
-	return s.State.Prepare(ctx, id, rev, func(add func([]byte) error) ([]byte, error) {
-		return build(func(page []byte) error {
-			if s.d.pages++; s.d.pages%10 == 0 {
-				s.d.sample()
-			}
-			return add(page)
-		})
-	})
+func (s sampling) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool,
+	fields []store.ViewField) error {
+	s.d.pages += len(fields)
+	s.d.sample()
+	return s.State.WriteView(ctx, id, v, view, begin, fields)
 }
 
 func (d *discard) Open(ctx context.Context, slot int) (publish.Producer, error) {
 	p, err := d.Kafka.Open(ctx, slot)
-	return &discarding{p, d}, err
+	return &discarding{p, d, d.sent}, err
+}
+
+func (d *discard) OpenLong(ctx context.Context, slot int) (publish.Producer, error) {
+	return d.Open(ctx, slot)
 }
 
 type discarding struct {
 	publish.Producer
-	d *discard
+	d       *discard
+	flushed int // of d.sent
 }
 
-func (p *discarding) Send(ctx context.Context, records []publish.Record) error {
-	if records[0].Topic != "orders.windows" {
-		return p.Producer.Send(ctx, records)
+func (p *discarding) Append(ctx context.Context, r *publish.Record) error {
+	if r.Topic != "orders.windows" {
+		return p.Producer.Append(ctx, r)
 	}
-	p.d.sent += len(records)
-	p.d.largest = max(p.d.largest, len(records))
-	if p.d.sent%10_000 < len(records) {
+	if p.d.sent++; p.d.sent%10_000 == 0 {
 		p.d.sample()
 	}
 	return nil
 }
 
+func (p *discarding) Flush(ctx context.Context) ([]source.Appended, error) {
+	flushed, err := p.Producer.Flush(ctx)
+	if n := p.d.sent - p.flushed; n > 0 {
+		to := source.TopicPartition{Topic: "orders.windows"}
+		flushed = append(flushed, source.Appended{TopicPartition: to, First: int64(p.flushed), Records: n})
+	}
+	p.flushed = p.d.sent
+	return flushed, err
+}
+
 func (d *discard) sample() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	d.peak = max(d.peak, m.HeapAlloc)
 }
 
-// TestLargeWindowIsClosedInBoundedMemory closes a window of 250,000 keys: some 15 MB of entries make some 20 MB
-// of rows.
+// TestLargeWindowIsClosedInBoundedMemory closes a window of 250,000 keys: some 12 MB of entries make some 20 MB
+// of rows. The pages of runs above a slice's last whole one hold keys of all ranges: they are held, and they are at most half of the
+// slice.
 func TestLargeWindowIsClosedInBoundedMemory(t *testing.T) {
 	const keys = 250_000
 	grown := memoryOfClosing(t, 60, keys, func(i int) string { return fmt.Sprintf("key-%d", i) })
-	require.Less(t, grown, 8.0)
+	require.Less(t, grown, 24.0)
 }
 
 // TestWideWindowIsClosedInBoundedMemory closes a window of few keys that are long: some 80 MB of entries. How many events a
@@ -96,7 +110,7 @@ func memoryOfClosing(t *testing.T, pages, keys int, key func(i int) string) floa
 		"max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 65536").Replace(hourly)
 	w := newWorld(t, text, 1)
 	w.redis = storetest.Client(t, storetest.StartRedis(t), false)
-	w.store = store.New(w.redis)
+	w.store, w.limits = store.New(w.redis), fold.DefaultLimits
 	l := w.newLane(0)
 	for i := range keys {
 		l.event(key(i), float64(i%60), int64(i))
@@ -110,7 +124,7 @@ func memoryOfClosing(t *testing.T, pages, keys int, key func(i int) string) floa
 
 	d := &discard{Kafka: w.kafka}
 	c := w.closer(func(c *result.Config) {
-		c.Kafka, c.State, c.ReadAhead = d, sampling{w.store, d}, result.DefaultReadAhead
+		c.Kafka, c.State, c.ReadAhead, c.ViewPage = d, sampling{w.store, d}, result.DefaultReadAhead, 0
 	})
 	w.lanes = nil
 	d.sample()
@@ -120,19 +134,18 @@ func memoryOfClosing(t *testing.T, pages, keys int, key func(i int) string) floa
 	require.Len(t, r.Closed, 1)
 	require.Equal(t, int64(keys), r.Closed[0].Keys)
 	require.Equal(t, keys, d.sent)
-	require.LessOrEqual(t, d.largest, 1024)
 	require.Greater(t, d.pages, pages)
 	grown := float64(d.peak-before) / (1 << 20)
 	t.Logf("%d pages, memory grew by %.1f MiB", d.pages, grown)
 	return grown
 }
 
-// BenchmarkCloseWindow reads, merges and freezes a window of 10,000 keys in 4 lanes; redis-server runs beside it.
+// BenchmarkCloseWindow reads, merges and publishes a window of 10,000 keys in 4 lanes; redis-server runs beside it.
 func BenchmarkCloseWindow(b *testing.B) {
 	text := strings.Replace(hourly, "lane: {buckets: 4, chunk_fields: 1}", "lane: {buckets: 16, chunk_fields: 512}", 1)
 	w := newWorld(b, text, 4)
 	w.redis = storetest.Client(b, storetest.StartRedis(b), false)
-	w.store = store.New(w.redis)
+	w.store, w.limits = store.New(w.redis), fold.DefaultLimits
 	w.lanes = nil
 	for p := range 4 {
 		w.lanes = append(w.lanes, w.newLane(p))
@@ -143,7 +156,7 @@ func BenchmarkCloseWindow(b *testing.B) {
 		w.lanes[p].commit()
 	}
 	d := &discard{Kafka: w.kafka}
-	c := w.closer(func(c *result.Config) { c.Kafka = d; c.ReadAhead = result.DefaultReadAhead })
+	c := w.closer(func(c *result.Config) { c.Kafka, c.ReadAhead, c.ViewPage = d, result.DefaultReadAhead, 0 })
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {

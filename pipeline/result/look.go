@@ -23,14 +23,24 @@ type view struct {
 	traces     []store.SliceTrace // of records in the lanes' slices, valid after readTraces
 }
 
+// opened is the view under which a window of a slot is merged: the same look, with what the lanes
+// that keep a share of the window in pages have committed since. That is proved for itself, and v
+// for itself.
+func (v *view) opened(lanes *survey.View, slot int) *view {
+	takeOvers := make([]int64, len(v.takeOvers)) // those of other slots may be noted just now, and are of no use here
+	takeOvers[slot] = v.takeOvers[slot]
+	return &view{View: lanes, topics: v.topics, ledgerID: v.ledgerID, takeOvers: takeOvers}
+}
+
 // incarnation tells one life of a pipeline from those before and after it.
 type incarnation struct {
 	ledgerID string
 	edition  int
 }
 
-// begin takes the look that a round, a flush or a drain begins with. A pipeline that was removed and begun anew while the
-// closer was frozen is recognised, and what was remembered of the old one is forgotten. c.turn is held.
+// begin takes the look that a round, a flush or a drain begins with. A pipeline that was removed
+// and begun anew while the closer was frozen is recognised, and what was remembered of the old one
+// is forgotten. c.turn is held.
 func (c *Closer) begin(ctx context.Context) (*view, error) {
 	if now := c.cfg.Now(); now.Sub(c.began) > publish.LedgerTrust {
 		err := parallel.Do(ctx, c.cfg.Parallel, len(c.slots), func(ctx context.Context, i int) error { return c.slots[i].ReadOn(ctx) })
@@ -48,8 +58,9 @@ func (c *Closer) begin(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// recognise notices a pipeline that was removed and begun anew, by the id of its ledger topic, "" when it is not known, and by
-// what the slots have read. What was remembered of the one before is forgotten. c.turn is held.
+// recognise notices a pipeline that was removed and begun anew, by the id of its ledger topic, ""
+// when it is not known, and by what the slots have read. What was remembered of the one before is
+// forgotten. c.turn is held.
 func (c *Closer) recognise(ledgerID string) {
 	if known := c.known.ledgerID; known != "" && ledgerID != "" && known != ledgerID {
 		for _, s := range c.slots {
@@ -81,8 +92,9 @@ func (c *Closer) edition() int {
 	return edition
 }
 
-// prove makes sure that the lanes were still those of the view after the slot was taken over. A removal fences the lanes
-// first and the slots after that, so from then on whatever would make the view wrong fences the slot.
+// prove makes sure that the lanes were still those of the view after the slot was taken over. A
+// removal fences the lanes first and the slots after that, so from then on whatever would make the
+// view wrong fences the slot.
 func (c *Closer) prove(ctx context.Context, s *publish.Held, n int, v *view) error {
 	takeOvers := s.TakeOvers()
 	if v.takeOvers[n] == takeOvers {
@@ -115,8 +127,8 @@ func (c *Closer) look(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// lookAtTopics asks for the ids of the ledger topic and of the topics that contents go to. One that is not there shows when
-// something is published.
+// lookAtTopics asks for the ids of the ledger topic and of the topics that contents go to. One that
+// is not there shows when something is published.
 func (c *Closer) lookAtTopics(ctx context.Context) (ledgerID string, ids publish.TopicIDs) {
 	topic, _ := c.cfg.Kafka.Topic(ctx, ledger.Topic(c.cfg.Spec.Name))
 	ledgerID = topic.ID

@@ -84,16 +84,16 @@ func TestNothingIsPublishedWhileSlicesAreMissing(t *testing.T) {
 	}
 }
 
-// spoil cuts an entry off.
+// spoil cuts the pages of a slice off.
 func (w *world) spoil(pattern string) {
 	w.t.Helper()
 	keys, err := w.redis.Keys(w.ctx, pattern).Result()
 	require.NoError(w.t, err)
 	require.NotEmpty(w.t, keys)
-	entries, err := w.redis.HGetAll(w.ctx, keys[0]).Result()
+	pages, err := w.redis.HGetAll(w.ctx, keys[0]).Result()
 	require.NoError(w.t, err)
-	for key, entry := range entries {
-		require.NoError(w.t, w.redis.HSet(w.ctx, keys[0], key, entry[:len(entry)-1]).Err())
+	for name, page := range pages {
+		require.NoError(w.t, w.redis.HSet(w.ctx, keys[0], name, page[:len(page)-1]).Err())
 	}
 }
 
@@ -103,8 +103,8 @@ var damages = map[string]struct {
 	says     string
 	incident string
 }{
-	"missing": {(*world).unlink, `the entries of slice 3600000:\d+:0 hold [01] events, the lane folded 2`, "incident state-lost"},
-	"spoilt":  {(*world).spoil, `slice 3600000:\d+:0: .*entry is corrupt`, "incident corrupt-state"},
+	"missing": {(*world).unlink, `the entries of slice 3600000:\d+:0 hold 0 events, the lane folded 2`, "incident state-lost"},
+	"spoilt":  {(*world).spoil, `slice 3600000:\d+:0: .*corrupt state page`, "incident corrupt-state"},
 }
 
 // A lane is asked to write entries again that do not add up or cannot be read. It does so once, whoever asks how often.
@@ -113,7 +113,7 @@ func TestDamagedEntriesAreAskedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, c := lossy(t)
 			l := w.lanes[0]
-			d.damage(w, "*orders/orders/0}:s:*:3600000:"+itoa(base)+":*")
+			d.damage(w, "*orders/orders/0}:p:*:3600000:"+itoa(base)+":0*")
 			r := w.round(c)
 			require.Len(t, r.Pending, 1)
 			require.Regexp(t, d.says, r.Pending[0].Problem)
@@ -127,6 +127,7 @@ func TestDamagedEntriesAreAskedFor(t *testing.T) {
 			l.state.Snapshot(commit, control)
 			require.Equal(t, 3, commit.Entries)
 			l.deliver(commit)
+			control.DeleteUpTo = commit.Seq()
 			l.state.Snapshot(commit, control)
 			require.Zero(t, commit.Entries)
 			l.deliver(commit)
@@ -142,7 +143,7 @@ func TestDamagedEntriesBecomeAnIncident(t *testing.T) {
 	for name, d := range damages {
 		t.Run(name, func(t *testing.T) {
 			w, c := lossy(t)
-			d.damage(w, "*orders/orders/0}:s:*:3600000:"+itoa(base)+":*")
+			d.damage(w, "*orders/orders/0}:p:*:3600000:"+itoa(base)+":0*")
 			for range 10 {
 				require.Empty(t, w.round(c).Incidents)
 			}

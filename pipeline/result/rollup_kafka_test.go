@@ -31,7 +31,7 @@ func TestRollupsOverARealClient(t *testing.T) {
 	require.NoError(t, side.Begin())
 	for range 2 { // a commit that is repeated sends its late records again
 		for _, headers := range w.late {
-			require.NoError(t, side.Send(w.ctx, []publish.Record{{Topic: "orders.late", Key: []byte("k"), Value: []byte("v"), Headers: headers}}))
+			require.NoError(t, publish.Send(w.ctx, side, []publish.Record{{Topic: "orders.late", Key: []byte("k"), Value: []byte("v"), Headers: headers}}))
 		}
 	}
 	require.NoError(t, side.Commit())

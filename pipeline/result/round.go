@@ -149,79 +149,96 @@ type done struct {
 	ref   window.Ref
 	err   error
 	again bool // a fresh look may help at once: it waits for a lane, or what was asked for is older than the look
-	took  time.Duration
 }
 
 // closeAll closes windows, those of different slots in parallel. Windows that find a lane in the middle of a commit are
-// tried again under a new look, and so are those of a flush or drain that got what an earlier attempt had frozen; up to
-// looks looks in all, as long as still, which may be nil, finds nothing against it: a lane may have lost writes between
-// two looks.
+// tried again under a new look, up to looks looks in all, as long as still, which may be nil, finds nothing against it: a
+// lane may have lost writes between two looks.
 func (c *Closer) closeAll(ctx context.Context, v *view, refs []window.Ref, reason string, looks int,
 	still func(*view, window.Ref) error) ([]done, error) {
 	results := make([]done, len(refs))
-	todo := make([]int, len(refs))
+	todo := make([]*done, len(refs))
 	for i := range refs {
-		results[i].ref, todo[i] = refs[i], i
+		results[i].ref, todo[i] = refs[i], &results[i]
 	}
-	for look := 1; len(todo) > 0; look++ {
-		if look > 1 {
-			var err error
-			if v, err = c.look(ctx); err != nil {
-				return nil, err
+	for look := 1; ; look++ {
+		slots := make(map[int][]*done)
+		for _, d := range todo {
+			if d.stale = d.stale || look > 1; look > 1 && still != nil { // what rounds remember belongs to the first look
+				if d.err = still(v, d.ref); d.err != nil {
+					d.again = again(d.err)
+					continue
+				}
 			}
-		}
-		slots := make(map[int][]int)
-		for _, i := range todo {
-			n := c.slotOf(refs[i])
-			slots[n] = append(slots[n], i)
+			n := c.slotOf(d.ref)
+			slots[n] = append(slots[n], d)
 		}
 		order := slices.Sorted(maps.Keys(slots))
+		flushes := reason == ledger.ReasonFlush && look == looks
 		err := parallel.Do(ctx, c.cfg.Parallel, len(order), func(ctx context.Context, k int) error {
-			for _, i := range slots[order[k]] {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				d := &results[i]
-				early := c.early[d.ref] >= c.cfg.Patience || reason == ledger.ReasonFlush && look == looks
-				if look > 1 && still != nil {
-					if d.err = still(v, d.ref); d.err != nil {
-						d.again = again(d.err)
-						continue
-					}
-				}
-				began := c.cfg.Now()
-				before := d.outcome
-				d.outcome, d.err = c.closeTask(ctx, &task{ref: d.ref, view: v, reason: reason}, early)
-				d.again = again(d.err) || reason != "" && d.err == nil && d.frozen
-				if d.published = d.published || before.published; d.row == nil {
-					d.row = before.row
-				}
-				if d.at.IsZero() {
-					d.at = before.at
-				}
-				d.took += c.cfg.Now().Sub(began)
-				d.stale = d.stale || look > 1 // what rounds remember belongs to the first look
-				var slot *publish.SlotError
-				if errors.As(d.err, &slot) {
-					for _, j := range slots[order[k]] {
-						if results[j].row == nil {
-							results[j].err = d.err
-						}
-					}
-					return nil
-				}
-			}
-			return nil
+			return c.closeInSlot(ctx, order[k], v, slots[order[k]], reason, flushes)
 		})
 		if err != nil {
 			return nil, err
 		}
-		if look == looks {
-			break
+		todo = slices.DeleteFunc(todo, func(d *done) bool { return !d.again })
+		if look == looks || len(todo) == 0 {
+			return results, nil
 		}
-		todo = slices.DeleteFunc(todo, func(i int) bool { return !results[i].again })
+		if v, err = c.look(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return results, nil
+}
+
+// closeInSlot closes windows of one slot, one after the other or together. flushes lets first revisions be what is there.
+func (c *Closer) closeInSlot(ctx context.Context, slot int, v *view, all []*done, reason string, flushes bool) error {
+	tasks := make([]*task, len(all))
+	for i, d := range all {
+		tasks[i] = &task{ref: d.ref, view: v, reason: reason, early: c.early[d.ref] >= c.cfg.Patience || flushes}
+	}
+	for n := 0; n < len(tasks); {
+		before := n
+		c.inSlot(slot, func(s *publish.Held) { n += c.closeTogether(ctx, s, tasks[n:]) })
+		for i, t := range tasks[before:n] {
+			all[before+i].add(t)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(tasks[before:n], func(t *task) bool { return publish.IsOfSlot(t.err) }); i >= 0 {
+			for _, d := range all {
+				if d.row == nil {
+					d.err = tasks[before+i].err
+				}
+			}
+			return nil
+		}
+		clear(tasks[before:n]) // with their views
+	}
+	return nil
+}
+
+func (c *Closer) inSlot(slot int, fn func(*publish.Held)) {
+	_ = c.slots[slot].Do(func(s *publish.Held) error {
+		fn(s)
+		return nil
+	})
+}
+
+// add adds what became of a window under another look.
+func (d *done) add(t *task) {
+	before := d.outcome
+	d.outcome, d.err = t.outcome, t.err
+	d.again = again(d.err)
+	if d.published = d.published || before.published; d.row == nil {
+		d.row = before.row
+	}
+	if d.at.IsZero() {
+		d.at = before.at
+	}
+	d.took += before.took
+	d.stale = d.stale || before.stale
 }
 
 // again reports whether a fresh look may help at once. A closer that was fenced takes the slot over anew.

@@ -1,6 +1,7 @@
 package result_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -69,7 +70,8 @@ func TestResultRowsAndLedgerRowAsPublished(t *testing.T) {
 		`"checksum_algorithm":"sha256-sum128","published_to":"orders.windows",`+
 		`"links":[{"revision":1,"topic_id":"made-first","whole":true,"partitions":[{"partition":1,"first":0,"last":0}]}],`+
 		`"lanes":[{"topic":"orders","partition":0,"offset":2,"last_offset":0,"folded":1,"topic_id":"topic","first_offset":0,`+
-		`"basis":{"counters":{"read":0,"invalid":0,"ahead":0,"filtered":0,"duplicate":0,"late":0,"folded":0}},"recountable":true}]}`,
+		`"basis":{"counters":{"read":0,"invalid":0,"ahead":0,"filtered":0,"duplicate":0,"late":0,"folded":0}},"recountable":true}],`+
+		`"view":{"whole":1,"attempt":"`+row.View.Attempt+`"}}`,
 		mustJSON(t, row))
 }
 
@@ -96,9 +98,10 @@ func TestRowsLinkToTheRowsOfTheirContent(t *testing.T) {
 		if rec.Row.Start != base {
 			return nil
 		}
-		require.Len(t, rec.Row.Links, 1)
-		link := rec.Row.Links[0]
+		require.Len(t, rec.Row.Links, rec.Row.Revision)
+		link := rec.Row.Links[rec.Row.Revision-1]
 		require.Equal(t, rec.Row.Revision, link.Revision)
+		require.Equal(t, rec.Row.Revision == 1, link.Whole)
 		rows := int64(0)
 		for _, span := range link.Partitions {
 			tp := source.TopicPartition{Topic: "orders.windows", Partition: span.Partition}
@@ -113,7 +116,7 @@ func TestRowsLinkToTheRowsOfTheirContent(t *testing.T) {
 			})
 			require.NoError(t, err)
 		}
-		require.Equal(t, rec.Row.Keys, rows)
+		require.Equal(t, map[int]int64{1: 9, 2: 1}[rec.Row.Revision], rows)
 		return nil
 	}))
 }
@@ -334,10 +337,73 @@ func TestIdleLaneIsSealedBeforeTheWindowIsFinal(t *testing.T) {
 	w.sound()
 }
 
+// What a commit has written in pages before its last call is content for nobody: a window is published without it, exactly.
+func TestPagesInTheMiddleOfACommitCountForNobody(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer()
+	l := w.lanes[0]
+	l.event("x", 10, 1)
+	l.event("x", 61, 1)
+	l.commit()
+	l.event("x", 11, 1)
+	l.event("y", 12, 1)
+	finish := l.begin() // one page is there, its meta is not
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark"}, w.history("hourly", base))
+	require.Equal(t, int64(1), w.ledger()[0].Events)
+	require.Equal(t, int64(2), w.ledger()[0].Lanes[0].Offset)
+	finish()
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark", "r2 late"}, w.history("hourly", base))
+	require.Equal(t, int64(3), w.ledger()[0].Events)
+	w.sound()
+}
+
+// A lane that commits between the look at it and the merge of its windows is covered as far as its pages were read.
+func TestCommitAfterTheLookIsCovered(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	l := w.lanes[0]
+	c := w.closer(func(c *result.Config) {
+		c.State = &betweenLookAndIndex{State: w.store, then: func() {
+			l.event("y", 13, 1)
+			l.commit()
+		}}
+	})
+	for _, lane := range w.lanes {
+		lane.event("x", 10, 1)
+		lane.event("x", 61, 1)
+		lane.commit()
+	}
+	w.round(c)
+	require.Equal(t, []string{"r1 watermark"}, w.history("hourly", base))
+	require.Equal(t, int64(3), w.ledger()[0].Events)
+	require.Equal(t, int64(3), w.ledger()[0].Lanes[0].Offset, "up to which the pages hold everything")
+	require.True(t, w.ledger()[0].Exact)
+	w.round(c)
+	require.Len(t, w.history("hourly", base), 1, "nothing is left to publish")
+	w.sound()
+}
+
+// betweenLookAndIndex does something before the first index is taken.
+type betweenLookAndIndex struct {
+	result.State
+	then func()
+}
+
+func (s *betweenLookAndIndex) Index(ctx context.Context, id store.LaneID, stateID string, span store.Span, known []store.SliceStat,
+) (store.LaneIndex, error) {
+	if then := s.then; then != nil {
+		s.then = nil
+		then()
+	}
+	return s.State.Index(ctx, id, stateID, span, known)
+}
+
 func TestEventInTheMiddleOfACommitIsWaitedFor(t *testing.T) {
 	w := newWorld(t, hourly, 1)
 	c := w.closer(func(c *result.Config) { c.Patience = 2 })
 	l := w.lanes[0]
+	l.fields = true
 	l.event("x", 10, 1)
 	l.event("x", 61, 1)
 	l.commit()
@@ -541,7 +607,7 @@ func TestOpenTransactionIsNoIdleness(t *testing.T) {
 	p, err := w.kafka.Open(w.ctx, 99)
 	require.NoError(t, err)
 	require.NoError(t, p.Begin())
-	require.NoError(t, p.Send(w.ctx, []publish.Record{{Topic: "orders", Value: []byte("{}")}}))
+	require.NoError(t, publish.Send(w.ctx, p, []publish.Record{{Topic: "orders", Value: []byte("{}")}}))
 	require.Contains(t, w.round(c).Waiting.For, "it was idle, and 1 offsets of its log wait to be read (committed 2, end 3)")
 	require.NoError(t, p.Close())
 	require.Contains(t, w.round(c).Waiting.For, "it was idle, and 2 offsets of its log wait to be read (committed 2, end 4)")

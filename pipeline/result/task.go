@@ -5,10 +5,11 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/publish"
-	"millrace/pipeline/traces"
 	"millrace/pipeline/window"
 )
 
@@ -17,38 +18,152 @@ type task struct {
 	ref     window.Ref
 	view    *view
 	reason  string // ledger.ReasonFlush, ledger.ReasonDrain, or "" to close by the watermark
+	early   bool   // a first revision need not be exact
+	alone   bool   // nothing waits for its merge
 	edition int    // of the slot it is closed in, set when that is open
-	began   time.Time
+
+	publication
+	outcome
+	err error
+}
+
+// publication is a revision on its way.
+type publication struct {
+	checked *publish.Checked // nil when there is nothing to publish
+	began   time.Time        // by the closer's clock
+	ctx     context.Context  // with the window's span
+	endSpan func(outcome, error)
 }
 
 // outcome is what became of one task.
 type outcome struct {
-	row       *ledger.Row // the window's latest, nil when there is none
-	final     bool        // the window lies at or below a floor, whatever row is
-	published bool        // row was written just now
-	frozen    bool        // row and content were frozen by an earlier attempt
-	at        time.Time   // when it was published
-	stale     bool        // row is older than the task's view, or not exact: the window needs another look
+	row       *ledger.Row   // the window's latest, nil when there is none
+	final     bool          // the window lies at or below a floor, whatever row is
+	published bool          // row was written just now
+	at        time.Time     // when it was published
+	stale     bool          // row is older than the task's view, or not exact: the window needs another look
+	took      time.Duration // this window, and its share of what several took together
 }
 
-// closeTask does one task under its view. early allows a first revision that is not exact.
-func (c *Closer) closeTask(ctx context.Context, t *task, early bool) (o outcome, err error) {
-	t.began = time.Now()
-	err = c.slots[c.slotOf(t.ref)].Do(func(s *publish.Held) (err error) {
-		known := s.HasProducer()
-		o, err = c.closeIn(ctx, s, t, early)
-		if known && Incident(err) {
-			// The ledger may have gone on since it was read: another closer made the window final, and lanes followed.
-			s.GiveUpProducer()
-			o, err = c.closeIn(ctx, s, t, early)
+// Bounds of the windows that share a transaction. None of them waits for long for the others.
+const (
+	mostTogether  = 64
+	bytesTogether = publish.MaxHeld
+	timeTogether  = 200 * time.Millisecond
+)
+
+// errLarge says of a window that merging it takes long: those that are ready are published before.
+var errLarge = errors.New("the window is merged when nothing waits for it")
+
+// closeTogether brings windows of one slot up to date, under their views and in their order, as
+// many as share a transaction. It returns how many it is done with.
+func (c *Closer) closeTogether(ctx context.Context, s *publish.Held, tasks []*task) int {
+	began, n, bytes, waiting := c.cfg.Now(), 0, 0, false
+	for n < len(tasks) && n < mostTogether && bytes < bytesTogether && ctx.Err() == nil {
+		t := tasks[n]
+		t.alone = !waiting
+		c.prepare(ctx, s, t)
+		if errors.Is(t.err, errLarge) {
+			break
 		}
-		return err
-	})
-	return o, err
+		n++
+		if t.checked != nil {
+			if !t.checked.Waits() { // it is published, and is to be shown
+				break
+			}
+			waiting = true
+			bytes += t.checked.Bytes()
+		}
+		if c.cfg.Now().Sub(began) > timeTogether || publish.IsOfSlot(t.err) {
+			break
+		}
+	}
+	c.commit(ctx, s, tasks[:n])
+	return n
 }
 
-// closeIn decides what the window lacks and publishes it in its slot.
-func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bool) (o outcome, err error) {
+// prepare decides what a window lacks.
+func (c *Closer) prepare(ctx context.Context, s *publish.Held, t *task) {
+	began := c.cfg.Now()
+	known := s.HasProducer()
+	t.outcome, t.err = c.decide(ctx, s, t)
+	if known && Incident(t.err) {
+		// The ledger may have gone on since it was read: another closer made the window final, and
+		// lanes followed.
+		s.GiveUpProducer()
+		t.outcome, t.err = c.decide(ctx, s, t)
+	}
+	t.took = c.cfg.Now().Sub(began)
+}
+
+// commit publishes what the tasks lack and then shows their rows in Redis; only the first decides.
+func (c *Closer) commit(ctx context.Context, s *publish.Held, tasks []*task) {
+	var all []*publish.Checked
+	for _, t := range tasks {
+		if t.checked != nil {
+			all = append(all, t.checked)
+		}
+	}
+	if len(all) == 0 {
+		return
+	}
+	began, watch := c.cfg.Now(), time.Now()
+	s.Commit(ctx, all...)
+	at := c.cfg.Now()
+	c.tasks.publish.Add(int64(time.Since(watch)))
+	for _, t := range tasks {
+		if t.checked != nil {
+			c.conclude(t, at)
+		}
+	}
+	watch = time.Now()
+	if err := s.ShowRows(showsUnder(ctx, tasks)); err != nil {
+		c.warnView(err)
+	}
+	c.tasks.show.Add(int64(time.Since(watch)))
+	share := c.cfg.Now().Sub(began) / time.Duration(len(all))
+	for _, t := range tasks {
+		if t.checked != nil {
+			t.took += share
+			t.endSpan(t.outcome, t.err)
+		}
+	}
+}
+
+// showsUnder is ctx with the span of the first window that has one.
+func showsUnder(ctx context.Context, tasks []*task) context.Context {
+	for _, t := range tasks {
+		if t.checked != nil && trace.SpanFromContext(t.ctx).IsRecording() {
+			return t.ctx
+		}
+	}
+	return ctx
+}
+
+// conclude notes what became of a revision that was committed, or not, at a time.
+func (c *Closer) conclude(t *task, at time.Time) {
+	r, err := t.checked.Revision()
+	if err != nil {
+		t.err = err
+		return
+	}
+	t.row, t.published, t.at, t.stale = r.Row, true, at, !r.Row.Exact
+	if r.Row.Revision == 1 && r.Row.Reason == ledger.ReasonWatermark {
+		after := at.Sub(time.UnixMilli(r.Row.End))
+		c.cfg.Measure.WindowEnd.Observe(after)
+		explain(t.ctx, c.cfg.Measure.WindowEnd, after)
+	}
+	if !r.Amends {
+		c.cfg.Measure.Close.Observe(at.Sub(t.began))
+		explain(t.ctx, c.cfg.Measure.Close, at.Sub(t.began))
+	}
+}
+
+// decide finds out what the window lacks, and lets its slot check it: that is left in the task.
+// Without it, the outcome is all.
+func (c *Closer) decide(ctx context.Context, s *publish.Held, t *task) (outcome, error) {
+	began := time.Now()
+	t.publication = publication{began: c.cfg.Now()}
 	if err := c.wholeView(t.view); err != nil {
 		return outcome{}, err
 	}
@@ -68,87 +183,76 @@ func (c *Closer) closeIn(ctx context.Context, s *publish.Held, t *task, early bo
 	if err != nil {
 		return outcome{}, err
 	}
-	began := c.cfg.Now()
+	old := outcome{row: last}
 	n, err := c.need(t.view, t.ref, last)
 	if err != nil || last != nil && last.Final {
-		return outcome{row: last}, err
+		return old, err
 	}
 	if t.view.Dropped(c.plan.Deadline(t.ref)) {
-		return outcome{row: last}, c.grew(t)
+		return old, c.grew(t)
 	}
-	finalise := n.sealed && t.reason == ""
-	if !n.changed && last.Exact && !finalise {
-		return outcome{row: last}, nil
+	if !n.changed && last.Exact && (!n.sealed || t.reason != "") {
+		return old, nil
 	}
-	ctx, end := c.traceClose(ctx, t)
-	defer func() { end(o, err) }()
 	if !n.changed && last.Exact {
-		return c.publishAndShow(ctx, s, publish.Amend(c.newRow(t, last), last))
+		t.ctx, t.endSpan = c.traceClose(ctx, t, began)
+		t.checked = s.CheckRow(t.ctx, &publish.Draft{Row: publish.Amend(c.newRow(t, last), last), Latest: last, Prove: prove})
+		return old, nil
 	}
-	exact := last != nil || finalise || t.reason == ledger.ReasonDrain || !early
-	draft := publish.Draft{Row: c.newRow(t, last), Latest: last, Topics: t.view.topics, Prove: prove}
-	merging := time.Now()
-	freezing, span := traces.Start(ctx, traces.SpanFreeze)
-	r, err := s.Freeze(freezing, draft, func(emit func(ledger.Content) error) (events int64, isExact bool, err error) {
-		return c.mergeWindow(freezing, t, exact, emit)
-	})
-	traces.End(span, err)
-	c.tasks.merge.Add(int64(time.Since(merging)))
-	if err != nil {
-		return outcome{row: last}, err
+	opened, err := c.merger.Open(ctx, t.view.View, t.ref)
+	if err == nil && !t.alone && opened.Bytes() > bytesTogether {
+		return old, errLarge
 	}
-	o, err = c.publishAndShow(ctx, s, r)
+	t.ctx, t.endSpan = c.traceClose(ctx, t, began)
 	if err == nil {
-		c.cfg.Measure.Close.Observe(o.at.Sub(began))
-		explain(ctx, c.cfg.Measure.Close, o.at.Sub(began))
+		t.checked, err = c.checkContent(s, t, opened, last, prove)
 	}
-	return o, err
-}
-
-// mergeWindow merges the task's window. A lane whose entries do not add up or cannot be read is asked to write them again.
-func (c *Closer) mergeWindow(ctx context.Context, t *task, exact bool,
-	emit func(ledger.Content) error) (events int64, isExact bool, err error) {
-	ctx, span := traces.Start(ctx, traces.SpanMerge, traces.Lanes.Int(len(t.view.Lanes)))
-	events, isExact, err = c.merger.Window(ctx, t.view.View, t.ref, exact, emit)
-	traces.End(span, err)
-	var missing *merge.MissingError
-	var corrupt *merge.CorruptError
-	switch {
-	case errors.As(err, &missing):
-		err = c.askForEntries(ctx, missing.Lane, missing)
-	case errors.As(err, &corrupt):
-		err = c.askForEntries(ctx, corrupt.Lane, corrupt)
-	}
-	return events, isExact, err
-}
-
-// publishAndShow publishes a revision and then shows its row in Redis; only the first decides.
-func (c *Closer) publishAndShow(ctx context.Context, s *publish.Held, r *publish.Revision) (outcome, error) {
-	began := time.Now()
-	err := s.PublishRevision(ctx, r)
-	published := time.Now()
-	c.tasks.publish.Add(int64(published.Sub(began)))
 	if err != nil {
-		return outcome{}, err
+		t.endSpan(old, err)
 	}
-	now := c.cfg.Now()
-	if r.Row.Revision == 1 && r.Row.Reason == ledger.ReasonWatermark {
-		after := now.Sub(time.UnixMilli(r.Row.End))
-		c.cfg.Measure.WindowEnd.Observe(after)
-		explain(ctx, c.cfg.Measure.WindowEnd, after)
+	return old, err
+}
+
+// checkContent merges a window that was opened, as far as it has changed.
+func (c *Closer) checkContent(s *publish.Held, t *task, opened *merge.Opened, last *ledger.Row,
+	prove func(context.Context) error) (*publish.Checked, error) {
+	t.view = t.view.opened(opened.View, c.slotOf(t.ref))
+	n, err := c.need(t.view, t.ref, last)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.ShowRows(ctx); err != nil {
-		c.warnView(err)
+	draft := &publish.Draft{
+		Row: c.newRow(t, last), Latest: last, Topics: t.view.topics, Prove: prove, Forgets: last != nil && hasOtherPast(t.view, last),
 	}
-	c.tasks.show.Add(int64(time.Since(published)))
-	return outcome{row: r.Row, published: true, at: now, frozen: r.Frozen, stale: r.Frozen || !r.Row.Exact}, nil
+	content := &windowContent{
+		Opened: opened, closer: c, latest: last,
+		exact: last != nil || n.sealed && t.reason == "" || t.reason == ledger.ReasonDrain || !t.early,
+	}
+	began := time.Now()
+	checked, err := s.Check(t.ctx, draft, content)
+	c.tasks.merge.Add(int64(content.took))
+	c.tasks.publish.Add(int64(time.Since(began) - content.took))
+	return checked, err
+}
+
+// hasOtherPast reports whether an operator's decision has given a lane another past than the row
+// says.
+func hasOtherPast(v *view, row *ledger.Row) bool {
+	for i := range v.Lanes {
+		l := &v.Lanes[i]
+		if c, known := row.Cover(l.ID.Topic, l.ID.Partition); known && c.Offset > 0 && l.Meta.Era != c.Era {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Closer) warnView(err error) {
 	c.cfg.Log.Warn("the view in Redis lags behind the ledger", "pipeline", c.cfg.Spec.Name, "error", err)
 }
 
-// newRow is the ledger row of the window's next revision under the task's view, without what reading it will tell.
+// newRow is the ledger row of the window's next revision under the task's view, without what
+// reading it will tell.
 func (c *Closer) newRow(t *task, last *ledger.Row) *ledger.Row {
 	id := c.windowID(t.ref)
 	row := &ledger.Row{
@@ -177,7 +281,8 @@ func (c *Closer) newRow(t *task, last *ledger.Row) *ledger.Row {
 	return row
 }
 
-// grew describes a window that the lanes were told is final, although the ledger has no final row of it.
+// grew describes a window that the lanes were told is final, although the ledger has no final row
+// of it.
 func (c *Closer) grew(t *task) error {
 	ranges := c.plan.SlicesOf(t.ref)
 	for i := range t.view.Lanes {

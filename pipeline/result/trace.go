@@ -25,10 +25,10 @@ type Tracing struct {
 // mostLinked bounds the traces that a window's span belongs to or links.
 const mostLinked = 8
 
-// traceClose begins the span of a window that is to be published, and returns what ends it. Without traced records the span
+// traceClose begins the span of a window that is to be published as of a time, and returns what ends it. Without traced records the span
 // goes below the one in ctx; nothing is traced where there is neither.
-func (c *Closer) traceClose(ctx context.Context, t *task) (context.Context, func(outcome, error)) {
-	options := []trace.SpanStartOption{trace.WithTimestamp(t.began), trace.WithAttributes(
+func (c *Closer) traceClose(ctx context.Context, t *task, began time.Time) (context.Context, func(outcome, error)) {
+	options := []trace.SpanStartOption{trace.WithTimestamp(began), trace.WithAttributes(
 		traces.Pipeline.String(c.cfg.Spec.Name), traces.Window.String(c.windowID(t.ref).String()), traces.Lanes.Int(len(t.view.Lanes)),
 	)}
 	var span trace.Span

@@ -73,6 +73,7 @@ type world struct {
 	store  *store.Store
 	lanes  []*testLane
 	late   lateRecords
+	limits fold.Limits // of the lanes: a page for each entry, and a call for each page
 }
 
 func newWorld(t testing.TB, text string, partitions int) *world {
@@ -81,7 +82,7 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 	require.NoError(t, err)
 	server := miniredis.RunT(t)
 	addr := server.Addr()
-	w := &world{t: t, ctx: context.Background(), spec: s, kafka: publishtest.New(), server: server}
+	w := &world{t: t, ctx: context.Background(), spec: s, kafka: publishtest.New(), server: server, limits: fold.Limits{Page: 1, Call: 1, Deltas: 64, Merge: 1 << 20, Spread: 1 << 20, Deletes: 64}}
 	w.faults = storetest.NewFaults(storetest.Client(t, addr, false))
 	w.redis = storetest.Client(t, addr, false)
 	w.redis.AddHook(w.faults)
@@ -102,7 +103,7 @@ func newWorld(t testing.TB, text string, partitions int) *world {
 
 func (w *world) config() result.Config {
 	return result.Config{
-		Spec: w.spec, State: w.store, Kafka: w.kafka, By: "test", Build: "v0", Parallel: 1, ReadAhead: 1,
+		Spec: w.spec, State: w.store, Kafka: w.kafka, By: "test", Build: "v0", Parallel: 1, ReadAhead: 1, ViewPage: 100,
 		Now: atBase,
 	}
 }
@@ -203,6 +204,7 @@ type testLane struct {
 	token     store.Token
 	log       []source.Record
 	committed int64
+	fields    bool // entries go to fields, as earlier releases wrote them
 }
 
 // topicID is that of the lanes' topic in worlds without a real Kafka.
@@ -212,6 +214,7 @@ func (w *world) newLane(partition int) *testLane {
 	w.t.Helper()
 	program, err := fold.Compile(w.spec)
 	require.NoError(w.t, err)
+	program.Limit(w.limits)
 	l := &testLane{
 		w: w, program: program, id: store.LaneID{Pipeline: "orders", Topic: "orders", Partition: int32(partition)},
 		tp: source.TopicPartition{Topic: "orders", Partition: int32(partition)},
@@ -255,7 +258,7 @@ func (l *testLane) event(key string, minutes float64, v int64) {
 }
 
 func (l *testLane) control() fold.Control {
-	return fold.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: -1}
+	return fold.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: -1, Pages: !l.fields}
 }
 
 func (l *testLane) deliver(c *fold.Commit) {
@@ -281,12 +284,12 @@ func (l *testLane) reseed() {
 	l.token = store.NextToken(l.token)
 	meta, _, err := l.w.store.ReadMeta(l.w.ctx, l.id)
 	require.NoError(l.w.t, err)
-	meta, _, err = l.w.store.Acquire(l.w.ctx, l.id, l.program.StateID, meta.Owner, l.token)
+	_, _, err = l.w.store.Acquire(l.w.ctx, l.id, l.program.StateID, meta.Owner, l.token)
 	require.NoError(l.w.t, err)
-	_, stats, err := l.w.store.LaneView(l.w.ctx, l.id, l.program.StateID)
+	found, err := l.w.store.WholeIndex(l.w.ctx, l.id, l.program.StateID)
 	require.NoError(l.w.t, err)
 	c := new(fold.Commit)
-	l.state.Reseed(c, meta.Cursor, stats)
+	l.state.Reseed(c, found)
 	l.deliver(c)
 }
 
@@ -314,7 +317,9 @@ func (l *testLane) idle() {
 		if l.state.Offset() < ends[l.tp].End { // markers
 			l.state.Fold(&source.Batch{Next: ends[l.tp].End})
 		}
-		l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: ends[l.tp].End})
+		control := l.control()
+		control.SealBefore, control.DropBefore, control.IdleAt = ctl[0].SealBefore, ctl[0].DropBefore, ends[l.tp].End
+		l.state.Snapshot(c, control)
 		l.deliver(c)
 	}
 }

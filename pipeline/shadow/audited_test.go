@@ -148,20 +148,25 @@ func (w *world) forgeRow(row *ledger.Row, field string, value any) {
 	require.Fail(w.t, "no such row")
 }
 
+// page is where Redis has the pages of a row's content.
 func (w *world) page(row *ledger.Row) string {
-	return fmt.Sprintf("mr:{orders/%s/%d}:r:%d", row.Window, row.Start, row.Revision)
+	return fmt.Sprintf("mr:{orders/%s/%d}:v:%d", row.Window, row.Start, row.View.Whole)
 }
 
 // forgePage changes a digit of some values in Redis.
 func (w *world) forgePage(row *ledger.Row, values []byte) {
 	w.t.Helper()
-	page, err := w.redis.HGet(w.ctx, w.page(row), "p0").Bytes()
+	pages, err := w.redis.HGetAll(w.ctx, w.page(row)).Result()
 	require.NoError(w.t, err)
-	at := bytes.Index(page, values)
-	require.Positive(w.t, at)
-	at += bytes.IndexAny(values, "123456789")
-	page[at] ^= 1
-	require.NoError(w.t, w.redis.HSet(w.ctx, w.page(row), "p0", page).Err())
+	for field, text := range pages {
+		page := []byte(text)
+		if at := bytes.Index(page, values); at > 0 {
+			page[at+bytes.IndexAny(values, "123456789")] ^= 1
+			require.NoError(w.t, w.redis.HSet(w.ctx, w.page(row), field, page).Err())
+			return
+		}
+	}
+	require.Fail(w.t, "no such page")
 }
 
 // forgeResult appends a row to the result topic, of a key that is there with other values.

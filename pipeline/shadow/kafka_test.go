@@ -129,7 +129,7 @@ func readLane(t *testing.T, s *spec.Spec, st *store.Store, cluster *source.Clust
 	state := fold.NewState(program, id, topicID, 0, meta.Cursor)
 	c := new(fold.Commit)
 	commit := func() {
-		state.Snapshot(c, fold.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: store.NotIdle})
+		state.Snapshot(c, fold.Control{SealBefore: store.NoTime, DropBefore: store.NoTime, IdleAt: store.NotIdle, Pages: true})
 		late += len(c.Side)
 		if len(c.Side) > 0 {
 			require.NoError(t, producer.Send(ctx, c.Side))

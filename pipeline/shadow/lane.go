@@ -12,6 +12,7 @@ import (
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
 	"millrace/pipeline/lane/inflight"
+	"millrace/pipeline/page"
 	"millrace/pipeline/profile"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
@@ -79,7 +80,7 @@ func (l *reading) Run(ctx context.Context) error {
 func isFinal(err error) bool {
 	for _, final := range []error{
 		ErrLost, ErrOtherPlan, store.ErrShadowEnds, store.ErrFenced, store.ErrOwnerChanged, store.ErrNoMeta, store.ErrPartialLoss,
-		store.ErrRemoved, store.ErrCorrupt, source.ErrOffsetOutOfRange, source.ErrOtherTopic, errRead,
+		store.ErrRemoved, store.ErrCorrupt, page.ErrNewer, source.ErrOffsetOutOfRange, source.ErrOtherTopic, errRead,
 	} {
 		if errors.Is(err, final) {
 			return true
@@ -300,6 +301,7 @@ func (l *reading) publishStanding() {
 
 // commitChanges hands a snapshot over, unless one is in flight: what changed joins the next one then.
 func (l *reading) commitChanges() {
+	l.commits.AllowPages(l.run.cfg.KeepFields == nil || l.run.cfg.KeepFields() == "")
 	if c := l.commits.Next(inflight.Orders{IdleAt: store.NotIdle}, time.Now()); c != nil {
 		l.committer.Send(c)
 	}

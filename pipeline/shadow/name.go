@@ -32,7 +32,7 @@ func specOf(p *plan.Plan) (*spec.Spec, error) {
 		return nil, err
 	}
 	s.Name = shadowID(p).Namespace()
-	s.Results, s.Late, s.DeadLetter = spec.Sink{}, spec.Sink{}, spec.Sink{}
+	s.Results, s.Late, s.DeadLetter = spec.Results{}, spec.Sink{}, spec.Sink{}
 	if p.Lateness == plan.None {
 		s.AllowedLateness = endlessLateness
 	}

@@ -51,6 +51,8 @@ type RunConfig struct {
 	Audit *audit.Auditor
 	// MemoryLimit bounds the state of all lanes of the shadow, in bytes; 0 is the spec's lane.memory_limit.
 	MemoryLimit int64
+	// KeepFields says why lanes whose entries are fields stay so, "" when their next commits may be in pages. Nil: they may.
+	KeepFields func() string
 	// By and Build stand in the rows that an approval publishes.
 	By, Build string
 	// Progress is told about once a second how far the shadow is. It must not block.

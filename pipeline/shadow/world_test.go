@@ -167,7 +167,7 @@ func (l *liveLane) commit(idle bool) {
 		at = l.state.Offset()
 	}
 	c := new(fold.Commit)
-	l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: at})
+	l.state.Snapshot(c, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: at, Pages: true})
 	for _, side := range c.Side {
 		l.w.late = append(l.w.late, lateOf(l.w.t, side))
 	}

@@ -203,9 +203,13 @@ func (c *Cluster) candidates() []string {
 
 // again runs try until it succeeds, fails for good, or the request timeout or ctx ends.
 func (c *Cluster) again(ctx context.Context, try func(context.Context) error) error {
+	return c.againAfter(ctx, newBackoff(50*time.Millisecond, time.Second), try)
+}
+
+// againAfter is again with pauses of the caller's choice.
+func (c *Cluster) againAfter(ctx context.Context, pause backoff, try func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
-	pause := newBackoff(50*time.Millisecond, time.Second)
 	var last error
 	for {
 		err := try(limited)
@@ -241,7 +245,8 @@ func permanent(err error) bool {
 		sarama.ErrReplicaNotAvailable, sarama.ErrNetworkException, sarama.ErrOffsetsLoadInProgress,
 		sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrNotController,
 		sarama.ErrKafkaStorageError, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch, sarama.ErrUnstableOffsetCommit,
-		sarama.ErrOffsetNotAvailable, sarama.ErrUnknown, sarama.ErrUnknownTopicOrPartition, sarama.ErrRebalanceInProgress:
+		sarama.ErrOffsetNotAvailable, sarama.ErrUnknown, sarama.ErrUnknownTopicOrPartition, sarama.ErrRebalanceInProgress,
+		sarama.ErrConcurrentTransactions, sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend:
 		return false
 	}
 	return true

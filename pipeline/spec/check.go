@@ -41,6 +41,7 @@ const (
 	wantStreak    = "1 to 1000000"
 	wantBuckets   = "a power of two from 1 to 1024"
 	wantOverflow  = "block or journal"
+	wantLayout    = "pages or rows"
 	wantWhere     = "an expression that gives true or false, such as amount > 10 && country == \"DE\""
 )
 
@@ -155,10 +156,13 @@ func checkTopics(s *Spec, fail report) {
 	if s.Results.Kafka == nil {
 		fail("results.kafka", "", missing, "a topic, such as {kafka: {topic: orders.windows}}")
 	}
+	if redis := s.Results.Redis; redis != nil && redis.Layout != LayoutPages && redis.Layout != LayoutRows {
+		fail("results.redis.layout", redis.Layout, "is no layout", wantLayout)
+	}
 	for _, sink := range []struct {
 		path string
 		Sink
-	}{{"results", s.Results}, {"late", s.Late}, {"dead_letter", s.DeadLetter}} {
+	}{{"results", s.Results.Sink}, {"late", s.Late}, {"dead_letter", s.DeadLetter}} {
 		if sink.Kafka != nil {
 			topic(sink.path+".kafka.topic", sink.Kafka.Topic)
 		}

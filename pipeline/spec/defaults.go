@@ -40,6 +40,9 @@ func (s *Spec) complete() {
 			a.Type = f.DefaultType()
 		}
 	}
+	if s.Results.Redis != nil && s.Results.Redis.Layout == LayoutPages {
+		s.Results.Redis = nil
+	}
 	if s.Event.MaxJump > 0 && s.Event.MaxJumpStreak == 0 {
 		s.Event.MaxJumpStreak = defaultJumpStreak
 	}

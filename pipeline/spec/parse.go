@@ -106,7 +106,12 @@ func (r *reader) spec(n *yaml.Node, s *Spec) {
 				field{"idle_timeout", r.duration(&s.Watermark.IdleTimeout)})
 		}},
 		field{"allowed_lateness", r.duration(&s.AllowedLateness)},
-		field{"results", r.sink(&s.Results, topic)},
+		field{"results", func(n *yaml.Node, path string) {
+			r.mapping(n, path, topic, r.kafkaSink(&s.Results.Sink), field{"redis", func(n *yaml.Node, path string) {
+				s.Results.Redis = &RedisResults{Layout: LayoutPages}
+				r.mapping(n, path, "e.g. {layout: rows}", field{"layout", r.text(&s.Results.Redis.Layout, wantLayout)})
+			}})
+		}},
 		field{"late", r.sink(&s.Late, topic)},
 		field{"dead_letter", r.sink(&s.DeadLetter, topic)},
 		field{"retention", func(n *yaml.Node, path string) {
@@ -217,11 +222,15 @@ func (r *reader) kept(dst *Duration) func(*yaml.Node, string) {
 
 func (r *reader) sink(sink *Sink, want string) func(*yaml.Node, string) {
 	return func(n *yaml.Node, path string) {
-		r.mapping(n, path, want, field{"kafka", func(n *yaml.Node, path string) {
-			sink.Kafka = &KafkaSink{}
-			r.mapping(n, path, "e.g. {topic: orders.windows}", field{"topic", r.text(&sink.Kafka.Topic, wantTopic)})
-		}})
+		r.mapping(n, path, want, r.kafkaSink(sink))
 	}
+}
+
+func (r *reader) kafkaSink(sink *Sink) field {
+	return field{"kafka", func(n *yaml.Node, path string) {
+		sink.Kafka = &KafkaSink{}
+		r.mapping(n, path, "e.g. {topic: orders.windows}", field{"topic", r.text(&sink.Kafka.Topic, wantTopic)})
+	}}
 }
 
 func (r *reader) lane(n *yaml.Node, path string, l *Lane) {

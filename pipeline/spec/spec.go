@@ -15,7 +15,7 @@ type Spec struct {
 	Windows         []Window    `json:"windows"`
 	Watermark       Watermark   `json:"watermark"`
 	AllowedLateness Duration    `json:"allowed_lateness"` // whole milliseconds
-	Results         Sink        `json:"results"`
+	Results         Results     `json:"results"`
 	Late            Sink        `json:"late"`
 	DeadLetter      Sink        `json:"dead_letter"`
 	Retention       Retention   `json:"retention"`
@@ -87,6 +87,26 @@ type Sink struct {
 type KafkaSink struct {
 	Topic string `json:"topic"`
 }
+
+// Results is where the rows of windows are published, and how Redis holds them.
+type Results struct {
+	Sink
+	Redis *RedisResults `json:"redis,omitempty"` // nil: all its defaults
+}
+
+// RedisResults says how Redis holds the rows of windows.
+type RedisResults struct {
+	Layout string `json:"layout"` // LayoutRows; LayoutPages is a nil RedisResults
+}
+
+// Layouts of the rows of windows in Redis.
+const (
+	LayoutPages = "pages" // pages, which Millrace itself reads
+	LayoutRows  = "rows"  // and beside them a plain hash of the current rows, for other programs
+)
+
+// PlainRows reports whether Redis also holds the rows of windows as plain hashes.
+func (r *Results) PlainRows() bool { return r.Redis != nil && r.Redis.Layout == LayoutRows }
 
 // Retention says how long what was published of a final window is kept, counted from when its final row was written
 // (closed_at), never from event time: old data that is loaded today would expire at once. Both are whole seconds.

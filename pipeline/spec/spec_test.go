@@ -103,7 +103,7 @@ func TestFlights(t *testing.T) {
 		Windows:         []Window{{Name: "hourly", Size: hour, Slide: hour}},
 		Watermark:       Watermark{OutOfOrderness: 4 * hour, IdleTimeout: Duration(5 * time.Second)},
 		AllowedLateness: 6 * hour,
-		Results:         Sink{Kafka: &KafkaSink{Topic: "flights.windows"}},
+		Results:         Results{Sink: Sink{Kafka: &KafkaSink{Topic: "flights.windows"}}},
 		Late:            Sink{Kafka: &KafkaSink{Topic: "flights.late"}},
 		DeadLetter:      Sink{Kafka: &KafkaSink{Topic: "flights.dead"}},
 		Retention:       Retention{Results: 7 * 24 * hour, Ledger: 90 * 24 * hour},
@@ -184,6 +184,46 @@ func TestStateID(t *testing.T) {
 		s := parseFlights(t)
 		change(s)
 		require.Equal(t, flights.StateID(), s.StateID(), name)
+	}
+}
+
+func TestLayout(t *testing.T) {
+	parse := func(redis string) (*Spec, error) {
+		return Parse("x.yaml", []byte(`
+name: a
+source: {topics: [a]}
+event: {key: [k], time: {field: at, unit: ms}}
+aggregates: {n: {func: count}}
+windows: [{name: m, size: 1m}]
+results: {kafka: {topic: a.windows}`+redis+"}\n"))
+	}
+	plain, err := parse("")
+	require.NoError(t, err)
+	require.False(t, plain.Results.PlainRows())
+	for _, redis := range []string{", redis: {}", ", redis: {layout: pages}"} {
+		s, err := parse(redis)
+		require.NoError(t, err)
+		require.Equal(t, plain, s)
+	}
+	s, err := parse(", redis: {layout: rows}")
+	require.NoError(t, err)
+	require.True(t, s.Results.PlainRows())
+	require.Equal(t, plain.StateID(), s.StateID())
+	require.Equal(t, plain.Version(), s.Version(), "what is published is the same")
+	text, err := s.JSON()
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"results":{"kafka":{"topic":"a.windows"},"redis":{"layout":"rows"}}`)
+	again, err := Parse("x.json", text)
+	require.NoError(t, err)
+	require.Equal(t, s, again)
+
+	for redis, want := range map[string]string{
+		", redis: {layout: row}":   `x.yaml:7:54: results.redis.layout: "row" is no layout; want pages or rows`,
+		", redis: rows":            `x.yaml:7:45: results.redis: "rows" is a text, not a mapping; want e.g. {layout: rows}`,
+		", redis: {layouts: rows}": `x.yaml:7:46: results.redis: "layouts" is no field here (did you mean layout?)`,
+	} {
+		_, err := parse(redis)
+		require.ErrorContains(t, err, want)
 	}
 }
 

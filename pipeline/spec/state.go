@@ -65,8 +65,11 @@ func encode(v any) ([]byte, error) {
 }
 
 // Version names the whole spec: 16 hexadecimal digits of a hash over its canonical form and, when a roll-up has a time zone
-// other than UTC, over the zones that this program knows. Unlike StateID it changes with every option.
+// other than UTC, over the zones that this program knows. Unlike StateID it changes with every option but how Redis holds
+// what is published, of which nothing that is counted depends.
 func (s *Spec) Version() string {
+	counted := *s
+	counted.Results.Redis = nil
 	zones := ""
 	for i := range s.Rollups {
 		if s.Rollups[i].Timezone != calendar.UTC {
@@ -76,7 +79,7 @@ func (s *Spec) Version() string {
 	text, err := encode(struct {
 		*Spec
 		Zones string `json:"zones,omitempty"`
-	}{s, zones})
+	}{&counted, zones})
 	if err != nil { // structs of strings and numbers always encode
 		text = []byte(err.Error())
 	}

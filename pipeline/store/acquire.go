@@ -39,8 +39,8 @@ func (s *Store) ReadOwner(ctx context.Context, id LaneID) (Token, error) {
 //
 // Repeating a call with the same next is safe. Errors: ErrOwnerChanged, ErrRemoved, ErrExpires, *FormatError, *StateIDError.
 func (s *Store) Acquire(ctx context.Context, id LaneID, stateID string, expected, next Token) (m Meta, found bool, err error) {
-	args := make([]any, 0, 4+len(metaDefaults))
-	args = append(args, Format, stateID, string(expected), string(next))
+	args := make([]any, 0, 5+len(metaDefaults))
+	args = append(args, PageFormat, stateID, string(expected), string(next), FieldFormat)
 	args = append(args, metaDefaults...)
 	reply, err := s.run(ctx, acquireScript, []string{id.metaKey(), id.slicesKey(), id.foldsKey()}, args...)
 	if err != nil {
@@ -60,7 +60,7 @@ func acquireError(id LaneID, stateID string, status int64, detail string) error 
 		if err != nil {
 			return fmt.Errorf("%w: format is %q", ErrCorrupt, detail)
 		}
-		return &FormatError{Key: id.metaKey(), Found: int(found[0]), Want: Format}
+		return &FormatError{Key: id.metaKey(), Found: int(found[0]), Want: PageFormat}
 	case statusStateID:
 		return &StateIDError{Lane: id, Found: detail, Want: stateID}
 	case statusRemoved:

@@ -48,8 +48,17 @@ func (s *Store) Apply(ctx context.Context, id LaneID, stateID string, owner Toke
 
 func checkCalls(calls []Call) error {
 	for i := range calls {
-		if c := &calls[i]; len(c.Drop)+len(c.Purge) > 0 && c.Buckets < 1 {
-			return fmt.Errorf("call %s drops slices: buckets is %d, want at least 1", c.Next, c.Buckets)
+		c := &calls[i]
+		paged := c.Format == PageFormat
+		switch {
+		case c.Buckets < 1 && (paged || len(c.Drop)+len(c.Purge) > 0):
+			return fmt.Errorf("call %s: buckets is %d, want at least 1", c.Next, c.Buckets)
+		case paged && len(c.Writes) > 0:
+			return fmt.Errorf("call %s has fields, and is of the format of pages", c.Next)
+		case paged && c.Meta != nil && !c.Meta.Balance.Known:
+			return fmt.Errorf("call %s has no balance, and is of the format of pages", c.Next)
+		case !paged && len(c.Pages)+len(c.Delete)+len(c.Unfield) > 0:
+			return fmt.Errorf("call %s has pages, and is of the format of fields", c.Next)
 		}
 	}
 	return nil

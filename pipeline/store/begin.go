@@ -39,7 +39,7 @@ func (s *Store) Begin(ctx context.Context, id LaneID, stateID string, owner Toke
 	if owner == "" || owner.Removed() {
 		return fmt.Errorf("begin lane %s: %q cannot own it", id, owner)
 	}
-	args := append([]any{string(owner), fenced, "format", Format, "state", stateID, "dropped_under", string(owner)}, metaDefaults...)
+	args := append([]any{string(owner), fenced, "format", FieldFormat, "state", stateID, "dropped_under", string(owner)}, metaDefaults...)
 	if offset != NotStarted {
 		args = append(args, "offset", offset, "begun", offset, "topic_id", topicID)
 	}

@@ -1,5 +1,5 @@
 // Package store is the only place that talks to Redis. It holds the live state of every lane, the desired state of a
-// pipeline, the replica leases, and the prepared and published contents of windows.
+// pipeline, the replica leases, and the contents of windows, shown or not.
 //
 // All safety is in the scripts, none in the client: every write of a lane carries its owner token and its place in the
 // chain of commits, and a script applies it only where it belongs. So any call may be sent again, by us or by go-redis,

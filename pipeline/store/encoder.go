@@ -14,6 +14,7 @@ type encoder struct {
 	slices     string
 	folds      string
 	prefix     string
+	pages      string // what keys of pages begin with
 	args       []any
 	strs       []string
 	ints       []int64
@@ -27,7 +28,7 @@ func newEncoder(id LaneID, stateID string, owner Token) *encoder {
 	e := encoders.Get().(*encoder)
 	e.id, e.owner = id, string(owner)
 	e.meta, e.slices, e.folds = id.metaKey(), id.slicesKey(), id.foldsKey()
-	e.prefix = id.entryPrefix(stateID)
+	e.prefix, e.pages = id.entryPrefix(stateID), id.pagePrefix(stateID)
 	return e
 }
 
@@ -66,6 +67,9 @@ func (e *encoder) slice(id SliceID) string {
 
 // call appends the command for c and returns its arguments, which live until reset.
 func (e *encoder) call(c *Call, withSource bool) []any {
+	if c.Format == PageFormat {
+		return e.pagesCall(c, withSource)
+	}
 	start := len(e.args)
 	if withSource {
 		e.args = append(e.args, "eval", applySource)
@@ -79,21 +83,34 @@ func (e *encoder) call(c *Call, withSource bool) []any {
 	e.int(int64(len(c.Drop) + len(c.Purge)))
 	e.int(int64(c.Buckets))
 	e.int(int64(countWrites(c.Writes)))
-	kind, folds := int64(metaNone), int64(0)
-	if m := c.Meta; m != nil {
-		folds = int64(2 * len(m.Slices))
-		switch {
-		case !m.Balance.Known:
-			kind = metaUnbalanced
-		case m.Whole:
-			kind = metaWhole
-		default:
-			kind = metaBalanced
-		}
-	}
+	kind, folds := metaKind(c.Meta)
 	e.int(folds)
 	e.int(int64(c.Registered))
 	e.int(kind)
+	e.drops(c)
+	e.writes(c.Writes)
+	if c.Meta != nil {
+		e.metaUpdate(c.Meta)
+	}
+	return e.args[start:len(e.args):len(e.args)]
+}
+
+// metaKind says what stands at the end of a call, and how many values of folds before it.
+func metaKind(m *MetaUpdate) (kind, folds int64) {
+	switch {
+	case m == nil:
+		return metaNone, 0
+	case !m.Balance.Known:
+		kind = metaUnbalanced
+	case m.Whole:
+		kind = metaWhole
+	default:
+		kind = metaBalanced
+	}
+	return kind, int64(2 * len(m.Slices))
+}
+
+func (e *encoder) drops(c *Call) {
 	for _, drop := range c.Drop {
 		e.str(e.slice(drop.SliceID))
 		e.int(drop.Deadline)
@@ -102,11 +119,6 @@ func (e *encoder) call(c *Call, withSource bool) []any {
 		e.str(e.slice(slice))
 		e.str("")
 	}
-	e.writes(c.Writes)
-	if c.Meta != nil {
-		e.metaUpdate(c.Meta)
-	}
-	return e.args[start:len(e.args):len(e.args)]
 }
 
 // keys appends the number of keys and the keys. The first is a plain string: go-redis routes by it.

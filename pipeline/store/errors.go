@@ -28,13 +28,17 @@ var (
 	// ErrLaneMoved means the lane's owner changed or its state went backwards between two pages of one read.
 	ErrLaneMoved = errors.New("lane changed while it was read")
 
-	// ErrSuperseded means another attempt is preparing the same revision, or has done so. Prepare again.
-	ErrSuperseded = errors.New("another attempt prepares this revision")
+	// ErrSuperseded means another attempt has taken the content of the same revision over, or the
+	// revision or a later version is shown already.
+	ErrSuperseded = errors.New("another attempt has taken this revision over, or it is shown")
 
 	// ErrRevisionBack means a lower revision than the current one was to be made current.
 	ErrRevisionBack = errors.New("current revision only moves upwards")
 
-	// ErrNoRevision means a revision is not prepared, or not completely, or has been trimmed.
+	// ErrNoRows means a revision is shown without the plain hash of its rows, which nothing led to.
+	ErrNoRows = errors.New("nothing leads to the plain rows of the revision")
+
+	// ErrNoRevision means Redis has no content of a revision, not the whole of it, or not any more.
 	ErrNoRevision = errors.New("revision is not in redis")
 
 	// ErrCorrupt means a stored value cannot be read although its format version is ours.

@@ -11,33 +11,40 @@ import (
 // version is shown, 1 if the view shows the given version's final row}.
 //
 // KEYS[1] ledger
-// KEYS[2...] revisions
-// ARGV[1] revision
-// ARGV[2] ms to keep them, at most 0 to unlink them now
-// ARGV[3] edition
-var expireScript = newScript("expire", `
+// KEYS[2...7] contents of the revision and its neighbours, in either form
+// KEYS[8] plain rows
+// KEYS[9...11] rows staged for the revision and its neighbours
+// KEYS[12...] contents of ARGV[1]
+// ARGV[1] whole revisions that the latest two revisions shown stand under
+// ARGV[2] revision
+// ARGV[3] ms to keep them, at most 0 to unlink them now
+// ARGV[4] edition
+var expireScript = newScript("expire", latestViews+`
+local views, earlier = '', false
 local shown = redis.call('HMGET', KEYS[1], 'current', 'final', 'edition')
 if shown[1] then
 	local edition = tonumber(shown[3] or '1')
-	if edition > tonumber(ARGV[3]) then return {0, 0} end
-	if edition < tonumber(ARGV[3]) then
-		redis.call('UNLINK', KEYS[1])
-		shown[1] = false
-	elseif tonumber(shown[1]) > tonumber(ARGV[1]) then
-		return {0, 0}
-	end
+	if edition > tonumber(ARGV[4]) then return {0, 0} end
+	earlier = edition < tonumber(ARGV[4])
+	if not earlier and tonumber(shown[1]) > tonumber(ARGV[2]) then return {0, 0} end
+	views = table.concat(latest_views(shown[1]), ',')
 end
-if tonumber(ARGV[2]) <= 0 then
-  redis.call('UNLINK', unpack(KEYS))
+if views ~= ARGV[1] then return {@otherviews@, views} end
+if earlier then
+	redis.call('UNLINK', KEYS[1], KEYS[8], unpack(KEYS, 12))
+	shown[1] = false
+end
+if tonumber(ARGV[3]) <= 0 then
+	redis.call('UNLINK', unpack(KEYS))
 else
-  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[2]) end
+	for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[3]) end
 end
-if shown[1] == ARGV[1] and shown[2] == '1' then return {1, 1} end
+if shown[1] == ARGV[2] and shown[2] == '1' then return {1, 1} end
 return {1, 0}
 `)
 
-// ExpireWindow lets the view of a window whose final row has version v, and the contents of its revision and the one
-// before, vanish together after d, or now when d is not positive. The attempt at a further revision that an overtaken
+// ExpireWindow lets the view of a window whose final row has version v, the contents of its revision and the one before,
+// and its plain rows vanish together after d, or now when d is not positive. The attempt at a further revision that an overtaken
 // closer may have left goes with them. Repeating is safe, and a longer d renews. A window that shows a higher version
 // stays as it is: it was corrected since, or belongs to another incarnation of the pipeline, and whoever wrote that
 // expires it.
@@ -52,8 +59,12 @@ func (s *Store) ExpireWindow(ctx context.Context, id WindowID, v Version, d time
 			return fail(err)
 		}
 	}
-	keys := []string{id.ledgerKey(), id.revisionKey(rev - 1), id.revisionKey(rev), id.revisionKey(rev + 1)}
-	reply, err := s.run(ctx, expireScript, keys, rev, d.Milliseconds(), v.Edition)
+	keys := []string{id.ledgerKey()}
+	for n := rev - 1; n <= rev+1; n++ {
+		keys = append(keys, id.revisionKey(n), id.viewKey(n))
+	}
+	keys = append(keys, id.rowsKey(), id.stagedRowsKey(rev-1), id.stagedRowsKey(rev), id.stagedRowsKey(rev+1))
+	reply, err := s.runWithViews(ctx, id, expireScript, keys, rev, d.Milliseconds(), v.Edition)
 	if err != nil {
 		return fail(err)
 	}

@@ -149,6 +149,21 @@ func entryKey(prefix string, slice SliceID, bucket int) string {
 	return string(strconv.AppendInt(buf, int64(bucket), 10))
 }
 
+// pagePrefix is what every page key of the lane under this state id begins with.
+func (id LaneID) pagePrefix(stateID string) string { return id.key("p:" + stateID + ":") }
+
+// pageKey is the hash that holds pages of a slice generation: its own, or one of those that it is spread over.
+func pageKey(prefix string, slice SliceID, hash PageHash) string {
+	buf := make([]byte, 0, len(prefix)+48)
+	buf = append(buf, prefix...)
+	buf = slice.append(buf)
+	if hash > 0 {
+		buf = append(buf, ':')
+		buf = strconv.AppendInt(buf, int64(hash), 10)
+	}
+	return string(buf)
+}
+
 func pipelineKey(pipeline, name string) string { return "mr:{" + pipeline + "}:" + name }
 
 func pipelineCtlKey(pipeline string) string      { return pipelineKey(pipeline, "ctl") }
@@ -165,7 +180,15 @@ func presenceKeys(fleet string) []string {
 
 func (id WindowID) key(name string) string { return "mr:{" + id.String() + "}:" + name }
 
-func (id WindowID) ledgerKey() string          { return id.key("ledger") }
+func (id WindowID) ledgerKey() string        { return id.key("ledger") }
+func (id WindowID) viewKey(whole int) string { return id.key("v:" + strconv.Itoa(whole)) }
+
+// rowsKey is the plain hash of the rows that are shown; other programs read it. stagedRowsKey is that of a revision that is
+// not shown yet.
+func (id WindowID) rowsKey() string              { return id.key("rows") }
+func (id WindowID) stagedRowsKey(rev int) string { return id.key("rows:" + strconv.Itoa(rev)) }
+
+// revisionKey is where earlier releases put the content of a revision.
 func (id WindowID) revisionKey(rev int) string { return id.key("r:" + strconv.Itoa(rev)) }
 
 func (id ShadowID) key(name string) string { return pipelineKey(id.Namespace(), name) }

@@ -18,6 +18,7 @@ func TestKeys(t *testing.T) {
 		"mr:{flights}:ctl":                                      pipelineCtlKey("flights"),
 		"mr:{flights}:replica:2":                                leaseKey("flights", 2),
 		"mr:{flights/hourly/-3600000}:r:7":                      window.revisionKey(7),
+		"mr:{flights/hourly/-3600000}:v:5":                      window.viewKey(5),
 		"mr:{flights/hourly/-3600000}:ledger":                   window.ledgerKey(),
 	} {
 		require.Equal(t, want, got)

@@ -277,12 +277,12 @@ func TestAcquireRefuses(t *testing.T) {
 		_, _, err = s.LaneView(ctx, lane, "other")
 		require.ErrorAs(t, err, &state)
 
-		require.NoError(t, client.HSet(ctx, "mr:{flights/flights/3}:meta", "format", store.Format+1).Err())
+		require.NoError(t, client.HSet(ctx, "mr:{flights/flights/3}:meta", "format", store.PageFormat+1).Err())
 		var format *store.FormatError
 		_, _, err = s.Acquire(ctx, lane, stateID, a.token, "2:x")
 		require.ErrorAs(t, err, &format)
-		require.Equal(t, store.Format+1, format.Found)
-		require.Equal(t, store.Format, format.Want)
+		require.Equal(t, store.PageFormat+1, format.Found)
+		require.Equal(t, store.PageFormat, format.Want)
 		_, _, err = s.ReadMeta(ctx, lane)
 		require.ErrorAs(t, err, &format)
 
@@ -301,7 +301,7 @@ func TestReplace(t *testing.T) {
 		const meta = "mr:{flights/flights/3}:meta"
 		for name, spoil := range map[string]func() string{ // and the state id under which it is replaced
 			"another format": func() string {
-				require.NoError(t, client.HSet(ctx, meta, "format", store.Format+1).Err())
+				require.NoError(t, client.HSet(ctx, meta, "format", store.PageFormat+1).Err())
 				return stateID
 			},
 			"another spec": func() string { return "0000000000000000" },

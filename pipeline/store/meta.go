@@ -69,9 +69,10 @@ func metaFields(m *MetaUpdate) [21]metaField[int64] {
 func parseMeta(id LaneID, hash map[string]string) (Meta, error) {
 	p := fieldParser{hash: hash}
 	m := Meta{Format: int(p.int("format"))}
-	if p.err == nil && m.Format != Format {
-		return m, &FormatError{Key: id.metaKey(), Found: m.Format, Want: Format}
+	if p.err == nil && (m.Format < FieldFormat || m.Format > PageFormat) {
+		return m, &FormatError{Key: id.metaKey(), Found: m.Format, Want: PageFormat}
 	}
+	m.Done = p.added("done")
 	m.StateID = hash["state"]
 	m.Owner = Token(hash["owner"])
 	m.TopicID = hash["topic_id"]
@@ -187,24 +188,53 @@ func ParseOffsets(text string) ([]int64, error) {
 }
 
 // Numbers of a slice in the folds hash: without a basis, as older versions wrote it, with one, and with counters that
-// only some pipelines have. These are left out where they are 0, so that older versions read what they may meet.
+// only some pipelines have. These are left out where they are 0, so that older versions read what they may meet. Behind
+// them stands the form of a slice that has pages, which only versions that know it can meet.
 const (
 	bareStat = 3
 	fullStat = 13
 	longStat = 15
 )
 
-// encode returns the slice's numbers as they are kept in the folds hash: first, last, folded, then those of the basis.
+// Bits of a slice's form.
+const (
+	formPaged = 1 << iota
+	formSpread
+	formsEnd
+)
+
+// Form is what Paged and Spread say, as a number that is stored.
+func (st *SliceStat) Form() (form int64) {
+	if st.Paged {
+		form |= formPaged
+	}
+	if st.Spread {
+		form |= formSpread
+	}
+	return form
+}
+
+// SetForm is the inverse of Form. It reports whether there is such a form.
+func (st *SliceStat) SetForm(form int64) bool {
+	st.Paged, st.Spread = form&formPaged != 0, form&formSpread != 0
+	return form >= 0 && form < formsEnd
+}
+
+// encode returns the slice's numbers as they are kept in the folds hash: first, last, folded, then those of the basis, then
+// the form.
 func (st SliceStat) encode() string {
 	b, c := &st.Basis, &st.Basis.Counters
-	n := [longStat]int64{st.FirstOffset, st.LastOffset, st.Folded, b.Watermark, b.Sealed,
+	n := [longStat + 1]int64{st.FirstOffset, st.LastOffset, st.Folded, b.Watermark, b.Sealed,
 		c.Read, c.Invalid, c.Ahead, c.Filtered, c.Duplicate, c.Late, c.Folded, c.Skipped, c.Past, c.Jumped}
-	used := n[:]
+	used := n[:longStat]
 	switch {
 	case !b.Known:
 		used = n[:bareStat]
 	case c.Past == 0 && c.Jumped == 0:
 		used = n[:fullStat]
+	}
+	if form := st.Form(); form != 0 {
+		used = append(used, form)
 	}
 	buf := make([]byte, 0, 128)
 	for i, v := range used {
@@ -225,24 +255,27 @@ func parseSliceStat(member, folds string) (SliceStat, error) {
 	if folds == "" {
 		return SliceStat{SliceID: slice, FirstOffset: NoOffset, LastOffset: NoOffset}, nil
 	}
-	want := fullStat
-	switch commas := strings.Count(folds, ","); {
-	case commas < bareStat:
-		want = bareStat
-	case commas >= fullStat:
-		want = longStat
+	values := strings.Count(folds, ",") + 1
+	n, err := parseInts(folds, ",", values)
+	form := int64(0)
+	switch {
+	case err != nil:
+	case values == bareStat+1, values == fullStat+1, values == longStat+1:
+		form, n, values = n[values-1], n[:values-1], values-1
+	case values != bareStat && values != fullStat && values != longStat:
+		err = strconv.ErrSyntax
 	}
-	n, err := parseInts(folds, ",", want)
-	if err != nil {
+	st := SliceStat{SliceID: slice}
+	if !st.SetForm(form) || err != nil {
 		return SliceStat{}, fmt.Errorf("%w: folds of %s are %q", ErrCorrupt, member, folds)
 	}
-	st := SliceStat{SliceID: slice, FirstOffset: n[0], LastOffset: n[1], Folded: n[2]}
-	if want > bareStat {
+	st.FirstOffset, st.LastOffset, st.Folded = n[0], n[1], n[2]
+	if values > bareStat {
 		st.Basis = Basis{Known: true, Watermark: n[3], Sealed: n[4], Counters: Counters{
 			Read: n[5], Invalid: n[6], Ahead: n[7], Filtered: n[8], Duplicate: n[9], Late: n[10], Folded: n[11], Skipped: n[12],
 		}}
 	}
-	if want == longStat {
+	if values == longStat {
 		st.Basis.Counters.Past, st.Basis.Counters.Jumped = n[13], n[14]
 	}
 	return st, nil

@@ -89,14 +89,14 @@ func (s *Store) readEntries(ctx context.Context, id LaneID, stateID string, slic
 	return p.guard, fmt.Errorf("read lane %s slice %s bucket %d: %w: %d entries seen of %d", id, slice, bucket, ErrLaneMoved, len(seen), p.size)
 }
 
-type page struct {
+type fieldPage struct {
 	guard  Guard
 	size   int      // entries in the bucket
 	next   uint64   // scan cursor, 0 after the last page
 	fields []string // key, entry, ...
 }
 
-func (p *page) each(fn func(key, entry []byte) error) error {
+func (p *fieldPage) each(fn func(key, entry []byte) error) error {
 	for i := 0; i+1 < len(p.fields); i += 2 {
 		if err := fn(bytesOf(p.fields[i]), bytesOf(p.fields[i+1])); err != nil {
 			return err
@@ -108,7 +108,7 @@ func (p *page) each(fn func(key, entry []byte) error) error {
 // bytesOf returns the bytes of s without a copy. They must not be written to.
 func bytesOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-func (s *Store) nextPage(ctx context.Context, id LaneID, keys []string, before page, cursor uint64, count int64) (page, error) {
+func (s *Store) nextPage(ctx context.Context, id LaneID, keys []string, before fieldPage, cursor uint64, count int64) (fieldPage, error) {
 	p, err := s.page(ctx, id, keys, cursor, count)
 	if err == nil && !p.guard.Follows(before.guard) {
 		err = fmt.Errorf("read %s: %w: from %+v to %+v", keys[1], ErrLaneMoved, before.guard, p.guard)
@@ -117,19 +117,19 @@ func (s *Store) nextPage(ctx context.Context, id LaneID, keys []string, before p
 }
 
 // page reads in a transaction rather than in a script, which costs the server half as much per entry.
-func (s *Store) page(ctx context.Context, id LaneID, keys []string, cursor uint64, count int64) (page, error) {
+func (s *Store) page(ctx context.Context, id LaneID, keys []string, cursor uint64, count int64) (fieldPage, error) {
 	tx := s.client.TxPipeline()
 	guard := tx.HMGet(ctx, keys[0], guardFields...)
 	size := tx.HLen(ctx, keys[1])
 	scan := tx.HScan(ctx, keys[1], cursor, "", count)
 	if _, err := tx.Exec(ctx); err != nil {
-		return page{}, fmt.Errorf("read %s: %w", keys[1], err)
+		return fieldPage{}, fmt.Errorf("read %s: %w", keys[1], err)
 	}
 	g, err := parseGuard(id, guard.Val())
 	if err != nil {
-		return page{}, fmt.Errorf("read %s: %w", keys[1], err)
+		return fieldPage{}, fmt.Errorf("read %s: %w", keys[1], err)
 	}
-	p := page{guard: g, size: int(size.Val())}
+	p := fieldPage{guard: g, size: int(size.Val())}
 	p.fields, p.next = scan.Val()
 	return p, nil
 }

@@ -65,7 +65,7 @@ func (s *Store) readBuckets(ctx context.Context, id LaneID, prefix string, slice
 	}
 	for i, scan := range scans {
 		fields, _ := scan.Val()
-		p := page{fields: fields}
+		p := fieldPage{fields: fields}
 		if err := p.each(func(key, entry []byte) error { return fn(from+i, key, entry) }); err != nil {
 			return guard, err
 		}

@@ -18,7 +18,7 @@ const (
 	KeyRequest = "request" // of a lane: what the closer asks of it
 	KeySlices  = "slices"  // of a lane: its open slices, what was folded into them and of which traces
 	KeyEntries = "entries" // of a lane: a bucket of a slice
-	KeyView    = "view"    // of a window: ledger rows and contents
+	KeyView    = "view"    // of a window: ledger rows, contents and plain rows
 	KeyControl = "control" // of the pipeline: desired state and answered requests
 	KeyLease   = "lease"   // of a replica or of the closer
 	KeyShadow  = "shadow"  // of a replay: plan, differences and which replays there are
@@ -63,7 +63,7 @@ func parsePipelineKey(name string) PipelineKey {
 		k.Kind = KeyLease
 	case len(parts) == 1 && (rest == "shadows" || strings.Contains(tag, "@") && shadowKeys[head]):
 		k.Kind = KeyShadow
-	case len(parts) == 3 && (rest == "ledger" || head == "r"):
+	case len(parts) == 3 && (rest == "ledger" || head == "v" || head == "r" || head == "rows"):
 		k.Kind = KeyView
 	case len(parts) == 3:
 		n, err := strconv.ParseInt(parts[2], 10, 32)
@@ -75,7 +75,7 @@ func parsePipelineKey(name string) PipelineKey {
 	return k
 }
 
-var laneKinds = map[string]string{"meta": KeyMeta, "ctl": KeyRequest, "slices": KeySlices, "folds": KeySlices, "traces": KeySlices, "s": KeyEntries}
+var laneKinds = map[string]string{"meta": KeyMeta, "ctl": KeyRequest, "slices": KeySlices, "folds": KeySlices, "traces": KeySlices, "s": KeyEntries, "p": KeyEntries}
 
 // shadowKeys are the keys that a shadow has under its own tag, by what they begin with.
 var shadowKeys = map[string]bool{"guard": true, "plan": true, "windows": true, "d": true}

@@ -72,7 +72,7 @@ func (s *Store) Fence(ctx context.Context, id LaneID, token Token) (before Token
 	if !token.Removed() {
 		return "", fmt.Errorf("fence lane %s: token %q is not one of a removal", id, token)
 	}
-	args := append([]any{string(token), Format, removedState}, metaDefaults...)
+	args := append([]any{string(token), FieldFormat, removedState}, metaDefaults...)
 	reply, err := s.run(ctx, fenceScript, []string{id.metaKey()}, args...)
 	if err != nil {
 		return "", fmt.Errorf("fence lane %s: %w", id, err)

@@ -94,9 +94,10 @@ func everyKey(t *testing.T, s *store.Store, client redis.UniversalClient) {
 	a.mustApply(a.commit(1, "a", hour0, hour1))
 	_, err := s.SetSeal(ctx, lane, a.token, 5)
 	require.NoError(t, err)
-	_, _, err = s.Prepare(ctx, window, 1, pages("head", "one"))
-	require.NoError(t, err)
-	require.NoError(t, s.Flip(ctx, window, store.Version{Edition: 1, Revision: 1}, false, []byte("{}")))
+	writeWhole(t, s, 1, "a")
+	require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, true, nil))
+	require.NoError(t, flipRows(t, s, 1, store.View{Whole: 1, Attempt: "a"}, &store.Rows{Staged: "a"}))
+	require.NoError(t, s.StageRows(ctx, window, at(2), "b", true, false, nil))
 	_, _, err = s.SetPipelineCtl(ctx, "flights", store.CtlChange{RequestID: "r1"})
 	require.NoError(t, err)
 	for n := -1; n < 2; n++ {
@@ -144,7 +145,7 @@ func TestScanPipelineFindsEverything(t *testing.T) {
 			require.False(t, seen[other], other)
 		}
 		require.Equal(t, map[string]int{
-			store.KeyMeta: 1, store.KeyRequest: 1, store.KeySlices: 2, store.KeyEntries: 2*buckets + 2, store.KeyView: 3,
+			store.KeyMeta: 1, store.KeyRequest: 1, store.KeySlices: 2, store.KeyEntries: 2*buckets + 2, store.KeyView: 5,
 			store.KeyControl: 2, store.KeyLease: 3, store.KeyOther: 2,
 		}, kinds)
 		require.Equal(t, map[store.LaneID]bool{lane: true, {Pipeline: "flights", Topic: "flights", Partition: 7}: true}, lanes)

@@ -25,6 +25,9 @@ const (
 	statusExpires   = -7
 	statusRemoved   = -8
 	statusPartial   = -9
+
+	// statusOtherViews is what scripts of windows answer to runWithViews.
+	statusOtherViews = -10
 )
 
 // newScript returns a script whose @name@ marks are replaced by the constants above. name is what its metric calls it.

@@ -23,8 +23,12 @@ var scriptConstants = strings.NewReplacer(
 	"@expires@", strconv.Itoa(statusExpires),
 	"@removed@", strconv.Itoa(statusRemoved),
 	"@partial@", strconv.Itoa(statusPartial),
+	"@otherviews@", strconv.Itoa(statusOtherViews),
 	"@unbalanced@", strconv.Itoa(metaUnbalanced),
 	"@whole@", strconv.Itoa(metaWhole),
+	"@spread@", strconv.Itoa(SpreadHashes),
+	"@fields@", strconv.Itoa(FieldFormat),
+	"@pages@", strconv.Itoa(PageFormat),
 )
 
 // What stands at the end of a call.
@@ -44,21 +48,23 @@ const (
 // KEYS[1] meta
 // KEYS[2] slices
 // KEYS[3] folds
-// ARGV[1] format version
+// ARGV[1] newest format
 // ARGV[2] state id
 // ARGV[3] owner that was read, "" when there was no meta
 // ARGV[4] new owner
-// ARGV[5...] field, value, ... of a new meta
+// ARGV[5] format of a new meta
+// ARGV[6...] field, value, ... of a new meta
 // Answers the meta as field, value, ...
 var acquireScript = newScript("acquire", `
 local m = redis.call('HMGET', KEYS[1], 'owner', 'format', 'state', 'dropped_under')
 if not m[1] then
 	if ARGV[3] ~= '' then return {@fenced@, ''} end
-	redis.call('HSET', KEYS[1], 'format', ARGV[1], 'state', ARGV[2], 'owner', ARGV[4], 'dropped_under', ARGV[4], unpack(ARGV, 5))
+	redis.call('HSET', KEYS[1], 'format', ARGV[5], 'state', ARGV[2], 'owner', ARGV[4], 'dropped_under', ARGV[4], unpack(ARGV, 6))
 	return redis.call('HGETALL', KEYS[1])
 end
 if string.sub(m[1], 1, 8) == 'removed:' then return {@removed@, m[1]} end
-if m[2] ~= ARGV[1] then return {@format@, m[2] or '0'} end
+local format = tonumber(m[2] or '0')
+if not format or format < 1 or format > tonumber(ARGV[1]) then return {@format@, m[2] or '0'} end
 if m[3] ~= ARGV[2] then return {@stateid@, m[3] or ''} end
 for i = 1, #KEYS do
 	if redis.call('PTTL', KEYS[i]) >= 0 then return {@expires@, KEYS[i]} end
@@ -71,7 +77,8 @@ end
 return redis.call('HGETALL', KEYS[1])
 `)
 
-// applyScript applies one call of a lane's chain, moving the cursor as its last write.
+// applyScript applies one call of a lane's chain, moving the cursor as its last write. A lane of which an owner has begun the first
+// commit in pages, and not ended it, turns back: the pages go, which nobody has ever read.
 //
 // KEYS[1] meta
 // KEYS[2] slices
@@ -94,7 +101,7 @@ var applyScript = named("apply", redis.NewScript(applySource))
 
 // applySource is kept beside its script because a pipeline cannot fall back from the hash to the source by itself.
 var applySource = scriptConstants.Replace(`
-local head = redis.call('HMGET', KEYS[1], 'owner', 'cursor', 'watermark', 'sealed')
+local head = redis.call('HMGET', KEYS[1], 'owner', 'cursor', 'watermark', 'sealed', 'format', 'state', 'done')
 if not head[1] or not head[2] then return {@nometa@, ''} end
 if head[1] ~= ARGV[1] then return {@fenced@, head[1]} end
 if head[2] ~= ARGV[2] then
@@ -118,17 +125,26 @@ if drops > 0 then
 	for i = a, a + 2 * drops - 1, 2 do
 		if ARGV[i+1] ~= '' and sealed < tonumber(ARGV[i+1]) then return {@notsealed@, ARGV[i]} end
 	end
-	for _ = 1, drops do
-		for i = k, k + per - 1, @step@ do
-			redis.call('UNLINK', unpack(KEYS, i, math.min(i + @step@, k + per) - 1))
-		end
-		local stat = redis.call('HGET', KEYS[3], ARGV[a])
-		local held = stat and string.match(stat, '^%-?%d+,%-?%d+,(%d+)')
-		if held and held ~= '0' then redis.call('HINCRBY', KEYS[1], 'dropped', held) end
-		redis.call('ZREM', KEYS[2], ARGV[a])
-		redis.call('HDEL', KEYS[3], ARGV[a])
-		a, k = a + 2, k + per
+end
+if head[5] == '@pages@' and not head[7] then
+	local base = string.match(KEYS[1], '^(.*:)meta$') .. 'p:' .. head[6] .. ':'
+	for _, slice in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+		local names = {base .. slice}
+		for n = 1, @spread@ do names[n + 1] = base .. slice .. ':' .. n end
+		redis.call('UNLINK', unpack(names))
 	end
+	redis.call('HSET', KEYS[1], 'format', '@fields@')
+end
+for _ = 1, drops do
+	for i = k, k + per - 1, @step@ do
+		redis.call('UNLINK', unpack(KEYS, i, math.min(i + @step@, k + per) - 1))
+	end
+	local stat = redis.call('HGET', KEYS[3], ARGV[a])
+	local held = stat and string.match(stat, '^%-?%d+,%-?%d+,(%d+)')
+	if held and held ~= '0' then redis.call('HINCRBY', KEYS[1], 'dropped', held) end
+	redis.call('ZREM', KEYS[2], ARGV[a])
+	redis.call('HDEL', KEYS[3], ARGV[a])
+	a, k = a + 2, k + per
 end
 for _ = 1, writes do
 	if ARGV[a] ~= '' and redis.call('ZADD', KEYS[2], ARGV[a+1], ARGV[a]) == 1 then

@@ -3,11 +3,21 @@ package store
 import (
 	"math"
 	"time"
+
+	"millrace/pipeline/page"
 )
 
 const (
-	// Format is the version of everything this package writes. Another version found in Redis is a FormatError.
+	// Format is the version of the server's keys as a whole. Another version found in Redis is a FormatError.
 	Format = 1
+
+	// FieldFormat and PageFormat are the versions of a lane's state: entries as fields of hashes, or in pages. A lane of a
+	// newer one is a FormatError.
+	FieldFormat = 1
+	PageFormat  = page.Format
+
+	// NoCommit is Meta.Done of a lane of which no commit in pages has ended: commits are numbered from 1.
+	NoCommit = 0
 
 	// NoTime stands for "no time yet" in watermarks, seals and requests (milliseconds).
 	NoTime = math.MinInt64
@@ -89,14 +99,20 @@ type SliceStat struct {
 	LastOffset  int64 // highest offset of an event folded, not a stamp
 	Folded      int64 // events folded
 	Basis       Basis // just before FirstOffset
+
+	// Paged means that all entries are in pages: no fields of an earlier format lie beneath them.
+	Paged bool
+	// Spread means that pages stand in all hashes of the slice, not in its own alone.
+	Spread bool
 }
 
 // Meta is the truth about a lane: who owns it and up to where its state is complete.
 type Meta struct {
-	Format    int
+	Format    int // FieldFormat or PageFormat
 	StateID   string
 	Owner     Token
 	Cursor    Cursor
+	Done      int64 // number of the last commit in pages that has ended, NoCommit before the first
 	Offset    int64 // the next record to read; everything below is in the state. NotStarted before the first commit
 	Watermark int64 // ms, NoTime before the first event
 	MaxTime   int64 // greatest event time, ms, NoTime before the first event; 0 in what versions before 0.3 wrote
@@ -149,6 +165,31 @@ type Write struct {
 	Fields []string
 }
 
+// PageHash says in which hash of its slice a page stands: 0 is the slice's own, 1 to SpreadHashes are those that a large slice
+// is spread over.
+type PageHash int
+
+// SpreadHashes is how many hashes a large slice is spread over.
+const SpreadHashes = 16
+
+// PageWrite puts one page of a slice generation into one of the slice's hashes.
+type PageWrite struct {
+	Slice SliceID
+	Hash  PageHash
+	Name  string
+	// Value may alias pooled memory: it is read until Apply returns and never after.
+	Value   string
+	Entries int // that it holds
+}
+
+// PageDelete removes pages that later ones have replaced, or that a commit has left that never ended. Those that are gone are
+// passed over.
+type PageDelete struct {
+	Slice SliceID
+	Hash  PageHash
+	Names []string
+}
+
 // SliceDrop asks to delete a slice generation for good. Deadline (ms) is the greatest of the windows that contain it.
 type SliceDrop struct {
 	SliceID
@@ -166,8 +207,15 @@ type Call struct {
 	Writes     []Write
 	Drop       []SliceDrop // refused with ErrNotSealed until max(committed watermark, committed seal) >= deadline
 	Purge      []SliceID   // dropped unconditionally: stored slices that a re-seeding lane does not have
-	Buckets    int         // buckets per slice generation
+	Buckets    int         // buckets per slice generation in FieldFormat
 	Meta       *MetaUpdate // the last call of a commit
+
+	// Pages, Delete and Unfield need Format PageFormat, and Writes need FieldFormat. A call of PageFormat makes the lane one of
+	// that format.
+	Format  int
+	Delete  []PageDelete
+	Unfield []SliceID // slices whose fields of FieldFormat go: pages of an earlier commit have replaced them
+	Pages   []PageWrite
 }
 
 // Guard is what every page of entries is read together with.
@@ -234,14 +282,6 @@ type Lease struct {
 	TTL    time.Duration // remaining by the server's clock, when read
 }
 
-// Revision is a prepared revision of a window, complete and immutable.
-type Revision struct {
-	Number  int
-	Pages   int
-	Attempt string // that prepared it
-	Header  []byte // whatever the closer froze with it, such as the ledger row to publish
-}
-
 // Version orders what was published of a window: by edition, and within one by revision.
 type Version struct {
 	Edition  int
@@ -257,4 +297,7 @@ func (v Version) Less(w Version) bool {
 type Published struct {
 	Current Version // highest that was flipped
 	Row     []byte  // its ledger row
+
+	HasContent bool // Redis has the content of that
+	Rows       int  // revision that the plain hash shows, 0 without one
 }

@@ -15,7 +15,6 @@ const (
 	SpanFold        = "lane.fold"      // deciding and folding
 	SpanCommit      = "lane.commit"    // from handing the commit over until Redis has it
 	SpanClose       = "window.close"   // a window: a revision, or a row that says more of it
-	SpanFreeze      = "window.freeze"  // merging, and keeping the content in Redis
 	SpanMerge       = "window.merge"   // reading and merging the lanes' entries
 	SpanPublish     = "window.publish" // one transaction: results and ledger row
 	SpanShow        = "window.show"    // the view in Redis

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/agg"
+	"millrace/pipeline/page"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
 )
@@ -17,7 +18,7 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 	check := LaneCheck{Lane: id.String(), Offset: -1, Records: -1, Late: -1}
 	var meta store.Meta
 	for look := 1; ; look++ {
-		m, stats, err := cfg.State.LaneView(ctx, id, cfg.Spec.StateID())
+		found, err := cfg.State.WholeIndex(ctx, id, cfg.Spec.StateID())
 		if errors.Is(err, store.ErrNoMeta) {
 			break
 		}
@@ -28,9 +29,9 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 		if err != nil {
 			return check, err
 		}
-		meta = m
-		check.Offset, check.Counters, check.Slices, check.Entries = m.Offset, m.Counters, len(stats), 0
-		quiet, problems, err := checkEntries(ctx, cfg, id, m, stats, &check.Entries)
+		meta = found.Meta
+		check.Offset, check.Counters, check.Slices, check.Entries = meta.Offset, meta.Counters, len(found.Slices), 0
+		quiet, problems, err := checkEntries(ctx, cfg, id, &found, &check.Entries)
 		if unusable(err) {
 			v.problem(ProblemState, check.Lane, "%v", err)
 			break
@@ -90,18 +91,20 @@ func (v *Report) checkLane(ctx context.Context, cfg *Config, id store.LaneID) (L
 // unusable reports whether err is about what Redis holds, and not about reaching it.
 func unusable(err error) bool {
 	var other *store.StateIDError
-	return store.Unreadable(err) || errors.As(err, &other) || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion)
+	return store.Unreadable(err) || errors.As(err, &other) || errors.Is(err, agg.ErrEntryCorrupt) || errors.Is(err, agg.ErrEntryVersion) ||
+		errors.Is(err, page.ErrNewer)
 }
 
 // checkEntries compares entries with folded counts. It is not quiet when the lane went on or backwards meanwhile, which
 // makes the comparison worthless.
-func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Meta, stats []store.SliceStat, entries *int64) (quiet bool, problems []Problem, err error) {
-	folded := int64(0)
-	for _, s := range stats {
+func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, found *store.LaneIndex, entries *int64) (quiet bool, problems []Problem, err error) {
+	folded, m := int64(0), &found.Meta
+	for i := range found.Slices {
+		s := &found.Slices[i]
 		folded += s.Folded
 		counted := int64(0)
 		ahead := false
-		guard, err := cfg.State.ReadSlice(ctx, id, m.StateID, s.SliceID, 0, cfg.Spec.Lane.Buckets, func(_ int, _, entry []byte) error {
+		guard, err := cfg.State.ReadContent(ctx, id, m.StateID, s, cfg.Spec.Lane.Buckets, func(_, entry []byte) error {
 			_, stamp, count, err := agg.EntryHeader(entry)
 			if err != nil {
 				return fmt.Errorf("lane %s, slice %s: %w", id, s.SliceID, err)
@@ -111,13 +114,13 @@ func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Met
 			*entries++
 			return nil
 		})
-		if errors.Is(err, store.ErrLaneMoved) || errors.Is(err, store.ErrNoMeta) {
+		if errors.Is(err, store.ErrLaneMoved) || errors.Is(err, store.ErrNoMeta) || errors.Is(err, store.ErrPageGone) {
 			return false, nil, nil
 		}
 		if err != nil {
 			return false, nil, err
 		}
-		if ahead || !guard.Follows(m.Guard()) || guard.Offset != m.Offset {
+		if inFields := len(s.Pages) == 0 && !s.Paged; ahead || inFields && guard.Offset != m.Offset || guard != (store.Guard{}) && !guard.Follows(m.Guard()) {
 			return false, nil, nil
 		}
 		if counted != s.Folded {
@@ -125,7 +128,7 @@ func checkEntries(ctx context.Context, cfg *Config, id store.LaneID, m store.Met
 				Detail: fmt.Sprintf("slice %s: the entries count %d events, the lane folded %d", s.SliceID, counted, s.Folded)})
 		}
 	}
-	if err := m.CheckBalance(id, stats); err != nil {
+	if err := m.CheckBalance(id, found.Stats()); err != nil {
 		problems = append(problems, Problem{Kind: ProblemLoss, Where: id.String(), Detail: err.Error()})
 	}
 	if folded > m.Counters.Folded {

@@ -206,7 +206,8 @@ func (v *Report) revisionProblem(kind string, about revisionID, format string, a
 	v.Problems = append(v.Problems, Problem{kind, about.String(), fmt.Sprintf(format, args...), about})
 }
 
-// checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row.
+// checkResults compares every revision in the result topic with the ledger. It remembers 8 bytes per row, and the digests of
+// windows of which a revision published only what it changed.
 func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l *ledgerTopic) error {
 	edition := ledger.Edition // the latest: one that has just begun has published nothing, but ended those before it
 	for _, e := range l.edition {
@@ -215,7 +216,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 	for _, s := range l.windows {
 		edition = max(edition, s.last.Edition)
 	}
-	sums := make(map[revisionID]*ledger.Checksum)
+	published := newPublished(l)
 	lowest := make(map[ledger.WindowID]int)
 	ends := make(map[ledger.WindowID]int64)
 	seen := make(map[uint64]struct{})
@@ -225,12 +226,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 		}
 		v.Rows++
 		id := revisionID{ledger.WindowID{Window: r.Window, Start: r.Start}, r.Revision}
-		sum := sums[id]
-		if sum == nil {
-			sum = new(ledger.Checksum)
-			sums[id] = sum
-		}
-		sum.Add(r)
+		published.add(id, &r)
 		ends[id.WindowID] = r.End
 		if low, ok := lowest[id.WindowID]; !ok || r.Revision < low {
 			lowest[id.WindowID] = r.Revision
@@ -245,12 +241,12 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 	if err != nil {
 		return err
 	}
-	v.Revisions = len(sums)
+	v.Revisions = len(published.sums)
 	starts, err := logStarts(ctx, cfg.Kafka, topic)
 	if err != nil {
 		return err
 	}
-	for id, sum := range sums {
+	for id, of := range published.sums {
 		s, ok := l.windows[id.WindowID]
 		if !ok && l.floored(id.WindowID, ends[id.WindowID], cfg.Slots) {
 			continue // its row was given up after retention.ledger
@@ -260,12 +256,20 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 			continue
 		}
 		row, ok := s.rows[id.revision]
-		if ok && sum.Rows() < row.Keys && trimmed(&row, starts) {
+		if !ok {
+			continue // compacted
+		}
+		sum, differs := published.content(&row)
+		if (sum.Rows() < row.Keys || differs) && trimmed(&row, starts) {
 			continue // the topic's retention has begun to take them away
 		}
-		if ok && (row.Keys != sum.Rows() || row.Checksum != sum.String()) {
+		if differs && row.Changed > 0 && of.rows != row.Changed { // earlier releases that write a row again leave it out
+			v.revisionProblem(ProblemResults, id, "revision %d has %d rows, its ledger row says that %d changed", id.revision,
+				of.rows, row.Changed)
+		}
+		if row.Keys != sum.Rows() || row.Checksum != sum.String() {
 			v.revisionProblem(ProblemResults, id, "revision %d has %d rows with checksum %s, its ledger row says %d and %s",
-				id.revision, sum.Rows(), sum, row.Keys, row.Checksum)
+				id.revision, sum.Rows(), &sum, row.Keys, row.Checksum)
 		}
 	}
 	// Retention takes the oldest rows away; what is missing above them is a gap.
@@ -275,7 +279,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 			if row, known := s.rows[rev]; known && row.Keys == 0 {
 				continue // without any key it has no row to show
 			}
-			if sums[revisionID{id, rev}] == nil {
+			if published.sums[revisionID{id, rev}] == nil && !s.cutAway(rev, starts) {
 				v.revisionProblem(ProblemResults, revisionID{id, rev}, "revision %d is in the ledger's range and has no rows", rev)
 			}
 		}
@@ -321,6 +325,19 @@ func trimmed(row *ledger.Row, starts map[int32]int64) bool {
 		}
 	}
 	return false
+}
+
+// cutAway reports whether the result topic's retention may have taken all rows of a revision: partitions are cut one by one,
+// and a revision that published what it changed may stand in a single one.
+func (s *ledgerState) cutAway(revision int, starts map[int32]int64) bool {
+	for _, row := range s.rows {
+		for _, link := range row.Links {
+			if link.Revision == revision {
+				return isCut(link, starts)
+			}
+		}
+	}
+	return trimmed(&ledger.Row{}, starts) // no row that is left says where it stood
 }
 
 // isCut reports whether a topic begins behind some of the offsets that a link names.
@@ -387,6 +404,9 @@ func (v *Report) checkView(ctx context.Context, cfg *Config, l *ledgerTopic) err
 		if shown.Revision != s.last.Revision || shown.Checksum != s.last.Checksum || shown.Final != s.last.Final {
 			v.problem(ProblemView, id.String(), "Redis shows revision %d (%s, final %t), the ledger says %d (%s, final %t)",
 				shown.Revision, shown.Checksum, shown.Final, s.last.Revision, s.last.Checksum, s.last.Final)
+		}
+		if err := v.checkRows(ctx, cfg, id, p); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -30,10 +30,13 @@ const (
 
 // State is what verifying reads of Redis; *store.Store is one.
 type State interface {
-	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
-	ReadSlice(ctx context.Context, id store.LaneID, stateID string, slice store.SliceID, from, to int,
-		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
+	WholeIndex(ctx context.Context, id store.LaneID, stateID string) (store.LaneIndex, error)
+	ReadContent(ctx context.Context, id store.LaneID, stateID string, x *store.SliceIndex, buckets int,
+		fn func(key, entry []byte) error) (store.Guard, error)
 	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
+	ReadDirectory(ctx context.Context, id store.WindowID, rev int) (store.View, []byte, error)
+	ReadViewFields(ctx context.Context, id store.WindowID, whole int, names []string, fn func(i int, value []byte) error) error
+	ReadRows(ctx context.Context, id store.WindowID, keys []string) (store.RowsRead, error)
 }
 
 // Kafka is what verifying reads of a cluster; *source.Cluster is one.

@@ -24,6 +24,7 @@ var (
 	flagFresh = flag.Int("fresh", 0, "so many new seeds to run")
 	flagFixed = flag.Bool("fixed", false, "run the fixed set")
 	flagKeep  = flag.Bool("keep", false, "keep the logs of exact seeds too")
+	flagOlder = flag.String("older", "", "directory with millrace and worker of an older release: fleets are mixed")
 	flagJSON  = flag.String("json", os.Getenv("CHAOS_JSON"), "file for the report as JSON (or CHAOS_JSON)")
 )
 
@@ -36,6 +37,9 @@ var outcomes []*Outcome
 func TestMain(m *testing.M) {
 	flag.Parse()
 	seeds, err := chosen()
+	if err == nil && *flagOlder != "" {
+		*flagOlder, err = filepath.Abs(*flagOlder)
+	}
 	if err == nil && len(seeds) > 0 {
 		err = flag.Set("test.timeout", (time.Duration(len(seeds))*limit + 10*time.Minute).String())
 	}
@@ -103,7 +107,9 @@ func fresh() []uint64 {
 
 // scale is that of `make chaos`.
 func scale() Scale {
-	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch(), Clocks: true, Losses: true, Denied: true}
+	s := Scale{Events: 50_000, Faults: 8, Away: 20 * time.Second, WAL: walSwitch(), Losses: true, Denied: true}
+	s.Mixed = *flagOlder != ""
+	s.Clocks = !s.Mixed // the older release's workers go by the machine's clock
 	if long.Wanted {
 		s.Away = 2 * time.Minute
 	}
@@ -124,7 +130,7 @@ func TestSeeds(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for _, seed := range seeds {
-		out := &Outcome{Seed: seed, Faults: make(map[Kind]int), Logs: logsOf(seed)}
+		out := &Outcome{Seed: seed, Mixed: scale.Mixed, Faults: make(map[Kind]int), Logs: logsOf(seed)}
 		outcomes = append(outcomes, out)
 		fmt.Printf("seed %d: %s\n", seed, NewPlan(seed, scale))
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { survive(t, NewPlan(seed, scale), scale, out) })

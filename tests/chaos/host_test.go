@@ -34,6 +34,7 @@ type worker struct {
 	run     *run
 	n       int
 	name    string
+	older   bool       // the next process is one of the older release
 	link    *rig.Proxy // to Redis
 	wal     string     // directory, "" without
 	walArgs []string
@@ -46,6 +47,9 @@ type worker struct {
 	dirs    []string // what the process takes for its working and temporary directory; must stay empty
 	base    int      // goroutines of a worker without a pipeline
 }
+
+// cannotStart is what a worker says that ends because it cannot reach a server when it starts.
+const cannotStart = "worker: cannot use"
 
 // restartPause is how long a service manager waits before it starts a program again that has ended.
 const restartPause = 500 * time.Millisecond
@@ -60,6 +64,9 @@ func (w *worker) start() {
 	program.Dir = filepath.Join(w.run.dir, life)
 	require.NoError(w.run.t, os.MkdirAll(program.Dir, 0o755))
 	w.dirs = append(w.dirs, program.Dir)
+	if w.older {
+		program.Path = filepath.Join(*flagOlder, "worker")
+	}
 	program.Args = append(program.Args, "--metrics", w.metrics)
 	if w.wal != "" {
 		program.Args = append(program.Args, "--wal", w.wal, "--breaker-open", "3s")
@@ -83,7 +90,8 @@ func (w *worker) tend() {
 	if w.state != up || !w.process.Ended() {
 		return
 	}
-	require.Positive(w.run.t, w.process.SaidOf("worker: cannot use"), "%s has ended by itself, exit code %d:\n%s", w.name, w.process.ExitCode(), w.process.Tail(30))
+	require.Positive(w.run.t, w.process.SaidOf(cannotStart), "%s has ended by itself, exit code %d:\n%s",
+		w.name, w.process.ExitCode(), w.process.Tail(30))
 	if time.Since(w.started) > restartPause {
 		w.run.say("%s could not start: %s", w.name, strings.TrimSpace(string(w.process.Tail(2))))
 		w.start()

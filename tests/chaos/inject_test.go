@@ -36,6 +36,8 @@ func (r *run) inject(s Step) {
 		f.end = r.freezeWorker(r.workers[s.Worker])
 	case WorkerTerm:
 		f.end = r.endWorker(r.workers[s.Worker])
+	case WorkerUpgrade, WorkerDowngrade:
+		f.end = r.replaceWorker(s)
 	case RedisKill:
 		r.redis.Kill()
 		f.end = r.startRedis
@@ -133,12 +135,23 @@ func (r *run) endWorker(w *worker) (end func() bool) {
 			alone = alone && len(r.active) == 1
 			return false
 		}
-		if alone && w.process.Said() != "" { // one that was frozen before it could listen for signals had not begun
+		// One that was frozen before it could listen for signals had not begun, or was about to end because a server was away.
+		if alone && w.process.Said() != "" && w.process.SaidOf(cannotStart) == 0 {
 			require.Zero(r.t, w.process.ExitCode(), "%s was told to end:\n%s", w.name, w.process.Tail(30))
 		}
 		w.start()
 		return true
 	}
+}
+
+// replaceWorker ends a worker, one time of three with kill -9, and starts one of the other release in its place.
+func (r *run) replaceWorker(s Step) (end func() bool) {
+	w := r.workers[s.Worker]
+	w.older = s.Kind == WorkerDowngrade // from its next start on
+	if s.Dice%3 == 0 {
+		return r.killWorker(s)
+	}
+	return r.endWorker(w)
 }
 
 // setClock makes a worker's clock wrong; in the end it is right again. A worker that answers shows that it has happened.

@@ -23,7 +23,7 @@ func host(worker int) target { return target(fmt.Sprint(hosts, worker)) }
 // target is what a step hits first; targets is all of it.
 func (s Step) target() target {
 	switch s.Kind {
-	case WorkerKill, WorkerFreeze, WorkerTerm, WALFull, WALTorn, WALFlip:
+	case WorkerKill, WorkerFreeze, WorkerTerm, WorkerUpgrade, WorkerDowngrade, WALFull, WALTorn, WALFlip:
 		return host(s.Worker)
 	case RedisKill, RedisWipe, RedisFlush, RedisReadOnly, RedisOOM, RedisKeyLoss, RedisEvict:
 		return redisServer
@@ -76,6 +76,7 @@ type situation struct {
 	workers   int
 	started   bool   // every lane has committed
 	kept      bool   // rule 2: the state of every lane is safely in a running worker
+	inPages   bool   // all lanes keep their state in pages
 	restoring bool   // rule 3: Redis has forgotten, not every lane has written its state again
 	active    []Step // begun and not healed
 }
@@ -85,6 +86,8 @@ func (s *situation) mayBegin(step Step) string {
 	switch {
 	case !s.started:
 		return "the first commit of every lane"
+	case step.InPages && !s.inPages:
+		return "all lanes to turn to pages"
 	case s.restoring && step.moves():
 		return "every lane to write its state again"
 	case step.loses() && !s.kept:

@@ -32,11 +32,11 @@ func (r *run) laneKeys(partition int32) []string {
 	return keys
 }
 
-// deleteKey deletes one key of one lane: its registry of slices, what it folded into them, or a bucket of entries.
+// deleteKey deletes one key of one lane: its registry of slices, what it folded into them, or the pages of a slice.
 func (r *run) deleteKey(s Step) (end func() bool) {
 	rng := rand.New(rand.NewPCG(s.Dice, 0))
 	keys := r.laneKeys(rng.Int32N(r.plan.Partitions))
-	kind := pick(rng, ":slices", ":folds", ":s:")
+	kind := pick(rng, ":slices", ":folds", ":p:")
 	keys = slices.DeleteFunc(keys, func(key string) bool { return !strings.Contains(key, "}"+kind) })
 	if len(keys) > 0 { // a lane may hold no open slice just now
 		key := pick(rng, keys...)

@@ -13,34 +13,37 @@ type Kind string
 
 // What can be injected.
 const (
-	WorkerKill    Kind = "worker-kill"        // kill -9, and a new one later
-	WorkerFreeze  Kind = "worker-freeze"      // SIGSTOP, SIGCONT later: a zombie when others took over meanwhile
-	WorkerTerm    Kind = "worker-term"        // SIGTERM, and a new one: one step of a rolling restart
-	RedisKill     Kind = "redis-kill"         // kill -9; comes back with its data
-	RedisWipe     Kind = "redis-wipe"         // kill -9; comes back without its data
-	RedisFlush    Kind = "redis-flush"        // FLUSHALL
-	RedisSlow     Kind = "redis-slow"         // every piece of a link to Redis takes longer
-	RedisCut      Kind = "redis-cut"          // connections are cut, new ones refused
-	RedisHang     Kind = "redis-half-open"    // connections stay, bytes vanish
-	RedisMute     Kind = "redis-lost-answers" // Redis gets the requests, nobody gets the answers
-	KafkaKill     Kind = "kafka-kill"         // kill -9 of the broker; comes back with its data
-	TemporalKill  Kind = "temporal-kill"      // kill -9 of Temporal; comes back at once
-	TemporalAway  Kind = "temporal-away"      // the same, back only after a long time
-	WALFull       Kind = "wal-full"           // no room in the directory of the write-ahead log while Redis is away
-	WALTorn       Kind = "wal-torn"           // the end of a dead worker's log is torn off
-	WALFlip       Kind = "wal-flip"           // a bit in a dead worker's log is flipped
-	ClockJump     Kind = "clock-jump"         // a worker's wall clock is set wrong, and right again later
-	RedisReadOnly Kind = "redis-read-only"    // Redis takes no writes: it was made a replica
-	RedisOOM      Kind = "redis-oom"          // Redis takes no writes: it is at its memory limit
-	RedisKeyLoss  Kind = "redis-key-loss"     // one key of a lane's state is deleted
-	RedisEvict    Kind = "redis-evict"        // Redis is short of memory and allowed to evict: some keys are gone
-	StoresGone    Kind = "stores-gone"        // a stopped pipeline's Redis is emptied and its consumer group deleted
-	TopicAgain    Kind = "topic-again"        // the source topic is deleted and made again while the pipeline is paused
-	LogTrimmed    Kind = "log-trimmed"        // retention passes lanes that are paused
+	WorkerKill      Kind = "worker-kill"        // kill -9, and a new one later
+	WorkerFreeze    Kind = "worker-freeze"      // SIGSTOP, SIGCONT later: a zombie when others took over meanwhile
+	WorkerTerm      Kind = "worker-term"        // SIGTERM, and a new one: one step of a rolling restart
+	WorkerUpgrade   Kind = "worker-upgrade"     // SIGTERM or kill -9 of a worker of the older release, and one of the newer
+	WorkerDowngrade Kind = "worker-downgrade"   // the reverse
+	RedisKill       Kind = "redis-kill"         // kill -9; comes back with its data
+	RedisWipe       Kind = "redis-wipe"         // kill -9; comes back without its data
+	RedisFlush      Kind = "redis-flush"        // FLUSHALL
+	RedisSlow       Kind = "redis-slow"         // every piece of a link to Redis takes longer
+	RedisCut        Kind = "redis-cut"          // connections are cut, new ones refused
+	RedisHang       Kind = "redis-half-open"    // connections stay, bytes vanish
+	RedisMute       Kind = "redis-lost-answers" // Redis gets the requests, nobody gets the answers
+	KafkaKill       Kind = "kafka-kill"         // kill -9 of the broker; comes back with its data
+	TemporalKill    Kind = "temporal-kill"      // kill -9 of Temporal; comes back at once
+	TemporalAway    Kind = "temporal-away"      // the same, back only after a long time
+	WALFull         Kind = "wal-full"           // no room in the directory of the write-ahead log while Redis is away
+	WALTorn         Kind = "wal-torn"           // the end of a dead worker's log is torn off
+	WALFlip         Kind = "wal-flip"           // a bit in a dead worker's log is flipped
+	ClockJump       Kind = "clock-jump"         // a worker's wall clock is set wrong, and right again later
+	RedisReadOnly   Kind = "redis-read-only"    // Redis takes no writes: it was made a replica
+	RedisOOM        Kind = "redis-oom"          // Redis takes no writes: it is at its memory limit
+	RedisKeyLoss    Kind = "redis-key-loss"     // one key of a lane's state is deleted
+	RedisEvict      Kind = "redis-evict"        // Redis is short of memory and allowed to evict: some keys are gone
+	StoresGone      Kind = "stores-gone"        // a stopped pipeline's Redis is emptied and its consumer group deleted
+	TopicAgain      Kind = "topic-again"        // the source topic is deleted and made again while the pipeline is paused
+	LogTrimmed      Kind = "log-trimmed"        // retention passes lanes that are paused
 )
 
 // Kinds are all kinds in the order of tables.
-var Kinds = []Kind{WorkerKill, WorkerFreeze, WorkerTerm, RedisKill, RedisWipe, RedisFlush, RedisSlow, RedisCut, RedisHang, RedisMute,
+var Kinds = []Kind{WorkerKill, WorkerFreeze, WorkerTerm, WorkerUpgrade, WorkerDowngrade,
+	RedisKill, RedisWipe, RedisFlush, RedisSlow, RedisCut, RedisHang, RedisMute,
 	KafkaKill, TemporalKill, TemporalAway, WALFull, WALTorn, WALFlip, ClockJump,
 	RedisReadOnly, RedisOOM, RedisKeyLoss, RedisEvict, StoresGone, TopicAgain, LogTrimmed}
 
@@ -49,13 +52,14 @@ const Everyone = -1
 
 // Step is one fault of a schedule.
 type Step struct {
-	Kind   Kind
-	Worker int           // for faults of a worker or its link
-	After  time.Duration // since the step before began, or was over where it loses data
-	For    time.Duration // until it is healed
-	Delay  time.Duration // of RedisSlow
-	Jump   time.Duration // of ClockJump: how wrong the clock is
-	Dice   uint64        // decides what is left open here, such as which bit is flipped
+	Kind    Kind
+	Worker  int           // for faults of a worker or its link
+	After   time.Duration // since the step before began, or was over where it loses data
+	For     time.Duration // until it is healed
+	Delay   time.Duration // of RedisSlow
+	Jump    time.Duration // of ClockJump: how wrong the clock is
+	InPages bool          // waits until all lanes are in pages
+	Dice    uint64        // decides what is left open here, such as which bit is flipped
 }
 
 func (s Step) String() string {
@@ -71,6 +75,9 @@ func (s Step) String() string {
 	}
 	if s.For > 0 {
 		text += " for " + s.For.String()
+	}
+	if s.InPages {
+		text = "all lanes in pages, " + text
 	}
 	return text
 }
@@ -91,6 +98,7 @@ type Plan struct {
 	Refused    bool          // instead, it gets nothing but records that are refused
 	Journal    bool          // lane.overflow: journal, and write-ahead logs
 	Wide       bool          // some events carry texts of hundreds of kilobytes
+	Mixed      bool          // the workers are those of an older release first, then of both, then of this one
 	Steps      []Step
 	Epilogue   Kind // what happens when everything is read and healed, "" for nothing: an operator has to decide then
 }
@@ -109,6 +117,9 @@ func (p *Plan) String() string {
 	}
 	if p.Refused {
 		journal += ", the last partition gets refused records only"
+	}
+	if p.Mixed {
+		journal += ", two releases"
 	}
 	if p.Epilogue != "" {
 		steps = append(steps, "then "+string(p.Epilogue))
@@ -130,10 +141,11 @@ type Scale struct {
 	WAL    bool          // workers have a write-ahead log
 	Clocks bool          // workers' clocks are set
 	Losses bool          // Redis loses part of what it holds
+	Mixed  bool          // workers of two releases
 	Denied bool          // servers refuse writes, logs are trimmed, a partition gets refused records only
 }
 
-// NewPlan decides everything from the seed. The write-ahead log, clocks and losses of single keys each have a random sequence
+// NewPlan decides everything from the seed. The write-ahead log, clocks, losses of single keys and releases each have a random sequence
 // of their own, so that the rest of a seed is the same with and without them.
 func NewPlan(seed uint64, scale Scale) *Plan {
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -169,6 +181,9 @@ func NewPlan(seed uint64, scale Scale) *Plan {
 	if scale.Denied {
 		p.addDenials(rand.New(rand.NewPCG(seed, 4)), scale)
 	}
+	if scale.Mixed {
+		p.mixReleases(rand.New(rand.NewPCG(seed, 5)), scale)
+	}
 	return p
 }
 
@@ -183,7 +198,7 @@ func (p *Plan) step(rng *rand.Rand, scale Scale, kind Kind) Step {
 		s.For = between(rng, 0, 4*time.Second)
 	case WorkerFreeze:
 		s.For = between(rng, time.Second, 14*time.Second) // a worker is missed after 5 to 10 s
-	case WorkerTerm:
+	case WorkerTerm, WorkerUpgrade, WorkerDowngrade:
 		s.For = between(rng, 0, time.Second)
 	case RedisKill:
 		s.For = between(rng, 0, 4*time.Second)

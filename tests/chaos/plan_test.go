@@ -158,6 +158,12 @@ func TestFixedSetHasEverything(t *testing.T) {
 			kinds[s.Kind]++
 		}
 		kinds[p.Epilogue]++
+		scale.Mixed = true
+		for _, s := range NewPlan(seed+1, scale).Steps {
+			if s.Kind == WorkerUpgrade || s.Kind == WorkerDowngrade {
+				kinds[s.Kind]++
+			}
+		}
 		if p.Refused {
 			refused++
 		}

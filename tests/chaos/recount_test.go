@@ -42,10 +42,14 @@ func (r *run) recount() {
 	require.True(r.t, res.Killed || res.Offsets == 0, "nobody killed the worker that counts")
 }
 
-// refusals are the reasons for which windows of the schedule may not be countable any more. Rebuilt lanes are countable: they have
-// the past that they had.
+// refusals are the reasons for which windows of the schedule may not be countable any more. Rebuilt lanes
+// are countable: they have the past that they had. Where Redis and the group's offsets are gone together
+// nothing says which seals a lane had adopted, so it gets a past of its own; windows that were final
+// before cannot be counted together with those that become final after it.
 func (p *Plan) refusals() []string {
 	switch p.Epilogue {
+	case StoresGone:
+		return []string{plan.ReasonEra}
 	case TopicAgain:
 		return []string{plan.ReasonOtherTopic}
 	case LogTrimmed:

@@ -12,6 +12,7 @@ import (
 // Outcome is what became of one seed.
 type Outcome struct {
 	Seed       uint64       `json:"seed"`
+	Mixed      bool         `json:"mixed,omitempty"` // a fleet of two releases
 	Plan       string       `json:"plan"`
 	Exact      bool         `json:"exact"`
 	Seconds    float64      `json:"seconds"`
@@ -70,7 +71,11 @@ func (r *Report) write(w io.Writer) error {
 	}
 	for _, o := range r.Seeds {
 		if !o.Exact {
-			fmt.Fprintf(out, "FAILED seed %d: run it again with  make chaos SEEDS=%d  (logs: %s)\n", o.Seed, o.Seed, o.Logs)
+			target := "chaos"
+			if o.Mixed {
+				target = "chaos-mixed"
+			}
+			fmt.Fprintf(out, "FAILED seed %d: run it again with  make %s SEEDS=%d  (logs: %s)\n", o.Seed, target, o.Seed, o.Logs)
 		}
 	}
 	if len(r.Failed) > 0 {

@@ -39,6 +39,7 @@ type run struct {
 	config   dev.TemporalConfig
 	workers  []*worker
 	feed     *rig.Trickle
+	held     []rig.Addressed // what is fed once all lanes are in pages
 
 	active  []*fault
 	started bool
@@ -95,7 +96,7 @@ func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *ru
 	r.world = rig.NewWorld(t, own)
 	r.pipeline = r.world.Pipeline(plan.YAML, plan.Partitions, func(s *spec.Spec) { s.Replicas = plan.Replicas })
 	for n := range plan.Workers {
-		w := &worker{run: r, n: n, name: fmt.Sprintf("worker-%d", n+1), link: rig.StartProxy(t, r.redis.Addr)}
+		w := &worker{run: r, n: n, name: fmt.Sprintf("worker-%d", n+1), older: plan.Mixed, link: rig.StartProxy(t, r.redis.Addr)}
 		if plan.Journal {
 			r.giveWAL(w)
 		}
@@ -111,7 +112,12 @@ func begin(t *testing.T, plan *Plan, scale Scale, logs string, out *Outcome) *ru
 		require.True(t, ok, "%s has no metrics", w.name)
 		w.base = v.goroutines
 	}
-	r.pipeline.Start()
+	if !plan.Mixed {
+		r.pipeline.Start()
+		return r
+	}
+	a := rig.RunProgram(t, r.world.Env(), filepath.Join(*flagOlder, "millrace"), "start", r.pipeline.File)
+	require.Zero(t, a.Code, "%s%s", a.Out, a.Err)
 	return r
 }
 
@@ -135,7 +141,11 @@ func (r *run) play(records []record) {
 	for i, rec := range records {
 		addressed[i] = rig.Addressed{Partition: rec.partition, Value: rec.value}
 	}
-	r.feed = r.pipeline.TrickleTo(addressed, int(float64(len(records))/r.plan.Feed.Seconds()))
+	if r.plan.Mixed {
+		before := len(addressed) * fedBefore / 100
+		addressed, r.held = addressed[:before], addressed[before:]
+	}
+	r.feed = r.pipeline.TrickleTo(addressed, int(float64(len(addressed))/r.plan.Feed.Seconds()))
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	free := time.Now() // since when the next step might have begun
@@ -155,6 +165,9 @@ func (r *run) play(records []record) {
 			why = now
 			require.Less(r.t, time.Since(free), steps[0].After+2*rig.Patience, "%s waits for %s", steps[0], why)
 			continue
+		}
+		if steps[0].InPages {
+			r.feedHeld()
 		}
 		r.inject(steps[0])
 		steps, free, why = steps[1:], time.Now(), ""
@@ -200,9 +213,32 @@ func (r *run) situation(next Step) *situation {
 		r.started = r.committedOnce() && r.filed()
 	}
 	s.started = r.started
+	s.inPages = next.InPages && r.inPages()
 	s.restoring = !r.restored()
 	s.kept = s.started && next.loses() && r.kept()
 	return s
+}
+
+// inPages reports whether every lane keeps its state in pages.
+func (r *run) inPages() bool {
+	for n := range r.plan.Partitions {
+		if m, found := r.pipeline.Meta(n); !found || m.Format != store.PageFormat || m.Done == store.NoCommit {
+			return false
+		}
+	}
+	return true
+}
+
+// feedHeld feeds what was held back until all lanes are in pages.
+func (r *run) feedHeld() {
+	r.t.Helper()
+	builds := make(map[string]int)
+	for _, row := range r.pipeline.Ledger() {
+		builds[row.Build]++
+	}
+	r.say("all lanes are in pages, the feed goes on: %t; windows published by build: %v", r.feed.Going(), builds)
+	r.feed.Finish()
+	r.feed = r.pipeline.TrickleTo(r.held, int(float64(len(r.held))/heldFeed.Seconds()))
 }
 
 func (r *run) committedOnce() bool {

@@ -29,8 +29,8 @@ type hotPath struct {
 
 func (p *pipeline) hotPath() *hotPath { return p.measuredHotPath(nil) }
 
-// measuredHotPath is hotPath with somebody to measure it.
-func (p *pipeline) measuredHotPath(by *measure.Pipeline) *hotPath {
+// measuredHotPath is hotPath with somebody to measure it, and with changes to the engine.
+func (p *pipeline) measuredHotPath(by *measure.Pipeline, change ...func(*engine.Config)) *hotPath {
 	p.T.Helper()
 	ctx := context.Background()
 	topics := []source.TopicSpec{
@@ -49,7 +49,11 @@ func (p *pipeline) measuredHotPath(by *measure.Pipeline) *hotPath {
 	}
 	h := &hotPath{pipeline: p}
 	var err error
-	h.engine, err = engine.Start(ctx, engine.Config{Spec: p.Spec, Kafka: p.Kafka, Store: p.Store, Log: log, Measure: by})
+	cfg := engine.Config{Spec: p.Spec, Kafka: p.Kafka, Store: p.Store, Log: log, Measure: by}
+	for _, c := range change {
+		c(&cfg)
+	}
+	h.engine, err = engine.Start(ctx, cfg)
 	require.NoError(p.T, err)
 	p.T.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

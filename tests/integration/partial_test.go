@@ -48,8 +48,8 @@ func TestKeysGoneUnderRunningLanes(t *testing.T) {
 		p.Reach(n * total / 5)
 		require.True(t, p.unlink(rdb, 0, "slices"))
 		require.True(t, p.unlink(rdb, 1, "folds"))
-		require.True(t, p.unlink(rdb, 2, "s:"))
-		require.True(t, p.unlink(rdb, 3, "s:"))
+		require.True(t, p.unlink(rdb, 2, "p:"))
+		require.True(t, p.unlink(rdb, 3, "p:"))
 		require.True(t, p.unlink(rdb, 3, "meta"))
 	}
 	feed.Finish()
@@ -79,7 +79,7 @@ func TestKeysGoneOfStoppedLanes(t *testing.T) {
 	require.NoError(t, first.engine.Stop(context.Background()))
 	require.True(t, p.unlink(rdb, 0, "slices"))
 	require.True(t, p.unlink(rdb, 1, "folds"))
-	require.True(t, p.unlink(rdb, 2, "s:"))
+	require.True(t, p.unlink(rdb, 2, "p:"))
 	require.True(t, p.unlink(rdb, 3, "meta"))
 
 	h := p.hotPath()

@@ -228,27 +228,25 @@ func flip(text string) string {
 // swapEntries gives two keys of a second in the first lane each other's entry in Redis, as if the lane had folded that.
 func (h *recounting) swapEntries(second int, one, two string) {
 	h.T.Helper()
-	ctx := context.Background()
-	prefix := "mr:{" + h.Lane(0).String() + "}:s:"
-	slice := fmt.Sprintf(":1000:%d:", noon+int64(second)*1000)
-	for _, key := range h.keys(prefix) {
-		if !strings.Contains(key, slice) {
+	slice := fmt.Sprintf(":1000:%d:0", noon+int64(second)*1000)
+	for _, key := range h.keys("mr:{" + h.Lane(0).String() + "}:p:") {
+		if !strings.HasSuffix(key, slice) {
 			continue
 		}
-		fields, err := h.rdb.HGetAll(ctx, key).Result()
-		require.NoError(h.T, err)
-		var names []string
-		for field := range fields {
-			if strings.Contains(field, one) || strings.Contains(field, two) {
-				names = append(names, field)
+		rig.SwapEntries(h.T, h.rdb, key, h.Spec.StateID(), func(keys []string) (first, second string) {
+			for _, key := range keys {
+				if strings.Contains(key, one) {
+					first = key
+				}
+				if strings.Contains(key, two) {
+					second = key
+				}
 			}
-		}
-		require.Len(h.T, names, 2, "%q", fields)
-		require.NotEqual(h.T, fields[names[0]], fields[names[1]])
-		require.NoError(h.T, h.rdb.HSet(ctx, key, names[0], fields[names[1]], names[1], fields[names[0]]).Err())
+			return first, second
+		})
 		return
 	}
-	require.Fail(h.T, "no entries of the slice", "%s", slice)
+	require.Fail(h.T, "no pages of the slice", "%s", slice)
 }
 
 func (h *recounting) keys(prefix string) []string {
@@ -258,21 +256,28 @@ func (h *recounting) keys(prefix string) []string {
 	return keys
 }
 
-// falsifyView gives the first key of a window another sum in Redis, and returns the key.
+// falsifyView gives a key of a window another sum in Redis, and returns the key.
 func (h *recounting) falsifyView(id ledger.WindowID) (key string) {
 	h.T.Helper()
 	ctx := context.Background()
-	keys := h.keys(fmt.Sprintf("mr:{%s/%s/%d}:r:", h.Spec.Name, id.Window, id.Start))
+	keys := h.keys(fmt.Sprintf("mr:{%s/%s/%d}:v:", h.Spec.Name, id.Window, id.Start))
 	require.Len(h.T, keys, 1)
-	page, err := h.rdb.HGet(ctx, keys[0], "p0").Bytes()
+	pages, err := h.rdb.HGetAll(ctx, keys[0]).Result()
 	require.NoError(h.T, err)
-	at := bytes.Index(page, []byte(`"v":`)) + len(`"v":`)
-	require.Greater(h.T, at, len(`"v":`))
-	page[at] ^= 1 // another digit
-	require.NoError(h.T, h.rdb.HSet(ctx, keys[0], "p0", page).Err())
-	from := bytes.Index(page, []byte(`{"k":`))
-	to := from + bytes.IndexByte(page[from:], '}') + 1
-	return string(page[from:to])
+	for field, text := range pages {
+		page := []byte(text)
+		at := bytes.Index(page, []byte(`"v":`))
+		if at < 0 {
+			continue // the directory
+		}
+		page[at+len(`"v":`)] ^= 1 // another digit
+		require.NoError(h.T, h.rdb.HSet(ctx, keys[0], field, page).Err())
+		from := bytes.Index(page, []byte(`{"k":`))
+		to := from + bytes.IndexByte(page[from:], '}') + 1
+		return string(page[from:to])
+	}
+	require.Fail(h.T, "no page", "%s", id)
+	return ""
 }
 
 // falsifyResults sends a row of a window once more, with another sum.

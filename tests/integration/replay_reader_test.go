@@ -1,9 +1,9 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,12 +15,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/store"
 )
 
 // pollingReader reads ledger, results and view of a pipeline all the time, as somebody would who reads committed records and
-// shares no code with it. It notes every content that it sees of a window: the rows of the revision that the ledger, or the
-// view, names as the latest. Each of its two goroutines alone uses its fields until both have ended.
+// shares no code with it, but for the form of the view. It notes every content that it sees of a window: the rows that the
+// links of its latest row, in the ledger or in the view, lead to. Each of its two goroutines alone uses its fields until both
+// have ended.
 type pollingReader struct {
 	m       *mistake
 	client  *kgo.Client
@@ -59,6 +61,7 @@ type readRow struct {
 	Revision int       `json:"revision"`
 	Keys     int       `json:"keys"`
 	Links    []struct {
+		Revision   int `json:"revision"`
 		Partitions []struct {
 			Partition int32 `json:"partition"`
 			Last      int64 `json:"last"`
@@ -156,14 +159,14 @@ func (r *pollingReader) take(rec *kgo.Record) {
 		r.torn = append(r.torn, err.Error())
 		return
 	}
-	if row.Deleted {
-		return
-	}
 	if r.rows[row.Start] == nil {
 		r.rows[row.Start] = make(map[int]map[string]string)
 	}
 	if r.rows[row.Start][row.Revision] == nil {
 		r.rows[row.Start][row.Revision] = make(map[string]string)
+	}
+	if row.Deleted {
+		row.Values = nil
 	}
 	r.rows[row.Start][row.Revision][string(row.Key)] = string(row.Values)
 }
@@ -180,7 +183,11 @@ func (r *pollingReader) look(start time.Time) {
 		}
 	}
 	delete(r.touched, start)
-	rows := r.rows[start][row.Revision]
+	rows := make(map[string]string)
+	for _, link := range row.Links {
+		maps.Copy(rows, r.rows[start][link.Revision])
+	}
+	maps.DeleteFunc(rows, func(_, values string) bool { return values == "" })
 	if len(rows) != row.Keys {
 		r.torn = append(r.torn, fmt.Sprintf("%s revision %d: %d rows of %d", at(start), row.Revision, len(rows), row.Keys))
 	}
@@ -195,12 +202,21 @@ func (r *pollingReader) look(start time.Time) {
 func (r *pollingReader) lookAtView(ctx context.Context, start time.Time) {
 	id := store.WindowID{Pipeline: r.m.Spec.Name, Window: "hourly", Start: start.UnixMilli()}
 	current, found, err := r.m.Store.Published(ctx, id)
-	var text bytes.Buffer
+	var text strings.Builder
 	if err == nil && found {
-		_, err = r.m.Store.ReadRevision(ctx, id, current.Current.Revision, func(page []byte) error {
-			text.Write(page)
-			return nil
-		})
+		var row ledger.Row
+		var view *publish.Found
+		if err = json.Unmarshal(current.Row, &row); err == nil {
+			view, err = (&publish.Contents{State: r.m.Store}).InView(ctx, &row)
+		}
+		if err == nil && view.Missing != "" {
+			err = errors.New(view.Missing)
+		}
+		if err == nil {
+			for _, c := range view.Rows {
+				fmt.Fprintf(&text, "%s%s\n", c.Key, c.Values)
+			}
+		}
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -33,7 +33,7 @@ func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 	require.NoError(t, c.HSet(ctx, meta(0), "format", 9).Err())
 	require.NoError(t, c.HSet(ctx, meta(1), "offset", "many").Err())
 	spoilt := 0
-	for _, key := range c.Keys(ctx, strings.TrimSuffix(meta(2), "meta")+"s:*").Val() {
+	for _, key := range c.Keys(ctx, strings.TrimSuffix(meta(2), "meta")+"p:*").Val() {
 		for field, entry := range c.HGetAll(ctx, key).Val() {
 			require.NoError(t, c.HSet(ctx, key, field, entry[:len(entry)-1]).Err())
 			spoilt++

@@ -60,6 +60,7 @@ func (w *World) changeClosers() {
 func (c *closerProc) config() result.Config {
 	return result.Config{
 		Spec: c.w.spec, State: c.w.stateOf(c), Kafka: c.w.kafkaOf(c), By: c.name, Slots: slots, Parallel: 1, ReadAhead: 1, Patience: 2,
+		ViewPage:  20,
 		TrustEnds: c.w.trustEnds(),
 		Now:       func() time.Time { return time.UnixMilli(c.w.clock()) },
 	}

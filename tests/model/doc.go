@@ -27,11 +27,20 @@
 // spells the coordinator hears of no mark, and what a process has marked and not committed is lost with it. In
 // "jumps" events lie beyond max_jump again and again, right or wrong, and an operator answers lanes that ask, at random.
 //
+// Lanes hold their state in fields or in pages: in one run of six in fields alone, in most of the others in pages from the start, and
+// in the rest every reader can read pages from some step on. From then on most processes write them from their first commit, others
+// begin to in mid-run, and Redis may forget that a lane has turned. Pages, calls and hashes are made so small that a commit of a few
+// entries has several of each.
+//
 // What is judged, besides that it comes to rest:
 //
 //   - After every commit's meta call: counters and watermark are those of the records below the offset, and every entry
 //     holds exactly the events below its stamp. So whoever restores the lane and reads on gets what an undisturbed lane has.
 //     No more jumps in a row were refused than the spec says, unless the lane was read again.
+//   - After every call to a lane in pages: what Redis holds of it up to the last commit that has ended, in pages and in the fields
+//     beneath, is exactly the events below the committed offset, and adds up with what was dropped to what was folded. So pages
+//     of a commit that has not ended count for nobody, and none that is needed is ever deleted. At rest Redis has the pages that
+//     the lane knows of, and no others.
 //   - When a closer lets a lane drop slices: every window up to there is final. The shown revision never goes back.
 //     A record goes to the late topic only when what makes it late is committed.
 //   - At the end: the last revision of every window equals tests/oracle. Every revision ever published is the content of

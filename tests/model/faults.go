@@ -136,16 +136,20 @@ func (w *World) lose(p int) {
 			return
 		}
 	default:
-		buckets := slices.DeleteFunc(slices.Sorted(maps.Keys(t.hashes)), func(k string) bool { return !strings.HasPrefix(k, prefix+"s:") })
-		if len(buckets) == 0 {
+		entries := w.entryKeys(t)
+		if len(entries) == 0 {
 			return
 		}
-		key = buckets[w.rng.IntN(len(buckets))]
+		key = entries[w.rng.IntN(len(entries))]
 	}
-	if reply, _ := w.redis.do([]string{"unlink", key}); reply == int64(0) {
+	delete := []string{"unlink", key}
+	if fields := t.hashes[key]; strings.HasPrefix(key, prefix+"p:") && len(fields) > 1 && w.rng.IntN(2) == 0 {
+		delete = []string{"hdel", key, slices.Sorted(maps.Keys(fields))[w.rng.IntN(len(fields))]}
+	}
+	if reply, _ := w.redis.do(delete); reply == int64(0) {
 		return
 	}
-	w.logf("somebody deletes %s", key)
+	w.logf("somebody calls %v", delete)
 	w.damaged[p] = true
 	w.out.Lost++
 	if key == prefix+"meta" {
@@ -156,15 +160,22 @@ func (w *World) lose(p int) {
 	}
 }
 
-// spoil makes an entry in Redis one that nobody here can read.
+// entryKeys are the keys that hold entries of a lane, in fields or in pages.
+func (w *World) entryKeys(t *tag) []string {
+	prefix := "mr:{" + t.name + "}:"
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(t.hashes)), func(k string) bool {
+		return !strings.HasPrefix(k, prefix+"s:") && !strings.HasPrefix(k, prefix+"p:")
+	})
+}
+
+// spoil makes an entry, or a page, in Redis one that nobody here can read.
 func (w *World) spoil(p int) {
 	t := w.laneTag(p)
-	prefix := "mr:{" + t.name + "}:s:"
-	buckets := slices.DeleteFunc(slices.Sorted(maps.Keys(t.hashes)), func(k string) bool { return !strings.HasPrefix(k, prefix) })
-	if len(buckets) == 0 {
+	entries := w.entryKeys(t)
+	if len(entries) == 0 {
 		return
 	}
-	key := buckets[w.rng.IntN(len(buckets))]
+	key := entries[w.rng.IntN(len(entries))]
 	fields := slices.Sorted(maps.Keys(t.hashes[key]))
 	field := fields[w.rng.IntN(len(fields))]
 	entry := t.hashes[key][field]
@@ -187,13 +198,16 @@ func (w *World) rewind() {
 		if w.rng.IntN(3) > 0 {
 			n = min(n, 1+w.rng.IntN(6))
 		}
-		lost := 0
+		lost, paged := 0, inPages(t)
 		for range n {
 			if w.weather.keepRulings && t.losesRuling() {
 				break
 			}
 			t.rewind(1)
 			lost++
+		}
+		if paged && !inPages(t) {
+			w.out.Back++
 		}
 		w.logf("redis forgets the last %d calls of %s", lost, name)
 	}

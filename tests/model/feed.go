@@ -67,7 +67,7 @@ func (w *World) produce() {
 		if p.now = p.now + w.rng.Int64N(w.pace); !p.behind {
 			p.now = w.now
 		}
-		e := event{kind: good, ms: p.now - w.rng.Int64N(6_000), key: 'a' + byte(w.rng.IntN(3)), at: w.step}
+		e := event{kind: good, ms: p.now - w.rng.Int64N(6_000), key: 'a' + byte(w.rng.IntN(w.keys)), at: w.step}
 		v := w.rng.Int64N(100) + 20
 		switch w.rng.IntN(30) {
 		case 0, 1, 2:

@@ -36,6 +36,9 @@ func (w *World) heal() {
 	if !w.rest() {
 		return
 	}
+	for p := range w.parts {
+		w.judgePages(p)
+	}
 	for range maxRounds {
 		before := w.footprint()
 		if !w.turn(c) || !w.rest() {

@@ -28,6 +28,7 @@ type laneProc struct {
 	traffic
 	host
 	notes
+	pageNotes
 	ended bool
 }
 
@@ -55,6 +56,7 @@ type traffic struct {
 	owed    []*journal.Tail // by the committer
 	tail    *journal.Tail   // of the present token
 	kick    int             // commits to make although nothing changed
+	pages   bool            // the process writes pages
 }
 
 // host is where the process runs.
@@ -104,6 +106,9 @@ func (w *World) newProcess(name string, p int) *laneProc {
 	l := &laneProc{
 		proc: proc{name: fmt.Sprintf("%s%d#%d", name, p, w.born)}, w: w, p: p, id: laneID(p),
 		tenure: tenure{decisions: new(lane.Decisions)}, traffic: traffic{at: time.UnixMilli(0)},
+		pageNotes: pageNotes{
+			whole: map[string][]store.SliceID{}, wholeAt: map[store.SliceID]int64{}, pending: map[store.SliceID][]store.StoredPage{},
+		},
 		notes: notes{told: map[string][]*ruling{}, infos: map[string]*commitInfo{}},
 	}
 	l.st, l.marked = &laneStore{Store: w.lab.store, l: l}, w.hints[p]
@@ -174,6 +179,7 @@ func (l *laneProc) life(a *actor) error {
 	}
 	l.queue, l.handed, l.out, l.owed = nil, nil, nil, nil
 	l.commits = inflight.New(l.holder.State(), l.w.spec.Lane.CommitQueue+2, l.w.spec.Lane.CommitInterval.Std(), l.at)
+	l.allowPages(true)
 	l.idle = inflight.NewIdleness(l.commits, l.w.spec.Watermark.IdleTimeout.Std(), l.at)
 	l.startCommitter()
 	l.running = true

@@ -69,7 +69,7 @@ var recountMutants = []struct {
 	sky  Climate
 	from uint64
 }{
-	{sealsAgain, Silence, 100}, {ownCovered, Mixed, 90},
+	{sealsAgain, Silence, 300}, {ownCovered, Mixed, 90},
 	{endsFirst, Mixed, 1}, {ownCommits, Mixed, 1}, {guardThere, Mixed, 1}, {guardOwned, Mixed, 20}, {endFences, Mixed, 1},
 	{baseRevision, Mixed, 1}, {approvedOnce, Mixed, 1}, {certifiesBase, Mixed, 1},
 }

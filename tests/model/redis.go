@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -204,6 +205,12 @@ func (s *server) command(args []string) (any, error) {
 		return orNil(t.hashes[key], ""), nil
 	case "scan":
 		return []any{"0", s.scan(args[3])}, nil
+	case "hkeys":
+		list := []any{}
+		for _, f := range slices.Sorted(maps.Keys(t.hashes[key])) {
+			list = append(list, f)
+		}
+		return list, nil
 	case "hlen":
 		return int64(len(t.hashes[key])), nil
 	case "hset":
@@ -221,11 +228,21 @@ func (s *server) command(args []string) (any, error) {
 	case "zadd":
 		return int64(set(t, t.zsets, key, args[3], args[2])), nil
 	case "hdel":
-		return int64(unset(t, t.hashes, key, args[2])), nil
+		removed := 0
+		for _, f := range args[2:] {
+			removed += unset(t, t.hashes, key, f)
+		}
+		return int64(removed), nil
 	case "zrem":
 		return int64(unset(t, t.zsets, key, args[2])), nil
 	case "zrange":
-		return t.members(key)
+		return t.members(key, math.Inf(-1), math.Inf(1))
+	case "zrangebyscore":
+		from, to, err := bounds(args[2], args[3])
+		if err != nil {
+			return nil, err
+		}
+		return t.members(key, from, to)
 	case "pttl":
 		if len(t.hashes[key])+len(t.zsets[key]) == 0 {
 			return int64(-2), nil
@@ -321,8 +338,23 @@ func (s *server) expire() {
 	}
 }
 
-// members lists a sorted set by score, then by member.
-func (t *tag) members(key string) ([]any, error) {
+// bounds are the lowest and the highest score that a range asks for; one that is not a bound itself is a whole number.
+func bounds(least, most string) (from, to float64, err error) {
+	after, open := strings.CutPrefix(least, "(")
+	if from, err = strconv.ParseFloat(after, 64); err == nil {
+		to, err = strconv.ParseFloat(most, 64)
+	}
+	if err != nil {
+		return 0, 0, serverError("ERR min or max is not a float")
+	}
+	if open {
+		from++
+	}
+	return from, to, nil
+}
+
+// members lists the members of a sorted set with scores in a range, by score, then by member.
+func (t *tag) members(key string, from, to float64) ([]any, error) {
 	type scored struct {
 		member string
 		score  float64
@@ -333,7 +365,9 @@ func (t *tag) members(key string) ([]any, error) {
 		if err != nil {
 			return nil, serverError("ERR value is not a valid float")
 		}
-		list = append(list, scored{m, score})
+		if from <= score && score <= to {
+			list = append(list, scored{m, score})
+		}
 	}
 	slices.SortFunc(list, func(a, b scored) int {
 		if a.score != b.score {
@@ -425,6 +459,13 @@ func answer(cmd redis.Cmder, reply any, err error) error {
 		c.SetVal(reply.(int64))
 	case *redis.SliceCmd:
 		c.SetVal(reply.([]any))
+	case *redis.StringSliceCmd:
+		list := reply.([]any)
+		texts := make([]string, len(list))
+		for i := range list {
+			texts[i] = list[i].(string)
+		}
+		c.SetVal(texts)
 	case *redis.StringCmd:
 		text, ok := reply.(string)
 		if !ok {

@@ -41,6 +41,25 @@ const (
 	freshKeys       Rule = "the first entries of a slice replace what stands there"
 )
 
+// Rules of pages.
+const (
+	pagesDone        Rule = "pages of a commit that has not ended are content for nobody"
+	beyondGo         Rule = "pages of a commit that never ended go before the next one"
+	deletedLater     Rule = "what a commit replaces is deleted by a later one"
+	forgottenAll     Rule = "everything is written again where the meta or slices are gone"
+	ownBefore        Rule = "a lane that another one owned in between is restored"
+	leftRegistered   Rule = "pages under a slice that is registered anew go"
+	leftTurning      Rule = "pages under the slices of a lane that turns to pages go"
+	turnsInOrder     Rule = "a lane turns to pages when it reads nothing again"
+	dropCounts       Rule = "a call that drops slices moves what was dropped"
+	rowsSeq          Rule = "rows know the commit that holds them"
+	oneIndex         Rule = "a lane's share of a revision comes from one index"
+	indexCovers      Rule = "a revision covers a lane up to the offset of its index"
+	runsReplaceLater Rule = "a whole run replaces nothing before Redis has it"
+	pendingGone      Rule = "a lane that writes its state again forgets what it was to delete"
+	newestWins       Rule = "of each key the newest page counts"
+)
+
 // Rules of the journal.
 const (
 	oneQueue   Rule = "no commit overtakes the journal"
@@ -61,7 +80,7 @@ const (
 	exactStamps   Rule = "an exact row wants all stamps covered"
 	ledgerAfter   Rule = "the ledger is read after InitProducerId"
 	fixedID       Rule = "a slot's transactional id is fixed"
-	frozen        Rule = "a prepared revision is immutable"
+	ownAttempt    Rule = "Redis shows the content of the attempt that was committed"
 	upwards       Rule = "the view flips only upwards"
 	generations   Rule = "slices have generations"
 	finals        Rule = "final windows are never closed again"

@@ -24,12 +24,13 @@ type closerState struct {
 	views map[store.LaneID]store.Meta                   // of the last look
 	most  map[store.LaneID]int64                        // behind: highest offset ever seen
 	pages map[store.LaneID]map[string]map[string]string // metaFirst: entries as they were before the meta was read
+	found map[store.LaneID]store.LaneIndex              // oneIndex: the last one
 }
 
 func (w *World) stateOf(c *closerProc) result.State {
 	return &closerState{
 		Store: w.lab.store, w: w, views: map[store.LaneID]store.Meta{}, most: map[store.LaneID]int64{},
-		pages: map[store.LaneID]map[string]map[string]string{},
+		pages: map[store.LaneID]map[string]map[string]string{}, found: map[store.LaneID]store.LaneIndex{},
 	}
 }
 
@@ -164,15 +165,41 @@ func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, owner store.
 	return s.Store.SetDrop(ctx, id, owner, before)
 }
 
-func (s *closerState) Prepare(ctx context.Context, id store.WindowID, rev int,
-	build func(add func(page []byte) error) (header []byte, err error)) (store.Revision, bool, error) {
-	if s.w.is(frozen) {
-		_, _ = s.w.redis.do([]string{"unlink", "mr:{" + id.String() + "}:r:" + strconv.Itoa(rev)})
-	}
-	return s.Store.Prepare(ctx, id, rev, build)
+func (s *closerState) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool,
+	fields []store.ViewField) error {
+	return s.Store.WriteView(ctx, id, v, s.attempt(view), begin, fields)
 }
 
-func (s *closerState) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
+// attempt is a view as Redis hears of it.
+func (s *closerState) attempt(view store.View) store.View {
+	if s.w.is(ownAttempt) && view.Whole > 0 {
+		view.Attempt = "anybody's"
+	}
+	return view
+}
+
+// ReadDirectory implements result.State.
+func (s *closerState) ReadDirectory(ctx context.Context, id store.WindowID, rev int) (store.View, []byte, error) {
+	shown, text, err := s.Store.ReadDirectory(ctx, id, rev)
+	if row := s.rowOf(id, rev); s.w.is(ownAttempt) && err == nil && row != nil && row.View != nil {
+		shown.Attempt = row.View.Attempt
+	}
+	return shown, text, err
+}
+
+// rowOf is the ledger row of a revision.
+func (s *closerState) rowOf(id store.WindowID, rev int) (found *ledger.Row) {
+	rows := s.w.ledger.rows[windowID{id.Window, id.Start}]
+	for i := range rows {
+		if rows[i].Revision == rev {
+			found = &rows[i]
+		}
+	}
+	return found
+}
+
+func (s *closerState) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte, view store.View,
+	fields []store.ViewField, gone []string, rows *store.Rows) error {
 	if s.w.is(upwards) {
 		if !s.w.current.pause() {
 			return errCrashed
@@ -181,7 +208,7 @@ func (s *closerState) Flip(ctx context.Context, id store.WindowID, v store.Versi
 		_, err := s.w.execute([]string{"hset", "mr:{" + id.String() + "}:ledger", "row:" + n, string(row), "current", n}, nil)
 		return err
 	}
-	return s.Store.Flip(ctx, id, v, final, row)
+	return s.Store.Flip(ctx, id, v, final, row, s.attempt(view), fields, gone, rows)
 }
 
 // closerKafka is the Kafka in memory as a closer sees it, without the rule that is off.
@@ -289,23 +316,26 @@ func (k *closerKafka) Open(ctx context.Context, slot int) (publish.Producer, err
 // closerProducer is a producer in memory without the rule that is off.
 type closerProducer struct {
 	publish.Producer
-	w *World
+	w        *World
+	inLedger bool // a record of the ledger was appended since the last Flush
 }
 
-func (p *closerProducer) Send(ctx context.Context, records []publish.Record) error {
-	if strings.HasSuffix(records[0].Topic, ".ledger") {
-		switch p.w.off {
-		case oneTxn:
+func (p *closerProducer) Append(ctx context.Context, r *publish.Record) error {
+	if strings.HasSuffix(r.Topic, ".ledger") {
+		first := !p.inLedger
+		p.inLedger = true
+		switch {
+		case p.w.off == oneTxn && first:
 			if err := p.Commit(); err != nil {
 				return err
 			}
 			if err := p.Begin(); err != nil {
 				return err
 			}
-		case coverFirst:
+		case p.w.off == coverFirst:
 			var row ledger.Row
-			if json.Unmarshal(records[0].Value, &row) != nil {
-				break // floors and tombstones
+			if ledger.IsFloorKey(r.Key) || json.Unmarshal(r.Value, &row) != nil {
+				break // tombstones
 			}
 			for i := range row.Lanes {
 				row.Lanes[i].Offset = max(row.Lanes[i].Offset, atoi(p.w.meta(int(row.Lanes[i].Partition), "offset")))
@@ -314,10 +344,17 @@ func (p *closerProducer) Send(ctx context.Context, records []publish.Record) err
 			if err != nil {
 				return err
 			}
-			records = []publish.Record{{Topic: records[0].Topic, Partition: records[0].Partition, Key: records[0].Key, Value: text}}
+			changed := *r
+			changed.Value = text
+			return p.Producer.Append(ctx, &changed)
 		}
 	}
-	return p.Producer.Send(ctx, records)
+	return p.Producer.Append(ctx, r)
+}
+
+func (p *closerProducer) Flush(ctx context.Context) ([]source.Appended, error) {
+	p.inLedger = false
+	return p.Producer.Flush(ctx)
 }
 
 // meta is one field of a lane's meta as Redis holds it now.

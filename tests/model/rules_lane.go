@@ -17,12 +17,14 @@ import (
 // laneStore is the real store as a lane sees it, without the rule that is off.
 type laneStore struct {
 	*store.Store
-	l       *laneProc
-	rulings []*ruling         // the history of the state that was viewed last
-	viewed  store.Meta        // of that state
-	at      *store.Cursor     // noReseed: where the chain really stands
-	claimed int64             // movesEnd: the last claim to be idle
-	written map[string]string // touched: content without stamp as it was read or written
+	l        *laneProc
+	rulings  []*ruling         // the history of the state that was viewed last
+	viewed   store.Meta        // of that state
+	at       *store.Cursor     // noReseed: where the chain really stands
+	claimed  int64             // movesEnd: the last claim to be idle
+	replaced store.Token       // ownBefore: whose token the lane replaces
+	same     map[string]bool   // rowsSeq: slice and key
+	written  map[string]string // touched: content without stamp as it was read or written
 
 	// A commit that is sent again is sent as it was twisted first.
 	place   store.Cursor
@@ -31,9 +33,12 @@ type laneStore struct {
 
 // Acquire notes the token that Redis has accepted.
 func (s *laneStore) Acquire(ctx context.Context, id store.LaneID, stateID string, expected, next store.Token) (store.Meta, bool, error) {
+	l := s.l
+	if l.retaking && l.w.is(ownBefore) && expected != "" {
+		expected = s.replaced
+	}
 	meta, found, err := s.Store.Acquire(ctx, id, stateID, expected, next)
 	if err == nil {
-		l := s.l
 		l.token, l.infos = next, map[string]*commitInfo{}
 		l.w.infos[next] = l.infos
 		s.at, s.written, s.twisted, s.claimed = nil, map[string]string{}, nil, store.NotIdle
@@ -41,28 +46,36 @@ func (s *laneStore) Acquire(ctx context.Context, id store.LaneID, stateID string
 	return meta, found, err
 }
 
-func (s *laneStore) LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error) {
-	meta, stats, err := s.Store.LaneView(ctx, id, stateID)
-	s.rulings, s.viewed = s.l.w.laneTag(s.l.p).rulings(), meta
-	if err == nil && s.l.w.is(wantWhole) {
-		s.makeWhole(ctx, &meta, stats)
+func (s *laneStore) WholeIndex(ctx context.Context, id store.LaneID, stateID string) (store.LaneIndex, error) {
+	found, err := s.Store.WholeIndex(ctx, id, stateID)
+	s.rulings, s.viewed = s.l.w.laneTag(s.l.p).rulings(), found.Meta
+	if err != nil {
+		return found, err
 	}
-	return meta, stats, err
+	s.l.w.twistIndex(&found)
+	switch s.l.w.off {
+	case wantWhole:
+		s.makeWhole(ctx, &found)
+	case beyondGo:
+		for i := range found.Slices {
+			found.Slices[i].Beyond = nil
+		}
+	}
+	return found, nil
 }
 
 // makeWhole lets a lane believe that what is left of a state is all of it.
-func (s *laneStore) makeWhole(ctx context.Context, meta *store.Meta, stats []store.SliceStat) {
-	meta.Balance.Known = false
-	for i := range stats {
-		held := int64(0)
-		_, err := s.Store.ReadSlice(ctx, s.l.id, s.l.w.program.StateID, stats[i].SliceID, 0, s.l.w.spec.Lane.Buckets,
-			func(_ int, _, entry []byte) error {
-				_, _, count, err := agg.EntryHeader(entry)
-				held += count
-				return err
-			})
-		if err == nil && stats[i].FirstOffset != store.NoOffset {
-			stats[i].Folded = min(stats[i].Folded, held)
+func (s *laneStore) makeWhole(ctx context.Context, found *store.LaneIndex) {
+	found.Meta.Balance.Known = false
+	for i := range found.Slices {
+		x, held := &found.Slices[i], int64(0)
+		_, err := s.ReadContent(ctx, s.l.id, s.l.w.program.StateID, x, s.l.w.spec.Lane.Buckets, func(_, entry []byte) error {
+			_, _, count, err := agg.EntryHeader(entry)
+			held += count
+			return err
+		})
+		if err == nil && x.FirstOffset != store.NoOffset {
+			x.Folded = min(x.Folded, held)
 		}
 	}
 }
@@ -155,9 +168,11 @@ func (s *laneStore) twist(calls []store.Call) []store.Call {
 		meta := *last.Meta
 		meta.Balance.Dropped = 0
 		last.Meta = &meta
+	case deletedLater:
+		s.deleteAtOnce(calls)
 	case freshKeys:
 		for i := range calls {
-			if len(calls[i].Drop)+len(calls[i].Purge) == 0 {
+			if calls[i].Format != store.PageFormat && len(calls[i].Drop)+len(calls[i].Purge) == 0 {
 				calls[i].Buckets = 0
 			}
 		}
@@ -201,11 +216,11 @@ func (s *laneStore) rewrite(calls []store.Call, fn func(sl store.SliceID, key, e
 
 // goOn is what a lane without re-seeding does after lost writes: it goes on with the commits in flight.
 func (l *laneProc) goOn() error {
-	meta, _, err := l.holder.Retake(l.w.ctx)
+	found, err := l.holder.Retake(l.w.ctx)
 	if err != nil {
 		return err
 	}
-	l.st.at = &meta.Cursor
+	l.st.at = &found.Meta.Cursor
 	l.queue, l.out = slices.Clone(l.handed), nil
 	l.startCommitter()
 	return nil
@@ -252,6 +267,8 @@ func (l *laneProc) twistCommit(c *fold.Commit) {
 	case streakKept:
 		meta := c.Calls[len(c.Calls)-1].Meta
 		meta.Jumps = min(meta.Jumps, 0)
+	case pendingGone:
+		l.deleteSurvivors(c)
 	case dropSealed:
 		l.holder.State().Acknowledged(c)
 		for i := range c.Calls {

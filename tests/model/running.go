@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"millrace/pipeline/lane/deliver"
 	"millrace/pipeline/lane/fold"
@@ -104,11 +105,13 @@ func (l *laneProc) read(a *actor) error {
 
 func (l *laneProc) commit(idleAt int64) {
 	state := l.holder.State()
+	l.allowPages(false)
 	if c := l.commits.Next(inflight.Orders{IdleAt: l.twistIdle(idleAt)}, l.at); c != nil {
 		if l.reseeding == c {
 			l.reseeding = nil
 		}
 		l.register(c, state.Watermark())
+		l.noteWholeRuns(c)
 		l.handOver(c)
 	}
 }
@@ -172,6 +175,9 @@ func (l *laneProc) delivered(a *actor) error {
 	if r.Commit != nil {
 		l.handed = l.handed[1:]
 	}
+	if r.At = l.at; l.w.turning.rng.IntN(2) == 0 {
+		r.At = time.Time{} // whoever reads by an older index has had time enough, or has not
+	}
 	before := l.commits.Requests()
 	l.twistRequests(&r)
 	if l.commits.Answer(r) {
@@ -186,7 +192,7 @@ func (l *laneProc) delivered(a *actor) error {
 	if l.w.calm && r.Requests.Drop > before.Drop {
 		l.kick = max(l.kick, 1) // both signs of life may have been on their way when it was asked
 	}
-	l.committed = r.Reached.Offset
+	l.committed, l.sent = r.Reached.Offset, r.Reached.Seq
 	l.holder.Hint(r.Reached.Offset, r.Reached.Hint)
 	return nil
 }
@@ -224,17 +230,20 @@ func (l *laneProc) reseed() error {
 	if l.w.is(noReseed) {
 		return l.goOn()
 	}
-	meta, stored, err := l.holder.Retake(l.w.ctx)
-	if err != nil {
+	l.retaking = true
+	found, err := l.holder.Retake(l.w.ctx)
+	if l.retaking = false; err != nil {
 		return err
 	}
 	l.commits.Withdraw(l.out, l.owed)
 	l.w.rewrites[l.token] = l.disk != nil
-	c := l.commits.Reseed(meta, stored, l.at)
+	l.twistFound(&found)
+	c := l.commits.Reseed(found, l.at)
+	l.twistReseed(c)
 	l.handed, l.queue, l.out = nil, nil, nil
 	l.reseeding = c
 	l.register(c, c.Watermark)
-	l.holder.HintBack(meta)
+	l.holder.HintBack(found.Meta)
 	l.w.out.Reseeds++
 	l.w.logf("writes its state again under token %s", short(string(l.token)))
 	l.startCommitter()

@@ -61,16 +61,24 @@ type variant struct {
 	windows, disorder, lateness string
 	buckets, fields, queue      int
 	results, rows               string
+	pages                       fold.Limits
 }
 
 var variants = []variant{
-	{hourly, "4s", "6s", 1, 1, 1, "100s", "100s"},
-	{hourly, "0s", "0s", 2, 2, 2, "10s", "300s"},
-	{daily, "3s", "0s", 1, 2, 1, "200s", "400s"},
-	{daily, "3s", "5s", 2, 1, 1, "7d", "90d"},
-	{sliding, "2s", "4s", 1, 1, 2, "30s", "100s"},
-	{mixed, "4s", "3s", 1, 2, 1, "300s", "1h"},
+	{hourly, "4s", "6s", 1, 1, 1, "100s", "100s", single},
+	{hourly, "0s", "0s", 2, 2, 2, "10s", "300s", runs},
+	{daily, "3s", "0s", 1, 2, 1, "200s", "400s", spread},
+	{daily, "3s", "5s", 2, 1, 1, "7d", "90d", runs},
+	{sliding, "2s", "4s", 1, 1, 2, "30s", "100s", single},
+	{mixed, "4s", "3s", 1, 2, 1, "300s", "1h", spread},
 }
+
+// What pages and their calls are limited to: so little that a commit of a few entries has several calls.
+var (
+	single = fold.Limits{Page: 1, Call: 1, Deltas: 3, Merge: 1, Spread: 1 << 20, Deletes: 1}              // an entry is a page, a page is a call
+	runs   = fold.Limits{Page: 1 << 10, Call: 1, Deltas: 2, Merge: 1 << 10, Spread: 1 << 20, Deletes: 64} // a run is a page, and a call
+	spread = fold.Limits{Page: 1, Call: 150, Deltas: 4, Merge: 200, Spread: 300, Deletes: 2}              // slices grow beyond one hash
+)
 
 // setup is a pipeline compiled once and used for many seeds.
 type setup struct {
@@ -95,6 +103,7 @@ func newSetup(v variant, id setupID) (*setup, error) {
 	if s.program, err = fold.Compile(s.spec); err != nil {
 		return nil, err
 	}
+	s.program.Limit(v.pages)
 	if s.plan, err = window.NewPlan(s.spec); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/page"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -37,6 +38,8 @@ type Outcome struct {
 	Steps     int
 	Faults    int
 	Revisions int
+	Differing int // of them, those of which only what they change is published
+	Shown     int // contents found in Redis
 	Finals    int
 	Late      int64
 	Reseeds   int
@@ -54,6 +57,8 @@ type Outcome struct {
 	Found     int // acquisitions that found a part of the state gone, or spoilt
 	Spoilt    int // entries that were made unreadable
 	Replaced  int // rebuilds in place of a state with such entries
+	Turned    int // from fields to pages, lanes
+	Back      int // lanes of which Redis has forgotten that
 
 	Recounts, Compared, Differ, Refused, Killed, Corrected, Certified, Overtaken int // see recount.go
 
@@ -79,6 +84,7 @@ type World struct {
 	sky     Climate
 	trace   io.Writer
 	weather weather
+	turning turning
 	steps   int
 	step    int
 	calm    bool // no faults any more
@@ -89,6 +95,7 @@ type World struct {
 	parts   []*partition
 	now     int64 // ms, the producers' clock
 	pace    int64
+	keys    int // that events have
 	outage  float64
 	deaf    int  // step up to which the group's coordinator cannot be reached
 	silence int  // a partition falls silent once in this number of appends
@@ -107,6 +114,7 @@ type World struct {
 	rebuilt  []bool      // by partition: it was read again
 	asked    []int64     // by partition: highest drop_before any closer asked for
 	damaged  []bool      // by partition: keys were deleted
+	folded   []below     // by partition: what was folded
 	disks    [][]*disk   // by partition: all there ever were
 	infos    map[store.Token]map[string]*commitInfo
 	origins  map[store.Token]store.Token // owners that took the place of another one to apply its journal
@@ -114,7 +122,9 @@ type World struct {
 	closers  []*closerProc
 	born     int
 	ledger   *ledgerReader
-	ended    int // the last edition of an earlier life of the pipeline, 0 without one
+	names    map[string]page.Name  // of pages, by their text
+	parsed   map[string]*page.Page // by value
+	ended    int                   // the last edition of an earlier life of the pipeline, 0 without one
 }
 
 // hint is a group's offset, -1 without one, with its metadata and the rulings that the state there was decided with.
@@ -190,6 +200,11 @@ func (l *Lab) newWorld(o Options) (*World, error) {
 	if o.Steps > 0 {
 		w.steps = o.Steps
 	}
+	w.turning, w.keys = newTurning(o.Seed, w.steps), 3
+	if w.turning.rng.IntN(3) == 0 {
+		w.keys = 12 // a commit touches few of them
+	}
+	w.names, w.parsed = map[string]page.Name{}, map[string]*page.Page{}
 	w.infos, w.origins, w.rewrites = map[store.Token]map[string]*commitInfo{}, map[store.Token]store.Token{}, map[store.Token]bool{}
 	l.server.reset()
 	l.server.now = w.clock
@@ -200,9 +215,11 @@ func (l *Lab) newWorld(o Options) (*World, error) {
 	}
 	w.disks, w.damaged = make([][]*disk, n), make([]bool, n)
 	w.assigned, w.applied, w.reached = make([]*laneProc, n), make([][]*ruling, n), make([]int64, n)
+	w.folded = make([]below, n)
 	w.answered, w.rebuilt = make([][]int64, n), make([]bool, n)
 	w.kafka.AddTopic(topic, n)
 	w.kafka.AddTopic(resultsTo, 2)
+	w.kafka.SetTopicID(resultsTo, "results")
 	w.kafka.AddTopic(ledger.Topic(pipeline), slots)
 	w.kafka.Plan(w.kafkaStep)
 	w.ledger = newLedgerReader(w)
@@ -448,7 +465,10 @@ func (w *World) transaction(cmds []redis.Cmder) error {
 func (w *World) execute(args []string, info *commitInfo) (reply any, err error) {
 	ledger := "mr:{" + hashTag(args) + "}:ledger"
 	shown := w.redis.tag(hashTag(args)).hashes[ledger]["current"]
+	fields := !inPages(w.redis.tag(hashTag(args)))
+	calls, restore := len(w.redis.tag(hashTag(args)).calls), w.twistScript(args)
 	reply, err = w.redis.do(args)
+	restore()
 	switch now, still := w.redis.cur.hashes[ledger]["current"]; {
 	case shown != "" && !still:
 		w.checkGone(hashTag(args))
@@ -458,8 +478,8 @@ func (w *World) execute(args []string, info *commitInfo) (reply any, err error) 
 	if w.redis.unknown != "" {
 		w.fail("the model's redis has no command %q", w.redis.unknown)
 	}
-	if w.trace != nil {
-		w.logf("redis %s -> %.80s %v", describe(args), fmt.Sprint(reply), err)
+	if w.trace != nil && (args[0] != "hkeys" || len(reply.([]any)) > 0) { // most of the hashes of a slice are never used
+		w.logf("redis %s -> %.80q %v", describe(args), fmt.Sprint(reply), err)
 	}
 	if info != nil && accepted(reply) {
 		t := w.redis.cur
@@ -476,6 +496,14 @@ func (w *World) execute(args []string, info *commitInfo) (reply any, err error) 
 			w.answered[info.partition] = append(w.answered[info.partition], info.offset)
 		}
 		w.checkLane(info.partition, t)
+	}
+	if t := w.redis.cur; len(t.calls) > calls {
+		if p := slices.IndexFunc(w.assigned, func(l *laneProc) bool { return l != nil && l.id.String() == t.name }); p >= 0 {
+			if fields && inPages(t) {
+				w.out.Turned++
+			}
+			w.checkContent(p, t)
+		}
 	}
 	return reply, err
 }

@@ -29,7 +29,10 @@ func TestContentsGo(t *testing.T) {
 	finals := &finals{at: make(map[int64]int64)}
 	look := newSampler(w, finals)
 	fed := make(chan struct{}, 1)
-	progress := []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
+	progress := make([]chan struct{}, lanes)
+	for i := range progress {
+		progress[i] = make(chan struct{}, 1)
+	}
 	var done atomic.Bool
 	began := time.Now()
 	err := parallel.Do(w.ctx, lanes+2, lanes+2, func(ctx context.Context, i int) error {
@@ -128,11 +131,12 @@ type mortal struct {
 
 var errDead = errors.New("the closer is dead")
 
-func (m *mortal) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte) error {
+func (m *mortal) Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte, view store.View,
+	fields []store.ViewField, gone []string, rows *store.Rows) error {
 	if m.dead.Load() {
 		return errDead
 	}
-	return m.Store.Flip(ctx, id, v, final, row)
+	return m.Store.Flip(ctx, id, v, final, row, view, fields, gone, rows)
 }
 
 func (m *mortal) ExpireWindow(ctx context.Context, id store.WindowID, v store.Version, d time.Duration) (bool, error) {

@@ -113,7 +113,10 @@ func (o *old) append(records ...*kgo.Record) {
 func (o *old) publish(c *result.Closer, from, to int) {
 	o.t.Helper()
 	fed := make(chan struct{}, 1)
-	progress := []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
+	progress := make([]chan struct{}, lanes)
+	for i := range progress {
+		progress[i] = make(chan struct{}, 1)
+	}
 	err := parallel.Do(o.ctx, lanes+1, lanes+1, func(ctx context.Context, i int) error {
 		if i < lanes {
 			l := o.lanes[i]

@@ -37,7 +37,7 @@ const (
 	// base is a full day.
 	base     = int64(1_699_920_000_000)
 	lateness = 5 // minutes
-	lanes    = 2
+	lanes    = 4
 )
 
 const text = `
@@ -167,7 +167,7 @@ func (l *feeder) save(ctx context.Context) error {
 		return err
 	}
 	l.drop = max(l.drop, ctl[0].DropBefore)
-	l.state.Snapshot(&l.commit, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: store.NotIdle})
+	l.state.Snapshot(&l.commit, fold.Control{SealBefore: ctl[0].SealBefore, DropBefore: ctl[0].DropBefore, IdleAt: store.NotIdle, Pages: true})
 	for try := 1; ; try++ { // a lane sends a commit again whose outcome it does not know
 		_, err := l.w.store.Apply(ctx, l.id, l.stID, l.token, l.commit.Calls)
 		if err == nil {

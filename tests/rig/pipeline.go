@@ -44,7 +44,7 @@ func (w *World) Pipeline(yaml string, partitions int32, change ...func(*spec.Spe
 	sp.Name += suffix
 	require.Len(w.T, sp.Source.Topics, 1)
 	sp.Source.Topics[0] += suffix
-	for _, sink := range []*spec.Sink{&sp.Results, &sp.Late, &sp.DeadLetter} {
+	for _, sink := range []*spec.Sink{&sp.Results.Sink, &sp.Late, &sp.DeadLetter} {
 		if sink.Kafka != nil {
 			sink.Kafka = &spec.KafkaSink{Topic: sink.Kafka.Topic + suffix}
 		}

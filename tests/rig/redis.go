@@ -75,8 +75,8 @@ func (r *Redis) Client() *redis.Client {
 	return c
 }
 
-// anyRedis is a Redis that no other test uses: a process where the system has one, embedded otherwise.
-func anyRedis(t *testing.T) (addr string) {
+// AnyRedis is a Redis that no other test uses: a process where the system has one, embedded otherwise.
+func AnyRedis(t *testing.T) (addr string) {
 	t.Helper()
 	if HaveRedis() {
 		return StartRedis(t).Addr

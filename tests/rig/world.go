@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -85,7 +86,7 @@ func NewWorld(t *testing.T, own Servers) *World {
 	case addrs != nil:
 		w.redis = addrs
 	default:
-		w.redis = []string{anyRedis(t)}
+		w.redis = []string{AnyRedis(t)}
 	}
 	var err error
 	w.Cluster, err = source.NewCluster(ctx, w.Kafka)
@@ -211,7 +212,7 @@ func (w *World) CLI(args ...string) Answer {
 	return RunProgram(w.T, w.Env(), "millrace", args...)
 }
 
-// RunProgram runs one of the programs to its end.
+// RunProgram runs one of the programs to its end: one of Binary, or one of another build by its absolute path.
 func RunProgram(t *testing.T, env []string, name string, args ...string) Answer {
 	t.Helper()
 	a, err := runProgram(env, name, args...)
@@ -220,9 +221,12 @@ func RunProgram(t *testing.T, env []string, name string, args ...string) Answer 
 }
 
 func runProgram(env []string, name string, args ...string) (Answer, error) {
-	path, err := Binary(name)
-	if err != nil {
-		return Answer{}, err
+	path := name
+	if !filepath.IsAbs(name) {
+		var err error
+		if path, err = Binary(name); err != nil {
+			return Answer{}, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -230,7 +234,7 @@ func runProgram(env []string, name string, args ...string) (Answer, error) {
 	cmd.Env = append(os.Environ(), env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
+	err := cmd.Run()
 	if ctx.Err() != nil {
 		return Answer{}, fmt.Errorf("%s %v does not end:\n%s%s", name, args, out.String(), errs.String())
 	}

@@ -17,9 +17,9 @@ const redisAdmin = "admin"
 var (
 	workerCommands = strings.Fields(`ping client|setname info scan multi exec memory|usage
 		eval evalsha eval_ro evalsha_ro time
-		get set exists unlink persist pexpire pttl
-		hget hset hmget hgetall hlen hdel hincrby hscan
-		zadd zcard zrange zrem zremrangebyrank zscore`)
+		get set exists unlink persist pexpire pttl rename
+		hget hset hmget hgetall hkeys hlen hdel hincrby hscan
+		zadd zcard zrange zrangebyscore zrem zremrangebyrank zscore`)
 	clusterCommands  = strings.Fields(`cluster|slots command asking`)
 	sentinelCommands = strings.Fields(`ping client|setname sentinel|get-master-addr-by-name sentinel|sentinels sentinel|replicas subscribe`)
 	workerKeys       = "~mr:*"

@@ -23,6 +23,9 @@ func (s *scene) limitResults(bytes string) {
 // seldomIdle makes a lane that gets nothing hold the watermark for long.
 func seldomIdle(s *spec.Spec) { s.Watermark.IdleTimeout = spec.Duration(time.Hour) }
 
+// slowWay delays every piece of some 32 KiB: a view of some MiB takes a minute, and a commit is hardly late.
+const slowWay = 100 * time.Millisecond
+
 // closingScenarios are windows that cannot be closed.
 var closingScenarios = []scenario{
 	{
@@ -39,6 +42,26 @@ var closingScenarios = []scenario{
 		leave: func(s *scene) { s.limitResults("1000000"); s.lives() },
 		commands: []try{
 			pause("", 0), resume("", 0), scale("", 0), drain("not drained|is not drained", 4), remove(stillOpen, 1), stop("", 0),
+		},
+	},
+	{
+		name: "a large window on a slow way", kind: contract.ConditionLongTransaction,
+		says: "rows of revision 1 so far",
+		bring: func(s *scene) {
+			s.lives()
+			long := make([][]byte, 12_000)
+			for i := range long {
+				s.keys++
+				long[i] = fmt.Appendf(nil, `{"k":"%s%d","t":%d,"v":1}`, strings.Repeat("k", 800), s.keys, noon+int64(s.fed)*1000)
+			}
+			s.Send(0, long...)
+			s.caughtUp()
+			s.redis.Set(rig.Weather{Delay: slowWay})
+			s.feed(180)
+		},
+		leave: func(s *scene) { s.redis.Set(rig.Weather{}) },
+		commands: []try{
+			pause("", 0), resume("", 0), scale("", 0), drain("", 0, 4), remove(stillOpen, 1), stop("", 0),
 		},
 	},
 	{

@@ -52,10 +52,9 @@ func (s *scene) swap() {
 	ctx := context.Background()
 	client := redis.NewClient(&redis.Options{Addr: s.rdb.Addr})
 	defer client.Close()
-	slice := regexp.MustCompile(`:s:[0-9a-f]+:60000:(\d+):0:`)
-	entries := make(map[string]map[string]string) // of the latest slice, by the name of the hash
-	latest := int64(0)
-	keys, err := client.Keys(ctx, "mr:{"+s.Spec.Name+"/"+s.Topic()+"/0}:s:*").Result()
+	slice := regexp.MustCompile(`:p:[0-9a-f]+:60000:(\d+):0$`)
+	hash, latest := "", int64(0)
+	keys, err := client.Keys(ctx, "mr:{"+s.Spec.Name+"/"+s.Topic()+"/0}:p:*").Result()
 	require.NoError(s.t, err)
 	for _, key := range keys {
 		found := slice.FindStringSubmatch(key)
@@ -63,24 +62,13 @@ func (s *scene) swap() {
 		start, err := strconv.ParseInt(found[1], 10, 64)
 		require.NoError(s.t, err)
 		if start > latest {
-			latest = start
-			clear(entries)
-		}
-		if start == latest {
-			entries[key], err = client.HGetAll(ctx, key).Result()
-			require.NoError(s.t, err)
+			hash, latest = key, start
 		}
 	}
-	var at, names, values []string
-	for key, fields := range entries {
-		for name, value := range fields {
-			at, names, values = append(at, key), append(names, name), append(values, value)
-		}
-	}
-	require.Greater(s.t, len(names), 1, "keys of the slice at %d", latest)
-	require.NotEqual(s.t, values[0], values[1])
-	require.NoError(s.t, client.HSet(ctx, at[0], names[0], values[1]).Err())
-	require.NoError(s.t, client.HSet(ctx, at[1], names[1], values[0]).Err())
+	rig.SwapEntries(s.t, client, hash, s.Spec.StateID(), func(keys []string) (one, two string) {
+		require.Greater(s.t, len(keys), 1, "keys of the slice at %d", latest)
+		return keys[0], keys[1]
+	})
 }
 
 // approve publishes what the replay has found that the scenario has started last.

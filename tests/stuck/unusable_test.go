@@ -21,14 +21,14 @@ func (s *scene) overwrite(field, value string) {
 	require.NoError(s.t, s.rdb.Client().HSet(context.Background(), key, field, value).Err())
 }
 
-// shorten takes the last byte off every entry of lane 1 in Redis.
+// shorten takes the last byte off every page of lane 1 in Redis.
 func (s *scene) shorten() {
 	s.t.Helper()
 	ctx, c := context.Background(), s.rdb.Client()
 	spoilt := 0
-	for _, key := range c.Keys(ctx, "mr:{"+s.Lane(1).String()+"}:s:*").Val() {
-		for field, entry := range c.HGetAll(ctx, key).Val() {
-			require.NoError(s.t, c.HSet(ctx, key, field, entry[:len(entry)-1]).Err())
+	for _, key := range c.Keys(ctx, "mr:{"+s.Lane(1).String()+"}:p:*").Val() {
+		for name, page := range c.HGetAll(ctx, key).Val() {
+			require.NoError(s.t, c.HSet(ctx, key, name, page[:len(page)-1]).Err())
 			spoilt++
 		}
 	}

@@ -83,7 +83,7 @@ func TestARecordFromHeaderToPublishedRow(t *testing.T) {
 
 	parents := map[string]string{
 		"lane.record": "feed.send", "lane.fetch": "lane.record", "lane.fold": "lane.record", "lane.commit": "lane.record",
-		"window.close": "lane.record", "window.freeze": "window.close", "window.merge": "window.freeze",
+		"window.close": "lane.record", "window.merge": "window.publish",
 		"window.publish": "window.close", "window.show": "window.close",
 	}
 	byID := make(map[string]*span)

@@ -22,6 +22,7 @@ type Result struct {
 
 // Progress is where the last of some commits has brought the lane.
 type Progress struct {
+	Seq       int64 // number of that commit
 	Offset    int64
 	Effective int64 // the greater of watermark and seal
 	CtlGen    int64

@@ -66,7 +66,9 @@ func (s *Sender) Answered(ctx context.Context, r *Result) {
 	}
 	c := r.Commit
 	r.InRedis = true
-	r.Reached = Progress{Offset: c.Offset, Effective: c.Effective, CtlGen: c.CtlGen, Hint: c.Hint(), Commits: 1, Entries: int64(c.Entries)}
+	r.Reached = Progress{
+		Seq: c.Seq(), Offset: c.Offset, Effective: c.Effective, CtlGen: c.CtlGen, Hint: c.Hint(), Commits: 1, Entries: int64(c.Entries),
+	}
 	before := s.cfg.Clock.Enter(stage.Redis)
 	r.Requests = s.readRequests(ctx)
 	s.cfg.Clock.Enter(before)
@@ -98,7 +100,7 @@ func progressOf(d journal.Drained) Progress {
 		return Progress{}
 	}
 	return Progress{
-		Offset: d.Meta.Offset, Effective: max(d.Meta.Watermark, d.Meta.Sealed),
+		Seq: d.Seq, Offset: d.Meta.Offset, Effective: max(d.Meta.Watermark, d.Meta.Sealed),
 		CtlGen: d.Meta.CtlGen, Hint: strings.Clone(d.Meta.Hint), Commits: d.Commits, Entries: d.Entries,
 	}
 }

@@ -25,17 +25,21 @@ func BenchmarkFold(b *testing.B) {
 }
 
 func BenchmarkSnapshot(b *testing.B) {
-	in := foldtest.BenchLog(500_000, 100_000)
-	s := NewState(mustProgram(b), testLane, "id", 0, store.Cursor{})
-	s.Fold(in)
-	c := &Commit{}
-	s.Snapshot(c, Control{SealBefore: none, DropBefore: none, IdleAt: -1})
-	b.ReportAllocs()
-	for b.Loop() {
-		for _, sl := range s.slices {
-			sl.table.MarkAllDirty()
-		}
-		s.Snapshot(c, Control{SealBefore: none, DropBefore: none, IdleAt: -1})
+	for _, pages := range []bool{false, true} {
+		b.Run(fmt.Sprintf("pages=%t", pages), func(b *testing.B) {
+			in := foldtest.BenchLog(500_000, 100_000)
+			s := NewState(mustProgram(b), testLane, "id", 0, store.Cursor{})
+			s.Fold(in)
+			c, ctl := &Commit{}, Control{SealBefore: none, DropBefore: none, IdleAt: -1, Pages: pages}
+			s.Snapshot(c, ctl)
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, sl := range s.slices {
+					sl.table.MarkAllDirty()
+				}
+				s.Snapshot(c, ctl)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.Entries), "ns/entry")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.Entries), "ns/entry")
 }

@@ -25,6 +25,8 @@ type Commit struct {
 	fields []string
 	groups []group
 	writes []store.Write
+	runs   []run
+	pages  []store.PageWrite
 
 	sideBytes int64 // of Side when the commit was made
 }
@@ -36,6 +38,9 @@ type group struct {
 	from   int // index of its first pair
 	to     int
 }
+
+// Seq is the commit's number in the lane's chain.
+func (c *Commit) Seq() int64 { return c.Calls[0].Next.Seq }
 
 // Hint is the metadata that the group's offset gets once Redis has the commit.
 func (c *Commit) Hint() string { return c.meta.Hint }
@@ -57,8 +62,8 @@ func (c *Commit) entryBytes(i int) int { return len(c.fields[2*i]) + len(c.field
 
 // Footprint is the memory the commit holds, also while it waits to be used again.
 func (c *Commit) Footprint() int64 {
-	const field, write, end = 16, 72, 8
-	return int64(cap(c.arena)+cap(c.fields)*field+cap(c.writes)*write+cap(c.ends)*end) + c.sideBytes
+	const field, write, end, page = 16, 72, 8, 64
+	return int64(cap(c.arena)+cap(c.fields)*field+cap(c.writes)*write+cap(c.ends)*end+cap(c.pages)*page) + c.sideBytes
 }
 
 // spareArena is the least arena that is worth giving back.
@@ -74,8 +79,10 @@ func (c *Commit) reset() {
 	clear(c.Calls)
 	clear(c.fields)
 	clear(c.writes)
+	clear(c.runs)
+	clear(c.pages)
 	*c = Commit{
 		Calls: c.Calls[:0], arena: c.arena[:0], ends: c.ends[:0], fields: c.fields[:0], groups: c.groups[:0], writes: c.writes[:0],
-		meta: store.MetaUpdate{Slices: c.meta.Slices[:0]},
+		runs: c.runs[:0], pages: c.pages[:0], meta: store.MetaUpdate{Slices: c.meta.Slices[:0]},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"millrace/pipeline/agg"
+	"millrace/pipeline/page"
 	"millrace/pipeline/store"
 	"millrace/pipeline/window"
 )
@@ -20,37 +21,47 @@ type Restored struct {
 type Loader struct {
 	state  *State
 	meta   store.Meta
-	slices []store.SliceStat
+	slices []store.SliceIndex
 	tables []*agg.Table
 	stamps []int64 // the highest of each slice
 	sum    Restored
 }
 
-// NewLoader returns a loader for the state that meta and stats speak of. A slice of another width than the program's is
+// NewLoader returns a loader for the state that an index speaks of. A slice of another width than the program's is
 // store.ErrCorrupt.
-func NewLoader(p *Program, id store.LaneID, meta store.Meta, stats []store.SliceStat) (*Loader, error) {
+func NewLoader(p *Program, id store.LaneID, found store.LaneIndex) (*Loader, error) {
+	meta := found.Meta
 	s := NewState(p, id, meta.TopicID, meta.Offset, meta.Cursor)
 	s.followMeta(meta)
+	s.paged = meta.Done != store.NoCommit
 	l := &Loader{state: s, meta: meta}
-	if meta.Offset == store.NotStarted {
-		// What stands there belongs to a commit that never ended, and was decided under control values that are not
-		// committed. Everything is read again, so it goes with the first commit.
-		for _, stat := range stats {
-			s.stale = append(s.stale, stat.SliceID)
+	for i := range found.Slices {
+		x := &found.Slices[i]
+		if meta.Offset == store.NotStarted || s.paged && x.FirstOffset == store.NoOffset {
+			// What stands there belongs to a commit that never ended, and was decided under control values that are not
+			// committed. What it held is read again, so it goes with the first commit.
+			s.stale = append(s.stale, x.SliceID)
+			continue
 		}
-		return l, nil
-	}
-	l.slices, l.tables, l.stamps = stats, make([]*agg.Table, len(stats)), make([]int64, len(stats))
-	for i, stat := range stats {
-		if stat.Width != p.plan.Width {
+		if x.Width != p.plan.Width {
 			return nil, fmt.Errorf("slice %s is of width %d ms, this spec's slices have %d ms: %w",
-				stat.SliceID, stat.Width, p.plan.Width, store.ErrCorrupt)
+				x.SliceID, x.Width, p.plan.Width, store.ErrCorrupt)
 		}
-		l.tables[i] = s.newTable()
-		// A slice whose first commit never ended has no folds yet. It gets them with the first commit, like any other.
-		s.slices[sliceKey{stat.Start, int32(stat.Gen)}] = &slice{stat: stat, table: l.tables[i], changed: stat.FirstOffset == store.NoOffset}
+		l.addSlice(x)
 	}
+	l.stamps = make([]int64, len(l.slices))
 	return l, nil
+}
+
+func (l *Loader) addSlice(x *store.SliceIndex) {
+	s := l.state
+	// In FieldFormat a slice whose first commit never ended has no folds yet. It gets them with the first commit, like any other.
+	sl := &slice{stat: x.SliceStat, table: s.newTable(), changed: x.FirstOffset == store.NoOffset, beneath: !x.Paged}
+	sl.adopt(x.Pages)
+	sl.table.BeginEpoch(uint64(s.cursor.Seq + 1))
+	s.leftover = store.AppendDeletes(s.leftover, x.SliceID, x.Beyond)
+	s.slices[sliceKey{x.Start, int32(x.Gen)}] = sl
+	l.slices, l.tables = append(l.slices, *x), append(l.tables, sl.table)
 }
 
 // followMeta takes over everything that a state keeps outside its slices.
@@ -71,9 +82,29 @@ func (s *State) followMeta(meta store.Meta) {
 }
 
 // Slices are those whose entries are to be added: none for a lane that has never committed.
-func (l *Loader) Slices() []store.SliceStat { return l.slices }
+func (l *Loader) Slices() []store.SliceIndex { return l.slices }
 
-// Add takes an entry of the slice with that index in Slices. Key and entry are copied.
+// AddPage takes a page of the slice with that index in Slices. The pages of a slice come newest first, in the order in which the
+// index names them, and what its fields hold after them. The page is copied.
+func (l *Loader) AddPage(slice int, p *page.Page) error {
+	l.sum.Bytes += int64(p.Name.Bytes)
+	t, epoch := l.tables[slice], uint64(p.Name.Seq)
+	for i := range p.Len() {
+		key, entry := p.Entry(i)
+		if err := t.LoadMissing(p.Hash(i), key, entry, epoch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AddBeneath is Add for a slice with pages, of which all were added: what they hold is newer.
+func (l *Loader) AddBeneath(slice int, key, entry []byte) error {
+	l.sum.Bytes += int64(len(key) + len(entry))
+	return l.tables[slice].LoadMissing(agg.Hash(key), key, entry, 0)
+}
+
+// Add takes an entry of the slice with that index in Slices, which has no pages. Key and entry are copied.
 func (l *Loader) Add(slice int, key, entry []byte) error {
 	l.sum.Bytes += int64(len(key) + len(entry))
 	_, stamp, _, err := agg.EntryHeader(entry)
@@ -94,14 +125,18 @@ func (l *Loader) Done() (*State, Restored, error) {
 	if l.meta.Offset == store.NotStarted {
 		return s, l.sum, nil
 	}
-	l.sum.Slices, l.sum.Entries = len(l.slices), s.Entries()
+	stats := make([]store.SliceStat, len(l.slices))
+	for i := range stats {
+		stats[i] = l.slices[i].SliceStat
+	}
+	l.sum.Slices, l.sum.Entries = len(stats), s.Entries()
 	if s.dropped = l.meta.Balance.Dropped; !l.meta.Balance.Known {
-		s.dropped = l.meta.Counters.Folded - store.OpenFolded(l.slices)
+		s.dropped = l.meta.Counters.Folded - store.OpenFolded(stats)
 		l.meta.Balance = store.Balance{Known: true, Dropped: s.dropped}
 	}
-	err := l.meta.CheckBalance(s.id, l.slices)
+	err := l.meta.CheckBalance(s.id, stats)
 	if err == nil {
-		err = s.compareRestored(l.slices, l.stamps)
+		err = s.compareRestored(stats, l.stamps)
 	}
 	return s, l.sum, err
 }

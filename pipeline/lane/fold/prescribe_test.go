@@ -54,7 +54,7 @@ func rereading(t *testing.T, end int64) *State {
 	meta := store.Meta{
 		Watermark: none, MaxTime: none, Sealed: none, IdleEnd: store.NotIdle, Decided: end, TopicID: "id", Balance: store.Balance{Known: true},
 	}
-	l, err := NewLoader(mustProgram(t), testLane, meta, nil)
+	l, err := NewLoader(mustProgram(t), testLane, store.LaneIndex{Meta: meta})
 	require.NoError(t, err)
 	s, _, err := l.Done()
 	require.NoError(t, err)

@@ -19,11 +19,12 @@ type Program struct {
 	decoders [groupSize]*event.Decoder // an event lives in its decoder's memory
 	plan     *window.Plan
 	layout   *agg.Layout
+	limits   Limits
 }
 
 // Compile builds a lane's program from a validated spec.
 func Compile(s *spec.Spec) (*Program, error) {
-	p := &Program{Spec: s, StateID: s.StateID()}
+	p := &Program{Spec: s, StateID: s.StateID(), limits: DefaultLimits}
 	var err error
 	for i := range p.decoders {
 		if p.decoders[i], err = event.NewDecoder(s); err != nil {
@@ -39,6 +40,9 @@ func Compile(s *spec.Spec) (*Program, error) {
 	return p, nil
 }
 
+// Limit sets other limits for pages than those that are made for Redis: what stands in pages does not depend on them.
+func (p *Program) Limit(l Limits) { p.limits = l }
+
 // sliceKey finds a slice generation in the lane's memory. The width is the same for all slices of a program.
 type sliceKey struct {
 	start int64
@@ -50,4 +54,6 @@ type slice struct {
 	stat    store.SliceStat
 	table   *agg.Table
 	changed bool // stat moved since the last snapshot
+	beneath bool // fields of store.FieldFormat lie beneath the pages
+	paging
 }

@@ -156,9 +156,9 @@ func (s *State) readoptSeals(offset int64) {
 	}
 }
 
-// rereads reports whether the records to come were decided before: entries that include them were restored, or the state
+// Rereads reports whether the records to come were decided before: entries that include them were restored, or the state
 // is being rebuilt. Until then nothing new is adopted that lateness depends on.
-func (s *State) rereads() bool { return s.offset < s.ReadBefore() }
+func (s *State) Rereads() bool { return s.offset < s.ReadBefore() }
 
 // metadataVersion begins what travels with the group offset. An older version gave watermark and counters of the offset
 // itself, which no rebuild can begin with.
@@ -255,6 +255,6 @@ func ReplayOf(meta store.Meta, hint source.Committed) (Replay, error) {
 			}
 		}
 	}
-	r.Decided = max(r.Decided, hint.Offset, meta.Offset)
+	r.Decided = max(r.Decided, hint.Offset, meta.Offset, meta.Decided)
 	return r, nil
 }

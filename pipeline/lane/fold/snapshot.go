@@ -17,6 +17,10 @@ type Control struct {
 	DropBefore int64 // every window with a deadline at or before this is final; window.NoTime when none is
 	Rewrite    int64 // number of a commit of this owner at which entries in Redis did not add up; 0 when none was found
 	IdleAt     int64 // the broker's end a moment ago, when nothing could move the watermark for idle_timeout; -1 otherwise
+
+	Pages      bool  // every reader of the lane's state can read pages
+	OnlyDeltas bool  // commits wait in the journal: no more than what changed is written
+	DeleteUpTo int64 // what commits up to this number have replaced may be deleted: Redis has them, and nobody reads by an older index
 }
 
 // Dirty reports whether a snapshot now would hold more than a sign of life.
@@ -27,6 +31,9 @@ func (s *State) Dirty() bool { return s.touched }
 func (s *State) Snapshot(c *Commit, ctl Control) {
 	s.adoptControl(ctl)
 	c.reset()
+	if ctl.Pages && s.mayTurnToPages() {
+		s.TurnToPages()
+	}
 	if s.OwesEntries(ctl.Rewrite) {
 		s.markAll()
 	}
@@ -34,34 +41,79 @@ func (s *State) Snapshot(c *Commit, ctl Control) {
 		c.Calls = append(c.Calls, store.Call{Drop: gone, Purge: s.stale, Buckets: s.program.Spec.Lane.Buckets})
 		s.stale = nil
 	}
-	s.encodeDirty(c)
-	s.cutIntoCalls(c)
+	s.encodeChanges(c, ctl)
 	s.chainCalls(c)
 }
 
-// Reseed encodes the whole state as one commit that follows cursor: everything is dirty, and stored slices that memory
-// lacks, or that no meta has confirmed, are dropped first. It is used when Redis forgot acknowledged writes; memory is a valid state and nothing is read
-// again.
-func (s *State) Reseed(c *Commit, cursor store.Cursor, stored []store.SliceStat) {
-	s.cursor = cursor
-	c.reset()
-	var purge []store.SliceID
-	for _, st := range stored {
-		_, ok := s.slices[sliceKey{st.Start, int32(st.Gen)}]
-		if !ok || st.Width != s.program.plan.Width || st.FirstOffset == store.NoOffset {
-			purge = append(purge, st.SliceID)
-		}
+// encodeChanges makes calls of everything that is dirty.
+func (s *State) encodeChanges(c *Commit, ctl Control) {
+	if !s.paged {
+		s.encodeDirty(c)
+		s.cutIntoCalls(c)
+		return
 	}
-	s.stale = nil
+	inOrder := s.sorted()
+	deletes, unfield := s.leftover, []store.SliceID(nil)
+	if s.leftover = nil; len(deletes) == 0 && !ctl.OnlyDeltas {
+		deletes, unfield = s.takeDeletable(inOrder, ctl.DeleteUpTo)
+	}
+	s.encodePages(c, inOrder, ctl.OnlyDeltas)
+	s.cutPagesIntoCalls(c, deletes, unfield)
+}
+
+// Reseed encodes what Redis forgot as one commit that follows what was found there: entries that changed since the commit
+// that Redis knows as its last, or all of them when found does not say which that is, or not everything is there. Stored slices
+// that memory lacks, or that no meta has confirmed, are dropped first. Memory is a valid state and nothing is read again.
+func (s *State) Reseed(c *Commit, found store.LaneIndex) {
+	s.cursor = found.Meta.Cursor
+	c.reset()
+	kept := make(map[sliceKey]*store.SliceIndex, len(found.Slices))
+	var purge []store.SliceID
+	for i := range found.Slices {
+		st := &found.Slices[i]
+		k := sliceKey{st.Start, int32(st.Gen)}
+		if _, ok := s.slices[k]; !ok || st.Width != s.program.plan.Width || st.FirstOffset == store.NoOffset {
+			purge = append(purge, st.SliceID)
+			continue
+		}
+		kept[k] = st
+	}
+	s.stale, s.leftover = nil, nil
 	if len(purge) > 0 {
 		c.Calls = append(c.Calls, store.Call{Purge: purge, Buckets: s.program.Spec.Lane.Buckets})
 	}
-	s.markAll()
+	all := found.Meta.Done == store.NoCommit || found.Meta.CheckBalance(s.id, found.Stats()) != nil
+	for _, k := range s.sorted() {
+		sl := s.slices[k]
+		sl.markForgotten(kept[k], all, found.Meta.Done, s.cursor.Seq+1)
+		if st := kept[k]; st != nil {
+			s.leftover = store.AppendDeletes(s.leftover, st.SliceID, st.Beyond)
+		}
+	}
+	if all {
+		s.whole = s.cursor.Seq + 1
+	}
 	s.stored = 0
-	s.encodeDirty(c)
-	s.cutIntoCalls(c)
+	s.encodeChanges(c, Control{Pages: s.paged})
 	s.chainCalls(c)
 	c.meta.Whole = true
+}
+
+// markForgotten makes the rows of a slice dirty that Redis lacks. stored is what Redis has of the slice, nil for nothing; done is
+// the last commit that it has, and seq the number of the one that is being made.
+func (sl *slice) markForgotten(stored *store.SliceIndex, all bool, done, seq int64) {
+	sl.changed = true
+	sl.paging, sl.beneath, sl.stat.Paged = paging{}, false, false
+	if stored != nil {
+		sl.adopt(stored.Pages)
+		sl.beneath, sl.stat.Paged, sl.stat.Spread = !stored.Paged, stored.Paged, stored.Spread
+	}
+	sl.table.BeginEpoch(uint64(seq))
+	if all || stored == nil {
+		sl.table.MarkAllDirty()
+		return
+	}
+	sl.table.MarkNewer(uint64(done))
 }
 
 // markAll makes everything dirty: the next commit holds the whole state.
@@ -82,7 +134,7 @@ func (s *State) OwesEntries(seq int64) bool { return seq > 0 && seq >= s.whole }
 // a partition that was added since: what it folded there would never be published. But no lane decides otherwise than
 // the entries it has restored.
 func (s *State) adoptControl(ctl Control) {
-	if !s.rereads() {
+	if !s.Rereads() {
 		s.raiseSeal(ctl.DropBefore)
 	}
 	s.ctlGen = max(s.ctlGen, ctl.Gen)
@@ -125,7 +177,7 @@ func (s *State) encodeDirty(c *Commit) {
 			continue
 		}
 		s.sortByBucket(sl.table, dirty)
-		for b := range len(s.counts) - 1 {
+		for b := range s.program.Spec.Lane.Buckets {
 			rows := s.order[s.counts[b]:s.counts[b+1]]
 			if len(rows) == 0 {
 				continue
@@ -142,7 +194,6 @@ func (s *State) encodeDirty(c *Commit) {
 			}
 			c.groups = append(c.groups, group{sl.stat.SliceID, b, from, len(c.ends) / 2})
 		}
-		sl.table.ClearDirty()
 	}
 	c.Entries, c.Bytes = len(c.ends)/2, len(c.arena)
 	from := 0
@@ -157,8 +208,9 @@ const ahead = 8
 
 // sortByBucket leaves the rows in s.order, those of bucket b at s.counts[b] up to s.counts[b+1].
 func (s *State) sortByBucket(t *agg.Table, rows []uint32) {
+	buckets := s.program.Spec.Lane.Buckets
+	s.counts = slices.Grow(s.counts[:0], buckets+1)[:buckets+1]
 	clear(s.counts)
-	buckets := len(s.counts) - 1
 	s.buckets = slices.Grow(s.buckets[:0], len(rows))[:len(rows)]
 	for i, row := range rows {
 		if i+ahead < len(rows) {
@@ -235,7 +287,7 @@ func (s *State) chainCalls(c *Commit) {
 		Jumps: s.jumps, Accepted: c.Replay.Accepted, Begun: s.begun,
 		Balance: store.Balance{Known: true, Dropped: s.dropped},
 	}
-	if n := len(c.Calls); n == 0 || len(c.Calls[n-1].Writes) == 0 {
+	if n := len(c.Calls); n == 0 || len(c.Calls[n-1].Writes)+len(c.Calls[n-1].Pages) == 0 {
 		c.Calls = append(c.Calls, store.Call{})
 	}
 	c.Calls[len(c.Calls)-1].Meta = &c.meta
@@ -243,9 +295,15 @@ func (s *State) chainCalls(c *Commit) {
 	s.stored = len(s.slices)
 	seq := s.cursor.Seq + 1
 	for i := range c.Calls {
+		if s.paged {
+			c.Calls[i].Format, c.Calls[i].Buckets = store.PageFormat, s.program.Spec.Lane.Buckets
+		}
 		c.Calls[i].Prev = s.cursor
 		s.cursor = store.Cursor{Seq: seq, Chunk: int64(i)}
 		c.Calls[i].Next = s.cursor
+	}
+	for _, sl := range s.slices {
+		sl.table.BeginEpoch(uint64(seq + 1))
 	}
 	s.touched = false
 }

@@ -70,8 +70,16 @@ type State struct {
 	prescribed *prescribed     // nil: the lane decides by itself
 	watch      Watch           // nil: nobody watches
 
-	cursor  store.Cursor // place of the last call handed out
-	sides   sides
+	paged    bool               // commits are in pages
+	leftover []store.PageDelete // pages of commits that never ended: they go before the first page
+	dirtied  int64              // entries that changed, since the lane was taken
+	written  int64              // entries that were written in pages
+
+	cursor    store.Cursor // place of the last call handed out
+	sides     sides
+	hashed    []hashedRow // scratch: rows by hash
+	unordered []hashedRow // scratch
+
 	order   []uint32   // scratch: dirty rows by bucket
 	counts  []int      // scratch: rows per bucket
 	buckets []uint16   // scratch: bucket of each dirty row
@@ -88,7 +96,6 @@ func NewState(p *Program, id store.LaneID, topicID string, offset int64, cursor 
 		maxTime: window.NoTime, sealed: window.NoTime, effective: window.NoTime, committed: window.NoTime,
 		idleEnd: -1, still: offset,
 		sides:   newSides(p.Spec, id),
-		counts:  make([]int, p.Spec.Lane.Buckets+1),
 		touched: true,
 	}
 	for i := range s.group {
@@ -344,8 +351,9 @@ func (s *State) sliceOf(k sliceKey) *slice {
 	if !ok {
 		sl = &slice{
 			stat:  store.SliceStat{SliceID: s.sliceID(k), FirstOffset: -1, LastOffset: -1},
-			table: s.newTable(),
+			table: s.newTable(), beneath: !s.paged,
 		}
+		sl.table.BeginEpoch(uint64(s.cursor.Seq + 1))
 		s.slices[k] = sl
 	}
 	s.last, s.lastKey = sl, k

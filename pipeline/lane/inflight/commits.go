@@ -33,7 +33,19 @@ type Commits struct {
 	tail     *journal.Tail   // of the present owner; nil without a journal
 	owed     []*journal.Tail // of earlier owners: their side records were not sent
 	onlyCopy bool            // Redis had nothing of the lane when its state was last written again
+
+	pages    bool     // every reader of the lane's state can read pages
+	answered []answer // of commits that Redis has, oldest first; those that readers have forgotten count as one
 }
+
+// answer is when Redis acknowledged a commit.
+type answer struct {
+	seq int64
+	at  time.Time
+}
+
+// readersGrace is how long after a commit whoever reads by an index from before it may still want pages that it has replaced.
+const readersGrace = 2 * time.Second
 
 // New returns the commits of a lane that goes on from state. atOnce is how many may be in flight, interval the time between
 // two of them.
@@ -44,6 +56,9 @@ func New(state *fold.State, atOnce int, interval time.Duration, now time.Time) *
 	}
 	return c
 }
+
+// AllowPages says whether every reader of the lane's state can read pages now. It decides about lanes that are not in pages yet.
+func (c *Commits) AllowPages(allowed bool) { c.pages = allowed }
 
 // Begin says which journal takes the commits from now on, nil for none. Whoever delivers them gets all that Journal returns.
 func (c *Commits) Begin(tail *journal.Tail) { c.tail = tail }
@@ -100,16 +115,28 @@ func (c *Commits) Next(o Orders, now time.Time) *fold.Commit {
 	if commit == nil {
 		return nil
 	}
-	c.state.Snapshot(commit, c.control(o))
+	c.state.Snapshot(commit, c.control(o, now))
 	c.handOver(commit, now)
 	return commit
 }
 
-func (c *Commits) control(o Orders) fold.Control {
+func (c *Commits) control(o Orders, now time.Time) fold.Control {
 	return fold.Control{
 		Gen: o.Gen, SpecGen: o.SpecGen, IdleAt: o.IdleAt,
 		SealBefore: c.requests.Seal, DropBefore: c.requests.Drop, Rewrite: c.requests.Rewrite,
+		Pages: c.pages, OnlyDeltas: c.Pending().Calls > 0, DeleteUpTo: c.settledSeq(now),
 	}
+}
+
+// settledSeq is the number of the last commit that Redis has had for as long as readers may be behind; 0 for none.
+func (c *Commits) settledSeq(now time.Time) int64 {
+	for len(c.answered) > 1 && now.Sub(c.answered[1].at) >= readersGrace {
+		c.answered = c.answered[1:]
+	}
+	if len(c.answered) > 0 && now.Sub(c.answered[0].at) >= readersGrace {
+		return c.answered[0].seq
+	}
+	return 0
 }
 
 func (c *Commits) takeBuffer() *fold.Commit {
@@ -143,6 +170,7 @@ func (c *Commits) Answer(r deliver.Result) (rewrite bool) {
 		return false
 	}
 	c.state.Reached(r.Reached.Effective)
+	c.answered = append(c.answered, answer{r.Reached.Seq, r.At})
 	if c.tail != nil {
 		c.tail.Committed(r.Reached.Offset)
 	}
@@ -161,10 +189,10 @@ func (c *Commits) Withdraw(unread []deliver.Result, owed []*journal.Tail) {
 	c.owed = owed
 }
 
-// Reseed encodes the whole state as one commit, to be handed over at once under a new owner: meta and stored are what that
-// owner found in Redis. With it go the side records of every commit in flight; those in the journal are owed from now on.
-// Begin is called after it.
-func (c *Commits) Reseed(meta store.Meta, stored []store.SliceStat, now time.Time) *fold.Commit {
+// Reseed encodes what Redis forgot as one commit, to be handed over at once under a new owner: found is what that owner found
+// there. With it go the side records of every commit in flight; those in the journal are owed from now on. Begin is called
+// after it.
+func (c *Commits) Reseed(found store.LaneIndex, now time.Time) *fold.Commit {
 	if c.tail != nil {
 		c.owed, c.tail = append(c.owed, c.tail), nil
 	}
@@ -172,11 +200,11 @@ func (c *Commits) Reseed(meta store.Meta, stored []store.SliceStat, now time.Tim
 	for _, f := range c.inFlight {
 		side = append(side, f.Side...)
 	}
-	c.free, c.inFlight = append(c.free, c.inFlight...), nil
+	c.free, c.inFlight, c.answered = append(c.free, c.inFlight...), nil, nil
 	commit := c.takeBuffer()
-	c.state.Reseed(commit, meta.Cursor, stored)
+	c.state.Reseed(commit, found)
 	commit.OweSides(side)
-	c.onlyCopy = meta.Offset < 0
+	c.onlyCopy = found.Meta.Offset < 0
 	c.requests.Rewrite = 0 // it was asked of the owner before, and is done
 	c.handOver(commit, now)
 	return commit

@@ -96,7 +96,7 @@ func TestReseedOwesSideRecords(t *testing.T) {
 	c.Withdraw([]deliver.Result{{Commit: made[0], Journaled: true}, {Commit: made[1], Err: store.ErrLostWrites}}, nil)
 	require.Equal(t, 2, c.InFlight())
 	s.Fold(foldtest.Batch(foldtest.Record(3, "no event")))
-	commit := c.Reseed(store.Meta{Offset: store.NotStarted, Cursor: store.Cursor{Seq: 7}}, nil, begun)
+	commit := c.Reseed(store.LaneIndex{Meta: store.Meta{Offset: store.NotStarted, Cursor: store.Cursor{Seq: 7}}}, begun)
 	require.Equal(t, 1, c.InFlight())
 	require.True(t, c.Journal().OnlyCopy)
 	require.Equal(t, store.Cursor{Seq: 7}, commit.Calls[0].Prev)
@@ -107,7 +107,7 @@ func TestReseedOwesSideRecords(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3"}, offsets)
 	require.True(t, c.Ready())
 	c.Answer(inRedis(commit))
-	commit = c.Reseed(store.Meta{Offset: 4}, nil, begun)
+	commit = c.Reseed(store.LaneIndex{Meta: store.Meta{Offset: 4}}, begun)
 	require.False(t, c.Journal().OnlyCopy)
 	require.Empty(t, commit.Side)
 }

@@ -219,6 +219,11 @@ func (k *Kafka) ReadCommitted(_ context.Context, tp source.TopicPartition, from 
 	return next, nil
 }
 
+// OpenLong implements publish.Producers.
+func (k *Kafka) OpenLong(ctx context.Context, slot int) (publish.Producer, error) {
+	return k.Open(ctx, slot)
+}
+
 // Open implements publish.Producers.
 func (k *Kafka) Open(_ context.Context, slot int) (publish.Producer, error) {
 	p := &producer{k: k, slot: slot}
@@ -274,9 +279,10 @@ func (p *partition) append(e entry) int64 {
 }
 
 type producer struct {
-	k     *Kafka
-	slot  int
-	epoch int
+	k        *Kafka
+	slot     int
+	epoch    int
+	appended []publish.Record // since the last Flush
 }
 
 func (p *producer) do(name string, fn func() error) error {
@@ -295,35 +301,50 @@ func (p *producer) Begin() error {
 	})
 }
 
-func (p *producer) Send(_ context.Context, records []publish.Record) error {
-	return p.do("send", func() error {
+// Append implements publish.Producer. The broker sees the record with the next Flush.
+func (p *producer) Append(_ context.Context, r *publish.Record) error {
+	p.k.mu.Lock()
+	defer p.k.mu.Unlock()
+	n := len(p.k.topics[r.Topic])
+	if n == 0 {
+		return fmt.Errorf("%s: %w", r.Topic, source.ErrUnknownTopic)
+	}
+	if !strings.HasSuffix(r.Topic, ".ledger") {
+		r.Partition = spread(r.Key, n)
+	}
+	if int(r.Partition) >= n {
+		return fmt.Errorf("%s/%d: %w", r.Topic, r.Partition, source.ErrUnknownPartition)
+	}
+	kept := *r
+	kept.Key, kept.Value = slices.Clone(r.Key), slices.Clone(r.Value)
+	p.appended = append(p.appended, kept)
+	return nil
+}
+
+// Flush implements publish.Producer. Every record is a batch of its own.
+func (p *producer) Flush(context.Context) (flushed []source.Appended, err error) {
+	records := p.appended
+	p.appended = nil
+	if len(records) == 0 {
+		return nil, nil
+	}
+	err = p.do("send", func() error {
 		txn := p.k.open[p.slot]
 		if txn == nil {
 			return errors.New("no transaction is open")
 		}
-		for i := range records {
-			r := &records[i]
-			n := len(p.k.topics[r.Topic])
-			if n == 0 {
-				return fmt.Errorf("%s: %w", r.Topic, source.ErrUnknownTopic)
-			}
-			at := r.Partition
-			if !strings.HasSuffix(r.Topic, ".ledger") {
-				at = spread(r.Key, n)
-			}
-			if int(at) >= n {
-				return fmt.Errorf("%s/%d: %w", r.Topic, at, source.ErrUnknownPartition)
-			}
-			part := p.k.topics[r.Topic][at]
+		for _, r := range records {
+			part := p.k.topics[r.Topic][r.Partition]
 			if _, ok := txn.partitions[part]; !ok {
 				txn.partitions[part] = part.end()
 			}
-			r.Partition = at
-			record := source.Record{Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)}
-			r.Offset = part.append(entry{txn: txn, record: record, headers: r.Headers})
+			first := part.append(entry{txn: txn, record: source.Record{Key: r.Key, Value: r.Value}, headers: r.Headers})
+			tp := source.TopicPartition{Topic: r.Topic, Partition: r.Partition}
+			flushed = append(flushed, source.Appended{TopicPartition: tp, First: first, Records: 1})
 		}
 		return nil
 	})
+	return flushed, err
 }
 
 func (p *producer) Commit() error {

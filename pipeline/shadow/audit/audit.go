@@ -15,6 +15,7 @@ import (
 	"millrace/pipeline/shadow/diff"
 	"millrace/pipeline/spec"
 	"millrace/pipeline/store"
+	"millrace/pipeline/view"
 )
 
 // View is what an audit reads of Redis; *store.Store is one.
@@ -161,7 +162,7 @@ func (a *Auditor) inView(ctx context.Context, row *ledger.Row, counted *Counted,
 	}
 	f.takes(shown.Current.Revision, row)
 	in, err := a.contents.InView(ctx, expected(row, counted))
-	if errors.Is(err, publish.ErrPage) {
+	if errors.Is(err, view.ErrCorrupt) {
 		w.Detail = err.Error()
 		return w, nil
 	}
@@ -249,7 +250,7 @@ func (a *Auditor) inStates(ctx context.Context, row *ledger.Row, counted *Counte
 	switch {
 	case errors.As(err, &gone):
 		return &diff.Wrong{Place: report.PlaceStates, Detail: "a roll-up needs them, and they are gone: " + strings.Join(gone.Missing, "; ")}, nil
-	case errors.Is(err, publish.ErrPage), errors.Is(err, agg.ErrEntryCorrupt), errors.Is(err, agg.ErrEntryVersion):
+	case errors.Is(err, view.ErrCorrupt), errors.Is(err, agg.ErrEntryCorrupt), errors.Is(err, agg.ErrEntryVersion):
 		return &diff.Wrong{Place: report.PlaceStates, Detail: err.Error()}, nil
 	}
 	return nil, err

@@ -1,4 +1,4 @@
-package publish
+package view
 
 import (
 	"encoding/binary"
@@ -7,7 +7,7 @@ import (
 	"millrace/pipeline/ledger"
 )
 
-// Formats of a page of prepared content. A page is this byte, then rows: flags (1 overflow, 2 deleted), key length, key,
+// Formats of a page. A page is this byte, then rows: flags (1 overflow, 2 deleted), key length, key,
 // values length, values; lengths are unsigned varints, key and values JSON objects. In a page of format 2 flag 4 says that
 // the length of the row's state and the state follow; a page without states is of format 1, which earlier versions read.
 const (
@@ -22,10 +22,8 @@ const (
 	pageState
 )
 
-// pageSize is the size in bytes after which a page is closed; a page exceeds it by at most one row.
-const pageSize = 256 << 10
-
-func appendRow(dst []byte, c ledger.Content) []byte {
+// AppendRow appends a row to a page; dst is the page so far, empty at first.
+func AppendRow(dst []byte, c ledger.Content) []byte {
 	if len(dst) == 0 {
 		dst = append(dst, pageFormat)
 	}
@@ -49,10 +47,10 @@ func appendRow(dst []byte, c ledger.Content) []byte {
 	return dst
 }
 
-// eachRow passes the rows of a page to fn; they alias the page.
-func eachRow(page []byte, fn func(ledger.Content) error) error {
+// EachRow passes the rows of a page to fn; they alias the page. Errors but those of fn wrap ErrCorrupt.
+func EachRow(page []byte, fn func(ledger.Content) error) error {
 	if len(page) == 0 {
-		return fmt.Errorf("%w: it is empty", ErrPage)
+		return fmt.Errorf("%w: a page is empty", ErrCorrupt)
 	}
 	known := byte(pageOverflow | pageDeleted)
 	switch page[0] {
@@ -60,24 +58,24 @@ func eachRow(page []byte, fn func(ledger.Content) error) error {
 	case pageFormatStates:
 		known |= pageState
 	default:
-		return fmt.Errorf("%w: format %d, this version of millrace reads up to %d", ErrPage, page[0], pageFormatStates)
+		return fmt.Errorf("%w: format %d, this version of millrace reads up to %d", ErrCorrupt, page[0], pageFormatStates)
 	}
 	for rest := page[1:]; len(rest) > 0; {
 		flags := rest[0]
 		c := ledger.Content{Overflow: flags&pageOverflow != 0, Deleted: flags&pageDeleted != 0}
 		if flags&^known != 0 {
-			return fmt.Errorf("%w: flags %d", ErrPage, flags)
+			return fmt.Errorf("%w: flags %d", ErrCorrupt, flags)
 		}
 		var ok bool
 		if c.Key, rest, ok = cutField(rest[1:]); !ok {
-			return fmt.Errorf("%w: key", ErrPage)
+			return fmt.Errorf("%w: key", ErrCorrupt)
 		}
 		if c.Values, rest, ok = cutField(rest); !ok {
-			return fmt.Errorf("%w: values", ErrPage)
+			return fmt.Errorf("%w: values", ErrCorrupt)
 		}
 		if flags&pageState != 0 {
 			if c.State, rest, ok = cutField(rest); !ok {
-				return fmt.Errorf("%w: state", ErrPage)
+				return fmt.Errorf("%w: state", ErrCorrupt)
 			}
 		}
 		if err := fn(c); err != nil {

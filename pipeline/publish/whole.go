@@ -1,0 +1,378 @@
+package publish
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/store"
+	"millrace/pipeline/view"
+)
+
+// OpenTransaction is an open transaction that the rows of a large window go out in as they come.
+type OpenTransaction struct {
+	Window   ledger.WindowID
+	Revision int
+	Since    time.Time
+
+	rows atomic.Int64
+}
+
+// Rows is how many have gone out so far.
+func (s *OpenTransaction) Rows() int64 { return s.rows.Load() }
+
+const (
+	// MaxHeld is how many bytes of a content are held before its transaction is begun: a smaller
+	// one is sent when all of it is known to be right.
+	MaxHeld = 4 << 20
+
+	// pageBytes is the size that pages by hash are made for: what a correction of one key reads and
+	// writes again.
+	pageBytes = 16 << 10
+
+	// sequenceBytes is the size after which a page is closed in a content that is not by hash.
+	sequenceBytes = 256 << 10
+
+	// longBytes is from which size on a content may take longer than transactions usually do.
+	longBytes = 128 << 20
+
+	// callBytes is how many bytes of pages go to Redis in one call.
+	callBytes = 512 << 10
+)
+
+// whole is the content of a revision that publishes all of its rows, while it passes by.
+type whole struct {
+	h         *Held
+	checked   *Checked
+	ctx       context.Context
+	draft     *Draft
+	size      int64 // of the content, about
+	directory *view.Directory
+
+	number int // of the open page
+	page   []byte
+	sum    ledger.Checksum // of its rows
+	events int64           // in them
+
+	held      [][]byte // closed pages, unless the content streams
+	heldBytes int
+	streams   bool  // rows are sent as they come
+	failed    error // of Kafka
+
+	fields     []store.ViewField // pages that Redis does not have yet
+	fieldBytes int
+	writer     *viewWriter
+
+	rows, bytes int64
+	stateful    int64 // rows with a state
+
+	left map[string]struct{} // keys of the latest revision that have not come; nil unless some may have left
+	gone []ledger.Content    // those that have left, by key
+}
+
+// checkWhole finds out what all rows of a content are. They go to Kafka as they come once they are
+// more than what is held, so that memory is bounded; the transaction is aborted when the content
+// turns out not to be what it should, and is committed here.
+func (h *Held) checkWhole(c *Checked, content Content) error {
+	began := h.keep.now()
+	w := h.newWhole(c, content)
+	defer h.open.Store(nil)
+	err := w.take(content)
+	if err == nil && w.streams && !c.made.Amends {
+		err = h.endTransaction(w.ctx, []*Checked{c})
+		w.failed = err
+	}
+	switch {
+	case w.failed != nil:
+		if took := h.keep.now().Sub(began); w.streams && took > transactionTimeout && errors.Is(w.failed, ErrFenced) {
+			w.failed = fmt.Errorf("%w, or the broker has ended a transaction that took %s: it allows transaction.max.timeout.ms",
+				w.failed, took.Round(time.Second))
+		}
+		h.GiveUpProducer()
+		return revisionError(c.draft.Row, w.failed)
+	case w.streams && (err != nil || c.made.Amends): // the transaction was begun in vain
+		h.GiveUpProducer()
+	case w.streams:
+		if c.done = true; h.long {
+			h.GiveUpProducer()
+		}
+	}
+	return err
+}
+
+func (h *Held) newWhole(c *Checked, content Content) *whole {
+	d := c.draft
+	w := &whole{
+		h: h, checked: c, ctx: c.ctx, draft: d, size: content.Bytes(), directory: new(view.Directory), number: -1,
+	}
+	if content.ByHash() {
+		w.directory = view.ByHash(bits.Len64(uint64(content.Bytes() / h.viewPage)))
+	}
+	w.writer = &viewWriter{
+		ctx: c.ctx, state: h.state, id: h.storeID(d.Row.ID()), version: versionOf(d.Row),
+		view: store.View{Whole: d.Row.Revision, Attempt: newAttempt()},
+	}
+	c.view = w.writer
+	if h.plainRows {
+		w.writer.rows = h.newStager(c.ctx, w.writer.id, d.Row, w.writer.view.Attempt)
+	}
+	return w
+}
+
+// take takes the content, and completes the row but for where its content stands.
+func (w *whole) take(content Content) error {
+	if err := w.rememberKeys(); err != nil {
+		return err
+	}
+	events, exact, err := content.Whole(w.ctx, w.addRows)
+	if err == nil {
+		err = w.closePage()
+	}
+	if err == nil {
+		err = w.addGone()
+	}
+	if err != nil {
+		return err
+	}
+	c, d, total := w.checked, w.draft, w.directory.Total()
+	row := d.Row
+	row.Events, row.Exact, row.Keys, row.Checksum = events, exact, total.Rows(), total.String()
+	if l := d.Latest; !d.Again && l != nil && l.Checksum == row.Checksum && l.Keys == row.Keys {
+		_, _ = w.writer.close()
+		discardAll(c)
+		c.amend()
+		return nil
+	}
+	if w.stateful > 0 && w.stateful < row.Keys {
+		w.failed = fmt.Errorf("the content has %d keys, and states of %d of them: %w", row.Keys, w.stateful, store.ErrCorrupt)
+		return w.failed
+	}
+	if err := w.finishView(); err != nil {
+		return err
+	}
+	c.made.rows, c.made.bytes = w.rows, w.bytes
+	c.pages, c.left = w.held, w.gone
+	row.Changed = 0
+	return nil
+}
+
+func newAttempt() string {
+	var random [16]byte
+	rand.Read(random[:])
+	return hex.EncodeToString(random[:])
+}
+
+// addRows takes rows of the content.
+func (w *whole) addRows(rows *ledger.Rows) error {
+	for i, c := range rows.Content {
+		if w.directory.ByHash {
+			if n := w.directory.PageOf(rows.Hashes[i]); n != w.number {
+				if err := w.closePage(); err != nil {
+					return err
+				}
+				w.number = n
+			}
+			w.events += rows.Events[i]
+		}
+		if !c.Deleted {
+			w.sum.AddDigest(rows.Digests[i])
+			if len(c.State) > 0 {
+				w.stateful++
+			}
+		}
+		w.rows++
+		delete(w.left, string(c.Key))
+		w.page = view.AppendRow(w.page, c)
+		if w.streams {
+			if w.failed = w.checked.sending.addRow(w.ctx, w.h.producer, c); w.failed != nil {
+				return w.failed
+			}
+		}
+		if !w.directory.ByHash && len(w.page) >= sequenceBytes {
+			if err := w.closePage(); err != nil {
+				return err
+			}
+		}
+	}
+	if w.streams {
+		w.h.open.Load().rows.Store(w.rows)
+	}
+	return nil
+}
+
+// closePage hands the open page over to Redis, and holds it as long as nothing is sent.
+func (w *whole) closePage() error {
+	if len(w.page) == 0 {
+		return nil
+	}
+	head := view.Head{Revision: w.draft.Row.Revision, Events: w.events, Sum: w.sum}
+	if w.directory.ByHash {
+		w.directory.Pages[w.number] = head
+	} else {
+		w.number = len(w.directory.Pages)
+		w.directory.Pages = append(w.directory.Pages, head)
+	}
+	w.bytes += int64(len(w.page))
+	w.fields = append(w.fields, store.ViewField{Name: w.directory.Field(w.number), Value: w.page})
+	if w.fieldBytes += len(w.page); w.fieldBytes >= callBytes {
+		w.writer.write(w.takeFields())
+	}
+	if !w.streams {
+		w.held = append(w.held, w.page)
+		w.heldBytes += len(w.page)
+	}
+	w.page, w.sum, w.events = make([]byte, 0, len(w.page)+len(w.page)/8), ledger.Checksum{}, 0
+	if w.heldBytes <= MaxHeld {
+		return nil
+	}
+	w.writer.goBeside()
+	if w.size > longBytes || w.size == 0 { // nobody knows how large it is
+		if err := w.h.takeOverLong(w.ctx, w.draft); err != nil {
+			return err
+		}
+	}
+	w.h.open.Store(&OpenTransaction{Window: w.draft.Row.ID(), Revision: w.draft.Row.Revision, Since: w.h.keep.now()})
+	w.checked.pages = w.held
+	if w.failed = w.h.producer.Begin(); w.failed == nil {
+		w.failed = w.checked.send(w.ctx, w.h.producer)
+	}
+	w.checked.pages, w.held, w.heldBytes, w.streams = nil, nil, 0, true
+	return w.failed
+}
+
+func (w *whole) takeFields() []store.ViewField {
+	fields := w.fields
+	w.fields, w.fieldBytes = nil, 0
+	return fields
+}
+
+// rememberKeys notes the keys of the latest revision where some may leave the window, as far as
+// they can be read.
+func (w *whole) rememberKeys() error {
+	if !w.draft.Forgets || w.draft.Latest == nil {
+		return nil
+	}
+	contents := Contents{Kafka: w.h.kafka, State: w.h.state}
+	rows, err := contents.Read(w.ctx, w.draft.Latest)
+	var gone *GoneError
+	if errors.As(err, &gone) || errors.Is(err, view.ErrCorrupt) {
+		return nil // nobody can read them any more
+	}
+	if err != nil {
+		return err
+	}
+	w.left = make(map[string]struct{}, len(rows))
+	for i := range rows {
+		w.left[string(rows[i].Key)] = struct{}{}
+	}
+	return nil
+}
+
+// addGone publishes rows that say which keys have left. Pages and directory do not have them.
+func (w *whole) addGone() error {
+	for _, key := range slices.Sorted(maps.Keys(w.left)) {
+		w.gone = append(w.gone, ledger.Content{Key: []byte(key), Values: []byte("{}"), Deleted: true})
+	}
+	w.rows += int64(len(w.gone))
+	if !w.streams {
+		return nil
+	}
+	for _, c := range w.gone {
+		if w.failed = w.checked.sending.addRow(w.ctx, w.h.producer, c); w.failed != nil {
+			return w.failed
+		}
+	}
+	return nil
+}
+
+// finishView waits until Redis has the content and its directory, and lets the row name it.
+func (w *whole) finishView() error {
+	row := w.draft.Row
+	w.writer.write(append(w.takeFields(), store.ViewField{
+		Name: store.DirectoryField(row.Revision), Value: w.directory.Append(nil),
+	}))
+	shown, err := w.writer.close()
+	if row.View = nil; err == nil && shown {
+		row.View = &ledger.View{Whole: w.writer.view.Whole, Attempt: w.writer.view.Attempt}
+	}
+	return err
+}
+
+// writesAhead is how many calls with pages wait for Redis at a time.
+const writesAhead = 4
+
+// viewWriter writes the pages of a content to Redis: one call after the other until goBeside, and
+// beside what goes to Kafka from then on. They show nothing before the revision is flipped.
+type viewWriter struct {
+	ctx     context.Context
+	state   State
+	id      store.WindowID
+	version store.Version
+	view    store.View
+	rows    *stager // nil without plain rows
+
+	began bool
+	err   error                  // guarded by done while a goroutine writes
+	calls chan []store.ViewField // nil unless it does
+	done  chan struct{}
+}
+
+func (w *viewWriter) goBeside() {
+	w.calls, w.done = make(chan []store.ViewField, writesAhead), make(chan struct{})
+	go func() {
+		defer close(w.done)
+		for fields := range w.calls {
+			w.call(fields)
+		}
+	}()
+}
+
+// write takes pages. What fails is told by close.
+func (w *viewWriter) write(fields []store.ViewField) {
+	if w.calls != nil {
+		w.calls <- fields
+		return
+	}
+	w.call(fields)
+}
+
+func (w *viewWriter) call(fields []store.ViewField) {
+	if w.err == nil {
+		w.err = w.state.WriteView(w.ctx, w.id, w.version, w.view, !w.began, fields)
+		w.began = true
+	}
+	if w.err == nil && w.rows != nil {
+		w.err = w.rows.addFields(fields)
+	}
+}
+
+// close waits for Redis. shown is false when something newer is shown, or about to be: that is no
+// error.
+func (w *viewWriter) close() (shown bool, err error) {
+	if w.calls != nil {
+		close(w.calls)
+		<-w.done
+		w.calls = nil
+	}
+	if isSuperseded(w.err) {
+		return false, nil
+	}
+	return w.err == nil, w.err
+}
+
+// discardTimeout bounds the attempt to remove what was not published. It expires otherwise.
+const discardTimeout = 3 * time.Second
+
+func (w *viewWriter) discard(ctx context.Context) {
+	if w.began {
+		_ = w.state.DiscardView(ctx, w.id, w.view)
+	}
+}

@@ -1,0 +1,217 @@
+package result_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/pipeline/ledger"
+	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/result"
+	"millrace/pipeline/store"
+)
+
+// A round that has many small windows to close needs a transaction for each slot, not for each
+// window.
+func TestSmallWindowsOfASlotShareATransaction(t *testing.T) {
+	w := newWorld(t, hourly, 2)
+	c := w.closer()
+	const windows = 40
+	for i := range windows {
+		w.lanes[i%2].event(fmt.Sprintf("key-%d", i%7), float64(60*i+5), int64(i))
+	}
+	for _, l := range w.lanes {
+		l.event("x", 60*windows, 0)
+		l.commit()
+	}
+	commits := 0
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
+		if s.Name == "commit" {
+			commits++
+		}
+		return publishtest.Pass
+	})
+	require.Len(t, w.round(c).Closed, windows)
+	slots := map[int]bool{}
+	for i := range windows {
+		slots[result.SlotOf("hourly", at(60*float64(i)), ledger.DefaultSlots)] = true
+	}
+	require.Equal(t, len(slots)+ledger.DefaultSlots, commits, "those of windows, and one for the floors of each slot")
+	w.sound()
+}
+
+// Windows that take long do not wait for each other.
+func TestWindowsThatTakeLongDoNotShareATransaction(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	c := w.closer(func(cfg *result.Config) {
+		now := cfg.Now
+		late := time.Duration(0)
+		cfg.Now = func() time.Time {
+			late += 150 * time.Millisecond
+			return now().Add(late)
+		}
+		cfg.Parallel = 1
+	})
+	const windows = 6
+	for i := range windows {
+		w.lanes[0].event("x", float64(60*i+5), int64(i))
+	}
+	w.lanes[0].event("x", 60*windows, 0)
+	w.lanes[0].commit()
+	commits := 0
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
+		if s.Name == "commit" {
+			commits++
+		}
+		return publishtest.Pass
+	})
+	require.Len(t, w.round(c).Closed, windows)
+	require.Equal(t, windows+ledger.DefaultSlots, commits, "those of windows, and one for the floors of each slot")
+	w.sound()
+}
+
+// Whoever asks for a window, and does not wait for it any more, is not told that there is nothing to publish.
+func TestAWindowThatIsNotWaitedForIsNotClosed(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	w.lanes[0].event("x", 5, 1)
+	w.lanes[0].event("x", 60, 1)
+	w.lanes[0].commit()
+	stopped := 0
+	for n := 1; ; n++ {
+		ctx, cancel := context.WithCancel(w.ctx)
+		steps := 0
+		w.kafka.Plan(func(publishtest.Step) publishtest.Outcome {
+			if steps++; steps == n {
+				cancel()
+			}
+			return publishtest.Pass
+		})
+		row, _, err := w.closer().CloseWindow(ctx, ref(0, 0), "")
+		if cancel(); err == nil {
+			require.Equal(t, 1, row.Revision, "step %d", n)
+		} else {
+			stopped++
+		}
+		if steps < n {
+			break
+		}
+	}
+	require.Positive(t, stopped)
+}
+
+// A lane goes back while windows wait for their transaction, and another closer takes their slot over meanwhile: those that
+// count what the lane has lost wait for it, whatever was proved of the others.
+func TestEachWindowThatWaitsIsProved(t *testing.T) {
+	w := newWorld(t, hourly, 1)
+	l := w.lanes[0]
+	var starts []float64 // of windows of one slot
+	for i := 0; len(starts) < 2; i++ {
+		if m := float64(60 * i); w.slotOf("hourly", at(m)) == w.slotOf("hourly", at(0)) {
+			starts = append(starts, m)
+		}
+	}
+	for i, m := range starts {
+		l.event("x", m+5, int64(i))
+	}
+	l.event("x", starts[1]+60, 0)
+	l.commit()
+	lane := l.id.String()
+	kept := len(w.faults.Log(lane))
+	first := store.WindowID{Pipeline: "orders", Window: "hourly", Start: at(starts[0])}.String()
+	committed := false
+	w.faults.Gate(func(_ context.Context, op storeOp) {
+		if op.Tag == first && !committed { // the first window was opened, the second was not
+			committed = true
+			l.event("x", starts[1]+6, 7)
+			l.commit()
+		}
+	})
+	rewound := false
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
+		if s.Name != "begin" || rewound {
+			return publishtest.Pass
+		}
+		rewound = true
+		require.True(t, committed)
+		require.NoError(t, w.faults.Rewind(w.ctx, lane, kept))
+		return publishtest.FailBefore
+	})
+	w.round(w.closer())
+	meta, _, err := w.store.ReadMeta(w.ctx, l.id)
+	require.NoError(t, err)
+	rows := w.ledger()
+	require.Len(t, rows, 2)
+	for i := range rows {
+		require.EqualValues(t, 1, rows[i].Events)
+		require.LessOrEqual(t, rows[i].Lanes[0].Offset, meta.Offset)
+	}
+}
+
+// Windows that are ready do not wait until one has been merged that takes long: all of its pages are to be read.
+func TestWindowsDoNotWaitForALargeOne(t *testing.T) {
+	w := newWorld(t, strings.Replace(hourly, "max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 60000", 1), 1)
+	l := w.lanes[0]
+	large := 60.0
+	for w.slotOf("hourly", at(large)) != w.slotOf("hourly", at(0)) {
+		large += 60
+	}
+	l.event("x", 5, 1)
+	for i := range 90 {
+		l.event(fmt.Sprint(i)+strings.Repeat("x", 50<<10), large+5, 1)
+	}
+	l.event("x", large+60, 1)
+	l.commit()
+	looked := false
+	id := store.WindowID{Pipeline: "orders", Window: "hourly", Start: at(large)}.String()
+	w.faults.Gate(func(_ context.Context, op storeOp) {
+		if op.Tag == id && !looked {
+			looked = true
+			require.Len(t, w.ledger(), 1)
+		}
+	})
+	told := w.round(w.closer())
+	require.Empty(t, told.Failed)
+	require.Len(t, told.Closed, 2)
+	require.True(t, looked)
+	w.sound()
+}
+
+// A window that is published by itself is shown before the next one of its slot is merged.
+func TestALargeWindowIsShownBeforeTheNext(t *testing.T) {
+	w := newWorld(t, strings.Replace(hourly, "max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 60000", 1), 1)
+	l := w.lanes[0]
+	starts := []float64{0}
+	for next := 60.0; len(starts) < 3; next += 60 {
+		if w.slotOf("hourly", at(next)) == w.slotOf("hourly", at(0)) {
+			starts = append(starts, next)
+		}
+	}
+	for _, start := range starts {
+		for i := range 90 {
+			l.event(fmt.Sprint(i)+strings.Repeat("x", 50<<10), start+5, 1)
+		}
+	}
+	l.event("x", starts[2]+60, 1)
+	l.commit()
+	id := func(start float64) store.WindowID {
+		return store.WindowID{Pipeline: "orders", Window: "hourly", Start: at(start)}
+	}
+	looked := map[string]bool{}
+	w.faults.Gate(func(ctx context.Context, op storeOp) {
+		for i, start := range starts[1:] {
+			if tag := id(start).String(); op.Tag == tag && !looked[tag] {
+				looked[tag] = true
+				_, found, err := w.store.Published(ctx, id(starts[i]))
+				require.NoError(t, err)
+				require.True(t, found, "window %d", i)
+			}
+		}
+	})
+	require.Len(t, w.round(w.closer()).Closed, 3)
+	require.Len(t, looked, 2)
+	w.sound()
+}
