@@ -188,6 +188,9 @@ func (v *Report) checkPublished(ctx context.Context, cfg *Config) error {
 			v.Problems, v.Notes = append(v.Problems, found...), append(v.Notes, now.Notes...)
 			return nil
 		}
+		if err := awaitMarkers(ctx, cfg); err != nil {
+			return err
+		}
 	}
 }
 

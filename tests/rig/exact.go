@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -234,8 +235,7 @@ func (p *Pipeline) Read(topic string) []*kgo.Record {
 	for _, n := range partitions {
 		tps = append(tps, source.TopicPartition{Topic: topic, Partition: n})
 	}
-	ends, err := p.Cluster.Ends(ctx, tps...)
-	require.NoError(p.T, err)
+	ends := p.stableEnds(ctx, tps)
 	from := make(map[int32]kgo.Offset)
 	for tp, e := range ends {
 		if e.End > e.Start {
@@ -267,4 +267,30 @@ func (p *Pipeline) Read(topic string) []*kgo.Record {
 		})
 	}
 	return records
+}
+
+// markerPatience is how long Read waits for the markers of transactions that have been committed.
+const markerPatience = 10 * time.Second
+
+// stableEnds returns where partitions end. The broker answers a commit before it writes the
+// transaction's markers, and until then the rows are hidden: it waits for what was written before
+// it was called. Rows of a transaction that stays open are left out.
+func (p *Pipeline) stableEnds(ctx context.Context, tps []source.TopicPartition) map[source.TopicPartition]source.Ends {
+	p.T.Helper()
+	written, err := p.Cluster.Ends(ctx, tps...)
+	require.NoError(p.T, err)
+	limit := time.After(markerPatience)
+	for ends := written; ; {
+		hidden := func(tp source.TopicPartition) bool { return ends[tp].End < written[tp].HighWatermark }
+		if !slices.ContainsFunc(tps, hidden) {
+			return ends
+		}
+		select {
+		case <-limit:
+			return ends
+		case <-time.After(10 * time.Millisecond):
+		}
+		ends, err = p.Cluster.Ends(ctx, tps...)
+		require.NoError(p.T, err)
+	}
 }
