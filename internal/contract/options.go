@@ -159,7 +159,7 @@ func CloseDueOptions() workflow.ActivityOptions {
 		StartToCloseTimeout: 24 * time.Hour,
 		HeartbeatTimeout:    BeatTimeout,
 		WaitForCancellation: true,
-		RetryPolicy:         retry(time.Second, time.Minute),
+		RetryPolicy:         retry(time.Second, 15*time.Second),
 	}
 }
 

@@ -228,6 +228,9 @@ func (s *State) encodeRun(c *Commit, r *run) {
 			p := &r.pages[len(r.pages)-1]
 			p.to, p.last = len(c.arena), s.hashed[i].hash
 			open = -1
+			// What is left takes about as much an entry: the arena grows once, and not by doubling.
+			left := len(s.hashed) - i - 1
+			c.arena = slices.Grow(c.arena, left*(p.to-p.from)/p.entries)
 		}
 	}
 }
