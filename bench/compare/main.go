@@ -20,7 +20,7 @@ import (
 	"millrace/pipeline/source"
 )
 
-const workloads = "keys-1k,keys-100k,keys-1m,partitions-64,windows-1s,hour"
+const workloads = "keys-1k,keys-100k,keys-1m,partitions-64,windows-1s,hopping,hour"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

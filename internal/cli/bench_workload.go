@@ -63,6 +63,11 @@ var workloads = []workload{
 		name: "windows-1s", about: "a window every second",
 		records: 3_000_000, keys: 100_000, partitions: 4, distribution: keysUniform, window: seconds(1), span: seconds(30),
 	},
+	{
+		name: "hopping", about: "a window every second of a minute each: every event counts in 60",
+		records: 500_000, keys: 10_000, partitions: 4, distribution: keysUniform, window: seconds(60),
+		slide: seconds(1), span: seconds(80),
+	},
 	workloadHour,
 }
 
