@@ -96,7 +96,7 @@ func (m *Merger) Open(ctx context.Context, v *survey.View, ref window.Ref) (*Ope
 		if _, _, folded := l.Share(ranges); folded == 0 {
 			return nil
 		}
-		found[i], err = m.indexShare(ctx, l, span)
+		found[i], err = m.indexShare(ctx, l, ranges, span)
 		return err
 	})
 	if err != nil {
@@ -136,14 +136,35 @@ func (m *Merger) partsOf(v *survey.View, ref window.Ref) []part {
 	return parts
 }
 
-// indexShare reads the index of a lane's slices in span, and makes l what the lane was then, with these slices alone.
-func (m *Merger) indexShare(ctx context.Context, l *survey.Lane, span store.Span) (store.LaneIndex, error) {
-	var known []store.SliceStat
-	for _, s := range l.Slices {
-		if span.Holds(s.SliceID) {
-			known = append(known, s)
+// knownIn lists the slices that a view has of a lane in the span of a window, whose slices begin
+// where ranges say.
+func (m *Merger) knownIn(l *survey.Lane, ranges []window.SliceRange, span store.Span) (known []store.SliceStat) {
+	most := 0
+	for _, r := range ranges {
+		most += m.plan.Generations(r.Start)
+	}
+	if most > len(l.Slices) {
+		for _, s := range l.Slices {
+			if span.Holds(s.SliceID) {
+				known = append(known, s)
+			}
+		}
+		return known
+	}
+	// A lane has the slices of thousands of small windows, and one of them has few.
+	for _, r := range ranges {
+		for gen := range m.plan.Generations(r.Start) {
+			if s, ok := l.Slices[survey.SliceKey{Start: r.Start, Gen: gen}]; ok && span.Holds(s.SliceID) {
+				known = append(known, s)
+			}
 		}
 	}
+	return known
+}
+
+// indexShare reads the index of a lane's slices in span, and makes l what the lane was then, with these slices alone.
+func (m *Merger) indexShare(ctx context.Context, l *survey.Lane, ranges []window.SliceRange, span store.Span) (store.LaneIndex, error) {
+	known := m.knownIn(l, ranges, span)
 	x, err := m.cfg.Reader.Index(ctx, l.ID, m.stateID, span, known)
 	switch {
 	case errors.Is(err, store.ErrLaneMoved), errors.Is(err, store.ErrNoMeta):

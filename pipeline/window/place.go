@@ -24,7 +24,7 @@ func (p *Plan) Place(start, wm int64) (gen int, late bool) {
 
 func (p *Plan) place(start, wm int64) (gen int, late bool) {
 	gen = p.ended(start, wm-p.lateness)
-	return gen, gen == p.windows(start)
+	return gen, gen == p.Generations(start)
 }
 
 // ended counts the windows containing the slice that end at or before x. Windows containing the slice are those with an
@@ -41,8 +41,9 @@ func (p *Plan) ended(start, x int64) int {
 	return int(n)
 }
 
-// windows counts the windows containing the slice; it is at least one per family.
-func (p *Plan) windows(start int64) int {
+// Generations is how many generations the slice that begins at start can have: one for each window
+// that contains it, so at least one per family.
+func (p *Plan) Generations(start int64) int {
 	n := int64(0)
 	for i := range p.families {
 		f := &p.families[i]
@@ -53,7 +54,7 @@ func (p *Plan) windows(start int64) int {
 
 // WindowsOf returns the windows that contain the slice, by deadline, those of equal deadline by index in the spec.
 func (p *Plan) WindowsOf(start int64) []Ref {
-	refs := make([]Ref, 0, p.windows(start))
+	refs := make([]Ref, 0, p.Generations(start))
 	for i, f := range p.families {
 		end := start - floorMod(start-f.phase, f.slide) + f.slide
 		for ; end <= start+f.size; end += f.slide {
