@@ -88,58 +88,55 @@ func (l *lane) eventsAt(rng *rand.Rand, minutes int, keys ...string) {
 // Whatever happens to the lanes, windows merged by way of the cache are those of the lanes, in any
 // order, for families of different overlap, also when there is hardly any room.
 func TestWindowsByCacheAreThoseOfTheLanes(t *testing.T) {
-	for _, c := range []struct {
+	for seed, c := range []struct {
 		name  string
 		limit int64
 	}{{"ample", ample}, {"some", 400 << 10}, {"little", 60 << 10}, {"none", 0}} {
 		t.Run(c.name, func(t *testing.T) {
-			var hits int64
 			late := false // some event was late for some of its windows
-			for seed := range uint64(2) {
-				rng := rand.New(rand.NewPCG(seed, 11))
-				w := newWorld(t, hopping("5m", "  - {name: half, size: 30m, slide: 1m}\n  - {name: whole, size: 20m}\n"), 1+rng.IntN(3), small)
-				cache := merge.NewCache(c.limit)
-				plain, cached := w.merger(1, 1), w.cached(cache, 1+rng.IntN(3), 1+rng.IntN(3))
-				for clock := 0; clock < 80; clock++ {
-					for i, l := range w.lanes {
-						for range rng.IntN(3) {
-							behind := 0
-							if rng.IntN(5) == 0 {
-								behind = rng.IntN(40)
-							}
-							keys := make([]string, rng.IntN(60))
-							for k := range keys {
-								keys[k] = fmt.Sprintf("key-%d", rng.IntN(80))
-							}
-							l.eventsAt(rng, clock-behind, keys...)
-							l.commit()
+			rng := rand.New(rand.NewPCG(uint64(seed), 11))
+			w := newWorld(t, hopping("5m", "  - {name: half, size: 30m, slide: 1m}\n  - {name: whole, size: 20m}\n"), 1+rng.IntN(3), small)
+			cache := merge.NewCache(c.limit)
+			plain, cached := w.merger(1, 1), w.cached(cache, 1+rng.IntN(3), 1+rng.IntN(3))
+			for clock := 0; clock < 60; clock++ {
+				for i, l := range w.lanes {
+					for range rng.IntN(3) {
+						behind := 0
+						if rng.IntN(5) == 0 {
+							behind = rng.IntN(40)
 						}
-						if rng.IntN(60) == 0 {
-							l.meta.Owner = store.Token(fmt.Sprintf("%d:%d", clock, i))
+						keys := make([]string, rng.IntN(60))
+						for k := range keys {
+							keys[k] = fmt.Sprintf("key-%d", rng.IntN(80))
 						}
+						l.eventsAt(rng, clock-behind, keys...)
+						l.commit()
 					}
-					ends := []int{clock}
-					if rng.IntN(4) == 0 {
-						ends = append(ends, clock-rng.IntN(40))
-					}
-					for _, end := range ends {
-						w.requireSame(plain, cached, window.Ref{Window: 1, Start: at(end - 30).Start})
-						if clock%5 == 0 || rng.IntN(5) == 0 {
-							w.requireSame(plain, cached, at(end/5*5-60))
-							w.requireSame(plain, cached, window.Ref{Window: 2, Start: at(end/20*20 - 20).Start})
-						}
-					}
-					require.LessOrEqual(t, cache.Stats().Bytes, c.limit)
-				}
-				for _, l := range w.lanes {
-					for id := range l.slices {
-						late = late || id.Gen > 0
+					if rng.IntN(60) == 0 {
+						l.meta.Owner = store.Token(fmt.Sprintf("%d:%d", clock, i))
 					}
 				}
-				hits += cache.Stats().Hits
-				cache.Clear()
-				require.Zero(t, cache.Stats().Bytes, "nothing is in use")
+				ends := []int{clock}
+				if rng.IntN(4) == 0 {
+					ends = append(ends, clock-rng.IntN(40))
+				}
+				for _, end := range ends {
+					w.requireSame(plain, cached, window.Ref{Window: 1, Start: at(end - 30).Start})
+					if clock%5 == 0 || rng.IntN(5) == 0 {
+						w.requireSame(plain, cached, at(end/5*5-60))
+						w.requireSame(plain, cached, window.Ref{Window: 2, Start: at(end/20*20 - 20).Start})
+					}
+				}
+				require.LessOrEqual(t, cache.Stats().Bytes, c.limit)
 			}
+			for _, l := range w.lanes {
+				for id := range l.slices {
+					late = late || id.Gen > 0
+				}
+			}
+			hits := cache.Stats().Hits
+			cache.Clear()
+			require.Zero(t, cache.Stats().Bytes, "nothing is in use")
 			require.True(t, late)
 			require.Equal(t, c.limit > 0, hits > 0)
 		})
