@@ -50,7 +50,7 @@ func (d *desk) dyingPublish(c *content) {
 // Whatever becomes of closers and of what Redis holds: at every instant the plain rows are the whole content of the revision
 // that they name, and where Redis has the content of the latest revision they are there.
 func TestPlainRowsAreTheContentOfTheirRevision(t *testing.T) {
-	corrections := 200
+	corrections := 80
 	if os.Getenv("MILLRACE_TEST_LONG") != "" {
 		corrections = 2000
 	}

@@ -33,10 +33,15 @@ func Each(t *testing.T, fn func(t *testing.T, client redis.UniversalClient)) {
 	})
 }
 
-// Client returns a client as the worker would make it, closed with the test.
+// patience is how long a test's client waits for an answer: a machine that runs many tests may take
+// seconds for one.
+const patience = time.Minute
+
+// Client returns a client as the worker would make it but for its patience, closed with the test.
 func Client(t testing.TB, addr string, cluster bool) redis.UniversalClient {
 	cfg := store.DefaultConfig()
 	cfg.Addrs = []string{addr}
+	cfg.ReadTimeout, cfg.WriteTimeout, cfg.PoolTimeout = patience, patience, patience
 	if cluster {
 		cfg.Mode = store.Cluster
 	}
