@@ -32,37 +32,51 @@ func scaleTime(ns int64) (scale byte, t int64) {
 }
 
 // reader decodes an entry. After the first failure err is set and everything reads as zero. It never allocates more
-// than its error.
+// than its error. Reading moves at and leaves buf alone, because a pointer that is written costs more while the garbage
+// collector works.
 type reader struct {
 	buf     []byte
+	at      int  // of the next byte
 	version byte // of the entry
 	err     error
 }
 
+func (r *reader) left() int { return len(r.buf) - r.at }
+
 func (r *reader) fail(problem string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s, %d bytes before its end", ErrEntryCorrupt, problem, len(r.buf))
+		r.err = fmt.Errorf("%w: %s, %d bytes before its end", ErrEntryCorrupt, problem, r.left())
 	}
-	r.buf = nil
+	r.buf, r.at = nil, 0
 }
 
 func (r *reader) byte() byte {
-	if len(r.buf) == 0 {
+	if r.at >= len(r.buf) {
 		r.fail("cut short")
 		return 0
 	}
-	b := r.buf[0]
-	r.buf = r.buf[1:]
+	b := r.buf[r.at]
+	r.at++
 	return b
 }
 
 func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.buf)
+	if r.at < len(r.buf) {
+		if b := r.buf[r.at]; b < 0x80 { // most numbers are small
+			r.at++
+			return uint64(b)
+		}
+	}
+	return r.longUvarint()
+}
+
+func (r *reader) longUvarint() uint64 {
+	v, n := binary.Uvarint(r.buf[r.at:])
 	if n <= 0 {
 		r.fail("cut short or number too long")
 		return 0
 	}
-	r.buf = r.buf[n:]
+	r.at += n
 	return v
 }
 
@@ -117,11 +131,12 @@ func (r *reader) bytes(limit int) []byte {
 
 // take reads n bytes, which alias the entry.
 func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.buf)) {
+	if n > uint64(r.left()) {
 		r.fail("cut short")
 		return nil
 	}
-	b := r.buf[:n:n]
-	r.buf = r.buf[n:]
+	to := r.at + int(n)
+	b := r.buf[r.at:to:to]
+	r.at = to
 	return b
 }

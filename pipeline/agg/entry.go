@@ -27,7 +27,7 @@ func (r *reader) header() (version byte, stamp, count int64) {
 	r.version = version
 	if r.err == nil && version > entryVersion {
 		r.err = fmt.Errorf("%w: %d, this release knows up to %d; upgrade it", ErrEntryVersion, version, entryVersion)
-		r.buf = nil
+		r.buf, r.at = nil, 0
 		return version, 0, 0
 	}
 	if version == 0 {
@@ -90,10 +90,19 @@ func (t *Table) LoadEntry(key, entry []byte) error {
 // ErrEntryCorrupt, and leave the table of no use.
 func (t *Table) LoadMissing(hash uint64, key, entry []byte, epoch uint64) error {
 	before := t.len
-	row := t.RowOf(hash, key)
-	if t.len == before {
-		return nil
+	if row := t.RowOf(hash, key); t.len > before {
+		return t.loadNew(row, entry, epoch)
 	}
+	return nil
+}
+
+// LoadNew is LoadMissing for a key that certainly has no row: the table does not look for one.
+func (t *Table) LoadNew(hash uint64, key, entry []byte, epoch uint64) error {
+	return t.loadNew(t.insert(hash, key), entry, epoch)
+}
+
+// loadNew restores a row without events.
+func (t *Table) loadNew(row uint32, entry []byte, epoch uint64) error {
 	stamp, count, err := t.decode(entry)
 	if err != nil {
 		return err
@@ -139,7 +148,7 @@ func (t *Table) decode(entry []byte) (stamp, count int64, err error) {
 	for i := range t.layout.fields {
 		t.layout.fields[i].column.decode(r, count, &t.partials[i])
 	}
-	if len(r.buf) > 0 {
+	if r.left() > 0 {
 		r.fail("bytes after the last column")
 	}
 	return stamp, count, r.err

@@ -74,6 +74,7 @@ func BenchmarkRestore(b *testing.B) {
 			}
 			b.Run(name+"/restore", func(b *testing.B) {
 				b.ReportAllocs()
+				before := cpuTime(b)
 				for b.Loop() {
 					_, sum, err := Restore(ctx, store.New(client), p, testLane, owner)
 					require.NoError(b, err)
@@ -81,6 +82,7 @@ func BenchmarkRestore(b *testing.B) {
 					bytes = sum.Bytes
 				}
 				b.SetBytes(bytes)
+				b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 			})
 			keys, err := client.Keys(ctx, pattern).Result()
 			require.NoError(b, err)
@@ -89,12 +91,14 @@ func BenchmarkRestore(b *testing.B) {
 				memory += client.MemoryUsage(ctx, key, 0).Val()
 			}
 			b.Run(name+"/bare", func(b *testing.B) {
+				before := cpuTime(b)
 				for b.Loop() {
 					for _, key := range keys {
 						require.NoError(b, client.HGetAll(ctx, key).Err())
 					}
 				}
 				b.SetBytes(bytes)
+				b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 				b.ReportMetric(float64(memory)/float64(size.entries), "redis-B/entry")
 			})
 		}

@@ -22,9 +22,32 @@ type Loader struct {
 	state  *State
 	meta   store.Meta
 	slices []store.SliceIndex
-	tables []*agg.Table
-	stamps []int64 // the highest of each slice
+	loads  []load // of each slice
 	sum    Restored
+}
+
+// load is what has come of one slice so far.
+type load struct {
+	table *agg.Table
+	stamp int64 // the highest
+	base  int   // bytes of the slice's last whole run
+
+	// As long as there is nothing but pages of one run, each with higher hashes than those before, no key can come twice.
+	run   int64  // number of the commit that wrote them; 0 before the first page
+	last  uint64 // the highest hash
+	mixed bool   // there is something else
+}
+
+// isNext reports whether none of the keys of the page can be there already.
+func (o *load) isNext(p *page.Page) bool {
+	switch {
+	case o.run == 0:
+		o.mixed = o.table.Len() > 0
+	case p.Name.Seq != o.run || p.Name.First <= o.last:
+		o.mixed = true
+	}
+	o.run, o.last = p.Name.Seq, p.Name.Last
+	return !o.mixed
 }
 
 // NewLoader returns a loader for the state that an index speaks of. A slice of another width than the program's is
@@ -49,7 +72,6 @@ func NewLoader(p *Program, id store.LaneID, found store.LaneIndex) (*Loader, err
 		}
 		l.addSlice(x)
 	}
-	l.stamps = make([]int64, len(l.slices))
 	return l, nil
 }
 
@@ -61,7 +83,7 @@ func (l *Loader) addSlice(x *store.SliceIndex) {
 	sl.table.BeginEpoch(uint64(s.cursor.Seq + 1))
 	s.leftover = store.AppendDeletes(s.leftover, x.SliceID, x.Beyond)
 	s.slices[sliceKey{x.Start, int32(x.Gen)}] = sl
-	l.slices, l.tables = append(l.slices, *x), append(l.tables, sl.table)
+	l.slices, l.loads = append(l.slices, *x), append(l.loads, load{table: sl.table, base: sl.base})
 }
 
 // followMeta takes over everything that a state keeps outside its slices.
@@ -88,10 +110,17 @@ func (l *Loader) Slices() []store.SliceIndex { return l.slices }
 // index names them, and what its fields hold after them. The page is copied.
 func (l *Loader) AddPage(slice int, p *page.Page) error {
 	l.sum.Bytes += int64(p.Name.Bytes)
-	t, epoch := l.tables[slice], uint64(p.Name.Seq)
+	o, epoch := &l.loads[slice], uint64(p.Name.Seq)
+	if o.table.Len() == 0 {
+		o.table.Reserve(o.base * p.Len() / p.Name.Bytes) // about as many rows as the slice has
+	}
+	add := o.table.LoadMissing
+	if o.isNext(p) {
+		add = o.table.LoadNew
+	}
 	for i := range p.Len() {
 		key, entry := p.Entry(i)
-		if err := t.LoadMissing(p.Hash(i), key, entry, epoch); err != nil {
+		if err := add(p.Hash(i), key, entry, epoch); err != nil {
 			return err
 		}
 	}
@@ -101,7 +130,7 @@ func (l *Loader) AddPage(slice int, p *page.Page) error {
 // AddBeneath is Add for a slice with pages, of which all were added: what they hold is newer.
 func (l *Loader) AddBeneath(slice int, key, entry []byte) error {
 	l.sum.Bytes += int64(len(key) + len(entry))
-	return l.tables[slice].LoadMissing(agg.Hash(key), key, entry, 0)
+	return l.loads[slice].table.LoadMissing(agg.Hash(key), key, entry, 0)
 }
 
 // Add takes an entry of the slice with that index in Slices, which has no pages. Key and entry are copied.
@@ -111,12 +140,13 @@ func (l *Loader) Add(slice int, key, entry []byte) error {
 	if err != nil {
 		return err
 	}
-	l.stamps[slice] = max(l.stamps[slice], stamp)
-	return l.tables[slice].LoadEntry(key, entry)
+	o := &l.loads[slice]
+	o.stamp = max(o.stamp, stamp)
+	return o.table.LoadEntry(key, entry)
 }
 
 // Entries is how many entries were added to a slice: a key that was added twice counts once.
-func (l *Loader) Entries(slice int) int { return l.tables[slice].Len() }
+func (l *Loader) Entries(slice int) int { return l.loads[slice].table.Len() }
 
 // Done returns the state and counts what it was built from. With store.ErrPartialLoss comes what is left of a state of
 // which a part is gone: it says where the lane stood, and nothing may go on from it.
@@ -136,22 +166,21 @@ func (l *Loader) Done() (*State, Restored, error) {
 	}
 	err := l.meta.CheckBalance(s.id, stats)
 	if err == nil {
-		err = s.compareRestored(stats, l.stamps)
+		err = s.compareRestored(stats, l.loads)
 	}
 	return s, l.sum, err
 }
 
 // compareRestored holds what a restore found against what the lane had folded. Entries without anything newer than the committed
-// offset hold exactly that; with something newer they hold more, and how much more shows when it was read again. stamps
-// are the highest of each slice.
-func (s *State) compareRestored(stats []store.SliceStat, stamps []int64) error {
+// offset hold exactly that; with something newer they hold more, and how much more shows when it was read again.
+func (s *State) compareRestored(stats []store.SliceStat, loads []load) error {
 	for i := range stats {
 		sl := s.slices[sliceKey{stats[i].Start, int32(stats[i].Gen)}]
-		more, newer := sl.unconfirmed(), stamps[i] > s.offset
+		more, newer := sl.unconfirmed(), loads[i].stamp > s.offset
 		if more < 0 || more > 0 && !newer {
 			return s.missingEntries(sl)
 		}
-		s.ahead, s.uncompared = max(s.ahead, stamps[i]), s.uncompared || newer
+		s.ahead, s.uncompared = max(s.ahead, loads[i].stamp), s.uncompared || newer
 	}
 	return nil
 }
