@@ -103,16 +103,18 @@ func (t *Table) LoadNew(hash uint64, key, entry []byte, epoch uint64) error {
 
 // loadNew restores a row without events.
 func (t *Table) loadNew(row uint32, entry []byte, epoch uint64) error {
-	stamp, count, err := t.decode(entry)
-	if err != nil {
-		return err
-	}
+	r := &t.reader
+	*r = reader{buf: entry}
+	_, stamp, count := r.header()
 	rec := t.rec(row)
 	putInt(rec[offEpoch:], int64(epoch))
 	putInt(rec[offStamp:], stamp)
 	putInt(rec[offCount:], count)
-	t.merge(rec, 0)
-	return nil
+	for i := range t.layout.fields {
+		f := &t.layout.fields[i]
+		f.column.load(t, r, rec[f.offset:], count)
+	}
+	return r.end()
 }
 
 // MergeEntry adds a partial of the lane with the given rank (topics, then partitions ascending) to the key's row. The
@@ -148,10 +150,7 @@ func (t *Table) decode(entry []byte) (stamp, count int64, err error) {
 	for i := range t.layout.fields {
 		t.layout.fields[i].column.decode(r, count, &t.partials[i])
 	}
-	if r.left() > 0 {
-		r.fail("bytes after the last column")
-	}
-	return stamp, count, r.err
+	return stamp, count, r.end()
 }
 
 func (t *Table) merge(rec []byte, lane int32) {
