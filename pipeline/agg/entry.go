@@ -142,6 +142,12 @@ func (t *Table) MergeHashed(hash uint64, key, entry []byte, lane int32) (stamp, 
 	return stamp, count, nil
 }
 
+// CheckEntry reads an entry as LoadEntry does, and leaves the table as it is. It returns the number of events of the entry.
+func (t *Table) CheckEntry(entry []byte) (count int64, err error) {
+	_, count, err = t.decode(entry)
+	return count, err
+}
+
 // decode checks a whole entry and leaves its columns in t.partials.
 func (t *Table) decode(entry []byte) (stamp, count int64, err error) {
 	r := &t.reader

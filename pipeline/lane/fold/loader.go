@@ -22,15 +22,17 @@ type Loader struct {
 	state  *State
 	meta   store.Meta
 	slices []store.SliceIndex
-	loads  []load // of each slice
+	loads  []load     // of each slice
+	check  *agg.Table // scratch of what rests
 	sum    Restored
 }
 
 // load is what has come of one slice so far.
 type load struct {
-	table *agg.Table
+	*slice
 	stamp int64 // the highest
-	base  int   // bytes of the slice's last whole run
+	rests bool
+	pages []*page.Page // of a slice that rests, newest first
 
 	// As long as there is nothing but pages of one run, each with higher hashes than those before, no key can come twice.
 	run   int64  // number of the commit that wrote them; 0 before the first page
@@ -57,7 +59,7 @@ func NewLoader(p *Program, id store.LaneID, found store.LaneIndex) (*Loader, err
 	s := NewState(p, id, meta.TopicID, meta.Offset, meta.Cursor)
 	s.followMeta(meta)
 	s.paged = meta.Done != store.NoCommit
-	l := &Loader{state: s, meta: meta}
+	l := &Loader{state: s, meta: meta, check: p.layout.NewTable()}
 	for i := range found.Slices {
 		x := &found.Slices[i]
 		if meta.Offset == store.NotStarted || s.paged && x.FirstOffset == store.NoOffset {
@@ -83,7 +85,9 @@ func (l *Loader) addSlice(x *store.SliceIndex) {
 	sl.table.BeginEpoch(uint64(s.cursor.Seq + 1))
 	s.leftover = store.AppendDeletes(s.leftover, x.SliceID, x.Beyond)
 	s.slices[sliceKey{x.Start, int32(x.Gen)}] = sl
-	l.slices, l.loads = append(l.slices, *x), append(l.loads, load{table: sl.table, base: sl.base})
+	// On-time events go on into the slices that lateness leaves open; into the others only late ones do.
+	rests := x.Paged && x.End() <= s.effective
+	l.slices, l.loads = append(l.slices, *x), append(l.loads, load{slice: sl, rests: rests})
 }
 
 // followMeta takes over everything that a state keeps outside its slices.
@@ -107,10 +111,14 @@ func (s *State) followMeta(meta store.Meta) {
 func (l *Loader) Slices() []store.SliceIndex { return l.slices }
 
 // AddPage takes a page of the slice with that index in Slices. The pages of a slice come newest first, in the order in which the
-// index names them, and what its fields hold after them. The page is copied.
+// index names them, and what its fields hold after them. The page may be kept.
 func (l *Loader) AddPage(slice int, p *page.Page) error {
 	l.sum.Bytes += int64(p.Name.Bytes)
 	o, epoch := &l.loads[slice], uint64(p.Name.Seq)
+	if o.rests {
+		o.pages = append(o.pages, p)
+		return l.restSlice(slice)
+	}
 	if o.table.Len() == 0 {
 		o.table.Reserve(o.base * p.Len() / p.Name.Bytes) // about as many rows as the slice has
 	}
@@ -121,10 +129,20 @@ func (l *Loader) AddPage(slice int, p *page.Page) error {
 	for i := range p.Len() {
 		key, entry := p.Entry(i)
 		if err := add(p.Hash(i), key, entry, epoch); err != nil {
-			return err
+			return fmt.Errorf("page %s: %w", p.Name, err)
 		}
 	}
 	return nil
+}
+
+// restSlice lays a slice to rest as soon as all its pages are there.
+func (l *Loader) restSlice(slice int) (err error) {
+	o := &l.loads[slice]
+	if len(o.pages) == len(l.slices[slice].Pages) {
+		o.resting, err = rest(o.pages, l.check)
+		o.pages = nil
+	}
+	return err
 }
 
 // AddBeneath is Add for a slice with pages, of which all were added: what they hold is newer.

@@ -2,6 +2,7 @@ package fold
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -123,12 +124,15 @@ func (h *shelf) load(p *Program) (*State, Restored, error) {
 				return nil, Restored{}, err
 			}
 		}
-		for key, entry := range sl.fields {
+		if x.Paged {
+			continue // what fields hold is out of date
+		}
+		for _, key := range slices.Sorted(maps.Keys(sl.fields)) {
 			add := l.Add
 			if h.meta.Done != store.NoCommit {
 				add = l.AddBeneath
 			}
-			if err := add(i, []byte(key), []byte(entry)); err != nil {
+			if err := add(i, []byte(key), []byte(sl.fields[key])); err != nil {
 				return nil, Restored{}, err
 			}
 		}
