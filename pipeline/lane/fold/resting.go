@@ -15,6 +15,7 @@ type resting struct {
 	pages  []*page.Page
 	rows   int
 	events int64 // that the entries count
+	bytes  int64 // memory of the pages
 }
 
 // rest checks every entry that the pages hold and counts them. scratch is a table for nothing else.
@@ -29,15 +30,10 @@ func rest(pages []*page.Page, scratch *agg.Table) (*resting, error) {
 		r.events += events
 		return nil
 	})
-	return r, err
-}
-
-// bytes is the memory of the pages.
-func (r *resting) bytes() (n int64) {
-	for _, p := range r.pages {
-		n += int64(p.Bytes())
+	for _, p := range pages {
+		r.bytes += int64(p.Bytes())
 	}
-	return n
+	return r, err
 }
 
 // wake makes rows of a slice that rests. Whoever changes or reads rows calls it first.
@@ -68,7 +64,7 @@ func (sl *slice) rows() int {
 func (sl *slice) bytes() int64 {
 	n := int64(sl.table.Bytes())
 	if sl.resting != nil {
-		n += sl.resting.bytes()
+		n += sl.resting.bytes
 	}
 	return n
 }
