@@ -175,7 +175,7 @@ func (s *State) Entries() int {
 	return n
 }
 
-// EachSlice calls fn with every slice generation held, in no order. fn must neither keep nor change the table.
+// EachSlice calls fn with every slice generation held, in no order; those that rest are made rows of. fn must neither keep nor change the table.
 func (s *State) EachSlice(fn func(stat store.SliceStat, table *agg.Table)) {
 	for _, sl := range s.slices {
 		s.wake(sl)
@@ -183,7 +183,8 @@ func (s *State) EachSlice(fn func(stat store.SliceStat, table *agg.Table)) {
 	}
 }
 
-// Bytes is the memory held by entries, in rows or in pages that rest, by tables kept for slices to come, and by side records that wait for a commit.
+// Bytes is the memory held by entries, in rows or in pages that rest, by tables kept for slices to come, and by side
+// records that wait for a commit.
 func (s *State) Bytes() int64 {
 	n := int64(s.sides.bytes)
 	for _, sl := range s.slices {
