@@ -25,6 +25,12 @@ func (c avgInt) decode(r *reader, count int64, p *partial) {
 	c.sumInt.decode(r, p.n, p)
 }
 
+func (c avgInt) load(t *Table, r *reader, st []byte, count int64) {
+	n := r.values(count)
+	c.sumInt.load(t, r, st, n)
+	putInt(st[avgIntCount:], n)
+}
+
 func (c avgInt) merge(t *Table, st []byte, p *partial, lane int32) {
 	c.sumInt.merge(t, st, p, lane)
 	putInt(st[avgIntCount:], getInt(st[avgIntCount:])+p.n)
@@ -56,6 +62,12 @@ func (c avgFloat) encode(t *Table, dst, st []byte, count int64) []byte {
 func (c avgFloat) decode(r *reader, count int64, p *partial) {
 	p.n = r.values(count)
 	c.sumFloat.decode(r, p.n, p)
+}
+
+func (c avgFloat) load(t *Table, r *reader, st []byte, count int64) {
+	n := r.values(count)
+	c.sumFloat.load(t, r, st, n)
+	putInt(st[avgFloatCount:], n)
 }
 
 func (c avgFloat) merge(t *Table, st []byte, p *partial, lane int32) {

@@ -32,38 +32,83 @@ func scaleTime(ns int64) (scale byte, t int64) {
 }
 
 // reader decodes an entry. After the first failure err is set and everything reads as zero. It never allocates more
-// than its error.
+// than its error. Reading moves at and leaves buf alone, because a pointer that is written costs more while the garbage
+// collector works.
 type reader struct {
 	buf     []byte
+	at      int  // of the next byte
 	version byte // of the entry
 	err     error
 }
 
+func (r *reader) left() int { return len(r.buf) - r.at }
+
 func (r *reader) fail(problem string) {
 	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s, %d bytes before its end", ErrEntryCorrupt, problem, len(r.buf))
+		r.err = fmt.Errorf("%w: %s, %d bytes before its end", ErrEntryCorrupt, problem, r.left())
 	}
-	r.buf = nil
+	r.buf, r.at = nil, 0
 }
 
 func (r *reader) byte() byte {
-	if len(r.buf) == 0 {
+	if r.at >= len(r.buf) {
 		r.fail("cut short")
 		return 0
 	}
-	b := r.buf[0]
-	r.buf = r.buf[1:]
-	return b
+	r.at++
+	return r.buf[r.at-1]
+}
+
+// end checks that nothing is left, and returns the first failure.
+func (r *reader) end() error {
+	if r.left() > 0 {
+		r.fail("bytes after the last column")
+	}
+	return r.err
 }
 
 func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.buf)
+	if at := r.at; at < len(r.buf) && r.buf[at] < 0x80 { // most numbers are small
+		r.at = at + 1
+		return uint64(r.buf[at])
+	}
+	return r.longUvarint()
+}
+
+func (r *reader) longUvarint() uint64 {
+	v, n := longUvarint(r.buf, r.at)
 	if n <= 0 {
 		r.fail("cut short or number too long")
 		return 0
 	}
-	r.buf = r.buf[n:]
+	r.at += n
 	return v
+}
+
+// longUvarint is binary.Uvarint of what follows at in buf. It takes eight bytes at once, where buf has as many, instead of
+// asking after each whether the number goes on: lengths that vary cannot be predicted.
+func longUvarint(buf []byte, at int) (v uint64, n int) {
+	const (
+		stops = 0x8080808080808080 // of these bits, the last byte of a number has none
+		odd7  = 0x7f007f007f007f00
+		odd14 = 0x3fff00003fff0000
+		odd28 = 0x0fffffff00000000
+	)
+	left := len(buf) - at
+	switch {
+	case left >= 8:
+		v = binary.LittleEndian.Uint64(buf[at:])
+	case len(buf) >= 8:
+		v = binary.LittleEndian.Uint64(buf[len(buf)-8:]) >> (8 * (8 - left))
+	}
+	stop := ^v & stops
+	if n = bits.TrailingZeros64(stop)/8 + 1; n > left || stop == 0 || len(buf) < 8 {
+		return binary.Uvarint(buf[at:])
+	}
+	v &= (stop ^ (stop - 1)) &^ stops
+	v = v&odd7>>1 | v&(odd7>>8)
+	v = v&odd14>>2 | v&(odd14>>16)
+	return v&odd28>>4 | v&(odd28>>32), n
 }
 
 func (r *reader) varint() int64 {
@@ -117,11 +162,12 @@ func (r *reader) bytes(limit int) []byte {
 
 // take reads n bytes, which alias the entry.
 func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.buf)) {
+	if n > uint64(r.left()) {
 		r.fail("cut short")
 		return nil
 	}
-	b := r.buf[:n:n]
-	r.buf = r.buf[n:]
+	to := r.at + int(n)
+	b := r.buf[r.at:to:to]
+	r.at = to
 	return b
 }

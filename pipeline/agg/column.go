@@ -18,6 +18,8 @@ type column interface {
 	encode(t *Table, dst, st []byte, count int64) []byte
 	// decode is its inverse. It checks everything, so that merge cannot fail.
 	decode(r *reader, count int64, p *partial)
+	// load does what decode does and then merge, on the state of no values; that is of no use after a failure.
+	load(t *Table, r *reader, st []byte, count int64)
 	// merge adds a partial of the lane with the given rank.
 	merge(t *Table, st []byte, p *partial, lane int32)
 

@@ -12,6 +12,7 @@ func (count) size() int                                      { return 0 }
 func (count) init([]byte)                                    {}
 func (count) encode(_ *Table, dst, _ []byte, _ int64) []byte { return dst }
 func (count) decode(*reader, int64, *partial)                {}
+func (count) load(*Table, *reader, []byte, int64)            {}
 func (count) merge(*Table, []byte, *partial, int32)          {}
 func (count) overflow(*Table, []byte) bool                   { return false }
 

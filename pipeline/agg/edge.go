@@ -115,18 +115,28 @@ func (edge) encode(t *Table, dst, st []byte, _ int64) []byte {
 	return s.append(dst)
 }
 
-func (edge) decode(r *reader, _ int64, p *partial) {
+func (edge) decode(r *reader, _ int64, p *partial) { p.time, p.offset, p.scalar = r.edge() }
+
+func (edge) load(t *Table, r *reader, st []byte, _ int64) {
+	if time, offset, s := r.edge(); s.kind != scalarNone && r.err == nil {
+		t.setEdge(st, time, 0, offset, s)
+	}
+}
+
+// edge reads a first or last value, of kind scalarNone when there is none.
+func (r *reader) edge() (time, offset int64, s scalar) {
 	tag := r.byte()
-	p.scalar = scalar{kind: scalarKind(tag & 7)}
-	if tag>>5 != 0 || p.scalar.kind > scalarLast || p.scalar.kind == scalarNone && tag != 0 {
+	s.kind = scalarKind(tag & 7)
+	if tag>>5 != 0 || s.kind > scalarLast || s.kind == scalarNone && tag != 0 {
 		r.fail("unknown kind of value")
 	}
 	if r.err != nil || tag == 0 {
-		return
+		return 0, 0, s
 	}
-	p.time = r.time(tag >> 3)
-	p.offset = r.natural()
-	p.scalar.read(r)
+	time = r.time(tag >> 3)
+	offset = r.natural()
+	s.read(r)
+	return time, offset, s
 }
 
 func (c edge) merge(t *Table, st []byte, p *partial, lane int32) {

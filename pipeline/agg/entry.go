@@ -27,7 +27,7 @@ func (r *reader) header() (version byte, stamp, count int64) {
 	r.version = version
 	if r.err == nil && version > entryVersion {
 		r.err = fmt.Errorf("%w: %d, this release knows up to %d; upgrade it", ErrEntryVersion, version, entryVersion)
-		r.buf = nil
+		r.buf, r.at = nil, 0
 		return version, 0, 0
 	}
 	if version == 0 {
@@ -90,20 +90,31 @@ func (t *Table) LoadEntry(key, entry []byte) error {
 // ErrEntryCorrupt, and leave the table of no use.
 func (t *Table) LoadMissing(hash uint64, key, entry []byte, epoch uint64) error {
 	before := t.len
-	row := t.RowOf(hash, key)
-	if t.len == before {
-		return nil
+	if row := t.RowOf(hash, key); t.len > before {
+		return t.loadNew(row, entry, epoch)
 	}
-	stamp, count, err := t.decode(entry)
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// LoadNew is LoadMissing for a key that certainly has no row: the table does not look for one.
+func (t *Table) LoadNew(hash uint64, key, entry []byte, epoch uint64) error {
+	return t.loadNew(t.insert(hash, key), entry, epoch)
+}
+
+// loadNew restores a row without events.
+func (t *Table) loadNew(row uint32, entry []byte, epoch uint64) error {
+	r := &t.reader
+	*r = reader{buf: entry}
+	_, stamp, count := r.header()
 	rec := t.rec(row)
 	putInt(rec[offEpoch:], int64(epoch))
 	putInt(rec[offStamp:], stamp)
 	putInt(rec[offCount:], count)
-	t.merge(rec, 0)
-	return nil
+	for i := range t.layout.fields {
+		f := &t.layout.fields[i]
+		f.column.load(t, r, rec[f.offset:], count)
+	}
+	return r.end()
 }
 
 // MergeEntry adds a partial of the lane with the given rank (topics, then partitions ascending) to the key's row. The
@@ -131,6 +142,12 @@ func (t *Table) MergeHashed(hash uint64, key, entry []byte, lane int32) (stamp, 
 	return stamp, count, nil
 }
 
+// CheckEntry reads an entry as LoadEntry does, and leaves the table as it is. It returns the number of events of the entry.
+func (t *Table) CheckEntry(entry []byte) (count int64, err error) {
+	_, count, err = t.decode(entry)
+	return count, err
+}
+
 // decode checks a whole entry and leaves its columns in t.partials.
 func (t *Table) decode(entry []byte) (stamp, count int64, err error) {
 	r := &t.reader
@@ -139,10 +156,7 @@ func (t *Table) decode(entry []byte) (stamp, count int64, err error) {
 	for i := range t.layout.fields {
 		t.layout.fields[i].column.decode(r, count, &t.partials[i])
 	}
-	if len(r.buf) > 0 {
-		r.fail("bytes after the last column")
-	}
-	return stamp, count, r.err
+	return stamp, count, r.end()
 }
 
 func (t *Table) merge(rec []byte, lane int32) {

@@ -103,12 +103,17 @@ func FuzzEntry(f *testing.F) {
 		f.Add(seed.AppendEntry(nil, row, 0), seed.AppendEntry(nil, row, int64(i+1)))
 	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		table := layout.NewTable()
-		if err := table.LoadEntry([]byte("k"), a); err != nil {
-			requireEntryError(t, err)
+		table, fresh := layout.NewTable(), layout.NewTable()
+		err := fresh.LoadNew(Hash([]byte("k")), []byte("k"), a, 1)
+		if failed := table.LoadEntry([]byte("k"), a); failed != nil {
+			requireEntryError(t, failed)
+			require.Equal(t, failed, err)
 			require.Zero(t, table.Len())
 			return
 		}
+		require.NoError(t, err)
+		require.Equal(t, table.AppendEntry(nil, 0, 0), fresh.AppendEntry(nil, 0, 0))
+		require.Equal(t, table.AppendValues(nil, 0), fresh.AppendValues(nil, 0))
 		require.True(t, json.Valid(table.AppendValues(nil, 0)), "%s", table.AppendValues(nil, 0))
 		once := table.AppendEntry(nil, 0, 0)
 		again := layout.NewTable()

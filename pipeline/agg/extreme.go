@@ -60,6 +60,17 @@ func (extremeInt) decode(r *reader, _ int64, p *partial) {
 	}
 }
 
+func (extremeInt) load(_ *Table, r *reader, st []byte, _ int64) {
+	switch has := r.byte(); has {
+	case 0:
+	case 1:
+		putInt(st, r.varint())
+		putInt(st[8:], 1)
+	default:
+		r.fail("presence byte that is neither 0 nor 1")
+	}
+}
+
 func (c extremeInt) merge(_ *Table, st []byte, p *partial, _ int32) {
 	switch {
 	case p.n == 0:
@@ -123,8 +134,12 @@ func (extremeFloat) encode(_ *Table, dst, st []byte, _ int64) []byte {
 	return dst
 }
 
-func (extremeFloat) decode(r *reader, _ int64, p *partial) {
-	p.number = number{}
+func (extremeFloat) decode(r *reader, _ int64, p *partial) { p.number = r.number() }
+
+func (extremeFloat) load(_ *Table, r *reader, st []byte, _ int64) { putNumber(st, r.number()) }
+
+// number reads an extreme, whose kind is numberNone when there is no value.
+func (r *reader) number() (v number) {
 	kind := numberFloat // format 1 has floats only
 	if r.version > 1 {
 		kind = numberKind(r.byte())
@@ -132,18 +147,19 @@ func (extremeFloat) decode(r *reader, _ int64, p *partial) {
 	switch kind {
 	case numberNone:
 	case numberInt:
-		p.number = intNumber(r.varint())
+		v = intNumber(r.varint())
 	case numberFloat:
 		f := r.float64()
 		switch {
 		case math.IsInf(f, 0) || f != f && r.version > 1:
 			r.fail("extreme that is not a number")
 		case f == f: // format 1 wrote NaN for no value
-			p.number = floatNumber(f)
+			v = floatNumber(f)
 		}
 	default:
 		r.fail("unknown kind of number")
 	}
+	return v
 }
 
 func (c extremeFloat) merge(_ *Table, st []byte, p *partial, _ int32) {

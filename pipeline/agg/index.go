@@ -1,5 +1,7 @@
 package agg
 
+import "math/bits"
+
 // Sizes of the index, in slots of 8 bytes.
 const (
 	firstSegment = 8
@@ -39,6 +41,24 @@ func (s *segment) put(slot uint64) {
 func (x *index) newSegment(slots int, depth uint) *segment {
 	x.bytes += slots*8 + segmentHeader
 	return &segment{slots: make([]uint64, slots), depth: depth}
+}
+
+// reserve makes the segments that so many keys need, in an index that has none yet: it then grows only where their hashes
+// crowd.
+func (x *index) reserve(keys int) {
+	const most = fullSegment / 4 * 3 * 15 / 16 // of a segment, so that few of them split after all
+	if len(x.dir) > 0 {
+		return
+	}
+	x.depth = uint(bits.Len(uint(keys / most)))
+	slots := firstSegment
+	for slots < fullSegment && slots/4*3 <= keys>>x.depth {
+		slots *= 2
+	}
+	x.dir = make([]*segment, 1<<x.depth)
+	for i := range x.dir {
+		x.dir[i] = x.newSegment(slots, x.depth)
+	}
 }
 
 // insert adds a row under a hash whose key is known to be absent.

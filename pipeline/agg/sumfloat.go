@@ -55,6 +55,13 @@ func (sumFloat) decode(r *reader, count int64, p *partial) {
 	}
 }
 
+func (c sumFloat) load(t *Table, r *reader, st []byte, count int64) {
+	var p partial
+	if c.decode(r, count, &p); r.err == nil {
+		c.merge(t, st, &p, 0)
+	}
+}
+
 // decodeCompensated reads the sum of format 1: the running sum and what rounding had taken from it.
 func (p *partial) decodeCompensated(r *reader) {
 	p.float, p.comp = r.float64(), r.float64()

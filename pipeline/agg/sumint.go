@@ -33,10 +33,17 @@ func (sumInt) encode(_ *Table, dst, st []byte, _ int64) []byte {
 	return appendInt128(dst, getInt128(st))
 }
 
-func (sumInt) decode(r *reader, count int64, p *partial) {
-	if p.sum = r.int128(); !p.sum.within(count) {
+func (sumInt) decode(r *reader, count int64, p *partial) { p.sum = r.sum(count) }
+
+func (sumInt) load(_ *Table, r *reader, st []byte, count int64) { putInt128(st, r.sum(count)) }
+
+// sum reads a sum of count integers.
+func (r *reader) sum(count int64) int128 {
+	v := r.int128()
+	if !v.within(count) {
 		r.fail("sum larger than its count allows")
 	}
+	return v
 }
 
 func (sumInt) merge(_ *Table, st []byte, p *partial, _ int32) {

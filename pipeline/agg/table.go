@@ -43,13 +43,18 @@ func (t *Table) Reset() {
 	t.BeginEpoch(1)
 }
 
-// Bytes is the memory in use. It changes only by Row, Add, LoadEntry, MergeEntry, MarkAllDirty and Reset.
+// Bytes is the memory in use. It changes only by Row, Add, Reserve, LoadEntry, LoadNew, LoadMissing, MergeEntry, MarkAllDirty and
+// Reset.
 func (t *Table) Bytes() int {
 	return int(unsafe.Sizeof(*t)) + cap(t.partials)*int(unsafe.Sizeof(partial{})) +
 		t.rowBytes + t.index.bytes + t.keys.bytes + t.blocks.bytes +
 		cap(t.dirty)*4 + cap(t.index.dir)*8 + cap(t.blocks.spare)*4 +
 		(cap(t.chunks)+cap(t.keys.chunks)+cap(t.blocks.chunks))*int(unsafe.Sizeof([]byte(nil)))
 }
+
+// Reserve makes room for the keys of so many rows in a table that has none yet, so that its index need not grow step by
+// step. It may take as much memory at once as they need.
+func (t *Table) Reserve(rows int) { t.index.reserve(rows) }
 
 // Hash returns the hash of a key, which decides its bucket. It is part of the stored format.
 func Hash(key []byte) uint64 { return xxhash.Sum64(key) }
@@ -85,6 +90,7 @@ func (t *Table) RowOf(hash uint64, key []byte) uint32 {
 	return t.insert(hash, key)
 }
 
+// insert adds a row for a key that has none.
 func (t *Table) insert(hash uint64, key []byte) uint32 {
 	row := t.len
 	if int(row)*t.layout.stride >= t.rowBytes {

@@ -93,6 +93,30 @@ func TestRowsAgainstAMap(t *testing.T) {
 	}
 }
 
+// Room that was made at once is what growing step by step comes to, and it is enough.
+func TestReserve(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 300, 2_880, 3_100, 60_000} {
+		t.Run(fmt.Sprint(n, " keys"), func(t *testing.T) {
+			s := &spec.Spec{Aggregates: []spec.Aggregate{{Name: "n", Func: "count"}}}
+			table, grown := newTable(t, s), newTable(t, s)
+			entry := grown.AppendUnstamped(nil, grown.Row([]byte("one")))
+			grown.Reset()
+			table.Reserve(n)
+			for i := range n {
+				key := fmt.Appendf(nil, "key-%d", i)
+				require.NoError(t, table.LoadNew(Hash(key), key, entry, 3))
+				grown.Row(key)
+			}
+			require.LessOrEqual(t, table.index.bytes, grown.index.bytes*3/2+firstSegment*16)
+			for i := range n {
+				require.EqualValues(t, i, table.Row(fmt.Appendf(nil, "key-%d", i)))
+			}
+			require.Equal(t, n, table.Len())
+			require.Empty(t, table.Dirty())
+		})
+	}
+}
+
 func TestBuckets(t *testing.T) {
 	counts := make([]int, 16)
 	for i := range 16_000 {

@@ -152,7 +152,7 @@ func TestInt128(t *testing.T) {
 		rd := reader{buf: appendInt128(nil, a)}
 		require.Equal(t, a, rd.int128())
 		require.NoError(t, rd.err)
-		require.Empty(t, rd.buf)
+		require.Zero(t, rd.left())
 	}
 	for _, a := range []int128{{}, {-1, math.MaxUint64}, {math.MinInt64, 0}, {math.MaxInt64, math.MaxUint64}} {
 		rd := reader{buf: appendInt128(nil, a)}

@@ -75,7 +75,7 @@ func readPages(ctx context.Context, st entryReader, p *fold.Program, id store.La
 	}
 	add := func(i int, got *page.Page) error {
 		if err := loader.AddPage(of[i], got); err != nil {
-			return fmt.Errorf("slice %s: page %s: %w", pages[i].Slice, got.Name, err)
+			return fmt.Errorf("slice %s: %w", pages[i].Slice, err)
 		}
 		return nil
 	}

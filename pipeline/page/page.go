@@ -100,10 +100,21 @@ func (p *Page) Entry(i int) (key, entry []byte) {
 		from = p.ends[i-1]
 	}
 	b := p.value[from:p.ends[i]]
-	n, w := binary.Uvarint(b)
+	n, w := length(b)
 	key, b = b[w:w+int(n)], b[w+int(n):]
-	_, w = binary.Uvarint(b)
+	_, w = length(b)
 	return key, b[w:]
+}
+
+// length reads a length and says how many bytes it takes, as binary.Uvarint does. Nearly all take one or two.
+func length(b []byte) (n uint64, w int) {
+	switch {
+	case len(b) > 0 && b[0] < 0x80:
+		return uint64(b[0]), 1
+	case len(b) > 1 && b[1] < 0x80:
+		return uint64(b[0]&0x7f) | uint64(b[1])<<7, 2
+	}
+	return binary.Uvarint(b)
 }
 
 // Parse checks the value that stands under name and belongs to a state with that id. It keeps
@@ -179,7 +190,7 @@ type reader struct {
 }
 
 func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b[min(r.at, len(r.b)):])
+	v, n := length(r.b[min(r.at, len(r.b)):])
 	if n <= 0 {
 		r.bad = true
 		return 0

@@ -18,5 +18,7 @@
 //     nothing new adopted.
 //   - An event lives in its decoder's memory until its group is folded, so each of the group has a decoder of its own.
 //   - The fields of a commit's calls point into its arena. The arena is complete before the first of them is made.
+//   - A restored slice may rest: its table has no rows, and its pages hold the content. wake comes before whatever reads or
+//     changes rows. What rests was checked as if it had been made rows of, so that waking cannot fail.
 //   - The lane's watermark only ever lags what was folded: it is the largest event time minus the allowed disorder.
 package fold

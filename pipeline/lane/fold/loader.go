@@ -22,9 +22,34 @@ type Loader struct {
 	state  *State
 	meta   store.Meta
 	slices []store.SliceIndex
-	tables []*agg.Table
-	stamps []int64 // the highest of each slice
+	loads  []load     // of each slice
+	check  *agg.Table // scratch of what rests
 	sum    Restored
+}
+
+// load is what has come of one slice so far.
+type load struct {
+	*slice
+	stamp int64 // the highest
+	rests bool
+	pages []*page.Page // of a slice that rests, newest first
+
+	// As long as there is nothing but pages of one run, each with higher hashes than those before, no key can come twice.
+	run   int64  // number of the commit that wrote them; 0 before the first page
+	last  uint64 // the highest hash
+	mixed bool   // there is something else
+}
+
+// isNext reports whether none of the keys of the page can be there already.
+func (o *load) isNext(p *page.Page) bool {
+	switch {
+	case o.run == 0:
+		o.mixed = o.table.Len() > 0
+	case p.Name.Seq != o.run || p.Name.First <= o.last:
+		o.mixed = true
+	}
+	o.run, o.last = p.Name.Seq, p.Name.Last
+	return !o.mixed
 }
 
 // NewLoader returns a loader for the state that an index speaks of. A slice of another width than the program's is
@@ -34,7 +59,7 @@ func NewLoader(p *Program, id store.LaneID, found store.LaneIndex) (*Loader, err
 	s := NewState(p, id, meta.TopicID, meta.Offset, meta.Cursor)
 	s.followMeta(meta)
 	s.paged = meta.Done != store.NoCommit
-	l := &Loader{state: s, meta: meta}
+	l := &Loader{state: s, meta: meta, check: p.layout.NewTable()}
 	for i := range found.Slices {
 		x := &found.Slices[i]
 		if meta.Offset == store.NotStarted || s.paged && x.FirstOffset == store.NoOffset {
@@ -49,7 +74,6 @@ func NewLoader(p *Program, id store.LaneID, found store.LaneIndex) (*Loader, err
 		}
 		l.addSlice(x)
 	}
-	l.stamps = make([]int64, len(l.slices))
 	return l, nil
 }
 
@@ -61,7 +85,9 @@ func (l *Loader) addSlice(x *store.SliceIndex) {
 	sl.table.BeginEpoch(uint64(s.cursor.Seq + 1))
 	s.leftover = store.AppendDeletes(s.leftover, x.SliceID, x.Beyond)
 	s.slices[sliceKey{x.Start, int32(x.Gen)}] = sl
-	l.slices, l.tables = append(l.slices, *x), append(l.tables, sl.table)
+	// On-time events go on into the slices that lateness leaves open; into the others only late ones do.
+	rests := x.Paged && x.End() <= s.effective
+	l.slices, l.loads = append(l.slices, *x), append(l.loads, load{slice: sl, rests: rests})
 }
 
 // followMeta takes over everything that a state keeps outside its slices.
@@ -85,23 +111,44 @@ func (s *State) followMeta(meta store.Meta) {
 func (l *Loader) Slices() []store.SliceIndex { return l.slices }
 
 // AddPage takes a page of the slice with that index in Slices. The pages of a slice come newest first, in the order in which the
-// index names them, and what its fields hold after them. The page is copied.
+// index names them, and what its fields hold after them. The page may be kept.
 func (l *Loader) AddPage(slice int, p *page.Page) error {
 	l.sum.Bytes += int64(p.Name.Bytes)
-	t, epoch := l.tables[slice], uint64(p.Name.Seq)
+	o, epoch := &l.loads[slice], uint64(p.Name.Seq)
+	if o.rests {
+		o.pages = append(o.pages, p)
+		return l.restSlice(slice)
+	}
+	if o.table.Len() == 0 {
+		o.table.Reserve(o.base * p.Len() / p.Name.Bytes) // about as many rows as the slice has
+	}
+	add := o.table.LoadMissing
+	if o.isNext(p) {
+		add = o.table.LoadNew
+	}
 	for i := range p.Len() {
 		key, entry := p.Entry(i)
-		if err := t.LoadMissing(p.Hash(i), key, entry, epoch); err != nil {
-			return err
+		if err := add(p.Hash(i), key, entry, epoch); err != nil {
+			return fmt.Errorf("page %s: %w", p.Name, err)
 		}
 	}
 	return nil
 }
 
+// restSlice lays a slice to rest as soon as all its pages are there.
+func (l *Loader) restSlice(slice int) (err error) {
+	o := &l.loads[slice]
+	if len(o.pages) == len(l.slices[slice].Pages) {
+		o.resting, err = rest(o.pages, l.check)
+		o.pages = nil
+	}
+	return err
+}
+
 // AddBeneath is Add for a slice with pages, of which all were added: what they hold is newer.
 func (l *Loader) AddBeneath(slice int, key, entry []byte) error {
 	l.sum.Bytes += int64(len(key) + len(entry))
-	return l.tables[slice].LoadMissing(agg.Hash(key), key, entry, 0)
+	return l.loads[slice].table.LoadMissing(agg.Hash(key), key, entry, 0)
 }
 
 // Add takes an entry of the slice with that index in Slices, which has no pages. Key and entry are copied.
@@ -111,12 +158,13 @@ func (l *Loader) Add(slice int, key, entry []byte) error {
 	if err != nil {
 		return err
 	}
-	l.stamps[slice] = max(l.stamps[slice], stamp)
-	return l.tables[slice].LoadEntry(key, entry)
+	o := &l.loads[slice]
+	o.stamp = max(o.stamp, stamp)
+	return o.table.LoadEntry(key, entry)
 }
 
 // Entries is how many entries were added to a slice: a key that was added twice counts once.
-func (l *Loader) Entries(slice int) int { return l.tables[slice].Len() }
+func (l *Loader) Entries(slice int) int { return l.loads[slice].table.Len() }
 
 // Done returns the state and counts what it was built from. With store.ErrPartialLoss comes what is left of a state of
 // which a part is gone: it says where the lane stood, and nothing may go on from it.
@@ -136,22 +184,21 @@ func (l *Loader) Done() (*State, Restored, error) {
 	}
 	err := l.meta.CheckBalance(s.id, stats)
 	if err == nil {
-		err = s.compareRestored(stats, l.stamps)
+		err = s.compareRestored(stats, l.loads)
 	}
 	return s, l.sum, err
 }
 
 // compareRestored holds what a restore found against what the lane had folded. Entries without anything newer than the committed
-// offset hold exactly that; with something newer they hold more, and how much more shows when it was read again. stamps
-// are the highest of each slice.
-func (s *State) compareRestored(stats []store.SliceStat, stamps []int64) error {
+// offset hold exactly that; with something newer they hold more, and how much more shows when it was read again.
+func (s *State) compareRestored(stats []store.SliceStat, loads []load) error {
 	for i := range stats {
 		sl := s.slices[sliceKey{stats[i].Start, int32(stats[i].Gen)}]
-		more, newer := sl.unconfirmed(), stamps[i] > s.offset
+		more, newer := sl.unconfirmed(), loads[i].stamp > s.offset
 		if more < 0 || more > 0 && !newer {
 			return s.missingEntries(sl)
 		}
-		s.ahead, s.uncompared = max(s.ahead, stamps[i]), s.uncompared || newer
+		s.ahead, s.uncompared = max(s.ahead, loads[i].stamp), s.uncompared || newer
 	}
 	return nil
 }

@@ -75,8 +75,8 @@ func (p *paging) adopt(found []store.StoredPage) {
 	p.above, p.runs = total-p.base, max(0, len(bytesOf)-1)
 }
 
-// bytes is what the slice's content takes in Redis.
-func (p *paging) bytes() int { return p.base + p.above }
+// stored is how many bytes the slice's content takes in Redis.
+func (p *paging) stored() int { return p.base + p.above }
 
 // entryBytes is what an entry takes in a page, as far as is known.
 func (p *paging) entryBytes() int {
@@ -312,7 +312,7 @@ func (sl *slice) beginRun(r *run, seq int64, spread int) {
 	} else {
 		p.above, p.runs = p.above+size, p.runs+1
 	}
-	if p.bytes() > spread {
+	if p.stored() > spread {
 		sl.stat.Spread = true
 	}
 	sl.changed = true
@@ -355,10 +355,10 @@ func (s *State) Paging() Paging {
 	sum := Paging{Dirtied: s.dirtied, Written: s.written}
 	for _, sl := range s.slices {
 		sum.Pages += len(sl.live)
-		sum.Bytes += int64(sl.bytes())
+		sum.Bytes += int64(sl.stored())
 		sum.Runs = max(sum.Runs, sl.runs)
 		if sl.beneath {
-			sum.Beneath += sl.table.Len()
+			sum.Beneath += sl.rows()
 		}
 		for i := range sl.retired {
 			sum.Retired += len(sl.retired[i].pages)

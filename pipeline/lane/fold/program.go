@@ -52,8 +52,9 @@ type sliceKey struct {
 // slice is the state of one slice generation.
 type slice struct {
 	stat    store.SliceStat
-	table   *agg.Table
-	changed bool // stat moved since the last snapshot
-	beneath bool // fields of store.FieldFormat lie beneath the pages
+	table   *agg.Table // without rows while the slice rests
+	resting *resting   // nil: it does not
+	changed bool       // stat moved since the last snapshot
+	beneath bool       // fields of store.FieldFormat lie beneath the pages
 	paging
 }

@@ -119,13 +119,7 @@ func (s *State) Unconfirmed() int64 {
 }
 
 // unconfirmed is how many events the entries of a slice hold beyond those that were folded into it.
-func (sl *slice) unconfirmed() int64 {
-	n := -sl.stat.Folded
-	for row := range uint32(sl.table.Len()) {
-		n += sl.table.Count(row)
-	}
-	return n
-}
+func (sl *slice) unconfirmed() int64 { return sl.events() - sl.stat.Folded }
 
 // Folded counts the events of the slices held.
 func (s *State) Folded() int64 {

@@ -85,6 +85,7 @@ func (s *State) Reseed(c *Commit, found store.LaneIndex) {
 	all := found.Meta.Done == store.NoCommit || found.Meta.CheckBalance(s.id, found.Stats()) != nil
 	for _, k := range s.sorted() {
 		sl := s.slices[k]
+		s.wake(sl)
 		sl.markForgotten(kept[k], all, found.Meta.Done, s.cursor.Seq+1)
 		if st := kept[k]; st != nil {
 			s.leftover = store.AppendDeletes(s.leftover, st.SliceID, st.Beyond)
@@ -119,6 +120,7 @@ func (sl *slice) markForgotten(stored *store.SliceIndex, all bool, done, seq int
 // markAll makes everything dirty: the next commit holds the whole state.
 func (s *State) markAll() {
 	for _, sl := range s.slices {
+		s.wake(sl)
 		sl.table.MarkAllDirty()
 		sl.changed = true
 	}

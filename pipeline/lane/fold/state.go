@@ -170,23 +170,25 @@ func (s *State) LastSlice() store.SliceID { return s.sliceID(s.lastKey) }
 func (s *State) Entries() int {
 	n := 0
 	for _, sl := range s.slices {
-		n += sl.table.Len()
+		n += sl.rows()
 	}
 	return n
 }
 
-// EachSlice calls fn with every slice generation held, in no order. fn must neither keep nor change the table.
+// EachSlice calls fn with every slice generation held, in no order; those that rest are made rows of. fn must neither keep nor change the table.
 func (s *State) EachSlice(fn func(stat store.SliceStat, table *agg.Table)) {
 	for _, sl := range s.slices {
+		s.wake(sl)
 		fn(sl.stat, sl.table)
 	}
 }
 
-// Bytes is the memory held by entries, by tables kept for slices to come, and by side records that wait for a commit.
+// Bytes is the memory held by entries, in rows or in pages that rest, by tables kept for slices to come, and by side
+// records that wait for a commit.
 func (s *State) Bytes() int64 {
 	n := int64(s.sides.bytes)
 	for _, sl := range s.slices {
-		n += int64(sl.table.Bytes())
+		n += sl.bytes()
 	}
 	for _, t := range s.free {
 		n += int64(t.Bytes())
@@ -356,6 +358,7 @@ func (s *State) sliceOf(k sliceKey) *slice {
 		sl.table.BeginEpoch(uint64(s.cursor.Seq + 1))
 		s.slices[k] = sl
 	}
+	s.wake(sl)
 	s.last, s.lastKey = sl, k
 	return sl
 }
