@@ -128,7 +128,7 @@ func (h *Held) flip(ctx context.Context, id store.WindowID, u *unshown, text []b
 		bytes += len(fields[i].Value)
 	}
 	if bytes > callBytes {
-		if err := h.state.WriteView(ctx, id, versionOf(u.row), view, false, fields); err != nil && !isSuperseded(err) {
+		if err := h.state.WriteView(ctx, id, versionOf(u.row), view, fields); err != nil && !isSuperseded(err) {
 			return err
 		}
 		fields = nil
