@@ -209,11 +209,11 @@ func TestALateCallLosesNothing(t *testing.T) {
 
 // lateCalls tries every command of the one closer before every command of the other.
 func (c lateCase) lateCalls(t *testing.T) {
-	calls, others := 1, 1 // every how many of them
+	calls, others, ends := 1, 1, []bool{true, false} // every how many of them, and whether the one dies
 	if c.large && os.Getenv("MILLRACE_TEST_LONG") == "" {
-		calls, others = 4, 7 // they are many, and take long
+		calls, others, ends = 4, 7, ends[:1] // they are many, and take long
 	}
-	for _, dies := range []bool{true, false} {
+	for _, dies := range ends {
 		last, lastOther := 0, 0
 		for n, more := 1, true; more; n += calls {
 			for m := 1 + n%others; ; m += others {

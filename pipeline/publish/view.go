@@ -71,7 +71,7 @@ func (h *Held) findForgottenRows(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read what Redis shows of window %s: %w", id, err)
 		}
-		amiss := !found || p.Current.Less(e.version()) || h.rowsAmiss(p)
+		amiss := !found || p.Current.Less(e.version()) || h.rowsAmiss(p) || e.row.View != nil && !p.HasContent
 		if !amiss && p.Current == e.version() {
 			text, err := json.Marshal(e.row)
 			if err != nil {
