@@ -91,21 +91,30 @@ func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, owner store.
 	return s.Store.SetDrop(ctx, id, owner, before)
 }
 
-// WriteView implements publish.State.
-func (s *closerStore) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool,
+// WriteDraft implements publish.State.
+func (s *closerStore) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool,
 	fields []store.ViewField) error {
 	if err := s.prove(ctx); err != nil {
 		return err
 	}
-	return s.Store.WriteView(ctx, id, v, view, begin, fields)
+	return s.Store.WriteDraft(ctx, id, v, attempt, begin, fields)
 }
 
-// DiscardView implements publish.State.
-func (s *closerStore) DiscardView(ctx context.Context, id store.WindowID, view store.View) error {
+// DiscardDraft implements publish.State.
+func (s *closerStore) DiscardDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string) error {
 	if err := s.prove(ctx); err != nil {
 		return err
 	}
-	return s.Store.DiscardView(ctx, id, view)
+	return s.Store.DiscardDraft(ctx, id, v, attempt)
+}
+
+// WriteView implements publish.State.
+func (s *closerStore) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View,
+	fields []store.ViewField) error {
+	if err := s.prove(ctx); err != nil {
+		return err
+	}
+	return s.Store.WriteView(ctx, id, v, view, fields)
 }
 
 // Flip implements publish.State.

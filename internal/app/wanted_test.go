@@ -24,11 +24,12 @@ func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
 	writes := func() (errs []error) {
 		_, seal := s.SetSeal(ctx, lane, "1:aa", 1)
 		_, drop := s.SetDrop(ctx, lane, "1:aa", 1)
-		write := s.WriteView(ctx, window, first, view, true, directory)
+		draft := s.WriteDraft(ctx, window, first, view.Attempt, true, directory)
+		write := s.WriteView(ctx, window, first, view, nil)
 		flip := s.Flip(ctx, window, first, false, []byte("{}"), view, nil, nil, nil)
 		_, trim := s.Trim(ctx, window)
 		_, expire := s.ExpireWindow(ctx, window, first, 0)
-		return []error{seal, drop, write, s.DiscardView(ctx, window, view), flip, trim, expire}
+		return []error{seal, drop, draft, write, s.DiscardDraft(ctx, window, first, view.Attempt), flip, trim, expire}
 	}
 	_, _, err := s.Acquire(ctx, lane, "s", "", "1:aa")
 	require.NoError(t, err)

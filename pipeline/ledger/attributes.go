@@ -59,6 +59,10 @@ type archiveJSON struct {
 type View struct {
 	Whole   int    `json:"whole"`
 	Attempt string `json:"attempt"`
+
+	// Change is the attempt whose draft in Redis holds what the revision changes, until it is shown; "" of a whole revision,
+	// and where a result topic has it.
+	Change string `json:"change,omitempty"`
 }
 
 // attributesJSON is what rows say that lanes' rows of earlier releases do not.

@@ -61,7 +61,8 @@ var errStates = errors.New("rows have states by now")
 
 // findChanges returns nil when the revision has to be whole: when nothing proves what the latest
 // one is, or when too much has changed since.
-func (h *Held) findChanges(ctx context.Context, d *Draft, content Content) (*changes, error) {
+func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
+	ctx, d := c.ctx, c.draft
 	if !canDiffer(d) || !content.ByHash() {
 		return nil, nil
 	}
@@ -89,7 +90,9 @@ func (h *Held) findChanges(ctx context.Context, d *Draft, content Content) (*cha
 	if err == nil && s.changes.rows > 0 && d.Row.PublishedTo == "" {
 		// Nothing but Redis has the content: whoever shows the revision must find it there if this
 		// closer does not live to.
-		err = h.state.WriteView(ctx, s.id, versionOf(d.Row), s.view, false, s.changes.fields(s.rev))
+		c.drafted = h.newDraftWriter(ctx, d.Row)
+		c.drafted.write(s.changes.fields(s.rev))
+		err = c.drafted.err
 	}
 	switch {
 	case errors.Is(err, errManyChanges), errors.Is(err, errMissing), errors.Is(err, errStates), errors.Is(err, store.ErrNoRevision),
@@ -125,7 +128,7 @@ func (h *Held) readBase(ctx context.Context, latest *ledger.Row) (*view.Director
 		return nil, store.View{}, nil
 	case err != nil:
 		return nil, store.View{}, err
-	case shown != viewOf(latest):
+	case !shown.Same(viewOf(latest)):
 		return nil, store.View{}, nil
 	}
 	base, err := view.ParseDirectory(text)
@@ -143,7 +146,7 @@ func viewOf(row *ledger.Row) store.View {
 	if row.View == nil {
 		return store.View{}
 	}
-	return store.View{Whole: row.View.Whole, Attempt: row.View.Attempt}
+	return store.View{Whole: row.View.Whole, Attempt: row.View.Attempt, Change: row.View.Change}
 }
 
 // pagesOf are the numbers of the pages that keys with the given hashes belong to.
@@ -315,7 +318,7 @@ func (s *search) readPages(ctx context.Context, pages []int) ([]map[string]baseR
 func (s *search) findGone(ctx context.Context, rev int) ([]string, error) {
 	shown, text, err := s.h.state.ReadDirectory(ctx, s.id, rev)
 	switch {
-	case errors.Is(err, store.ErrNoRevision), err == nil && shown != s.view:
+	case errors.Is(err, store.ErrNoRevision), err == nil && !shown.Same(s.view):
 		return nil, nil
 	case err != nil:
 		return nil, err

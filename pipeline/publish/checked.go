@@ -24,8 +24,8 @@ type Checked struct {
 	sending *sending         // nil before something is sent, and of a row without content
 	differs bool             // the rows are what differs from the latest revision
 
-	untold difference  // until the row is shown
-	view   *viewWriter // of a whole content, nil of others
+	untold  difference   // until the row is shown
+	drafted *draftWriter // what Redis was told of the revision; nil for nothing
 
 	done bool
 	err  error
@@ -75,11 +75,12 @@ func (h *Held) check(c *Checked, content Content) error {
 	if err := h.checkDraft(d); err != nil {
 		return err
 	}
-	changes, err := h.findChanges(c.ctx, d, content)
+	changes, err := h.findChanges(c, content)
 	switch {
 	case err != nil:
 		return err
 	case changes == nil:
+		discardAll(c)
 		return h.checkWhole(c, content)
 	case changes.rows == 0:
 		d.Row.Events, d.Row.Exact, d.Row.Keys, d.Row.Checksum = changes.events, true, d.Latest.Keys, d.Latest.Checksum
@@ -96,7 +97,10 @@ func (h *Held) check(c *Checked, content Content) error {
 func (c *Checked) takeChanges(x *changes) {
 	row, total := c.draft.Row, x.directory.Total()
 	row.Events, row.Exact, row.Keys, row.Checksum = x.events, true, total.Rows(), total.String()
-	row.Changed, row.View = x.rows, c.draft.Latest.View
+	row.Changed, row.View = x.rows, &ledger.View{Whole: c.draft.Latest.View.Whole, Attempt: c.draft.Latest.View.Attempt}
+	if c.drafted != nil {
+		row.View.Change = c.drafted.attempt
+	}
 	c.made.rows, c.made.bytes = x.rows, int64(len(x.page))
 	c.pages, c.differs = [][]byte{x.page}, true
 	c.untold = difference{fields: x.fields(row.Revision), gone: x.gone, page: x.page}
@@ -145,8 +149,8 @@ func (c *Checked) Revision() (*Revision, error) {
 func (c *Checked) finish(err error) {
 	c.done, c.err = true, err
 	c.pages, c.left, c.untold, c.sending = nil, nil, difference{}, nil
-	if c.view != nil {
-		_, _ = c.view.close()
+	if c.drafted != nil {
+		_, _ = c.drafted.close()
 	}
 	if row := c.made.Row; err == nil {
 		c.span.SetAttributes(traces.Revision.Int(row.Revision), traces.Final.Bool(row.Final), traces.Keys.Int64(row.Keys))
@@ -154,8 +158,8 @@ func (c *Checked) finish(err error) {
 	traces.End(c.span, err)
 }
 
-// discardAll lets Redis forget what it was told of whole contents that are not published, in the
-// time that one of them may take. It keeps that of one that is published or may be: it expires if
+// discardAll lets Redis forget what it was told of revisions that are not published, in the time that
+// one of them may take. It keeps that of one that is published or may be: it expires if
 // it is not.
 func discardAll(all ...*Checked) {
 	if len(all) == 0 {
@@ -164,10 +168,10 @@ func discardAll(all ...*Checked) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(all[0].ctx), discardTimeout)
 	defer cancel()
 	for _, c := range all {
-		if c.view != nil && !c.made.asked {
-			c.view.discard(ctx)
+		if c.drafted != nil && !c.made.asked {
+			c.drafted.discard(ctx)
 		}
-		c.view = nil
+		c.drafted = nil
 	}
 }
 

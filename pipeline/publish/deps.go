@@ -10,8 +10,9 @@ import (
 
 // State is what a slot needs of Redis; *store.Store is one.
 type State interface {
-	WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool, fields []store.ViewField) error
-	DiscardView(ctx context.Context, id store.WindowID, view store.View) error
+	WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool, fields []store.ViewField) error
+	DiscardDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string) error
+	WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, fields []store.ViewField) error
 	ReadDirectory(ctx context.Context, id store.WindowID, rev int) (store.View, []byte, error)
 	ReadViewFields(ctx context.Context, id store.WindowID, whole int, names []string, fn func(i int, value []byte) error) error
 	Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte, view store.View,

@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -64,6 +65,21 @@ func TestWithoutResultTopicAContentOutlivesItsCloser(t *testing.T) {
 	}))
 	require.NoError(t, d.slot().ShowRows(t.Context(), true, true))
 	require.Equal(t, 2, d.latest(1).Revision)
+	_, shown := d.view(1)
+	require.Equal(t, now, shown)
+}
+
+// A closer of an earlier release has shown a row without the content, which it looked for under another name.
+func TestAContentIsShownThoughAnEarlierReleaseHasNotFoundIt(t *testing.T) {
+	d := newDesk(t)
+	d.sink = ""
+	now := someRows(200)
+	d.dyingPublish(&content{rows: now})
+	text, err := json.Marshal(d.latest(1))
+	require.NoError(t, err)
+	d.redis.HSet("mr:{p/hour/3600000}:ledger", "row:1", string(text), "current", "1", "final", "0", "edition", "1")
+	d.publish(d.slot(), 2, false, someRows(3)) // window 1 is not the latest in the ledger any more
+	require.NoError(t, d.slot().ShowRows(t.Context(), true, true))
 	_, shown := d.view(1)
 	require.Equal(t, now, shown)
 }

@@ -43,12 +43,14 @@ func (s *emptyState) ExpireWindow(_ context.Context, id store.WindowID, _ store.
 	return true, nil
 }
 
-func (s *emptyState) WriteView(context.Context, store.WindowID, store.Version, store.View, bool, []store.ViewField) error {
+func (s *emptyState) WriteDraft(context.Context, store.WindowID, store.Version, string, bool, []store.ViewField) error {
 	s.writes = append(s.writes, "write")
 	return nil
 }
 
-func (s *emptyState) DiscardView(context.Context, store.WindowID, store.View) error { return nil }
+func (s *emptyState) DiscardDraft(context.Context, store.WindowID, store.Version, string) error {
+	return nil
+}
 
 // NewTestSlot returns slot 0 of the pipeline p.
 func NewTestSlot(kafka Kafka, keep spec.Retention, now func() time.Time) *TestSlot {

@@ -89,7 +89,7 @@ func (h *Held) remakeRows(ctx context.Context, id store.WindowID, row *ledger.Ro
 func (h *Held) stageShown(ctx context.Context, id store.WindowID, row *ledger.Row) (string, error) {
 	shown, text, err := h.state.ReadDirectory(ctx, id, row.Revision)
 	switch {
-	case errors.Is(err, store.ErrNoRevision), err == nil && shown != viewOf(row):
+	case errors.Is(err, store.ErrNoRevision), err == nil && !shown.Same(viewOf(row)):
 		return "", nil
 	case err != nil:
 		return "", err
@@ -143,8 +143,11 @@ func (h *Held) stagePages(ctx context.Context, id store.WindowID, row *ledger.Ro
 }
 
 // ignoreLost leaves out errors that say that there is nothing to make plain rows from, or nobody to show them to: without
-// them there are none until the next revision.
+// them there are none until the next revision. Rows that Redis lost while they were written are made again.
 func ignoreLost(err error) error {
+	if errors.Is(err, store.ErrDraftGone) {
+		return err
+	}
 	if errors.Is(err, store.ErrNoRevision) || errors.Is(err, view.ErrCorrupt) || isSuperseded(err) {
 		return nil
 	}

@@ -383,7 +383,7 @@ type patient struct {
 	until []time.Time
 }
 
-func (p *patient) DiscardView(ctx context.Context, _ store.WindowID, _ store.View) error {
+func (p *patient) DiscardDraft(ctx context.Context, _ store.WindowID, _ store.Version, _ string) error {
 	until, _ := ctx.Deadline()
 	p.until = append(p.until, until)
 	return ctx.Err()

@@ -71,7 +71,7 @@ func (h *Held) findForgottenRows(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read what Redis shows of window %s: %w", id, err)
 		}
-		amiss := !found || p.Current.Less(e.version()) || h.rowsAmiss(p)
+		amiss := !found || p.Current.Less(e.version()) || h.rowsAmiss(p) || e.row.View != nil && !p.HasContent
 		if !amiss && p.Current == e.version() {
 			text, err := json.Marshal(e.row)
 			if err != nil {
@@ -128,7 +128,7 @@ func (h *Held) flip(ctx context.Context, id store.WindowID, u *unshown, text []b
 		bytes += len(fields[i].Value)
 	}
 	if bytes > callBytes {
-		if err := h.state.WriteView(ctx, id, versionOf(u.row), view, false, fields); err != nil && !isSuperseded(err) {
+		if err := h.state.WriteView(ctx, id, versionOf(u.row), view, fields); err != nil && !isSuperseded(err) {
 			return err
 		}
 		fields = nil

@@ -69,7 +69,7 @@ type whole struct {
 
 	fields     []store.ViewField // pages that Redis does not have yet
 	fieldBytes int
-	writer     *viewWriter
+	writer     *draftWriter
 
 	rows, bytes int64
 	stateful    int64 // rows with a state
@@ -116,13 +116,10 @@ func (h *Held) newWhole(c *Checked, content Content) *whole {
 	if content.ByHash() {
 		w.directory = view.ByHash(bits.Len64(uint64(content.Bytes() / h.viewPage)))
 	}
-	w.writer = &viewWriter{
-		ctx: c.ctx, state: h.state, id: h.storeID(d.Row.ID()), version: versionOf(d.Row),
-		view: store.View{Whole: d.Row.Revision, Attempt: newAttempt()},
-	}
-	c.view = w.writer
+	w.writer = h.newDraftWriter(c.ctx, d.Row)
+	c.drafted = w.writer
 	if h.plainRows {
-		w.writer.rows = h.newStager(c.ctx, w.writer.id, d.Row, w.writer.view.Attempt)
+		w.writer.rows = h.newStager(c.ctx, w.writer.id, d.Row, w.writer.attempt)
 	}
 	return w
 }
@@ -293,7 +290,8 @@ func (w *whole) addGone() error {
 	return nil
 }
 
-// finishView waits until Redis has the content and its directory, and lets the row name it.
+// finishView waits until Redis has the content and its directory, and lets the row name it. A content
+// that no topic takes is not published when Redis has lost some of it meanwhile.
 func (w *whole) finishView() error {
 	row := w.draft.Row
 	w.writer.write(append(w.takeFields(), store.ViewField{
@@ -301,7 +299,10 @@ func (w *whole) finishView() error {
 	}))
 	shown, err := w.writer.close()
 	if row.View = nil; err == nil && shown {
-		row.View = &ledger.View{Whole: w.writer.view.Whole, Attempt: w.writer.view.Attempt}
+		row.View = &ledger.View{Whole: row.Revision, Attempt: w.writer.attempt}
+	}
+	if err == nil && !shown && row.PublishedTo == "" && errors.Is(w.writer.err, store.ErrDraftGone) {
+		err = w.writer.err
 	}
 	return err
 }
@@ -309,14 +310,15 @@ func (w *whole) finishView() error {
 // writesAhead is how many calls with pages wait for Redis at a time.
 const writesAhead = 4
 
-// viewWriter writes the pages of a content to Redis: one call after the other until goBeside, and
-// beside what goes to Kafka from then on. They show nothing before the revision is flipped.
-type viewWriter struct {
+// draftWriter writes pages to the draft of a revision in Redis: one call after the other until
+// goBeside, and beside what goes to Kafka from then on. They show nothing before the revision is
+// flipped.
+type draftWriter struct {
 	ctx     context.Context
 	state   State
 	id      store.WindowID
 	version store.Version
-	view    store.View
+	attempt string
 	rows    *stager // nil without plain rows
 
 	began bool
@@ -325,7 +327,13 @@ type viewWriter struct {
 	done  chan struct{}
 }
 
-func (w *viewWriter) goBeside() {
+func (h *Held) newDraftWriter(ctx context.Context, row *ledger.Row) *draftWriter {
+	return &draftWriter{
+		ctx: ctx, state: h.state, id: h.storeID(row.ID()), version: versionOf(row), attempt: newAttempt(),
+	}
+}
+
+func (w *draftWriter) goBeside() {
 	w.calls, w.done = make(chan []store.ViewField, writesAhead), make(chan struct{})
 	go func() {
 		defer close(w.done)
@@ -336,7 +344,7 @@ func (w *viewWriter) goBeside() {
 }
 
 // write takes pages. What fails is told by close.
-func (w *viewWriter) write(fields []store.ViewField) {
+func (w *draftWriter) write(fields []store.ViewField) {
 	if w.calls != nil {
 		w.calls <- fields
 		return
@@ -344,9 +352,9 @@ func (w *viewWriter) write(fields []store.ViewField) {
 	w.call(fields)
 }
 
-func (w *viewWriter) call(fields []store.ViewField) {
+func (w *draftWriter) call(fields []store.ViewField) {
 	if w.err == nil {
-		w.err = w.state.WriteView(w.ctx, w.id, w.version, w.view, !w.began, fields)
+		w.err = w.state.WriteDraft(w.ctx, w.id, w.version, w.attempt, !w.began, fields)
 		w.began = true
 	}
 	if w.err == nil && w.rows != nil {
@@ -354,9 +362,9 @@ func (w *viewWriter) call(fields []store.ViewField) {
 	}
 }
 
-// close waits for Redis. shown is false when something newer is shown, or about to be: that is no
-// error.
-func (w *viewWriter) close() (shown bool, err error) {
+// close waits for Redis. shown is false when something newer is shown, or Redis has lost some of the
+// draft: that is no error.
+func (w *draftWriter) close() (shown bool, err error) {
 	if w.calls != nil {
 		close(w.calls)
 		<-w.done
@@ -371,8 +379,8 @@ func (w *viewWriter) close() (shown bool, err error) {
 // discardTimeout bounds the attempt to remove what was not published. It expires otherwise.
 const discardTimeout = 3 * time.Second
 
-func (w *viewWriter) discard(ctx context.Context) {
+func (w *draftWriter) discard(ctx context.Context) {
 	if w.began {
-		_ = w.state.DiscardView(ctx, w.id, w.view)
+		_ = w.state.DiscardDraft(ctx, w.id, w.version, w.attempt)
 	}
 }

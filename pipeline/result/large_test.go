@@ -34,11 +34,11 @@ type sampling struct {
 	d *discard
 }
 
-func (s sampling) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool,
+func (s sampling) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool,
 	fields []store.ViewField) error {
 	s.d.pages += len(fields)
 	s.d.sample()
-	return s.State.WriteView(ctx, id, v, view, begin, fields)
+	return s.State.WriteDraft(ctx, id, v, attempt, begin, fields)
 }
 
 func (d *discard) Open(ctx context.Context, slot int) (publish.Producer, error) {

@@ -28,9 +28,13 @@ var (
 	// ErrLaneMoved means the lane's owner changed or its state went backwards between two pages of one read.
 	ErrLaneMoved = errors.New("lane changed while it was read")
 
-	// ErrSuperseded means another attempt has taken the content of the same revision over, or the
-	// revision or a later version is shown already.
-	ErrSuperseded = errors.New("another attempt has taken this revision over, or it is shown")
+	// ErrSuperseded means that the revision or a later version is shown already, or that the content
+	// it was to be added to is another one's.
+	ErrSuperseded = errors.New("this revision, or a later one, is shown, or its content is another one's")
+
+	// ErrDraftGone means that Redis does not have what the same attempt has written before. It wraps
+	// ErrSuperseded: the draft is not shown either way. Another attempt may be.
+	ErrDraftGone = fmt.Errorf("the draft of a revision is gone from redis: %w", ErrSuperseded)
 
 	// ErrRevisionBack means a lower revision than the current one was to be made current.
 	ErrRevisionBack = errors.New("current revision only moves upwards")

@@ -11,10 +11,9 @@ import (
 // version is shown, 1 if the view shows the given version's final row}.
 //
 // KEYS[1] ledger
-// KEYS[2...7] contents of the revision and its neighbours, in either form
-// KEYS[8] plain rows
-// KEYS[9...11] rows staged for the revision and its neighbours
-// KEYS[12...] contents of ARGV[1]
+// KEYS[2...5] contents of the revision and the one before, in either form
+// KEYS[6] plain rows
+// KEYS[7...] contents of ARGV[1]
 // ARGV[1] whole revisions that the latest two revisions shown stand under
 // ARGV[2] revision
 // ARGV[3] ms to keep them, at most 0 to unlink them now
@@ -31,7 +30,7 @@ if shown[1] then
 end
 if views ~= ARGV[1] then return {@otherviews@, views} end
 if earlier then
-	redis.call('UNLINK', KEYS[1], KEYS[8], unpack(KEYS, 12))
+	redis.call('UNLINK', KEYS[1], KEYS[6], unpack(KEYS, 7))
 	shown[1] = false
 end
 if tonumber(ARGV[3]) <= 0 then
@@ -44,8 +43,8 @@ return {1, 0}
 `)
 
 // ExpireWindow lets the view of a window whose final row has version v, the contents of its revision and the one before,
-// and its plain rows vanish together after d, or now when d is not positive. The attempt at a further revision that an overtaken
-// closer may have left goes with them. Repeating is safe, and a longer d renews. A window that shows a higher version
+// and its plain rows vanish together after d, or now when d is not positive. Drafts stay, because one may be that of a further
+// revision which is published and not shown yet. Repeating is safe, and a longer d renews. A window that shows a higher version
 // stays as it is: it was corrected since, or belongs to another incarnation of the pipeline, and whoever wrote that
 // expires it.
 //
@@ -60,10 +59,10 @@ func (s *Store) ExpireWindow(ctx context.Context, id WindowID, v Version, d time
 		}
 	}
 	keys := []string{id.ledgerKey()}
-	for n := rev - 1; n <= rev+1; n++ {
+	for n := rev - 1; n <= rev; n++ {
 		keys = append(keys, id.revisionKey(n), id.viewKey(n))
 	}
-	keys = append(keys, id.rowsKey(), id.stagedRowsKey(rev-1), id.stagedRowsKey(rev), id.stagedRowsKey(rev+1))
+	keys = append(keys, id.rowsKey())
 	reply, err := s.runWithViews(ctx, id, expireScript, keys, rev, d.Milliseconds(), v.Edition)
 	if err != nil {
 		return fail(err)

@@ -183,10 +183,18 @@ func (id WindowID) key(name string) string { return "mr:{" + id.String() + "}:" 
 func (id WindowID) ledgerKey() string        { return id.key("ledger") }
 func (id WindowID) viewKey(whole int) string { return id.key("v:" + strconv.Itoa(whole)) }
 
-// rowsKey is the plain hash of the rows that are shown; other programs read it. stagedRowsKey is that of a revision that is
-// not shown yet.
-func (id WindowID) rowsKey() string              { return id.key("rows") }
-func (id WindowID) stagedRowsKey(rev int) string { return id.key("rows:" + strconv.Itoa(rev)) }
+// draftName names what one attempt at a revision writes before it is published, and nobody else does.
+func draftName(v Version, attempt string) string {
+	return strconv.Itoa(v.Edition) + ":" + strconv.Itoa(v.Revision) + ":" + attempt
+}
+
+// draftsKey lists the drafts that may be there. draftKey has the pages of one, stagedRowsKey its plain rows.
+func (id WindowID) draftsKey() string                { return id.key("v:drafts") }
+func (id WindowID) draftKey(name string) string      { return id.key("v:" + name) }
+func (id WindowID) stagedRowsKey(name string) string { return id.key("rows:" + name) }
+
+// rowsKey is the plain hash of the rows that are shown; other programs read it.
+func (id WindowID) rowsKey() string { return id.key("rows") }
 
 // revisionKey is where earlier releases put the content of a revision.
 func (id WindowID) revisionKey(rev int) string { return id.key("r:" + strconv.Itoa(rev)) }

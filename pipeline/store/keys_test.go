@@ -19,6 +19,9 @@ func TestKeys(t *testing.T) {
 		"mr:{flights}:replica:2":                                leaseKey("flights", 2),
 		"mr:{flights/hourly/-3600000}:r:7":                      window.revisionKey(7),
 		"mr:{flights/hourly/-3600000}:v:5":                      window.viewKey(5),
+		"mr:{flights/hourly/-3600000}:v:drafts":                 window.draftsKey(),
+		"mr:{flights/hourly/-3600000}:v:2:6:ab":                 window.draftKey(draftName(Version{2, 6}, "ab")),
+		"mr:{flights/hourly/-3600000}:rows:2:6:ab":              window.stagedRowsKey(draftName(Version{2, 6}, "ab")),
 		"mr:{flights/hourly/-3600000}:ledger":                   window.ledgerKey(),
 	} {
 		require.Equal(t, want, got)

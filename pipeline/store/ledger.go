@@ -12,10 +12,11 @@ import (
 // "trimmed", the highest revision that was given up.
 
 // flipScript writes a revision's row and makes the revision current unless a higher one is, or the
-// same with its final row. The revision's view is set if the content is that of the attempt and
-// has the directory, and else dropped; contents that nothing shows any more go, and so does what
-// is shown of an earlier edition. The plain rows are those of the revision afterwards, also when the
-// content they are from is lost, or gone.
+// same with its final row. The draft of the content's attempt becomes the content, and what the
+// revision changes is added to it from the call or from the draft of that. The revision's view is set if the content is that of the
+// attempt and has the directory, and else dropped; contents that nothing shows any more go, other
+// drafts of the revision and of those before, and what is shown of an earlier edition. The plain rows
+// are those of the revision afterwards, also when the content they are from is lost, or gone.
 // Answers 1, 2 if there should be plain rows and nothing gives them, or 0 if a later edition or a
 // higher revision is shown.
 //
@@ -24,33 +25,37 @@ import (
 // KEYS[3] content
 // KEYS[4] plain rows
 // KEYS[5] rows staged for the revision
-// KEYS[6...] contents of ARGV[1]
-// ARGV[1] whole revisions that are not shown any more
+// KEYS[6] list of drafts
+// KEYS[7] draft of the content
+// KEYS[8] draft of what the revision changes
+// KEYS[9...] contents and drafts of ARGV[1]
+// ARGV[1] whole revisions that are not shown any more, and drafts that are of no use
 // ARGV[2] revision
 // ARGV[3] edition
 // ARGV[4] 1 if the row is final, else 0
 // ARGV[5] row
 // ARGV[6] whole revision, 0 for no view
 // ARGV[7] attempt
-// ARGV[8] number of values to write into the content
+// ARGV[8] number of values to write into the content; the directory is the last
 // ARGV[9] 1 if there are to be plain rows, else 0
 // ARGV[10] token of the staged rows that take their place, empty for none
 // ARGV[11] revision that the changes of rows lead on from, 0 for none
 // ARGV[12] number of values to write into the rows
 // ARGV[13] number of keys to delete from the rows
-// ARGV[14...] name, value, ... of the content, key, values, ... and keys of the rows, then the names of fields to delete
+// ARGV[14] attempt of the draft of what the revision changes, empty for none
+// ARGV[15...] name, value, ... of the content, key, values, ... and keys of the rows, then the names of fields to delete
 var flipScript = newScript("flip", latestViews+`
 local shown = redis.call('HMGET', KEYS[1], 'current', 'final', 'edition')
-local view = 'view:' .. ARGV[2]
+local view, dir = 'view:' .. ARGV[2], 'dir:' .. ARGV[2]
 local mine = ARGV[6] ~= '0' and redis.call('HGET', KEYS[3], 'attempt') == ARGV[7]
-local again, earlier, hidden = false, false, {}
+local again, earlier, names, over = false, false, {}, {}
 if shown[1] then
 	local edition = tonumber(shown[3] or '1')
 	if edition > tonumber(ARGV[3]) then return 0 end
 	earlier = edition < tonumber(ARGV[3])
 	if earlier then
 		for _, whole in ipairs(latest_views(shown[1])) do
-			if whole ~= ARGV[6] or not mine then hidden[#hidden + 1] = whole end
+			if whole ~= ARGV[6] or not mine then names[#names + 1] = whole end
 		end
 	elseif tonumber(shown[1]) > tonumber(ARGV[2]) then
 		return 0
@@ -58,27 +63,56 @@ if shown[1] then
 		if shown[2] == '1' and ARGV[4] == '0' then return 1 end
 		again = true
 		local was = redis.call('HMGET', KEYS[1], view, 'view:' .. (tonumber(ARGV[2]) - 1))
-		if ARGV[6] ~= '0' and was[1] and was[1] ~= ARGV[6] and was[1] ~= was[2] then hidden[1] = was[1] end
+		if ARGV[6] ~= '0' and was[1] and was[1] ~= ARGV[6] and was[1] ~= was[2] then names[1] = was[1] end
 	end
 end
-hidden = table.concat(hidden, ',')
-if hidden ~= ARGV[1] then return {@otherviews@, hidden} end
+local named = ARGV[3] .. ':' .. ARGV[2] .. ':'
+local used = {
+	[ARGV[3] .. ':' .. ARGV[6] .. ':' .. ARGV[7]] = true, [named .. ARGV[10]] = true, [named .. ARGV[14]] = true,
+}
+local drafts = ARGV[6] ~= '0' and redis.call('HKEYS', KEYS[6]) or {}
+table.sort(drafts)
+for _, name in ipairs(drafts) do
+	local edition, rev = string.match(name, '^(%d+):(%d+):')
+	local before = tonumber(edition) < tonumber(ARGV[3]) or edition == ARGV[3] and tonumber(rev) <= tonumber(ARGV[2])
+	if before and #over < @drafts@ then
+		over[#over + 1] = name
+		if not used[name] then names[#names + 1] = name end
+	end
+end
+names = table.concat(names, ',')
+if names ~= ARGV[1] then return {@otherviews@, names} end
 if earlier then redis.call('UNLINK', KEYS[1]) end
-for i = 6, #KEYS do redis.call('UNLINK', KEYS[i]) end
+for i = 9, #KEYS do redis.call('UNLINK', KEYS[i]) end
+if #over > 0 then redis.call('HDEL', KEYS[6], unpack(over)) end
+if ARGV[6] ~= '0' and not mine and redis.call('HGET', KEYS[7], 'attempt') then
+	redis.call('UNLINK', KEYS[3])
+	redis.call('RENAME', KEYS[7], KEYS[3])
+	mine = true
+end
+local function each(command, key, list, first, last)
+	for i = first, last, @step@ do redis.call(command, key, unpack(list, i, math.min(i + @step@ - 1, last))) end
+end
+local fields = 14 + tonumber(ARGV[8])
+local rows = fields + tonumber(ARGV[12])
+local left = rows + tonumber(ARGV[13])
+local change = ARGV[14] ~= '' and redis.call('HGET', KEYS[8], dir)
+if change then
+	if mine and change ~= ARGV[fields] and change ~= redis.call('HGET', KEYS[3], dir) then
+		redis.call('HDEL', KEYS[8], 'attempt')
+		local all = redis.call('HGETALL', KEYS[8])
+		each('HSET', KEYS[3], all, 1, #all)
+	end
+	redis.call('UNLINK', KEYS[8])
+end
 redis.call('HSET', KEYS[1], 'row:' .. ARGV[2], ARGV[5], 'current', ARGV[2], 'final', ARGV[4], 'edition', ARGV[3])
 redis.call('PERSIST', KEYS[2])
 if ARGV[9] == '0' then redis.call('UNLINK', KEYS[4], KEYS[5]) end
 if again and ARGV[6] == '0' then return 1 end
-local function each(command, key, first, last)
-	for i = first, last, @step@ do redis.call(command, key, unpack(ARGV, i, math.min(i + @step@ - 1, last))) end
-end
 local at = redis.call('HMGET', KEYS[4], 'attempt', 'revision')
 local function shows_rows(revision) return at[1] == ARGV[7] and at[2] == revision end
-local fields = 13 + tonumber(ARGV[8])
-local rows = fields + tonumber(ARGV[12])
-local left = rows + tonumber(ARGV[13])
-if mine then each('HSET', KEYS[3], 14, fields) end
-if not mine or not redis.call('HGET', KEYS[3], 'dir:' .. ARGV[2]) then
+if mine then each('HSET', KEYS[3], ARGV, 15, fields) end
+if not mine or not redis.call('HGET', KEYS[3], dir) then
 	redis.call('HDEL', KEYS[1], view)
 	if not shows_rows(ARGV[2]) then redis.call('UNLINK', KEYS[4]) end
 	return 1
@@ -86,17 +120,17 @@ end
 redis.call('HSET', KEYS[1], view, ARGV[6])
 redis.call('PERSIST', KEYS[1])
 redis.call('PERSIST', KEYS[3])
-each('HDEL', KEYS[3], left + 1, #ARGV)
+each('HDEL', KEYS[3], ARGV, left + 1, #ARGV)
 if ARGV[9] == '0' then return 1 end
 local staged = redis.call('HMGET', KEYS[5], 'token', 'revision')
-if staged[1] == ARGV[10] and staged[2] == ARGV[2] then
+if staged[1] and staged[2] == ARGV[2] then
 	redis.call('UNLINK', KEYS[4])
 	redis.call('RENAME', KEYS[5], KEYS[4])
 	redis.call('HDEL', KEYS[4], 'token')
 	redis.call('HSET', KEYS[4], 'attempt', ARGV[7])
 elseif shows_rows(ARGV[11]) then
-	each('HSET', KEYS[4], fields + 1, rows)
-	each('HDEL', KEYS[4], rows + 1, left)
+	each('HSET', KEYS[4], ARGV, fields + 1, rows)
+	each('HDEL', KEYS[4], ARGV, rows + 1, left)
 	redis.call('HSET', KEYS[4], 'revision', ARGV[2])
 elseif not shows_rows(ARGV[2]) then
 	redis.call('UNLINK', KEYS[4])
@@ -157,27 +191,32 @@ return unlinked
 // that is not final never replaces the final row of its version: it comes from a closer that was
 // overtaken. Of an earlier edition nothing stays. Repeating is safe.
 //
-// The content of the revision is what the attempt of view has written, together with fields, which
-// this call adds to it; they must be few, since all goes out in one call. It is shown, and kept
-// until ExpireWindow, only if the attempt is still the content's and the revision's directory is
-// there; gone are fields that no revision shown needs any more, deleted then. Otherwise, and with
-// the zero View, the row is shown without a content, so that a lost view can be rebuilt from the
-// Kafka ledger, lowest revision first. The zero View leaves a revision that is shown already the
-// content that it has.
+// The content of the revision is what view names: the draft of its attempt, or the content of that
+// together with what the revision changes. fields are that, the directory as the last, from whoever
+// holds it; they must be few, since all goes out in one call. Without them it is taken from where
+// WriteView has put it, or else from the draft that view names. The content is shown, and kept until
+// ExpireWindow, only if it is the attempt's and the revision's directory is there; gone are fields
+// that no revision shown needs any more, deleted then. Otherwise, and with the zero View, the row is
+// shown without a content, so that a lost view can be rebuilt from the Kafka ledger, lowest revision
+// first. The zero View leaves a revision that is shown already the content that it has.
 //
 // With the content a plain hash of its rows is shown as rows says, at the same instant; without
 // rows there is none. ErrNoRows: the revision is shown, but nothing led to its rows, and the hash
 // is gone, since it showed something else. StageRows and another call bring it back.
 func (s *Store) Flip(ctx context.Context, id WindowID, v Version, final bool, row []byte,
 	view View, fields []ViewField, gone []string, rows *Rows) error {
-	keys := []string{id.ledgerKey(), id.revisionKey(v.Revision), id.viewKey(view.Whole), id.rowsKey(), id.stagedRowsKey(v.Revision)}
 	wanted := rows != nil
 	if !wanted {
 		rows = &Rows{}
 	}
+	keys := []string{
+		id.ledgerKey(), id.revisionKey(v.Revision), id.viewKey(view.Whole), id.rowsKey(),
+		id.stagedRowsKey(draftName(v, rows.Staged)), id.draftsKey(),
+		id.draftKey(draftName(Version{v.Edition, view.Whole}, view.Attempt)), id.draftKey(draftName(v, view.Change)),
+	}
 	args := appendFields([]any{
 		v.Revision, v.Edition, final, row, view.Whole, view.Attempt, 2 * len(fields),
-		wanted, rows.Staged, rows.Base, 2 * len(rows.Changed), len(rows.Gone),
+		wanted, rows.Staged, rows.Base, 2 * len(rows.Changed), len(rows.Gone), view.Change,
 	}, fields)
 	args = appendFields(args, rows.Changed)
 	for _, name := range slices.Concat(rows.Gone, gone) {

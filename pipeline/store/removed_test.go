@@ -145,7 +145,7 @@ func TestScanPipelineFindsEverything(t *testing.T) {
 			require.False(t, seen[other], other)
 		}
 		require.Equal(t, map[string]int{
-			store.KeyMeta: 1, store.KeyRequest: 1, store.KeySlices: 2, store.KeyEntries: 2*buckets + 2, store.KeyView: 5,
+			store.KeyMeta: 1, store.KeyRequest: 1, store.KeySlices: 2, store.KeyEntries: 2*buckets + 2, store.KeyView: 6,
 			store.KeyControl: 2, store.KeyLease: 3, store.KeyOther: 2,
 		}, kinds)
 		require.Equal(t, map[store.LaneID]bool{lane: true, {Pipeline: "flights", Topic: "flights", Partition: 7}: true}, lanes)

@@ -31,50 +31,50 @@ type Rows struct {
 	Gone    []string    // keys that have left the window
 }
 
-// stageRowsScript adds rows to a hash that is not shown yet. Answers 1, or 0 if the hash is another
-// writer's, or a later revision is shown.
+// stageRowsScript adds rows to a hash that is not shown yet. Answers 1, or 0 if a later revision is
+// shown, or draftgone.
 //
 // KEYS[1] ledger
-// KEYS[2] staged rows
-// ARGV[1] token
-// ARGV[2] revision
-// ARGV[3] edition
-// ARGV[4] 1 to take the hash over from other writers, else 0
-// ARGV[5] 1 if these are the last rows, else 0
-// ARGV[6] ms to keep the hash unless it is shown
-// ARGV[7...] key, values, ...
-var stageRowsScript = newScript("stage_rows", `
-local shown = redis.call('HMGET', KEYS[1], 'current', 'edition')
-if shown[1] then
-	local edition = tonumber(shown[2] or '1')
-	if edition > tonumber(ARGV[3]) then return 0 end
-	if edition == tonumber(ARGV[3]) and tonumber(shown[1]) > tonumber(ARGV[2]) then return 0 end
+// KEYS[2] list of drafts
+// KEYS[3] staged rows
+// KEYS[4...] pages and rows of the drafts of ARGV[1]
+// ARGV[1] other drafts that are listed
+// ARGV[2] name
+// ARGV[3] token
+// ARGV[4] revision
+// ARGV[5] edition
+// ARGV[6] 1 to begin the hash, else 0
+// ARGV[7] 1 if these are the last rows, else 0
+// ARGV[8] ms to keep the hash unless it is shown
+// ARGV[9...] key, values, ...
+var stageRowsScript = newScript("stage_rows", isShown+beginDraft+`
+if is_shown(tonumber(ARGV[4]) + 1, ARGV[5]) then return 0 end
+if not redis.call('HGET', KEYS[3], 'token') then
+	if ARGV[6] == '0' then return @draftgone@ end
+	local other = begin_draft(ARGV[2], ARGV[8])
+	if other then return other end
+	redis.call('HSET', KEYS[3], 'token', ARGV[3])
 end
-if redis.call('HGET', KEYS[2], 'token') ~= ARGV[1] then
-	if ARGV[4] == '0' then return 0 end
-	redis.call('UNLINK', KEYS[2])
-	redis.call('HSET', KEYS[2], 'token', ARGV[1])
-end
-for i = 7, #ARGV, @step@ do redis.call('HSET', KEYS[2], unpack(ARGV, i, math.min(i + @step@ - 1, #ARGV))) end
-if ARGV[5] == '1' then redis.call('HSET', KEYS[2], 'revision', ARGV[2]) end
-redis.call('PEXPIRE', KEYS[2], ARGV[6])
+for i = 9, #ARGV, @step@ do redis.call('HSET', KEYS[3], unpack(ARGV, i, math.min(i + @step@ - 1, #ARGV))) end
+if ARGV[7] == '1' then redis.call('HSET', KEYS[3], 'revision', ARGV[4]) end
+redis.call('PEXPIRE', KEYS[3], ARGV[8])
 return 1
 `)
 
 // StageRows adds rows to a plain hash that Flip lets take the place of the one that is shown. token
-// is random, and the same for nobody else: a hash is complete only when one writer has written all
-// of it. begin discards what another one has left, which is for the first call; end completes the
-// hash. Rows of any number are sent in calls of about 256 KiB. A hash that is not shown is kept for
-// a day after the last call. ErrSuperseded: another writer has taken the hash over since, it is
-// gone, or a later version is shown.
+// is random, and the same for nobody else: nobody else writes the hash. It may be the attempt of a
+// draft. begin is for the first call; end completes the hash. Rows of any number are sent in calls of
+// about 256 KiB. A hash that is not shown is kept for a day after the last call. ErrSuperseded: a
+// later version is shown. ErrDraftGone: Redis has lost the hash.
 func (s *Store) StageRows(ctx context.Context, id WindowID, v Version, token string, begin, end bool, rows []ViewField) error {
-	keys := []string{id.ledgerKey(), id.stagedRowsKey(v.Revision)}
+	name := draftName(v, token)
+	keys := []string{id.ledgerKey(), id.draftsKey(), id.stagedRowsKey(name)}
 	for first := true; first || len(rows) > 0; first = false {
 		n := fieldsOfCall(rows, rowsCallBytes)
-		args := []any{token, v.Revision, v.Edition, begin && first, end && n == len(rows), unshownFor.Milliseconds()}
-		reply, err := s.run(ctx, stageRowsScript, keys, appendFields(args, rows[:n])...)
-		if err == nil && reply[0] != int64(1) {
-			err = ErrSuperseded
+		args := []any{name, token, v.Revision, v.Edition, begin && first, end && n == len(rows), unshownFor.Milliseconds()}
+		reply, err := s.runWithViews(ctx, id, stageRowsScript, keys, appendFields(args, rows[:n])...)
+		if err == nil {
+			err = draftRefusal(reply)
 		}
 		if err != nil {
 			return fmt.Errorf("write the rows of revision %d of %s: %w", v.Revision, id, err)

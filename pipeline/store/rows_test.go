@@ -55,7 +55,7 @@ func TestPlainRows(t *testing.T) {
 		view := writeWhole(t, s, 1, "a")
 		require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, false, []store.ViewField{someRow("a", "1")}))
 		requireNoRows(t, client)
-		require.Greater(t, client.PTTL(ctx, plainRowsKey+":1").Val(), 23*time.Hour)
+		require.Greater(t, client.PTTL(ctx, plainRowsKey+":1:1:a").Val(), 23*time.Hour)
 		require.ErrorIs(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}), store.ErrNoRows, "they are not complete")
 		requireNoRows(t, client)
 		require.NoError(t, s.StageRows(ctx, window, at(1), "a", false, true, []store.ViewField{someRow("b", "1")}))
@@ -63,7 +63,7 @@ func TestPlainRows(t *testing.T) {
 			require.NoError(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}))
 			requireRows(t, client, 1, map[string]string{`{"k":"a"}`: "1", `{"k":"b"}`: "1"})
 		}
-		require.Zero(t, client.Exists(ctx, plainRowsKey+":1").Val())
+		require.Zero(t, client.Exists(ctx, plainRowsKey+":1:1:a").Val())
 
 		second := &store.Rows{Base: 1, Changed: []store.ViewField{someRow("a", "2"), someRow("c", "2")}, Gone: []string{`{"k":"b"}`}}
 		want := map[string]string{`{"k":"a"}`: "2", `{"k":"c"}`: "2"}
@@ -114,12 +114,12 @@ func TestPlainRows(t *testing.T) {
 func TestRowsOfAnotherAttemptAreNotShown(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
-		first := writeWhole(t, s, 1, "first")
+		writeWhole(t, s, 1, "first")
 		require.NoError(t, s.StageRows(ctx, window, at(1), "first", true, false, []store.ViewField{someRow("a", "first"), someRow("b", "first")}))
 		second := writeWhole(t, s, 1, "second")
 		require.NoError(t, s.StageRows(ctx, window, at(1), "second", true, true, []store.ViewField{someRow("a", "second")}))
-		require.ErrorIs(t, s.StageRows(ctx, window, at(1), "first", false, true, []store.ViewField{someRow("c", "first")}), store.ErrSuperseded)
-		require.NoError(t, s.DiscardView(ctx, window, first))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "first", false, true, []store.ViewField{someRow("c", "first")}))
+		require.NoError(t, s.DiscardDraft(ctx, window, at(1), "first"))
 		require.NoError(t, flipRows(t, s, 1, second, &store.Rows{Staged: "second"}))
 		requireRows(t, client, 1, map[string]string{`{"k":"a"}`: "second"})
 
@@ -128,10 +128,10 @@ func TestRowsOfAnotherAttemptAreNotShown(t *testing.T) {
 		require.ErrorIs(t, flipRows(t, s, 2, other, &store.Rows{Base: 1, Changed: []store.ViewField{someRow("b", "2")}}), store.ErrNoRows)
 		requireNoRows(t, client)
 
-		third := writeWhole(t, s, 3, "third")
+		writeWhole(t, s, 3, "third")
 		require.NoError(t, s.StageRows(ctx, window, at(3), "third", true, true, []store.ViewField{someRow("a", "third")}))
-		require.NoError(t, s.DiscardView(ctx, window, third))
-		require.Zero(t, client.Exists(ctx, plainRowsKey+":3").Val())
+		require.NoError(t, s.DiscardDraft(ctx, window, at(3), "third"))
+		require.Empty(t, client.Keys(ctx, plainRowsKey+":*").Val())
 		require.ErrorIs(t, s.StageRows(ctx, window, at(1), "late", true, true, nil), store.ErrSuperseded)
 	})
 }
@@ -148,7 +148,7 @@ func TestRowsOfAnEarlierEditionGo(t *testing.T) {
 		}
 		showRows()
 		view := store.View{Whole: 1, Attempt: "b"}
-		require.NoError(t, s.WriteView(ctx, window, next, view, true, []store.ViewField{page(1, "b"), directory(1, 1)}))
+		require.NoError(t, s.WriteDraft(ctx, window, next, "b", true, []store.ViewField{page(1, "b"), directory(1, 1)}))
 		require.NoError(t, s.StageRows(ctx, window, next, "b", true, true, []store.ViewField{someRow("b", "new")}))
 		require.NoError(t, s.Flip(ctx, window, next, false, []byte("row"), view, nil, nil, &store.Rows{Staged: "b"}))
 		requireRows(t, client, 1, map[string]string{`{"k":"b"}`: "new"})
@@ -172,15 +172,15 @@ func TestRowsExpireWithTheirWindow(t *testing.T) {
 		shown, err := s.ExpireWindow(ctx, window, at(1), time.Hour)
 		require.NoError(t, err)
 		require.True(t, shown)
-		for _, key := range []string{plainRowsKey, plainRowsKey + ":2"} {
-			left := client.PTTL(ctx, key).Val()
-			require.True(t, left > 59*time.Minute && left <= time.Hour, "%s: %s", key, left)
-		}
+		left := client.PTTL(ctx, plainRowsKey).Val()
+		require.True(t, left > 59*time.Minute && left <= time.Hour, left)
+		left = client.PTTL(ctx, plainRowsKey+":1:2:dead").Val()
+		require.True(t, left > 23*time.Hour && left <= 24*time.Hour, left)
 		require.NoError(t, s.Flip(ctx, window, at(1), true, []byte("row"), view, nil, nil, &store.Rows{Staged: "a"}))
 		requireRows(t, client, 1, map[string]string{`{"k":"a"}`: "1"})
 		_, err = s.ExpireWindow(ctx, window, at(1), 0)
 		require.NoError(t, err)
-		require.Empty(t, keysOf(t, client))
+		require.Empty(t, withoutDrafts(keysOf(t, client)))
 	})
 }
 
@@ -199,7 +199,6 @@ func TestRowsGoWithTheLayout(t *testing.T) {
 			}
 			require.NoError(t, flipRows(t, s, rev, again, nil))
 			requireNoRows(t, client)
-			require.Zero(t, client.Exists(ctx, fmt.Sprintf("%s:%d", plainRowsKey, rev)).Val())
 			requireShown(t, s, rev, view, "a")
 		}
 	})

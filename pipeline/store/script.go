@@ -28,6 +28,8 @@ const (
 
 	// statusOtherViews is what scripts of windows answer to runWithViews.
 	statusOtherViews = -10
+
+	statusDraftGone = -11
 )
 
 // newScript returns a script whose @name@ marks are replaced by the constants above. name is what its metric calls it.

@@ -13,17 +13,19 @@ import (
 )
 
 // A content is one hash, named by the revision that was written whole into it. Later revisions that
-// change little write what they change into the same hash, and the ledger says under which whole
-// revision each of the latest two stands. The fields are "attempt", who wrote the whole revision, and
-// those of the caller's choosing: pages and, for every revision, one directory that names its pages.
+// change little add what they change to the same hash, and the ledger says under which whole revision
+// each of the latest two stands. The fields are "attempt", who wrote the whole revision, and those of
+// the caller's choosing: pages and, for every revision, one directory that names its pages.
+//
+// Contents are written only by whoever shows a revision that is published: there is one of a number,
+// so all of them write the same. Before that a revision is a draft (see draft.go).
 
 const (
-	// unshownFor is how long a content is kept that is not shown: of a window that went away before it
-	// was published, nobody would look for it. Flip lifts the limit.
+	// unshownFor is how long a draft is kept: of a window that went away before it was published,
+	// nobody would look for it. Flip makes it a content, without a limit.
 	unshownFor = 24 * time.Hour
 
-	// viewCallBytes is how many bytes of fields one call of WriteView carries, unless a single field is
-	// longer.
+	// viewCallBytes is how many bytes of fields one call carries, unless a single field is longer.
 	viewCallBytes = 1 << 20
 
 	// ledgerAttempts bounds how often a script is called anew because the ledger has come to name other
@@ -36,7 +38,14 @@ const (
 type View struct {
 	Whole   int
 	Attempt string // random; the same for nobody else who writes the revision
+
+	// Change is the attempt whose draft holds what the revision changes to the whole one; "" of a whole
+	// revision, and of one that was published without such a draft. It is "" in what is read from Redis.
+	Change string
 }
+
+// Same reports whether both name the same content.
+func (v View) Same(other View) bool { return v.Whole == other.Whole && v.Attempt == other.Attempt }
 
 // ViewField is a page, a directory or, in the plain hash, a row. The store interprets neither name nor value, but for the names
 // of directories; "attempt" is its own.
@@ -61,24 +70,28 @@ local function latest_views(current)
 end
 `
 
-// runWithViews executes a script that touches contents which only the ledger names. Keys must be
-// declared, so the script refuses with {statusOtherViews, whole revisions} unless ARGV[1] is what it
-// finds there, and it is called again with the keys of those behind the others.
+// runWithViews executes a script that touches contents which only the ledger names, or drafts which
+// only their list names. Keys must be declared, so the script refuses with {statusOtherViews, names}
+// unless ARGV[1] is what it finds there, and it is called again with the keys of those behind the
+// others: one of a content, whose name is its whole revision, and two of a draft, pages and rows.
 func (s *Store) runWithViews(ctx context.Context, id WindowID, script *redis.Script, keys []string,
 	args ...any) ([]any, error) {
-	var wholes string
+	var names string
 	for range ledgerAttempts {
 		all := slices.Clone(keys)
-		if wholes != "" {
-			for whole := range strings.SplitSeq(wholes, ",") {
-				all = append(all, id.key("v:"+whole))
+		if names != "" {
+			for name := range strings.SplitSeq(names, ",") {
+				all = append(all, id.draftKey(name))
+				if strings.Contains(name, ":") {
+					all = append(all, id.stagedRowsKey(name))
+				}
 			}
 		}
-		reply, err := s.run(ctx, script, all, append([]any{wholes}, args...)...)
+		reply, err := s.run(ctx, script, all, append([]any{names}, args...)...)
 		if err != nil || reply[0] != int64(statusOtherViews) {
 			return reply, err
 		}
-		wholes = replyString(reply, 1)
+		names = replyString(reply, 1)
 	}
 	return nil, errViewsChange
 }
@@ -93,59 +106,27 @@ var errViewsChange = errors.New("the views of the ledger change faster than they
 // ARGV[1] attempt
 // ARGV[2] revision
 // ARGV[3] edition
-// ARGV[4] whole revision
-// ARGV[5] 1 to take the content over from other attempts, else 0
-// ARGV[6] ms to keep a whole revision unless it is shown
-// ARGV[7...] name, value, ...
-var writeViewScript = newScript("write_view", `
-local shown = redis.call('HMGET', KEYS[1], 'current', 'edition')
-if shown[1] then
-	local edition = tonumber(shown[2] or '1')
-	if edition > tonumber(ARGV[3]) then return 0 end
-	if edition == tonumber(ARGV[3]) and tonumber(shown[1]) >= tonumber(ARGV[2]) then return 0 end
-end
-if redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[1] then
-	if ARGV[5] == '0' then return 0 end
-	-- An earlier edition may show a content under this name: nobody may read the new one as that.
-	for _, rev in ipairs(shown[1] and {shown[1], tonumber(shown[1]) - 1} or {}) do
-		if redis.call('HGET', KEYS[1], 'view:' .. rev) == ARGV[4] then redis.call('HDEL', KEYS[1], 'view:' .. rev) end
-	end
-	redis.call('UNLINK', KEYS[2])
-	redis.call('HSET', KEYS[2], 'attempt', ARGV[1])
-end
-for i = 7, #ARGV, @step@ do redis.call('HSET', KEYS[2], unpack(ARGV, i, math.min(i + @step@ - 1, #ARGV))) end
-if ARGV[2] == ARGV[4] then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
+// ARGV[4...] name, value, ...
+var writeViewScript = newScript("write_view", isShown+`
+if is_shown(ARGV[2], ARGV[3]) or redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[1] then return 0 end
+for i = 4, #ARGV, @step@ do redis.call('HSET', KEYS[2], unpack(ARGV, i, math.min(i + @step@ - 1, #ARGV))) end
 return 1
 `)
 
-// WriteView adds fields to the content of a revision that is not shown yet: to a whole revision of
-// its own, or what it changes to the one that an earlier revision stands under. Fields of any number
-// are sent in calls of about 1 MiB. They count for nobody until Flip shows the revision; a whole
-// revision that is not shown is kept for a day after the last call. What is written for a revision
-// under one name must be the same whoever writes it.
-//
-// begin discards what an earlier attempt at view.Whole left and takes the content over, which is for
-// a whole revision's first call; repeating it discards nothing. ErrSuperseded: another attempt has
-// taken it over since, it is gone, or v or a later version is shown.
-func (s *Store) WriteView(ctx context.Context, id WindowID, v Version, view View, begin bool,
-	fields []ViewField) error {
-	fail := func(err error) error { return fmt.Errorf("write revision %d of %s: %w", v.Revision, id, err) }
-	if view.Whole < 1 || view.Attempt == "" {
-		return fail(errors.New("a view needs a whole revision and an attempt"))
-	}
-	if begin && v.Revision != view.Whole {
-		return fail(fmt.Errorf("only a whole revision begins a content, and this one stands under revision %d", view.Whole))
-	}
+// WriteView adds what a published revision changes to the content that it stands under, before Flip
+// shows it: for fields that are too many for that call. They are sent in calls of about 1 MiB.
+// ErrSuperseded: the content is another attempt's or gone, or v or a later version is shown.
+func (s *Store) WriteView(ctx context.Context, id WindowID, v Version, view View, fields []ViewField) error {
 	keys := []string{id.ledgerKey(), id.viewKey(view.Whole)}
-	for first := true; first || len(fields) > 0; first = false {
+	for len(fields) > 0 {
 		n := fieldsOfCall(fields, viewCallBytes)
-		args := []any{view.Attempt, v.Revision, v.Edition, view.Whole, begin && first, unshownFor.Milliseconds()}
-		reply, err := s.run(ctx, writeViewScript, keys, appendFields(args, fields[:n])...)
-		if err != nil {
-			return fail(err)
+		args := appendFields([]any{view.Attempt, v.Revision, v.Edition}, fields[:n])
+		reply, err := s.run(ctx, writeViewScript, keys, args...)
+		if err == nil && reply[0] != int64(1) {
+			err = ErrSuperseded
 		}
-		if reply[0] != int64(1) {
-			return fail(ErrSuperseded)
+		if err != nil {
+			return fmt.Errorf("write what revision %d of %s changes: %w", v.Revision, id, err)
 		}
 		fields = fields[n:]
 	}
@@ -170,33 +151,4 @@ func appendFields(args []any, fields []ViewField) []any {
 		args = append(args, fields[i].Name, fields[i].Value)
 	}
 	return args
-}
-
-// discardViewScript unlinks a content of the attempt that is not shown, and the rows staged for it.
-// Answers how many contents it unlinked.
-//
-// KEYS[1] ledger
-// KEYS[2] content
-// KEYS[3] staged rows
-// ARGV[1] attempt
-// ARGV[2] whole revision
-var discardViewScript = newScript("discard_view", latestViews+`
-if redis.call('HGET', KEYS[3], 'token') == ARGV[1] then redis.call('UNLINK', KEYS[3]) end
-if redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[1] then return 0 end
-local current = redis.call('HGET', KEYS[1], 'current')
-for _, whole in ipairs(current and latest_views(current) or {}) do
-	if whole == ARGV[2] then return 0 end
-end
-return redis.call('UNLINK', KEYS[2])
-`)
-
-// DiscardView unlinks a content that is not shown, and the rows that were staged with its attempt as
-// their token. What another attempt has written stays, and so does what is shown. Without it they
-// expire after a day.
-func (s *Store) DiscardView(ctx context.Context, id WindowID, view View) error {
-	keys := []string{id.ledgerKey(), id.viewKey(view.Whole), id.stagedRowsKey(view.Whole)}
-	if _, err := s.run(ctx, discardViewScript, keys, view.Attempt, view.Whole); err != nil {
-		return fmt.Errorf("discard revision %d of %s: %w", view.Whole, id, err)
-	}
-	return nil
 }

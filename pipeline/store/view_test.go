@@ -24,13 +24,12 @@ func directory(rev, of int) store.ViewField {
 	return store.ViewField{Name: store.DirectoryField(rev), Value: fmt.Appendf(nil, "0:%d", of)}
 }
 
-// writeWhole writes a whole revision of one page, which holds the name of the attempt.
+// writeWhole drafts a whole revision of one page, which holds the name of the attempt.
 func writeWhole(t *testing.T, s *store.Store, rev int, attempt string) store.View {
 	t.Helper()
-	view := store.View{Whole: rev, Attempt: attempt}
-	require.NoError(t, s.WriteView(ctx, window, at(rev), view, true, []store.ViewField{page(rev, attempt)}))
-	require.NoError(t, s.WriteView(ctx, window, at(rev), view, false, []store.ViewField{directory(rev, rev)}))
-	return view
+	require.NoError(t, s.WriteDraft(ctx, window, at(rev), attempt, true, []store.ViewField{page(rev, attempt)}))
+	require.NoError(t, s.WriteDraft(ctx, window, at(rev), attempt, false, []store.ViewField{directory(rev, rev)}))
+	return store.View{Whole: rev, Attempt: attempt}
 }
 
 func show(t *testing.T, s *store.Store, rev int, view store.View, fields ...store.ViewField) {
@@ -73,7 +72,7 @@ func TestAWholeRevision(t *testing.T) {
 			names = append(names, name)
 		}
 		fields = append(fields, store.ViewField{Name: "empty"}, directory(1, 1))
-		require.NoError(t, s.WriteView(ctx, window, at(1), view, true, fields))
+		require.NoError(t, s.WriteDraft(ctx, window, at(1), "a", true, fields))
 		calls := faults.Log(window.String())
 		require.Greater(t, len(calls), 3)
 		for _, call := range calls {
@@ -83,7 +82,7 @@ func TestAWholeRevision(t *testing.T) {
 			}
 			require.Less(t, size, 1<<20+8<<10)
 		}
-		require.InDelta(t, 24*time.Hour, keysOf(t, client)["v:1"], float64(time.Minute))
+		require.InDelta(t, 24*time.Hour, keysOf(t, client)["v:1:1:a"], float64(time.Minute))
 		_, _, err := s.ReadDirectory(ctx, window, 1)
 		require.ErrorIs(t, err, store.ErrNoRevision, "not shown yet")
 
@@ -115,72 +114,188 @@ func TestAWholeRevision(t *testing.T) {
 	})
 }
 
-func TestTheLastAttemptWins(t *testing.T) {
+func TestAttemptsWriteBesideEachOther(t *testing.T) {
 	eachFaulty(t, func(t *testing.T, client redis.UniversalClient, s *store.Store, faults *storetest.Faults) {
-		first := store.View{Whole: 1, Attempt: "first"}
-		left := store.ViewField{Name: "left", Value: []byte("over")}
-		require.NoError(t, s.WriteView(ctx, window, at(1), first, true, []store.ViewField{page(1, "first"), left}))
+		draft := func(rev int, attempt string, begin bool, fields ...store.ViewField) error {
+			return s.WriteDraft(ctx, window, at(rev), attempt, begin, fields)
+		}
+		require.NoError(t, draft(1, "first", true, page(1, "first")))
+		require.NoError(t, draft(1, "second", true, page(1, "second")))
+		require.NoError(t, draft(1, "first", false, directory(1, 1)))
+		require.NoError(t, draft(1, "second", false, directory(1, 1)))
+		require.NoError(t, draft(1, "second", true), "a call that was delayed and repeated")
+		require.NoError(t, s.DiscardDraft(ctx, window, at(1), "first"))
+		require.ErrorIs(t, draft(1, "first", false), store.ErrDraftGone)
 		second := store.View{Whole: 1, Attempt: "second"}
-		require.NoError(t, s.WriteView(ctx, window, at(1), second, true, []store.ViewField{page(1, "second")}))
-		err := s.WriteView(ctx, window, at(1), first, false, []store.ViewField{directory(1, 1)})
-		require.ErrorIs(t, err, store.ErrSuperseded)
-		require.NoError(t, s.DiscardView(ctx, window, first))
-		require.NoError(t, s.DiscardView(ctx, window, store.View{}))
-		require.NoError(t, s.WriteView(ctx, window, at(1), second, false, []store.ViewField{directory(1, 1)}))
-		require.NoError(t, s.WriteView(ctx, window, at(1), second, true, nil), "a call that was delayed and repeated")
-		require.Equal(t, map[string]string{"attempt": "second", "0:1": "second", "dir:1": "0:1"},
-			client.HGetAll(ctx, "mr:{"+window.String()+"}:v:1").Val())
-		show(t, s, 1, second)
-		requireShown(t, s, 1, second, "second")
-		require.NoError(t, s.DiscardView(ctx, window, second))
-		requireShown(t, s, 1, second, "second")
-
-		other := writeWhole(t, s, 2, "other")
-		require.NoError(t, s.DiscardView(ctx, window, other))
-		require.NotContains(t, keysOf(t, client), "v:2")
-		require.ErrorIs(t, s.WriteView(ctx, window, at(2), other, false, nil), store.ErrSuperseded)
+		for range 2 {
+			show(t, s, 1, second)
+			requireShown(t, s, 1, second, "second")
+			require.Equal(t, map[string]string{"attempt": "second", "0:1": "second", "dir:1": "0:1"},
+				client.HGetAll(ctx, "mr:{"+window.String()+"}:v:1").Val())
+			require.Len(t, keysOf(t, client), 2, "nothing but ledger and content")
+			for _, attempt := range []string{"first", "second", "third"} { // that come late, or are repeated
+				err := draft(1, attempt, true, page(1, "late"), directory(1, 2))
+				require.ErrorIs(t, err, store.ErrSuperseded)
+				require.NotErrorIs(t, err, store.ErrDraftGone)
+				require.NoError(t, s.DiscardDraft(ctx, window, at(1), attempt))
+			}
+		}
 
 		// A server that fails over to a replica which knows nothing of the attempt.
 		known := len(faults.Log(window.String()))
 		writeWhole(t, s, 2, "forgotten")
 		require.NoError(t, faults.Rewind(ctx, window.String(), known))
 		forgotten := store.View{Whole: 2, Attempt: "forgotten"}
-		require.ErrorIs(t, s.WriteView(ctx, window, at(2), forgotten, false, nil), store.ErrSuperseded)
+		require.ErrorIs(t, draft(2, "forgotten", false), store.ErrDraftGone)
 		show(t, s, 2, forgotten, page(2, "forgotten"), directory(2, 2))
 		requireShown(t, s, 2, store.View{}, "")
 	})
 }
 
-func TestWriteViewRefuses(t *testing.T) {
+// A difference whose closer died between the ledger row and its view is taken from its draft; whoever
+// holds it, or has written it to the content, does not need that.
+func TestADifferenceIsTakenFromItsDraft(t *testing.T) {
+	second := []store.ViewField{page(2, "second"), directory(2, 2)}
+	for name, tt := range map[string]struct {
+		written, flipped []store.ViewField
+	}{
+		"from the draft":             {},
+		"held":                       {flipped: second},
+		"written to the content":     {written: second},
+		"some of it written":         {written: second[:1]},
+		"an earlier release's, late": {written: []store.ViewField{page(2, "late"), {Name: "dir:2", Value: []byte("0:1")}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+				s := store.New(client)
+				view := writeWhole(t, s, 1, "a")
+				show(t, s, 1, view)
+				for _, attempt := range []string{"one", "other"} {
+					fields := []store.ViewField{page(2, attempt), directory(2, 2)}
+					if attempt == "one" {
+						fields = second
+					}
+					require.NoError(t, s.WriteDraft(ctx, window, at(2), attempt, true, fields))
+				}
+				require.NoError(t, s.WriteView(ctx, window, at(2), view, tt.written))
+				requireShown(t, s, 1, view, "a")
+				view.Change = "one"
+				show(t, s, 2, view, tt.flipped...)
+				view.Change = ""
+				requireShown(t, s, 1, view, "a")
+				requireShown(t, s, 2, view, "second")
+				require.Len(t, keysOf(t, client), 2)
+			})
+		})
+	}
+}
+
+// Earlier releases drafted a whole revision under the name of its content, and a difference in the
+// content that it changes. Their rows name no draft of it.
+func TestDraftsOfEarlierReleasesAreShown(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		key := func(whole int) string { return fmt.Sprintf("mr:{%s}:v:%d", window, whole) }
+		require.NoError(t, client.HSet(ctx, key(1), "attempt", "a", "0:1", "a", "dir:1", "0:1").Err())
+		require.NoError(t, client.PExpire(ctx, key(1), time.Hour).Err())
+		view := store.View{Whole: 1, Attempt: "a"}
+		show(t, s, 1, view)
+		requireShown(t, s, 1, view, "a")
+		require.Negative(t, keysOf(t, client)["v:1"])
+		require.NoError(t, client.HSet(ctx, key(1), "0:2", "second", "dir:2", "0:2").Err())
+		show(t, s, 2, view)
+		requireShown(t, s, 2, view, "second")
+
+		// What one has left under the name does not stand in the way of another attempt.
+		require.NoError(t, client.HSet(ctx, key(3), "attempt", "left", "0:3", "left", "1:3", "left", "dir:3", "0:3").Err())
+		third := writeWhole(t, s, 3, "third")
+		show(t, s, 3, third)
+		requireShown(t, s, 3, third, "third")
+		require.Len(t, client.HGetAll(ctx, key(3)).Val(), 3)
+	})
+}
+
+// What attempts that died have left is bounded while nothing is shown, and goes with what is shown.
+func TestDraftsThatNobodyCompletesGo(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		show(t, s, 1, writeWhole(t, s, 1, "a"))
+		drafts := func() (names []string) {
+			for name, ttl := range keysOf(t, client) {
+				if strings.Count(name, ":") == 3 {
+					require.Positive(t, ttl, name)
+					names = append(names, name)
+				}
+			}
+			return names
+		}
+		writeWhole(t, s, 2, "complete")
+		require.NoError(t, s.StageRows(ctx, window, at(2), "rows", true, true, nil))
+		for i := range 9 {
+			attempt := fmt.Sprint("dead-", i)
+			require.NoError(t, s.WriteDraft(ctx, window, at(2), attempt, true, []store.ViewField{page(2, attempt)}))
+			require.NoError(t, s.StageRows(ctx, window, at(2), attempt, true, false, nil))
+		}
+		kept := []string{"v:1:2:complete", "rows:1:2:rows"}
+		for i := 6; i < 9; i++ {
+			kept = append(kept, fmt.Sprintf("v:1:2:dead-%d", i), fmt.Sprintf("rows:1:2:dead-%d", i))
+		}
+		require.ElementsMatch(t, kept, drafts())
+		require.ErrorIs(t, s.WriteDraft(ctx, window, at(2), "dead-0", false, nil), store.ErrDraftGone)
+		require.ErrorIs(t, s.StageRows(ctx, window, at(2), "dead-0", false, true, nil), store.ErrDraftGone)
+
+		require.NoError(t, s.WriteDraft(ctx, window, at(3), "next", true, nil))
+		next := store.Version{Edition: 2, Revision: 1}
+		require.NoError(t, s.WriteDraft(ctx, window, next, "anew", true, nil))
+		show(t, s, 2, store.View{Whole: 2, Attempt: "complete"})
+		require.ElementsMatch(t, []string{"v:1:3:next", "v:2:1:anew"}, drafts())
+		require.NoError(t, s.Flip(ctx, window, next, false, []byte("row"), store.View{Whole: 1, Attempt: "anew"}, nil, nil, nil))
+		require.Empty(t, drafts())
+		require.NotContains(t, keysOf(t, client), "v:drafts")
+	})
+}
+
+// Drafts that nobody lists any more expire.
+func TestMoreDraftsThanOneCallLooksAt(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := store.New(client)
+		for i := range 150 {
+			writeWhole(t, s, 1, fmt.Sprint("complete-", i))
+		}
+		view := store.View{Whole: 1, Attempt: "complete-3"}
+		for rev := 1; rev <= 3; rev++ {
+			show(t, s, rev, view, directory(rev, 1))
+			requireShown(t, s, rev, view, "complete-3")
+		}
+		require.Len(t, keysOf(t, client), 2)
+	})
+}
+
+func TestWritingRefuses(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
 		shown := writeWhole(t, s, 1, "a")
 		show(t, s, 1, shown)
 		show(t, s, 2, writeWhole(t, s, 2, "b"))
-		for _, tt := range []struct {
-			name  string
-			v     store.Version
-			view  store.View
-			begin bool
-			err   error // nil: a mistake of the caller
-		}{
-			{"the revision is shown", at(2), store.View{Whole: 2, Attempt: "b"}, false, store.ErrSuperseded},
-			{"the revision is shown, anew", at(2), store.View{Whole: 2, Attempt: "c"}, true, store.ErrSuperseded},
-			{"a higher one is shown", at(1), store.View{Whole: 1, Attempt: "c"}, true, store.ErrSuperseded},
-			{"a later edition", store.Version{Revision: 3}, store.View{Whole: 3, Attempt: "c"}, true, store.ErrSuperseded},
-			{"nobody has begun", at(3), store.View{Whole: 3, Attempt: "c"}, false, store.ErrSuperseded},
-			{"under that of another", at(3), store.View{Whole: 2, Attempt: "c"}, false, store.ErrSuperseded},
-			{"a change begins nothing", at(3), store.View{Whole: 2, Attempt: "b"}, true, nil},
-			{"no view", at(3), store.View{}, false, nil},
-			{"no attempt", at(3), store.View{Whole: 3}, true, nil},
+		fields := []store.ViewField{page(1, "x"), page(2, "x"), page(3, "x")}
+		for name, v := range map[string]store.Version{
+			"the revision is shown": at(2), "a higher one is shown": at(1), "a later edition": {Revision: 3},
 		} {
-			err := s.WriteView(ctx, window, tt.v, tt.view, tt.begin, []store.ViewField{page(1, "x"), page(2, "x"), page(3, "x")})
-			require.Error(t, err, tt.name)
-			require.Equal(t, tt.err != nil, errors.Is(err, store.ErrSuperseded), tt.name)
+			require.ErrorIs(t, s.WriteDraft(ctx, window, v, "c", true, fields), store.ErrSuperseded, name)
+			require.ErrorIs(t, s.WriteView(ctx, window, v, store.View{Whole: 2, Attempt: "b"}, fields), store.ErrSuperseded, name)
+		}
+		require.ErrorIs(t, s.WriteDraft(ctx, window, at(3), "c", false, fields), store.ErrDraftGone)
+		require.ErrorIs(t, s.WriteView(ctx, window, at(3), store.View{Whole: 3, Attempt: "c"}, fields), store.ErrSuperseded)
+		require.ErrorIs(t, s.WriteView(ctx, window, at(3), store.View{Whole: 2, Attempt: "c"}, fields), store.ErrSuperseded)
+		for _, err := range []error{
+			s.WriteDraft(ctx, window, at(3), "", true, fields), s.WriteDraft(ctx, window, at(0), "c", true, fields),
+		} {
+			require.Error(t, err)
+			require.NotErrorIs(t, err, store.ErrSuperseded, "a mistake of the caller")
 		}
 		requireShown(t, s, 1, shown, "a")
 		requireShown(t, s, 2, store.View{Whole: 2, Attempt: "b"}, "b")
-		require.NotContains(t, keysOf(t, client), "v:3")
+		require.Len(t, keysOf(t, client), 3)
 	})
 }
 
@@ -215,7 +330,7 @@ func TestFlipShowsOnlyWhatTheAttemptWrote(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 				s := store.New(client)
 				if tt.written != nil {
-					require.NoError(t, s.WriteView(ctx, window, at(3), mine, true, tt.written))
+					require.NoError(t, s.WriteDraft(ctx, window, at(3), mine.Attempt, true, tt.written))
 				}
 				for _, flip := range tt.flips {
 					show(t, s, 3, flip.view, flip.fields...)
@@ -254,7 +369,7 @@ func TestLaterRevisionsWriteOnlyWhatTheyChange(t *testing.T) {
 		s := store.New(client)
 		view := writeWhole(t, s, 1, "a")
 		show(t, s, 1, view)
-		require.NoError(t, s.WriteView(ctx, window, at(2), view, false, []store.ViewField{page(2, "second")}))
+		require.NoError(t, s.WriteView(ctx, window, at(2), view, []store.ViewField{page(2, "second")}))
 		require.Negative(t, keysOf(t, client)["v:1"], "what is shown does not expire")
 		requireShown(t, s, 1, view, "a")
 		require.NoError(t, s.Flip(ctx, window, at(2), false, []byte("row"), view, []store.ViewField{directory(2, 2)}, nil, nil))
@@ -334,8 +449,8 @@ func TestAnEditionTakesTheViewsOfTheOneBefore(t *testing.T) {
 		first := store.Version{Edition: 2, Revision: 1}
 		view := store.View{Whole: 1, Attempt: "new"}
 		fields := []store.ViewField{page(1, "new"), directory(1, 1)}
-		require.NoError(t, s.WriteView(ctx, window, first, view, true, fields))
-		requireShown(t, s, 1, store.View{}, "")
+		require.NoError(t, s.WriteDraft(ctx, window, first, "new", true, fields))
+		requireShown(t, s, 1, store.View{Whole: 1, Attempt: "old 1"}, "old 1")
 		requireShown(t, s, 2, old, "old 2")
 		require.NoError(t, s.Flip(ctx, window, first, false, []byte("row"), view, nil, nil, nil))
 		requireShown(t, s, 1, view, "new")

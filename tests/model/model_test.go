@@ -219,7 +219,7 @@ var mutants = []struct {
 	{basisThere, Mixed, 1},
 	{stealBack, Crashes, 1}, {closerAsks, Refused, 1}, {endsFresh, Refused, 1}, {movesEnd, Refused, 1},
 	{coverFirst, Mixed, 1}, {behind, Storm, 1},
-	{ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {ownAttempt, Crowd, 885}, {upwards, Crowd, 1},
+	{ledgerAfter, Crowd, 1}, {fixedID, Crowd, 1}, {ownAttempt, Crowd, 1235}, {upwards, Crowd, 1},
 	{generations, Mixed, 1}, {finals, Mixed, 1}, {oneTxn, Crowd, 1},
 	{oneQueue, Outage, 1}, {ownJournal, Outage, 1}, {owedSides, Outage, 1},
 	{wantWhole, Loss, 1}, {countSlices, Loss, 1}, {keepsDropped, Mixed, 1}, {provesEntries, Loss, 650},

@@ -269,6 +269,12 @@ func (s *server) command(args []string) (any, error) {
 			n += t.unlink(k)
 		}
 		return n, nil
+	case "rename":
+		if t.hashes[key] == nil {
+			return nil, serverError("ERR no such key")
+		}
+		t.rename(key, args[2])
+		return "OK", nil
 	}
 	s.unknown = args[0]
 	return nil, serverError("ERR unknown command '" + args[0] + "'")
@@ -308,6 +314,23 @@ func (t *tag) unlink(key string) (n int64) {
 	}
 	t.persist(key)
 	return n
+}
+
+// rename gives a hash another key, with its time to live.
+func (t *tag) rename(key, to string) {
+	t.unlink(to)
+	hash := t.hashes[key]
+	end, ends := t.ends[key]
+	t.persist(key)
+	delete(t.hashes, key)
+	t.hashes[to] = hash
+	t.undo = append(t.undo, func() {
+		delete(t.hashes, to)
+		t.hashes[key] = hash
+	})
+	if ends {
+		t.live(to, end)
+	}
 }
 
 // persist takes a key's time to live away.

@@ -165,15 +165,30 @@ func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, owner store.
 	return s.Store.SetDrop(ctx, id, owner, before)
 }
 
-func (s *closerState) WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, begin bool,
+// anybodys is the attempt of every closer where none has its own.
+const anybodys = "anybody's"
+
+func (s *closerState) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool,
 	fields []store.ViewField) error {
-	return s.Store.WriteView(ctx, id, v, s.attempt(view), begin, fields)
+	if s.w.is(ownAttempt) {
+		attempt = anybodys
+	}
+	return s.Store.WriteDraft(ctx, id, v, attempt, begin, fields)
+}
+
+func (s *closerState) DiscardDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string) error {
+	if s.w.is(ownAttempt) {
+		attempt = anybodys
+	}
+	return s.Store.DiscardDraft(ctx, id, v, attempt)
 }
 
 // attempt is a view as Redis hears of it.
 func (s *closerState) attempt(view store.View) store.View {
 	if s.w.is(ownAttempt) && view.Whole > 0 {
-		view.Attempt = "anybody's"
+		if view.Attempt = anybodys; view.Change != "" {
+			view.Change = anybodys
+		}
 	}
 	return view
 }
