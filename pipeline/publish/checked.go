@@ -21,6 +21,7 @@ type Checked struct {
 
 	pages   [][]byte         // rows to be sent
 	left    []ledger.Content // and keys that have left
+	states  []byte           // and rows of which only the state is to be sent
 	sending *sending         // nil before something is sent, and of a row without content
 	differs bool             // the rows are what differs from the latest revision
 
@@ -75,10 +76,12 @@ func (h *Held) check(c *Checked, content Content) error {
 	if err := h.checkDraft(d); err != nil {
 		return err
 	}
-	changes, err := h.findChanges(c.ctx, d, content)
+	changes, err := h.findChanges(c, content)
 	switch {
 	case err != nil:
 		return err
+	case changes == nil && d.lacksBase():
+		return &BaseUnreadError{d.Latest}
 	case changes == nil:
 		return h.checkWhole(c, content)
 	case changes.rows == 0:
@@ -97,8 +100,12 @@ func (c *Checked) takeChanges(x *changes) {
 	row, total := c.draft.Row, x.directory.Total()
 	row.Events, row.Exact, row.Keys, row.Checksum = x.events, true, total.Rows(), total.String()
 	row.Changed, row.View = x.rows, c.draft.Latest.View
-	c.made.rows, c.made.bytes = x.rows, int64(len(x.page))
-	c.pages, c.differs = [][]byte{x.page}, true
+	c.made.rows, c.made.bytes = x.rows, int64(len(x.page)+len(x.states))
+	c.pages, c.states, c.differs = [][]byte{x.page}, x.states, true
+	if x.anew {
+		row.View = x.view
+		return
+	}
 	c.untold = difference{fields: x.fields(row.Revision), gone: x.gone, page: x.page}
 }
 
@@ -124,6 +131,7 @@ func (c *Checked) Bytes() (n int) {
 	for _, row := range c.left {
 		n += len(row.Key) + len(row.Values)
 	}
+	n += len(c.states)
 	for _, f := range c.untold.fields {
 		n += len(f.Name) + len(f.Value)
 	}
@@ -144,7 +152,7 @@ func (c *Checked) Revision() (*Revision, error) {
 // finish lets go of what the revision holds, but for what Redis was told of it.
 func (c *Checked) finish(err error) {
 	c.done, c.err = true, err
-	c.pages, c.left, c.untold, c.sending = nil, nil, difference{}, nil
+	c.pages, c.left, c.states, c.untold, c.sending = nil, nil, nil, difference{}, nil
 	if c.view != nil {
 		_, _ = c.view.close()
 	}
@@ -177,8 +185,7 @@ func (c *Checked) send(ctx context.Context, p Producer) error {
 	if c.made.Amends {
 		return nil
 	}
-	c.sending = newSending(c.draft.Row, c.draft.Topics, traceHeaders(c.ctx))
-	c.sending.results.Whole = !c.differs
+	c.sending = newSending(c.draft, traceHeaders(c.ctx), !c.differs)
 	for _, page := range c.pages {
 		err := view.EachRow(page, func(row ledger.Content) error { return c.sending.addRow(ctx, p, row) })
 		if err != nil {
@@ -190,7 +197,10 @@ func (c *Checked) send(ctx context.Context, p Producer) error {
 			return err
 		}
 	}
-	return nil
+	if len(c.states) == 0 {
+		return nil
+	}
+	return view.EachRow(c.states, func(row ledger.Content) error { return c.sending.addState(ctx, p, row) })
 }
 
 // place lets the row say where its content stands.
@@ -201,10 +211,6 @@ func (c *Checked) place(stand standing) error {
 	if err := c.sending.place(stand); err != nil {
 		return err
 	}
-	var earlier []ledger.Link
-	if c.differs {
-		earlier = c.draft.Latest.Links
-	}
-	c.draft.Row.Links, c.draft.Row.States = c.sending.links(earlier), c.sending.statesLink()
+	c.draft.Row.Links, c.draft.Row.States = c.sending.links()
 	return nil
 }

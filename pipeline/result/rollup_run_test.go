@@ -89,14 +89,14 @@ func (w *rolling) correctWithLate(start int64) {
 		done, err := h.Correct(w.ctx, &publish.Correction{
 			Row: &row, BaseRevision: base.Revision, BaseChecksum: base.Checksum,
 			Topics: publish.TopicIDs{Results: "made-first", States: "states-first"},
-			Content: func(_ ctxType, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
+			Content: publish.InOrder{Rows: func(_ ctxType, emit func(ledger.Content) error) (int64, error) {
 				for _, c := range content {
 					if err := emit(c); err != nil {
 						return 0, err
 					}
 				}
 				return counted.Events, nil
-			},
+			}},
 		})
 		require.Equal(w.t, publish.VerdictPublished, done.Verdict)
 		return err
