@@ -70,6 +70,9 @@ func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 	if !h.canDiffer(d) || !content.ByHash() {
 		return nil, nil
 	}
+	if outlives, err := h.outlives(ctx, d); err != nil || !outlives {
+		return nil, err
+	}
 	base, err := h.findBase(ctx, d)
 	if base == nil || err != nil {
 		return nil, err

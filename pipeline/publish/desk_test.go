@@ -38,6 +38,7 @@ type desk struct {
 	now    time.Time
 	sink   string // result topic, "" for none
 	plain  bool   // Redis holds plain rows
+	whole  string // why corrections are whole, see publish.Config
 }
 
 func newDesk(t testing.TB) *desk {
@@ -45,6 +46,7 @@ func newDesk(t testing.TB) *desk {
 	d.kafka.AddTopic("out", 3)
 	d.kafka.SetTopicID("out", "first")
 	d.kafka.AddTopic(ledger.StatesTopic("p"), 2)
+	d.kafka.SetClock(func() time.Time { return d.now })
 	client := storetest.Client(t, d.redis.Addr(), false)
 	d.faults = storetest.NewFaults(storetest.Client(t, d.redis.Addr(), false))
 	client.AddHook(d.faults)
@@ -62,7 +64,7 @@ func (d *desk) pass(by time.Duration) {
 func (d *desk) slot() *publish.Slot {
 	s := publish.New(publish.Config{
 		Pipeline: "p", Families: []string{"hour"}, Spec: "v", Kafka: d.kafka, State: d.store, Keep: d.keep,
-		Now: func() time.Time { return d.now }, PlainRows: d.plain,
+		Now: func() time.Time { return d.now }, PlainRows: d.plain, KeepsWhole: func() string { return d.whole },
 	})
 	d.t.Cleanup(s.Close)
 	return s
@@ -72,12 +74,14 @@ func (d *desk) contents() *publish.Contents {
 	return &publish.Contents{Kafka: d.kafka, State: d.store, Render: renderTest, Wait: time.Second}
 }
 
-// renderTest is the values of a state in these tests: a state is its value with an s before it.
+// renderTest is the values of a state in these tests: a state is its value with an s before it, and a | with what no value
+// shows.
 func renderTest(state []byte) ([]byte, bool, error) {
 	if !bytes.HasPrefix(state, []byte("s")) {
 		return nil, false, fmt.Errorf("no state: %q", state)
 	}
-	return state[1:], false, nil
+	values, _, _ := bytes.Cut(state[1:], []byte("|"))
+	return values, false, nil
 }
 
 // rows are contents of a window by key; "-" is a key that has left.
@@ -140,6 +144,7 @@ type content struct {
 	touched []string // keys that may have changed since the latest revision; nil: all
 	asked   int      // rows that ranges were asked for
 	states  bool     // rows have states
+	unseen  rows     // and these some more in them
 }
 
 func hashOf(key string) uint64 { return agg.HashOfJSON([]byte(key)) }
@@ -175,7 +180,7 @@ func (c *content) Ranges(_ context.Context, ranges []page.HashRange, _ []publish
 			c.asked++
 			row := ledger.Content{Key: []byte(key), Values: []byte(c.rows[key])}
 			if c.states {
-				row.State = []byte("s" + c.rows[key])
+				row.State = []byte("s" + c.rows[key] + c.unseen[key])
 			}
 			err := emit(&ledger.Rows{
 				Content: []ledger.Content{row}, Hashes: []uint64{hash}, Digests: []ledger.Digest{hasher.Digest(row)}, Events: []int64{1},

@@ -167,7 +167,7 @@ func (d *Desk) Correct(ctx context.Context, c *publish.Correction, contents Cont
 		if !errors.As(err, &unread) || c.Base != nil {
 			return done, err
 		}
-		rows, err := readBase(ctx, contents, unread.Row)
+		rows, err := readBase(ctx, contents, unread.Row, c.Forgets)
 		var gone *publish.GoneError
 		if err != nil && !(c.Forgets && errors.As(err, &gone)) {
 			return publish.Corrected{}, err
@@ -176,14 +176,14 @@ func (d *Desk) Correct(ctx context.Context, c *publish.Correction, contents Cont
 	}
 }
 
-// readBase reads the content of a revision, with its states when it has any that can be read.
-func readBase(ctx context.Context, contents ContentReader, row *ledger.Row) ([]ledger.Content, error) {
+// readBase reads the content of a revision, with its states when it has any. keys says that the keys do where these are gone.
+func readBase(ctx context.Context, contents ContentReader, row *ledger.Row, keys bool) ([]ledger.Content, error) {
 	if len(row.States) == 0 {
 		return contents.Read(ctx, row)
 	}
 	rows, err := contents.ReadStates(ctx, row)
 	var gone *publish.GoneError
-	if errors.As(err, &gone) {
+	if keys && errors.As(err, &gone) {
 		return contents.Read(ctx, row)
 	}
 	return rows, err
