@@ -205,6 +205,14 @@ func TestALateMinuteIsOneRevisionOfEachLevel(t *testing.T) {
 				w.requireOracleOf(w.withLate(), end)
 			}
 			require.Equal(t, 2, w.rowOf("hours", aDay).Children[1].Revision)
+			for _, family := range []string{"hours", "days"} {
+				row := w.rowOf(family, aDay)
+				require.EqualValues(t, 1, row.Changed, "one key is new")
+				require.Equal(t, []int{2, 2}, []int{len(row.Links), len(row.States)})
+				states, err := w.contents().ReadStates(w.ctx, row)
+				require.NoError(t, err)
+				require.Len(t, states, int(row.Keys))
+			}
 
 			_, booked = w.rollUp(w.newCloser())
 			require.Empty(t, booked)
