@@ -47,6 +47,9 @@ type changes struct {
 	view *ledger.View // which they are then; nil when something newer is shown
 }
 
+// any reports whether anything differs.
+func (c *changes) any() bool { return c.rows > 0 || c.unseen > 0 }
+
 // fields are what Redis is told when the revision is shown.
 func (c *changes) fields(rev int) []store.ViewField {
 	return append(c.written, store.ViewField{Name: store.DirectoryField(rev), Value: c.directory.Append(nil)})
@@ -60,7 +63,7 @@ var errManyChanges = errors.New("too much has changed")
 var errMissing = errors.New("the pages do not add up to the events")
 
 // errStates says that rows have states of which the latest revision published none, or have none
-// any more, or that nothing but states has changed: all of them are to be looked at.
+// any more: all of them are to be published.
 var errStates = errors.New("the states are not those of the latest revision")
 
 // findChanges returns nil when the revision has to be whole: when nothing proves what the latest
@@ -93,8 +96,6 @@ func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 	case err != nil:
 	case counted && s.changes.directory.Events() != events:
 		err = errMissing
-	case s.changes.rows == 0 && s.changes.unseen > 0:
-		err = errStates
 	default:
 		err = d.checkSum(&total)
 	}
@@ -102,7 +103,7 @@ func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 		s.changes.recounted = counted && base.directory.Events() != events
 		s.changes.gone, err = s.findGone(ctx, d.Latest.Revision-1)
 	}
-	if err == nil && s.changes.rows > 0 {
+	if err == nil && s.changes.any() {
 		err = s.tellAhead(c)
 	}
 	switch {

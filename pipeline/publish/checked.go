@@ -6,6 +6,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/traces"
 	"millrace/pipeline/view"
 )
@@ -84,7 +85,7 @@ func (h *Held) check(c *Checked, content Content) error {
 		return &BaseUnreadError{d.Latest}
 	case changes == nil:
 		return h.checkWhole(c, content)
-	case changes.rows == 0:
+	case !changes.any():
 		d.Row.Events, d.Row.Exact, d.Row.Keys, d.Row.Checksum = changes.events, true, d.Latest.Keys, d.Latest.Checksum
 		if c.amend(); !c.done && changes.recounted {
 			c.untold.fields = changes.fields(d.Row.Revision)
@@ -100,8 +101,14 @@ func (c *Checked) takeChanges(x *changes) {
 	row, total := c.draft.Row, x.directory.Total()
 	row.Events, row.Exact, row.Keys, row.Checksum = x.events, true, total.Rows(), total.String()
 	row.Changed, row.View = x.rows, c.draft.Latest.View
+	if x.rows == 0 { // no value shows the events that have come
+		row.Mends = report.PlaceStates
+	}
 	c.made.rows, c.made.bytes = x.rows, int64(len(x.page)+len(x.states))
-	c.pages, c.states, c.differs = [][]byte{x.page}, x.states, true
+	c.states, c.differs = x.states, true
+	if x.rows > 0 {
+		c.pages = [][]byte{x.page}
+	}
 	if x.anew {
 		row.View = x.view
 		return

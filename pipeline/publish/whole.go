@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/view"
 )
@@ -133,7 +134,14 @@ func (w *whole) take(content Content) error {
 	c, d, total := w.checked, w.draft, w.directory.Total()
 	row := d.Row
 	row.Events, row.Exact, row.Keys, row.Checksum = events, exact, total.Rows(), total.String()
-	if l := d.Latest; !d.Again && l != nil && l.Checksum == row.Checksum && l.Keys == row.Keys {
+	l := d.Latest
+	same := l != nil && l.Checksum == row.Checksum && l.Keys == row.Keys
+	if same && !d.Again && w.stateful > 0 && len(l.States) > 0 && l.Events != row.Events {
+		// No value shows the events that have come, and what is merged into coarser windows holds them: the states of the
+		// latest revision are not those of the window any more.
+		same, row.Mends = false, report.PlaceStates
+	}
+	if same && !d.Again {
 		_, _ = w.writer.close()
 		discardAll(c)
 		c.amend()

@@ -275,7 +275,7 @@ func (r *run) mergeAndPublish(ctx context.Context, b *books, l *level, f *report
 		f.Keys, f.Bytes = f.Keys+answer.Row.Keys, f.Bytes+m.bytes
 	case publish.VerdictUnchanged:
 		answer, err = r.cfg.Desk.AmendLatest(ctx, p.id, base.Revision, base.Checksum, func(latest *ledger.Row) bool {
-			latest.Children, latest.ChildLate = children, row.ChildLate
+			latest.Children, latest.ChildLate, latest.Events = children, row.ChildLate, m.events
 			return true
 		})
 		if err != nil {
