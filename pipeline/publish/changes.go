@@ -138,10 +138,11 @@ func (h *Held) canDiffer(d *Draft) bool {
 	if d.Again || l == nil || !l.Exact || l.Algorithm != ledger.ChecksumAlgorithm || l.PublishedTo != d.Row.PublishedTo {
 		return false
 	}
-	if byLanes := d.Row.ByLanes(); byLanes && (!l.ByLanes() || l.View == nil) || !byLanes && h.keepsWhole() != "" {
+	byLanes, states := d.Row.ByLanes(), len(l.States) > 0
+	if byLanes && (!l.ByLanes() || l.View == nil) || (!byLanes || states) && h.keepsWhole() != "" {
 		return false
 	}
-	if len(l.States) > 0 && !canLink(l.States, d.Topics.States) {
+	if states && !canLink(l.States, d.Topics.States) {
 		return false
 	}
 	if l.PublishedTo == "" {

@@ -122,7 +122,7 @@ func (p *Patch) merge(rows, changes []hashedRow, pass func(hashedRow, *oneRow) e
 	slices.SortFunc(rows, hashedRow.compare)
 	one := newOneRow(emit)
 	for len(rows) > 0 || len(changes) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(changes) == 0:
 			order = -1

@@ -37,8 +37,8 @@ type Config struct {
 	// PlainRows says that Redis holds a plain hash of the rows beside the pages of every view.
 	PlainRows bool
 
-	// KeepsWhole says why corrections and roll-ups publish all rows, "" when they may publish what they change: as long as
-	// there are closers that cannot read that. Nil: there are none.
+	// KeepsWhole says why corrections, roll-ups and windows with states publish all rows, "" when they may publish what they
+	// change: as long as there are closers that cannot read that. Nil: there are none.
 	KeepsWhole func() string
 
 	// ViewPage is the size in bytes that pages of views by hash are made for, 0 for the default of 16 KiB.

@@ -169,7 +169,7 @@ func (d *Desk) Correct(ctx context.Context, c *publish.Correction, contents Cont
 		}
 		rows, err := readBase(ctx, contents, unread.Row, c.Forgets)
 		var gone *publish.GoneError
-		if err != nil && !(c.Forgets && errors.As(err, &gone)) {
+		if err != nil && (!c.Forgets || !errors.As(err, &gone)) {
 			return publish.Corrected{}, err
 		}
 		c.Base = &publish.Base{Rows: rows}
