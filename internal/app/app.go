@@ -168,6 +168,7 @@ func (p *process) connect(ctx context.Context) (err error) {
 	p.closers = newClosers(p.cfg.Kafka, p.cluster, p.store, p.measure, out, merge.NewCache(p.cfg.MergeCache), p.cfg.Temporal.Worker,
 		p.presence.archives.requireShared, p.log)
 	p.engines.keepFields = p.keepFields()
+	p.closers.keepsWhole = p.engines.keepFields // who cannot read pages cannot read what corrections change, either
 	p.traceHotPath()
 	return nil
 }

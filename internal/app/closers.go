@@ -40,6 +40,8 @@ type closers struct {
 	create  func(*spec.Spec) (*closer, error)
 	tracing *result.Tracing // nil: no record's trace is continued
 
+	keepsWhole func() string // why corrections and roll-ups publish all rows, see result.Config
+
 	mu       sync.Mutex
 	made     map[closerKey]*closer
 	upToDate map[string]time.Time // by pipeline, when a round last left nothing due
@@ -93,7 +95,7 @@ func (c *closers) newCloser(s *spec.Spec) (*closer, error) {
 	inner, err := result.NewCloser(result.Config{
 		Spec: s, State: newCloserStore(c.store), Kafka: publish.NewClient(c.kafka, c.cluster, s.Name),
 		By: c.by, Build: build.Version(), Log: log, Jobs: c.jobs(s), Measure: c.measure.Pipeline(s.Name), Tracing: c.tracing,
-		Cache: c.merged,
+		Cache: c.merged, KeepsWhole: c.keepsWhole,
 	})
 	if err != nil {
 		return nil, permanent(err)

@@ -323,7 +323,7 @@ func readLedger(ctx context.Context, cluster *source.Cluster, pipeline string) (
 		case rec.Row != nil:
 			edition := max(rec.Row.Edition, ledger.Edition)
 			slot.edition = max(slot.edition, edition)
-			slot.states = slot.states || rec.Row.States != nil
+			slot.states = slot.states || len(rec.Row.States) > 0
 			if topic := rec.Row.PublishedTo; topic != "" {
 				slot.published[topic] = max(slot.published[topic], edition)
 			}

@@ -20,7 +20,7 @@ const (
 
 // checkResultTopic refuses a result topic that loses rows which readers still need: one that is compacted keeps one
 // window for each key, and one whose retention is short loses the first revision of a window before the last is expired.
-// A topic that was made just now gets the retention it needs.
+// A topic that was made just now gets what corrections that publish only what they change need, too.
 func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, made bool) error {
 	need := s.KeepResults()
 	why := fmt.Sprintf("allowed_lateness %s plus retention.results %s is %s", s.AllowedLateness, s.Retention.Results, need)
@@ -28,7 +28,7 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 		why = fmt.Sprintf("allowed_lateness %s plus the longest retention of a roll-up, %s, is %s", s.AllowedLateness, longest, need)
 	}
 	return checkKeptTopic(ctx, cluster, keptTopic{
-		name: s.Results.Kafka.Topic, what: "result topic", need: need, why: why,
+		name: s.Results.Kafka.Topic, what: "result topic", need: need, ample: s.KeepCorrected(), why: why,
 		another: "name another topic in results.kafka.topic", shorter: "give a shorter retention.results",
 	}, made)
 }
@@ -37,7 +37,7 @@ func checkResultTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 func checkStatesTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec, made bool) error {
 	need := s.KeepStates()
 	return checkKeptTopic(ctx, cluster, keptTopic{
-		name: ledger.StatesTopic(s.Name), what: "states topic", need: need,
+		name: ledger.StatesTopic(s.Name), what: "states topic", need: need, ample: need,
 		why: fmt.Sprintf("a roll-up may be made from the states of its windows for %s: its longest period, allowed_lateness, "+
 			"and as long as the ledger keeps their rows", need),
 		another: "delete the empty topic and let the start create it", shorter: "give a shorter retention.ledger",
@@ -48,12 +48,12 @@ func checkStatesTopic(ctx context.Context, cluster *source.Cluster, s *spec.Spec
 type keptTopic struct {
 	name, what       string
 	need             spec.Duration
-	why              string // it needs that long
-	another, shorter string // what else helps
+	ample            spec.Duration // what one gets that was made just now
+	why              string        // it needs that long
+	another, shorter string        // what else helps
 }
 
-// checkKeptTopic refuses a topic that is compacted or keeps too little. One that was made just now gets the retention that it
-// needs.
+// checkKeptTopic refuses a topic that is compacted or keeps too little. One that was made just now gets ample retention.
 func checkKeptTopic(ctx context.Context, cluster *source.Cluster, t keptTopic, made bool) error {
 	topic, need := t.name, t.need
 	settings, err := cluster.TopicSettings(ctx, topic, cleanupPolicy, retentionMS)
@@ -74,7 +74,7 @@ func checkKeptTopic(ctx context.Context, cluster *source.Cluster, t keptTopic, m
 		return nil // the broker does not say, or it is for ever
 	case err != nil:
 		return fmt.Errorf("%s %s: %s is %q, which is no number", t.what, topic, retentionMS, text)
-	case keeps >= need.Millis():
+	case keeps >= need.Millis() && (!made || keeps >= t.ample.Millis()):
 		return nil
 	}
 	if !made {
@@ -83,14 +83,22 @@ func checkKeptTopic(ctx context.Context, cluster *source.Cluster, t keptTopic, m
 		}
 	}
 	if made {
-		err := cluster.SetTopic(ctx, topic, retentionMS, strconv.FormatInt(need.Millis(), 10))
-		if !source.Denied(err) {
-			return err
+		err := cluster.SetTopic(ctx, topic, retentionMS, strconv.FormatInt(t.ample.Millis(), 10))
+		if !source.Denied(err) || keeps >= need.Millis() {
+			return ignoreDenied(err)
 		}
 	}
 	kept := spec.Duration(time.Duration(keeps) * time.Millisecond)
 	return refusedTopic(topic, retentionMS, text, atLeast(need.Millis()),
 		fmt.Sprintf("it keeps %s, %s", kept, t.why), t.shorter)
+}
+
+// ignoreDenied leaves out that something may not be set: what there is does.
+func ignoreDenied(err error) error {
+	if source.Denied(err) {
+		return nil
+	}
+	return err
 }
 
 // untouched reports whether nothing was ever written to a topic and it has the broker's default for a setting: a start that was cut

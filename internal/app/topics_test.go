@@ -130,7 +130,7 @@ func TestTopicsOfAStartThatWasCutOff(t *testing.T) {
 	settings, err := cluster.TopicSettings(t.Context(), "out", retentionMS, source.SettingMaxMessageBytes)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{
-		retentionMS: fmt.Sprint(out.KeepResults().Millis()), source.SettingMaxMessageBytes: fmt.Sprint(out.RecordBytes()),
+		retentionMS: fmt.Sprint(out.KeepCorrected().Millis()), source.SettingMaxMessageBytes: fmt.Sprint(out.RecordBytes()),
 	}, settings)
 
 	_, err = v.EnsureTopics(t.Context(), parse("set"))

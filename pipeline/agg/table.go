@@ -59,6 +59,17 @@ func (t *Table) Reserve(rows int) { t.index.reserve(rows) }
 // Hash returns the hash of a key, which decides its bucket. It is part of the stored format.
 func Hash(key []byte) uint64 { return xxhash.Sum64(key) }
 
+// HashOfJSON returns the Hash of the key that was published as text: lanes have the key in another form. A text that
+// event.KeyJSON has not made has a hash of its own.
+func HashOfJSON(text []byte) uint64 {
+	var room [64]byte
+	key, err := event.AppendKeyOf(room[:0], text)
+	if err != nil {
+		return Hash(text)
+	}
+	return Hash(key)
+}
+
 // Bucket returns the bucket, in [0, buckets), of a key's hash.
 func Bucket(hash uint64, buckets int) int { return int(hash % uint64(buckets)) }
 

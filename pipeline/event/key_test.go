@@ -54,8 +54,24 @@ func TestKeyJSON(t *testing.T) {
 			first := string(ev.Key) // the same JSON again is the same key
 			require.NoError(t, d.Decode([]byte(`{"at":0,"k":`+c.want+`}`), &ev))
 			require.Equal(t, first, string(ev.Key))
+			back, err := AppendKeyOf([]byte("-"), got)
+			require.NoError(t, err)
+			require.Equal(t, "-"+first, string(back))
 		})
 	}
+}
+
+func TestWhatIsNoRenderedKey(t *testing.T) {
+	for _, text := range []string{
+		``, `{`, `{}`, `{"k"}`, `{"k":}`, `{"k":null}`, `{"k":"a"`, `{"k":"a}`, `{"k":"a\"}`, `{"k": "a"}`, `{"k":"a",}`, `{"k":"a"}x`, `{"k":[1]}`,
+		`{"k":1`, `{k:1}`, `{"k":"a""l":1}`,
+	} {
+		_, err := AppendKeyOf(nil, []byte(text))
+		require.ErrorIs(t, err, ErrKey, text)
+	}
+	key, err := AppendKeyOf(nil, []byte(`{"a\"}":"x\"","b":true,"c":-1.5,"d":7}`))
+	require.NoError(t, err)
+	require.Equal(t, "s\x02x\"b\x04truef\x04-1.5i\x017", string(key))
 }
 
 // State that is stored holds keys in this form.

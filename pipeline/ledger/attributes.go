@@ -71,7 +71,8 @@ type attributesJSON struct {
 	Mends     string        `json:"mends,omitempty"`
 	Children  []childJSON   `json:"children,omitempty"`
 	ChildLate int64         `json:"child_late,omitempty"`
-	States    *Link         `json:"states,omitempty"`
+	States    *Link         `json:"states,omitempty"`       // of a revision that published all of them
+	Linked    []Link        `json:"states_links,omitempty"` // of one that published what it changed, which earlier releases cannot read
 	Archive   *archiveJSON  `json:"archive,omitempty"`
 	Changed   int64         `json:"changed,omitempty"`
 	View      *View         `json:"view,omitempty"`
@@ -79,7 +80,12 @@ type attributesJSON struct {
 
 func (r *Row) encodeAttributes() attributesJSON {
 	out := attributesJSON{
-		Replay: r.Replay, Mends: r.Mends, ChildLate: r.ChildLate, States: r.States, Changed: r.Changed, View: r.View,
+		Replay: r.Replay, Mends: r.Mends, ChildLate: r.ChildLate, Changed: r.Changed, View: r.View,
+	}
+	if len(r.States) == 1 && r.States[0].Whole {
+		out.States = &r.States[0]
+	} else {
+		out.Linked = r.States
 	}
 	for _, c := range r.Children {
 		out.Children = append(out.Children, childJSON{c.Window, window.FormatTime(c.Start), c.Revision, c.Checksum})
@@ -91,7 +97,10 @@ func (r *Row) encodeAttributes() attributesJSON {
 }
 
 func (r *Row) decodeAttributes(in *attributesJSON) error {
-	r.Replay, r.Mends, r.ChildLate, r.States = in.Replay, in.Mends, in.ChildLate, in.States
+	r.Replay, r.Mends, r.ChildLate = in.Replay, in.Mends, in.ChildLate
+	if r.States = in.Linked; in.States != nil {
+		r.States = []Link{*in.States}
+	}
 	r.Changed, r.View = in.Changed, in.View
 	for _, c := range in.Children {
 		start, err := window.ParseTime(c.Start)

@@ -18,7 +18,7 @@ func TestRowAttributesFormat(t *testing.T) {
 	row.Replay = &ReplayOrigin{ID: "x", BaseRevision: 3, BaseChecksum: "ab", Lateness: LatenessFromLate, Diff: "cd"}
 	row.Children = []Child{{Window: "hourly", Start: 978307200000, Revision: 2, Checksum: "ef"}}
 	row.ChildLate = 4
-	row.States = &Link{Revision: 1, TopicID: "s", Whole: true, Partitions: []Span{{Partition: 1, First: 5, Last: 6}}}
+	row.States = []Link{{Revision: 1, TopicID: "s", Whole: true, Partitions: []Span{{Partition: 1, First: 5, Last: 6}}}}
 	row.Archive = &Archive{File: "hourly/2001.parquet", SHA256: "aa", Bytes: 7, At: 978310860123}
 	text, err := json.Marshal(row)
 	require.NoError(t, err)
@@ -31,6 +31,15 @@ func TestRowAttributesFormat(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, &back))
 	require.Equal(t, row, back)
 
+	row.States = append(row.States, Link{Revision: 2, TopicID: "s"})
+	text, err = json.Marshal(row)
+	require.NoError(t, err)
+	require.NotContains(t, string(text), `"states":`, "earlier releases would take it for all states")
+	require.Contains(t, string(text), `"states_links":[{"revision":1,"topic_id":"s","whole":true,`+
+		`"partitions":[{"partition":1,"first":5,"last":6}]},{"revision":2,"topic_id":"s"}]`)
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Equal(t, row, back)
+
 	for name, broken := range map[string]string{
 		"children": `"children":[{"start":"yesterday"}]`, "archive": `"archive":{"at":"yesterday"}`,
 	} {
@@ -40,7 +49,7 @@ func TestRowAttributesFormat(t *testing.T) {
 
 func TestARowWrittenAgainKeepsItsAttributes(t *testing.T) {
 	earlier := Row{
-		Replay: &ReplayOrigin{ID: "x"}, Mends: "view", Children: []Child{{Window: "w"}}, ChildLate: 4, States: &Link{Revision: 1},
+		Replay: &ReplayOrigin{ID: "x"}, Mends: "view", Children: []Child{{Window: "w"}}, ChildLate: 4, States: []Link{{Revision: 1}},
 		Archive: &Archive{File: "f"},
 	}
 	kept := Row{}
@@ -94,6 +103,13 @@ func TestStateRowFormat(t *testing.T) {
 		Pipeline: "flights", Window: "hourly", Start: 978307200000, Edition: 2, Key: []byte(`{"origin":"ATL"}`), Revision: 3, State: []byte{2, 0, 255},
 	}, row)
 	require.Error(t, json.Unmarshal([]byte(`{"start":"x"}`), &row))
+
+	text = prefix.AppendState(nil, 4, Content{Key: []byte(`{"origin":"ATL"}`), Deleted: true})
+	require.Equal(t, `{"pipeline":"flights","window":"hourly","start":"2001-01-01T00:00:00Z","end":"2001-01-01T01:00:00Z","edition":2,`+
+		`"key":{"origin":"ATL"},"revision":4,"deleted":true}`, string(text))
+	require.NoError(t, json.Unmarshal(text, &row))
+	require.True(t, row.Deleted)
+	require.Empty(t, row.State)
 }
 
 // A row of a key that has left says so, and is no part of the content.

@@ -30,7 +30,7 @@ type Rows struct {
 }
 
 // StateRow is one line of the states topic: the mergeable state of one key in one revision of a window. Its key in the topic
-// is that of the result row.
+// is that of the result row. A revision that publishes what it changed says of keys that have left that they are deleted.
 type StateRow struct {
 	Pipeline string
 	Window   string
@@ -39,6 +39,7 @@ type StateRow struct {
 	Key      json.RawMessage
 	Revision int
 	State    []byte
+	Deleted  bool // the key has left the window, and has no state
 }
 
 type stateRowJSON struct {
@@ -49,12 +50,16 @@ type stateRowJSON struct {
 	Key      json.RawMessage `json:"key"`
 	Revision int             `json:"revision"`
 	State    []byte          `json:"state"`
+	Deleted  bool            `json:"deleted"`
 }
 
 // AppendState appends one row of the states topic as JSON.
 func (p ResultPrefix) AppendState(dst []byte, revision int, c Content) []byte {
 	dst = append(append(dst, p...), c.Key...)
 	dst = strconv.AppendInt(append(dst, `,"revision":`...), int64(revision), 10)
+	if c.Deleted {
+		return append(dst, `,"deleted":true}`...)
+	}
 	dst = base64.StdEncoding.AppendEncode(append(dst, `,"state":"`...), c.State)
 	return append(dst, `"}`...)
 }
@@ -71,6 +76,7 @@ func (r *StateRow) UnmarshalJSON(data []byte) error {
 	}
 	*r = StateRow{
 		Pipeline: in.Pipeline, Window: in.Window, Start: start, Edition: in.Edition, Key: in.Key, Revision: in.Revision, State: in.State,
+		Deleted: in.Deleted,
 	}
 	return nil
 }

@@ -137,15 +137,15 @@ func decodeTime(ms *int64) int64 {
 	return *ms
 }
 
-// Link says where rows of a content stand in the result topic. A whole revision is its own only link.
+// Link says where rows or states of a content stand in their topic. A whole revision is its own only link.
 type Link struct {
 	Revision   int    `json:"revision"`
-	TopicID    string `json:"topic_id,omitempty"` // of the result topic; "" when it is not known
+	TopicID    string `json:"topic_id,omitempty"` // of the topic; "" when it is not known
 	Whole      bool   `json:"whole,omitempty"`    // the revision has all rows, not only those that changed
 	Partitions []Span `json:"partitions,omitempty"`
 }
 
-// Span is a range of offsets, both included, in one partition of the result topic. Records of other revisions may lie
+// Span is a range of offsets, both included, in one partition of the topic. Records of other revisions may lie
 // in between.
 type Span struct {
 	Partition int32 `json:"partition"`

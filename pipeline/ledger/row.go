@@ -74,7 +74,7 @@ type Row struct {
 	Mends     string
 	Children  []Child  // what a rolled-up window was merged from, by start
 	ChildLate int64    // events that were late for the children, and so are in neither
-	States    *Link    // where the states of the content stand in the states topic; nil when none were published
+	States    []Link   // where the states of the content stand in the states topic, oldest first; empty when none were published
 	Archive   *Archive // nil unless the content was archived
 }
 

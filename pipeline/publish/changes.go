@@ -3,7 +3,6 @@ package publish
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -31,17 +30,24 @@ const (
 )
 
 // changes are the rows in which a content differs from the latest revision, found by comparing the
-// pages that hold keys of which the lanes have read more.
+// pages that hold keys which may have changed.
 type changes struct {
 	page      []byte // the rows that differ, those of keys that have left as deleted
 	rows      int64
+	states    []byte // rows of which nothing but the state differs
+	unseen    int64  // these rows
 	directory *view.Directory
 	written   []store.ViewField // pages
 	bytes     int               // of them
 	gone      []string          // fields that nobody reads once the revision is shown
 	events    int64
 	recounted bool // the directory of the latest revision knows of fewer or more
+
+	anew bool // Redis was told all pages anew, for it does not have those of the base
 }
+
+// any reports whether anything differs.
+func (c *changes) any() bool { return c.rows > 0 || c.unseen > 0 }
 
 // fields are what Redis is told when the revision is shown.
 func (c *changes) fields(rev int) []store.ViewField {
@@ -55,18 +61,21 @@ var errManyChanges = errors.New("too much has changed")
 // merging all of it finds what is missing, and says where.
 var errMissing = errors.New("the pages do not add up to the events")
 
-// errStates says that rows have states, of which the latest revision published none: all of them
-// are to be published.
-var errStates = errors.New("rows have states by now")
+// errStates says that rows have states of which the latest revision published none, or have none
+// any more: all of them are to be published.
+var errStates = errors.New("the states are not those of the latest revision")
 
 // findChanges returns nil when the revision has to be whole: when nothing proves what the latest
 // one is, or when too much has changed since.
 func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 	ctx, d := c.ctx, c.draft
-	if !canDiffer(d) || !content.ByHash() {
+	if !h.canDiffer(d) || !content.ByHash() {
 		return nil, nil
 	}
-	base, shown, err := h.readBase(ctx, d.Latest)
+	if outlives, err := h.outlives(ctx, d); err != nil || !outlives {
+		return nil, err
+	}
+	base, err := h.findBase(ctx, d)
 	if base == nil || err != nil {
 		return nil, err
 	}
@@ -75,24 +84,26 @@ func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 	if err != nil {
 		return nil, err
 	}
+	events, counted := content.Events()
 	s := &search{
-		h: h, id: h.storeID(d.Row.ID()), rev: d.Row.Revision, view: shown, base: base, content: content, limit: limit,
-		changes: &changes{directory: base.Clone(), events: content.Events()},
+		h: h, id: h.storeID(d.Row.ID()), rev: d.Row.Revision, base: base, content: content, limit: limit, counted: counted,
+		states: len(d.Latest.States) > 0, compared: make(map[int]bool), changes: &changes{directory: base.directory.Clone(), events: events, anew: base.pages != nil},
 	}
-	err = s.compare(ctx, pagesOf(base, hashes, all))
-	if err == nil && s.changes.directory.Events() != s.changes.events {
+	err = s.compare(ctx, pagesOf(base.directory, hashes, all))
+	total := s.changes.directory.Total()
+	switch {
+	case err != nil:
+	case counted && s.changes.directory.Events() != events:
 		err = errMissing
+	default:
+		err = d.checkSum(&total)
 	}
 	if err == nil {
-		s.changes.recounted = base.Events() != s.changes.events
+		s.changes.recounted = counted && base.directory.Events() != events
 		s.changes.gone, err = s.findGone(ctx, d.Latest.Revision-1)
 	}
-	if err == nil && s.changes.rows > 0 && d.Row.PublishedTo == "" {
-		// Nothing but Redis has the content: whoever shows the revision must find it there if this
-		// closer does not live to.
-		c.drafted = h.newDraftWriter(ctx, d.Row)
-		c.drafted.write(s.changes.fields(s.rev))
-		err = c.drafted.err
+	if err == nil && s.changes.any() {
+		err = s.tellAhead(c)
 	}
 	switch {
 	case errors.Is(err, errManyChanges), errors.Is(err, errMissing), errors.Is(err, errStates), errors.Is(err, store.ErrNoRevision),
@@ -104,41 +115,48 @@ func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 	return s.changes, nil
 }
 
-// canDiffer reports whether a draft may be published as what it changes.
-func canDiffer(d *Draft) bool {
+// tellAhead tells Redis before the revision is published what it has to have then. That is all of
+// the content when it does not have the base. And it is what has changed when whoever shows the
+// revision must find it there if this closer does not live to: because nothing but Redis has the
+// content, or because a correction need not be followed by a revision that shows all of it again.
+func (s *search) tellAhead(c *Checked) error {
+	switch {
+	case s.changes.anew:
+		return s.showAnew(c)
+	case c.draft.Row.PublishedTo == "", !c.draft.Row.ByLanes():
+		c.drafted = s.h.newDraftWriter(c.ctx, c.draft.Row)
+		c.drafted.fields = slices.Clip(s.changes.written)
+		c.drafted.addDirectory(s.changes.directory)
+		return c.drafted.err
+	}
+	return nil
+}
+
+// canDiffer reports whether a draft may be published as what it changes. A correction may build on
+// any revision, lanes only on what lanes have counted. What mends a content that was found wrong is
+// whole: its base is not to be relied on, whatever it adds up to.
+func (h *Held) canDiffer(d *Draft) bool {
 	l := d.Latest
-	if d.Again || l == nil || !l.Exact || l.View == nil || l.States != nil || !l.ByLanes() || !d.Row.ByLanes() ||
-		l.Algorithm != ledger.ChecksumAlgorithm || d.Row.Revision-l.View.Whole >= maxLinks || l.PublishedTo != d.Row.PublishedTo {
+	if d.Again || l == nil || !l.Exact || l.Algorithm != ledger.ChecksumAlgorithm || l.PublishedTo != d.Row.PublishedTo {
+		return false
+	}
+	byLanes, states := d.Row.ByLanes(), len(l.States) > 0
+	if byLanes && (!l.ByLanes() || l.View == nil) || (!byLanes || states) && h.keepsWhole() != "" {
+		return false
+	}
+	if states && !canLink(l.States, d.Topics.States) {
 		return false
 	}
 	if l.PublishedTo == "" {
-		return true
+		return l.View != nil && d.Row.Revision-l.View.Whole < maxLinks
 	}
-	// Without its id a topic that was made again cannot be told from the one that the links lead
-	// to.
-	return len(l.Links) > 0 && l.Links[0].Whole && d.Topics.Results != "" && l.Links[0].TopicID == d.Topics.Results
+	return canLink(l.Links, d.Topics.Results)
 }
 
-// readBase returns the directory of the latest revision, if Redis shows that revision and its pages
-// add up to what the ledger says; nil otherwise.
-func (h *Held) readBase(ctx context.Context, latest *ledger.Row) (*view.Directory, store.View, error) {
-	shown, text, err := h.state.ReadDirectory(ctx, h.storeID(latest.ID()), latest.Revision)
-	switch {
-	case errors.Is(err, store.ErrNoRevision):
-		return nil, store.View{}, nil
-	case err != nil:
-		return nil, store.View{}, err
-	case !shown.Same(viewOf(latest)):
-		return nil, store.View{}, nil
-	}
-	base, err := view.ParseDirectory(text)
-	if err != nil || !base.ByHash {
-		return nil, store.View{}, nil
-	}
-	if total := base.Total(); total.Rows() != latest.Keys || total.String() != latest.Checksum {
-		return nil, store.View{}, nil
-	}
-	return base, shown, nil
+// canLink reports whether one more link may follow. Without its id a topic that was made again
+// cannot be told from the one that the links lead to.
+func canLink(links []ledger.Link, topicID string) bool {
+	return len(links) > 0 && len(links) < maxLinks && links[0].Whole && topicID != "" && links[0].TopicID == topicID
 }
 
 // viewOf is the content in Redis that a row belongs to.
@@ -170,11 +188,14 @@ type search struct {
 	h       *Held
 	id      store.WindowID
 	rev     int // of the new revision
-	view    store.View
-	base    *view.Directory // of the latest revision
+	base    *base
 	content Content
+	counted bool // rows say how many events they hold
+	states  bool // the latest revision has published states
 	limit   int64
 	changes *changes
+
+	compared map[int]bool // pages, of a base that Redis does not have
 }
 
 // compare compares pages, some at a time.
@@ -186,7 +207,7 @@ func (s *search) compare(ctx context.Context, pages []int) error {
 		}
 		var ranges []page.HashRange
 		for _, n := range some {
-			first, last := s.base.Range(n)
+			first, last := s.base.directory.Range(n)
 			if k := len(ranges) - 1; k >= 0 && ranges[k].Last+1 == first {
 				ranges[k].Last = last
 				continue
@@ -206,23 +227,26 @@ func (s *search) compare(ctx context.Context, pages []int) error {
 			}
 			return nil
 		}
-		err = s.content.Ranges(ctx, ranges, func(rows *ledger.Rows) error {
+		err = s.content.Ranges(ctx, ranges, before, func(rows *ledger.Rows) error {
 			for i, c := range rows.Content {
-				if err := closeUpTo(s.base.PageOf(rows.Hashes[i])); err != nil {
+				if err := closeUpTo(s.base.directory.PageOf(rows.Hashes[i])); err != nil {
 					return err
 				}
-				if len(c.State) > 0 {
+				if (len(c.State) > 0) != s.states {
 					return errStates
 				}
-				page.events += rows.Events[i]
-				if s.addRow(page, c, rows.Digests[i]); s.changes.rows > s.limit {
+				if s.counted {
+					page.events += rows.Events[i]
+				}
+				s.addRow(page, c, rows.Digests[i])
+				if s.changes.rows+s.changes.unseen > s.limit {
 					return errManyChanges
 				}
 			}
 			return nil
 		})
 		if err == nil {
-			err = closeUpTo(len(s.base.Pages))
+			err = closeUpTo(len(s.base.directory.Pages))
 		}
 		if err != nil {
 			return err
@@ -233,17 +257,11 @@ func (s *search) compare(ctx context.Context, pages []int) error {
 
 // newPage is a page of the new revision, and the rows that the latest one has in its range, by key.
 type newPage struct {
-	base   map[string]baseRow
+	base   BasePage
 	bytes  []byte
 	sum    ledger.Checksum
 	events int64
 	moved  bool // it differs
-}
-
-// baseRow is a row of the latest revision.
-type baseRow struct {
-	values   string
-	overflow bool
 }
 
 func (s *search) addRow(p *newPage, c ledger.Content, digest ledger.Digest) {
@@ -253,8 +271,13 @@ func (s *search) addRow(p *newPage, c ledger.Content, digest ledger.Digest) {
 	if ok {
 		delete(p.base, string(c.Key))
 	}
-	if !ok || old.overflow != c.Overflow || old.values != string(c.Values) {
+	switch {
+	case !ok, old.Overflow != c.Overflow, old.Values != string(c.Values):
 		s.change(p, c)
+	case old.State != string(c.State):
+		p.moved = true
+		s.changes.unseen++
+		s.changes.states = view.AppendRow(s.changes.states, c)
 	}
 }
 
@@ -264,14 +287,17 @@ func (s *search) change(p *newPage, c ledger.Content) {
 	s.changes.page = view.AppendRow(s.changes.page, c)
 }
 
-// closePage notes the keys that have left, and the page if it differs.
+// closePage notes the keys that have left, and the page if it differs or Redis lacks it.
 func (s *search) closePage(n int, p *newPage) error {
 	for _, key := range slices.Sorted(maps.Keys(p.base)) {
 		s.change(p, ledger.Content{Key: []byte(key), Values: []byte("{}"), Deleted: true})
 	}
 	head := &s.changes.directory.Pages[n]
-	if head.Events = p.events; !p.moved {
+	if head.Events = p.events; !p.moved && !s.changes.anew {
 		return nil
+	}
+	if s.changes.anew {
+		s.compared[n] = true
 	}
 	if *head = (view.Head{}); p.sum.Rows() > 0 {
 		*head = view.Head{Revision: s.rev, Events: p.events, Sum: p.sum}
@@ -281,57 +307,4 @@ func (s *search) closePage(n int, p *newPage) error {
 		return errManyChanges
 	}
 	return nil
-}
-
-// readPages returns the rows of pages of the latest revision, each checked against the directory.
-func (s *search) readPages(ctx context.Context, pages []int) ([]map[string]baseRow, error) {
-	all := make([]map[string]baseRow, len(pages))
-	var fields []string
-	var at []int
-	for i, n := range pages {
-		if all[i] = make(map[string]baseRow); s.base.Pages[n].Revision > 0 {
-			fields, at = append(fields, s.base.Field(n)), append(at, i)
-		}
-	}
-	if len(fields) == 0 {
-		return all, nil
-	}
-	err := s.h.state.ReadViewFields(ctx, s.id, s.view.Whole, fields, func(i int, page []byte) error {
-		var sum ledger.Checksum
-		rows := all[at[i]]
-		err := view.EachRow(page, func(c ledger.Content) error {
-			sum.AddContent(c)
-			rows[string(c.Key)] = baseRow{string(c.Values), c.Overflow}
-			return nil
-		})
-		want := &s.base.Pages[pages[at[i]]].Sum
-		if err != nil || sum.Rows() != want.Rows() || sum.String() != want.String() {
-			return fmt.Errorf("page %s: %w", fields[i], store.ErrNoRevision) // what stands there is not the latest revision
-		}
-		return nil
-	})
-	return all, err
-}
-
-// findGone lists what only the revision before the latest one refers to: nobody reads it once the
-// new one is shown.
-func (s *search) findGone(ctx context.Context, rev int) ([]string, error) {
-	shown, text, err := s.h.state.ReadDirectory(ctx, s.id, rev)
-	switch {
-	case errors.Is(err, store.ErrNoRevision), err == nil && !shown.Same(s.view):
-		return nil, nil
-	case err != nil:
-		return nil, err
-	}
-	before, err := view.ParseDirectory(text)
-	if err != nil || len(before.Pages) != len(s.base.Pages) {
-		return nil, nil
-	}
-	gone := []string{store.DirectoryField(rev)}
-	for i := range before.Pages {
-		if was := before.Pages[i].Revision; was > 0 && was != s.base.Pages[i].Revision {
-			gone = append(gone, before.Field(i))
-		}
-	}
-	return gone, nil
 }

@@ -6,6 +6,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/traces"
 	"millrace/pipeline/view"
 )
@@ -21,6 +22,7 @@ type Checked struct {
 
 	pages   [][]byte         // rows to be sent
 	left    []ledger.Content // and keys that have left
+	states  []byte           // and rows of which only the state is to be sent
 	sending *sending         // nil before something is sent, and of a row without content
 	differs bool             // the rows are what differs from the latest revision
 
@@ -79,10 +81,12 @@ func (h *Held) check(c *Checked, content Content) error {
 	switch {
 	case err != nil:
 		return err
+	case changes == nil && d.lacksBase():
+		return &BaseUnreadError{d.Latest}
 	case changes == nil:
 		discardAll(c)
 		return h.checkWhole(c, content)
-	case changes.rows == 0:
+	case !changes.any():
 		d.Row.Events, d.Row.Exact, d.Row.Keys, d.Row.Checksum = changes.events, true, d.Latest.Keys, d.Latest.Checksum
 		if c.amend(); !c.done && changes.recounted {
 			c.untold.fields = changes.fields(d.Row.Revision)
@@ -97,12 +101,22 @@ func (h *Held) check(c *Checked, content Content) error {
 func (c *Checked) takeChanges(x *changes) {
 	row, total := c.draft.Row, x.directory.Total()
 	row.Events, row.Exact, row.Keys, row.Checksum = x.events, true, total.Rows(), total.String()
-	row.Changed, row.View = x.rows, &ledger.View{Whole: c.draft.Latest.View.Whole, Attempt: c.draft.Latest.View.Attempt}
+	row.Changed = x.rows
+	if x.rows == 0 { // no value shows the events that have come
+		row.Mends = report.PlaceStates
+	}
+	c.made.rows, c.made.bytes = x.rows, int64(len(x.page)+len(x.states))
+	c.states, c.differs = x.states, true
+	if x.rows > 0 {
+		c.pages = [][]byte{x.page}
+	}
+	if x.anew {
+		return
+	}
+	row.View = &ledger.View{Whole: c.draft.Latest.View.Whole, Attempt: c.draft.Latest.View.Attempt}
 	if c.drafted != nil {
 		row.View.Change = c.drafted.attempt
 	}
-	c.made.rows, c.made.bytes = x.rows, int64(len(x.page))
-	c.pages, c.differs = [][]byte{x.page}, true
 	c.untold = difference{fields: x.fields(row.Revision), gone: x.gone, page: x.page}
 }
 
@@ -128,6 +142,7 @@ func (c *Checked) Bytes() (n int) {
 	for _, row := range c.left {
 		n += len(row.Key) + len(row.Values)
 	}
+	n += len(c.states)
 	for _, f := range c.untold.fields {
 		n += len(f.Name) + len(f.Value)
 	}
@@ -148,7 +163,7 @@ func (c *Checked) Revision() (*Revision, error) {
 // finish lets go of what the revision holds, but for what Redis was told of it.
 func (c *Checked) finish(err error) {
 	c.done, c.err = true, err
-	c.pages, c.left, c.untold, c.sending = nil, nil, difference{}, nil
+	c.pages, c.left, c.states, c.untold, c.sending = nil, nil, nil, difference{}, nil
 	if c.drafted != nil {
 		_, _ = c.drafted.close()
 	}
@@ -159,8 +174,7 @@ func (c *Checked) finish(err error) {
 }
 
 // discardAll lets Redis forget what it was told of revisions that are not published, in the time that
-// one of them may take. It keeps that of one that is published or may be: it expires if
-// it is not.
+// one of them may take. It keeps that of one that is published or may be: it expires if it is not.
 func discardAll(all ...*Checked) {
 	if len(all) == 0 {
 		return
@@ -181,8 +195,7 @@ func (c *Checked) send(ctx context.Context, p Producer) error {
 	if c.made.Amends {
 		return nil
 	}
-	c.sending = newSending(c.draft.Row, c.draft.Topics, traceHeaders(c.ctx))
-	c.sending.results.Whole = !c.differs
+	c.sending = newSending(c.draft, traceHeaders(c.ctx), !c.differs)
 	for _, page := range c.pages {
 		err := view.EachRow(page, func(row ledger.Content) error { return c.sending.addRow(ctx, p, row) })
 		if err != nil {
@@ -194,7 +207,10 @@ func (c *Checked) send(ctx context.Context, p Producer) error {
 			return err
 		}
 	}
-	return nil
+	if len(c.states) == 0 {
+		return nil
+	}
+	return view.EachRow(c.states, func(row ledger.Content) error { return c.sending.addState(ctx, p, row) })
 }
 
 // place lets the row say where its content stands.
@@ -205,10 +221,6 @@ func (c *Checked) place(stand standing) error {
 	if err := c.sending.place(stand); err != nil {
 		return err
 	}
-	var earlier []ledger.Link
-	if c.differs {
-		earlier = c.draft.Latest.Links
-	}
-	c.draft.Row.Links, c.draft.Row.States = c.sending.links(earlier), c.sending.statesLink()
+	c.draft.Row.Links, c.draft.Row.States = c.sending.links()
 	return nil
 }

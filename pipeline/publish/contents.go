@@ -188,7 +188,7 @@ func (r *Contents) readResults(ctx context.Context, row *ledger.Row) (rows []led
 
 // readStates reads the states topic and renders the values.
 func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledger.Content, looked bool, gone loss, err error) {
-	if row.States == nil || r.Render == nil {
+	if len(row.States) == 0 || r.Render == nil {
 		return nil, false, loss{}, nil
 	}
 	err = r.eachRendered(ctx, row, func(found ledger.Content) error {
@@ -199,7 +199,7 @@ func (r *Contents) readStates(ctx context.Context, row *ledger.Row) (rows []ledg
 		return nil, true, loss{}, err
 	}
 	if found, ok := isContentOf(rows, row); !ok {
-		gone, err = r.explainLoss(ctx, row, ledger.StatesTopic(row.Pipeline), []ledger.Link{*row.States}, found)
+		gone, err = r.explainLoss(ctx, row, ledger.StatesTopic(row.Pipeline), row.States, found)
 	}
 	return rows, true, gone, err
 }

@@ -14,11 +14,9 @@ import (
 	"millrace/pipeline/store"
 )
 
-// withStates makes a correction publish the states of its rows.
+// withStates makes a correction publish all rows with their states.
 func withStates(c *publish.Correction, content rows) *publish.Correction {
-	c.Content = func(_ context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
-		return 9, content.emit(true, emit)
-	}
+	c.Content = content.inOrder(true)
 	return c
 }
 
@@ -27,9 +25,10 @@ func TestStatesGoWithTheirRevision(t *testing.T) {
 	s := d.slot()
 	d.correct(s, withStates(d.correction(d.publish(s, 1, true, before), "x", after), after))
 	row := d.latest(1)
-	require.Equal(t, "states", row.States.TopicID)
-	require.Equal(t, 2, row.States.Revision)
-	require.True(t, row.States.Whole)
+	require.Len(t, row.States, 1)
+	require.Equal(t, "states", row.States[0].TopicID)
+	require.Equal(t, 2, row.States[0].Revision)
+	require.True(t, row.States[0].Whole)
 	content, err := d.contents().ReadStates(t.Context(), row)
 	require.NoError(t, err)
 	require.Equal(t, after.without(), asRows(content))
@@ -55,14 +54,14 @@ func TestStatesOfSomeKeysAreNotPublished(t *testing.T) {
 	d := newDesk(t)
 	s := d.slot()
 	c := d.correction(d.publish(s, 1, true, before), "x", after)
-	c.Content = func(_ context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
+	c.Content = publish.InOrder{Rows: func(_ context.Context, emit func(ledger.Content) error) (int64, error) {
 		return 9, after.emit(false, func(c ledger.Content) error {
 			if string(c.Key) == `{"k":"d"}` {
 				c.State = []byte("s")
 			}
 			return emit(c)
 		})
-	}
+	}}
 	_, err := d.tryCorrect(s, c)
 	require.ErrorIs(t, err, store.ErrCorrupt)
 	require.ErrorContains(t, err, "states of 1 of them")

@@ -2,12 +2,8 @@ package publish
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"slices"
 
 	"millrace/pipeline/ledger"
-	"millrace/pipeline/page"
 	"millrace/pipeline/traces"
 )
 
@@ -33,10 +29,13 @@ type Correction struct {
 	Checksum string
 	Keys     int64
 
-	// Content passes the rows of the new revision to emit, in the order of their keys: all of its keys, and those of the base
-	// that are gone as deleted rows. It returns how many events they hold. base is nil without one. It runs while the slot is
-	// locked, and may be called again.
-	Content func(ctx context.Context, base *ledger.Row, emit func(ledger.Content) error) (events int64, err error)
+	// Content is what the window is to hold. It is asked while the slot is locked, and may be asked again. Of a content by hash,
+	// as a Patch is, only what it changes is published where the base is proved.
+	Content Content
+	// Forgets says that keys of the base may have left the window without Content naming them.
+	Forgets bool
+	// Base is what the base holds, once a *BaseUnreadError has asked for it.
+	Base *Base
 
 	Topics TopicIDs
 }
@@ -60,7 +59,8 @@ type Corrected struct {
 
 // Correct publishes a correction as the window's next revision, also at and below floors, if the window still is what the
 // correction was made for. It takes the slot over and reads the ledger on first, so the answer does not depend on what the
-// slot remembers, and repeating a correction whose outcome is not known is safe. The row is shown in Redis by ShowRows.
+// slot remembers, and repeating a correction whose outcome is not known is safe. The row is shown in Redis by ShowRows. A
+// *BaseUnreadError asks for what the base holds; nothing was published then.
 func (h *Held) Correct(ctx context.Context, c *Correction) (made Corrected, err error) {
 	ctx, span := traces.Start(ctx, traces.SpanCorrect, traces.Pipeline.String(h.pipeline), traces.Window.String(c.Row.ID().String()),
 		traces.Reason.String(c.Row.Reason))
@@ -82,9 +82,16 @@ func (h *Held) correct(ctx context.Context, c *Correction) (Corrected, error) {
 	row := *c.Row
 	row.Version, row.Algorithm = ledger.RowVersion, ledger.ChecksumAlgorithm
 	row.Revision, row.Final, row.Exact, row.ClosedAt = max(c.BaseRevision, c.Taken)+1, true, true, h.keep.now().UnixMilli()
-	row.Checksum, row.Keys = c.Checksum, c.Keys
-	draft := &Draft{Row: &row, Latest: latest, Topics: c.Topics, Again: c.Again, UnlessSame: true}
-	r, err := h.Publish(ctx, draft, &correctionContent{correction: c, base: latest})
+	draft := &Draft{
+		Row: &row, Latest: latest, Topics: c.Topics, Again: c.Again, UnlessSame: true, Forgets: c.Forgets, Base: c.Base,
+		Checksum: c.Checksum, Keys: c.Keys,
+	}
+	content := c.Content
+	if patch, ok := content.(*Patch); ok {
+		draft.AsksBase, content = true, patch.on(c.Base)
+	}
+	draft.AsksBase = draft.AsksBase || c.Forgets
+	r, err := h.Publish(ctx, draft, content)
 	if err != nil {
 		return Corrected{}, err
 	}
@@ -128,53 +135,6 @@ func (h *Held) judgeBase(c *Correction, latest *ledger.Row) Verdict {
 		return VerdictUnchanged
 	}
 	return ""
-}
-
-// correctionContent is the content of a correction. It comes in the order of the keys.
-type correctionContent struct {
-	correction *Correction
-	base       *ledger.Row
-}
-
-func (*correctionContent) ByHash() bool  { return false }
-func (*correctionContent) Bytes() int64  { return 0 }
-func (*correctionContent) Events() int64 { return 0 }
-
-func (*correctionContent) Changed(context.Context, int) ([]uint64, bool, error) {
-	return nil, true, nil
-}
-
-func (*correctionContent) Ranges(context.Context, []page.HashRange, func(*ledger.Rows) error) error {
-	return errors.ErrUnsupported
-}
-
-// Whole checks that the rows are sorted, without a key twice, and add up.
-func (x *correctionContent) Whole(ctx context.Context, emit func(*ledger.Rows) error) (events int64, exact bool, err error) {
-	c := x.correction
-	var sum ledger.Checksum
-	var hasher ledger.Hasher
-	var before []byte
-	rows := &ledger.Rows{Content: make([]ledger.Content, 1), Digests: make([]ledger.Digest, 1)}
-	first := true
-	events, err = c.Content(ctx, x.base, func(row ledger.Content) error {
-		if !first && slices.Compare(before, row.Key) >= 0 {
-			return fmt.Errorf("correct window %s: key %s follows %s", c.Row.ID(), row.Key, before)
-		}
-		first, before = false, append(before[:0], row.Key...)
-		if rows.Content[0] = row; !row.Deleted {
-			rows.Digests[0] = hasher.Digest(row)
-			sum.AddDigest(rows.Digests[0])
-		}
-		return emit(rows)
-	})
-	if err != nil {
-		return 0, false, err
-	}
-	if c.Checksum != "" && (sum.String() != c.Checksum || sum.Rows() != c.Keys) {
-		return 0, false, fmt.Errorf("correct window %s: %w: it has %d keys with checksum %s, want %d with %s",
-			c.Row.ID(), ErrWrongContent, sum.Rows(), &sum, c.Keys, c.Checksum)
-	}
-	return events, true, nil
 }
 
 // AmendLatest writes the latest row of a window again under the same revision, with what change says of it: where its content

@@ -62,4 +62,5 @@ type Record struct {
 type Kafka interface {
 	ContentLog
 	Producers
+	TopicSettings(ctx context.Context, topic string, names ...string) (map[string]string, error)
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -14,9 +15,9 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
+	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/page"
 	"millrace/pipeline/publish"
@@ -37,6 +38,7 @@ type desk struct {
 	now    time.Time
 	sink   string // result topic, "" for none
 	plain  bool   // Redis holds plain rows
+	whole  string // why corrections are whole, see publish.Config
 }
 
 func newDesk(t testing.TB) *desk {
@@ -44,6 +46,7 @@ func newDesk(t testing.TB) *desk {
 	d.kafka.AddTopic("out", 3)
 	d.kafka.SetTopicID("out", "first")
 	d.kafka.AddTopic(ledger.StatesTopic("p"), 2)
+	d.kafka.SetClock(func() time.Time { return d.now })
 	client := storetest.Client(t, d.redis.Addr(), false)
 	d.faults = storetest.NewFaults(storetest.Client(t, d.redis.Addr(), false))
 	client.AddHook(d.faults)
@@ -61,7 +64,7 @@ func (d *desk) pass(by time.Duration) {
 func (d *desk) slot() *publish.Slot {
 	s := publish.New(publish.Config{
 		Pipeline: "p", Families: []string{"hour"}, Spec: "v", Kafka: d.kafka, State: d.store, Keep: d.keep,
-		Now: func() time.Time { return d.now }, PlainRows: d.plain,
+		Now: func() time.Time { return d.now }, PlainRows: d.plain, KeepsWhole: func() string { return d.whole },
 	})
 	d.t.Cleanup(s.Close)
 	return s
@@ -71,12 +74,14 @@ func (d *desk) contents() *publish.Contents {
 	return &publish.Contents{Kafka: d.kafka, State: d.store, Render: renderTest, Wait: time.Second}
 }
 
-// renderTest is the values of a state in these tests: a state is its value with an s before it.
+// renderTest is the values of a state in these tests: a state is its value with an s before it, and a | with what no value
+// shows.
 func renderTest(state []byte) ([]byte, bool, error) {
 	if !bytes.HasPrefix(state, []byte("s")) {
 		return nil, false, fmt.Errorf("no state: %q", state)
 	}
-	return state[1:], false, nil
+	values, _, _ := bytes.Cut(state[1:], []byte("|"))
+	return values, false, nil
 }
 
 // rows are contents of a window by key; "-" is a key that has left.
@@ -138,37 +143,45 @@ type content struct {
 	rows    rows
 	touched []string // keys that may have changed since the latest revision; nil: all
 	asked   int      // rows that ranges were asked for
+	states  bool     // rows have states
+	unseen  rows     // and these some more in them
 }
 
-func (c *content) ByHash() bool  { return true }
-func (c *content) Bytes() int64  { return int64(len(c.rows)) * 1000 }
-func (c *content) Events() int64 { return int64(len(c.rows)) }
+func hashOf(key string) uint64 { return agg.HashOfJSON([]byte(key)) }
+
+func (c *content) ByHash() bool { return true }
+func (c *content) Bytes() int64 { return int64(len(c.rows)) * 1000 }
+
+func (c *content) Events() (n int64, counted bool) { return int64(len(c.rows)), true }
 
 func (c *content) Whole(ctx context.Context, emit func(*ledger.Rows) error) (int64, bool, error) {
-	return c.Events(), true, c.Ranges(ctx, []page.HashRange{{First: 0, Last: math.MaxUint64}}, emit)
+	return int64(len(c.rows)), true, c.Ranges(ctx, []page.HashRange{{First: 0, Last: math.MaxUint64}}, nil, emit)
 }
 
 func (c *content) Changed(_ context.Context, limit int) (hashes []uint64, all bool, err error) {
 	for _, key := range c.touched {
-		hashes = append(hashes, xxhash.Sum64String(key))
+		hashes = append(hashes, hashOf(key))
 	}
 	slices.Sort(hashes)
 	return hashes, c.touched == nil || len(hashes) > limit, nil
 }
 
-func (c *content) Ranges(_ context.Context, ranges []page.HashRange, emit func(*ledger.Rows) error) error {
+func (c *content) Ranges(_ context.Context, ranges []page.HashRange, _ []publish.BasePage, emit func(*ledger.Rows) error) error {
 	keys := slices.SortedFunc(maps.Keys(c.rows), func(a, b string) int {
-		return cmp.Compare(xxhash.Sum64String(a), xxhash.Sum64String(b))
+		return cmp.Compare(hashOf(a), hashOf(b))
 	})
 	var hasher ledger.Hasher
 	for _, r := range ranges {
 		for _, key := range keys {
-			hash := xxhash.Sum64String(key)
+			hash := hashOf(key)
 			if hash < r.First || hash > r.Last {
 				continue
 			}
 			c.asked++
 			row := ledger.Content{Key: []byte(key), Values: []byte(c.rows[key])}
+			if c.states {
+				row.State = []byte("s" + c.rows[key] + c.unseen[key])
+			}
 			err := emit(&ledger.Rows{
 				Content: []ledger.Content{row}, Hashes: []uint64{hash}, Digests: []ledger.Digest{hasher.Digest(row)}, Events: []int64{1},
 			})
@@ -212,30 +225,84 @@ func (d *desk) draft(h *publish.Held, n int64, final bool) *publish.Draft {
 	return &publish.Draft{Row: row, Latest: latest, Topics: publish.TopicIDs{Results: "first", States: "states"}}
 }
 
-// correction is what a replay of the given id would correct of a window.
+// correction is what a replay of the given id would correct of a window: "-" is a key that is found to have left.
 func (d *desk) correction(latest *ledger.Row, replay string, content rows) *publish.Correction {
+	return d.correctionOf(latest, replay, content, false)
+}
+
+func (d *desk) correctionOf(latest *ledger.Row, replay string, content rows, states bool) *publish.Correction {
+	d.t.Helper()
 	row := d.row(latest.Start/hour, ledger.ReasonReplay)
 	checksum, keys := content.sum()
 	row.Replay = &ledger.ReplayOrigin{
 		ID: replay, BaseRevision: latest.Revision, BaseChecksum: latest.Checksum, Lateness: ledger.LatenessAsRead, Diff: "d-" + checksum,
 	}
+	base := rows{}
+	if latest.Window != "" {
+		base = d.read(latest)
+	}
 	return &publish.Correction{
 		Row: row, BaseRevision: latest.Revision, BaseChecksum: latest.Checksum, Checksum: checksum, Keys: keys,
-		Topics: publish.TopicIDs{Results: "first", States: "states"},
-		Content: func(_ context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
-			return 9, content.emit(false, emit)
-		},
+		Topics: publish.TopicIDs{Results: "first", States: "states"}, Content: publish.NewPatch(9, base.changesTo(content.without(), states)),
 	}
 }
 
-func (d *desk) tryCorrect(s *publish.Slot, c *publish.Correction) (done publish.Corrected, err error) {
-	err = s.Do(func(h *publish.Held) (err error) {
-		if done, err = h.Correct(d.t.Context(), c); err != nil {
-			return err
+// changesTo are what makes other rows of these.
+func (r rows) changesTo(other rows, states bool) (changes []publish.Change) {
+	_ = other.emit(states, func(c ledger.Content) error {
+		old, ok := r[string(c.Key)]
+		if ok && old == string(c.Values) {
+			return nil
 		}
-		return h.ShowRows(d.t.Context())
+		change := publish.Change{New: ledger.Content{Key: c.Key, Values: c.Values, State: bytes.Clone(c.State)}}
+		if ok {
+			change.Old = []byte(old)
+		}
+		changes = append(changes, change)
+		return nil
 	})
-	return done, err
+	for key, old := range r {
+		if _, ok := other[key]; !ok {
+			gone := ledger.Content{Key: []byte(key), Values: []byte(old), Deleted: true}
+			changes = append(changes, publish.Change{Old: []byte(old), New: gone})
+		}
+	}
+	return changes
+}
+
+// inOrder is all rows of a content, as what mends a window publishes them.
+func (r rows) inOrder(states bool) publish.Content {
+	return publish.InOrder{Rows: func(_ context.Context, emit func(ledger.Content) error) (int64, error) {
+		return 9, r.emit(states, emit)
+	}}
+}
+
+// tryCorrect corrects a window as a closer does: what the base holds is read when that is asked for.
+func (d *desk) tryCorrect(s *publish.Slot, c *publish.Correction) (done publish.Corrected, err error) {
+	d.t.Helper()
+	for {
+		err = s.Do(func(h *publish.Held) (err error) {
+			if done, err = h.Correct(d.t.Context(), c); err != nil {
+				return err
+			}
+			return h.ShowRows(d.t.Context())
+		})
+		var unread *publish.BaseUnreadError
+		if !errors.As(err, &unread) {
+			return done, err
+		}
+		read := d.contents().Read
+		if len(unread.Row.States) > 0 {
+			read = d.contents().ReadStates
+		}
+		base, err := read(d.t.Context(), unread.Row)
+		if err != nil {
+			return done, err
+		}
+		copied := *c
+		copied.Base = &publish.Base{Rows: base}
+		c = &copied
+	}
 }
 
 func (d *desk) correct(s *publish.Slot, c *publish.Correction) publish.Corrected {

@@ -14,9 +14,19 @@ type Draft struct {
 	Latest *ledger.Row // of the window, nil without one
 	Topics TopicIDs    // as of the look at the lanes
 
-	// Forgets says that keys of the latest revision may have left the window: a lane has another
-	// past by an operator's decision.
+	// Forgets says that keys of the latest revision may have left the window without the content
+	// naming them: a lane has another past by an operator's decision, or the window is a roll-up.
 	Forgets bool
+
+	// A correction asks for what the latest revision holds where Redis does not prove it. Lanes do
+	// not: publishing all rows again costs them less than reading the base back, and a closer's
+	// memory bounds it.
+	AsksBase bool
+	Base     *Base // nil: it was not read
+
+	// Checksum and Keys are those that the content must have. An empty Checksum leaves both open.
+	Checksum string
+	Keys     int64
 
 	Again      bool // content that equals that of the latest revision is published, too
 	UnlessSame bool // and otherwise nothing is written then
@@ -26,6 +36,21 @@ type Draft struct {
 	Prove func(ctx context.Context) error
 
 	stands int64 // where the latest row of the window stood when the draft was taken over, noRow without one
+}
+
+// lacksBase reports whether somebody has to read what the latest revision holds before anything
+// can be published.
+func (d *Draft) lacksBase() bool {
+	return d.AsksBase && d.Base == nil && d.Latest != nil && d.Latest.Keys > 0
+}
+
+// checkSum is ErrWrongContent when a content adds up to something else than it must.
+func (d *Draft) checkSum(sum *ledger.Checksum) error {
+	if d.Checksum == "" || sum.String() == d.Checksum && sum.Rows() == d.Keys {
+		return nil
+	}
+	return fmt.Errorf("correct window %s: %w: it has %d keys with checksum %s, want %d with %s", d.Row.ID(), ErrWrongContent,
+		sum.Rows(), sum, d.Keys, d.Checksum)
 }
 
 // noRow is where the row of a window stands that has none.
@@ -44,8 +69,9 @@ type Content interface {
 	ByHash() bool
 	// Bytes is about what the rows take, 0 when it is not known.
 	Bytes() int64
-	// Events is how many events a content by hash holds.
-	Events() int64
+	// Events is how many events a content by hash holds. counted is false when its rows do not say
+	// how many of them each holds.
+	Events() (n int64, counted bool)
 	// Whole passes all rows to emit, once each, and returns how many events they hold and whether
 	// they are exactly what the row's lanes cover. What was emitted counts only when it returns
 	// nil.
@@ -53,8 +79,9 @@ type Content interface {
 	// Changed returns the hashes of the keys that may have changed since the latest revision,
 	// ascending; all when it cannot tell or when they are more than limit.
 	Changed(ctx context.Context, limit int) (hashes []uint64, all bool, err error)
-	// Ranges passes the rows in ranges of the hash to emit. The ranges ascend.
-	Ranges(ctx context.Context, ranges []page.HashRange, emit func(*ledger.Rows) error) error
+	// Ranges passes the rows in ranges of the hash to emit. The ranges ascend. base is what the
+	// latest revision holds in them, for a content that is made of it.
+	Ranges(ctx context.Context, ranges []page.HashRange, base []BasePage, emit func(*ledger.Rows) error) error
 }
 
 // Revision is what became of a draft.

@@ -132,22 +132,6 @@ func (d *desk) publishAs(s *publish.Slot, c publish.Content) (row *ledger.Row) {
 	return row
 }
 
-// stateful is a content whose rows have states.
-type stateful struct{ content }
-
-func (c *stateful) Ranges(ctx context.Context, ranges []page.HashRange, emit func(*ledger.Rows) error) error {
-	return c.content.Ranges(ctx, ranges, func(r *ledger.Rows) error {
-		for i := range r.Content {
-			r.Content[i].State = append([]byte("s"), r.Content[i].Values...)
-		}
-		return emit(r)
-	})
-}
-
-func (c *stateful) Whole(ctx context.Context, emit func(*ledger.Rows) error) (int64, bool, error) {
-	return c.Events(), true, c.Ranges(ctx, []page.HashRange{{First: 0, Last: 1<<64 - 1}}, emit)
-}
-
 // A roll-up was added to the spec after the window was published, without states.
 func TestTheFirstRevisionWithStatesHasAllOfThem(t *testing.T) {
 	d := newDesk(t)
@@ -156,7 +140,7 @@ func TestTheFirstRevisionWithStatesHasAllOfThem(t *testing.T) {
 	d.publish(s, 1, false, now)
 	now = maps.Clone(now)
 	now[`{"k":7}`] = `{"n":2}`
-	row := d.publishAs(s, &stateful{content{rows: now, touched: []string{`{"k":7}`}}})
+	row := d.publishAs(s, &content{rows: now, touched: []string{`{"k":7}`}, states: true})
 	found, err := d.contents().ReadStates(t.Context(), row)
 	require.NoError(t, err)
 	require.Equal(t, now, asRows(found))
@@ -168,16 +152,16 @@ type counted struct {
 	more map[string]int64
 }
 
-func (c *counted) Events() int64 {
-	n := c.content.Events()
+func (c *counted) Events() (int64, bool) {
+	n, _ := c.content.Events()
 	for _, more := range c.more {
 		n += more
 	}
-	return n
+	return n, true
 }
 
-func (c *counted) Ranges(ctx context.Context, ranges []page.HashRange, emit func(*ledger.Rows) error) error {
-	return c.content.Ranges(ctx, ranges, func(r *ledger.Rows) error {
+func (c *counted) Ranges(ctx context.Context, ranges []page.HashRange, _ []publish.BasePage, emit func(*ledger.Rows) error) error {
+	return c.content.Ranges(ctx, ranges, nil, func(r *ledger.Rows) error {
 		for i := range r.Content {
 			r.Events[i] += c.more[string(r.Content[i].Key)]
 		}
@@ -186,7 +170,8 @@ func (c *counted) Ranges(ctx context.Context, ranges []page.HashRange, emit func
 }
 
 func (c *counted) Whole(ctx context.Context, emit func(*ledger.Rows) error) (int64, bool, error) {
-	return c.Events(), true, c.Ranges(ctx, []page.HashRange{{First: 0, Last: 1<<64 - 1}}, emit)
+	n, _ := c.Events()
+	return n, true, c.Ranges(ctx, []page.HashRange{{First: 0, Last: 1<<64 - 1}}, nil, emit)
 }
 
 // A late event that changes no value, as one below a maximum, is counted: the next one still costs its key alone.
@@ -248,7 +233,7 @@ func (d *desk) slotOver(k publish.Kafka) *publish.Slot {
 	return s
 }
 
-// Nobody knows how large a correction is while it goes out as it comes.
+// Nobody knows how large a content is that mends a window, while it goes out as it comes.
 func TestACorrectionThatGoesOutAsItComesMayTakeLong(t *testing.T) {
 	d := newDesk(t)
 	k := &opens{Kafka: d.kafka}
@@ -259,7 +244,9 @@ func TestACorrectionThatGoesOutAsItComesMayTakeLong(t *testing.T) {
 	for i := range 60 {
 		now[fmt.Sprintf(`{"k":"large-%d"}`, i)] = `"` + strings.Repeat("v", 100<<10) + `"`
 	}
-	require.Equal(t, publish.VerdictPublished, d.correct(s, d.correction(latest, "r", now)).Verdict)
+	c := d.correction(latest, "r", now)
+	c.Content = now.inOrder(false)
+	require.Equal(t, publish.VerdictPublished, d.correct(s, c).Verdict)
 	require.Equal(t, []bool{false, true}, k.long)
 	require.Equal(t, now, d.read(d.latest(1)))
 }

@@ -20,6 +20,16 @@ var (
 	ErrWrongContent = errors.New("the content is not the one that was approved")
 )
 
+// BaseUnreadError says that a correction needs to know what the latest revision holds, which Redis does not prove any more:
+// whoever asked for the correction reads it, without holding the slot, and asks again with Correction.Base.
+type BaseUnreadError struct {
+	Row *ledger.Row // of the latest revision
+}
+
+func (e *BaseUnreadError) Error() string {
+	return fmt.Sprintf("window %s: nothing in Redis proves what revision %d holds; it has to be read", e.Row.ID(), e.Row.Revision)
+}
+
 // SlotError says that a window's slot could not be taken over: Kafka is in trouble, not the window.
 type SlotError struct {
 	Slot int

@@ -100,8 +100,8 @@ func (t *TestSlot) Draft(n int64) *Draft { return &Draft{Row: t.row(n, true)} }
 
 // PublishDraft publishes a draft without content.
 func (t *TestSlot) PublishDraft(ctx context.Context, d *Draft) error {
-	none := func(context.Context, *ledger.Row, func(ledger.Content) error) (int64, error) { return 0, nil }
-	_, err := t.s.held.Publish(ctx, d, &correctionContent{correction: &Correction{Row: d.Row, Content: none}})
+	none := func(context.Context, func(ledger.Content) error) (int64, error) { return 0, nil }
+	_, err := t.s.held.Publish(ctx, d, InOrder{Rows: none})
 	return err
 }
 

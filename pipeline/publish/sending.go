@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"slices"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/source"
@@ -16,8 +17,10 @@ type sending struct {
 	statesTopic     string
 	record          Record // the one that is being appended
 	value           []byte // of it
-	stateful        bool   // a row had a state
+	stateful        bool   // the states topic got a record
 	results, states ledger.Link
+
+	earlier, earlierStates []ledger.Link // of a revision that publishes what it changes
 
 	appended [2][]int64 // how many records went where, by partition: of the result topic and of the states topic
 }
@@ -30,14 +33,20 @@ func traceHeaders(ctx context.Context) []source.Header {
 	return nil
 }
 
-func newSending(row *ledger.Row, topics TopicIDs, more []source.Header) *sending {
-	return &sending{
+// newSending is for a revision that publishes all of its rows, or only what it changes.
+func newSending(d *Draft, more []source.Header, whole bool) *sending {
+	row := d.Row
+	s := &sending{
 		row: row, prefix: ledger.NewResultPrefix(row.Pipeline, row.Window, row.Start, row.End, row.Edition),
 		headers:     append([]source.Header{{Key: "mr-window", Value: []byte(row.Window)}}, more...),
 		statesTopic: ledger.StatesTopic(row.Pipeline),
-		results:     ledger.Link{Revision: row.Revision, TopicID: topics.Results, Whole: true},
-		states:      ledger.Link{Revision: row.Revision, TopicID: topics.States, Whole: true},
+		results:     ledger.Link{Revision: row.Revision, TopicID: d.Topics.Results, Whole: whole},
+		states:      ledger.Link{Revision: row.Revision, TopicID: d.Topics.States, Whole: whole},
 	}
+	if !whole {
+		s.earlier, s.earlierStates = d.Latest.Links, d.Latest.States
+	}
+	return s
 }
 
 // addRow appends the records of one row: to the result topic and, with its state, to the states topic.
@@ -48,7 +57,13 @@ func (s *sending) addRow(ctx context.Context, p Producer, c ledger.Content) erro
 			return err
 		}
 	}
-	if len(c.State) == 0 || c.Deleted {
+	return s.addState(ctx, p, c)
+}
+
+// addState appends the record of a row's state, if it has one. Where the states of earlier revisions count, a key that has
+// left is said to have none any more.
+func (s *sending) addState(ctx context.Context, p Producer, c ledger.Content) error {
+	if c.Deleted && len(s.earlierStates) == 0 || !c.Deleted && len(c.State) == 0 {
 		return nil
 	}
 	s.stateful = true
@@ -90,17 +105,13 @@ func (s *sending) place(stand standing) error {
 	return nil
 }
 
-// links are those of a content that consists of earlier revisions and this one.
-func (s *sending) links(earlier []ledger.Link) []ledger.Link {
-	if s.row.PublishedTo == "" {
-		return nil
+// links say where the rows and the states of the content stand: those of earlier revisions, as far as they count, and these.
+func (s *sending) links() (results, states []ledger.Link) {
+	if s.row.PublishedTo != "" {
+		results = append(slices.Clone(s.earlier), s.results)
 	}
-	return append(append([]ledger.Link(nil), earlier...), s.results)
-}
-
-func (s *sending) statesLink() *ledger.Link {
-	if !s.stateful {
-		return nil
+	if s.stateful {
+		states = append(slices.Clone(s.earlierStates), s.states)
 	}
-	return &s.states
+	return results, states
 }

@@ -37,6 +37,10 @@ type Config struct {
 	// PlainRows says that Redis holds a plain hash of the rows beside the pages of every view.
 	PlainRows bool
 
+	// KeepsWhole says why corrections, roll-ups and windows with states publish all rows, "" when they may publish what they
+	// change: as long as there are closers that cannot read that. Nil: there are none.
+	KeepsWhole func() string
+
 	// ViewPage is the size in bytes that pages of views by hash are made for, 0 for the default of 16 KiB.
 	ViewPage int64
 }
@@ -69,7 +73,8 @@ type Held struct {
 	measure  *measure.Pipeline
 	viewPage int64
 
-	plainRows bool // Redis holds them beside the pages
+	plainRows  bool // Redis holds them beside the pages
+	keepsWhole func() string
 
 	// The mutex of the Slot guards everything below.
 
@@ -92,10 +97,13 @@ func New(cfg Config) *Slot {
 	if cfg.Measure == nil {
 		cfg.Measure = measure.Nothing
 	}
+	if cfg.KeepsWhole == nil {
+		cfg.KeepsWhole = func() string { return "" }
+	}
 	return &Slot{held: Held{
 		n: cfg.Slot, pipeline: cfg.Pipeline, families: cfg.Families, rollups: slices.Sorted(maps.Keys(cfg.Rollups)),
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
-		archives: cfg.Archives, plainRows: cfg.PlainRows, measure: cfg.Measure, viewPage: cmp.Or(cfg.ViewPage, pageBytes),
+		archives: cfg.Archives, plainRows: cfg.PlainRows, keepsWhole: cfg.KeepsWhole, measure: cfg.Measure, viewPage: cmp.Or(cfg.ViewPage, pageBytes),
 		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
 		index: newIndex(), pending: make(map[ledger.WindowID]*unshown),
 	}}

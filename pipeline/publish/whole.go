@@ -1,9 +1,8 @@
 package publish
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"millrace/pipeline/ledger"
+	"millrace/pipeline/report"
 	"millrace/pipeline/store"
 	"millrace/pipeline/view"
 )
@@ -43,9 +43,6 @@ const (
 
 	// longBytes is from which size on a content may take longer than transactions usually do.
 	longBytes = 128 << 20
-
-	// callBytes is how many bytes of pages go to Redis in one call.
-	callBytes = 512 << 10
 )
 
 // whole is the content of a revision that publishes all of its rows, while it passes by.
@@ -67,9 +64,7 @@ type whole struct {
 	streams   bool  // rows are sent as they come
 	failed    error // of Kafka
 
-	fields     []store.ViewField // pages that Redis does not have yet
-	fieldBytes int
-	writer     *draftWriter
+	writer *draftWriter
 
 	rows, bytes int64
 	stateful    int64 // rows with a state
@@ -116,11 +111,8 @@ func (h *Held) newWhole(c *Checked, content Content) *whole {
 	if content.ByHash() {
 		w.directory = view.ByHash(bits.Len64(uint64(content.Bytes() / h.viewPage)))
 	}
-	w.writer = h.newDraftWriter(c.ctx, d.Row)
+	w.writer = h.newWholeDraftWriter(c.ctx, d.Row)
 	c.drafted = w.writer
-	if h.plainRows {
-		w.writer.rows = h.newStager(c.ctx, w.writer.id, d.Row, w.writer.attempt)
-	}
 	return w
 }
 
@@ -142,17 +134,27 @@ func (w *whole) take(content Content) error {
 	c, d, total := w.checked, w.draft, w.directory.Total()
 	row := d.Row
 	row.Events, row.Exact, row.Keys, row.Checksum = events, exact, total.Rows(), total.String()
-	if l := d.Latest; !d.Again && l != nil && l.Checksum == row.Checksum && l.Keys == row.Keys {
+	l := d.Latest
+	same := l != nil && l.Checksum == row.Checksum && l.Keys == row.Keys
+	if same && !d.Again && w.stateful > 0 && len(l.States) > 0 && l.Events != row.Events {
+		// No value shows the events that have come, and what is merged into coarser windows holds them: the states of the
+		// latest revision are not those of the window any more.
+		same, row.Mends = false, report.PlaceStates
+	}
+	if same && !d.Again {
 		_, _ = w.writer.close()
 		discardAll(c)
 		c.amend()
 		return nil
 	}
+	if err := d.checkSum(&total); err != nil {
+		return err
+	}
 	if w.stateful > 0 && w.stateful < row.Keys {
 		w.failed = fmt.Errorf("the content has %d keys, and states of %d of them: %w", row.Keys, w.stateful, store.ErrCorrupt)
 		return w.failed
 	}
-	if err := w.finishView(); err != nil {
+	if err := w.writer.finishWhole(row, w.directory); err != nil {
 		return err
 	}
 	c.made.rows, c.made.bytes = w.rows, w.bytes
@@ -161,15 +163,13 @@ func (w *whole) take(content Content) error {
 	return nil
 }
 
-func newAttempt() string {
-	var random [16]byte
-	rand.Read(random[:])
-	return hex.EncodeToString(random[:])
-}
-
 // addRows takes rows of the content.
 func (w *whole) addRows(rows *ledger.Rows) error {
 	for i, c := range rows.Content {
+		if c.Deleted {
+			w.gone = append(w.gone, ledger.Content{Key: bytes.Clone(c.Key), Values: bytes.Clone(c.Values), Overflow: c.Overflow, Deleted: true})
+			continue
+		}
 		if w.directory.ByHash {
 			if n := w.directory.PageOf(rows.Hashes[i]); n != w.number {
 				if err := w.closePage(); err != nil {
@@ -179,11 +179,9 @@ func (w *whole) addRows(rows *ledger.Rows) error {
 			}
 			w.events += rows.Events[i]
 		}
-		if !c.Deleted {
-			w.sum.AddDigest(rows.Digests[i])
-			if len(c.State) > 0 {
-				w.stateful++
-			}
+		w.sum.AddDigest(rows.Digests[i])
+		if len(c.State) > 0 {
+			w.stateful++
 		}
 		w.rows++
 		delete(w.left, string(c.Key))
@@ -218,10 +216,7 @@ func (w *whole) closePage() error {
 		w.directory.Pages = append(w.directory.Pages, head)
 	}
 	w.bytes += int64(len(w.page))
-	w.fields = append(w.fields, store.ViewField{Name: w.directory.Field(w.number), Value: w.page})
-	if w.fieldBytes += len(w.page); w.fieldBytes >= callBytes {
-		w.writer.write(w.takeFields())
-	}
+	w.writer.add(store.ViewField{Name: w.directory.Field(w.number), Value: w.page})
 	if !w.streams {
 		w.held = append(w.held, w.page)
 		w.heldBytes += len(w.page)
@@ -245,26 +240,26 @@ func (w *whole) closePage() error {
 	return w.failed
 }
 
-func (w *whole) takeFields() []store.ViewField {
-	fields := w.fields
-	w.fields, w.fieldBytes = nil, 0
-	return fields
-}
-
 // rememberKeys notes the keys of the latest revision where some may leave the window, as far as
 // they can be read.
 func (w *whole) rememberKeys() error {
 	if !w.draft.Forgets || w.draft.Latest == nil {
 		return nil
 	}
-	contents := Contents{Kafka: w.h.kafka, State: w.h.state}
-	rows, err := contents.Read(w.ctx, w.draft.Latest)
-	var gone *GoneError
-	if errors.As(err, &gone) || errors.Is(err, view.ErrCorrupt) {
-		return nil // nobody can read them any more
-	}
-	if err != nil {
-		return err
+	var rows []ledger.Content
+	if base := w.draft.Base; base != nil {
+		rows = base.Rows
+	} else {
+		var err error
+		contents := Contents{Kafka: w.h.kafka, State: w.h.state}
+		rows, err = contents.Read(w.ctx, w.draft.Latest)
+		var gone *GoneError
+		if errors.As(err, &gone) || errors.Is(err, view.ErrCorrupt) {
+			return nil // nobody can read them any more
+		}
+		if err != nil {
+			return err
+		}
 	}
 	w.left = make(map[string]struct{}, len(rows))
 	for i := range rows {
@@ -288,99 +283,4 @@ func (w *whole) addGone() error {
 		}
 	}
 	return nil
-}
-
-// finishView waits until Redis has the content and its directory, and lets the row name it. A content
-// that no topic takes is not published when Redis has lost some of it meanwhile.
-func (w *whole) finishView() error {
-	row := w.draft.Row
-	w.writer.write(append(w.takeFields(), store.ViewField{
-		Name: store.DirectoryField(row.Revision), Value: w.directory.Append(nil),
-	}))
-	shown, err := w.writer.close()
-	if row.View = nil; err == nil && shown {
-		row.View = &ledger.View{Whole: row.Revision, Attempt: w.writer.attempt}
-	}
-	if err == nil && !shown && row.PublishedTo == "" && errors.Is(w.writer.err, store.ErrDraftGone) {
-		err = w.writer.err
-	}
-	return err
-}
-
-// writesAhead is how many calls with pages wait for Redis at a time.
-const writesAhead = 4
-
-// draftWriter writes pages to the draft of a revision in Redis: one call after the other until
-// goBeside, and beside what goes to Kafka from then on. They show nothing before the revision is
-// flipped.
-type draftWriter struct {
-	ctx     context.Context
-	state   State
-	id      store.WindowID
-	version store.Version
-	attempt string
-	rows    *stager // nil without plain rows
-
-	began bool
-	err   error                  // guarded by done while a goroutine writes
-	calls chan []store.ViewField // nil unless it does
-	done  chan struct{}
-}
-
-func (h *Held) newDraftWriter(ctx context.Context, row *ledger.Row) *draftWriter {
-	return &draftWriter{
-		ctx: ctx, state: h.state, id: h.storeID(row.ID()), version: versionOf(row), attempt: newAttempt(),
-	}
-}
-
-func (w *draftWriter) goBeside() {
-	w.calls, w.done = make(chan []store.ViewField, writesAhead), make(chan struct{})
-	go func() {
-		defer close(w.done)
-		for fields := range w.calls {
-			w.call(fields)
-		}
-	}()
-}
-
-// write takes pages. What fails is told by close.
-func (w *draftWriter) write(fields []store.ViewField) {
-	if w.calls != nil {
-		w.calls <- fields
-		return
-	}
-	w.call(fields)
-}
-
-func (w *draftWriter) call(fields []store.ViewField) {
-	if w.err == nil {
-		w.err = w.state.WriteDraft(w.ctx, w.id, w.version, w.attempt, !w.began, fields)
-		w.began = true
-	}
-	if w.err == nil && w.rows != nil {
-		w.err = w.rows.addFields(fields)
-	}
-}
-
-// close waits for Redis. shown is false when something newer is shown, or Redis has lost some of the
-// draft: that is no error.
-func (w *draftWriter) close() (shown bool, err error) {
-	if w.calls != nil {
-		close(w.calls)
-		<-w.done
-		w.calls = nil
-	}
-	if isSuperseded(w.err) {
-		return false, nil
-	}
-	return w.err == nil, w.err
-}
-
-// discardTimeout bounds the attempt to remove what was not published. It expires otherwise.
-const discardTimeout = 3 * time.Second
-
-func (w *draftWriter) discard(ctx context.Context) {
-	if w.began {
-		_ = w.state.DiscardDraft(ctx, w.id, w.version, w.attempt)
-	}
 }

@@ -148,6 +148,47 @@ func (d *Desk) InSlot(ctx context.Context, id ledger.WindowID, write func(contex
 	})
 }
 
+// ContentReader reads what was published; *publish.Contents is one.
+type ContentReader interface {
+	Read(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
+	ReadStates(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
+}
+
+// Correct publishes a correction in the slot of its window. What its base holds is read only where that is asked for, and
+// while it is nobody's turn: a large content takes long. A base that stands nowhere any more is an error, unless the
+// correction needs it for nothing but the keys that have left: then whoever reads the window later does not have it either.
+func (d *Desk) Correct(ctx context.Context, c *publish.Correction, contents ContentReader) (done publish.Corrected, err error) {
+	for {
+		err = d.InSlot(ctx, c.Row.ID(), func(ctx context.Context, s *publish.Held) (err error) {
+			done, err = s.Correct(ctx, c)
+			return err
+		})
+		var unread *publish.BaseUnreadError
+		if !errors.As(err, &unread) || c.Base != nil {
+			return done, err
+		}
+		rows, err := readBase(ctx, contents, unread.Row, c.Forgets)
+		var gone *publish.GoneError
+		if err != nil && (!c.Forgets || !errors.As(err, &gone)) {
+			return publish.Corrected{}, err
+		}
+		c.Base = &publish.Base{Rows: rows}
+	}
+}
+
+// readBase reads the content of a revision, with its states when it has any. keys says that the keys do where these are gone.
+func readBase(ctx context.Context, contents ContentReader, row *ledger.Row, keys bool) ([]ledger.Content, error) {
+	if len(row.States) == 0 {
+		return contents.Read(ctx, row)
+	}
+	rows, err := contents.ReadStates(ctx, row)
+	var gone *publish.GoneError
+	if keys && errors.As(err, &gone) {
+		return contents.Read(ctx, row)
+	}
+	return rows, err
+}
+
 // Book says what became of a window.
 func (d *Desk) Book(id ledger.WindowID, done publish.Corrected) { d.book(carriedAs(id, done)) }
 

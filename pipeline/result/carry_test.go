@@ -26,6 +26,7 @@ type difference struct {
 	checksum string
 	counted  []result.Counted
 	content  map[ledger.WindowID]map[string]string // values by key, as counted
+	base     map[ledger.WindowID]map[string]string // and as they were compared with
 }
 
 func (d *difference) Open(_ context.Context, _, replay string) (result.Difference, error) {
@@ -38,21 +39,30 @@ func (d *difference) Open(_ context.Context, _, replay string) (result.Differenc
 func (d *difference) Checksum() string          { return d.checksum }
 func (d *difference) Counted() []result.Counted { return d.counted }
 
-func (d *difference) Content(_ context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error {
-	keys := map[string]bool{}
-	for key := range d.content[id] {
-		keys[key] = true
-	}
-	for _, c := range base {
-		keys[string(c.Key)] = true
-	}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		values, ok := d.content[id][key]
-		c := ledger.Content{Key: []byte(key), Values: []byte(values), Deleted: !ok}
-		if !ok {
-			c.Values = []byte("{}")
+func (d *difference) Changes(_ context.Context, id ledger.WindowID) (changes []publish.Change, _ error) {
+	base := d.base[id]
+	for key, values := range d.content[id] {
+		if old, ok := base[key]; !ok || old != values {
+			change := publish.Change{New: ledger.Content{Key: []byte(key), Values: []byte(values)}}
+			if ok {
+				change.Old = []byte(old)
+			}
+			changes = append(changes, change)
 		}
-		if err := emit(c); err != nil {
+	}
+	for key, old := range base {
+		if _, ok := d.content[id][key]; !ok {
+			changes = append(changes, publish.Change{
+				Old: []byte(old), New: ledger.Content{Key: []byte(key), Values: []byte(old), Deleted: true},
+			})
+		}
+	}
+	return changes, nil
+}
+
+func (d *difference) Whole(_ context.Context, id ledger.WindowID, emit func(ledger.Content) error) error {
+	for _, key := range slices.Sorted(maps.Keys(d.content[id])) {
+		if err := emit(ledger.Content{Key: []byte(key), Values: []byte(d.content[id][key])}); err != nil {
 			return err
 		}
 	}
@@ -78,7 +88,7 @@ func replayed(t testing.TB) (*world, *difference) {
 
 func (w *world) found() *difference {
 	w.t.Helper()
-	d := &difference{checksum: "d", content: map[ledger.WindowID]map[string]string{}}
+	d := &difference{checksum: "d", content: map[ledger.WindowID]map[string]string{}, base: map[ledger.WindowID]map[string]string{}}
 	reader := publish.Contents{Kafka: w.kafka, State: w.store}
 	for _, row := range w.ledger() {
 		if !row.Final {
@@ -91,6 +101,7 @@ func (w *world) found() *difference {
 			values[string(c.Key)] = string(c.Values)
 		}
 		n := len(d.counted)
+		d.base[row.ID()] = maps.Clone(values)
 		if n < 2 {
 			values[`{"k":"key-0"}`] = strings.Replace(values[`{"k":"key-0"}`], `"n":2`, `"n":3`, 1)
 			row.Events++
@@ -446,7 +457,7 @@ func TestVerifyFindsWrongCorrections(t *testing.T) {
 			prefix := ledger.NewResultPrefix("orders", row.Window, row.Start, row.End, 1)
 			state := prefix.AppendState(nil, 2, ledger.Content{Key: []byte(`{}`), State: []byte("s")})
 			w.kafka.Append(source.TopicPartition{Topic: "orders.states"}, source.Record{Value: state})
-			row.States = &ledger.Link{Revision: 2, Whole: true, Partitions: []ledger.Span{{Last: 0}}}
+			row.States = []ledger.Link{{Revision: 2, Whole: true, Partitions: []ledger.Span{{Last: 0}}}}
 			add(w, row)
 		},
 		"ledger: a certificate is about revision 9, the latest is 2": func(w *world, row ledger.Row) {

@@ -100,7 +100,7 @@ func NewCloser(cfg Config) (*Closer, error) {
 		c.slots = append(c.slots, publish.New(publish.Config{
 			Slot: n, Pipeline: cfg.Spec.Name, Families: families, Rollups: rollups, Spec: c.version, Kafka: cfg.Kafka, State: cfg.State,
 			Keep: cfg.Spec.Retention, Archives: cfg.Spec.Archive != nil, Now: cfg.Now, Measure: cfg.Measure,
-			ViewPage: cfg.ViewPage, PlainRows: cfg.Spec.Results.PlainRows(),
+			ViewPage: cfg.ViewPage, PlainRows: cfg.Spec.Results.PlainRows(), KeepsWhole: cfg.KeepsWhole,
 		}))
 	}
 	return c, nil

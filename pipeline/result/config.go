@@ -43,6 +43,8 @@ type Config struct {
 	Cache *merge.Cache
 	// ViewPage is as of publish.Config.
 	ViewPage int64
+	// KeepsWhole is as of publish.Config.
+	KeepsWhole func() string
 	// MaxPerRound bounds the windows one Round closes.
 	MaxPerRound int
 	// Patience is after how many looks a window's first revision goes out although a lane is always in the middle of a

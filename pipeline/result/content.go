@@ -8,6 +8,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/merge"
 	"millrace/pipeline/page"
+	"millrace/pipeline/publish"
 	"millrace/pipeline/store"
 	"millrace/pipeline/traces"
 )
@@ -37,8 +38,11 @@ func (w *windowContent) Whole(ctx context.Context, emit func(*ledger.Rows) error
 	return events, exact, err
 }
 
+// Events implements publish.Content.
+func (w *windowContent) Events() (n int64, counted bool) { return w.Opened.Events(), true }
+
 // Ranges implements publish.Content.
-func (w *windowContent) Ranges(ctx context.Context, ranges []page.HashRange, emit func(*ledger.Rows) error) error {
+func (w *windowContent) Ranges(ctx context.Context, ranges []page.HashRange, _ []publish.BasePage, emit func(*ledger.Rows) error) error {
 	return w.merge(ctx, func(ctx context.Context) error { return w.MergeRanges(ctx, ranges, emit) })
 }
 

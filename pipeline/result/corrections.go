@@ -32,11 +32,11 @@ type Difference interface {
 	Checksum() string
 	// Counted lists the windows that were compared, always in the same order.
 	Counted() []Counted
-	// Content passes the content that was counted to emit, in the order of the keys: base, which is sorted, with what
-	// differs, and the keys of base that are gone as deleted rows. A window that is mended needs no base. It is the content
-	// that Counted says, or
-	// publish.ErrWrongContent.
-	Content(ctx context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error
+	// Changes are the rows in which a window differs from the revision that it was compared with.
+	Changes(ctx context.Context, id ledger.WindowID) ([]publish.Change, error)
+	// Whole passes the content of a window that is mended to emit, in the order of the keys: all that was counted, and as
+	// deleted rows the keys that were found in wrong places and were not counted.
+	Whole(ctx context.Context, id ledger.WindowID, emit func(ledger.Content) error) error
 }
 
 // Counted is a window as a replay counted it.
@@ -128,38 +128,23 @@ func (k Corrections) correct(ctx context.Context, d *Desk, body *found, differen
 		ID: body.Replay, BaseRevision: w.BaseRevision, BaseChecksum: w.BaseChecksum, Lateness: body.Lateness, Diff: body.Checksum,
 	}
 	row.Mends = w.Mends
-	base, err := k.readBase(ctx, d, w, contents) // before it is anybody's turn: a large content takes long
-	if err != nil {
-		return publish.Corrected{}, err
-	}
 	c := &publish.Correction{
 		Row: &row, BaseRevision: w.BaseRevision, BaseChecksum: w.BaseChecksum, Checksum: w.Row.Checksum, Keys: w.Row.Keys,
 		Taken: w.Taken, Again: w.Mends != "", Topics: d.Topics(ctx),
-		Content: func(ctx context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
-			return w.Row.Events, difference.Content(ctx, id, base, emit)
-		},
 	}
-	err = d.InSlot(ctx, id, func(ctx context.Context, s *publish.Held) (err error) {
-		done, err = s.Correct(ctx, c)
-		return err
-	})
-	return done, err
-}
-
-// readBase reads the content that a window was compared with; one that is published again as a whole needs none. Of a window
-// that has moved nothing is needed: whoever takes the slot over will find that, too, for revisions only grow.
-func (Corrections) readBase(ctx context.Context, d *Desk, w *Counted, contents *publish.Contents) ([]ledger.Content, error) {
-	if w.BaseRevision == 0 || w.Mends != "" {
-		return nil, nil
+	if c.Again {
+		// What was found wrong is published as a whole: rows that differ would be read together with what is wrong.
+		c.Content = publish.InOrder{Rows: func(ctx context.Context, emit func(ledger.Content) error) (int64, error) {
+			return w.Row.Events, difference.Whole(ctx, id, emit)
+		}}
+	} else {
+		changes, err := difference.Changes(ctx, id)
+		if err != nil {
+			return publish.Corrected{}, err
+		}
+		c.Content = publish.NewPatch(w.Row.Events, changes)
 	}
-	latest, err := d.Latest(ctx, w.Row.ID())
-	if err != nil || latest == nil || latest.Revision != w.BaseRevision || latest.Checksum != w.BaseChecksum {
-		return nil, err
-	}
-	if latest.States != nil {
-		return contents.ReadStates(ctx, latest)
-	}
-	return contents.Read(ctx, latest)
+	return d.Correct(ctx, c, contents)
 }
 
 // Certify writes certificates of the windows that recounts have found equal.

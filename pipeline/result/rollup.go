@@ -40,7 +40,7 @@ func (k Rollups) CarryOut(ctx context.Context, d *Desk, job Job) error {
 	}
 	c := d.closer
 	runner, err := rollup.New(rollup.Config{
-		Spec: c.cfg.Spec, Slots: len(c.slots), Log: c.cfg.Kafka, Contents: contents, Desk: rollupDesk{d}, Topics: d.Topics(ctx), Late: k.Late,
+		Spec: c.cfg.Spec, Slots: len(c.slots), Log: c.cfg.Kafka, Contents: contents, Desk: rollupDesk{d, contents}, Topics: d.Topics(ctx), Late: k.Late,
 		By: c.cfg.By, Build: c.cfg.Build, Now: c.cfg.Now, Alone: isOfOneWindow,
 		Book: func(o rollup.Outcome) {
 			d.book(Carried{Window: o.Window, Verdict: o.Verdict, Revision: o.Revision, Problem: o.Problem})
@@ -60,14 +60,13 @@ func (k Rollups) CarryOut(ctx context.Context, d *Desk, job Job) error {
 }
 
 // rollupDesk publishes at the desk of a job.
-type rollupDesk struct{ *Desk }
+type rollupDesk struct {
+	*Desk
+	contents ContentReader
+}
 
-func (d rollupDesk) Correct(ctx context.Context, corr *publish.Correction) (answer publish.Corrected, err error) {
-	err = d.InSlot(ctx, corr.Row.ID(), func(ctx context.Context, s *publish.Held) (err error) {
-		answer, err = s.Correct(ctx, corr)
-		return err
-	})
-	return answer, err
+func (d rollupDesk) Correct(ctx context.Context, corr *publish.Correction) (publish.Corrected, error) {
+	return d.Desk.Correct(ctx, corr, d.contents)
 }
 
 func (d rollupDesk) AmendLatest(ctx context.Context, id ledger.WindowID, revision int, checksum string,

@@ -89,14 +89,14 @@ func (w *rolling) correctWithLate(start int64) {
 		done, err := h.Correct(w.ctx, &publish.Correction{
 			Row: &row, BaseRevision: base.Revision, BaseChecksum: base.Checksum,
 			Topics: publish.TopicIDs{Results: "made-first", States: "states-first"},
-			Content: func(_ ctxType, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
+			Content: publish.InOrder{Rows: func(_ ctxType, emit func(ledger.Content) error) (int64, error) {
 				for _, c := range content {
 					if err := emit(c); err != nil {
 						return 0, err
 					}
 				}
 				return counted.Events, nil
-			},
+			}},
 		})
 		require.Equal(w.t, publish.VerdictPublished, done.Verdict)
 		return err
@@ -205,6 +205,14 @@ func TestALateMinuteIsOneRevisionOfEachLevel(t *testing.T) {
 				w.requireOracleOf(w.withLate(), end)
 			}
 			require.Equal(t, 2, w.rowOf("hours", aDay).Children[1].Revision)
+			for _, family := range []string{"hours", "days"} {
+				row := w.rowOf(family, aDay)
+				require.EqualValues(t, 1, row.Changed, "one key is new")
+				require.Equal(t, []int{2, 2}, []int{len(row.Links), len(row.States)})
+				states, err := w.contents().ReadStates(w.ctx, row)
+				require.NoError(t, err)
+				require.Len(t, states, int(row.Keys))
+			}
 
 			_, booked = w.rollUp(w.newCloser())
 			require.Empty(t, booked)

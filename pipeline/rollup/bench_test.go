@@ -41,7 +41,7 @@ func (d *discarding) Correct(ctx context.Context, c *publish.Correction) (publis
 	row := *c.Row
 	row.Revision = 1
 	var sum ledger.Checksum
-	events, err := c.Content(ctx, nil, func(c ledger.Content) error { sum.AddContent(c); return nil })
+	events, _, err := c.Content.Whole(ctx, func(rows *ledger.Rows) error { sum.AddDigest(rows.Digests[0]); return nil })
 	row.Keys, row.Events, row.Checksum = sum.Rows(), events, sum.String()
 	d.keys += row.Keys
 	return publish.Corrected{Verdict: publish.VerdictPublished, Row: &row}, err

@@ -2,6 +2,7 @@ package rollup
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,10 +40,15 @@ var errGivenUp = errors.New("its ledger row was given up after retention.ledger,
 type merged struct {
 	table  *agg.Table // by key as it is published
 	states bool
-	order  []uint32 // rows, by key
-	gone   [][]byte // keys of the base that have left, sorted
+	order  []placed // rows, as they stand in pages
 	events int64
 	bytes  int64 // emitted
+}
+
+// placed is a row of the table and the hash by which it is placed.
+type placed struct {
+	hash uint64
+	row  uint32
 }
 
 // mergeChildren merges the states of a window's children, in the order of their starts, into the runner's table.
@@ -73,17 +79,22 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 			m.events += row.Events
 		}
 	}
-	m.order = make([]uint32, m.table.Len())
+	m.order = make([]placed, m.table.Len())
 	counted := int64(0)
 	for i := range m.order {
-		m.order[i] = uint32(i)
+		m.order[i] = placed{agg.HashOfJSON(m.table.Key(uint32(i))), uint32(i)}
 		counted += m.table.Count(uint32(i))
 	}
 	if counted != m.events {
 		return nil, fmt.Errorf("%w: the states of window %s hold %d events, the rows of its children say %d",
 			ledger.ErrCorrupt, p.id, counted, m.events)
 	}
-	slices.SortFunc(m.order, func(a, b uint32) int { return bytes.Compare(m.table.Key(a), m.table.Key(b)) })
+	slices.SortFunc(m.order, func(a, b placed) int {
+		if a.hash != b.hash {
+			return cmp.Compare(a.hash, b.hash)
+		}
+		return bytes.Compare(m.table.Key(a.row), m.table.Key(b.row))
+	})
 	return m, nil
 }
 
@@ -122,61 +133,4 @@ func (r *run) mergeChild(ctx context.Context, row *ledger.Row, elsewhere bool) e
 		}
 	}
 	return nil
-}
-
-// findGone finds the keys of a window's last revision that it does not have any more. When that revision does not stand
-// anywhere any more, those who read it later do not have it either.
-func (m *merged) findGone(ctx context.Context, contents Contents, base *ledger.Row) error {
-	if base.Keys == 0 {
-		return nil
-	}
-	rows, err := contents.Read(ctx, base)
-	var expired *publish.GoneError
-	if errors.As(err, &expired) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for i := range rows { // both are sorted by key
-		if _, found := slices.BinarySearchFunc(m.order, rows[i].Key, func(row uint32, key []byte) int {
-			return bytes.Compare(m.table.Key(row), key)
-		}); !found {
-			m.gone = append(m.gone, rows[i].Key)
-		}
-	}
-	return nil
-}
-
-// emitRows passes the content to emit, by key. A row is valid during the call.
-func (m *merged) emitRows(ctx context.Context, _ *ledger.Row, emit func(ledger.Content) error) (int64, error) {
-	var c ledger.Content
-	gone := m.gone
-	emitGone := func(before []byte) error {
-		for ; len(gone) > 0 && (before == nil || bytes.Compare(gone[0], before) < 0); gone = gone[1:] {
-			if err := emit(ledger.Content{Key: gone[0], Values: []byte("{}"), Deleted: true}); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	m.bytes = 0
-	for _, row := range m.order {
-		if err := ctx.Err(); err != nil {
-			return 0, context.Cause(ctx)
-		}
-		key := m.table.Key(row)
-		if err := emitGone(key); err != nil {
-			return 0, err
-		}
-		c.Key, c.Values, c.Overflow = key, m.table.AppendValues(c.Values[:0], row), m.table.Overflow(row)
-		if m.states {
-			c.State = m.table.AppendMerged(c.State[:0], row)
-		}
-		if err := emit(c); err != nil {
-			return 0, err
-		}
-		m.bytes += int64(len(c.Key) + len(c.Values) + len(c.State))
-	}
-	return m.events, emitGone(nil)
 }

@@ -245,11 +245,6 @@ func (r *run) mergeAndPublish(ctx context.Context, b *books, l *level, f *report
 	if err != nil {
 		return err
 	}
-	if base != nil {
-		if err := m.findGone(ctx, r.cfg.Contents, base); err != nil {
-			return err
-		}
-	}
 	if r.late == nil {
 		if r.late, err = countLate(ctx, r.cfg.Late); err != nil {
 			return fmt.Errorf("late topic: %w", err)
@@ -260,7 +255,7 @@ func (r *run) mergeAndPublish(ctx context.Context, b *books, l *level, f *report
 		row.Mends = report.PlaceStates
 	}
 	row.ChildLate = r.late.within(l.folded, p.id.Start, p.end)
-	c := &publish.Correction{Row: row, Content: m.emitRows, Topics: r.cfg.Topics, Again: r.again[p.id]}
+	c := &publish.Correction{Row: row, Content: m, Forgets: true, Topics: r.cfg.Topics, Again: r.again[p.id]}
 	if base != nil {
 		c.BaseRevision, c.BaseChecksum = base.Revision, base.Checksum
 	}
@@ -280,7 +275,7 @@ func (r *run) mergeAndPublish(ctx context.Context, b *books, l *level, f *report
 		f.Keys, f.Bytes = f.Keys+answer.Row.Keys, f.Bytes+m.bytes
 	case publish.VerdictUnchanged:
 		answer, err = r.cfg.Desk.AmendLatest(ctx, p.id, base.Revision, base.Checksum, func(latest *ledger.Row) bool {
-			latest.Children, latest.ChildLate = children, row.ChildLate
+			latest.Children, latest.ChildLate, latest.Events = children, row.ChildLate, m.events
 			return true
 		})
 		if err != nil {

@@ -1,7 +1,6 @@
 package shadow_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -10,7 +9,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/shadow"
-	"millrace/pipeline/shadow/diff"
+	"millrace/pipeline/shadow/found"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/store"
@@ -201,6 +200,10 @@ func (w *world) approve() {
 		row.Replay = &ledger.ReplayOrigin{
 			ID: "r1", BaseRevision: h.BaseRevision, BaseChecksum: h.BaseChecksum, Lateness: h.Lateness, Diff: m.Checksum,
 		}
+		of := w.latest(row.ID())
+		content, err := w.contents().Read(w.ctx, of)
+		require.NoError(w.t, err)
+		base := &publish.Base{Rows: content}
 		slot := publish.New(publish.Config{
 			Slot: row.ID().Slot(ledger.DefaultSlots), Pipeline: "orders", Families: []string{"hourly", "daily"}, Spec: w.spec.Version(),
 			Kafka: w.kafka, State: w.store, Keep: w.spec.Retention, Now: func() time.Time { return time.UnixMilli(w.clock) },
@@ -208,19 +211,7 @@ func (w *world) approve() {
 		require.NoError(w.t, slot.Do(func(held *publish.Held) error {
 			done, err := held.Correct(w.ctx, &publish.Correction{
 				Row: &row, BaseRevision: h.BaseRevision, BaseChecksum: h.BaseChecksum, Checksum: row.Checksum, Keys: row.Keys,
-				Content: func(ctx context.Context, base *ledger.Row, emit func(ledger.Content) error) (int64, error) {
-					content, err := w.contents().Read(ctx, base)
-					if err != nil {
-						return 0, err
-					}
-					a := diff.NewApplying(rows, emit)
-					for _, c := range content {
-						if err := a.AddBase(c); err != nil {
-							return 0, err
-						}
-					}
-					return row.Events, a.End(h)
-				},
+				Content: publish.NewPatch(row.Events, found.Changes(rows)), Base: base,
 			})
 			if err != nil {
 				return err

@@ -101,12 +101,19 @@ func (s *Spec) Keeps(family string) Retention {
 
 // KeepResults is how long the result topic must keep rows: a window's first revision has to be there as long as the
 // window takes late events and what is final of it is shown.
-func (s *Spec) KeepResults() Duration {
+func (s *Spec) KeepResults() Duration { return s.AllowedLateness + s.longestResults() }
+
+// KeepCorrected is how long the result topic keeps rows so that a correction need not publish those again that it does not
+// change: what is shown may be corrected as long as it is shown, and is then shown as long once more.
+func (s *Spec) KeepCorrected() Duration { return s.KeepResults() + s.longestResults() }
+
+// longestResults is how long the contents of any window are shown at most.
+func (s *Spec) longestResults() Duration {
 	most := s.Retention.Results
 	for i := range s.Rollups {
 		most = max(most, s.Rollups[i].Retention)
 	}
-	return s.AllowedLateness + most
+	return most
 }
 
 // KeepStates is how long the states topic must keep states; 0 without roll-ups. A window may be corrected as long as the

@@ -279,6 +279,9 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 			if row, known := s.rows[rev]; known && row.Keys == 0 {
 				continue // without any key it has no row to show
 			}
+			if s.onlyStates(rev) {
+				continue
+			}
 			if published.sums[revisionID{id, rev}] == nil && !s.cutAway(rev, starts) {
 				v.revisionProblem(ProblemResults, revisionID{id, rev}, "revision %d is in the ledger's range and has no rows", rev)
 			}
@@ -338,6 +341,18 @@ func (s *ledgerState) cutAway(revision int, starts map[int32]int64) bool {
 		}
 	}
 	return trimmed(&ledger.Row{}, starts) // no row that is left says where it stood
+}
+
+// onlyStates reports whether a revision has changed nothing but states.
+func (s *ledgerState) onlyStates(revision int) bool {
+	for _, row := range s.rows {
+		for _, link := range row.Links {
+			if link.Revision == revision && !link.Whole && len(link.Partitions) == 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // isCut reports whether a topic begins behind some of the offsets that a link names.

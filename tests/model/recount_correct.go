@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,7 +13,7 @@ import (
 	"millrace/pipeline/publish"
 	"millrace/pipeline/publish/publishtest"
 	"millrace/pipeline/result"
-	"millrace/pipeline/shadow/diff"
+	"millrace/pipeline/shadow/found"
 )
 
 // correcting publishes and certifies what recounts have found. Kafka loses requests and answers, and the closer of another
@@ -265,14 +266,12 @@ func (d difference) Counted() (list []result.Counted) {
 	return list
 }
 
-// Content implements result.Difference.
-func (d difference) Content(_ context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error {
-	c := d.r.of(id)
-	a := diff.NewApplying(c.rows, emit)
-	for _, row := range base {
-		if err := a.AddBase(row); err != nil {
-			return err
-		}
-	}
-	return a.End(c.header)
+// Changes implements result.Difference.
+func (d difference) Changes(_ context.Context, id ledger.WindowID) ([]publish.Change, error) {
+	return found.Changes(d.r.of(id).rows), nil
+}
+
+// Whole implements result.Difference: a recount of this model mends nothing.
+func (d difference) Whole(context.Context, ledger.WindowID, func(ledger.Content) error) error {
+	return errors.ErrUnsupported
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"millrace/pipeline/publish"
 	"millrace/pipeline/source"
@@ -42,6 +43,7 @@ type Kafka struct {
 	topics   map[string][]*partition
 	ids      map[string]string            // of topics
 	settings map[string]map[string]string // of topics
+	clock    func() time.Time             // of what producers send; nil: records say 0
 	epochs   map[int]int
 	open     map[int]*transaction
 	plan     func(Step) Outcome
@@ -338,7 +340,7 @@ func (p *producer) Flush(context.Context) (flushed []source.Appended, err error)
 			if _, ok := txn.partitions[part]; !ok {
 				txn.partitions[part] = part.end()
 			}
-			first := part.append(entry{txn: txn, record: source.Record{Key: r.Key, Value: r.Value}, headers: r.Headers})
+			first := part.append(entry{txn: txn, record: source.Record{Key: r.Key, Value: r.Value, Timestamp: p.k.timestamp()}, headers: r.Headers})
 			tp := source.TopicPartition{Topic: r.Topic, Partition: r.Partition}
 			flushed = append(flushed, source.Appended{TopicPartition: tp, First: first, Records: 1})
 		}

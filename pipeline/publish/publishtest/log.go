@@ -3,6 +3,7 @@ package publishtest
 import (
 	"context"
 	"maps"
+	"time"
 
 	"millrace/pipeline/source"
 )
@@ -45,6 +46,21 @@ func (k *Kafka) SetTopicSetting(topic, name, value string) {
 		k.settings[topic] = map[string]string{}
 	}
 	k.settings[topic][name] = value
+}
+
+// SetClock sets the clock that the timestamps of what producers send are from.
+func (k *Kafka) SetClock(now func() time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.clock = now
+}
+
+// timestamp is that of a record which is sent now, ms. k.mu is held.
+func (k *Kafka) timestamp() int64 {
+	if k.clock == nil {
+		return 0
+	}
+	return k.clock().UnixMilli()
 }
 
 // Headers returns the headers of all records of a topic, committed or not.

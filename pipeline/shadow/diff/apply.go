@@ -91,7 +91,7 @@ func (a *Applying) AddBase(row ledger.Content) error {
 		if (order == 0) != (r.Old != nil) || order == 0 && !isBase {
 			return fmt.Errorf("%w: key %s", ErrBase, r.Key)
 		}
-		if err := a.pass(r.content()); err != nil {
+		if err := a.pass(r.Content()); err != nil {
 			return err
 		}
 		if a.rows = a.rows[1:]; order == 0 {
@@ -108,7 +108,7 @@ func (a *Applying) End(h *Header) error {
 		if r.Old != nil {
 			return fmt.Errorf("%w: key %s", ErrBase, r.Key)
 		}
-		if err := a.pass(r.content()); err != nil {
+		if err := a.pass(r.Content()); err != nil {
 			return err
 		}
 	}
@@ -119,7 +119,7 @@ func (a *Applying) End(h *Header) error {
 func EmitWhole(rows []Row, h *Header, emit func(ledger.Content) error) error {
 	a := NewApplying(nil, emit)
 	for i := range rows {
-		if err := a.pass(rows[i].content()); err != nil {
+		if err := a.pass(rows[i].Content()); err != nil {
 			return err
 		}
 	}

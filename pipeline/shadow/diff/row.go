@@ -42,8 +42,8 @@ func (r *Row) Kind() string {
 	return Changed
 }
 
-// content is what the new revision says about the key.
-func (r *Row) content() ledger.Content {
+// Content is what the new revision says about the key.
+func (r *Row) Content() ledger.Content {
 	if r.New == nil {
 		return ledger.Content{Key: r.Key, Values: r.Old, Overflow: r.OldOverflow, Deleted: true}
 	}

@@ -61,26 +61,40 @@ type difference struct {
 func (d *difference) Checksum() string          { return d.checksum }
 func (d *difference) Counted() []result.Counted { return d.counted }
 
-// Content implements result.Difference.
-func (d *difference) Content(ctx context.Context, id ledger.WindowID, base []ledger.Content, emit func(ledger.Content) error) error {
-	h := d.headers[id]
-	if h == nil {
-		return fmt.Errorf("%w: window %s was not compared", publish.ErrWrongContent, id)
+// Changes implements result.Difference.
+func (d *difference) Changes(ctx context.Context, id ledger.WindowID) ([]publish.Change, error) {
+	rows, _, err := d.rows(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	rows, err := d.reader.Rows(ctx, h)
+	return Changes(rows), nil
+}
+
+// Whole implements result.Difference.
+func (d *difference) Whole(ctx context.Context, id ledger.WindowID, emit func(ledger.Content) error) error {
+	rows, h, err := d.rows(ctx, id)
 	if err != nil {
 		return err
 	}
-	if h.Whole {
-		return wrongContent(diff.EmitWhole(rows, h, emit))
+	return wrongContent(diff.EmitWhole(rows, h, emit))
+}
+
+func (d *difference) rows(ctx context.Context, id ledger.WindowID) ([]diff.Row, *diff.Header, error) {
+	h := d.headers[id]
+	if h == nil {
+		return nil, nil, fmt.Errorf("%w: window %s was not compared", publish.ErrWrongContent, id)
 	}
-	applying := diff.NewApplying(rows, emit)
-	for _, row := range base {
-		if err := applying.AddBase(row); err != nil {
-			return wrongContent(err)
-		}
+	rows, err := d.reader.Rows(ctx, h)
+	return rows, h, err
+}
+
+// Changes says what rows of a difference change.
+func Changes(rows []diff.Row) []publish.Change {
+	changes := make([]publish.Change, len(rows))
+	for i := range rows {
+		changes[i] = publish.Change{Old: rows[i].Old, OldOverflow: rows[i].OldOverflow, New: rows[i].Content()}
 	}
-	return wrongContent(applying.End(h))
+	return changes
 }
 
 // wrongContent marks an error that says that a difference and its base do not belong together.
