@@ -103,7 +103,7 @@ func TestWhatMakesACorrectionWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
 			s := d.slot()
-			all := someRows(2000)
+			all := someRows(500)
 			was := d.publishContent(s, 1, true, &content{rows: all, states: true})
 			d.pass(30 * time.Minute)
 			now := maps.Clone(all)
@@ -147,7 +147,7 @@ func TestStatesThatNoValueShows(t *testing.T) {
 // Whatever becomes of views and closers between corrections, and whatever makes some of them whole: a reader who has nothing
 // but the ledger and the topics finds the content that a naive computation has, and so does one of Redis unless that has lost it.
 func TestRandomCorrectionsHoldTheWholeContent(t *testing.T) {
-	corrections := 150
+	corrections := 60
 	if os.Getenv("MILLRACE_TEST_LONG") != "" {
 		corrections = 1500
 	}
