@@ -36,6 +36,7 @@ build: ## build bin/millrace and bin/worker
 
 test: bin/temporal ## run all tests with the race detector, on embedded servers
 	@$(no_servers) $(GO) test -race -shuffle=on -timeout 25m ./...
+	@$(GO) test -timeout 25m -run 'Mutants|Redundant' ./tests/model # these without the race detector
 
 test-real: bin/temporal ## run the integration tests against real servers
 	@$(real_servers); $(GO) test -race -shuffle=on -count=1 -p 1 -timeout 25m $$($(GO) list ./tests/... | grep -vE '/($(no_server_tests))$$')

@@ -28,6 +28,17 @@ var (
 // defaultSeeds is how many seeds run when nobody says otherwise.
 var defaultSeeds = 400
 
+// underRace says that the race detector is on, and rules are not turned off.
+var underRace bool
+
+// skipUnderRace skips a test that turns rules off.
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if underRace {
+		t.Skip("rules are turned off without the race detector")
+	}
+}
+
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
@@ -262,6 +273,7 @@ var redundant = []struct {
 
 // Every rule is needed: without it something goes wrong within a bounded number of seeds.
 func TestMutants(t *testing.T) {
+	skipUnderRace(t)
 	for _, m := range mutants {
 		if *ruleFlag != "" && *ruleFlag != string(m.rule) {
 			continue
@@ -276,6 +288,7 @@ func TestMutants(t *testing.T) {
 }
 
 func TestRedundantRules(t *testing.T) {
+	skipUnderRace(t)
 	for _, m := range redundant {
 		if first, found := hunt(t, Options{Off: m.rule, Sky: m.sky}, 1, cmp.Or(*mutantsFlag, 5)); first > 0 {
 			t.Logf("%-48s %-8s seed %3d, step %5d: %s", m.rule, m.sky, first, found.Steps, head(found.Wrong))

@@ -95,6 +95,7 @@ var redundantRecount = []struct {
 
 // Every rule of a recount is needed.
 func TestRecountMutants(t *testing.T) {
+	skipUnderRace(t)
 	after := recountAfter(t)
 	for _, m := range recountMutants {
 		if *ruleFlag != "" && *ruleFlag != string(m.rule) {
@@ -110,6 +111,7 @@ func TestRecountMutants(t *testing.T) {
 }
 
 func TestRedundantRulesOfRecounts(t *testing.T) {
+	skipUnderRace(t)
 	after := recountAfter(t)
 	for _, m := range redundantRecount {
 		if first, found := hunt(t, Options{Off: m.rule, Sky: m.sky, After: after}, 1, cmp.Or(*mutantsFlag, 1)); first > 0 {

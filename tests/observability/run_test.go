@@ -150,6 +150,7 @@ func (r *run) live(unit time.Duration) {
 	r.replay()
 	r.rate.Store(150)
 	r.pass(unit)
+	r.sees(fmt.Sprintf("min(timestamp(up)) > %.3f", float64(time.Now().UnixMilli())/1000)) // everything was scraped since
 }
 
 // pass lets time pass in which the run goes on.
