@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -42,6 +43,8 @@ type MembershipConfig struct {
 	HintInterval time.Duration
 	// OnTrouble, when set, is told of every error the group meets, from various goroutines. It must not block.
 	OnTrouble func(err error)
+
+	orphanLook time.Duration // the constant, but in tests
 }
 
 // Membership is one member of a consumer group. The group decides which lanes this process owns and nothing else: its
@@ -63,6 +66,9 @@ func NewMembership(cfg MembershipConfig) (*Membership, error) {
 	}
 	if cfg.HintInterval <= 0 {
 		cfg.HintInterval = time.Second
+	}
+	if cfg.orphanLook == 0 {
+		cfg.orphanLook = orphanLook
 	}
 	conf, err := NewConfig(cfg.Config)
 	if err != nil {
@@ -106,6 +112,13 @@ func (m *Membership) Run(ctx context.Context, handler Handler) error {
 	}()
 	defer func() { <-errorsRead }()
 	defer closeGroup()
+	if m.cfg.InstanceID != "" {
+		watching, stopWatching := context.WithCancel(ctx)
+		var watched sync.WaitGroup
+		watched.Go(func() { m.watchOrphans(watching) })
+		defer watched.Wait()
+		defer stopWatching()
+	}
 
 	pause := newBackoff(100*time.Millisecond, 10*time.Second)
 	member := false // it has been one

@@ -102,7 +102,7 @@ func (k *kafka) join(t *testing.T, group, instance, topic string, l *lanes) *mem
 	errs := make(chan error, 1000)
 	m, err := NewMembership(MembershipConfig{
 		Config: k.cfg, Cluster: k.cluster, Group: group, InstanceID: instance, Topics: []string{topic},
-		HintInterval: 50 * time.Millisecond,
+		HintInterval: 50 * time.Millisecond, orphanLook: 100 * time.Millisecond,
 		OnTrouble: func(err error) {
 			select {
 			case errs <- err:

@@ -19,13 +19,24 @@ type Member struct {
 	Instance string // static member id, "" for a dynamic member
 	ClientID string
 	Host     string
+	Assigned []TopicPartition // by topic and partition; nil while the group rebalances
 }
+
+// stateStable is the state of a group that has divided its partitions.
+const stateStable = "Stable"
 
 // Members asks the coordinator for the members of a group, ordered by id. exists is false when it does not know the group:
 // there are neither members nor committed offsets.
 func (c *Cluster) Members(ctx context.Context, group string) (members []Member, exists bool, err error) {
+	members, state, err := c.describe(ctx, group)
+	return members, state != "" && state != "Dead", err
+}
+
+// describe asks the coordinator for the members of a group, ordered by id, and for its state, which is "" when it does not
+// know the group.
+func (c *Cluster) describe(ctx context.Context, group string) (members []Member, state string, err error) {
 	err = c.askCoordinator(ctx, group, "describe_group", func(b *sarama.Broker) (sarama.KError, error) {
-		members, exists = nil, false
+		members, state = nil, ""
 		resp, err := b.DescribeGroups(&sarama.DescribeGroupsRequest{Version: 5, Groups: []string{group}})
 		if err != nil {
 			return sarama.ErrNoError, err
@@ -37,21 +48,46 @@ func (c *Cluster) Members(ctx context.Context, group string) (members []Member, 
 		if g.Err == sarama.ErrGroupIDNotFound {
 			return sarama.ErrNoError, nil
 		}
-		exists = g.Err == sarama.ErrNoError && g.State != "Dead"
+		if g.Err != sarama.ErrNoError {
+			return g.Err, nil
+		}
+		state = g.State
 		for _, m := range g.Members {
 			member := Member{ID: m.MemberId, ClientID: m.ClientId, Host: m.ClientHost}
 			if m.GroupInstanceId != nil {
 				member.Instance = *m.GroupInstanceId
 			}
+			if state == stateStable {
+				assigned, err := m.GetMemberAssignment()
+				if err != nil {
+					return sarama.ErrNoError, fmt.Errorf("assignment of member %s: %w", m.MemberId, err)
+				}
+				member.Assigned = assignedTo(assigned)
+			}
 			members = append(members, member)
 		}
-		return g.Err, nil
+		return sarama.ErrNoError, nil
 	})
 	if err != nil {
-		return nil, false, fmt.Errorf("describe: %w", err)
+		return nil, "", fmt.Errorf("describe: %w", err)
 	}
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	return members, exists, nil
+	return members, state, nil
+}
+
+func assignedTo(of *sarama.ConsumerGroupMemberAssignment) (assigned []TopicPartition) {
+	if of == nil {
+		return nil
+	}
+	for topic, partitions := range of.Topics {
+		for _, p := range partitions {
+			assigned = append(assigned, TopicPartition{Topic: topic, Partition: p})
+		}
+	}
+	slices.SortFunc(assigned, func(a, b TopicPartition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return assigned
 }
 
 // GroupExists reports whether the coordinator knows the group: it has members or committed offsets.
