@@ -1,6 +1,7 @@
 package stuck
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -167,7 +168,12 @@ func (sc *scenario) shows(s *scene) {
 		want = sc.verify
 	}
 	a := s.CLI("verify", name, "--spec", s.File)
-	require.Equal(s.t, want, a.Code, "%s%s", a.Out, a.Err)
+	rig.Eventually(s.t, fmt.Sprintf("verify ends with %d, other than at first: %s%s", want, a.Out, a.Err), patience, func() bool {
+		if a.Code != want { // a busy worker does not answer every query in time, and is reported
+			a = s.CLI("verify", name, "--spec", s.File)
+		}
+		return a.Code == want
+	})
 	require.Regexp(s.t, sc.verifySays, a.Err)
 	if want == 4 {
 		require.Contains(s.t, a.Out, "PROBLEM unhealthy: ", "%s", a.Err)

@@ -115,6 +115,20 @@ func TestARecordFromHeaderToPublishedRow(t *testing.T) {
 	}
 }
 
+// ranOutside counts the steps of a recovery that its workflow has run.
+func ranOutside(spans *spanStore, trace string) (n int) {
+	names := make(map[string]string)
+	for _, one := range spans.of(trace) {
+		names[one.id] = one.GetName()
+	}
+	for _, one := range spans.of(trace) {
+		if one.attribute("millrace.recovery.by") == "temporal" && names[one.parent] == "RunActivity:RecoverStep" {
+			n++
+		}
+	}
+	return n
+}
+
 // A recovery is one trace, whoever runs its steps: Temporal's workflow, or the hot path itself while Temporal is away. Of the
 // latter the workflow that is started with the report is part.
 func TestARecoveryAcrossWorkflowAndHotPath(t *testing.T) {
@@ -131,27 +145,23 @@ func TestARecoveryAcrossWorkflowAndHotPath(t *testing.T) {
 
 	steps := []string{"recovery.acquire", "recovery.journal", "recovery.restore", "recovery.verify", "recovery.resume"}
 	t.Run("Temporal runs the steps", func(t *testing.T) {
-		before := len(spans.find("recovery"))
-		require.NotZero(t, before, "that of the start")
-		steal(t, p)
-		rig.Eventually(t, "a recovery has ended", rig.Patience, func() bool { return len(spans.find("recovery")) > before })
-		trace := spans.find("recovery")[before].trace
-		spans.wait(t, trace, map[string]int{"RunWorkflow:RecoverLanes": 1, "recovery": 1})
-		t.Log("\n" + spans.tree(trace))
-		ids := make(map[string]string)
-		for _, one := range spans.of(trace) {
-			ids[one.id] = one.GetName()
-		}
-		for _, step := range steps {
-			require.NotZero(t, spans.names(trace)[step], step)
-		}
-		outside := 0
-		for _, one := range spans.of(trace) {
-			if one.attribute("millrace.recovery.by") == "temporal" && ids[one.parent] == "RunActivity:RecoverStep" {
-				outside++
+		require.NotZero(t, len(spans.find("recovery")), "that of the start")
+		// A workflow that takes long to begin leaves the steps to the hot path, as on a busy machine.
+		for try := 1; ; try++ {
+			before := len(spans.find("recovery"))
+			steal(t, p)
+			rig.Eventually(t, "a recovery has ended", rig.Patience, func() bool { return len(spans.find("recovery")) > before })
+			trace := spans.find("recovery")[before].trace
+			spans.wait(t, trace, map[string]int{"RunWorkflow:RecoverLanes": 1, "recovery": 1})
+			t.Log("\n" + spans.tree(trace))
+			for _, step := range steps {
+				require.NotZero(t, spans.names(trace)[step], step)
 			}
+			if ranOutside(spans, trace) > 0 {
+				return
+			}
+			require.Less(t, try, 10, "steps that the workflow has run go below its activities")
 		}
-		require.NotZero(t, outside, "steps that the workflow has run go below its activities")
 	})
 
 	t.Run("the hot path runs them while Temporal is away", func(t *testing.T) {
