@@ -43,7 +43,7 @@ func (x *index) newSegment(slots int, depth uint) *segment {
 	return &segment{slots: make([]uint64, slots), depth: depth}
 }
 
-// reserve makes the segments that so many keys need, in an index that has none yet: it then grows only where their hashes
+// reserve makes the segments that the given number of keys needs, in an index that has none yet: it then grows only where their hashes
 // crowd.
 func (x *index) reserve(keys int) {
 	const most = fullSegment / 4 * 3 * 15 / 16 // of a segment, so that few of them split after all

@@ -52,7 +52,7 @@ func (t *Table) Bytes() int {
 		(cap(t.chunks)+cap(t.keys.chunks)+cap(t.blocks.chunks))*int(unsafe.Sizeof([]byte(nil)))
 }
 
-// Reserve makes room for the keys of so many rows in a table that has none yet, so that its index need not grow step by
+// Reserve makes room for the keys of the given number of rows in a table that has none yet, so that its index need not grow step by
 // step. It may take as much memory at once as they need.
 func (t *Table) Reserve(rows int) { t.index.reserve(rows) }
 

@@ -78,8 +78,12 @@ func (c *Cluster) Commit(ctx context.Context, group string, offsets map[TopicPar
 // RemoveMember makes the coordinator forget a static member, so that its lanes move at once instead of after the session
 // timeout. sarama itself never leaves a group with an instance id. A member or group that is not there is fine.
 func (c *Cluster) RemoveMember(ctx context.Context, group, instanceID string) error {
+	return c.leave(ctx, group, instanceID, "the replica was removed")
+}
+
+// leave is RemoveMember with the reason that the coordinator logs.
+func (c *Cluster) leave(ctx context.Context, group, instanceID, reason string) error {
 	err := c.askCoordinator(ctx, group, "leave_group", func(b *sarama.Broker) (sarama.KError, error) {
-		reason := "the replica was removed"
 		resp, err := b.LeaveGroup(&sarama.LeaveGroupRequest{
 			Version: 5,
 			GroupId: group,

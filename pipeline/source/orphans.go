@@ -23,6 +23,10 @@ const (
 	// orphanLooks is for how many looks in a row the same must be found before a member does anything: a
 	// member may take a while to let go of what is to move.
 	orphanLooks = 5
+
+	// mostOrphanLooks bounds for how many looks a member waits when joining anew has not helped, as while
+	// the leader does not know of new partitions yet: the number doubles each time.
+	mostOrphanLooks = 60
 )
 
 // watchOrphans looks for partitions that the group has assigned to nobody. The member that holds the
@@ -32,7 +36,7 @@ func (m *Membership) watchOrphans(ctx context.Context) {
 	ticker := time.NewTicker(m.cfg.orphanLook)
 	defer ticker.Stop()
 	var before []Member
-	looks := 0
+	looks, wanted := 0, orphanLooks
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,21 +44,28 @@ func (m *Membership) watchOrphans(ctx context.Context) {
 		case <-ticker.C:
 		}
 		members, orphans, err := m.findOrphans(ctx)
-		if err != nil || len(orphans) == 0 { // trouble with the coordinator is told by whoever needs it
+		if err != nil { // whoever needs the coordinator reports its trouble
 			looks = 0
+			continue
+		}
+		if len(orphans) == 0 {
+			looks = 0
+			if members != nil { // the group is stable
+				wanted = orphanLooks
+			}
 			continue
 		}
 		if looks++; looks == 1 || !reflect.DeepEqual(members, before) {
 			before, looks = members, 1
 			continue
 		}
-		if looks < orphanLooks || leastLoaded(members) != m.cfg.InstanceID {
+		if looks < wanted || leastLoaded(members) != m.cfg.InstanceID {
 			continue
 		}
-		looks = 0
+		looks, wanted = 0, min(2*wanted, mostOrphanLooks)
 		m.trouble(fmt.Errorf("consumer group %s: %d partitions, %s the first, are assigned to nobody; this member joins anew, "+
 			"so that they are", m.cfg.Group, len(orphans), orphans[0]))
-		if err := m.cfg.Cluster.RemoveMember(ctx, m.cfg.Group, m.cfg.InstanceID); err != nil && ctx.Err() == nil {
+		if err := m.cfg.Cluster.leave(ctx, m.cfg.Group, m.cfg.InstanceID, "partitions are assigned to nobody"); err != nil && ctx.Err() == nil {
 			m.trouble(err)
 		}
 	}
