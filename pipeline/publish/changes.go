@@ -86,8 +86,9 @@ func (h *Held) findChanges(c *Checked, content Content) (*changes, error) {
 	}
 	events, counted := content.Events()
 	s := &search{
-		h: h, id: h.storeID(d.Row.ID()), rev: d.Row.Revision, base: base, content: content, limit: limit, counted: counted,
-		states: len(d.Latest.States) > 0, compared: make(map[int]bool), changes: &changes{directory: base.directory.Clone(), events: events, anew: base.pages != nil},
+		h: h, id: h.storeID(d.Row.ID()), rev: d.Row.Revision, base: base, content: content, limit: limit,
+		counted: counted, states: len(d.Latest.States) > 0, compared: make(map[int]bool),
+		changes: &changes{directory: base.directory.Clone(), events: events, anew: base.pages != nil},
 	}
 	err = s.compare(ctx, pagesOf(base.directory, hashes, all))
 	total := s.changes.directory.Total()

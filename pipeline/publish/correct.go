@@ -88,7 +88,7 @@ func (h *Held) correct(ctx context.Context, c *Correction) (Corrected, error) {
 	}
 	content := c.Content
 	if patch, ok := content.(*Patch); ok {
-		draft.AsksBase, content = true, patch.on(c.Base)
+		draft.AsksBase, content = true, patch.On(c.Base)
 	}
 	draft.AsksBase = draft.AsksBase || c.Forgets
 	r, err := h.Publish(ctx, draft, content)

@@ -47,8 +47,8 @@ func NewPatch(events int64, changes []Change) *Patch {
 	return p
 }
 
-// on is the patch on a base that was read; nil when it was not.
-func (p *Patch) on(base *Base) *Patch {
+// On returns the patch on a base that was read; nil when it was not.
+func (p *Patch) On(base *Base) *Patch {
 	patch := *p
 	patch.base = base
 	return &patch

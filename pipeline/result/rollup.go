@@ -40,7 +40,8 @@ func (k Rollups) CarryOut(ctx context.Context, d *Desk, job Job) error {
 	}
 	c := d.closer
 	runner, err := rollup.New(rollup.Config{
-		Spec: c.cfg.Spec, Slots: len(c.slots), Log: c.cfg.Kafka, Contents: contents, Desk: rollupDesk{d, contents}, Topics: d.Topics(ctx), Late: k.Late,
+		Spec: c.cfg.Spec, Slots: len(c.slots), Log: c.cfg.Kafka, Contents: contents,
+		Desk: rollupDesk{d, contents}, Topics: d.Topics(ctx), Late: k.Late,
 		By: c.cfg.By, Build: c.cfg.Build, Now: c.cfg.Now, Alone: isOfOneWindow,
 		Book: func(o rollup.Outcome) {
 			d.book(Carried{Window: o.Window, Verdict: o.Verdict, Revision: o.Revision, Problem: o.Problem})

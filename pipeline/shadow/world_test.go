@@ -23,6 +23,7 @@ import (
 	"millrace/pipeline/result"
 	"millrace/pipeline/shadow"
 	"millrace/pipeline/shadow/diff"
+	"millrace/pipeline/shadow/found"
 	"millrace/pipeline/shadow/plan"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
@@ -393,20 +394,23 @@ func (w *world) found(p *plan.Plan) (content map[cell]string, differ map[cell]di
 		for _, r := range delta {
 			differ[cell{id.Window, id.Start, string(r.Key)}] = r
 		}
-		a := diff.NewApplying(delta, func(c ledger.Content) error {
-			if !c.Deleted {
-				content[cell{id.Window, id.Start, string(c.Key)}] = string(c.Values)
+		base := new(publish.Base)
+		if row := byID[id]; row != nil {
+			base.Rows, err = w.contents().Read(w.ctx, row)
+			require.NoError(w.t, err)
+		}
+		var sum ledger.Checksum
+		patch := publish.NewPatch(h.Row.Events, found.Changes(delta)).On(base)
+		_, _, err = patch.Whole(w.ctx, func(rows *ledger.Rows) error {
+			for _, c := range rows.Content {
+				if sum.AddContent(c); !c.Deleted {
+					content[cell{id.Window, id.Start, string(c.Key)}] = string(c.Values)
+				}
 			}
 			return nil
 		})
-		if row := byID[id]; row != nil {
-			rows, err := w.contents().Read(w.ctx, row)
-			require.NoError(w.t, err)
-			for _, c := range rows {
-				require.NoError(w.t, a.AddBase(c))
-			}
-		}
-		require.NoError(w.t, a.End(h))
+		require.NoError(w.t, err)
+		require.Equal(w.t, []any{h.Row.Keys, h.Row.Checksum}, []any{sum.Rows(), sum.String()})
 	}
 	return content, differ
 }

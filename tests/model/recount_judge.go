@@ -2,8 +2,10 @@ package model
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -12,7 +14,7 @@ import (
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish"
 	"millrace/pipeline/shadow"
-	"millrace/pipeline/shadow/diff"
+	"millrace/pipeline/shadow/found"
 	"millrace/tests/oracle"
 )
 
@@ -72,7 +74,7 @@ func (r *recount) judge() {
 				return
 			}
 		}
-		if err := c.apply(base); err != nil {
+		if err := c.apply(w.ctx, base); err != nil {
 			w.fail("recount %s of %s: %v", r.id, id, err)
 			return
 		}
@@ -83,20 +85,25 @@ func (r *recount) judge() {
 }
 
 // apply makes the content out of its base and the difference.
-func (c *counted) apply(base []ledger.Content) error {
-	a := diff.NewApplying(c.rows, func(row ledger.Content) error {
-		if !row.Deleted {
-			c.content[string(row.Key)] = string(row.Values)
+func (c *counted) apply(ctx context.Context, base []ledger.Content) error {
+	for _, row := range base {
+		c.base[string(row.Key)] = string(row.Values)
+	}
+	var sum ledger.Checksum
+	row := &c.header.Row
+	patch := publish.NewPatch(row.Events, found.Changes(c.rows)).On(&publish.Base{Rows: base})
+	_, _, err := patch.Whole(ctx, func(rows *ledger.Rows) error {
+		for _, content := range rows.Content {
+			if sum.AddContent(content); !content.Deleted {
+				c.content[string(content.Key)] = string(content.Values)
+			}
 		}
 		return nil
 	})
-	for _, row := range base {
-		c.base[string(row.Key)] = string(row.Values)
-		if err := a.AddBase(row); err != nil {
-			return err
-		}
+	if err == nil && (sum.Rows() != row.Keys || sum.String() != row.Checksum) {
+		err = fmt.Errorf("%d keys with checksum %s, the header says %d and %s", sum.Rows(), &sum, row.Keys, row.Checksum)
 	}
-	return a.End(c.header)
+	return err
 }
 
 func (r *recount) judgeWindow(c *counted) {

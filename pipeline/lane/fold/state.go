@@ -175,7 +175,8 @@ func (s *State) Entries() int {
 	return n
 }
 
-// EachSlice calls fn with every slice generation held, in no order; those that rest are made rows of. fn must neither keep nor change the table.
+// EachSlice calls fn with every slice generation held, in no order; those that rest are made rows of. fn must neither
+// keep nor change the table.
 func (s *State) EachSlice(fn func(stat store.SliceStat, table *agg.Table)) {
 	for _, sl := range s.slices {
 		s.wake(sl)

@@ -63,79 +63,19 @@ func (c *Compare) Rows() []Row {
 // ErrBase means that a difference does not belong to the content that it is applied to.
 var ErrBase = fmt.Errorf("%w: it was made of another content", ErrCorrupt)
 
-// Applying makes the new content of a window of its base and the difference, in the order of keys. Both must come in that
-// order. Keys that are gone come as deleted rows.
-type Applying struct {
-	rows []Row
-	emit func(ledger.Content) error
-	sum  ledger.Checksum
-}
-
-// NewApplying passes the rows of the new content to emit; a row is valid during the call.
-func NewApplying(rows []Row, emit func(ledger.Content) error) *Applying {
-	return &Applying{rows: rows, emit: emit}
-}
-
-// AddBase takes the next row of the base.
-func (a *Applying) AddBase(row ledger.Content) error {
-	if row.Deleted {
-		return nil
-	}
-	for len(a.rows) > 0 {
-		r := &a.rows[0]
-		order := bytes.Compare(r.Key, row.Key)
-		if order > 0 {
-			break
-		}
-		isBase := r.Old != nil && bytes.Equal(r.Old, row.Values) && r.OldOverflow == row.Overflow
-		if (order == 0) != (r.Old != nil) || order == 0 && !isBase {
-			return fmt.Errorf("%w: key %s", ErrBase, r.Key)
-		}
-		if err := a.pass(r.Content()); err != nil {
-			return err
-		}
-		if a.rows = a.rows[1:]; order == 0 {
-			return nil
-		}
-	}
-	return a.pass(row)
-}
-
-// End passes on what comes after the last row of the base, and holds the whole against the header.
-func (a *Applying) End(h *Header) error {
-	for i := range a.rows {
-		r := &a.rows[i]
-		if r.Old != nil {
-			return fmt.Errorf("%w: key %s", ErrBase, r.Key)
-		}
-		if err := a.pass(r.Content()); err != nil {
-			return err
-		}
-	}
-	return a.check(h)
-}
-
 // EmitWhole passes the rows of whole pages to emit as the new content, and holds them against the header.
 func EmitWhole(rows []Row, h *Header, emit func(ledger.Content) error) error {
-	a := NewApplying(nil, emit)
+	var sum ledger.Checksum
 	for i := range rows {
-		if err := a.pass(rows[i].Content()); err != nil {
+		row := rows[i].Content()
+		sum.AddContent(row)
+		if err := emit(row); err != nil {
 			return err
 		}
 	}
-	return a.check(h)
-}
-
-// check holds what was passed on against the header.
-func (a *Applying) check(h *Header) error {
-	if keys, sum := a.sum.Rows(), a.sum.String(); keys != h.Row.Keys || sum != h.Row.Checksum {
+	if sum.Rows() != h.Row.Keys || sum.String() != h.Row.Checksum {
 		return fmt.Errorf("%w: %s has %d keys with checksum %s, the header says %d and %s",
-			ErrBase, h.ID(), keys, sum, h.Row.Keys, h.Row.Checksum)
+			ErrBase, h.ID(), sum.Rows(), &sum, h.Row.Keys, h.Row.Checksum)
 	}
 	return nil
-}
-
-func (a *Applying) pass(row ledger.Content) error {
-	a.sum.AddContent(row)
-	return a.emit(row)
 }
