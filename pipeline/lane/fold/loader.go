@@ -120,7 +120,8 @@ func (l *Loader) AddPage(slice int, p *page.Page) error {
 		return l.restSlice(slice)
 	}
 	if o.table.Len() == 0 {
-		o.table.Reserve(o.base * p.Len() / p.Name.Bytes) // about as many rows as the slice has
+		// About as many rows as the slice has: every row has an event, whatever entries of this page say of the others' size.
+		o.table.Reserve(int(min(int64(o.base*p.Len()/p.Name.Bytes), o.stat.Folded)))
 	}
 	add := o.table.LoadMissing
 	if o.isNext(p) {

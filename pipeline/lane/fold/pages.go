@@ -228,9 +228,10 @@ func (s *State) encodeRun(c *Commit, r *run) {
 			p := &r.pages[len(r.pages)-1]
 			p.to, p.last = len(c.arena), s.hashed[i].hash
 			open = -1
-			// What is left takes about as much an entry: the arena grows once, and not by doubling.
+			// What is left takes about as much an entry: the arena grows once, and not by doubling. A page with a long text
+			// says nothing of the others, which on average take less than the rows of the table.
 			left := len(s.hashed) - i - 1
-			c.arena = slices.Grow(c.arena, left*(p.to-p.from)/p.entries)
+			c.arena = slices.Grow(c.arena, min(left*(p.to-p.from)/p.entries, left*t.Bytes()/t.Len()))
 		}
 	}
 }
