@@ -78,16 +78,17 @@ func (c *Cluster) Commit(ctx context.Context, group string, offsets map[TopicPar
 // RemoveMember makes the coordinator forget a static member, so that its lanes move at once instead of after the session
 // timeout. sarama itself never leaves a group with an instance id. A member or group that is not there is fine.
 func (c *Cluster) RemoveMember(ctx context.Context, group, instanceID string) error {
-	return c.leave(ctx, group, instanceID, "the replica was removed")
+	return c.leave(ctx, group, instanceID, "", "the replica was removed")
 }
 
-// leave is RemoveMember with the reason that the coordinator logs.
-func (c *Cluster) leave(ctx context.Context, group, instanceID, reason string) error {
+// leave is RemoveMember with the reason that the coordinator logs. With a member id it leaves a successor alone, which has
+// another one under the same instance id.
+func (c *Cluster) leave(ctx context.Context, group, instanceID, memberID, reason string) error {
 	err := c.askCoordinator(ctx, group, "leave_group", func(b *sarama.Broker) (sarama.KError, error) {
 		resp, err := b.LeaveGroup(&sarama.LeaveGroupRequest{
 			Version: 5,
 			GroupId: group,
-			Members: []sarama.MemberIdentity{{GroupInstanceId: &instanceID, Reason: &reason}},
+			Members: []sarama.MemberIdentity{{MemberId: memberID, GroupInstanceId: &instanceID, Reason: &reason}},
 		})
 		if err != nil {
 			return sarama.ErrNoError, err
@@ -98,7 +99,8 @@ func (c *Cluster) leave(ctx context.Context, group, instanceID, reason string) e
 				code = m.Err
 			}
 		}
-		if code == sarama.ErrUnknownMemberId || code == sarama.ErrGroupIDNotFound {
+		switch code {
+		case sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId, sarama.ErrGroupIDNotFound:
 			code = sarama.ErrNoError
 		}
 		return code, nil

@@ -20,6 +20,8 @@ type Member struct {
 	ClientID string
 	Host     string
 	Assigned []TopicPartition // by topic and partition; nil while the group rebalances
+
+	unread error // why Assigned is not known; a client of another kind may assign what it likes
 }
 
 // stateStable is the state of a group that has divided its partitions.
@@ -59,10 +61,7 @@ func (c *Cluster) describe(ctx context.Context, group string) (members []Member,
 			}
 			if state == stateStable {
 				assigned, err := m.GetMemberAssignment()
-				if err != nil {
-					return sarama.ErrNoError, fmt.Errorf("assignment of member %s: %w", m.MemberId, err)
-				}
-				member.Assigned = assignedTo(assigned)
+				member.Assigned, member.unread = assignedTo(assigned), err
 			}
 			members = append(members, member)
 		}
