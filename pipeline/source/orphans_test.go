@@ -23,6 +23,43 @@ func TestPartitionsThatNobodyIsAssignedAreDividedAnew(t *testing.T) {
 	require.NoError(t, a.stop())
 }
 
+// Nobody tells a group that has lost its leader that a topic has grown. One member joins anew, and the other one's lanes go on.
+func TestPartitionsOfAGrownTopicAreDividedWithoutALeader(t *testing.T) {
+	k := anyKafka(t)
+	topic, group := k.topic(t, 4), unique("g")
+	a := k.join(t, group, "a", topic, newLanes()) // the leader
+	a.untilOwned(t, 4)
+	b := k.join(t, group, "b", topic, newLanes())
+	b.untilOwned(t, 2)
+	a.untilOwned(t, 2)
+	require.NoError(t, a.stop())
+	a = k.join(t, group, "a", topic, newLanes())
+	a.untilOwned(t, 2)
+	k.grow(t, topic, 6)
+	a.untilOwned(t, 3)
+	b.untilOwned(t, 3)
+	require.NoError(t, a.stop())
+	require.NoError(t, b.stop())
+	for _, cause := range b.causes {
+		require.NotErrorIs(t, cause, sarama.ErrUnknownMemberId)
+	}
+}
+
+// grow adds partitions to a topic.
+func (k *kafka) grow(t *testing.T, topic string, partitions int32) {
+	t.Helper()
+	err := k.cluster.askAny(t.Context(), "create_partitions", func(b *sarama.Broker) error {
+		resp, err := b.CreatePartitions(&sarama.CreatePartitionsRequest{
+			TopicPartitions: map[string]*sarama.TopicPartition{topic: {Count: partitions}}, Timeout: k.cfg.RequestTimeout,
+		})
+		if err == nil {
+			require.Equal(t, sarama.ErrNoError, resp.TopicPartitionErrors[topic].Err)
+		}
+		return err
+	})
+	require.NoError(t, err)
+}
+
 // A member that assigns something that is no assignment is a member like others for whoever asks whether
 // there is a group, and only keeps others from knowing which partitions nobody has.
 func TestMembersAreListedWhateverTheyAreAssigned(t *testing.T) {
