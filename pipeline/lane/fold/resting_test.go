@@ -131,7 +131,7 @@ func TestASliceThatRestsIsTheSliceThatItWas(t *testing.T) {
 
 			asleep, sum, err := h.load(p)
 			require.NoError(t, err)
-			awake, again, err := h.load(wideProgram(t))
+			awake, again, err := h.loadAwake(wideProgram(t))
 			require.NoError(t, err)
 			require.Equal(t, sum, again)
 			requireNaive(t, h, awake)

@@ -108,10 +108,18 @@ func (h *shelf) index() store.LaneIndex {
 }
 
 // load restores the lane.
-func (h *shelf) load(p *Program) (*State, Restored, error) {
+func (h *shelf) load(p *Program) (*State, Restored, error) { return h.loadWith(p, true) }
+
+// loadAwake restores the lane without letting any slice rest.
+func (h *shelf) loadAwake(p *Program) (*State, Restored, error) { return h.loadWith(p, false) }
+
+func (h *shelf) loadWith(p *Program, mayRest bool) (*State, Restored, error) {
 	l, err := NewLoader(p, testLane, h.index())
 	if err != nil {
 		return nil, Restored{}, err
+	}
+	for i := range l.loads {
+		l.loads[i].rests = l.loads[i].rests && mayRest
 	}
 	for i, x := range l.Slices() {
 		sl := h.slices[x.SliceID]
