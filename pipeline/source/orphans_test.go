@@ -50,7 +50,7 @@ func (k *kafka) grow(t *testing.T, topic string, partitions int32) {
 	t.Helper()
 	err := k.cluster.askAny(t.Context(), "create_partitions", func(b *sarama.Broker) error {
 		resp, err := b.CreatePartitions(&sarama.CreatePartitionsRequest{
-			TopicPartitions: map[string]*sarama.TopicPartition{topic: {Count: partitions}}, Timeout: k.cfg.RequestTimeout,
+			TopicPartitions: map[string]*sarama.TopicPartition{topic: {Count: partitions}}, Timeout: patience,
 		})
 		if err == nil {
 			require.Equal(t, sarama.ErrNoError, resp.TopicPartitionErrors[topic].Err)
