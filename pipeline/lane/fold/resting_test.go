@@ -203,6 +203,40 @@ func goOnAlike(t *testing.T, r *rand.Rand, h *shelf, a, b *State, clock *int64) 
 	require.NoError(t, a.Lost())
 }
 
+// Redis may go back behind the commits whose pages rest in a lane: what it forgot is written again, and no more.
+func TestWhatRestsIsWrittenAgainWhenRedisGoesBack(t *testing.T) {
+	again := 0
+	for seed := range uint64(8) {
+		r, p, clock := rand.New(rand.NewPCG(seed, 6)), wideProgram(t), foldtest.Early
+		h, s, c := newShelf(t), NewState(wideProgram(t), testLane, "id", 0, store.Cursor{}), &Commit{}
+		commit := func(n int) {
+			s.Fold(wideLog(r, s.offset, &clock, n))
+			s.Snapshot(c, Control{IdleAt: -1, SealBefore: none, DropBefore: none, Pages: true})
+			h.put(c)
+			s.Acknowledged(c)
+		}
+		for range 4 {
+			commit(200)
+		}
+		before := h.clone()
+		commit(40)
+		asleep, _, err := h.load(p)
+		require.NoError(t, err)
+		for _, sl := range restingSlices(asleep) {
+			if newest := sl.resting.pages[0]; newest.Name.Seq > before.meta.Done {
+				again += newest.Len()
+			}
+		}
+		asleep.Reseed(c, before.index())
+		require.Less(t, c.Entries, asleep.Entries())
+		before.put(c)
+		requireNaive(t, before, asleep)
+		_, _, err = before.load(wideProgram(t))
+		require.NoError(t, err)
+	}
+	require.Greater(t, again, 10)
+}
+
 // sortSlices brings what a commit says of slices into one order: it comes out of a map.
 func sortSlices(c *Commit) {
 	for i := range c.Calls {

@@ -40,6 +40,15 @@ func (h *shelf) slice(id store.SliceID) *shelved {
 	return sl
 }
 
+// clone returns what the shelf holds now.
+func (h *shelf) clone() *shelf {
+	other := &shelf{t: h.t, meta: h.meta, slices: map[store.SliceID]*shelved{}}
+	for id, sl := range h.slices {
+		other.slices[id] = &shelved{stat: sl.stat, fields: maps.Clone(sl.fields), pages: maps.Clone(sl.pages)}
+	}
+	return other
+}
+
 // put applies a commit, which may be used again afterwards.
 func (h *shelf) put(c *Commit) {
 	for i := range c.Calls {
