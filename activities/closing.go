@@ -124,16 +124,21 @@ func (a *Closing) rounds(ctx context.Context, closer Closer, d *due) error {
 		if d.finished(failures >= roundErrors, time.Now()) {
 			return nil
 		}
-		pause := closeLook
-		if len(round.Closed) > 0 && err == nil {
-			pause = turnPause
-		}
 		select {
 		case <-ctx.Done():
 			return d.stopped(reasonOf(ctx))
-		case <-time.After(pause):
+		case <-time.After(PauseAfter(&round, err)):
 		}
 	}
+}
+
+// PauseAfter is how long a closer waits after a round before the next one: one that found something
+// to close is often followed by another that does.
+func PauseAfter(round *report.Round, err error) time.Duration {
+	if len(round.Closed) > 0 && err == nil {
+		return turnPause
+	}
+	return closeLook
 }
 
 // book adds a round to the result.

@@ -17,7 +17,7 @@ const closerTurn = -1
 // Pauses of those who wait for a turn, and of those who have just had one: the second is longer, so that everybody gets one.
 const (
 	turnLook  = 20 * time.Millisecond
-	turnPause = 100 * time.Millisecond
+	turnPause = 3 * turnLook
 )
 
 // turn runs work while no other activity closes windows of the pipeline. Two of them at once would be safe, by the fencing

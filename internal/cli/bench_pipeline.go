@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"millrace/activities"
 	"millrace/pipeline/engine"
 	"millrace/pipeline/lane"
 	"millrace/pipeline/merge"
@@ -171,12 +172,10 @@ type benchWindows struct {
 	ended    atomic.Bool  // closeAll has returned
 }
 
-// closeAll closes what is due every second, as the CloseWindows workflow's activity does, until every window with records is final. It
+// closeAll closes what is due until every window with records is final, and pauses as the CloseWindows workflow's activity does. It
 // returns nil when ctx ends first.
 func (w *benchWindows) closeAll(ctx context.Context, closer *result.Closer) error {
 	defer w.ended.Store(true)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
 		round, err := closer.Round(ctx)
 		if ctx.Err() != nil {
@@ -195,7 +194,7 @@ func (w *benchWindows) closeAll(ctx context.Context, closer *result.Closer) erro
 			return w.check()
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(activities.PauseAfter(&round.Round, err)):
 		case <-ctx.Done():
 			return nil
 		}

@@ -69,10 +69,10 @@ func (m *memoryLanes) ReadSlice(_ context.Context, id store.LaneID, _ string, _ 
 }
 
 // Index implements merge.SliceReader.
-func (m *memoryLanes) Index(_ context.Context, id store.LaneID, _ string, span store.Span, _ []store.SliceStat) (store.LaneIndex, error) {
+func (m *memoryLanes) Index(_ context.Context, id store.LaneID, _ string, spans store.Spans, _ []store.SliceStat) (store.LaneIndex, error) {
 	x := store.LaneIndex{Meta: m.lane(id).Meta}
 	for _, slice := range m.slices[id] {
-		if span.Holds(slice.SliceID) {
+		if spans.Holds(slice.SliceID) {
 			x.Slices = append(x.Slices, slice)
 		}
 	}
@@ -94,9 +94,13 @@ func (m *memoryLanes) ReadPages(_ context.Context, id store.LaneID, stateID stri
 	return m.lane(id).Meta.Guard(), nil
 }
 
-// ReadMeta implements merge.SliceReader.
-func (m *memoryLanes) ReadMeta(_ context.Context, id store.LaneID) (store.Meta, bool, error) {
-	return m.lane(id).Meta, true, nil
+// ReadGuards implements merge.SliceReader.
+func (m *memoryLanes) ReadGuards(_ context.Context, ids ...store.LaneID) ([]store.Guard, error) {
+	guards := make([]store.Guard, len(ids))
+	for i, id := range ids {
+		guards[i] = m.lane(id).Meta.Guard()
+	}
+	return guards, nil
 }
 
 // LaneView implements merge.SliceReader.

@@ -53,7 +53,7 @@ func (o *Opened) ChangedHashes(ctx context.Context, covered func(lane store.Lane
 		if len(wanted) == 0 {
 			return nil
 		}
-		return o.readPages(ctx, lane, wanted, func(i int, p *page.Page) error { return c.add(wanted[i].part, p) })
+		return o.readWanted(ctx, lane, wanted, func(i int, p *page.Page) error { return c.add(wanted[i].part, p) })
 	})
 	o.kept = c.kept
 	if errors.Is(err, errMany) {

@@ -177,9 +177,13 @@ func collect(rows *[]row) func(*ledger.Rows) error {
 
 func (w *world) lane(id store.LaneID) *lane { return w.lanes[id.Partition] }
 
-// ReadMeta implements merge.SliceReader.
-func (w *world) ReadMeta(_ context.Context, id store.LaneID) (store.Meta, bool, error) {
-	return w.lane(id).meta, true, nil
+// ReadGuards implements merge.SliceReader.
+func (w *world) ReadGuards(_ context.Context, ids ...store.LaneID) ([]store.Guard, error) {
+	guards := make([]store.Guard, len(ids))
+	for i, id := range ids {
+		guards[i] = w.lane(id).meta.Guard()
+	}
+	return guards, nil
 }
 
 // LaneView implements merge.SliceReader.
@@ -198,12 +202,12 @@ func (w *world) ReadSlice(_ context.Context, id store.LaneID, _ string, _ store.
 }
 
 // Index implements merge.SliceReader.
-func (w *world) Index(_ context.Context, id store.LaneID, _ string, span store.Span,
+func (w *world) Index(_ context.Context, id store.LaneID, _ string, spans store.Spans,
 	_ []store.SliceStat) (store.LaneIndex, error) {
 	l := w.lane(id)
 	x := store.LaneIndex{Meta: l.meta}
 	for id, s := range l.slices {
-		if span.Holds(id) {
+		if spans.Holds(id) {
 			found := *s
 			found.Pages = slices.Clone(s.Pages)
 			slices.SortFunc(found.Pages, func(a, b store.StoredPage) int {

@@ -36,12 +36,13 @@ import (
 // SliceReader is what a merge reads; *store.Store is one.
 type SliceReader interface {
 	LaneView(ctx context.Context, id store.LaneID, stateID string) (store.Meta, []store.SliceStat, error)
-	ReadMeta(ctx context.Context, id store.LaneID) (m store.Meta, found bool, err error)
+	// ReadGuards returns the zero Guard for a lane without a meta.
+	ReadGuards(ctx context.Context, ids ...store.LaneID) ([]store.Guard, error)
 	// ReadSlice passes the entries of the buckets from ≤ b < to of a slice to fn; key and entry are
 	// valid during the call.
 	ReadSlice(ctx context.Context, id store.LaneID, stateID string, slice store.SliceID, from, to int,
 		fn func(bucket int, key, entry []byte) error) (store.Guard, error)
-	Index(ctx context.Context, id store.LaneID, stateID string, span store.Span, known []store.SliceStat) (store.LaneIndex, error)
+	Index(ctx context.Context, id store.LaneID, stateID string, spans store.Spans, known []store.SliceStat) (store.LaneIndex, error)
 	ReadPages(ctx context.Context, id store.LaneID, stateID string, pages []store.SlicePage,
 		fn func(i int, p *page.Page) error) (store.Guard, error)
 }
@@ -51,7 +52,7 @@ type Config struct {
 	Spec      *spec.Spec
 	Plan      *window.Plan // of Spec
 	Reader    SliceReader
-	Parallel  int // metas read at a time
+	Parallel  int // lanes whose indexes are read at a time
 	ReadAhead int // lanes of one window whose pages are read at a time; with 1 none is read ahead
 	Workers   int // goroutines that merge one window at a time; 0 is GOMAXPROCS
 	// Cache keeps merged slices for the windows that overlap. Nil: each window is merged from the

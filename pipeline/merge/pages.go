@@ -12,6 +12,7 @@ import (
 	"millrace/pipeline/page"
 	"millrace/pipeline/parallel"
 	"millrace/pipeline/store"
+	"millrace/pipeline/survey"
 )
 
 // blockBytes is from how many bytes of pages on a block ends.
@@ -23,18 +24,12 @@ type wantedPage struct {
 	store.StoredPage
 }
 
-// readPages reads pages of parts of one lane, and passes them to fn in their order. Its errors are
-// those of a merge.
-func (o *Opened) readPages(ctx context.Context, lane int, wanted []wantedPage,
+// readPages reads pages of a lane, and passes them to fn in their order. Its errors are those of a
+// merge.
+func (m *Merger) readPages(ctx context.Context, l *survey.Lane, pages []store.SlicePage,
 	fn func(i int, p *page.Page) error) error {
-	l := &o.View.Lanes[lane]
-	pages := make([]store.SlicePage, len(wanted))
-	for i := range wanted {
-		pages[i] = store.SlicePage{Slice: o.parts[wanted[i].part].slice, StoredPage: wanted[i].StoredPage}
-	}
 	next := 0 // the page that an error is about: those before it were passed on
-	reader := o.merger.cfg.Reader
-	guard, err := reader.ReadPages(ctx, l.ID, o.merger.stateID, pages, func(i int, p *page.Page) error {
+	guard, err := m.cfg.Reader.ReadPages(ctx, l.ID, m.stateID, pages, func(i int, p *page.Page) error {
 		next = min(i+1, len(pages)-1)
 		return fn(i, p)
 	})
@@ -45,6 +40,15 @@ func (o *Opened) readPages(ctx context.Context, lane int, wanted []wantedPage,
 		return fmt.Errorf("lane %s: %w", l.ID, ErrMoved)
 	}
 	return nil
+}
+
+// readWanted is readPages for pages of parts of one lane.
+func (o *Opened) readWanted(ctx context.Context, lane int, wanted []wantedPage, fn func(i int, p *page.Page) error) error {
+	pages := make([]store.SlicePage, len(wanted))
+	for i := range wanted {
+		pages[i] = store.SlicePage{Slice: o.parts[wanted[i].part].slice, StoredPage: wanted[i].StoredPage}
+	}
+	return o.merger.readPages(ctx, &o.View.Lanes[lane], pages, fn)
 }
 
 // pageUse is a page and the units that need it.
@@ -182,7 +186,7 @@ func (r *pageReader) readUses(ctx context.Context, uses []*pageUse) error {
 	for i, use := range uses {
 		wanted[i] = use.wantedPage
 	}
-	return r.readPages(ctx, r.Opened.parts[wanted[0].part].lane, wanted, func(i int, p *page.Page) error {
+	return r.readWanted(ctx, r.Opened.parts[wanted[0].part].lane, wanted, func(i int, p *page.Page) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		uses[i].page = p

@@ -4,24 +4,28 @@ import (
 	"context"
 	"fmt"
 
-	"millrace/pipeline/parallel"
+	"millrace/pipeline/store"
 	"millrace/pipeline/survey"
 )
 
-// Prove reads the metas of lanes of a view once more: with the same owners and nothing gone
+// Prove reads the guards of lanes of a view once more: with the same owners and nothing gone
 // backwards, what was read since the view belongs to it. ErrMoved otherwise.
 func (m *Merger) Prove(ctx context.Context, lanes []*survey.Lane) error {
-	return parallel.Do(ctx, m.cfg.Parallel, len(lanes), func(ctx context.Context, i int) error {
-		l := lanes[i]
-		meta, found, err := m.cfg.Reader.ReadMeta(ctx, l.ID)
-		if err != nil {
-			return fmt.Errorf("lane %s: %w", l.ID, err)
-		}
-		if found != l.Found || found && !meta.Guard().Follows(l.Meta.Guard()) {
+	ids := make([]store.LaneID, len(lanes))
+	for i, l := range lanes {
+		ids[i] = l.ID
+	}
+	guards, err := m.cfg.Reader.ReadGuards(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	for i, l := range lanes {
+		found := guards[i] != store.Guard{}
+		if found != l.Found || found && !guards[i].Follows(l.Meta.Guard()) {
 			return fmt.Errorf("lane %s: %w", l.ID, ErrMoved)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // countEvents compares the events in the entries, by part, with the events folded. Entries newer

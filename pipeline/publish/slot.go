@@ -236,6 +236,9 @@ func (h *Held) LatestRow(ctx context.Context, id ledger.WindowID) (*ledger.Row, 
 	return row, nil
 }
 
+// IsNew reports whether the ledger has no row of a window. The slot was taken over.
+func (h *Held) IsNew(id ledger.WindowID) bool { return h.latestEntry(id) == nil }
+
 func (h *Held) storeID(id ledger.WindowID) store.WindowID {
 	return store.WindowID{Pipeline: h.pipeline, Window: id.Window, Start: id.Start}
 }

@@ -390,13 +390,13 @@ type betweenLookAndIndex struct {
 	then func()
 }
 
-func (s *betweenLookAndIndex) Index(ctx context.Context, id store.LaneID, stateID string, span store.Span, known []store.SliceStat,
+func (s *betweenLookAndIndex) Index(ctx context.Context, id store.LaneID, stateID string, spans store.Spans, known []store.SliceStat,
 ) (store.LaneIndex, error) {
 	if then := s.then; then != nil {
 		s.then = nil
 		then()
 	}
-	return s.State.Index(ctx, id, stateID, span, known)
+	return s.State.Index(ctx, id, stateID, spans, known)
 }
 
 func TestEventInTheMiddleOfACommitIsWaitedFor(t *testing.T) {

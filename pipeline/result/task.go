@@ -22,6 +22,10 @@ type task struct {
 	alone   bool   // nothing waits for its merge
 	edition int    // of the slot it is closed in, set when that is open
 
+	next   []*task       // those of the slot that are closed after it
+	opened *merge.Opened // together with others, nil unless it was
+	apart  bool          // it is not opened together with others
+
 	publication
 	outcome
 	err error
@@ -50,6 +54,10 @@ const (
 	mostTogether  = 64
 	bytesTogether = publish.MaxHeld
 	timeTogether  = 200 * time.Millisecond
+
+	// openedTogether is how many events windows may have that are opened with the same calls. One
+	// that has more takes so long that the calls of its own do not count.
+	openedTogether = 64 << 10
 )
 
 // errLarge says of a window that merging it takes long: those that are ready are published before.
@@ -61,7 +69,7 @@ func (c *Closer) closeTogether(ctx context.Context, s *publish.Held, tasks []*ta
 	began, n, bytes, waiting := c.cfg.Now(), 0, 0, false
 	for n < len(tasks) && n < mostTogether && bytes < bytesTogether && ctx.Err() == nil {
 		t := tasks[n]
-		t.alone = !waiting
+		t.alone, t.next = !waiting, tasks[n+1:]
 		c.prepare(ctx, s, t)
 		if errors.Is(t.err, errLarge) {
 			break
@@ -199,7 +207,7 @@ func (c *Closer) decide(ctx context.Context, s *publish.Held, t *task) (outcome,
 		t.checked = s.CheckRow(t.ctx, &publish.Draft{Row: publish.Amend(c.newRow(t, last), last), Latest: last, Prove: prove})
 		return old, nil
 	}
-	opened, err := c.merger.Open(ctx, t.view.View, t.ref)
+	opened, err := c.open(ctx, s, t, last)
 	if err == nil && !t.alone && opened.Bytes() > bytesTogether {
 		return old, errLarge
 	}
@@ -211,6 +219,54 @@ func (c *Closer) decide(ctx context.Context, s *publish.Held, t *task) (outcome,
 		t.endSpan(old, err)
 	}
 	return old, err
+}
+
+// open opens a window. A small one that was never published is opened together with those that
+// follow it and were not either: calls are most of what they cost.
+func (c *Closer) open(ctx context.Context, s *publish.Held, t *task, last *ledger.Row) (*merge.Opened, error) {
+	if o := t.opened; o != nil {
+		t.opened = nil
+		return o, nil
+	}
+	if last == nil && !t.apart {
+		some := c.openable(s, t)
+		refs := make([]window.Ref, len(some))
+		for i := range some {
+			refs[i] = some[i].ref
+		}
+		all, err := c.merger.OpenTogether(ctx, t.view.View, refs, bytesTogether)
+		for i, other := range some {
+			if other.apart = err != nil; err == nil { // whichever it is that cannot be opened, it alone says so
+				other.opened = all[i]
+			}
+		}
+		return c.open(ctx, s, t, last)
+	}
+	return c.merger.Open(ctx, t.view.View, t.ref)
+}
+
+// openable lists a task and those after it whose windows are opened together.
+func (c *Closer) openable(s *publish.Held, t *task) []*task {
+	some, events := []*task{t}, c.foldedIn(t)
+	for _, other := range t.next[:min(len(t.next), mostTogether-1)] {
+		if events += c.foldedIn(other); events > openedTogether {
+			break
+		}
+		if other.opened == nil && !other.apart && other.view == t.view && s.IsNew(c.windowID(other.ref)) {
+			some = append(some, other)
+		}
+	}
+	return some
+}
+
+// foldedIn is how many events the lanes of a task's view have folded into its window.
+func (c *Closer) foldedIn(t *task) (n int64) {
+	ranges := c.plan.SlicesOf(t.ref)
+	for i := range t.view.Lanes {
+		_, _, folded := t.view.Lanes[i].Share(ranges)
+		n += folded
+	}
+	return n
 }
 
 // checkContent merges a window that was opened, as far as it has changed.

@@ -63,7 +63,11 @@ func (s *Store) ExpireWindow(ctx context.Context, id WindowID, v Version, d time
 		keys = append(keys, id.revisionKey(n), id.viewKey(n))
 	}
 	keys = append(keys, id.rowsKey())
-	reply, err := s.runWithViews(ctx, id, expireScript, keys, rev, d.Milliseconds(), v.Edition)
+	views := ""
+	if rev == 1 {
+		views = "1" // as of nearly every window that had no late event
+	}
+	reply, err := s.runWithNames(ctx, id, views, expireScript, keys, rev, d.Milliseconds(), v.Edition)
 	if err != nil {
 		return fail(err)
 	}

@@ -26,11 +26,19 @@ const indexAttempts = 8
 // Span is a range of slices by their end in ms: After is excluded, UpTo included.
 type Span struct{ After, UpTo int64 }
 
-// AllSlices is the span of all slices of a lane.
-var AllSlices = Span{After: math.MinInt64, UpTo: math.MaxInt64}
+// Spans are ranges of slices, which may overlap.
+type Spans []Span
+
+// AllSlices are the spans of all slices of a lane.
+var AllSlices = Spans{{After: math.MinInt64, UpTo: math.MaxInt64}}
 
 // Holds reports whether a slice lies in the span.
 func (s Span) Holds(id SliceID) bool { return id.End() > s.After && id.End() <= s.UpTo }
+
+// Holds reports whether a slice lies in any of the spans.
+func (s Spans) Holds(id SliceID) bool {
+	return slices.ContainsFunc(s, func(one Span) bool { return one.Holds(id) })
+}
 
 func (s Span) bounds() *redis.ZRangeBy {
 	by := redis.ZRangeBy{Min: "-inf", Max: "+inf"}
@@ -71,19 +79,19 @@ func (x *LaneIndex) Stats() []SliceStat {
 	return stats
 }
 
-// Index reads, at one instant, a lane's meta and those of its slices that lie in span, with the
-// names of their pages. known are the slices as they were seen last; others are found, at the cost
+// Index reads, at one instant, a lane's meta and those of its slices that lie in spans, each once,
+// with the names of their pages. known are the slices as they were seen last; others are found, at the cost
 // of another try. The state id must be the lane's. In a lane of FieldFormat no slice has pages.
 // Errors: ErrNoMeta, ErrLaneMoved, *FormatError, *StateIDError.
-func (s *Store) Index(ctx context.Context, id LaneID, stateID string, span Span, known []SliceStat) (LaneIndex, error) {
+func (s *Store) Index(ctx context.Context, id LaneID, stateID string, spans Spans, known []SliceStat) (LaneIndex, error) {
 	asked := make(map[SliceID]bool, len(known)) // whether all hashes of the slice are asked for
 	for i := range known {
-		if span.Holds(known[i].SliceID) {
+		if spans.Holds(known[i].SliceID) {
 			asked[known[i].SliceID] = known[i].Spread
 		}
 	}
 	for range indexAttempts {
-		x, missed, err := s.index(ctx, id, stateID, span, asked)
+		x, missed, err := s.index(ctx, id, stateID, spans, asked)
 		if err != nil {
 			return LaneIndex{}, fmt.Errorf("index of lane %s: %w", id, err)
 		}
@@ -111,6 +119,24 @@ func (s *Store) WholeIndex(ctx context.Context, id LaneID, stateID string) (Lane
 	return s.Index(ctx, id, stateID, AllSlices, stats)
 }
 
+// eachOnce returns the members of ranges, each once, in the order in which they come.
+func eachOnce(ranges []*redis.StringSliceCmd) []string {
+	if len(ranges) == 1 {
+		return ranges[0].Val()
+	}
+	var members []string
+	seen := make(map[string]struct{})
+	for _, r := range ranges {
+		for _, member := range r.Val() {
+			if _, ok := seen[member]; !ok {
+				seen[member] = struct{}{}
+				members = append(members, member)
+			}
+		}
+	}
+	return members
+}
+
 // askedSlice is what an index asks of one slice.
 type askedSlice struct {
 	id     SliceID
@@ -119,12 +145,15 @@ type askedSlice struct {
 
 // index takes one index. missed reports that slices or hashes were not asked for; asked has them
 // from then on.
-func (s *Store) index(ctx context.Context, id LaneID, stateID string, span Span, asked map[SliceID]bool,
+func (s *Store) index(ctx context.Context, id LaneID, stateID string, spans Spans, asked map[SliceID]bool,
 ) (x LaneIndex, missed bool, err error) {
 	prefix := id.pagePrefix(stateID)
 	tx := s.client.TxPipeline()
 	hash := tx.HGetAll(ctx, id.metaKey())
-	members := tx.ZRangeByScore(ctx, id.slicesKey(), span.bounds())
+	members := make([]*redis.StringSliceCmd, len(spans))
+	for i, span := range spans {
+		members[i] = tx.ZRangeByScore(ctx, id.slicesKey(), span.bounds())
+	}
 	of := make(map[string]*askedSlice, len(asked))
 	names := make([]string, 0, len(asked))
 	var stats *redis.SliceCmd
@@ -163,7 +192,7 @@ func (s *Store) index(ctx context.Context, id LaneID, stateID string, span Span,
 	for i, name := range names {
 		folds[name] = replyString(stats.Val(), i)
 	}
-	for _, member := range members.Val() {
+	for _, member := range eachOnce(members) {
 		stat, err := parseSliceStat(member, folds[member])
 		if err != nil {
 			return x, false, err

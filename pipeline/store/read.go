@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"unsafe"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // scanAttempts bounds how often a bucket that keeps growing is scanned anew within one readEntries.
@@ -149,4 +152,28 @@ func parseGuard(id LaneID, values []any) (g Guard, err error) {
 		return Guard{}, fmt.Errorf("%s: %w", id.metaKey(), err)
 	}
 	return g, nil
+}
+
+// ReadGuards returns the guards of lanes, in the order of ids; a lane without a meta has the zero
+// Guard. Each is as of its own moment of one call.
+func (s *Store) ReadGuards(ctx context.Context, ids ...LaneID) ([]Guard, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	pipe := s.client.Pipeline()
+	cmds := make([]*redis.SliceCmd, len(ids))
+	for i, id := range ids {
+		cmds[i] = pipe.HMGet(ctx, id.metaKey(), guardFields...)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read guards of %d lanes: %w", len(ids), err)
+	}
+	guards := make([]Guard, len(ids))
+	for i, id := range ids {
+		var err error
+		if guards[i], err = parseGuard(id, cmds[i].Val()); err != nil && !errors.Is(err, ErrNoMeta) {
+			return nil, err
+		}
+	}
+	return guards, nil
 }

@@ -58,15 +58,30 @@ if drops > 0 then
 		if ARGV[i+1] ~= '' and sealed < tonumber(ARGV[i+1]) then return {@notsealed@, ARGV[i]} end
 	end
 end
+local buckets = tonumber(ARGV[9])
+local suffixes, names = {}, {}
+local function fill(from, base, first, last)
+	for n = first, last do
+		local suffix = suffixes[n]
+		if not suffix then
+			suffix = ':' .. n
+			suffixes[n] = suffix
+		end
+		names[from + n - first] = base .. suffix
+	end
+end
 local function unlink_pages(slice)
-	local names = {ARGV[7] .. slice}
-	for n = 1, @spread@ do names[n + 1] = ARGV[7] .. slice .. ':' .. n end
-	redis.call('UNLINK', unpack(names))
+	names[1] = ARGV[7] .. slice
+	fill(2, names[1], 1, @spread@)
+	redis.call('UNLINK', unpack(names, 1, 1 + @spread@))
 end
 local function unlink_fields(slice)
-	local names = {}
-	for b = 0, tonumber(ARGV[9]) - 1 do names[b + 1] = ARGV[8] .. slice .. ':' .. b end
-	for i = 1, #names, @step@ do redis.call('UNLINK', unpack(names, i, math.min(i + @step@ - 1, #names))) end
+	local base = ARGV[8] .. slice
+	for b = 0, buckets - 1, @step@ do
+		local last = math.min(b + @step@, buckets) - 1
+		fill(1, base, b, last)
+		redis.call('UNLINK', unpack(names, 1, last - b + 1))
+	end
 end
 if head[5] ~= ARGV[6] then
 	for _, slice in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do unlink_pages(slice) end

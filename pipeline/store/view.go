@@ -76,7 +76,12 @@ end
 // others: one of a content, whose name is its whole revision, and two of a draft, pages and rows.
 func (s *Store) runWithViews(ctx context.Context, id WindowID, script *redis.Script, keys []string,
 	args ...any) ([]any, error) {
-	var names string
+	return s.runWithNames(ctx, id, "", script, keys, args...)
+}
+
+// runWithNames is runWithViews for a caller who guesses what the script finds: a right guess saves a call.
+func (s *Store) runWithNames(ctx context.Context, id WindowID, names string, script *redis.Script, keys []string,
+	args ...any) ([]any, error) {
 	for range ledgerAttempts {
 		all := slices.Clone(keys)
 		if names != "" {

@@ -88,15 +88,22 @@ func flatten(stats []store.SliceStat) []store.SliceStat {
 	return out
 }
 
-func (s *closerState) ReadMeta(ctx context.Context, id store.LaneID) (store.Meta, bool, error) {
+func (s *closerState) ReadGuards(ctx context.Context, ids ...store.LaneID) ([]store.Guard, error) {
 	if s.w.is(rereadGuarded) || s.w.is(reread) || s.w.is(metaFirst) {
-		return s.views[id], true, nil
+		guards := make([]store.Guard, len(ids))
+		for i, id := range ids {
+			view := s.views[id]
+			guards[i] = view.Guard()
+		}
+		return guards, nil
 	}
-	meta, found, err := s.Store.ReadMeta(ctx, id)
+	guards, err := s.Store.ReadGuards(ctx, ids...)
 	if s.w.is(behind) {
-		meta.Offset = s.highest(id, meta.Offset)
+		for i := range guards {
+			guards[i].Offset = s.highest(ids[i], guards[i].Offset)
+		}
 	}
-	return meta, found, err
+	return guards, err
 }
 
 func (s *closerState) ReadSlice(ctx context.Context, id store.LaneID, stateID string, sl store.SliceID, from, to int,

@@ -241,9 +241,9 @@ func (w *World) twistScript(args []string) (after func()) {
 }
 
 // Index is what a closer sees of the pages of a lane.
-func (s *closerState) Index(ctx context.Context, id store.LaneID, stateID string, span store.Span, known []store.SliceStat,
+func (s *closerState) Index(ctx context.Context, id store.LaneID, stateID string, spans store.Spans, known []store.SliceStat,
 ) (store.LaneIndex, error) {
-	x, err := s.Store.Index(ctx, id, stateID, span, known)
+	x, err := s.Store.Index(ctx, id, stateID, spans, known)
 	if err != nil {
 		return x, err
 	}
