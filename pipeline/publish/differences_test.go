@@ -144,6 +144,26 @@ func TestStatesThatNoValueShows(t *testing.T) {
 	require.Len(t, row.States, 2)
 }
 
+// TestPlainRowsStayWhereOnlyStatesChange: such a revision has the rows of the one before.
+func TestPlainRowsStayWhereOnlyStatesChange(t *testing.T) {
+	d := newDesk(t)
+	d.plain = true
+	s := d.slot()
+	all := someRows(300)
+	d.publishContent(s, 1, false, &content{rows: all, states: true})
+	d.faults.Plan(func(storetest.Op) storetest.Outcome {
+		revision, found := d.plainRows()
+		require.Positive(t, revision, "other programs find them at every instant")
+		require.Equal(t, all, found)
+		return storetest.Pass
+	})
+	c := &content{rows: all, touched: []string{`{"k":8}`}, states: true, unseen: rows{`{"k":8}`: "|more"}}
+	row := d.publishContent(s, 1, false, c)
+	require.Equal(t, []int64{2, 0}, []int64{int64(row.Revision), row.Changed})
+	revision, found := d.plainRows()
+	require.Equal(t, []any{2, all}, []any{revision, found})
+}
+
 // Whatever becomes of views and closers between corrections, and whatever makes some of them whole: a reader who has nothing
 // but the ledger and the topics finds the content that a naive computation has, and so does one of Redis unless that has lost it.
 func TestRandomCorrectionsHoldTheWholeContent(t *testing.T) {

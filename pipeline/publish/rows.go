@@ -38,10 +38,13 @@ func (h *Held) rowsFor(ctx context.Context, id store.WindowID, u *unshown) (*sto
 		var err error
 		rows.Staged, err = h.stageChanged(ctx, id, u)
 		return rows, err
-	case len(u.page) == 0:
+	case u.fields == nil: // nobody knows any more what the revision has changed
 		return rows, nil
 	}
 	rows.Base = u.row.Revision - 1
+	if len(u.page) == 0 { // it has changed nothing but states
+		return rows, nil
+	}
 	err := view.EachRow(u.page, func(c ledger.Content) error {
 		if c.Deleted {
 			rows.Gone = append(rows.Gone, string(c.Key))
