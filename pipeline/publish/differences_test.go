@@ -98,6 +98,12 @@ func TestWhatMakesACorrectionWhole(t *testing.T) {
 		"a topic that keeps too little": {func(d *desk, _ *publish.Correction, _ rows) {
 			d.kafka.SetTopicSetting("out", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
 		}, true},
+		"states that are kept long enough": {func(d *desk, _ *publish.Correction, _ rows) {
+			d.kafka.SetTopicSetting("p.states", "retention.ms", fmt.Sprint((90 * time.Minute).Milliseconds()))
+		}, false},
+		"states that are not kept until the row is given up": {func(d *desk, _ *publish.Correction, _ rows) {
+			d.kafka.SetTopicSetting("p.states", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
+		}, true},
 		"what mends": {func(_ *desk, c *publish.Correction, now rows) { c.Again, c.Content = true, now.inOrder(true) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,6 +129,18 @@ func TestWhatMakesACorrectionWhole(t *testing.T) {
 			require.Equal(t, now, shown)
 		})
 	}
+}
+
+// TestTheFirstRowsDecideWhatIsOutlived: a window that was empty at first has its rows in a later link.
+func TestTheFirstRowsDecideWhatIsOutlived(t *testing.T) {
+	d := newDesk(t)
+	s := d.slot()
+	was := d.publish(s, 1, true, rows{})
+	was = d.correct(s, d.correction(was, "x", someRows(3))).Row
+	require.Len(t, was.Links, 2)
+	d.pass(30 * time.Minute)
+	d.kafka.SetTopicSetting("out", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
+	require.Len(t, d.correct(s, d.correction(was, "y", someRows(4))).Row.Links, 1)
 }
 
 // TestStatesThatNoValueShows: a late event may change what is merged into coarser windows and no value. Its state is published

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,23 +20,34 @@ const (
 )
 
 // outlives reports whether the rows of the latest revision stay in the result topic as long as what a correction makes of
-// them is shown. Lanes need not ask: whoever starts a pipeline checks that the topic keeps rows long enough for them. A
-// correction may come as late as it likes, and its window is shown from then on as long as any other.
+// them is shown, and its states in the states topic as long as that may be corrected again. Lanes need not ask: whoever starts
+// a pipeline checks that the topics keep both long enough for them. A correction may come as late as it likes, and its window
+// is shown, and may be corrected, from then on as long as any other.
 func (h *Held) outlives(ctx context.Context, d *Draft) (bool, error) {
-	l := d.Latest
-	if l.PublishedTo == "" || d.Row.ByLanes() {
+	l, keep := d.Latest, h.keep.of(d.Latest.Window)
+	if d.Row.ByLanes() {
 		return true, nil
 	}
-	keeps, bounded, err := h.topicKeeps(ctx, l.PublishedTo)
+	if stays, err := h.staysFor(ctx, l.PublishedTo, l.Links, keep.Results.Std()); err != nil || !stays {
+		return false, err
+	}
+	return h.staysFor(ctx, ledger.StatesTopic(l.Pipeline), l.States, keep.Ledger.Std())
+}
+
+// staysFor reports whether a topic keeps what links name for some time from now on.
+func (h *Held) staysFor(ctx context.Context, topic string, links []ledger.Link, long time.Duration) (bool, error) {
+	if len(links) == 0 {
+		return true, nil
+	}
+	keeps, bounded, err := h.topicKeeps(ctx, topic)
 	if err != nil || !bounded {
 		return err == nil, err
 	}
-	sent, found, err := h.sentAt(ctx, l.PublishedTo, l.Links[0].Partitions)
+	sent, found, err := h.sentAt(ctx, topic, links)
 	if err != nil || !found {
 		return false, err
 	}
-	until := h.keep.now().Add(h.keep.of(l.Window).Results.Std())
-	return !sent.Add(keeps).Before(until), nil
+	return !sent.Add(keeps).Before(h.keep.now().Add(long)), nil
 }
 
 // topicKeeps is how long a topic keeps its records, unless for ever.
@@ -57,12 +69,14 @@ func (h *Held) topicKeeps(ctx context.Context, topic string) (keeps time.Duratio
 	return time.Duration(ms) * time.Millisecond, true, nil
 }
 
-// sentAt is when the rows of a revision were sent: all of them went out in one transaction. A revision without rows is as
-// good as sent now.
-func (h *Held) sentAt(ctx context.Context, topic string, spans []ledger.Span) (at time.Time, found bool, err error) {
-	if len(spans) == 0 {
+// sentAt is when the first rows that links name were sent: those of one revision went out in one transaction. Where none of
+// them has any, they are as good as sent now.
+func (h *Held) sentAt(ctx context.Context, topic string, links []ledger.Link) (at time.Time, found bool, err error) {
+	first := slices.IndexFunc(links, func(l ledger.Link) bool { return len(l.Partitions) > 0 })
+	if first < 0 {
 		return h.keep.now(), true, nil
 	}
+	spans := links[first].Partitions
 	tp := source.TopicPartition{Topic: topic, Partition: spans[0].Partition}
 	_, err = h.kafka.ReadCommitted(ctx, tp, spans[0].First, func(r source.Record) error {
 		at, found = time.UnixMilli(r.Timestamp), r.Offset == spans[0].First
