@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -141,6 +142,41 @@ func TestTheFirstRowsDecideWhatIsOutlived(t *testing.T) {
 	d.pass(30 * time.Minute)
 	d.kafka.SetTopicSetting("out", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
 	require.Len(t, d.correct(s, d.correction(was, "y", someRows(4))).Row.Links, 1)
+}
+
+// TestAnExpiringBaseIsNotBuiltOn: nothing but Redis has the content of a pipeline without a result topic. What a correction
+// changes in a content that expires before anybody shows it would be lost with that.
+func TestAnExpiringBaseIsNotBuiltOn(t *testing.T) {
+	for _, tt := range []struct {
+		age   time.Duration
+		whole bool
+	}{{30 * time.Minute, false}, {50 * time.Minute, true}} {
+		t.Run(tt.age.String(), func(t *testing.T) {
+			d := newDesk(t)
+			d.sink = ""
+			was := d.publish(d.slot(), 1, true, someRows(300))
+			d.pass(tt.age)
+			now := maps.Clone(someRows(300))
+			now[`{"k":7}`] = `{"n":2}`
+			d.faults.Plan(func(op storetest.Op) storetest.Outcome {
+				if slices.Contains(op.Args, "mr:{p/hour/3600000}:v:drafts") && slices.Contains(op.Args, "mr:{p/hour/3600000}:rows") {
+					return storetest.FailBefore // it dies before it shows the revision
+				}
+				return storetest.Pass
+			})
+			_, err := d.tryCorrect(d.slot(), d.correction(was, "x", now))
+			require.ErrorIs(t, err, storetest.ErrInjected)
+			d.faults.Plan(nil)
+			d.pass(time.Hour - tt.age - time.Minute)
+			if tt.whole {
+				d.pass(2 * time.Minute)
+			}
+			require.NoError(t, d.slot().ShowRows(t.Context(), true, true))
+			row, shown := d.view(1)
+			require.Equal(t, []any{2, tt.whole}, []any{row.Revision, row.View.Whole == 2})
+			require.Equal(t, now, shown)
+		})
+	}
 }
 
 // TestStatesThatNoValueShows: a late event may change what is merged into coarser windows and no value. Its state is published

@@ -17,21 +17,37 @@ const (
 
 	// kafkaKeeps is Kafka's default for it, which a topic is taken to have that may not be looked at.
 	kafkaKeeps = 7 * 24 * time.Hour
+
+	// latestShown is how long a correction that only Redis holds may wait to be shown: until then the
+	// content that it changes must not expire. What it changes is kept for as long.
+	latestShown = 24 * time.Hour
 )
 
 // outlives reports whether the rows of the latest revision stay in the result topic as long as what a correction makes of
 // them is shown, and its states in the states topic as long as that may be corrected again. Lanes need not ask: whoever starts
 // a pipeline checks that the topics keep both long enough for them. A correction may come as late as it likes, and its window
-// is shown, and may be corrected, from then on as long as any other.
+// is shown, and may be corrected, from then on as long as any other. Without a result topic the content in Redis has to stay
+// until the correction is shown, whoever does that.
 func (h *Held) outlives(ctx context.Context, d *Draft) (bool, error) {
 	l, keep := d.Latest, h.keep.of(d.Latest.Window)
 	if d.Row.ByLanes() {
 		return true, nil
 	}
+	if l.PublishedTo == "" && h.shownFor(l) < min(latestShown, keep.Results.Std()/2) {
+		return false, nil
+	}
 	if stays, err := h.staysFor(ctx, l.PublishedTo, l.Links, keep.Results.Std()); err != nil || !stays {
 		return false, err
 	}
 	return h.staysFor(ctx, ledger.StatesTopic(l.Pipeline), l.States, keep.Ledger.Std())
+}
+
+// shownFor is how much longer Redis keeps the content of a final row.
+func (h *Held) shownFor(l *ledger.Row) time.Duration {
+	if h.archives && l.Archive == nil {
+		return untilArchived
+	}
+	return h.keep.timeLeft(l.Window, l.ClosedAt)
 }
 
 // staysFor reports whether a topic keeps what links name for some time from now on.
