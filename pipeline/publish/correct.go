@@ -131,10 +131,16 @@ func (h *Held) judgeBase(c *Correction, latest *ledger.Row) Verdict {
 		return VerdictMoved
 	case !h.index.isFinal(latest.ID(), h.index.entries[latest.ID()]):
 		return VerdictOpen
-	case c.Checksum == latest.Checksum && c.Keys == latest.Keys && !c.Again:
+	case c.Checksum == latest.Checksum && c.Keys == latest.Keys && !c.Again && !c.changes():
 		return VerdictUnchanged
 	}
 	return ""
+}
+
+// changes reports whether the content says of any key that its row is another one, if only in its state.
+func (c *Correction) changes() bool {
+	patch, ok := c.Content.(*Patch)
+	return ok && len(patch.changes) > 0
 }
 
 // AmendLatest writes the latest row of a window again under the same revision, with what change says of it: where its content
