@@ -179,6 +179,41 @@ func TestAnExpiringBaseIsNotBuiltOn(t *testing.T) {
 	}
 }
 
+// TestLanesThatWerePausedBuildOnNothingThatGoes: a late event may come to a window that was published long ago, when lanes were
+// paused or quiet in between.
+func TestLanesThatWerePausedBuildOnNothingThatGoes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		after, results, states time.Duration // 0: for ever
+		links                  int
+	}{
+		"not for long":                       {59 * time.Minute, time.Hour, time.Hour, 2},
+		"topics keep enough":                 {2 * time.Hour, 3 * time.Hour, 3 * time.Hour, 2},
+		"topics keep all":                    {2 * time.Hour, 0, 0, 2},
+		"the result topic keeps less":        {2 * time.Hour, 3*time.Hour - 1, 0, 1},
+		"the states topic keeps less":        {2 * time.Hour, 0, 3*time.Hour - 1, 1},
+		"the rows of the topic are gone now": {2 * time.Hour, time.Hour, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			for topic, keeps := range map[string]time.Duration{"out": tt.results, "p.states": tt.states} {
+				if keeps > 0 {
+					d.kafka.SetTopicSetting(topic, "retention.ms", fmt.Sprint(keeps.Milliseconds()))
+				}
+			}
+			s := d.slot()
+			now := someRows(300)
+			d.publishContent(s, 1, false, &content{rows: now, states: true})
+			d.pass(tt.after)
+			now = maps.Clone(now)
+			now[`{"k":7}`] = `{"n":2}`
+			row := d.publishContent(s, 1, false, &content{rows: now, touched: []string{`{"k":7}`}, states: true})
+			require.Equal(t, []int{tt.links, tt.links}, []int{len(row.Links), len(row.States)})
+			require.Equal(t, now, d.readLinks(row))
+			require.Equal(t, now.withS(), d.states(row))
+		})
+	}
+}
+
 // TestStatesThatNoValueShows: a late event may change what is merged into coarser windows and no value. Its state is published
 // with the next revision, without the row.
 func TestStatesThatNoValueShows(t *testing.T) {
