@@ -12,6 +12,7 @@ import (
 	"millrace/activities"
 	"millrace/internal/build"
 	"millrace/internal/contract"
+	"millrace/pipeline/agg"
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/measure"
 	"millrace/pipeline/profile"
@@ -153,7 +154,11 @@ func (s shadows) Read(ctx context.Context, own, with *spec.Spec, ask contract.Re
 	if err != nil {
 		return contract.ReplaySummary{}, s.unreadable(ctx, ask.ReplayRef, err)
 	}
-	contents := &publish.Contents{Kafka: s.cluster, State: s.store}
+	renderer, err := agg.NewRenderer(own)
+	if err != nil {
+		return contract.ReplaySummary{}, err
+	}
+	contents := &publish.Contents{Kafka: s.cluster, State: s.store, Render: renderer.Render}
 	live := shadow.NewLive(ask.Pipeline, s.cluster, s.store, partitionsOf(p), time.Now)
 	cfg := shadow.RunConfig{
 		Pipeline: ask.Pipeline, ID: ask.ID, Store: s.store, Ledger: s.cluster, Base: contents,

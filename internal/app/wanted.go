@@ -92,12 +92,12 @@ func (s *closerStore) SetDrop(ctx context.Context, id store.LaneID, owner store.
 }
 
 // WriteDraft implements publish.State.
-func (s *closerStore) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool,
+func (s *closerStore) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, written int,
 	fields []store.ViewField) error {
 	if err := s.prove(ctx); err != nil {
 		return err
 	}
-	return s.Store.WriteDraft(ctx, id, v, attempt, begin, fields)
+	return s.Store.WriteDraft(ctx, id, v, attempt, written, fields)
 }
 
 // DiscardDraft implements publish.State.
@@ -127,12 +127,12 @@ func (s *closerStore) Flip(ctx context.Context, id store.WindowID, v store.Versi
 }
 
 // StageRows implements publish.State.
-func (s *closerStore) StageRows(ctx context.Context, id store.WindowID, v store.Version, token string, begin, end bool,
+func (s *closerStore) StageRows(ctx context.Context, id store.WindowID, v store.Version, token string, written int, end bool,
 	rows []store.ViewField) error {
 	if err := s.prove(ctx); err != nil {
 		return err
 	}
-	return s.Store.StageRows(ctx, id, v, token, begin, end, rows)
+	return s.Store.StageRows(ctx, id, v, token, written, end, rows)
 }
 
 // Trim implements publish.State.

@@ -24,7 +24,7 @@ func TestACloserLooksAgainAfterAFreeze(t *testing.T) {
 	writes := func() (errs []error) {
 		_, seal := s.SetSeal(ctx, lane, "1:aa", 1)
 		_, drop := s.SetDrop(ctx, lane, "1:aa", 1)
-		draft := s.WriteDraft(ctx, window, first, view.Attempt, true, directory)
+		draft := s.WriteDraft(ctx, window, first, view.Attempt, 0, directory)
 		write := s.WriteView(ctx, window, first, view, nil)
 		flip := s.Flip(ctx, window, first, false, []byte("{}"), view, nil, nil, nil)
 		_, trim := s.Trim(ctx, window)

@@ -130,7 +130,7 @@ func eachDiffRow(ctx context.Context, r diffReader, h *diff.Header, limit int, f
 			return err
 		}
 		for i := range rows {
-			if rows[i].Kind() == diff.Unchanged { // of a window that is to be published again as a whole
+			if rows[i].Kind() == diff.Unchanged { // only its state differs, or the window is to be published again as a whole
 				continue
 			}
 			if n++; limit > 0 && n > limit {

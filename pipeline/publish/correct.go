@@ -1,7 +1,9 @@
 package publish
 
 import (
+	"bytes"
 	"context"
+	"slices"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/traces"
@@ -131,10 +133,19 @@ func (h *Held) judgeBase(c *Correction, latest *ledger.Row) Verdict {
 		return VerdictMoved
 	case !h.index.isFinal(latest.ID(), h.index.entries[latest.ID()]):
 		return VerdictOpen
-	case c.Checksum == latest.Checksum && c.Keys == latest.Keys && !c.Again:
+	case c.Checksum == latest.Checksum && c.Keys == latest.Keys && !c.Again && !c.changesStates():
 		return VerdictUnchanged
 	}
 	return ""
+}
+
+// changesStates reports whether the content says of any key that its state is another one, and its row is not.
+func (c *Correction) changesStates() bool {
+	patch, ok := c.Content.(*Patch)
+	return ok && slices.ContainsFunc(patch.changes, func(r hashedRow) bool {
+		was := patch.old[string(r.Key)]
+		return len(r.State) > 0 && was.Old != nil && bytes.Equal(was.Old, r.Values) && was.OldOverflow == r.Overflow
+	})
 }
 
 // AmendLatest writes the latest row of a window again under the same revision, with what change says of it: where its content

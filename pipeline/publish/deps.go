@@ -10,14 +10,14 @@ import (
 
 // State is what a slot needs of Redis; *store.Store is one.
 type State interface {
-	WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool, fields []store.ViewField) error
+	WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, written int, fields []store.ViewField) error
 	DiscardDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string) error
 	WriteView(ctx context.Context, id store.WindowID, v store.Version, view store.View, fields []store.ViewField) error
 	ReadDirectory(ctx context.Context, id store.WindowID, rev int) (store.View, []byte, error)
 	ReadViewFields(ctx context.Context, id store.WindowID, whole int, names []string, fn func(i int, value []byte) error) error
 	Flip(ctx context.Context, id store.WindowID, v store.Version, final bool, row []byte, view store.View,
 		fields []store.ViewField, gone []string, rows *store.Rows) error
-	StageRows(ctx context.Context, id store.WindowID, v store.Version, token string, begin, end bool, rows []store.ViewField) error
+	StageRows(ctx context.Context, id store.WindowID, v store.Version, token string, written int, end bool, rows []store.ViewField) error
 	ReadRevision(ctx context.Context, id store.WindowID, rev int, fn func(page []byte) error) error
 	Published(ctx context.Context, id store.WindowID) (p store.Published, found bool, err error)
 	Trim(ctx context.Context, id store.WindowID) (unlinked int, err error)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -98,6 +99,12 @@ func TestWhatMakesACorrectionWhole(t *testing.T) {
 		"a topic that keeps too little": {func(d *desk, _ *publish.Correction, _ rows) {
 			d.kafka.SetTopicSetting("out", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
 		}, true},
+		"states that are kept long enough": {func(d *desk, _ *publish.Correction, _ rows) {
+			d.kafka.SetTopicSetting("p.states", "retention.ms", fmt.Sprint((90 * time.Minute).Milliseconds()))
+		}, false},
+		"states that are not kept until the row is given up": {func(d *desk, _ *publish.Correction, _ rows) {
+			d.kafka.SetTopicSetting("p.states", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
+		}, true},
 		"what mends": {func(_ *desk, c *publish.Correction, now rows) { c.Again, c.Content = true, now.inOrder(true) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +132,88 @@ func TestWhatMakesACorrectionWhole(t *testing.T) {
 	}
 }
 
+// TestTheFirstRowsDecideWhatIsOutlived: a window that was empty at first has its rows in a later link.
+func TestTheFirstRowsDecideWhatIsOutlived(t *testing.T) {
+	d := newDesk(t)
+	s := d.slot()
+	was := d.publish(s, 1, true, rows{})
+	was = d.correct(s, d.correction(was, "x", someRows(3))).Row
+	require.Len(t, was.Links, 2)
+	d.pass(30 * time.Minute)
+	d.kafka.SetTopicSetting("out", "retention.ms", fmt.Sprint((90*time.Minute).Milliseconds()-1))
+	require.Len(t, d.correct(s, d.correction(was, "y", someRows(4))).Row.Links, 1)
+}
+
+// TestAnExpiringBaseIsNotBuiltOn: nothing but Redis has the content of a pipeline without a result topic. What a correction
+// changes in a content that expires before anybody shows it would be lost with that.
+func TestAnExpiringBaseIsNotBuiltOn(t *testing.T) {
+	for _, tt := range []struct {
+		age   time.Duration
+		whole bool
+	}{{30 * time.Minute, false}, {50 * time.Minute, true}} {
+		t.Run(tt.age.String(), func(t *testing.T) {
+			d := newDesk(t)
+			d.sink = ""
+			was := d.publish(d.slot(), 1, true, someRows(300))
+			d.pass(tt.age)
+			now := maps.Clone(someRows(300))
+			now[`{"k":7}`] = `{"n":2}`
+			d.faults.Plan(func(op storetest.Op) storetest.Outcome {
+				if slices.Contains(op.Args, "mr:{p/hour/3600000}:v:drafts") && slices.Contains(op.Args, "mr:{p/hour/3600000}:rows") {
+					return storetest.FailBefore // it dies before it shows the revision
+				}
+				return storetest.Pass
+			})
+			_, err := d.tryCorrect(d.slot(), d.correction(was, "x", now))
+			require.ErrorIs(t, err, storetest.ErrInjected)
+			d.faults.Plan(nil)
+			d.pass(time.Hour - tt.age - time.Minute)
+			if tt.whole {
+				d.pass(2 * time.Minute)
+			}
+			require.NoError(t, d.slot().ShowRows(t.Context(), true, true))
+			row, shown := d.view(1)
+			require.Equal(t, []any{2, tt.whole}, []any{row.Revision, row.View.Whole == 2})
+			require.Equal(t, now, shown)
+		})
+	}
+}
+
+// TestLanesThatWerePausedBuildOnNothingThatGoes: a late event may come to a window that was published long ago, when lanes were
+// paused or quiet in between.
+func TestLanesThatWerePausedBuildOnNothingThatGoes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		after, results, states time.Duration // 0: for ever
+		links                  int
+	}{
+		"not for long":                       {59 * time.Minute, time.Hour, time.Hour, 2},
+		"topics keep enough":                 {2 * time.Hour, 3 * time.Hour, 3 * time.Hour, 2},
+		"topics keep all":                    {2 * time.Hour, 0, 0, 2},
+		"the result topic keeps less":        {2 * time.Hour, 3*time.Hour - 1, 0, 1},
+		"the states topic keeps less":        {2 * time.Hour, 0, 3*time.Hour - 1, 1},
+		"the rows of the topic are gone now": {2 * time.Hour, time.Hour, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			for topic, keeps := range map[string]time.Duration{"out": tt.results, "p.states": tt.states} {
+				if keeps > 0 {
+					d.kafka.SetTopicSetting(topic, "retention.ms", fmt.Sprint(keeps.Milliseconds()))
+				}
+			}
+			s := d.slot()
+			now := someRows(300)
+			d.publishContent(s, 1, false, &content{rows: now, states: true})
+			d.pass(tt.after)
+			now = maps.Clone(now)
+			now[`{"k":7}`] = `{"n":2}`
+			row := d.publishContent(s, 1, false, &content{rows: now, touched: []string{`{"k":7}`}, states: true})
+			require.Equal(t, []int{tt.links, tt.links}, []int{len(row.Links), len(row.States)})
+			require.Equal(t, now, d.readLinks(row))
+			require.Equal(t, now.withS(), d.states(row))
+		})
+	}
+}
+
 // TestStatesThatNoValueShows: a late event may change what is merged into coarser windows and no value. Its state is published
 // with the next revision, without the row.
 func TestStatesThatNoValueShows(t *testing.T) {
@@ -142,6 +231,26 @@ func TestStatesThatNoValueShows(t *testing.T) {
 	want[`{"k":8}`] += "|more"
 	require.Equal(t, want, d.states(row))
 	require.Len(t, row.States, 2)
+}
+
+// TestPlainRowsStayWhereOnlyStatesChange: such a revision has the rows of the one before.
+func TestPlainRowsStayWhereOnlyStatesChange(t *testing.T) {
+	d := newDesk(t)
+	d.plain = true
+	s := d.slot()
+	all := someRows(300)
+	d.publishContent(s, 1, false, &content{rows: all, states: true})
+	d.faults.Plan(func(storetest.Op) storetest.Outcome {
+		revision, found := d.plainRows()
+		require.Positive(t, revision, "other programs find them at every instant")
+		require.Equal(t, all, found)
+		return storetest.Pass
+	})
+	c := &content{rows: all, touched: []string{`{"k":8}`}, states: true, unseen: rows{`{"k":8}`: "|more"}}
+	row := d.publishContent(s, 1, false, c)
+	require.Equal(t, []int64{2, 0}, []int64{int64(row.Revision), row.Changed})
+	revision, found := d.plainRows()
+	require.Equal(t, []any{2, all}, []any{revision, found})
 }
 
 // Whatever becomes of views and closers between corrections, and whatever makes some of them whole: a reader who has nothing

@@ -34,10 +34,11 @@ type draftWriter struct {
 	fields []store.ViewField // pages that no call has taken yet
 	bytes  int               // of them
 
-	began bool
-	err   error                  // guarded by done while a goroutine writes
-	calls chan []store.ViewField // nil unless it does
-	done  chan struct{}
+	began   bool
+	written int                    // fields
+	err     error                  // guarded by done while a goroutine writes
+	calls   chan []store.ViewField // nil unless it does
+	done    chan struct{}
 }
 
 // newDraftWriter returns one for the pages that a revision changes.
@@ -115,8 +116,8 @@ func (w *draftWriter) write() {
 
 func (w *draftWriter) call(fields []store.ViewField) {
 	if w.err == nil {
-		w.err = w.state.WriteDraft(w.ctx, w.id, w.version, w.attempt, !w.began, fields)
-		w.began = true
+		w.err = w.state.WriteDraft(w.ctx, w.id, w.version, w.attempt, w.written, fields)
+		w.began, w.written = true, w.written+len(fields)
 	}
 	if w.err == nil && w.rows != nil {
 		w.err = w.rows.addFields(fields)

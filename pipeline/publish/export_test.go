@@ -43,7 +43,7 @@ func (s *emptyState) ExpireWindow(_ context.Context, id store.WindowID, _ store.
 	return true, nil
 }
 
-func (s *emptyState) WriteDraft(context.Context, store.WindowID, store.Version, string, bool, []store.ViewField) error {
+func (s *emptyState) WriteDraft(context.Context, store.WindowID, store.Version, string, int, []store.ViewField) error {
 	s.writes = append(s.writes, "write")
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,53 +17,96 @@ const (
 
 	// kafkaKeeps is Kafka's default for it, which a topic is taken to have that may not be looked at.
 	kafkaKeeps = 7 * 24 * time.Hour
+
+	// latestShown is how long a correction that only Redis holds may wait to be shown: until then the
+	// content that it changes must not expire. What it changes is kept for as long.
+	latestShown = 24 * time.Hour
+
+	// lanesAsk is from which age of the latest revision on one by lanes asks how long topics keep what
+	// it builds on: most of them follow one another sooner.
+	lanesAsk = time.Hour
+
+	// keepsTrust is how long it is believed what a topic keeps.
+	keepsTrust = time.Minute
 )
 
-// outlives reports whether the rows of the latest revision stay in the result topic as long as what a correction makes of
-// them is shown. Lanes need not ask: whoever starts a pipeline checks that the topic keeps rows long enough for them. A
-// correction may come as late as it likes, and its window is shown from then on as long as any other.
+// topicKeeps is how long a topic keeps its records.
+type topicKeeps struct {
+	long    time.Duration
+	bounded bool // else it keeps them for ever
+	asked   time.Time
+}
+
+// outlives reports whether the rows of the latest revision stay in the result topic as long as what a new one makes of them is
+// shown, and its states in the states topic as long as that may be corrected. Whoever starts a pipeline checks that the topics
+// keep both long enough for lanes whose watermark follows the clock. A correction may come as late as it likes, and so may a
+// revision of lanes that were paused or quiet, and the window is shown, and may be corrected, from then on as long as any other.
+// Without a result topic the content in Redis has to stay until a correction is shown, whoever does that.
 func (h *Held) outlives(ctx context.Context, d *Draft) (bool, error) {
-	l := d.Latest
-	if l.PublishedTo == "" || d.Row.ByLanes() {
+	l, keep := d.Latest, h.keep.of(d.Latest.Window)
+	switch byLanes := d.Row.ByLanes(); {
+	case byLanes && h.keep.now().Sub(time.UnixMilli(l.ClosedAt)) < lanesAsk:
+		return true, nil
+	case !byLanes && l.PublishedTo == "" && h.shownFor(l) < min(latestShown, keep.Results.Std()/2):
+		return false, nil
+	}
+	if stays, err := h.staysFor(ctx, l.PublishedTo, l.Links, keep.Results.Std()); err != nil || !stays {
+		return false, err
+	}
+	return h.staysFor(ctx, ledger.StatesTopic(l.Pipeline), l.States, keep.Ledger.Std())
+}
+
+// shownFor is how much longer Redis keeps the content of a final row.
+func (h *Held) shownFor(l *ledger.Row) time.Duration {
+	if h.archives && l.Archive == nil {
+		return untilArchived
+	}
+	return h.keep.timeLeft(l.Window, l.ClosedAt)
+}
+
+// staysFor reports whether a topic keeps what links name for some time from now on.
+func (h *Held) staysFor(ctx context.Context, topic string, links []ledger.Link, long time.Duration) (bool, error) {
+	if len(links) == 0 {
 		return true, nil
 	}
-	keeps, bounded, err := h.topicKeeps(ctx, l.PublishedTo)
-	if err != nil || !bounded {
+	keeps, err := h.askTopicKeeps(ctx, topic)
+	if err != nil || !keeps.bounded {
 		return err == nil, err
 	}
-	sent, found, err := h.sentAt(ctx, l.PublishedTo, l.Links[0].Partitions)
+	sent, found, err := h.sentAt(ctx, topic, links)
 	if err != nil || !found {
 		return false, err
 	}
-	until := h.keep.now().Add(h.keep.of(l.Window).Results.Std())
-	return !sent.Add(keeps).Before(until), nil
+	return !sent.Add(keeps.long).Before(h.keep.now().Add(long)), nil
 }
 
-// topicKeeps is how long a topic keeps its records, unless for ever.
-func (h *Held) topicKeeps(ctx context.Context, topic string) (keeps time.Duration, bounded bool, err error) {
+func (h *Held) askTopicKeeps(ctx context.Context, topic string) (topicKeeps, error) {
+	known, ok := h.keeps[topic]
+	if now := h.keep.now(); ok && now.Sub(known.asked) < keepsTrust {
+		return known, nil
+	}
+	keeps := topicKeeps{kafkaKeeps, true, h.keep.now()}
 	settings, err := h.kafka.TopicSettings(ctx, topic, retentionMS)
-	if source.Denied(err) {
-		return kafkaKeeps, true, nil
+	switch {
+	case err == nil:
+		ms, err := strconv.ParseInt(settings[retentionMS], 10, 64)
+		keeps.bounded = err == nil && ms >= 0 && ms <= int64(1<<63-1)/int64(time.Millisecond) // else the broker does not say, or it is for ever
+		keeps.long = time.Duration(ms) * time.Millisecond
+	case !source.Denied(err):
+		return topicKeeps{}, fmt.Errorf("how long topic %s keeps rows: %w", topic, err)
 	}
-	if err != nil {
-		return 0, false, fmt.Errorf("how long topic %s keeps rows: %w", topic, err)
-	}
-	ms, err := strconv.ParseInt(settings[retentionMS], 10, 64)
-	if err != nil || ms < 0 { // the broker does not say, or it is for ever
-		return 0, false, nil
-	}
-	if ms > int64(1<<63-1)/int64(time.Millisecond) {
-		return 0, false, nil
-	}
-	return time.Duration(ms) * time.Millisecond, true, nil
+	h.keeps[topic] = keeps
+	return keeps, nil
 }
 
-// sentAt is when the rows of a revision were sent: all of them went out in one transaction. A revision without rows is as
-// good as sent now.
-func (h *Held) sentAt(ctx context.Context, topic string, spans []ledger.Span) (at time.Time, found bool, err error) {
-	if len(spans) == 0 {
+// sentAt is when the first rows that links name were sent: those of one revision went out in one transaction. Where none of
+// them has any, they are as good as sent now.
+func (h *Held) sentAt(ctx context.Context, topic string, links []ledger.Link) (at time.Time, found bool, err error) {
+	first := slices.IndexFunc(links, func(l ledger.Link) bool { return len(l.Partitions) > 0 })
+	if first < 0 {
 		return h.keep.now(), true, nil
 	}
+	spans := links[first].Partitions
 	tp := source.TopicPartition{Topic: topic, Partition: spans[0].Partition}
 	_, err = h.kafka.ReadCommitted(ctx, tp, spans[0].First, func(r source.Record) error {
 		at, found = time.UnixMilli(r.Timestamp), r.Offset == spans[0].First

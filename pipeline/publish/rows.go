@@ -38,10 +38,13 @@ func (h *Held) rowsFor(ctx context.Context, id store.WindowID, u *unshown) (*sto
 		var err error
 		rows.Staged, err = h.stageChanged(ctx, id, u)
 		return rows, err
-	case len(u.page) == 0:
+	case u.fields == nil: // nobody knows any more what the revision has changed
 		return rows, nil
 	}
 	rows.Base = u.row.Revision - 1
+	if len(u.page) == 0 { // it has changed nothing but states
+		return rows, nil
+	}
 	err := view.EachRow(u.page, func(c ledger.Content) error {
 		if c.Deleted {
 			rows.Gone = append(rows.Gone, string(c.Key))
@@ -162,9 +165,9 @@ type stager struct {
 	version store.Version
 	token   string
 
-	began bool
-	rows  []store.ViewField // that Redis does not have yet
-	bytes int
+	written int               // rows
+	rows    []store.ViewField // that Redis does not have yet
+	bytes   int
 }
 
 func (h *Held) newStager(ctx context.Context, id store.WindowID, row *ledger.Row, token string) *stager {
@@ -199,7 +202,7 @@ func (s *stager) addRow(c ledger.Content) error {
 
 // flush writes the rows that Redis does not have yet; end says that these are all.
 func (s *stager) flush(end bool) error {
-	err := s.state.StageRows(s.ctx, s.id, s.version, s.token, !s.began, end, s.rows)
-	s.began, s.rows, s.bytes = true, s.rows[:0], 0
+	err := s.state.StageRows(s.ctx, s.id, s.version, s.token, s.written, end, s.rows)
+	s.written, s.rows, s.bytes = s.written+len(s.rows), s.rows[:0], 0
 	return err
 }

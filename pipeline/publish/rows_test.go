@@ -269,7 +269,7 @@ func TestStagedRowsOfAttemptsGo(t *testing.T) {
 	require.Empty(t, d.staged())
 
 	id := store.WindowID{Pipeline: "p", Window: "hour", Start: hour}
-	require.NoError(t, d.store.StageRows(t.Context(), id, store.Version{Edition: 1, Revision: 2}, "dead", true, false, nil))
+	require.NoError(t, d.store.StageRows(t.Context(), id, store.Version{Edition: 1, Revision: 2}, "dead", 0, false, nil))
 	require.Len(t, d.staged(), 1)
 	d.pass(25 * time.Hour)
 	require.Empty(t, d.staged())

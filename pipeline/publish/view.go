@@ -94,10 +94,7 @@ func (h *Held) showRow(ctx context.Context, u *unshown) error {
 	id := h.storeID(row.ID())
 	e := h.index.entries[row.ID()]
 	expires := row.Final || e != nil && h.index.isFinal(row.ID(), e)
-	left := h.keep.timeLeft(row.Window, row.ClosedAt)
-	if h.archives && row.Archive == nil {
-		left = untilArchived
-	}
+	left := h.shownFor(row)
 	if !expires || left > 0 {
 		text, err := json.Marshal(row)
 		if err != nil {

@@ -34,11 +34,11 @@ type sampling struct {
 	d *discard
 }
 
-func (s sampling) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool,
+func (s sampling) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, written int,
 	fields []store.ViewField) error {
 	s.d.pages += len(fields)
 	s.d.sample()
-	return s.State.WriteDraft(ctx, id, v, attempt, begin, fields)
+	return s.State.WriteDraft(ctx, id, v, attempt, written, fields)
 }
 
 func (d *discard) Open(ctx context.Context, slot int) (publish.Producer, error) {

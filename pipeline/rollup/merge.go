@@ -86,8 +86,8 @@ func (r *run) mergeChildren(ctx context.Context, b *books, l *level, p *parent, 
 		counted += m.table.Count(uint32(i))
 	}
 	if counted != m.events {
-		return nil, fmt.Errorf("%w: the states of window %s hold %d events, the rows of its children say %d",
-			ledger.ErrCorrupt, p.id, counted, m.events)
+		return nil, fmt.Errorf("%w: the states of window %s hold %d events, the rows of its children say %d; %s",
+			ledger.ErrCorrupt, p.id, counted, m.events, r.recount(p.id.Start, p.end))
 	}
 	slices.SortFunc(m.order, func(a, b placed) int {
 		if a.hash != b.hash {
@@ -105,8 +105,13 @@ func (r *run) wayOut(child *ledger.Row) string {
 	if r.cfg.Spec.Window(child.Window) == nil {
 		return ""
 	}
+	return r.recount(child.Start, child.End)
+}
+
+// recount says how the windows that lie between two times are counted again and mended.
+func (r *run) recount(start, end int64) string {
 	return fmt.Sprintf("run `millrace recount %s --from %s --to %s`, approve what it finds, then `millrace compact run %[1]s`",
-		child.Pipeline, window.FormatTime(child.Start), window.FormatTime(child.End))
+		r.cfg.Spec.Name, window.FormatTime(start), window.FormatTime(end))
 }
 
 // mergeChild merges the states of one revision into the table: those of the states topic, or wherever they still stand. A child

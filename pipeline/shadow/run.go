@@ -28,6 +28,8 @@ type Base interface {
 	// Read returns the rows of the revision that the ledger row is about, sorted by key. What cannot be read whole any more is
 	// a *publish.GoneError.
 	Read(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
+	// ReadStates is Read for rows with the states of all keys.
+	ReadStates(ctx context.Context, row *ledger.Row) ([]ledger.Content, error)
 }
 
 // Ledger is what a run reads of Kafka beside the source topics; *source.Cluster is one.

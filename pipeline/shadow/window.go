@@ -133,7 +133,7 @@ func (r *running) writeDifference(ctx context.Context, view *survey.View, ref wi
 	h *diff.Header) error {
 	c := diff.NewCompare()
 	if row != nil {
-		rows, err := r.cfg.Base.Read(ctx, row)
+		rows, err := r.readBase(ctx, row)
 		var gone *publish.GoneError
 		if errors.As(err, &gone) {
 			h.Problem = "what is published of it cannot be read: " + err.Error()
@@ -154,6 +154,18 @@ func (r *running) writeDifference(ctx context.Context, view *survey.View, ref wi
 		return err
 	}
 	return r.writePages(ctx, w.ID(), c.Rows(), h)
+}
+
+// readBase reads what is published of a window, with its states as long as they stand anywhere.
+func (r *running) readBase(ctx context.Context, row *ledger.Row) ([]ledger.Content, error) {
+	if len(row.States) > 0 {
+		rows, err := r.cfg.Base.ReadStates(ctx, row)
+		var gone *publish.GoneError
+		if !errors.As(err, &gone) {
+			return rows, err
+		}
+	}
+	return r.cfg.Base.Read(ctx, row)
 }
 
 // writePages writes rows in pages, and counts them in the header.

@@ -69,7 +69,7 @@ end
 `
 
 // writeDraftScript adds fields to a draft. Answers 1, or 0 if the revision or a later one is shown, or
-// draftgone.
+// draftgone if the draft does not have all fields of the calls before.
 //
 // KEYS[1] ledger
 // KEYS[2] list of drafts
@@ -80,13 +80,14 @@ end
 // ARGV[3] attempt
 // ARGV[4] revision
 // ARGV[5] edition
-// ARGV[6] 1 to begin the draft, else 0
+// ARGV[6] fields that were written before, 0 to begin the draft
 // ARGV[7] ms to keep it unless it is shown
 // ARGV[8...] name, value, ...
 var writeDraftScript = newScript("write_draft", isShown+beginDraft+`
 if is_shown(ARGV[4], ARGV[5]) then return 0 end
-if not redis.call('HGET', KEYS[3], 'attempt') then
-	if ARGV[6] == '0' then return @draftgone@ end
+local written, found = tonumber(ARGV[6]), redis.call('HLEN', KEYS[3])
+if written > 0 and found <= written then return @draftgone@ end
+if found == 0 then
 	local other = begin_draft(ARGV[2], ARGV[7])
 	if other then return other end
 	redis.call('HSET', KEYS[3], 'attempt', ARGV[3])
@@ -97,13 +98,16 @@ return 1
 `)
 
 // WriteDraft adds fields to the draft of a revision: all pages, or those that it changes, and as the
-// last one the directory, which completes it. attempt is random, and the same for nobody else; begin
-// is for its first call, and does nothing when it is repeated. Fields of any number are sent in calls
-// of about 1 MiB. They count for nobody until Flip shows the revision with a View that names the
-// attempt, and expire a day after the last call.
+// last one the directory, which completes it. attempt is random, and the same for nobody else. written
+// is how many fields the calls before have written, no two of one name; 0 begins the draft, and does
+// nothing when it is repeated. Fields of any number are sent in calls of about 1 MiB. They count for
+// nobody until Flip shows the revision with a View that names the attempt, and expire a day after the
+// last call.
 //
-// ErrSuperseded: v or a later version is shown. ErrDraftGone: Redis has lost the draft.
-func (s *Store) WriteDraft(ctx context.Context, id WindowID, v Version, attempt string, begin bool,
+// ErrSuperseded: v or a later version is shown. ErrDraftGone: Redis has lost some of the draft. A
+// server that fails over forgets the latest calls, so the directory stands in no draft that lacks a
+// page.
+func (s *Store) WriteDraft(ctx context.Context, id WindowID, v Version, attempt string, written int,
 	fields []ViewField) error {
 	fail := func(err error) error { return fmt.Errorf("draft revision %d of %s: %w", v.Revision, id, err) }
 	if v.Revision < 1 || attempt == "" {
@@ -113,7 +117,7 @@ func (s *Store) WriteDraft(ctx context.Context, id WindowID, v Version, attempt 
 	keys := []string{id.ledgerKey(), id.draftsKey(), id.draftKey(name)}
 	for first := true; first || len(fields) > 0; first = false {
 		n := fieldsOfCall(fields, viewCallBytes)
-		args := []any{name, attempt, v.Revision, v.Edition, begin && first, unshownFor.Milliseconds()}
+		args := []any{name, attempt, v.Revision, v.Edition, written, unshownFor.Milliseconds()}
 		reply, err := s.runWithViews(ctx, id, writeDraftScript, keys, appendFields(args, fields[:n])...)
 		if err == nil {
 			err = draftRefusal(reply)
@@ -121,7 +125,7 @@ func (s *Store) WriteDraft(ctx context.Context, id WindowID, v Version, attempt 
 		if err != nil {
 			return fail(err)
 		}
-		fields = fields[n:]
+		fields, written = fields[n:], written+n
 	}
 	return nil
 }

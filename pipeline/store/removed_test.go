@@ -95,9 +95,9 @@ func everyKey(t *testing.T, s *store.Store, client redis.UniversalClient) {
 	_, err := s.SetSeal(ctx, lane, a.token, 5)
 	require.NoError(t, err)
 	writeWhole(t, s, 1, "a")
-	require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, true, nil))
+	require.NoError(t, s.StageRows(ctx, window, at(1), "a", 0, true, nil))
 	require.NoError(t, flipRows(t, s, 1, store.View{Whole: 1, Attempt: "a"}, &store.Rows{Staged: "a"}))
-	require.NoError(t, s.StageRows(ctx, window, at(2), "b", true, false, nil))
+	require.NoError(t, s.StageRows(ctx, window, at(2), "b", 0, false, nil))
 	_, _, err = s.SetPipelineCtl(ctx, "flights", store.CtlChange{RequestID: "r1"})
 	require.NoError(t, err)
 	for n := -1; n < 2; n++ {

@@ -32,7 +32,7 @@ type Rows struct {
 }
 
 // stageRowsScript adds rows to a hash that is not shown yet. Answers 1, or 0 if a later revision is
-// shown, or draftgone.
+// shown, or draftgone if the hash does not have all rows of the calls before.
 //
 // KEYS[1] ledger
 // KEYS[2] list of drafts
@@ -43,14 +43,15 @@ type Rows struct {
 // ARGV[3] token
 // ARGV[4] revision
 // ARGV[5] edition
-// ARGV[6] 1 to begin the hash, else 0
+// ARGV[6] rows that were written before, 0 to begin the hash
 // ARGV[7] 1 if these are the last rows, else 0
 // ARGV[8] ms to keep the hash unless it is shown
 // ARGV[9...] key, values, ...
 var stageRowsScript = newScript("stage_rows", isShown+beginDraft+`
 if is_shown(tonumber(ARGV[4]) + 1, ARGV[5]) then return 0 end
-if not redis.call('HGET', KEYS[3], 'token') then
-	if ARGV[6] == '0' then return @draftgone@ end
+local written, found = tonumber(ARGV[6]), redis.call('HLEN', KEYS[3])
+if written > 0 and found <= written then return @draftgone@ end
+if found == 0 then
 	local other = begin_draft(ARGV[2], ARGV[8])
 	if other then return other end
 	redis.call('HSET', KEYS[3], 'token', ARGV[3])
@@ -63,15 +64,16 @@ return 1
 
 // StageRows adds rows to a plain hash that Flip lets take the place of the one that is shown. token
 // is random, and the same for nobody else: nobody else writes the hash. It may be the attempt of a
-// draft. begin is for the first call; end completes the hash. Rows of any number are sent in calls of
-// about 256 KiB. A hash that is not shown is kept for a day after the last call. ErrSuperseded: a
-// later version is shown. ErrDraftGone: Redis has lost the hash.
-func (s *Store) StageRows(ctx context.Context, id WindowID, v Version, token string, begin, end bool, rows []ViewField) error {
+// draft. written is how many rows the calls before have written, no two of one key; 0 begins the hash,
+// and end completes it. Rows of any number are sent in calls of about 256 KiB. A hash that is not shown
+// is kept for a day after the last call. ErrSuperseded: a later version is shown. ErrDraftGone: Redis
+// has lost some of the hash.
+func (s *Store) StageRows(ctx context.Context, id WindowID, v Version, token string, written int, end bool, rows []ViewField) error {
 	name := draftName(v, token)
 	keys := []string{id.ledgerKey(), id.draftsKey(), id.stagedRowsKey(name)}
 	for first := true; first || len(rows) > 0; first = false {
 		n := fieldsOfCall(rows, rowsCallBytes)
-		args := []any{name, token, v.Revision, v.Edition, begin && first, end && n == len(rows), unshownFor.Milliseconds()}
+		args := []any{name, token, v.Revision, v.Edition, written, end && n == len(rows), unshownFor.Milliseconds()}
 		reply, err := s.runWithViews(ctx, id, stageRowsScript, keys, appendFields(args, rows[:n])...)
 		if err == nil {
 			err = draftRefusal(reply)
@@ -79,7 +81,7 @@ func (s *Store) StageRows(ctx context.Context, id WindowID, v Version, token str
 		if err != nil {
 			return fmt.Errorf("write the rows of revision %d of %s: %w", v.Revision, id, err)
 		}
-		rows = rows[n:]
+		rows, written = rows[n:], written+n
 	}
 	return nil
 }

@@ -53,12 +53,12 @@ func TestPlainRows(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
 		view := writeWhole(t, s, 1, "a")
-		require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, false, []store.ViewField{someRow("a", "1")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "a", 0, false, []store.ViewField{someRow("a", "1")}))
 		requireNoRows(t, client)
 		require.Greater(t, client.PTTL(ctx, plainRowsKey+":1:1:a").Val(), 23*time.Hour)
 		require.ErrorIs(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}), store.ErrNoRows, "they are not complete")
 		requireNoRows(t, client)
-		require.NoError(t, s.StageRows(ctx, window, at(1), "a", false, true, []store.ViewField{someRow("b", "1")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "a", 1, true, []store.ViewField{someRow("b", "1")}))
 		for range 2 { // a call that is repeated changes nothing
 			require.NoError(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}))
 			requireRows(t, client, 1, map[string]string{`{"k":"a"}`: "1", `{"k":"b"}`: "1"})
@@ -87,7 +87,7 @@ func TestPlainRows(t *testing.T) {
 		// A difference from another revision than the one that is shown.
 		require.ErrorIs(t, flipRows(t, s, 4, view, &store.Rows{Base: 3, Changed: []store.ViewField{someRow("a", "4")}}), store.ErrNoRows)
 		requireNoRows(t, client)
-		require.NoError(t, s.StageRows(ctx, window, at(4), "made", true, true, []store.ViewField{someRow("a", "4")}))
+		require.NoError(t, s.StageRows(ctx, window, at(4), "made", 0, true, []store.ViewField{someRow("a", "4")}))
 		require.NoError(t, flipRows(t, s, 4, view, &store.Rows{Staged: "made"}))
 		requireRows(t, client, 4, map[string]string{`{"k":"a"}`: "4"})
 
@@ -115,10 +115,10 @@ func TestRowsOfAnotherAttemptAreNotShown(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
 		writeWhole(t, s, 1, "first")
-		require.NoError(t, s.StageRows(ctx, window, at(1), "first", true, false, []store.ViewField{someRow("a", "first"), someRow("b", "first")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "first", 0, false, []store.ViewField{someRow("a", "first"), someRow("b", "first")}))
 		second := writeWhole(t, s, 1, "second")
-		require.NoError(t, s.StageRows(ctx, window, at(1), "second", true, true, []store.ViewField{someRow("a", "second")}))
-		require.NoError(t, s.StageRows(ctx, window, at(1), "first", false, true, []store.ViewField{someRow("c", "first")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "second", 0, true, []store.ViewField{someRow("a", "second")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "first", 2, true, []store.ViewField{someRow("c", "first")}))
 		require.NoError(t, s.DiscardDraft(ctx, window, at(1), "first"))
 		require.NoError(t, flipRows(t, s, 1, second, &store.Rows{Staged: "second"}))
 		requireRows(t, client, 1, map[string]string{`{"k":"a"}`: "second"})
@@ -129,10 +129,10 @@ func TestRowsOfAnotherAttemptAreNotShown(t *testing.T) {
 		requireNoRows(t, client)
 
 		writeWhole(t, s, 3, "third")
-		require.NoError(t, s.StageRows(ctx, window, at(3), "third", true, true, []store.ViewField{someRow("a", "third")}))
+		require.NoError(t, s.StageRows(ctx, window, at(3), "third", 0, true, []store.ViewField{someRow("a", "third")}))
 		require.NoError(t, s.DiscardDraft(ctx, window, at(3), "third"))
 		require.Empty(t, client.Keys(ctx, plainRowsKey+":*").Val())
-		require.ErrorIs(t, s.StageRows(ctx, window, at(1), "late", true, true, nil), store.ErrSuperseded)
+		require.ErrorIs(t, s.StageRows(ctx, window, at(1), "late", 0, true, nil), store.ErrSuperseded)
 	})
 }
 
@@ -143,16 +143,16 @@ func TestRowsOfAnEarlierEditionGo(t *testing.T) {
 		next := store.Version{Edition: 2, Revision: 1}
 		showRows := func() {
 			view := writeWhole(t, s, 1, "a")
-			require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, true, []store.ViewField{someRow("a", "old")}))
+			require.NoError(t, s.StageRows(ctx, window, at(1), "a", 0, true, []store.ViewField{someRow("a", "old")}))
 			require.NoError(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}))
 		}
 		showRows()
 		view := store.View{Whole: 1, Attempt: "b"}
-		require.NoError(t, s.WriteDraft(ctx, window, next, "b", true, []store.ViewField{page(1, "b"), directory(1, 1)}))
-		require.NoError(t, s.StageRows(ctx, window, next, "b", true, true, []store.ViewField{someRow("b", "new")}))
+		require.NoError(t, s.WriteDraft(ctx, window, next, "b", 0, []store.ViewField{page(1, "b"), directory(1, 1)}))
+		require.NoError(t, s.StageRows(ctx, window, next, "b", 0, true, []store.ViewField{someRow("b", "new")}))
 		require.NoError(t, s.Flip(ctx, window, next, false, []byte("row"), view, nil, nil, &store.Rows{Staged: "b"}))
 		requireRows(t, client, 1, map[string]string{`{"k":"b"}`: "new"})
-		require.ErrorIs(t, s.StageRows(ctx, window, at(2), "late", true, true, nil), store.ErrSuperseded)
+		require.ErrorIs(t, s.StageRows(ctx, window, at(2), "late", 0, true, nil), store.ErrSuperseded)
 
 		require.NoError(t, client.FlushAll(ctx).Err())
 		showRows()
@@ -166,9 +166,9 @@ func TestRowsExpireWithTheirWindow(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := store.New(client)
 		view := writeWhole(t, s, 1, "a")
-		require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, true, []store.ViewField{someRow("a", "1")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "a", 0, true, []store.ViewField{someRow("a", "1")}))
 		require.NoError(t, s.Flip(ctx, window, at(1), true, []byte("row"), view, nil, nil, &store.Rows{Staged: "a"}))
-		require.NoError(t, s.StageRows(ctx, window, at(2), "dead", true, false, []store.ViewField{someRow("a", "2")}))
+		require.NoError(t, s.StageRows(ctx, window, at(2), "dead", 0, false, []store.ViewField{someRow("a", "2")}))
 		shown, err := s.ExpireWindow(ctx, window, at(1), time.Hour)
 		require.NoError(t, err)
 		require.True(t, shown)
@@ -190,9 +190,9 @@ func TestRowsGoWithTheLayout(t *testing.T) {
 		s := store.New(client)
 		for rev := 1; rev <= 2; rev++ {
 			view := writeWhole(t, s, rev, "a")
-			require.NoError(t, s.StageRows(ctx, window, at(rev), "a", true, true, []store.ViewField{someRow("a", "1")}))
+			require.NoError(t, s.StageRows(ctx, window, at(rev), "a", 0, true, []store.ViewField{someRow("a", "1")}))
 			require.NoError(t, flipRows(t, s, rev, view, &store.Rows{Staged: "a"}))
-			require.NoError(t, s.StageRows(ctx, window, at(rev), "again", true, true, nil))
+			require.NoError(t, s.StageRows(ctx, window, at(rev), "again", 0, true, nil))
 			again := view
 			if rev == 2 {
 				again = store.View{} // as a row that says more of the same content
@@ -215,7 +215,7 @@ func TestManyRows(t *testing.T) {
 			want[rows[i].Name] = string(rows[i].Value)
 		}
 		view := writeWhole(t, s, 1, "a")
-		require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, true, rows))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "a", 0, true, rows))
 		require.NoError(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}))
 		requireRows(t, client, 1, want)
 		changed := &store.Rows{Base: 1, Gone: []string{}}
@@ -241,7 +241,7 @@ func TestPlainRowsWithoutTheRightToRename(t *testing.T) {
 		}
 		s := store.New(client)
 		view := writeWhole(t, s, 1, "a")
-		require.NoError(t, s.StageRows(ctx, window, at(1), "a", true, true, []store.ViewField{someRow("a", "1")}))
+		require.NoError(t, s.StageRows(ctx, window, at(1), "a", 0, true, []store.ViewField{someRow("a", "1")}))
 		require.ErrorContains(t, flipRows(t, s, 1, view, &store.Rows{Staged: "a"}), "can't run this command")
 		requireNoRows(t, client)
 		require.NoError(t, client.Do(ctx, "ACL", "SETUSER", "default", "+rename").Err())

@@ -104,28 +104,32 @@ func (s *Store) runWithNames(ctx context.Context, id WindowID, names string, scr
 var errViewsChange = errors.New("the views of the ledger change faster than they can be followed; try again")
 
 // writeViewScript adds fields to a content. Answers 1, or 0 if the content is another attempt's, or
-// the revision or a later one is shown.
+// the revision or a later one is shown, or the content does not have the fields of the call before.
 //
 // KEYS[1] ledger
 // KEYS[2] content
 // ARGV[1] attempt
 // ARGV[2] revision
 // ARGV[3] edition
-// ARGV[4...] name, value, ...
+// ARGV[4] last field of the call before, empty for none
+// ARGV[5...] name, value, ...
 var writeViewScript = newScript("write_view", isShown+`
 if is_shown(ARGV[2], ARGV[3]) or redis.call('HGET', KEYS[2], 'attempt') ~= ARGV[1] then return 0 end
-for i = 4, #ARGV, @step@ do redis.call('HSET', KEYS[2], unpack(ARGV, i, math.min(i + @step@ - 1, #ARGV))) end
+if ARGV[4] ~= '' and not redis.call('HGET', KEYS[2], ARGV[4]) then return 0 end
+for i = 5, #ARGV, @step@ do redis.call('HSET', KEYS[2], unpack(ARGV, i, math.min(i + @step@ - 1, #ARGV))) end
 return 1
 `)
 
 // WriteView adds what a published revision changes to the content that it stands under, before Flip
 // shows it: for fields that are too many for that call. They are sent in calls of about 1 MiB.
-// ErrSuperseded: the content is another attempt's or gone, or v or a later version is shown.
+// ErrSuperseded: the content is another attempt's or gone, or Redis has lost some of the fields, or v
+// or a later version is shown.
 func (s *Store) WriteView(ctx context.Context, id WindowID, v Version, view View, fields []ViewField) error {
 	keys := []string{id.ledgerKey(), id.viewKey(view.Whole)}
+	before := "" // a server that fails over forgets the latest calls: with this field it has those before
 	for len(fields) > 0 {
 		n := fieldsOfCall(fields, viewCallBytes)
-		args := appendFields([]any{view.Attempt, v.Revision, v.Edition}, fields[:n])
+		args := appendFields([]any{view.Attempt, v.Revision, v.Edition, before}, fields[:n])
 		reply, err := s.run(ctx, writeViewScript, keys, args...)
 		if err == nil && reply[0] != int64(1) {
 			err = ErrSuperseded
@@ -133,7 +137,7 @@ func (s *Store) WriteView(ctx context.Context, id WindowID, v Version, view View
 		if err != nil {
 			return fmt.Errorf("write what revision %d of %s changes: %w", v.Revision, id, err)
 		}
-		fields = fields[n:]
+		before, fields = fields[n-1].Name, fields[n:]
 	}
 	return nil
 }

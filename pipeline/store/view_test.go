@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +29,8 @@ func directory(rev, of int) store.ViewField {
 // writeWhole drafts a whole revision of one page, which holds the name of the attempt.
 func writeWhole(t *testing.T, s *store.Store, rev int, attempt string) store.View {
 	t.Helper()
-	require.NoError(t, s.WriteDraft(ctx, window, at(rev), attempt, true, []store.ViewField{page(rev, attempt)}))
-	require.NoError(t, s.WriteDraft(ctx, window, at(rev), attempt, false, []store.ViewField{directory(rev, rev)}))
+	require.NoError(t, s.WriteDraft(ctx, window, at(rev), attempt, 0, []store.ViewField{page(rev, attempt)}))
+	require.NoError(t, s.WriteDraft(ctx, window, at(rev), attempt, 1, []store.ViewField{directory(rev, rev)}))
 	return store.View{Whole: rev, Attempt: attempt}
 }
 
@@ -72,7 +74,7 @@ func TestAWholeRevision(t *testing.T) {
 			names = append(names, name)
 		}
 		fields = append(fields, store.ViewField{Name: "empty"}, directory(1, 1))
-		require.NoError(t, s.WriteDraft(ctx, window, at(1), "a", true, fields))
+		require.NoError(t, s.WriteDraft(ctx, window, at(1), "a", 0, fields))
 		calls := faults.Log(window.String())
 		require.Greater(t, len(calls), 3)
 		for _, call := range calls {
@@ -116,16 +118,16 @@ func TestAWholeRevision(t *testing.T) {
 
 func TestAttemptsWriteBesideEachOther(t *testing.T) {
 	eachFaulty(t, func(t *testing.T, client redis.UniversalClient, s *store.Store, faults *storetest.Faults) {
-		draft := func(rev int, attempt string, begin bool, fields ...store.ViewField) error {
-			return s.WriteDraft(ctx, window, at(rev), attempt, begin, fields)
+		draft := func(rev int, attempt string, written int, fields ...store.ViewField) error {
+			return s.WriteDraft(ctx, window, at(rev), attempt, written, fields)
 		}
-		require.NoError(t, draft(1, "first", true, page(1, "first")))
-		require.NoError(t, draft(1, "second", true, page(1, "second")))
-		require.NoError(t, draft(1, "first", false, directory(1, 1)))
-		require.NoError(t, draft(1, "second", false, directory(1, 1)))
-		require.NoError(t, draft(1, "second", true), "a call that was delayed and repeated")
+		require.NoError(t, draft(1, "first", 0, page(1, "first")))
+		require.NoError(t, draft(1, "second", 0, page(1, "second")))
+		require.NoError(t, draft(1, "first", 1, directory(1, 1)))
+		require.NoError(t, draft(1, "second", 1, directory(1, 1)))
+		require.NoError(t, draft(1, "second", 0), "a call that was delayed and repeated")
 		require.NoError(t, s.DiscardDraft(ctx, window, at(1), "first"))
-		require.ErrorIs(t, draft(1, "first", false), store.ErrDraftGone)
+		require.ErrorIs(t, draft(1, "first", 1), store.ErrDraftGone)
 		second := store.View{Whole: 1, Attempt: "second"}
 		for range 2 {
 			show(t, s, 1, second)
@@ -134,7 +136,7 @@ func TestAttemptsWriteBesideEachOther(t *testing.T) {
 				client.HGetAll(ctx, "mr:{"+window.String()+"}:v:1").Val())
 			require.Len(t, keysOf(t, client), 2, "nothing but ledger and content")
 			for _, attempt := range []string{"first", "second", "third"} { // that come late, or are repeated
-				err := draft(1, attempt, true, page(1, "late"), directory(1, 2))
+				err := draft(1, attempt, 0, page(1, "late"), directory(1, 2))
 				require.ErrorIs(t, err, store.ErrSuperseded)
 				require.NotErrorIs(t, err, store.ErrDraftGone)
 				require.NoError(t, s.DiscardDraft(ctx, window, at(1), attempt))
@@ -146,9 +148,49 @@ func TestAttemptsWriteBesideEachOther(t *testing.T) {
 		writeWhole(t, s, 2, "forgotten")
 		require.NoError(t, faults.Rewind(ctx, window.String(), known))
 		forgotten := store.View{Whole: 2, Attempt: "forgotten"}
-		require.ErrorIs(t, draft(2, "forgotten", false), store.ErrDraftGone)
+		require.ErrorIs(t, draft(2, "forgotten", 1), store.ErrDraftGone)
 		show(t, s, 2, forgotten, page(2, "forgotten"), directory(2, 2))
 		requireShown(t, s, 2, store.View{}, "")
+	})
+}
+
+// What survives a fail-over is a prefix of the calls. An attempt that has sent some since goes on with
+// its next one, which must not complete what lacks those that are lost.
+func TestNothingIsCompleteThatLacksACall(t *testing.T) {
+	eachFaulty(t, func(t *testing.T, client redis.UniversalClient, s *store.Store, faults *storetest.Faults) {
+		loseAfter := func(known int) { require.NoError(t, faults.Rewind(ctx, window.String(), known)) }
+		calls := func() int { return len(faults.Log(window.String())) }
+		first := []store.ViewField{{Name: "1:1", Value: []byte("first")}}
+
+		require.NoError(t, s.WriteDraft(ctx, window, at(1), "a", 0, first))
+		known := calls()
+		require.NoError(t, s.WriteDraft(ctx, window, at(1), "a", 1, []store.ViewField{page(1, "lost")}))
+		loseAfter(known)
+		require.ErrorIs(t, s.WriteDraft(ctx, window, at(1), "a", 2, []store.ViewField{directory(1, 1)}), store.ErrDraftGone)
+		show(t, s, 1, store.View{Whole: 1, Attempt: "a"})
+		requireShown(t, s, 1, store.View{}, "")
+
+		known = calls()
+		require.NoError(t, s.StageRows(ctx, window, at(2), "b", 0, false, []store.ViewField{someRow("a", "2"), someRow("b", "2")}))
+		loseAfter(known)
+		require.NoError(t, s.StageRows(ctx, window, at(2), "b", 0, false, []store.ViewField{someRow("a", "2")}), "sent again, late")
+		err := s.StageRows(ctx, window, at(2), "b", 2, true, []store.ViewField{someRow("c", "2")})
+		require.ErrorIs(t, err, store.ErrDraftGone)
+
+		view := writeWhole(t, s, 2, "whole")
+		show(t, s, 2, view)
+		large := []store.ViewField{page(3, strings.Repeat("x", 900<<10)), {Name: "1:3", Value: make([]byte, 900<<10)}, directory(3, 3)}
+		known = calls()
+		faults.Gate(func(_ context.Context, op storetest.Op) {
+			if slices.Contains(op.Args, "1:3") { // it comes with the second call
+				loseAfter(known)
+			}
+		})
+		require.ErrorIs(t, s.WriteView(ctx, window, at(3), view, large), store.ErrSuperseded)
+		faults.Gate(nil)
+		show(t, s, 3, view)
+		requireShown(t, s, 3, store.View{}, "")
+		requireShown(t, s, 2, view, "whole")
 	})
 }
 
@@ -175,7 +217,7 @@ func TestADifferenceIsTakenFromItsDraft(t *testing.T) {
 					if attempt == "one" {
 						fields = second
 					}
-					require.NoError(t, s.WriteDraft(ctx, window, at(2), attempt, true, fields))
+					require.NoError(t, s.WriteDraft(ctx, window, at(2), attempt, 0, fields))
 				}
 				require.NoError(t, s.WriteView(ctx, window, at(2), view, tt.written))
 				requireShown(t, s, 1, view, "a")
@@ -230,23 +272,23 @@ func TestDraftsThatNobodyCompletesGo(t *testing.T) {
 			return names
 		}
 		writeWhole(t, s, 2, "complete")
-		require.NoError(t, s.StageRows(ctx, window, at(2), "rows", true, true, nil))
+		require.NoError(t, s.StageRows(ctx, window, at(2), "rows", 0, true, nil))
 		for i := range 9 {
 			attempt := fmt.Sprint("dead-", i)
-			require.NoError(t, s.WriteDraft(ctx, window, at(2), attempt, true, []store.ViewField{page(2, attempt)}))
-			require.NoError(t, s.StageRows(ctx, window, at(2), attempt, true, false, nil))
+			require.NoError(t, s.WriteDraft(ctx, window, at(2), attempt, 0, []store.ViewField{page(2, attempt)}))
+			require.NoError(t, s.StageRows(ctx, window, at(2), attempt, 0, false, nil))
 		}
 		kept := []string{"v:1:2:complete", "rows:1:2:rows"}
 		for i := 6; i < 9; i++ {
 			kept = append(kept, fmt.Sprintf("v:1:2:dead-%d", i), fmt.Sprintf("rows:1:2:dead-%d", i))
 		}
 		require.ElementsMatch(t, kept, drafts())
-		require.ErrorIs(t, s.WriteDraft(ctx, window, at(2), "dead-0", false, nil), store.ErrDraftGone)
-		require.ErrorIs(t, s.StageRows(ctx, window, at(2), "dead-0", false, true, nil), store.ErrDraftGone)
+		require.ErrorIs(t, s.WriteDraft(ctx, window, at(2), "dead-0", 1, nil), store.ErrDraftGone)
+		require.ErrorIs(t, s.StageRows(ctx, window, at(2), "dead-0", 1, true, nil), store.ErrDraftGone)
 
-		require.NoError(t, s.WriteDraft(ctx, window, at(3), "next", true, nil))
+		require.NoError(t, s.WriteDraft(ctx, window, at(3), "next", 0, nil))
 		next := store.Version{Edition: 2, Revision: 1}
-		require.NoError(t, s.WriteDraft(ctx, window, next, "anew", true, nil))
+		require.NoError(t, s.WriteDraft(ctx, window, next, "anew", 0, nil))
 		show(t, s, 2, store.View{Whole: 2, Attempt: "complete"})
 		require.ElementsMatch(t, []string{"v:1:3:next", "v:2:1:anew"}, drafts())
 		require.NoError(t, s.Flip(ctx, window, next, false, []byte("row"), store.View{Whole: 1, Attempt: "anew"}, nil, nil, nil))
@@ -281,14 +323,14 @@ func TestWritingRefuses(t *testing.T) {
 		for name, v := range map[string]store.Version{
 			"the revision is shown": at(2), "a higher one is shown": at(1), "a later edition": {Revision: 3},
 		} {
-			require.ErrorIs(t, s.WriteDraft(ctx, window, v, "c", true, fields), store.ErrSuperseded, name)
+			require.ErrorIs(t, s.WriteDraft(ctx, window, v, "c", 0, fields), store.ErrSuperseded, name)
 			require.ErrorIs(t, s.WriteView(ctx, window, v, store.View{Whole: 2, Attempt: "b"}, fields), store.ErrSuperseded, name)
 		}
-		require.ErrorIs(t, s.WriteDraft(ctx, window, at(3), "c", false, fields), store.ErrDraftGone)
+		require.ErrorIs(t, s.WriteDraft(ctx, window, at(3), "c", 1, fields), store.ErrDraftGone)
 		require.ErrorIs(t, s.WriteView(ctx, window, at(3), store.View{Whole: 3, Attempt: "c"}, fields), store.ErrSuperseded)
 		require.ErrorIs(t, s.WriteView(ctx, window, at(3), store.View{Whole: 2, Attempt: "c"}, fields), store.ErrSuperseded)
 		for _, err := range []error{
-			s.WriteDraft(ctx, window, at(3), "", true, fields), s.WriteDraft(ctx, window, at(0), "c", true, fields),
+			s.WriteDraft(ctx, window, at(3), "", 0, fields), s.WriteDraft(ctx, window, at(0), "c", 0, fields),
 		} {
 			require.Error(t, err)
 			require.NotErrorIs(t, err, store.ErrSuperseded, "a mistake of the caller")
@@ -330,7 +372,7 @@ func TestFlipShowsOnlyWhatTheAttemptWrote(t *testing.T) {
 			storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 				s := store.New(client)
 				if tt.written != nil {
-					require.NoError(t, s.WriteDraft(ctx, window, at(3), mine.Attempt, true, tt.written))
+					require.NoError(t, s.WriteDraft(ctx, window, at(3), mine.Attempt, 0, tt.written))
 				}
 				for _, flip := range tt.flips {
 					show(t, s, 3, flip.view, flip.fields...)
@@ -449,7 +491,7 @@ func TestAnEditionTakesTheViewsOfTheOneBefore(t *testing.T) {
 		first := store.Version{Edition: 2, Revision: 1}
 		view := store.View{Whole: 1, Attempt: "new"}
 		fields := []store.ViewField{page(1, "new"), directory(1, 1)}
-		require.NoError(t, s.WriteDraft(ctx, window, first, "new", true, fields))
+		require.NoError(t, s.WriteDraft(ctx, window, first, "new", 0, fields))
 		requireShown(t, s, 1, store.View{Whole: 1, Attempt: "old 1"}, "old 1")
 		requireShown(t, s, 2, old, "old 2")
 		require.NoError(t, s.Flip(ctx, window, first, false, []byte("row"), view, nil, nil, nil))

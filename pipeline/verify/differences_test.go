@@ -2,12 +2,14 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"millrace/pipeline/ledger"
 	"millrace/pipeline/publish/publishtest"
+	"millrace/pipeline/report"
 	"millrace/pipeline/source"
 	"millrace/pipeline/spec"
 )
@@ -101,4 +103,50 @@ func TestDifferencesAddUpInAnyOrderOfPartitions(t *testing.T) {
 	r.publish(map[string]int32{`"a"`: 0, `"b"`: 0}, map[string]string{`"a"`: "3"})
 	r.publish(map[string]int32{`"a"`: 0, `"b"`: 0}, map[string]string{`"a"`: "4", `"b"`: "4"})
 	require.Empty(t, r.problems())
+}
+
+// A revision that changed nothing but states has no rows, and once the ledger is compacted no row may be left that says so.
+func TestACompactedRevisionOfStatesIsNoGap(t *testing.T) {
+	for _, states := range []bool{true, false} {
+		t.Run(fmt.Sprintf("states %t", states), func(t *testing.T) {
+			r := newResults(t, 1)
+			r.publish(map[string]int32{`"a"`: 0}, map[string]string{`"a"`: "1"})
+			r.publish(nil, nil)
+			require.Empty(t, r.problems())
+			r.links = nil
+			row := r.publish(map[string]int32{`"a"`: 0}, map[string]string{`"a"`: "2"})
+			row.Links[0].Whole, row.Changed = true, 0
+			if states {
+				row.States = []ledger.Link{{Revision: 3, Whole: true}}
+			}
+			s := r.l.windows[row.ID()]
+			s.rows = map[int]ledger.Row{3: *row}
+			if states {
+				require.Empty(t, r.problems())
+			} else {
+				require.Len(t, r.problems(), 1)
+			}
+		})
+	}
+}
+
+// What changes nothing but states builds on the revisions before it, and mends nothing of them.
+func TestADifferenceOfStatesMendsNothing(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		t.Run(fmt.Sprintf("whole %t", whole), func(t *testing.T) {
+			v, l := &Report{}, &ledgerTopic{windows: map[ledger.WindowID]*ledgerState{}}
+			first := ledger.Row{Pipeline: "p", Window: "hour", Revision: 1, Checksum: "c", Links: []ledger.Link{{Revision: 1, Whole: true}}}
+			second := first
+			second.Revision, second.Mends = 2, report.PlaceStates
+			if second.Links = []ledger.Link{{Revision: 2, Whole: true}}; !whole {
+				second.Links = append(slices.Clone(first.Links), ledger.Link{Revision: 2})
+			}
+			for _, row := range []*ledger.Row{&first, &second} {
+				v.checkRow(&Config{Slots: 1}, l, ledger.Record{Row: row})
+			}
+			v.revisionProblem(ProblemResults, revisionID{first.ID(), 1}, "a row stands twice")
+			v.leaveMended(l)
+			require.Equal(t, []bool{whole, whole}, []bool{len(v.Problems) == 0, len(v.Notes) == 1})
+		})
+	}
 }

@@ -173,10 +173,13 @@ func (v *Report) checkRow(cfg *Config, l *ledgerTopic, rec ledger.Record) {
 			e.Replay.BaseRevision, e.Replay.BaseChecksum, base.Revision, base.Checksum)
 	}
 	s.last, s.rows[e.Revision] = e, e
-	if e.Mends != "" {
+	if e.Mends != "" && isWhole(&e) {
 		s.mended, s.mends = e.Revision, e.Mends
 	}
 }
+
+// isWhole reports whether nothing of earlier revisions counts in one.
+func isWhole(row *ledger.Row) bool { return len(row.Links) <= 1 && len(row.States) <= 1 }
 
 // leaveMended leaves out what is wrong with revisions that a later one mends, and notes them.
 func (v *Report) leaveMended(l *ledgerTopic) {
@@ -279,7 +282,7 @@ func (v *Report) checkResults(ctx context.Context, cfg *Config, topic string, l 
 			if row, known := s.rows[rev]; known && row.Keys == 0 {
 				continue // without any key it has no row to show
 			}
-			if s.onlyStates(rev) {
+			if s.mayBeOnlyStates(rev) {
 				continue
 			}
 			if published.sums[revisionID{id, rev}] == nil && !s.cutAway(rev, starts) {
@@ -343,16 +346,19 @@ func (s *ledgerState) cutAway(revision int, starts map[int32]int64) bool {
 	return trimmed(&ledger.Row{}, starts) // no row that is left says where it stood
 }
 
-// onlyStates reports whether a revision has changed nothing but states.
-func (s *ledgerState) onlyStates(revision int) bool {
+// mayBeOnlyStates reports whether a revision has changed nothing but states, as far as a row that is left says what it was. Of a
+// window with states no row need be left that does.
+func (s *ledgerState) mayBeOnlyStates(revision int) bool {
+	states := false
 	for _, row := range s.rows {
+		states = states || len(row.States) > 0
 		for _, link := range row.Links {
-			if link.Revision == revision && !link.Whole && len(link.Partitions) == 0 {
-				return true
+			if link.Revision == revision {
+				return !link.Whole && len(link.Partitions) == 0
 			}
 		}
 	}
-	return false
+	return states
 }
 
 // isCut reports whether a topic begins behind some of the offsets that a link names.

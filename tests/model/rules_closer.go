@@ -175,12 +175,12 @@ func (s *closerState) SetDrop(ctx context.Context, id store.LaneID, owner store.
 // anybodys is the attempt of every closer where none has its own.
 const anybodys = "anybody's"
 
-func (s *closerState) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, begin bool,
+func (s *closerState) WriteDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string, written int,
 	fields []store.ViewField) error {
 	if s.w.is(ownAttempt) {
 		attempt = anybodys
 	}
-	return s.Store.WriteDraft(ctx, id, v, attempt, begin, fields)
+	return s.Store.WriteDraft(ctx, id, v, attempt, written, fields)
 }
 
 func (s *closerState) DiscardDraft(ctx context.Context, id store.WindowID, v store.Version, attempt string) error {

@@ -239,21 +239,42 @@ func (a *Auditor) inResults(ctx context.Context, row *ledger.Row, counted *Count
 	return w, nil
 }
 
-// inStates looks whether the states of the window still stand anywhere, when a roll-up needs them. Nothing else does, so states that
-// retention has taken are wrong only then.
+// inStates looks whether the states of the window still stand anywhere, and hold the events that were counted, when a roll-up needs
+// them. Nothing else does, so states that retention has taken are wrong only then.
 func (a *Auditor) inStates(ctx context.Context, row *ledger.Row, counted *Counted, _ *Finding) (*diff.Wrong, error) {
 	if row == nil || row.Keys == 0 || !counted.RollsUp || !counted.isIn(row) {
 		return nil, nil
 	}
-	_, err := a.contents.ReadStates(ctx, row)
+	states, err := a.contents.ReadStates(ctx, row)
+	events := int64(0)
+	if err == nil {
+		events, err = countEvents(states)
+	}
 	var gone *publish.GoneError
 	switch {
 	case errors.As(err, &gone):
 		return &diff.Wrong{Place: report.PlaceStates, Detail: "a roll-up needs them, and they are gone: " + strings.Join(gone.Missing, "; ")}, nil
 	case errors.Is(err, view.ErrCorrupt), errors.Is(err, agg.ErrEntryCorrupt), errors.Is(err, agg.ErrEntryVersion):
 		return &diff.Wrong{Place: report.PlaceStates, Detail: err.Error()}, nil
+	case err == nil && events != counted.Events:
+		return &diff.Wrong{
+			Place: report.PlaceStates, Detail: fmt.Sprintf("they hold %d events, and %d were counted", events, counted.Events),
+		}, nil
 	}
 	return nil, err
+}
+
+// countEvents counts the events that states hold. Those of one that changes no value may be missing, and no roll-up can be made of
+// the others.
+func countEvents(states []ledger.Content) (events int64, err error) {
+	for i := range states {
+		_, _, n, err := agg.EntryHeader(states[i].State)
+		if err != nil {
+			return 0, err
+		}
+		events += n
+	}
+	return events, nil
 }
 
 // expected is the row as it should be: what was counted, published as the ledger says.

@@ -5,23 +5,33 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
+
 	"millrace/pipeline/ledger"
 )
 
 // Compare finds what differs between a published content and the one that was counted. Rows of the base are added first,
-// then those of the new content, each key once; Rows then lists what differs. It holds the base, and what differs, in
-// memory.
+// then those of the new content, each key once; Rows then lists what differs: values or, where both have one, the state. It
+// holds the base, but for states, and what differs in memory.
 type Compare struct {
-	base  map[string]ledger.Content
+	base  map[string]baseRow
 	rows  []Row
 	whole bool
 }
 
+// baseRow is a published row.
+type baseRow struct {
+	values   []byte
+	overflow bool
+	stateful bool
+	state    uint64 // hash of it
+}
+
 // NewCompare begins a comparison with nothing.
-func NewCompare() *Compare { return &Compare{base: make(map[string]ledger.Content)} }
+func NewCompare() *Compare { return &Compare{base: make(map[string]baseRow)} }
 
 // NewWhole begins a comparison that lists the rows which do not differ, too.
-func NewWhole() *Compare { return &Compare{base: make(map[string]ledger.Content), whole: true} }
+func NewWhole() *Compare { return &Compare{base: make(map[string]baseRow), whole: true} }
 
 // AddBase adds a published row; it is copied. Deleted rows hold nothing. Of two rows of a key the later one counts.
 func (c *Compare) AddBase(row ledger.Content) {
@@ -29,15 +39,16 @@ func (c *Compare) AddBase(row ledger.Content) {
 		delete(c.base, string(row.Key))
 		return
 	}
-	c.base[string(row.Key)] = ledger.Content{Values: bytes.Clone(row.Values), Overflow: row.Overflow}
+	c.base[string(row.Key)] = baseRow{bytes.Clone(row.Values), row.Overflow, len(row.State) > 0, xxhash.Sum64(row.State)}
 }
 
 // AddNew adds a row that was counted; it is copied as far as it is kept.
 func (c *Compare) AddNew(row ledger.Content) {
 	old, ok := c.base[string(row.Key)]
 	delete(c.base, string(row.Key))
-	same := ok && bytes.Equal(old.Values, row.Values) && old.Overflow == row.Overflow
-	if same && !c.whole {
+	same := ok && bytes.Equal(old.values, row.Values) && old.overflow == row.Overflow
+	sameState := !old.stateful || len(row.State) == 0 || old.state == xxhash.Sum64(row.State)
+	if same && sameState && !c.whole {
 		return
 	}
 	r := Row{Key: bytes.Clone(row.Key), New: bytes.Clone(row.Values), NewOverflow: row.Overflow, State: bytes.Clone(row.State)}
@@ -45,7 +56,7 @@ func (c *Compare) AddNew(row ledger.Content) {
 	case same:
 		r.Old, r.OldOverflow = r.New, r.NewOverflow
 	case ok:
-		r.Old, r.OldOverflow = old.Values, old.Overflow
+		r.Old, r.OldOverflow = old.values, old.overflow
 	}
 	c.rows = append(c.rows, r)
 }
@@ -53,7 +64,7 @@ func (c *Compare) AddNew(row ledger.Content) {
 // Rows returns what differs, by key. Nothing may be added afterwards.
 func (c *Compare) Rows() []Row {
 	for key, old := range c.base {
-		c.rows = append(c.rows, Row{Key: []byte(key), Old: old.Values, OldOverflow: old.Overflow})
+		c.rows = append(c.rows, Row{Key: []byte(key), Old: old.values, OldOverflow: old.overflow})
 	}
 	clear(c.base)
 	slices.SortFunc(c.rows, func(a, b Row) int { return bytes.Compare(a.Key, b.Key) })

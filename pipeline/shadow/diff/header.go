@@ -47,7 +47,7 @@ type Header struct {
 	Added     int64  `json:"added"`
 	Changed   int64  `json:"changed"`
 	Removed   int64  `json:"removed"`
-	Unchanged int64  `json:"unchanged,omitempty"` // rows of whole pages
+	Unchanged int64  `json:"unchanged,omitempty"` // rows of whole pages, and those of which only the state differs
 	Pages     int    `json:"pages"`
 	Digest    string `json:"digest,omitempty"` // SHA-256 over the pages, 32 hex digits
 }

@@ -17,10 +17,10 @@ const (
 	Added     = "added"
 	Changed   = "changed"
 	Removed   = "removed"
-	Unchanged = "unchanged" // stands only in pages that hold a whole content
+	Unchanged = "unchanged" // only the state differs, or the pages hold a whole content
 )
 
-// Row is a key whose values differ, or any key where the pages hold a whole content. Old is nil for a key that is new, New for
+// Row is a key whose values or state differ, or any key where the pages hold a whole content. Old is nil for a key that is new, New for
 // one that is gone.
 type Row struct {
 	Key                      []byte // JSON object of the key's fields
