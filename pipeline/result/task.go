@@ -22,9 +22,10 @@ type task struct {
 	alone   bool   // nothing waits for its merge
 	edition int    // of the slot it is closed in, set when that is open
 
-	next   []*task       // those of the slot that are closed after it
-	opened *merge.Opened // together with others, nil unless it was
-	apart  bool          // it is not opened together with others
+	next     []*task       // those of the slot that are closed after it
+	opened   *merge.Opened // together with others, nil unless it was
+	openedAt time.Time     // by the closer's clock
+	apart    bool          // it is not opened together with others
 
 	publication
 	outcome
@@ -58,6 +59,10 @@ const (
 	// openedTogether is how many events windows may have that are opened with the same calls. One
 	// that has more takes so long that the calls of its own do not count.
 	openedTogether = 64 << 10
+
+	// openedFor is how long a window that was opened together with others may wait for its merge. A
+	// lane deletes pages two seconds after it has replaced them.
+	openedFor = time.Second
 )
 
 // errLarge says of a window that merging it takes long: those that are ready are published before.
@@ -226,7 +231,10 @@ func (c *Closer) decide(ctx context.Context, s *publish.Held, t *task) (outcome,
 func (c *Closer) open(ctx context.Context, s *publish.Held, t *task, last *ledger.Row) (*merge.Opened, error) {
 	if o := t.opened; o != nil {
 		t.opened = nil
-		return o, nil
+		if c.cfg.Now().Sub(t.openedAt) <= openedFor {
+			return o, nil
+		}
+		return c.merger.Open(ctx, t.view.View, t.ref)
 	}
 	if last == nil && !t.apart {
 		some := c.openable(s, t)
@@ -235,12 +243,15 @@ func (c *Closer) open(ctx context.Context, s *publish.Held, t *task, last *ledge
 			refs[i] = some[i].ref
 		}
 		all, err := c.merger.OpenTogether(ctx, t.view.View, refs, bytesTogether)
-		for i, other := range some {
-			if other.apart = err != nil; err == nil { // whichever it is that cannot be opened, it alone says so
-				other.opened = all[i]
+		if now := c.cfg.Now(); err == nil {
+			for i, other := range some[1:] {
+				other.opened, other.openedAt = all[i+1], now
 			}
+			return all[0], nil
 		}
-		return c.open(ctx, s, t, last)
+		for _, other := range some { // whichever it is that cannot be opened, it alone says so
+			other.apart = true
+		}
 	}
 	return c.merger.Open(ctx, t.view.View, t.ref)
 }
@@ -249,12 +260,13 @@ func (c *Closer) open(ctx context.Context, s *publish.Held, t *task, last *ledge
 func (c *Closer) openable(s *publish.Held, t *task) []*task {
 	some, events := []*task{t}, c.foldedIn(t)
 	for _, other := range t.next[:min(len(t.next), mostTogether-1)] {
+		if other.opened != nil || other.apart || other.view != t.view || !s.IsNew(c.windowID(other.ref)) {
+			continue
+		}
 		if events += c.foldedIn(other); events > openedTogether {
 			break
 		}
-		if other.opened == nil && !other.apart && other.view == t.view && s.IsNew(c.windowID(other.ref)) {
-			some = append(some, other)
-		}
+		some = append(some, other)
 	}
 	return some
 }

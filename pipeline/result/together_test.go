@@ -285,3 +285,64 @@ func TestSmallWindowsOfASlotAreOpenedTogether(t *testing.T) {
 	require.Len(t, w.round(w.closer()).Closed, 1)
 	w.sound()
 }
+
+// agingState has no page any more that was named more than two seconds ago, as of a lane that has
+// replaced all of them since.
+type agingState struct {
+	result.State
+	now   func() time.Time
+	named map[store.SliceID]time.Time
+}
+
+func (s *agingState) Index(ctx context.Context, id store.LaneID, stateID string, spans store.Spans, known []store.SliceStat,
+) (store.LaneIndex, error) {
+	x, err := s.State.Index(ctx, id, stateID, spans, known)
+	for i := range x.Slices {
+		s.named[x.Slices[i].SliceID] = s.now()
+	}
+	return x, err
+}
+
+func (s *agingState) ReadPages(ctx context.Context, id store.LaneID, stateID string, pages []store.SlicePage,
+	fn func(i int, p *page.Page) error) (store.Guard, error) {
+	for i := range pages {
+		if s.now().Sub(s.named[pages[i].Slice]) > 2*time.Second {
+			return store.Guard{}, store.ErrPageGone
+		}
+	}
+	return s.State.ReadPages(ctx, id, stateID, pages, fn)
+}
+
+// Publishing may take long, and lanes replace pages meanwhile: a window that was opened together with
+// others is opened again when its turn comes too late.
+func TestWindowsOpenedTogetherAreOpenedAgainAfterAWhile(t *testing.T) {
+	w := newWorld(t, strings.Replace(hourly, "max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 60000", 1), 1)
+	l := w.lanes[0]
+	starts := []float64{0}
+	for next := 60.0; len(starts) < 8; next += 60 {
+		if w.slotOf("hourly", at(next)) == w.slotOf("hourly", at(0)) {
+			starts = append(starts, next)
+		}
+	}
+	for _, start := range starts {
+		for i := range 60 { // one of them is kept, two are too large together
+			l.event(fmt.Sprint(i)+strings.Repeat("x", 50<<10), start+5, 1)
+		}
+	}
+	l.event("x", starts[len(starts)-1]+60, 1)
+	l.commit()
+	late := time.Duration(0)
+	now := func() time.Time { return atBase().Add(late) }
+	w.kafka.Plan(func(s publishtest.Step) publishtest.Outcome {
+		if s.Name == "commit" {
+			late += 3 * time.Second
+		}
+		return publishtest.Pass
+	})
+	state := &agingState{State: w.store, now: now, named: make(map[store.SliceID]time.Time)}
+	told := w.round(w.closer(func(cfg *result.Config) { cfg.State, cfg.Now = state, now }))
+	require.Empty(t, told.Pending)
+	require.Empty(t, told.Failed)
+	require.Len(t, told.Closed, len(starts))
+	w.sound()
+}

@@ -54,7 +54,7 @@ func (s Span) bounds() *redis.ZRangeBy {
 // LaneIndex is a lane's meta and the pages of its slices, read at one instant.
 type LaneIndex struct {
 	Meta   Meta
-	Slices []SliceIndex // by end
+	Slices []SliceIndex // by end, as far as the spans that were asked for ascend
 }
 
 // SliceIndex is one slice generation with its pages.

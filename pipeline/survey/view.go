@@ -259,16 +259,32 @@ func (l *Lane) Share(ranges []window.SliceRange) (first *store.SliceStat, lastOf
 	if len(l.Slices) == 0 {
 		return nil, lastOffset, 0
 	}
+	add := func(s store.SliceStat) {
+		lastOffset = max(lastOffset, s.LastOffset)
+		folded += s.Folded
+		if first == nil || s.FirstOffset < first.FirstOffset {
+			first = &s
+		}
+	}
+	most := 0
+	for _, r := range ranges {
+		most += r.MaxGen + 1
+	}
+	if most > len(l.Slices) { // long windows that overlap merge many generations, of which a lane has few
+		for k, s := range l.Slices {
+			i, ok := slices.BinarySearchFunc(ranges, k.Start, func(r window.SliceRange, start int64) int {
+				return cmp.Compare(r.Start, start)
+			})
+			if ok && k.Gen <= ranges[i].MaxGen {
+				add(s)
+			}
+		}
+		return first, lastOffset, folded
+	}
 	for _, r := range ranges {
 		for gen := 0; gen <= r.MaxGen; gen++ {
-			s, ok := l.Slices[SliceKey{r.Start, gen}]
-			if !ok {
-				continue
-			}
-			lastOffset = max(lastOffset, s.LastOffset)
-			folded += s.Folded
-			if first == nil || s.FirstOffset < first.FirstOffset {
-				first = &s
+			if s, ok := l.Slices[SliceKey{r.Start, gen}]; ok {
+				add(s)
 			}
 		}
 	}
