@@ -106,6 +106,7 @@ func (w *worker) signal(s syscall.Signal) { syscall.Kill(w.process.Pid(), s) } /
 // view is what a worker says about itself.
 type view struct {
 	goroutines int
+	cached     int // workflows in the cache of the SDK
 	lanes      map[int]bool // partitions it owns
 	guards     int          // state machines for dependencies
 	clock      time.Time
@@ -130,6 +131,10 @@ func (w *worker) look() (v view, ok bool) {
 	for lines.Scan() {
 		if n, is := strings.CutPrefix(lines.Text(), "go_goroutines "); is {
 			v.goroutines, _ = strconv.Atoi(n)
+		}
+		if strings.HasPrefix(lines.Text(), "temporal_sticky_cache_size") {
+			n, _ := strconv.ParseFloat(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], 64)
+			v.cached += int(n)
 		}
 		if strings.HasPrefix(lines.Text(), "millrace_dependency_level") {
 			v.guards++

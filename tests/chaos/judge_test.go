@@ -120,10 +120,12 @@ func (r *run) keep(name string, text []byte) {
 const settling = 2 * time.Minute
 
 // resting is for how long they must be gone: whoever watches a breaker looks every five seconds whether it is still there. slack is how
-// many goroutines more than before come and go with connections.
+// many goroutines more than before come and go with connections. A workflow whose end another worker has seen stays in the
+// SDK's cache, with those of its selectors and children: they are perWorkflow at the most.
 const (
-	resting = 6 * time.Second
-	slack   = 20
+	resting     = 6 * time.Second
+	slack       = 20
+	perWorkflow = 12
 )
 
 // crashes are what a program prints that ends as it must not.
@@ -143,7 +145,7 @@ func (r *run) leave() {
 		for n, w := range r.workers {
 			v, ok := w.look()
 			counts[n] = v.goroutines
-			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines > w.base+slack {
+			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines > w.base+slack+perWorkflow*v.cached {
 				since = time.Now()
 			}
 		}
