@@ -106,7 +106,7 @@ func (w *worker) signal(s syscall.Signal) { syscall.Kill(w.process.Pid(), s) } /
 // view is what a worker says about itself.
 type view struct {
 	goroutines int
-	cached     int // workflows in the cache of the SDK
+	cached     int          // workflows in the cache of the SDK
 	lanes      map[int]bool // partitions it owns
 	guards     int          // state machines for dependencies
 	clock      time.Time
