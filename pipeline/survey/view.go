@@ -263,7 +263,8 @@ func (l *Lane) Share(ranges []window.SliceRange) (first *store.SliceStat, lastOf
 		lastOffset = max(lastOffset, s.LastOffset)
 		folded += s.Folded
 		if first == nil || s.FirstOffset < first.FirstOffset {
-			first = &s
+			kept := s // s itself would be on the heap for each slice
+			first = &kept
 		}
 	}
 	most := 0
