@@ -303,13 +303,15 @@ func readToOrQuiet(r Reader, end int64, quiet time.Duration) (n int, next int64)
 
 // What a hung broker must not do is hold up a lane that has to go.
 func TestReaderClosesAtOnceWhenBrokersHang(t *testing.T) {
+	closed := make(chan struct{})
+	t.Cleanup(func() { close(closed) }) // after the fake is closed: one that is woken meanwhile can wait for itself
 	k := fakeKafka(t)
 	topic := k.topic(t, 1)
 	asked := make(chan struct{}, 10)
 	k.fake.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 		k.fake.KeepControl()
 		asked <- struct{}{}
-		k.fake.SleepControl(func() { <-t.Context().Done() })
+		k.fake.SleepControl(func() { <-closed })
 		return nil, nil, false
 	})
 	r := k.open(t, topic, 0, nil)
