@@ -304,7 +304,7 @@ func readToOrQuiet(r Reader, end int64, quiet time.Duration) (n int, next int64)
 // What a hung broker must not do is hold up a lane that has to go.
 func TestReaderClosesAtOnceWhenBrokersHang(t *testing.T) {
 	closed := make(chan struct{})
-	t.Cleanup(func() { close(closed) }) // after the fake is closed: one that is woken meanwhile can wait for itself
+	t.Cleanup(func() { close(closed) }) // when the fake is closed: one that is woken meanwhile can wait for itself, too
 	k := fakeKafka(t)
 	topic := k.topic(t, 1)
 	asked := make(chan struct{}, 10)
@@ -316,6 +316,8 @@ func TestReaderClosesAtOnceWhenBrokersHang(t *testing.T) {
 	})
 	r := k.open(t, topic, 0, nil)
 	await(t, "a fetch", asked)
+	_, err := k.cluster.Ends(t.Context(), TopicPartition{Topic: topic})
+	require.NoError(t, err, "an answer of the fake says that the fetch sleeps: closed before, it can wait for itself")
 	begun := time.Now()
 	require.NoError(t, r.Close())
 	require.Less(t, time.Since(begun), 2*time.Second)
