@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/dev"
+	"millrace/pipeline/store/storetest"
 )
 
 // Redis is a redis-server process of the test's own that keeps what it has acknowledged, as `everysec` does: after a
@@ -88,9 +89,4 @@ func AnyRedis(t *testing.T) (addr string) {
 }
 
 // FreePort is a port of the loopback interface that nobody listens on now.
-func FreePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
+func FreePort(t *testing.T) int { return storetest.FreePort(t) }

@@ -5,10 +5,12 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,7 +79,7 @@ func launch(t testing.TB, dir string, args ...string) *server {
 	if err != nil {
 		t.Skip("redis-server is not installed")
 	}
-	port := freePort(t)
+	port := FreePort(t)
 	args = append([]string{
 		"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
 		"--dir", dir, "--maxmemory-policy", "noeviction", "--repl-diskless-sync-delay", "0",
@@ -96,7 +98,7 @@ func launch(t testing.TB, dir string, args ...string) *server {
 }
 
 func launchCluster(t testing.TB, dir string, args ...string) *server {
-	srv := launch(t, dir, append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)))...)
+	srv := launch(t, dir, append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(t)))...)
 	client := redis.NewClient(&redis.Options{Addr: srv.addr})
 	defer client.Close()
 	ctx := context.Background()
@@ -111,9 +113,28 @@ func (s *server) stop() {
 	s.cmd.Wait()
 }
 
-func freePort(t testing.TB) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+// Ports that FreePort looks among: below those that systems give to whoever asks for any port, so that nobody is given
+// one before it is used.
+const (
+	firstPort = 20_000
+	ports     = 10_000
+)
+
+// portsAsked begins somewhere, for test processes run side by side.
+var portsAsked atomic.Uint32
+
+func init() { portsAsked.Store(rand.Uint32N(ports)) }
+
+// FreePort is a port of the loopback interface that nobody listens on now. It is another one each time.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	for range ports {
+		port := firstPort + int(portsAsked.Add(1)%ports)
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			require.NoError(t, l.Close())
+			return port
+		}
+	}
+	require.FailNow(t, "no port is free", "%d to %d", firstPort, firstPort+ports-1)
+	return 0
 }
