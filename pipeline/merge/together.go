@@ -59,7 +59,7 @@ func (m *Merger) OpenTogether(ctx context.Context, v *survey.View, refs []window
 	for i := range windows {
 		opened[i] = m.assign(v, &windows[i], found)
 	}
-	return opened, m.keepPages(ctx, opened, keep)
+	return opened, m.keepPages(ctx, len(v.Lanes), opened, keep)
 }
 
 // share is what a lane has of the windows that are opened, at one instant.
@@ -160,8 +160,8 @@ func (m *Merger) indexShare(ctx context.Context, l *survey.Lane, windows []openi
 
 // keepPages reads the pages of the first windows that take no more than limit bytes together, with
 // one call for each lane. What is merged by way of the cache is left out: it may be there.
-func (m *Merger) keepPages(ctx context.Context, opened []*Opened, limit int64) error {
-	byLane := make(map[int]*keeping)
+func (m *Merger) keepPages(ctx context.Context, lanes int, opened []*Opened, limit int64) error {
+	byLane := make([]keeping, lanes)
 	for _, o := range opened {
 		if limit -= o.Bytes(); limit < 0 {
 			break
@@ -172,30 +172,20 @@ func (m *Merger) keepPages(ctx context.Context, opened []*Opened, limit int64) e
 		o.kept = make(map[keptPage]*page.Page)
 		for i := range o.parts {
 			p := &o.parts[i]
-			if len(p.pages) == 0 {
-				continue
-			}
-			k := byLane[p.lane]
-			if k == nil {
-				k = new(keeping)
-				byLane[p.lane] = k
-			}
+			k := &byLane[p.lane]
 			for _, stored := range p.pages {
 				k.pages = append(k.pages, store.SlicePage{Slice: p.slice, StoredPage: stored})
 				k.uses = append(k.uses, keptUse{o, keptPage{i, stored.Name}})
 			}
 		}
 	}
-	lanes := make([]int, 0, len(byLane))
-	for lane := range byLane {
-		lanes = append(lanes, lane)
-	}
-	slices.Sort(lanes)
 	var mu sync.Mutex // guards the pages of the windows
-	return parallel.Do(ctx, m.cfg.ReadAhead, len(lanes), func(ctx context.Context, i int) error {
-		k := byLane[lanes[i]]
-		l := &k.uses[0].opened.View.Lanes[lanes[i]]
-		return m.readPages(ctx, l, k.pages, func(i int, p *page.Page) error {
+	return parallel.Do(ctx, m.cfg.ReadAhead, len(byLane), func(ctx context.Context, lane int) error {
+		k := &byLane[lane]
+		if len(k.pages) == 0 {
+			return nil
+		}
+		return m.readPages(ctx, &k.uses[0].opened.View.Lanes[lane], k.pages, func(i int, p *page.Page) error {
 			mu.Lock()
 			defer mu.Unlock()
 			k.uses[i].opened.kept[k.uses[i].page] = p
