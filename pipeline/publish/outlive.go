@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -30,9 +31,9 @@ const (
 	keepsTrust = time.Minute
 )
 
-// topicKeeps is how long a topic keeps its records.
-type topicKeeps struct {
-	long    time.Duration
+// topicRetention is how long a topic keeps its records.
+type topicRetention struct {
+	keeps   time.Duration
 	bounded bool // else it keeps them for ever
 	asked   time.Time
 }
@@ -69,34 +70,35 @@ func (h *Held) staysFor(ctx context.Context, topic string, links []ledger.Link, 
 	if len(links) == 0 {
 		return true, nil
 	}
-	keeps, err := h.askTopicKeeps(ctx, topic)
-	if err != nil || !keeps.bounded {
+	topics, err := h.topicRetention(ctx, topic)
+	if err != nil || !topics.bounded {
 		return err == nil, err
 	}
 	sent, found, err := h.sentAt(ctx, topic, links)
 	if err != nil || !found {
 		return false, err
 	}
-	return !sent.Add(keeps.long).Before(h.keep.now().Add(long)), nil
+	return !sent.Add(topics.keeps).Before(h.keep.now().Add(long)), nil
 }
 
-func (h *Held) askTopicKeeps(ctx context.Context, topic string) (topicKeeps, error) {
-	known, ok := h.keeps[topic]
+func (h *Held) topicRetention(ctx context.Context, topic string) (topicRetention, error) {
+	known, ok := h.topics[topic]
 	if now := h.keep.now(); ok && now.Sub(known.asked) < keepsTrust {
 		return known, nil
 	}
-	keeps := topicKeeps{kafkaKeeps, true, h.keep.now()}
+	found := topicRetention{kafkaKeeps, true, h.keep.now()}
 	settings, err := h.kafka.TopicSettings(ctx, topic, retentionMS)
 	switch {
 	case err == nil:
 		ms, err := strconv.ParseInt(settings[retentionMS], 10, 64)
-		keeps.bounded = err == nil && ms >= 0 && ms <= int64(1<<63-1)/int64(time.Millisecond) // else the broker does not say, or it is for ever
-		keeps.long = time.Duration(ms) * time.Millisecond
+		// The broker does not say, or it is for ever: -1, or longer than a Duration.
+		found.bounded = err == nil && ms >= 0 && ms <= math.MaxInt64/int64(time.Millisecond)
+		found.keeps = time.Duration(ms) * time.Millisecond
 	case !source.Denied(err):
-		return topicKeeps{}, fmt.Errorf("how long topic %s keeps rows: %w", topic, err)
+		return topicRetention{}, fmt.Errorf("how long topic %s keeps rows: %w", topic, err)
 	}
-	h.keeps[topic] = keeps
-	return keeps, nil
+	h.topics[topic] = found
+	return found, nil
 }
 
 // sentAt is when the first rows that links name were sent: those of one revision went out in one transaction. Where none of

@@ -87,7 +87,7 @@ type Held struct {
 	pending     map[ledger.WindowID]*unshown // rows that Redis may not show yet
 	doubtful    bool                         // Redis may have forgotten rows that it has shown
 	sweep       sweep
-	keeps       map[string]topicKeeps      // by topic, as last asked
+	topics      map[string]topicRetention  // by name, as last asked
 	maintained  time.Time                  // when floors were last looked after
 	keptAtFloor report.Kept                // as of then
 	needed      func(ledger.WindowID) bool // as of then; nil: no row is needed beyond its retention
@@ -106,7 +106,7 @@ func New(cfg Config) *Slot {
 		version: cfg.Spec, kafka: cfg.Kafka, state: cfg.State, keep: retention{cfg.Keep, cfg.Rollups, cfg.Now},
 		archives: cfg.Archives, plainRows: cfg.PlainRows, keepsWhole: cfg.KeepsWhole, measure: cfg.Measure, viewPage: cmp.Or(cfg.ViewPage, pageBytes),
 		topic: source.TopicPartition{Topic: ledger.Topic(cfg.Pipeline), Partition: int32(cfg.Slot)},
-		index: newIndex(), pending: make(map[ledger.WindowID]*unshown), keeps: make(map[string]topicKeeps),
+		index: newIndex(), pending: make(map[ledger.WindowID]*unshown), topics: make(map[string]topicRetention),
 	}}
 }
 
