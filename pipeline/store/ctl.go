@@ -14,22 +14,34 @@ func (s *Store) ReadCtl(ctx context.Context, ids ...LaneID) ([]Ctl, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.SliceCmd, len(ids))
-	for i, id := range ids {
-		cmds[i] = pipe.HMGet(ctx, id.ctlKey(), ctlFields...)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	values, err := s.fieldsOfLanes(ctx, ids, LaneID.ctlKey, ctlFields)
+	if err != nil {
 		return nil, fmt.Errorf("read requests of %d lanes: %w", len(ids), err)
 	}
 	ctls := make([]Ctl, len(ids))
 	for i, id := range ids {
-		var err error
-		if ctls[i], err = parseCtl(id, cmds[i].Val()); err != nil {
+		if ctls[i], err = parseCtl(id, values[i]); err != nil {
 			return nil, err
 		}
 	}
 	return ctls, nil
+}
+
+// fieldsOfLanes reads the same fields of a hash of each lane in one call, each as of its own moment.
+func (s *Store) fieldsOfLanes(ctx context.Context, ids []LaneID, key func(LaneID) string, fields []string) ([][]any, error) {
+	pipe := s.client.Pipeline()
+	cmds := make([]*redis.SliceCmd, len(ids))
+	for i, id := range ids {
+		cmds[i] = pipe.HMGet(ctx, key(id), fields...)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	values := make([][]any, len(ids))
+	for i, cmd := range cmds {
+		values[i] = cmd.Val()
+	}
+	return values, nil
 }
 
 // ctlFields are the requests in the order that parseCtl reads them in.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"unsafe"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // scanAttempts bounds how often a bucket that keeps growing is scanned anew within one readEntries.
@@ -160,18 +158,13 @@ func (s *Store) ReadGuards(ctx context.Context, ids ...LaneID) ([]Guard, error) 
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.SliceCmd, len(ids))
-	for i, id := range ids {
-		cmds[i] = pipe.HMGet(ctx, id.metaKey(), guardFields...)
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	values, err := s.fieldsOfLanes(ctx, ids, LaneID.metaKey, guardFields)
+	if err != nil {
 		return nil, fmt.Errorf("read guards of %d lanes: %w", len(ids), err)
 	}
 	guards := make([]Guard, len(ids))
 	for i, id := range ids {
-		var err error
-		if guards[i], err = parseGuard(id, cmds[i].Val()); err != nil && !errors.Is(err, ErrNoMeta) {
+		if guards[i], err = parseGuard(id, values[i]); err != nil && !errors.Is(err, ErrNoMeta) {
 			return nil, err
 		}
 	}

@@ -117,24 +117,24 @@ func (s *server) stop() {
 // one before it is used.
 const (
 	firstPort = 20_000
-	ports     = 10_000
+	portCount = 10_000
 )
 
 // portsAsked begins somewhere, for test processes run side by side.
 var portsAsked atomic.Uint32
 
-func init() { portsAsked.Store(rand.Uint32N(ports)) }
+func init() { portsAsked.Store(rand.Uint32N(portCount)) }
 
 // FreePort is a port of the loopback interface that nobody listens on now. It is another one each time.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for range ports {
-		port := firstPort + int(portsAsked.Add(1)%ports)
+	for range portCount {
+		port := firstPort + int(portsAsked.Add(1)%portCount)
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			require.NoError(t, l.Close())
 			return port
 		}
 	}
-	require.FailNow(t, "no port is free", "%d to %d", firstPort, firstPort+ports-1)
+	require.FailNow(t, "no port is free", "%d to %d", firstPort, firstPort+portCount-1)
 	return 0
 }
