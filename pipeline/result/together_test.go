@@ -16,6 +16,16 @@ import (
 	"millrace/pipeline/store"
 )
 
+// startsOfOneSlot are the starts, in minutes, of the first hourly windows that share a slot with the one at 0.
+func (w *world) startsOfOneSlot(n int) (starts []float64) {
+	for next := 0.0; len(starts) < n; next += 60 {
+		if w.slotOf("hourly", at(next)) == w.slotOf("hourly", at(0)) {
+			starts = append(starts, next)
+		}
+	}
+	return starts
+}
+
 // A round that has many small windows to close needs a transaction for each slot, not for each
 // window.
 func TestSmallWindowsOfASlotShareATransaction(t *testing.T) {
@@ -109,12 +119,7 @@ func TestAWindowThatIsNotWaitedForIsNotClosed(t *testing.T) {
 func TestEachWindowThatWaitsIsProved(t *testing.T) {
 	w := newWorld(t, hourly, 1)
 	l := w.lanes[0]
-	var starts []float64 // of windows of one slot
-	for i := 0; len(starts) < 2; i++ {
-		if m := float64(60 * i); w.slotOf("hourly", at(m)) == w.slotOf("hourly", at(0)) {
-			starts = append(starts, m)
-		}
-	}
+	starts := w.startsOfOneSlot(2)
 	// The first was published before, so they are not opened together.
 	c := w.closer()
 	l.event("x", 5, 0)
@@ -160,10 +165,7 @@ func TestEachWindowThatWaitsIsProved(t *testing.T) {
 func TestWindowsDoNotWaitForALargeOne(t *testing.T) {
 	w := newWorld(t, strings.Replace(hourly, "max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 60000", 1), 1)
 	l := w.lanes[0]
-	large := 60.0
-	for w.slotOf("hourly", at(large)) != w.slotOf("hourly", at(0)) {
-		large += 60
-	}
+	large := w.startsOfOneSlot(2)[1]
 	l.event("x", 5, 1)
 	for i := range 90 {
 		l.event(fmt.Sprint(i)+strings.Repeat("x", 50<<10), large+5, 1)
@@ -189,12 +191,7 @@ func TestWindowsDoNotWaitForALargeOne(t *testing.T) {
 func TestALargeWindowIsShownBeforeTheNext(t *testing.T) {
 	w := newWorld(t, strings.Replace(hourly, "max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 60000", 1), 1)
 	l := w.lanes[0]
-	starts := []float64{0}
-	for next := 60.0; len(starts) < 3; next += 60 {
-		if w.slotOf("hourly", at(next)) == w.slotOf("hourly", at(0)) {
-			starts = append(starts, next)
-		}
-	}
+	starts := w.startsOfOneSlot(3)
 	for _, start := range starts {
 		for i := range 90 {
 			l.event(fmt.Sprint(i)+strings.Repeat("x", 50<<10), start+5, 1)
@@ -318,12 +315,7 @@ func (s *agingState) ReadPages(ctx context.Context, id store.LaneID, stateID str
 func TestWindowsOpenedTogetherAreOpenedAgainAfterAWhile(t *testing.T) {
 	w := newWorld(t, strings.Replace(hourly, "max_future: 1000h", "max_future: 1000h\n  max_key_bytes: 60000", 1), 1)
 	l := w.lanes[0]
-	starts := []float64{0}
-	for next := 60.0; len(starts) < 8; next += 60 {
-		if w.slotOf("hourly", at(next)) == w.slotOf("hourly", at(0)) {
-			starts = append(starts, next)
-		}
-	}
+	starts := w.startsOfOneSlot(8)
 	for _, start := range starts {
 		for i := range 60 { // one of them is kept, two are too large together
 			l.event(fmt.Sprint(i)+strings.Repeat("x", 50<<10), start+5, 1)
