@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -106,7 +107,6 @@ func (w *worker) signal(s syscall.Signal) { syscall.Kill(w.process.Pid(), s) } /
 // view is what a worker says about itself.
 type view struct {
 	goroutines int
-	cached     int          // workflows in the cache of the SDK
 	lanes      map[int]bool // partitions it owns
 	guards     int          // state machines for dependencies
 	clock      time.Time
@@ -114,14 +114,43 @@ type view struct {
 
 var laneState = regexp.MustCompile(`^millrace_lane_state(?:_ratio)?\{.*partition="(\d+)".*state="(running|blocked|paused)".*\} 1$`)
 
+// get asks the worker for what it says under a path; ok is false when it does not answer.
+func (w *worker) get(path string) (resp *http.Response, ok bool) {
+	client := http.Client{Timeout: time.Second}
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+w.metrics+path, nil)
+	require.NoError(w.run.t, err)
+	resp, err = client.Do(req)
+	return resp, err == nil
+}
+
+// countGoroutines counts the worker's goroutines but those of workflows: one whose end another worker has seen stays in the
+// SDK's cache. ok is false when the worker does not answer.
+func (w *worker) countGoroutines() (n int, ok bool) {
+	resp, ok := w.get("/debug/pprof/goroutine?debug=1")
+	if !ok {
+		return 0, false
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return 0, false
+	}
+	for group := range strings.SplitSeq(string(text), "\n\n") {
+		if m := goroutineGroup.FindStringSubmatch(group); m != nil && !strings.Contains(group, "sdk/internal.(*coroutineState)") {
+			alike, _ := strconv.Atoi(m[1])
+			n += alike
+		}
+	}
+	return n, true
+}
+
+// goroutineGroup is the line that begins what a profile says of goroutines with one stack.
+var goroutineGroup = regexp.MustCompile(`(?m)^(\d+) @`)
+
 // look asks the worker; ok is false when it does not answer.
 func (w *worker) look() (v view, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.metrics+"/metrics", nil)
-	require.NoError(w.run.t, err)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
+	resp, ok := w.get("/metrics")
+	if !ok {
 		return v, false
 	}
 	defer resp.Body.Close()
@@ -131,10 +160,6 @@ func (w *worker) look() (v view, ok bool) {
 	for lines.Scan() {
 		if n, is := strings.CutPrefix(lines.Text(), "go_goroutines "); is {
 			v.goroutines, _ = strconv.Atoi(n)
-		}
-		if strings.HasPrefix(lines.Text(), "temporal_sticky_cache_size") {
-			n, _ := strconv.ParseFloat(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], 64)
-			v.cached += int(n)
 		}
 		if strings.HasPrefix(lines.Text(), "millrace_dependency_level") {
 			v.guards++

@@ -120,12 +120,10 @@ func (r *run) keep(name string, text []byte) {
 const settling = 2 * time.Minute
 
 // resting is for how long they must be gone: whoever watches a breaker looks every five seconds whether it is still there. slack is how
-// many goroutines more than before come and go with connections. A workflow whose end another worker has seen stays in the
-// SDK's cache, with those of its selectors and children: they are perWorkflow at the most.
+// many goroutines more than before come and go with connections.
 const (
-	resting     = 6 * time.Second
-	slack       = 20
-	perWorkflow = 12
+	resting = 6 * time.Second
+	slack   = 20
 )
 
 // crashes are what a program prints that ends as it must not.
@@ -144,8 +142,10 @@ func (r *run) leave() {
 	rig.Eventually(r.t, "no worker has lanes or closers, and their goroutines have ended", settling, func() bool {
 		for n, w := range r.workers {
 			v, ok := w.look()
-			counts[n] = v.goroutines
-			if !ok || len(v.lanes)+v.guards > 0 || v.goroutines > w.base+slack+perWorkflow*v.cached {
+			if counts[n] = v.goroutines; ok && counts[n] > w.base+slack {
+				counts[n], ok = w.countGoroutines()
+			}
+			if !ok || len(v.lanes)+v.guards > 0 || counts[n] > w.base+slack {
 				since = time.Now()
 			}
 		}
