@@ -41,6 +41,8 @@ type pollingReader struct {
 	shown     seenContents
 	tornViews []string
 
+	ending chan struct{}     // closed when what is there now is to be read, and nothing more
+	want   map[time.Time]int // revisions of the ledger by start; set before ending is closed
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -87,6 +89,7 @@ func (m *mistake) poll(watched ...time.Time) *pollingReader {
 		m: m, results: m.Spec.Results.Kafka.Topic, watched: watched, cancel: cancel,
 		reached: make(map[int32]int64), rows: make(map[time.Time]map[int]map[string]string), latest: make(map[time.Time]readRow),
 		touched: make(map[time.Time]bool), published: make(seenContents), shown: make(seenContents),
+		ending: make(chan struct{}),
 	}
 	var err error
 	r.client, err = kgo.NewClient(
@@ -111,7 +114,27 @@ func (m *mistake) poll(watched ...time.Time) *pollingReader {
 	return r
 }
 
-// readTopics polls until ctx ends; seen is closed once all windows were read.
+// isEnding tells whether the reader is to end with what is there now.
+func (r *pollingReader) isEnding() bool {
+	select {
+	case <-r.ending:
+		return true
+	default:
+		return false
+	}
+}
+
+// hasReadAll tells whether the content of every revision that is wanted was looked at.
+func (r *pollingReader) hasReadAll() bool {
+	for start, revision := range r.want {
+		if r.latest[start].Revision < revision || r.touched[start] {
+			return false
+		}
+	}
+	return true
+}
+
+// readTopics polls until ctx ends or, once the reader is ending, all was read; seen is closed once all windows were read.
 func (r *pollingReader) readTopics(ctx context.Context, all int, seen chan struct{}) {
 	for ctx.Err() == nil {
 		bounded, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
@@ -126,16 +149,23 @@ func (r *pollingReader) readTopics(ctx context.Context, all int, seen chan struc
 			close(seen)
 			seen = nil
 		}
+		if r.isEnding() && r.hasReadAll() {
+			return
+		}
 	}
 }
 
-// readViews reads views until ctx ends.
+// readViews reads views until ctx ends or, once the reader is ending, each was read once more.
 func (r *pollingReader) readViews(ctx context.Context) {
 	for ctx.Err() == nil {
+		last := r.isEnding()
 		for _, start := range r.watched {
 			r.lookAtView(ctx, start)
 		}
 		r.views++
+		if last {
+			return
+		}
 	}
 }
 
@@ -227,13 +257,19 @@ func (r *pollingReader) lookAtView(ctx context.Context, start time.Time) {
 	}
 }
 
-// requireWhole ends the reader and requires that of each of these windows it has seen the old content and the new one, of all
-// others one content, and nothing else.
+// requireWhole has the reader read to the end of what is there now, and requires that of each of these windows it has seen the
+// old content and the new one, of all others one content, and nothing else.
 func (r *pollingReader) requireWhole(changed ...time.Time) {
 	t := r.m.T
 	t.Helper()
-	r.cancel()
+	r.want = make(map[time.Time]int)
+	for _, row := range r.m.Ledger() {
+		r.want[time.UnixMilli(row.Start).UTC()] = row.Revision
+	}
+	close(r.ending)
+	bound := time.AfterFunc(patience, r.cancel)
 	r.done.Wait()
+	require.True(t, bound.Stop(), "the reader does not come to the end: %v wanted, %v read", r.want, r.latest)
 	t.Logf("%d polls of %d windows, %d times rows had to be waited for; %d polls of %d views", r.polls, len(r.latest), r.waited,
 		r.views, len(r.watched))
 	require.Empty(t, r.torn)
