@@ -226,6 +226,29 @@ func TestStopEndsAnOpenRecovery(t *testing.T) {
 	p.RequireExact()
 }
 
+// asking waits for the recoveries that ask about so many parked lanes, all together. How many they are depends on how close
+// to each other the lanes were claimed.
+func (p *pipeline) asking(lanes int) (asks []told[contract.RecoverStatus]) {
+	p.T.Helper()
+	rig.Eventually(p.T, fmt.Sprintf("%d parked lanes have an incident in an open recovery", lanes), 2*patience, func() bool {
+		asks = asks[:0]
+		parked := 0
+		for _, r := range p.recoveries() {
+			if !r.Open || r.Status.State != contract.StateDeciding {
+				continue
+			}
+			asks = append(asks, r)
+			for _, l := range r.Status.Lanes {
+				if l.State == report.LaneParked && l.Incident != nil {
+					parked++
+				}
+			}
+		}
+		return parked == lanes
+	})
+	return asks
+}
+
 // deciding waits for the one recovery that asks.
 func (p *pipeline) deciding() (asks told[contract.RecoverStatus]) {
 	p.T.Helper()

@@ -35,22 +35,7 @@ func TestOperatorDecides(t *testing.T) {
 	second := w.Worker()
 	w.Ready(second)
 
-	var asked []told[contract.RecoverStatus]
-	rig.Eventually(t, "every lane has an incident in an open recovery", 2*patience, func() bool {
-		asked = asked[:0]
-		parked := 0
-		for _, r := range p.recoveries() {
-			if r.Open && r.Status.State == contract.StateDeciding {
-				asked = append(asked, r)
-				for _, l := range r.Status.Lanes {
-					if l.State == report.LaneParked && l.Incident != nil {
-						parked++
-					}
-				}
-			}
-		}
-		return parked == int(p.Parts)
-	})
+	asked := p.asking(int(p.Parts))
 	rig.Eventually(t, "status says that the lanes are parked, and why", patience, func() bool {
 		parked := 0
 		for _, l := range p.Status().Lanes {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http/httptest"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,12 +43,13 @@ lane: {commit_interval: 400ms}
 `
 
 // probe looks at a pipeline from outside: when each event was stamped, when Redis had it, and when windows arrived. Every field but
-// results belongs to one goroutine until stop has returned.
+// windows belongs to one goroutine until that has returned.
 type probe struct {
 	p        *pipeline
 	stamps   [][]time.Time      // by partition and offset
 	readable []float64          // seconds
 	arrived  map[string]float64 // by end of window
+	windows  atomic.Int64       // that have arrived; safe for concurrent use
 	seen     []int64            // by partition
 }
 
@@ -102,6 +104,7 @@ func (o *probe) receive(ctx context.Context) error {
 			}
 			if _, known := o.arrived[row.End.String()]; !known && row.Revision == 1 {
 				o.arrived[row.End.String()] = now.Sub(row.End).Seconds()
+				o.windows.Add(1)
 			}
 		}
 	}
@@ -159,6 +162,8 @@ func TestQuantilesAreWhatOthersSee(t *testing.T) {
 	})
 	close(stop)
 	require.NoError(t, <-failed)
+	published := int64(len(p.Ledger()))
+	rig.Eventually(t, "every window that was published has arrived", patience, func() bool { return o.windows.Load() == published })
 	cancel()
 	require.NoError(t, <-failed)
 

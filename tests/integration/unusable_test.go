@@ -14,7 +14,7 @@ import (
 )
 
 // While a pipeline is stopped, what Redis holds of its lanes becomes useless in several ways. Its start asks about each, one
-// command decides for all that offer a rebuild, and everything is exact.
+// command decides for all lanes of a recovery that offer a rebuild, and everything is exact.
 func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 	t.Parallel()
 	yaml, lines := rig.Flights(t, 8_000)
@@ -41,36 +41,32 @@ func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 	}
 	require.Positive(t, spoilt)
 	p.StartAsking()
-	var asked told[contract.RecoverStatus]
-	rig.Eventually(t, "three lanes ask", patience, func() bool {
-		asked = p.deciding()
-		parked := 0
-		for _, l := range asked.Status.Lanes {
-			if l.State == report.LaneParked {
-				parked++
-			}
-		}
-		return parked == 3
-	})
+	asked := p.asking(3)
 	kinds := make(map[int32]string)
-	for _, l := range asked.Status.Lanes {
-		if l.Incident != nil {
-			kinds[l.Partition] = l.Incident.Kind
+	for _, r := range asked {
+		for _, l := range r.Status.Lanes {
+			if l.Incident != nil {
+				kinds[l.Partition] = l.Incident.Kind
+			}
 		}
 	}
 	require.Equal(t, map[int32]string{0: report.IncidentFormat, 1: report.IncidentCorrupt, 2: report.IncidentCorrupt}, kinds)
-	wrong := p.CLI("recover", "decide", asked.ID, "--all", "skip")
-	require.Equal(t, cli.ExitFailed, wrong.Code, wrong.Err)
-	require.Contains(t, wrong.Err, `no lane that waits for a decision offers "skip"`)
-	receipt := p.decide(asked.ID, "--all", report.ChoiceRebuild, "--request-id", "all")
-	require.True(t, receipt.Applied, "%+v", receipt)
-	require.Len(t, receipt.Lanes, 3)
-	again := p.decide(asked.ID, "--all", report.ChoiceRebuild, "--request-id", "all")
-	require.True(t, again.Repeated)
-	require.Equal(t, receipt.Lanes, again.Lanes)
-	var result contract.RecoverResult
-	p.result(asked.ID, &result)
-	require.Equal(t, contract.OutcomeRecovered, result.Outcome, "%+v", result)
+	decided := 0
+	for _, r := range asked {
+		wrong := p.CLI("recover", "decide", r.ID, "--all", "skip")
+		require.Equal(t, cli.ExitFailed, wrong.Code, wrong.Err)
+		require.Contains(t, wrong.Err, `no lane that waits for a decision offers "skip"`)
+		receipt := p.decide(r.ID, "--all", report.ChoiceRebuild, "--request-id", "all")
+		require.True(t, receipt.Applied, "%+v", receipt)
+		decided += len(receipt.Lanes)
+		again := p.decide(r.ID, "--all", report.ChoiceRebuild, "--request-id", "all")
+		require.True(t, again.Repeated)
+		require.Equal(t, receipt.Lanes, again.Lanes)
+		var result contract.RecoverResult
+		p.result(r.ID, &result)
+		require.Equal(t, contract.OutcomeRecovered, result.Outcome, "%+v", result)
+	}
+	require.Equal(t, 3, decided)
 	p.Feed(lines[4_000:])
 	p.Reach(p.Total())
 	p.Drain()
