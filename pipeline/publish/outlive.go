@@ -70,18 +70,19 @@ func (h *Held) staysFor(ctx context.Context, topic string, links []ledger.Link, 
 	if len(links) == 0 {
 		return true, nil
 	}
-	topics, err := h.topicRetention(ctx, topic)
-	if err != nil || !topics.bounded {
+	kept, err := h.retentionOf(ctx, topic)
+	if err != nil || !kept.bounded {
 		return err == nil, err
 	}
 	sent, found, err := h.sentAt(ctx, topic, links)
 	if err != nil || !found {
 		return false, err
 	}
-	return !sent.Add(topics.keeps).Before(h.keep.now().Add(long)), nil
+	return !sent.Add(kept.keeps).Before(h.keep.now().Add(long)), nil
 }
 
-func (h *Held) topicRetention(ctx context.Context, topic string) (topicRetention, error) {
+// retentionOf asks the broker how long a topic keeps its records, or takes what it said a moment ago.
+func (h *Held) retentionOf(ctx context.Context, topic string) (topicRetention, error) {
 	known, ok := h.topics[topic]
 	if now := h.keep.now(); ok && now.Sub(known.asked) < keepsTrust {
 		return known, nil

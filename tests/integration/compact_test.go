@@ -44,15 +44,15 @@ type compactRun struct {
 	Status contract.CompactStatus `json:"status"`
 }
 
-// firstCompact is the first run of all that has ended.
-func (p *pipeline) firstCompact() (*compactList, contract.CompactStatus) {
+// firstCompact waits for the first run to end, and returns what it came to beside all runs.
+func (p *pipeline) firstCompact() (compactList, contract.CompactStatus) {
 	p.T.Helper()
 	list := p.compacts(1, func(time.Time) bool { return true })
-	return &list, list.Runs[len(list.Runs)-1].Status
+	return list, list.Runs[len(list.Runs)-1].Status
 }
 
-// compacts are the runs that Temporal knows of, once there are so many and all have ended, the latest first. A full hour may
-// pass meanwhile and start one more: runs whose bound is not counted are left out.
+// compacts waits until all runs have ended and n of them count, and returns those, the latest first. Which ones count is
+// decided by their bound: when a full hour passes meanwhile, the schedule starts one more.
 func (p *pipeline) compacts(n int, counts func(bound time.Time) bool) (list compactList) {
 	p.T.Helper()
 	rig.Eventually(p.T, fmt.Sprintf("%d runs have ended", n), patience, func() bool {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
@@ -226,11 +227,11 @@ func TestStopEndsAnOpenRecovery(t *testing.T) {
 	p.RequireExact()
 }
 
-// asking waits for the recoveries that ask about so many parked lanes, all together. How many they are depends on how close
-// to each other the lanes were claimed.
-func (p *pipeline) asking(lanes int) (asks []told[contract.RecoverStatus]) {
+// asking waits for the recoveries that ask about that many parked lanes between them. Lanes that are claimed at about the same
+// time share a recovery.
+func (p *pipeline) asking(lanes int, within time.Duration) (asks []told[contract.RecoverStatus]) {
 	p.T.Helper()
-	rig.Eventually(p.T, fmt.Sprintf("%d parked lanes have an incident in an open recovery", lanes), 2*patience, func() bool {
+	rig.Eventually(p.T, fmt.Sprintf("%d parked lanes have an incident in an open recovery", lanes), within, func() bool {
 		asks = asks[:0]
 		parked := 0
 		for _, r := range p.recoveries() {

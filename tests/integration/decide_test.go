@@ -35,7 +35,7 @@ func TestOperatorDecides(t *testing.T) {
 	second := w.Worker()
 	w.Ready(second)
 
-	asked := p.asking(int(p.Parts))
+	asked := p.asking(int(p.Parts), 2*patience)
 	rig.Eventually(t, "status says that the lanes are parked, and why", patience, func() bool {
 		parked := 0
 		for _, l := range p.Status().Lanes {

@@ -114,7 +114,7 @@ func (m *mistake) poll(watched ...time.Time) *pollingReader {
 	return r
 }
 
-// isEnding tells whether the reader is to end with what is there now.
+// isEnding reports whether the reader is to end with what is there now.
 func (r *pollingReader) isEnding() bool {
 	select {
 	case <-r.ending:
@@ -124,7 +124,7 @@ func (r *pollingReader) isEnding() bool {
 	}
 }
 
-// hasReadAll tells whether the content of every revision that is wanted was looked at.
+// hasReadAll reports whether the content of every revision that is wanted was looked at.
 func (r *pollingReader) hasReadAll() bool {
 	for start, revision := range r.want {
 		if r.latest[start].Revision < revision || r.touched[start] {

@@ -41,7 +41,7 @@ func TestOperatorRebuildsWhatIsOfNoUse(t *testing.T) {
 	}
 	require.Positive(t, spoilt)
 	p.StartAsking()
-	asked := p.asking(3)
+	asked := p.asking(3, patience)
 	kinds := make(map[int32]string)
 	for _, r := range asked {
 		for _, l := range r.Status.Lanes {
